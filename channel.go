@@ -1,0 +1,433 @@
+package presence
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+)
+
+// The rungs of the ladder on which a group is summed up.
+const (
+	RungAvailable = "available"
+	RungAway      = "away"
+	RungOffline   = "offline"
+)
+
+// Op says what a Change does to a watcher's list.
+type Op string
+
+// The operations.
+const (
+	OpJoined  Op = "joined"  // the subject became present
+	OpUpdated Op = "updated" // its view changed
+	OpLeft    Op = "left"    // it is no longer present
+)
+
+// Change is one change of a watcher's list. View is the row from now on, which
+// an absent subject can have too; nil means that the subject has no row.
+type Change struct {
+	Op      Op    `json:"op"`
+	Subject Ref   `json:"subject"`
+	View    *View `json:"view,omitzero"`
+}
+
+// Group sums a channel up for an audience.
+type Group struct {
+	Rung  string `json:"rung"`  // the best rung any member stands on
+	Count int    `json:"count"` // members present, of those the audience may list
+}
+
+// FrameKind says what a Frame is.
+type FrameKind string
+
+// The kinds of frame.
+const (
+	FrameSnapshot FrameKind = "snapshot" // the whole list; forget everything before
+	FrameDiff     FrameKind = "diff"     // changes, to be applied in order
+	FrameRemoved  FrameKind = "removed"  // access has ended; nothing follows
+)
+
+// Frame is what a watcher receives: a snapshot first, then diffs whose Seq each
+// is one more than the last. Frames are shared between watchers and must not be
+// changed.
+type Frame struct {
+	Kind    FrameKind `json:"type"`
+	Version int       `json:"v"`
+	Channel Ref       `json:"channel"`
+	// Epoch names the stream. Sequence numbers of different epochs do not
+	// compare; a watcher that sees another one needs a snapshot.
+	Epoch string `json:"epoch"`
+	Seq   uint64 `json:"seq"`
+	// Lagged is set on a snapshot sent because the watcher fell behind: changes
+	// in between were skipped, not their result.
+	Lagged  bool     `json:"lagged,omitzero"`
+	Group   Group    `json:"group"`
+	Members []View   `json:"members,omitempty"` // of a snapshot, by id
+	Changes []Change `json:"changes,omitempty"` // of a diff
+
+	stream  streamKey
+	encoded func() ([]byte, error)
+}
+
+// FrameVersion is the version of the frames' JSON form.
+const FrameVersion = 1
+
+// JSON returns the frame encoded. It is encoded once however many watchers
+// there are; the bytes must not be changed.
+func (f *Frame) JSON() ([]byte, error) {
+	if f.encoded == nil {
+		return json.Marshal(f)
+	}
+	return f.encoded()
+}
+
+func newFrame(kind FrameKind, s *stream) *Frame {
+	f := &Frame{Kind: kind, Version: FrameVersion, Channel: s.channel, Epoch: s.epoch, Seq: s.seq, Group: s.group, stream: s.key}
+	f.encoded = sync.OnceValues(func() ([]byte, error) { return json.Marshal(f) })
+	return f
+}
+
+// Transport carries frames to one watcher: a socket, an event stream, a test.
+type Transport interface {
+	// Send delivers one frame. It is called by one goroutine at a time, in
+	// order. It may block until ctx is done; meanwhile frames queue up within a
+	// bound, after which the watcher is sent a snapshot instead. An error ends
+	// the stream. The frame is shared and must not be changed.
+	Send(ctx context.Context, f *Frame) error
+	// Close is called once after the last Send, with the reason for the end. No
+	// call follows it.
+	Close(reason error) error
+}
+
+// Roster is one channel's members as each audience sees them. It is pure: its
+// methods depend on their arguments alone and are for one goroutine at a time.
+type Roster struct {
+	channel Ref
+	m       *Machine
+	members map[Ref]*Presence
+	streams map[streamKey]*stream
+}
+
+// streamKey names a stream: watchers with the same key receive the same frames.
+// Only the audience self differs by viewer.
+type streamKey struct {
+	audience Audience
+	viewer   Ref
+}
+
+// stream is what one audience has been told so far.
+type stream struct {
+	key     streamKey
+	channel Ref
+	epoch   string
+	seq     uint64
+	rows    map[Ref]row
+	rungs   [3]int // members by rung
+	group   Group
+	sent    map[Ref]Instant // when a subject's last change went out, with a publish interval
+	pending map[Ref]Instant // subjects whose newest state waits, and until when
+}
+
+// row is a member as the audience sees it.
+type row struct {
+	view    View
+	rung    int
+	listed  bool // has a row in lists
+	present bool // counted as there
+}
+
+// NewRoster returns the roster of an empty channel.
+func NewRoster(channel Ref, m *Machine) *Roster {
+	return &Roster{channel: channel, m: m, members: make(map[Ref]*Presence), streams: make(map[streamKey]*stream)}
+}
+
+// Len returns the number of members.
+func (r *Roster) Len() int { return len(r.members) }
+
+// Members returns the members in order.
+func (r *Roster) Members() []Ref { return slices.SortedFunc(maps.Keys(r.members), compareRefs) }
+
+// Has reports whether a subject is a member.
+func (r *Roster) Has(subject Ref) bool { return r.members[subject] != nil }
+
+// Put adds a member or replaces what is known of it, and returns the frames
+// that follow, one for each stream whose audience sees a difference.
+func (r *Roster) Put(p Presence, now Instant) []*Frame {
+	r.members[p.Subject] = &p
+	return r.publish(now, p.Subject)
+}
+
+// Remove takes a member out.
+func (r *Roster) Remove(subject Ref, now Instant) []*Frame {
+	if !r.Has(subject) {
+		return nil
+	}
+	delete(r.members, subject)
+	return r.publish(now, subject)
+}
+
+// SetMachine puts another policy in force.
+func (r *Roster) SetMachine(m *Machine, now Instant) []*Frame {
+	r.m = m
+	return r.publish(now, r.Members()...)
+}
+
+// Next returns when the next held-back change is due.
+func (r *Roster) Next() (at Instant, ok bool) {
+	for _, s := range r.streams {
+		for _, due := range s.pending {
+			if !ok || due < at {
+				at, ok = due, true
+			}
+		}
+	}
+	return at, ok
+}
+
+// Flush returns the frames that were held back and are due.
+func (r *Roster) Flush(now Instant) []*Frame {
+	var frames []*Frame
+	for _, key := range r.keys() {
+		s := r.streams[key]
+		var due []Ref
+		for subject, at := range s.pending {
+			if at <= now {
+				due = append(due, subject)
+			}
+		}
+		slices.SortFunc(due, compareRefs)
+		if f := r.update(s, now, due); f != nil {
+			frames = append(frames, f)
+		}
+	}
+	return frames
+}
+
+// Open returns the present list for an audience and starts its stream if it has
+// none. The viewer matters for the audience self alone: it sees its own row in
+// full and the others as the team does.
+func (r *Roster) Open(a Audience, viewer Ref, epoch func() string) *Frame {
+	key := newStreamKey(a, viewer)
+	s := r.streams[key]
+	if s == nil {
+		s = &stream{
+			key: key, channel: r.channel, epoch: epoch(),
+			rows: make(map[Ref]row), sent: make(map[Ref]Instant), pending: make(map[Ref]Instant),
+		}
+		for subject, p := range r.members {
+			s.put(subject, r.row(key, p))
+		}
+		s.group = s.sum()
+		r.streams[key] = s
+	}
+	return s.snapshot()
+}
+
+// Close forgets a stream that nobody watches.
+func (r *Roster) Close(a Audience, viewer Ref) { delete(r.streams, newStreamKey(a, viewer)) }
+
+// List returns the rows that an audience may list, by id.
+func (r *Roster) List(a Audience, viewer Ref) []View {
+	key := newStreamKey(a, viewer)
+	var views []View
+	for _, subject := range r.Members() {
+		if row := r.row(key, r.members[subject]); row.listed {
+			views = append(views, row.view)
+		}
+	}
+	return views
+}
+
+// Group sums the channel up for an audience.
+func (r *Roster) Group(a Audience, viewer Ref) Group {
+	key := newStreamKey(a, viewer)
+	var s stream
+	s.rows = make(map[Ref]row, len(r.members))
+	for subject, p := range r.members {
+		s.put(subject, r.row(key, p))
+	}
+	return s.sum()
+}
+
+func newStreamKey(a Audience, viewer Ref) streamKey {
+	if a != AudienceSelf {
+		viewer = Ref{}
+	}
+	return streamKey{a, viewer}
+}
+
+// keys returns the streams in a fixed order.
+func (r *Roster) keys() []streamKey {
+	return slices.SortedFunc(maps.Keys(r.streams), func(a, b streamKey) int {
+		if a.audience != b.audience {
+			return slices.Index(audiences, a.audience) - slices.Index(audiences, b.audience)
+		}
+		return compareRefs(a.viewer, b.viewer)
+	})
+}
+
+// row projects a member for a stream.
+func (r *Roster) row(key streamKey, p *Presence) row {
+	a := key.audience
+	if a == AudienceSelf && p.Subject != key.viewer {
+		a = AudienceTeam
+	}
+	v := r.m.View(p, a)
+	there := v.Class != "" && v.Class != ClassOffline
+	out := row{view: v, rung: r.m.rung(v.Class), listed: true, present: there}
+	if a == AudienceVisitor {
+		switch r.m.policy.Widget.List {
+		case "online":
+			out.listed = v.Class == ClassAvailable
+		case "none":
+			out.listed = false
+		}
+		out.present = there && out.listed
+	}
+	return out
+}
+
+var rungs = []string{RungAvailable, RungAway, RungOffline}
+
+// rung is the place of a class on the group's ladder, the best first.
+func (m *Machine) rung(c Class) int {
+	g := &m.policy.Group
+	word := RungOffline
+	switch c {
+	case ClassAvailable:
+		word = g.Available
+	case ClassAway:
+		word = g.Away
+	case ClassBusy:
+		word = g.Busy
+	case ClassDND:
+		word = g.DND
+	}
+	return slices.Index(rungs, word)
+}
+
+// publish tells every stream about the present state of subjects.
+func (r *Roster) publish(now Instant, subjects ...Ref) []*Frame {
+	var frames []*Frame
+	for _, key := range r.keys() {
+		s := r.streams[key]
+		due := subjects
+		if interval := r.m.policy.Publish; interval > 0 {
+			due = nil
+			for _, subject := range subjects {
+				switch at := s.sent[subject].Add(interval); {
+				case s.sent[subject] == 0 || at <= now:
+					due = append(due, subject)
+				default:
+					s.pending[subject] = at
+				}
+			}
+		}
+		if f := r.update(s, now, due); f != nil {
+			frames = append(frames, f)
+		}
+	}
+	return frames
+}
+
+// update brings the rows of subjects up to date and returns the frame that says
+// so, or nil if the audience sees no difference.
+func (r *Roster) update(s *stream, now Instant, subjects []Ref) *Frame {
+	var changes []Change
+	for _, subject := range subjects {
+		delete(s.pending, subject)
+		old, had := s.rows[subject]
+		var next row
+		if p := r.members[subject]; p != nil {
+			next = r.row(s.key, p)
+			s.put(subject, next)
+		} else if had {
+			s.drop(subject)
+		}
+		change, ok := compareRows(subject, old, next)
+		if !ok {
+			continue
+		}
+		changes = append(changes, change)
+		if r.m.policy.Publish > 0 {
+			s.sent[subject] = now
+		}
+	}
+	group := s.sum()
+	if len(changes) == 0 && group == s.group {
+		return nil
+	}
+	s.group = group
+	s.seq++
+	f := newFrame(FrameDiff, s)
+	f.Changes = changes
+	return f
+}
+
+func compareRows(subject Ref, old, next row) (Change, bool) {
+	c := Change{Op: OpUpdated, Subject: subject}
+	if next.listed {
+		c.View = &next.view
+	}
+	switch {
+	case next.present && !old.present:
+		c.Op = OpJoined
+	case old.present && !next.present:
+		c.Op = OpLeft
+	case old.listed == next.listed && (!next.listed || old.view == next.view):
+		return c, false
+	}
+	return c, true
+}
+
+func (s *stream) put(subject Ref, next row) {
+	s.drop(subject)
+	s.rows[subject] = next
+	s.rungs[next.rung]++
+	if next.present {
+		s.group.Count++
+	}
+}
+
+func (s *stream) drop(subject Ref) {
+	if old, had := s.rows[subject]; had {
+		s.rungs[old.rung]--
+		if old.present {
+			s.group.Count--
+		}
+		delete(s.rows, subject)
+	}
+}
+
+// sum is the group as the rows have it.
+func (s *stream) sum() Group {
+	g := Group{Rung: RungOffline, Count: s.group.Count}
+	for i, n := range s.rungs {
+		if n > 0 {
+			g.Rung = rungs[i]
+			break
+		}
+	}
+	return g
+}
+
+func (s *stream) snapshot() *Frame {
+	f := newFrame(FrameSnapshot, s)
+	for _, subject := range slices.SortedFunc(maps.Keys(s.rows), compareRefs) {
+		if row := s.rows[subject]; row.listed {
+			f.Members = append(f.Members, row.view)
+		}
+	}
+	return f
+}
+
+// checkAudience checks that an audience is one of the closed list.
+func checkAudience(a Audience) error {
+	if !slices.Contains(audiences, a) {
+		return fmt.Errorf("presence: %w audience %q: allowed are %s", ErrInvalid, a, join(audiences))
+	}
+	return nil
+}

@@ -1,0 +1,188 @@
+package presence
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// claimsPerMinute bounds how often a connection may change its subject's claims.
+const claimsPerMinute = 10
+
+// Conn is the handle of one connection: what comes over it is said through it.
+// It is safe for concurrent use. It is not closed by the end of any context.
+type Conn struct {
+	t     *Tracker
+	sub   *subject
+	id    string
+	epoch uint32
+
+	// What can be noted without the subject's lock: the fields are folded into
+	// the state before the next step, with the same result as a step for each.
+	heard    atomic.Int64
+	input    atomic.Int64
+	lease    atomic.Int64 // the policy's, as a duration
+	patience atomic.Int64 // input may be noted while the last is younger than this
+	live     atomic.Bool
+
+	mu     sync.Mutex
+	closed bool
+	claims []Instant // of the last minute
+}
+
+// ID returns the connection's id, under which [Tracker.Connect] resumes it.
+func (c *Conn) ID() string { return c.id }
+
+// Subject returns whose connection it is.
+func (c *Conn) Subject() Ref { return c.sub.ref }
+
+// Epoch returns the connection's epoch. A later Connect under the same id has a
+// higher one and makes this handle stale.
+func (c *Conn) Epoch() uint32 { return c.epoch }
+
+// Heartbeat notes a sign of life. Send one every Policy.Heartbeat.
+func (c *Conn) Heartbeat() error {
+	now := c.t.time.now()
+	if c.live.Load() && int64(now)-c.heard.Load() < c.lease.Load() && !c.t.closed.Load() {
+		raise(&c.heard, int64(now))
+		return nil
+	}
+	return c.event(context.Background(), Event{Kind: EventHeartbeat, Age: NoAge})
+}
+
+// Report is a heartbeat that says how long ago the last input was, as the
+// client knows it. Reports are numbered from 1 so that late ones are ignored; 0
+// is always taken for new.
+func (c *Conn) Report(seq uint64, idleFor time.Duration) error {
+	if idleFor < 0 {
+		idleFor = 0
+	}
+	return c.event(context.Background(), Event{Kind: EventHeartbeat, Seq: seq, Age: idleFor})
+}
+
+// Input notes that the person did something.
+func (c *Conn) Input() error {
+	now := c.t.time.now()
+	if c.live.Load() && int64(now)-c.heard.Load() < c.lease.Load() && int64(now)-c.input.Load() < c.patience.Load() && !c.t.closed.Load() {
+		raise(&c.input, int64(now))
+		raise(&c.heard, int64(now))
+		return nil
+	}
+	return c.event(context.Background(), Event{Kind: EventInput})
+}
+
+// raise stores v unless a later value is there.
+func raise(to *atomic.Int64, v int64) {
+	for old := to.Load(); old < v; old = to.Load() {
+		if to.CompareAndSwap(old, v) {
+			return
+		}
+	}
+}
+
+// Focus notes which channel the person looks at; empty for none.
+func (c *Conn) Focus(channel string) error {
+	return c.event(context.Background(), Event{Kind: EventFocus, Channel: channel})
+}
+
+// Visible notes whether the person can see the application.
+func (c *Conn) Visible(visible bool) error {
+	return c.event(context.Background(), Event{Kind: EventVisible, Hidden: !visible})
+}
+
+// Claim sets what the person chose over this connection. Under a policy with
+// claimScope connection it binds this connection only.
+func (c *Conn) Claim(ctx context.Context, claim Claim) (View, error) {
+	if err := c.throttle(); err != nil {
+		return View{}, err
+	}
+	if claim.Conn == "" && c.t.machine(c.sub.ref.Tenant).policy.ClaimScope == "connection" {
+		claim.Conn = c.id
+	}
+	actor := Agent(c.sub.ref)
+	if err := c.t.allow(ctx, actor, ActionClaim, c.sub.ref, claim.Status); err != nil {
+		return View{}, err
+	}
+	return c.claimEvent(ctx, Event{Kind: EventSetClaim, Actor: actor, Claim: claim})
+}
+
+// EndClaim ends what the person chose over this connection, of one key or, if
+// that is empty, of every key.
+func (c *Conn) EndClaim(ctx context.Context, key string) (View, error) {
+	if err := c.throttle(); err != nil {
+		return View{}, err
+	}
+	claim := Claim{Key: key}
+	if c.t.machine(c.sub.ref.Tenant).policy.ClaimScope == "connection" {
+		claim.Conn = c.id
+	}
+	return c.claimEvent(ctx, Event{Kind: EventEndClaim, Actor: Agent(c.sub.ref), Claim: claim})
+}
+
+func (c *Conn) claimEvent(ctx context.Context, e Event) (view View, err error) {
+	err = c.send(ctx, e, func() { view = c.sub.m.View(&c.sub.state.Current, AudienceSelf) })
+	return view, err
+}
+
+// throttle refuses more claims a minute than a person makes.
+func (c *Conn) throttle() error {
+	now := c.t.time.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.claims = slices.DeleteFunc(c.claims, func(at Instant) bool { return at.Add(time.Minute) <= now })
+	if len(c.claims) >= claimsPerMinute {
+		return fmt.Errorf("presence: %w: connection %q changed its status %d times within a minute; wait until %s", ErrLimit, c.id, claimsPerMinute, c.claims[0].Add(time.Minute))
+	}
+	c.claims = append(c.claims, now)
+	return nil
+}
+
+// Resume returns a handle for the same connection on a new socket. This handle
+// is stale from then on: what is still said through it is refused, and its
+// Close changes nothing.
+func (c *Conn) Resume(ctx context.Context) (*Conn, error) {
+	return c.t.Connect(ctx, c.sub.ref, ConnectOptions{ID: c.id})
+}
+
+// Close notes that the connection was closed cleanly, as by leaving a page. The
+// policy's grace lets a reload come back unnoticed. A second Close changes
+// nothing and says so with [ErrClosed].
+func (c *Conn) Close() error { return c.leave(CauseClosed) }
+
+// Lost notes that the transport found the connection broken.
+func (c *Conn) Lost() error { return c.leave(CauseLost) }
+
+// Logout notes that the person left for good on this connection.
+func (c *Conn) Logout() error { return c.leave(CauseLogout) }
+
+func (c *Conn) leave(cause Cause) error {
+	c.mu.Lock()
+	closed := c.closed
+	c.closed = true
+	c.mu.Unlock()
+	if closed {
+		return fmt.Errorf("presence: %w: connection %q of %s has been closed before", ErrClosed, c.id, c.sub.ref)
+	}
+	err := c.event(context.Background(), Event{Kind: EventDisconnect, Cause: cause})
+	c.live.Store(false)
+	return err
+}
+
+func (c *Conn) event(ctx context.Context, e Event) error { return c.send(ctx, e, nil) }
+
+func (c *Conn) send(ctx context.Context, e Event, done func()) error {
+	if c.t.closed.Load() {
+		return c.t.closedError()
+	}
+	c.mu.Lock()
+	closed := c.closed && e.Kind != EventDisconnect
+	c.mu.Unlock()
+	if closed {
+		return fmt.Errorf("presence: %w: connection %q of %s", ErrClosed, c.id, c.sub.ref)
+	}
+	e.Subject, e.Conn, e.Epoch = c.sub.ref, c.id, c.epoch
+	return c.t.apply(ctx, c.sub, e, done)
+}

@@ -1,0 +1,274 @@
+package presence
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/benbjohnson/clock"
+
+	"github.com/presence-go/presence/internal/ring"
+)
+
+// timeline turns a clock into instants that never go back: the wall time at the
+// start and what has passed since. A wall clock set back is absorbed; one set
+// forward, or a machine that slept, shows as a standstill.
+type timeline struct {
+	clock    clock.Clock
+	start    time.Time
+	origin   Instant
+	absolute bool // a clock without a monotonic reading is taken at its word
+
+	mu      sync.Mutex
+	last    Instant
+	shift   time.Duration // added to absorb steps of the clock
+	checked time.Time     // when standstill was last asked
+}
+
+func newTimeline(c clock.Clock) timeline {
+	now := c.Now()
+	_, mock := c.(*clock.Mock)
+	return timeline{clock: c, start: now, origin: At(now), absolute: mock, checked: now}
+}
+
+func (t *timeline) now() Instant {
+	raw := t.origin.Add(t.clock.Now().Sub(t.start))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := raw.Add(t.shift)
+	if now < t.last {
+		t.shift += t.last.Sub(now)
+		now = t.last
+	}
+	t.last = now
+	return now
+}
+
+// standstill reports from when to when this process stood still, if wall and
+// monotonic time disagree, or nobody asked, for longer than the threshold. The
+// time that the monotonic clock missed is made up for. A mock clock only does
+// what a test tells it to, which is no standstill.
+func (t *timeline) standstill(threshold time.Duration) (from, to Instant, stood bool) {
+	if t.absolute {
+		return 0, 0, false
+	}
+	at := t.clock.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	passed := at.Sub(t.checked)
+	missed := at.Round(0).Sub(t.checked.Round(0)) - passed
+	from = t.last
+	t.checked = at
+	if missed > threshold {
+		t.shift += missed
+	} else if passed <= threshold {
+		return 0, 0, false
+	}
+	t.last = max(t.last, t.origin.Add(at.Sub(t.start)).Add(t.shift))
+	return from, t.last, true
+}
+
+// timers holds one deadline a subject. A deadline that moves later is left
+// where it is: when it comes, the subject says when the next one is.
+type timers struct {
+	mu   sync.Mutex
+	heap timerHeap
+	wake chan struct{}
+}
+
+type timer struct {
+	at  Instant
+	sub *subject
+}
+
+type timerHeap []timer
+
+func (h timerHeap) Len() int { return len(h) }
+func (h timerHeap) Less(i, j int) bool {
+	if h[i].at != h[j].at {
+		return h[i].at < h[j].at
+	}
+	return compareRefs(h[i].sub.ref, h[j].sub.ref) < 0
+}
+func (h timerHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *timerHeap) Push(x any)   { *h = append(*h, x.(timer)) }
+func (h *timerHeap) Pop() any {
+	old := *h
+	last := old[len(old)-1]
+	old[len(old)-1] = timer{}
+	*h = old[:len(old)-1]
+	return last
+}
+
+// arm makes sure that a subject is looked at no later than at. The subject is
+// locked.
+func (t *timers) arm(sub *subject, at Instant) {
+	if sub.armed != 0 && sub.armed <= at {
+		return
+	}
+	sub.armed = at
+	t.mu.Lock()
+	heap.Push(&t.heap, timer{at, sub})
+	first := t.heap[0].sub == sub && t.heap[0].at == at
+	t.mu.Unlock()
+	if first {
+		select {
+		case t.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// disarm makes the timers forget a subject, which is locked.
+func (t *timers) disarm(sub *subject) { sub.armed = 0 }
+
+// pop returns the first deadline that is due, or else when the next one is. An
+// entry that its subject has replaced is for the subject to ignore.
+func (t *timers) pop(now Instant) (sub *subject, at Instant, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.heap) == 0 {
+		return nil, 0, false
+	}
+	if first := t.heap[0]; first.at > now {
+		return nil, first.at, false
+	}
+	first := heap.Pop(&t.heap).(timer)
+	return first.sub, first.at, true
+}
+
+// patience is how young the last input over a connection must be for the next
+// one to change nothing: no idle stage can have been reached.
+func (m *Machine) patience() time.Duration {
+	if !m.activity["input"] {
+		return 0
+	}
+	least := time.Duration(1<<63 - 1)
+	for _, stages := range m.idle {
+		least = min(least, stages[0].after)
+	}
+	return least
+}
+
+// maxBacklog bounds the journal rows that wait for storage.
+const maxBacklog = 65536
+
+// journal collects the rows that are not stored yet, and keeps the newest where
+// there is no storage.
+type journal struct {
+	flushing sync.Mutex // one flush at a time, so that rows keep their order
+
+	mu      sync.Mutex
+	waiting []JournalRow
+	dropped int
+	dirty   []*subject
+	recent  *ring.Rings[Ref, JournalRow]
+}
+
+func (j *journal) add(row JournalRow, stored bool) {
+	if !stored {
+		j.recent.Add(row.Subject, row)
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.waiting) >= maxBacklog {
+		j.waiting = slices.Delete(j.waiting, 0, maxBacklog/16)
+		j.dropped += maxBacklog / 16
+	}
+	j.waiting = append(j.waiting, row)
+}
+
+func (j *journal) addDirty(sub *subject) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.dirty = append(j.dirty, sub)
+}
+
+func (j *journal) rows(subject Ref) []JournalRow { return j.recent.List(subject) }
+
+func (j *journal) forget(subject Ref) {
+	j.recent.Delete(subject)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.waiting = slices.DeleteFunc(j.waiting, func(r JournalRow) bool { return r.Subject == subject })
+}
+
+// flushStorage writes records that storage is behind with, and the journal rows
+// that wait. What cannot be written is kept for the next time.
+func (t *Tracker) flushStorage(ctx context.Context) error {
+	if t.opts.Storage == nil {
+		return nil
+	}
+	j := &t.journal
+	j.flushing.Lock()
+	defer j.flushing.Unlock()
+	j.mu.Lock()
+	dirty, rows, dropped := j.dirty, j.waiting, j.dropped
+	j.dirty, j.waiting, j.dropped = nil, nil, 0
+	j.mu.Unlock()
+	if dropped > 0 {
+		t.log.Error("presence: journal rows dropped because storage was behind for too long", "rows", dropped)
+	}
+	var faults []error
+	for _, sub := range dirty {
+		if err := t.storeBehind(ctx, sub); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	for len(rows) > 0 {
+		batch := rows[:min(len(rows), 512)]
+		bounded, cancel := context.WithTimeout(ctx, t.opts.StorageTimeout)
+		err := t.opts.Storage.Append(bounded, batch...)
+		cancel()
+		if err != nil {
+			faults = append(faults, fmt.Errorf("presence: %w: the journal cannot be stored: %w", ErrUnavailable, err))
+			j.mu.Lock()
+			j.waiting = append(rows, j.waiting...)
+			j.mu.Unlock()
+			break
+		}
+		rows = rows[len(batch):]
+	}
+	return errors.Join(faults...)
+}
+
+// storeBehind writes a record that changed without anybody waiting for it.
+func (t *Tracker) storeBehind(ctx context.Context, sub *subject) error {
+	if err := sub.lockIntent(ctx); err != nil {
+		t.journal.addDirty(sub)
+		return err
+	}
+	defer sub.unlockIntent()
+	sub.mu.Lock()
+	if !sub.dirty || sub.state.Revision == sub.stored {
+		sub.dirty = false
+		sub.mu.Unlock()
+		return nil
+	}
+	record, err := sub.m.Record(&sub.state)
+	expect := sub.stored
+	sub.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	bounded, cancel := context.WithTimeout(ctx, t.opts.StorageTimeout)
+	defer cancel()
+	if err := t.opts.Storage.Save(bounded, Write{Record: record, Expect: expect}); err != nil {
+		t.journal.addDirty(sub)
+		return fmt.Errorf("presence: %w: the record of %s cannot be stored: %w", ErrUnavailable, sub.ref, err)
+	}
+	sub.mu.Lock()
+	sub.stored = record.Revision
+	sub.dirty = sub.state.Revision != sub.stored
+	again := sub.dirty
+	sub.mu.Unlock()
+	if again {
+		t.journal.addDirty(sub)
+	}
+	return nil
+}

@@ -1,0 +1,29 @@
+package preset
+
+import "github.com/presence-go/presence"
+
+// Threads is the policy of the agent status widget of a threads and queues
+// product: an agent logs in as not ready, goes active, and takes breaks for
+// reasons that have a status each. A supervisor may change the status of
+// whoever is not offline. Nobody but the system kicks an agent out.
+func Threads() presence.Policy {
+	p := common("threads")
+	reason := func(id, label string) presence.Status {
+		return presence.Status{ID: id, Label: label, Color: "#e0a100", Class: presence.ClassAway}
+	}
+	p.Statuses = []presence.Status{
+		{ID: "active", Label: "Active", Color: "#2e9e5b", Class: presence.ClassAvailable},
+		reason("lunch", "Lunch break"),
+		reason("short", "Short break"),
+		reason("training", "Training"),
+		reason("meeting", "Meeting"),
+		reason("technical", "Technical break"),
+		{ID: "not-ready", Label: "Not ready", Color: "#7c8798", Class: presence.ClassAway},
+		{ID: "kicked-out", Label: "Inactive (kicked out)", Color: "#d04437", Class: presence.ClassAway, SelectableBy: []string{presence.BySystem}},
+		{ID: "offline", Label: "Offline", Color: "#8a8f98", Class: presence.ClassOffline, SelectableBy: []string{presence.ByNobody}},
+	}
+	p.Default, p.Disconnected = "active", "offline"
+	p.Login = presence.LoginRule{Mode: "reset", Status: "not-ready"}
+	p.SupervisorWhenOffline = "refuse"
+	return p
+}

@@ -1,0 +1,26 @@
+package preset
+
+import "github.com/presence-go/presence"
+
+// ThriveDesk is the policy of ThriveDesk's user availability: agents are online
+// or away and nothing else. Whoever is not connected is away, whatever they
+// chose; a choice is kept over logins. Idleness changes nothing. Push and mobile
+// notifications reach only those who are shown online.
+//
+// A lost connection is shown once its lease has run out, without a further
+// grace, also if the loss was reported earlier.
+func ThriveDesk() presence.Policy {
+	p := common("thrivedesk")
+	p.Statuses = []presence.Status{
+		{ID: "online", Label: "Online", Color: "#2e9e5b", Class: presence.ClassAvailable},
+		{ID: "away", Label: "Away", Color: "#e0a100", Class: presence.ClassAway},
+	}
+	p.Default, p.Disconnected = "online", "away"
+	p.Grace.Loss, p.Grace.LossFrom = 0, "lease"
+	onlineOnly := presence.GateRow{
+		Here: presence.Deliver, Available: presence.Deliver,
+		Away: presence.Skip, Busy: presence.Skip, DND: presence.Skip, Disconnected: presence.Skip,
+	}
+	p.Gate = map[string]presence.GateRow{"push": onlineOnly, "mobile": onlineOnly}
+	return p
+}

@@ -1,0 +1,1685 @@
+package presence
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// What can be wrong with a call. Errors of this package wrap one of these and
+// say what was given and what is allowed.
+var (
+	ErrInvalid     = errors.New("invalid")     // an id, text, time or word outside its limits
+	ErrUnknown     = errors.New("unknown")     // no such subject, connection, channel or status
+	ErrNotAllowed  = errors.New("not allowed") // this actor may not do this
+	ErrOffline     = errors.New("offline")     // not possible while the subject is not connected
+	ErrDisabled    = errors.New("disabled")    // presence is switched off for the subject or tenant
+	ErrLimit       = errors.New("limit")       // a bound on something that callers can grow
+	ErrStale       = errors.New("stale")       // said for a connection that has been replaced or has left
+	ErrClosed      = errors.New("closed")      // the tracker, connection or watch is closed
+	ErrUnavailable = errors.New("unavailable") // storage or authorizer cannot answer now; nothing has changed
+	ErrConflict    = errors.New("conflict")    // storage holds another revision than expected
+)
+
+// Limits on what callers can grow.
+const (
+	MaxID          = 128 // bytes of an id: subject, connection, channel, status, key
+	MaxReason      = 64  // bytes of a claim's reason
+	MaxText        = 512 // bytes of a claim's text
+	MaxConnections = 32  // per subject
+	MaxClaims      = 32  // per subject
+	MaxEndpoints   = 16  // per subject
+	MaxChannels    = 256 // per subject
+)
+
+// Instant is a point in time, to the nanosecond, from 1608 to 2192. Zero means
+// none. Instants compare with the ordinary operators; [At] and [Instant.Time]
+// convert. They count from 1900, so that a fake clock that starts at 1970 does
+// not start at none.
+type Instant int64
+
+const epochSeconds = -2208988800 // 1900-01-01 in Unix time
+
+// At returns the instant of t: none for the zero time, the nearest there is for
+// one out of range.
+func At(t time.Time) Instant {
+	if t.IsZero() {
+		return 0
+	}
+	sec := t.Unix() - epochSeconds
+	switch limit := int64(math.MaxInt64 / time.Second); {
+	case sec >= limit:
+		return math.MaxInt64
+	case sec <= -limit:
+		return math.MinInt64
+	}
+	return Instant(sec*int64(time.Second) + int64(t.Nanosecond()))
+}
+
+// Time returns i in UTC, or the zero time for none.
+func (i Instant) Time() time.Time {
+	if i == 0 {
+		return time.Time{}
+	}
+	return time.Unix(epochSeconds, int64(i)).UTC()
+}
+
+// Add returns the instant d after i, or the last there is.
+func (i Instant) Add(d time.Duration) Instant {
+	if sum := i + Instant(d); d < 0 || sum >= i {
+		return sum
+	}
+	return math.MaxInt64
+}
+
+// Sub returns the time from o to i.
+func (i Instant) Sub(o Instant) time.Duration { return time.Duration(i - o) }
+
+// String returns i in RFC 3339, or "" for none.
+func (i Instant) String() string {
+	if i == 0 {
+		return ""
+	}
+	return i.Time().Format(time.RFC3339Nano)
+}
+
+// MarshalText encodes i in RFC 3339.
+func (i Instant) MarshalText() ([]byte, error) { return []byte(i.String()), nil }
+
+// UnmarshalText decodes what MarshalText wrote.
+func (i *Instant) UnmarshalText(text []byte) error {
+	*i = 0
+	if len(text) == 0 {
+		return nil
+	}
+	t, err := time.Parse(time.RFC3339Nano, string(text))
+	if err != nil {
+		return fmt.Errorf("presence: %w instant: %w", ErrInvalid, err)
+	}
+	*i = At(t)
+	return nil
+}
+
+// Ref names a subject or a channel within its tenant. The empty tenant is the
+// default one. Ids are compared bytewise.
+type Ref struct {
+	Tenant string `json:"tenant,omitzero"`
+	ID     string `json:"id"`
+}
+
+// ID returns a Ref in the default tenant.
+func ID(id string) Ref { return Ref{ID: id} }
+
+// String returns "id", or "tenant/id" outside the default tenant.
+func (r Ref) String() string {
+	if r.Tenant == "" {
+		return r.ID
+	}
+	return r.Tenant + "/" + r.ID
+}
+
+func compareRefs(a, b Ref) int {
+	if c := strings.Compare(a.Tenant, b.Tenant); c != 0 {
+		return c
+	}
+	return strings.Compare(a.ID, b.ID)
+}
+
+// Kind says what a subject is.
+type Kind string
+
+// The kinds of subject. The zero Kind means human.
+const (
+	KindHuman   Kind = "human"
+	KindBot     Kind = "bot"
+	KindService Kind = "service"
+)
+
+// Cause says why something holds or happened. A status's cause is one of the
+// first group; what triggered a transition may be of either.
+type Cause string
+
+// The causes of a status.
+const (
+	CauseDefault    Cause = "default"
+	CauseLogin      Cause = "login"
+	CauseManual     Cause = "manual"
+	CauseSupervisor Cause = "supervisor"
+	CauseCall       Cause = "call"
+	CauseCalendar   Cause = "calendar"
+	CauseApp        Cause = "app"
+	CauseSystem     Cause = "system"
+	CauseIdle       Cause = "idle"
+	CauseLogout     Cause = "logout"
+	CauseClosed     Cause = "closed"
+	CauseLost       Cause = "lost"
+	CauseNode       Cause = "node"
+	CauseDrain      Cause = "drain"
+	CauseDisabled   Cause = "disabled"
+	CauseLeft       Cause = "left" // what audiences see instead of the five before it, and of hiding
+)
+
+// Triggers of a transition that are not causes of a status.
+const (
+	TriggerInput   Cause = "input"
+	TriggerConnect Cause = "connect"
+	TriggerUntil   Cause = "until"
+	TriggerPolicy  Cause = "policy"
+	TriggerGrant   Cause = "grant"
+)
+
+// Source says where a claim comes from. It follows from the actor: a subject's
+// own claim is manual, a supervisor's on another is supervisor, and only a
+// system actor names a source itself. Policies may rank sources of their own.
+type Source string
+
+// The sources every policy knows.
+const (
+	SourceSystem     Source = "system"
+	SourceCall       Source = "call"
+	SourceSupervisor Source = "supervisor"
+	SourceManual     Source = "manual"
+	SourceCalendar   Source = "calendar"
+	SourceApp        Source = "app"
+	SourceLogin      Source = "login-default"
+)
+
+// cause is the word that reports a source.
+func (s Source) cause() Cause {
+	switch s {
+	case SourceSystem, SourceCall, SourceSupervisor, SourceManual, SourceCalendar:
+		return Cause(s)
+	case SourceLogin:
+		return CauseLogin
+	default:
+		return CauseApp
+	}
+}
+
+// Keys of claims that the core itself uses.
+const (
+	KeyBase  = "base"  // the choice that lasts until it is changed
+	KeyTimed = "timed" // the choice with an end, which lies over the base
+	KeyLock  = "lock"  // a supervisor's lock, a system claim
+)
+
+// Claim is the wish that a subject have a status: what someone chose, or what a
+// system says about them. A subject has a set of claims, one for each source,
+// key and connection; the policy ranks them.
+type Claim struct {
+	// ID is the caller's, so that repeating a call changes nothing; the core
+	// gives one to a claim that has none.
+	ID     string `json:"id,omitzero"`
+	Serial uint64 `json:"serial"` // given by the core: the order in which claims were set
+	Status string `json:"status"`
+	Class  Class  `json:"class,omitzero"` // of the status when it was claimed
+	Source Source `json:"source"`
+	// Key tells the claims of one source apart. Empty means KeyTimed for a claim
+	// with an end and KeyBase for one without.
+	Key string `json:"key,omitzero"`
+	// Conn scopes the claim to one connection: it counts while that connection
+	// does, together with what the subject's other connections claim.
+	Conn   string  `json:"conn,omitzero"`
+	Reason string  `json:"reason,omitzero"` // a short code
+	Text   string  `json:"text,omitzero"`   // for people
+	SetAt  Instant `json:"setAt"`
+	By     string  `json:"by,omitzero"`    // the actor's id
+	Until  Instant `json:"until,omitzero"` // the claim ends then, that instant included; zero means never
+	// For gives Until as a time from now. It is resolved when the claim is set.
+	For              time.Duration `json:"-"`
+	DropOnDisconnect bool          `json:"dropOnDisconnect,omitzero"`
+	DropOnLogin      bool          `json:"dropOnLogin,omitzero"`
+	HidesFrom        []Audience    `json:"hidesFrom,omitzero"` // besides those the status is hidden from
+}
+
+// Connection is one live or lingering connection of a subject.
+type Connection struct {
+	ID          string
+	Epoch       uint32 // rises with every connect under the same id; issued by the core
+	Device      string
+	Node        string
+	Incarnation uint64
+	Opened      Instant
+	Heard       Instant // the last sign of life
+	Input       Instant // the last input over it, or that its client reported
+	Acted       Instant // the subject's last own claim made elsewhere while it was live
+	Seq         uint64  // of the newest report
+	Focus       string  // the channel looked at
+	Hidden      bool    // the tab is not visible
+	// Left and Cause say when and how it left; a connection that left lingers
+	// until its grace has passed. Zero Left means live.
+	Left  Instant
+	Cause Cause
+	// Told is set where the leaving was reported rather than inferred from
+	// silence. A connection that is merely silent comes back by being heard.
+	Told bool
+}
+
+// EndpointKind says what can be reached without a connection.
+type EndpointKind string
+
+// The kinds of endpoint.
+const (
+	EndpointPush    EndpointKind = "push"
+	EndpointBot     EndpointKind = "bot"
+	EndpointService EndpointKind = "service"
+)
+
+// Endpoint makes a subject reachable without a connection.
+type Endpoint struct {
+	ID    string       `json:"id"`
+	Kind  EndpointKind `json:"kind"`
+	Since Instant      `json:"since"`
+	Until Instant      `json:"until,omitzero"`
+}
+
+// Reach says whether a subject can be reached, whatever its status shows.
+type Reach uint8
+
+// The kinds of reach, from none to full.
+const (
+	ReachNone Reach = iota
+	ReachVirtual
+	ReachLingering
+	ReachLive
+)
+
+// String returns none, virtual, lingering or live.
+func (r Reach) String() string {
+	return [...]string{"none", "virtual", "lingering", "live"}[min(r, ReachLive)]
+}
+
+// The words shown where there is no status of the policy to show.
+const (
+	StatusUnknown  = "unknown"  // nothing is known of the subject, or presence is disabled
+	StatusDisabled = "disabled" // presence is disabled, to the subject itself and admins
+)
+
+// Presence is what the inputs of one subject add up to. It is derived, never
+// the truth: [Machine.View] turns it into what one audience may see.
+type Presence struct {
+	Subject Ref
+	Kind    Kind
+	Known   bool
+
+	Status string
+	Class  Class
+	Reason string
+	Text   string
+	Since  Instant // when the present status began
+	SetAt  Instant // when the claim on top was set
+	Until  Instant // when it ends
+	Cause  Cause
+	Masked string // the status chosen, where idleness or disconnection masks it
+
+	Reach     Reach
+	Routable  bool
+	Disabled  bool
+	LastSeen  Instant // when the last connection left; none while one is there
+	LastLogin Instant
+	// HiddenFrom lists the audiences that see the left view. Seen is what each
+	// audience that can be hidden from has been shown; it is never changed in
+	// place.
+	HiddenFrom []Audience
+	Seen       []Seen
+}
+
+// Seen is what one audience that may be hidden from was last shown: that the
+// subject is there, or that it left, and since when.
+type Seen struct {
+	Audience Audience `json:"audience"`
+	Left     bool     `json:"left"`
+	Since    Instant  `json:"since"`
+	LastSeen Instant  `json:"lastSeen,omitzero"`
+}
+
+// State is everything the core knows of one subject: the inputs, and the last
+// answer for comparison. The zero State is a subject nobody has heard of. Step
+// alone changes it; its slices belong to it.
+type State struct {
+	Subject   Ref
+	Kind      Kind
+	Conns     []Connection // by id
+	Endpoints []Endpoint   // by id
+	Claims    []Claim      // by source, key, connection
+	Input     Instant      // the last input when the last counting connection left
+	Gone      Cause        // how the last connection left
+	GoneAt    Instant      // when
+	LoggedIn  Instant      // the last login
+	Disabled  bool
+
+	Now      Instant // the latest instant processed; time never goes back
+	Changed  Instant // when the set of live connections, endpoints, claims or the policy last changed
+	Floor    Instant // no lease or grace ends before it
+	Epoch    uint32  // the last issued
+	Serial   uint64  // rises with every claim and transition
+	Revision uint64  // rises with every change that must be stored
+
+	Current Presence // as of Now
+}
+
+// Clone returns a copy that shares nothing that Step changes.
+func (s *State) Clone() State {
+	c := *s
+	c.Conns = slices.Clone(s.Conns)
+	c.Endpoints = slices.Clone(s.Endpoints)
+	c.Claims = slices.Clone(s.Claims)
+	return c
+}
+
+// EventKind says what an Event is.
+type EventKind uint8
+
+// The events of one subject. Beside each, the fields it reads.
+const (
+	EventTick       EventKind = iota // none
+	EventConnect                     // Conn, Epoch, Device, Node, Incarnation, Age, SubjectKind
+	EventLogin                       // as EventConnect
+	EventHeartbeat                   // Conn, Epoch, Seq, Age
+	EventInput                       // Conn, Epoch
+	EventFocus                       // Conn, Epoch, Channel
+	EventVisible                     // Conn, Epoch, Hidden
+	EventDisconnect                  // Conn, Epoch, Cause
+	EventLogout                      // Conn; empty means every connection
+	EventEndpoint                    // Endpoint, Off, SubjectKind
+	EventSetClaim                    // Actor, Claim
+	EventEndClaim                    // Actor, Claim (Source, Key and Conn; an empty Key means every key)
+	EventNodeDown                    // Node, Incarnation, Cause
+	EventNodeUp                      // Node, Incarnation
+	EventPolicy                      // none: step with the old machine to now, then feed this to the new one
+	EventGrant                       // none; a subject that is granted something is known
+	EventDisable                     // none
+	EventEnable                      // none
+	EventSuspended                   // From, To
+)
+
+// NoAge says that an event reports no input age.
+const NoAge time.Duration = -1
+
+// Event is something that happened to one subject. What it reads besides Kind
+// stands beside the kind.
+type Event struct {
+	Kind        EventKind
+	Subject     Ref
+	SubjectKind Kind
+	Actor       Actor
+	Conn        string
+	Epoch       uint32 // the connection's; 0 means the present one, or on connect the next
+	Device      string
+	Node        string
+	Incarnation uint64
+	Seq         uint64        // of a report; 0 means unnumbered
+	Age         time.Duration // since the last input as the client knows it; NoAge for none
+	Cause       Cause
+	Channel     string
+	Hidden      bool
+	Off         bool
+	Endpoint    Endpoint
+	Claim       Claim
+	From, To    Instant
+}
+
+// OutputKind says what an Output is.
+type OutputKind uint8
+
+// The outputs. Beside each, what it carries.
+const (
+	// OutputPersist asks that the state's record be stored; every later output
+	// of the step must wait until it is.
+	OutputPersist OutputKind = iota
+	// OutputTransition says that the status changed: Prev and Presence, Trigger,
+	// At, Noticed and ID.
+	OutputTransition
+	// OutputUpdated says that something else of the presence changed, such as
+	// its reason, cause or reach.
+	OutputUpdated
+	OutputClaimSet   // Claim
+	OutputClaimEnded // Claim, Why
+)
+
+// Output is something that a step asks its driver to do or tells it.
+type Output struct {
+	Kind OutputKind
+	// ID names a transition: every computation of the same one gives it the
+	// same id, so that effects that must be single can be keyed by it.
+	ID       string
+	At       Instant // when it logically happened: the new status's since
+	Noticed  Instant // when the machine processed it; never before At
+	Prev     string  // the status before; empty for the first
+	Trigger  Cause
+	Presence Presence
+	Claim    Claim
+	Why      Cause // until, replaced, ended, login, logout, disconnected, disabled, limit
+}
+
+// Why a claim ended, where no Cause says it.
+const (
+	WhyReplaced     Cause = "replaced"
+	WhyEnded        Cause = "ended"
+	WhyDisconnected Cause = "disconnected"
+	WhyLimit        Cause = "limit"
+)
+
+// Step feeds one event to a subject's state and appends what follows to out.
+// It first processes every deadline up to now, each at its own instant, so that
+// an event at a deadline comes too late for it. An error refuses the event: the
+// deadlines have been processed, nothing else has changed. Time only enters as
+// now; one that lies before an earlier one counts as that. The same state,
+// event and now always give the same result.
+func (m *Machine) Step(s *State, e Event, now Instant, out []Output) ([]Output, error) {
+	now = max(now, s.Now)
+	st := stepper{m: m, s: s, out: out}
+	if e.Kind == EventSuspended {
+		return st.out, st.suspend(&e, now)
+	}
+	if e.Kind != EventPolicy { // the old machine has processed the time until now
+		st.tick(now)
+	}
+	s.Now = now
+	if e.Kind == EventTick {
+		return st.out, nil
+	}
+	if err := st.check(&e); err != nil {
+		return st.out, err
+	}
+	trigger, err := st.apply(&e)
+	if err != nil {
+		return st.out, err
+	}
+	st.expire(now)
+	if st.touched {
+		st.settle(now, trigger, "")
+	}
+	st.tick(now)
+	return st.out, nil
+}
+
+// suspend lets the time pass in which this process stood still: what had run
+// out before it did so counts, then leases and graces get another chance, since
+// unread heartbeats and reconnects sit in buffers.
+func (st *stepper) suspend(e *Event, now Instant) error {
+	if e.To < e.From {
+		st.tick(now)
+		return fmt.Errorf("presence: %w suspension: it ends before it begins", ErrInvalid)
+	}
+	st.tick(min(e.From, now))
+	st.s.Floor = max(st.s.Floor, e.To.Add(st.m.startup))
+	st.tick(now)
+	return nil
+}
+
+// Next returns the earliest deadline of s, if there is one. Ticking later than
+// it gives the same transitions at the same instants, only noticed later.
+func (m *Machine) Next(s *State) (Instant, bool) {
+	d, ok := m.next(s)
+	return d.at, ok
+}
+
+// stepper is one step under way.
+type stepper struct {
+	m         *Machine
+	s         *State
+	out       []Output
+	touched   bool // something changed, so that the presence must be derived anew
+	persisted bool
+}
+
+func (st *stepper) check(e *Event) error {
+	s := st.s
+	if e.Subject != (Ref{}) {
+		if err := checkRef("subject", e.Subject); err != nil {
+			return err
+		}
+		if s.Subject == (Ref{}) {
+			s.Subject = e.Subject
+		}
+	}
+	if s.Subject == (Ref{}) {
+		return fmt.Errorf("presence: %w subject: the event names none", ErrInvalid)
+	}
+	if e.Subject != (Ref{}) && e.Subject != s.Subject {
+		return fmt.Errorf("presence: %w subject: event for %s fed to the state of %s", ErrInvalid, e.Subject, s.Subject)
+	}
+	switch e.Kind {
+	case EventConnect, EventLogin, EventEndpoint:
+		if s.Disabled {
+			return fmt.Errorf("presence: %w: presence of %s is switched off", ErrDisabled, s.Subject)
+		}
+		switch e.SubjectKind {
+		case "", KindHuman, KindBot, KindService:
+		default:
+			return fmt.Errorf("presence: %w kind %q: allowed are human, bot, service", ErrInvalid, e.SubjectKind)
+		}
+	}
+	return nil
+}
+
+// apply changes the inputs according to e.
+func (st *stepper) apply(e *Event) (trigger Cause, err error) {
+	s := st.s
+	switch e.Kind {
+	case EventConnect, EventLogin:
+		return st.connect(e)
+	case EventHeartbeat, EventInput, EventFocus, EventVisible:
+		return st.report(e)
+	case EventDisconnect:
+		return e.Cause, st.disconnect(e)
+	case EventLogout:
+		return CauseLogout, st.logout(e)
+	case EventEndpoint:
+		return TriggerConnect, st.endpoint(e)
+	case EventSetClaim:
+		return st.setClaim(e)
+	case EventEndClaim:
+		return st.endClaim(e)
+	case EventNodeDown:
+		cause := e.Cause
+		if cause == "" {
+			cause = CauseNode
+		}
+		if cause != CauseNode && cause != CauseDrain {
+			return "", fmt.Errorf("presence: %w cause %q: a node goes by node or drain", ErrInvalid, cause)
+		}
+		st.nodeGone(e.Node, e.Incarnation, cause)
+		return cause, nil
+	case EventNodeUp:
+		for i := len(s.Conns) - 1; i >= 0; i-- {
+			if c := &s.Conns[i]; c.Node == e.Node && c.Incarnation < e.Incarnation {
+				st.leave(c, CauseNode, s.Now, true)
+				st.remove(i, s.Now)
+			}
+		}
+		return CauseNode, nil
+	case EventPolicy:
+		st.change()
+		return TriggerPolicy, nil
+	case EventDisable:
+		st.disable()
+		return CauseDisabled, nil
+	case EventEnable:
+		if s.Disabled {
+			s.Disabled = false
+			st.change()
+			st.persist()
+		}
+		return CauseDisabled, nil
+	case EventGrant:
+		st.touched = !s.Current.Known
+		return TriggerGrant, nil
+	default:
+		return "", fmt.Errorf("presence: %w event kind %d", ErrInvalid, e.Kind)
+	}
+}
+
+// change notes that the set of live connections, endpoints or claims, or the
+// policy, is another one from now on.
+func (st *stepper) change() {
+	st.s.Changed = st.s.Now
+	st.touched = true
+}
+
+// persist asks once per step that the record be stored before anything that
+// follows is told.
+func (st *stepper) persist() {
+	if st.persisted {
+		return
+	}
+	st.persisted = true
+	st.s.Revision++
+	st.out = append(st.out, Output{Kind: OutputPersist})
+}
+
+func (st *stepper) connect(e *Event) (Cause, error) {
+	s := st.s
+	if err := checkID(e.Conn); err != nil {
+		return "", fmt.Errorf("presence: connection %w", err)
+	}
+	if len(e.Device) > MaxID || len(e.Node) > MaxID {
+		return "", fmt.Errorf("presence: %w device or node of connection %q: longer than %d bytes", ErrInvalid, e.Conn, MaxID)
+	}
+	trigger := TriggerConnect
+	if e.Kind == EventLogin {
+		trigger = CauseLogin
+	}
+	i, found := s.conn(e.Conn)
+	epoch := s.Epoch + 1
+	if e.Epoch != 0 && e.Epoch != epoch {
+		if found && e.Epoch == s.Conns[i].Epoch {
+			return trigger, nil // the same event again
+		}
+		return "", fmt.Errorf("presence: %w epoch %d of connection %q: the next to be issued is %d", ErrStale, e.Epoch, e.Conn, epoch)
+	}
+	c := Connection{ID: e.Conn, Epoch: epoch, Device: e.Device, Node: e.Node, Incarnation: e.Incarnation, Opened: s.Now, Heard: s.Now}
+	if found {
+		old := &s.Conns[i]
+		c.Opened, c.Input, c.Acted = old.Opened, old.Input, old.Acted
+		c.Focus, c.Hidden = old.Focus, old.Hidden
+		if old.Left != 0 {
+			st.change()
+		}
+	} else {
+		if len(s.Conns) >= MaxConnections {
+			return "", fmt.Errorf("presence: %w: %s has %d connections already, at most %d are allowed", ErrLimit, s.Subject, len(s.Conns), MaxConnections)
+		}
+		c.Input = st.m.lastInput(s)
+		if c.Input == 0 {
+			c.Input = s.Now // nothing is known of a subject never seen before
+		}
+		st.change()
+	}
+	if e.Age > 0 {
+		c.Input = min(c.Input, s.Now.Add(-e.Age))
+		if found {
+			c.Acted = min(c.Acted, c.Input)
+		}
+	}
+	s.Epoch = epoch
+	if e.SubjectKind != "" {
+		s.Kind = e.SubjectKind
+	}
+	if e.Kind == EventLogin {
+		s.LoggedIn = s.Now
+		if st.m.activity["login"] {
+			c.Input = s.Now
+		}
+	}
+	if found {
+		s.Conns[i] = c
+	} else {
+		s.Conns = slices.Insert(s.Conns, i, c)
+	}
+	if e.Kind == EventLogin {
+		st.login(e.Conn)
+	}
+	st.touched = true
+	return trigger, nil
+}
+
+// login applies the policy's rule for entering with credentials.
+func (st *stepper) login(conn string) {
+	s, m := st.s, st.m
+	reset := m.policy.Login.Mode == "reset"
+	st.drop(CauseLogin, func(c *Claim) bool {
+		if c.Conn != "" && c.Conn != conn {
+			return false
+		}
+		return c.DropOnLogin || reset && (m.rankOf(c.Source) == m.manual || c.Source == SourceLogin)
+	})
+	if reset {
+		st.insert(Claim{Status: m.policy.Login.Status, Source: SourceLogin, Key: KeyBase, By: s.Subject.ID})
+	}
+}
+
+// insert adds a claim that has been checked, replacing the one of its source,
+// key and connection.
+func (st *stepper) insert(c Claim) {
+	s := st.s
+	st.persist()
+	st.change()
+	s.Serial++
+	c.Serial, c.SetAt, c.For = s.Serial, s.Now, 0
+	if c.ID == "" {
+		c.ID = "c" + strconv.FormatUint(c.Serial, 10)
+	}
+	if def := st.m.status(c.Status); def != nil {
+		c.Class = def.Class
+	}
+	i, found := slices.BinarySearchFunc(s.Claims, c, compareClaims)
+	if found {
+		st.out = append(st.out, Output{Kind: OutputClaimEnded, At: s.Now, Noticed: s.Now, Claim: s.Claims[i], Why: WhyReplaced})
+		s.Claims[i] = c
+	} else {
+		s.Claims = slices.Insert(s.Claims, i, c)
+	}
+	st.out = append(st.out, Output{Kind: OutputClaimSet, At: s.Now, Noticed: s.Now, Claim: c})
+}
+
+func compareClaims(a, b Claim) int {
+	if c := strings.Compare(string(a.Source), string(b.Source)); c != 0 {
+		return c
+	}
+	if c := strings.Compare(a.Key, b.Key); c != 0 {
+		return c
+	}
+	return strings.Compare(a.Conn, b.Conn)
+}
+
+// drop ends the claims for which gone says so. That a claim's time is over need
+// not be stored: its end was known when it was.
+func (st *stepper) drop(why Cause, gone func(*Claim) bool) (dropped bool) {
+	s := st.s
+	s.Claims = slices.DeleteFunc(s.Claims, func(c Claim) bool {
+		if !gone(&c) {
+			return false
+		}
+		if why != TriggerUntil {
+			st.persist()
+		}
+		st.out = append(st.out, Output{Kind: OutputClaimEnded, At: s.Now, Noticed: s.Now, Claim: c, Why: why})
+		dropped = true
+		return true
+	})
+	if dropped {
+		st.change()
+	}
+	return dropped
+}
+
+// report handles what a client says over a connection, all of which proves that
+// it lives.
+func (st *stepper) report(e *Event) (Cause, error) {
+	s := st.s
+	c, err := st.live(e)
+	if err != nil {
+		return "", err
+	}
+	trigger := TriggerConnect // if it had been silent for too long, it is back
+	input := func(what string) {
+		if st.m.activity[what] {
+			c.Input = s.Now
+			trigger = TriggerInput
+			st.touched = true
+		}
+	}
+	switch e.Kind {
+	case EventHeartbeat:
+		if e.Seq != 0 && e.Seq <= c.Seq {
+			break // late or repeated
+		}
+		if e.Seq != 0 {
+			c.Seq = e.Seq
+		}
+		if e.Age >= 0 {
+			if at := s.Now.Add(-e.Age); at != c.Input {
+				c.Input = at
+				trigger = TriggerInput
+				st.touched = true
+			}
+		}
+	case EventInput:
+		input("input")
+	case EventFocus:
+		if len(e.Channel) > MaxID {
+			return "", fmt.Errorf("presence: %w channel: longer than %d bytes", ErrInvalid, MaxID)
+		}
+		c.Focus = e.Channel
+		if e.Channel != "" {
+			input("focus")
+		}
+	case EventVisible:
+		c.Hidden = e.Hidden
+		if !e.Hidden {
+			input("show")
+		}
+	}
+	return trigger, nil
+}
+
+// live finds the connection an event came over and notes that it was heard.
+func (st *stepper) live(e *Event) (*Connection, error) {
+	s := st.s
+	i, found := s.conn(e.Conn)
+	if !found {
+		return nil, fmt.Errorf("presence: %w connection %q of %s: it has left or never was; connect again", ErrUnknown, e.Conn, s.Subject)
+	}
+	c := &s.Conns[i]
+	if e.Epoch != 0 && e.Epoch != c.Epoch {
+		return nil, fmt.Errorf("presence: %w epoch %d of connection %q: the present one is %d", ErrStale, e.Epoch, e.Conn, c.Epoch)
+	}
+	if c.Left != 0 {
+		if c.Told {
+			return nil, fmt.Errorf("presence: %w connection %q of %s: it has left (%s); connect again", ErrStale, e.Conn, s.Subject, c.Cause)
+		}
+		c.Left, c.Cause = 0, ""
+		st.change()
+	}
+	c.Heard = s.Now
+	return c, nil
+}
+
+func (st *stepper) disconnect(e *Event) error {
+	s := st.s
+	switch e.Cause {
+	case CauseClosed, CauseLost, CauseNode, CauseDrain:
+	case CauseLogout:
+		return st.logout(e)
+	default:
+		return fmt.Errorf("presence: %w cause %q: a connection leaves by logout, closed, lost, node or drain", ErrInvalid, e.Cause)
+	}
+	i, found := s.conn(e.Conn)
+	if !found {
+		return fmt.Errorf("presence: %w connection %q of %s: it has left or never was", ErrUnknown, e.Conn, s.Subject)
+	}
+	c := &s.Conns[i]
+	if e.Epoch > s.Epoch {
+		return fmt.Errorf("presence: %w epoch %d of connection %q: it was never issued", ErrStale, e.Epoch, e.Conn)
+	}
+	if e.Epoch != 0 && e.Epoch < c.Epoch {
+		return nil // the close of a socket that has been replaced
+	}
+	st.leave(c, e.Cause, s.Now, true)
+	return nil
+}
+
+// leave makes a live connection linger from at. One that lingers already keeps
+// its instant, but a report settles what silence had only suggested.
+func (st *stepper) leave(c *Connection, cause Cause, at Instant, told bool) {
+	if c.Left == 0 {
+		c.Left, c.Cause = at, cause
+		st.change()
+	}
+	c.Told = c.Told || told
+	st.touched = true
+}
+
+func (st *stepper) logout(e *Event) error {
+	s := st.s
+	all := e.Conn == "" || st.m.policy.LogoutScope == "account"
+	if e.Conn != "" {
+		if _, found := s.conn(e.Conn); !found {
+			return fmt.Errorf("presence: %w connection %q of %s: it has left or never was", ErrUnknown, e.Conn, s.Subject)
+		}
+	}
+	for i := range s.Conns {
+		c := &s.Conns[i]
+		if !all && c.ID != e.Conn {
+			continue
+		}
+		if c.Left == 0 {
+			st.change()
+		}
+		c.Left, c.Cause, c.Told = s.Now, CauseLogout, true
+	}
+	if all && len(s.Conns) == 0 && s.Current.Known {
+		s.Gone = CauseLogout // leaving for good, after the connection was gone already
+	}
+	st.drop(CauseLogout, func(c *Claim) bool { return c.Conn != "" && (all || c.Conn == e.Conn) })
+	st.touched = true
+	return nil
+}
+
+func (st *stepper) endpoint(e *Event) error {
+	s := st.s
+	if err := checkID(e.Endpoint.ID); err != nil {
+		return fmt.Errorf("presence: endpoint %w", err)
+	}
+	i, found := slices.BinarySearchFunc(s.Endpoints, e.Endpoint.ID, func(p Endpoint, id string) int { return strings.Compare(p.ID, id) })
+	if e.Off {
+		if found {
+			s.Endpoints = slices.Delete(s.Endpoints, i, i+1)
+			st.change()
+			st.persist()
+		}
+		return nil
+	}
+	switch e.Endpoint.Kind {
+	case EndpointPush, EndpointBot, EndpointService:
+	default:
+		return fmt.Errorf("presence: %w endpoint kind %q: allowed are push, bot, service", ErrInvalid, e.Endpoint.Kind)
+	}
+	if e.Endpoint.Until != 0 && e.Endpoint.Until <= s.Now {
+		return fmt.Errorf("presence: %w until %s: it has passed", ErrInvalid, e.Endpoint.Until)
+	}
+	if e.SubjectKind != "" {
+		s.Kind = e.SubjectKind
+	}
+	p := e.Endpoint
+	p.Since = s.Now
+	if found && s.Endpoints[i].Kind == p.Kind {
+		if s.Endpoints[i].Until == p.Until {
+			return nil
+		}
+		p.Since = s.Endpoints[i].Since
+		s.Endpoints[i] = p
+	} else if found {
+		s.Endpoints[i] = p
+	} else {
+		if len(s.Endpoints) >= MaxEndpoints {
+			return fmt.Errorf("presence: %w: %s has %d endpoints already", ErrLimit, s.Subject, len(s.Endpoints))
+		}
+		s.Endpoints = slices.Insert(s.Endpoints, i, p)
+	}
+	st.change()
+	st.persist()
+	return nil
+}
+
+func (st *stepper) setClaim(e *Event) (Cause, error) {
+	s, m := st.s, st.m
+	c, own, err := m.resolve(s, e)
+	if err != nil {
+		return "", err
+	}
+	if c.ID != "" {
+		if i, found := slices.BinarySearchFunc(s.Claims, c, compareClaims); found && s.Claims[i].ID == c.ID {
+			return c.Source.cause(), nil // the same event again
+		}
+	}
+	var over *Connection
+	if c.Conn != "" {
+		if over, err = st.live(&Event{Conn: c.Conn}); err != nil {
+			return "", err
+		}
+	}
+	if len(s.Claims) >= MaxClaims {
+		if _, found := slices.BinarySearchFunc(s.Claims, c, compareClaims); !found && !st.dropOrphan() {
+			return "", fmt.Errorf("presence: %w: %s has %d claims already, at most %d are allowed", ErrLimit, s.Subject, len(s.Claims), MaxClaims)
+		}
+	}
+	st.change()
+	if c.Source == SourceManual && c.Key == KeyBase && c.Status == m.byDefault.ID && !m.policy.KeepExplicit && st.clear(&c) {
+		st.persist()
+	} else {
+		if c.Key == KeyBase && m.rankOf(c.Source) == m.manual {
+			st.drop(WhyReplaced, func(o *Claim) bool { return o.Source == c.Source && o.Key == KeyTimed && o.Conn == c.Conn })
+		}
+		st.insert(c)
+	}
+	if c.Source == SourceSupervisor {
+		// Whoever supervises lifts what the system imposed, but not a lock.
+		st.drop(WhyReplaced, func(o *Claim) bool { return o.Source == SourceSystem && o.Key != KeyLock })
+	}
+	if own && m.activity["claim"] {
+		for i := range s.Conns {
+			if conn := &s.Conns[i]; over == nil && conn.Left == 0 {
+				conn.Acted = s.Now
+			}
+		}
+		if over != nil {
+			over.Input = s.Now
+		}
+	}
+	return c.Source.cause(), nil
+}
+
+// clear handles the choice of the default status, which means "nothing special":
+// it ends what was chosen before, by supervisors too. It reports false, having
+// done nothing, where something else would then show through, so that the
+// choice must be a claim of its own.
+func (st *stepper) clear(c *Claim) bool {
+	m, s := st.m, st.s
+	ends := func(o *Claim) bool {
+		if c.Conn != "" {
+			return o.Source == SourceManual && o.Conn == c.Conn
+		}
+		return m.rankOf(o.Source) == m.manual || o.Source == SourceLogin
+	}
+	below, shows := m.top(s, s.Now, func(o *Claim) bool { return m.rankOf(o.Source) >= m.manual && !ends(o) })
+	if shows && below != nil {
+		return false
+	}
+	st.drop(WhyReplaced, ends)
+	return true
+}
+
+// dropOrphan makes room by ending the oldest claim of a connection that is gone.
+func (st *stepper) dropOrphan() bool {
+	oldest := -1
+	for i, c := range st.s.Claims {
+		if c.Conn == "" {
+			continue
+		}
+		if _, there := st.s.conn(c.Conn); !there && (oldest < 0 || c.Serial < st.s.Claims[oldest].Serial) {
+			oldest = i
+		}
+	}
+	if oldest < 0 {
+		return false
+	}
+	serial := st.s.Claims[oldest].Serial
+	return st.drop(WhyLimit, func(c *Claim) bool { return c.Serial == serial })
+}
+
+// resolve checks the claim of an event and fills in what follows from the actor
+// and the policy.
+func (m *Machine) resolve(s *State, e *Event) (c Claim, own bool, err error) {
+	c = e.Claim
+	if s.Disabled {
+		return c, false, fmt.Errorf("presence: %w: presence of %s is switched off", ErrDisabled, s.Subject)
+	}
+	if c.Source, err = e.Actor.source(s.Subject, c.Source, m); err != nil {
+		return c, false, err
+	}
+	own = e.Actor.Ref == s.Subject && e.Actor.Role != RoleSystem
+	def := m.status(c.Status)
+	if def == nil {
+		return c, false, fmt.Errorf("presence: %w status %q: the policy has %s", ErrUnknown, c.Status, strings.Join(m.statusIDs(nil), ", "))
+	}
+	by := BySystem
+	switch c.Source {
+	case SourceManual:
+		by = BySelf
+	case SourceSupervisor:
+		by = BySupervisor
+	}
+	if !slices.Contains(def.SelectableBy, by) {
+		return c, false, fmt.Errorf("presence: %w: status %q is not selectable by %s; selectable are %s", ErrNotAllowed, c.Status, by, strings.Join(m.Selectable(by), ", "))
+	}
+	if c.For < 0 {
+		return c, false, fmt.Errorf("presence: %w duration %v: it must be positive", ErrInvalid, c.For)
+	}
+	if c.For > 0 && c.Until != 0 {
+		return c, false, fmt.Errorf("presence: %w claim: both an end and a duration are given, one is allowed", ErrInvalid)
+	}
+	if c.For == 0 && c.Until == 0 && def.For > 0 {
+		c.For = def.For
+	}
+	if c.For > 0 {
+		c.Until = s.Now.Add(c.For)
+	}
+	if c.Until != 0 && c.Until <= s.Now {
+		return c, false, fmt.Errorf("presence: %w until %s: it is not after now, %s", ErrInvalid, c.Until, s.Now)
+	}
+	if c.Key == "" {
+		c.Key = KeyBase
+		if c.Until != 0 {
+			c.Key = KeyTimed
+		}
+	}
+	if err := checkID(c.Key); err != nil {
+		return c, false, fmt.Errorf("presence: claim key %w", err)
+	}
+	if c.Source == SourceManual && (c.Key != KeyBase || c.Until != 0) && (c.Key != KeyTimed || c.Until == 0) {
+		return c, false, fmt.Errorf("presence: %w claim key %q: a manual claim is %q without an end or %q with one", ErrInvalid, c.Key, KeyBase, KeyTimed)
+	}
+	if err := checkText("reason", c.Reason, MaxReason); err != nil {
+		return c, false, err
+	}
+	if err := checkText("text", c.Text, MaxText); err != nil {
+		return c, false, err
+	}
+	for _, a := range c.HidesFrom {
+		if !slices.Contains(m.hideable, a) {
+			return c, false, fmt.Errorf("presence: %w audience %q: a claim may hide from %s under this policy", ErrInvalid, a, orNone(join(m.hideable)))
+		}
+	}
+	if c.Source == SourceSupervisor && m.policy.SupervisorWhenOffline == "refuse" && m.reach(s) == ReachNone {
+		return c, false, fmt.Errorf("presence: %w: the status of %s cannot be set by a supervisor while it is not connected", ErrOffline, s.Subject)
+	}
+	c.By = e.Actor.ID
+	c.HidesFrom = slices.Clone(c.HidesFrom)
+	return c, own, nil
+}
+
+func (st *stepper) endClaim(e *Event) (Cause, error) {
+	s := st.s
+	source, err := e.Actor.source(s.Subject, e.Claim.Source, st.m)
+	if err != nil {
+		return "", err
+	}
+	st.drop(WhyEnded, func(c *Claim) bool {
+		return c.Source == source && (e.Claim.Key == "" || c.Key == e.Claim.Key) && c.Conn == e.Claim.Conn &&
+			(e.Claim.ID == "" || c.ID == e.Claim.ID)
+	})
+	return source.cause(), nil
+}
+
+func (st *stepper) nodeGone(node string, incarnation uint64, cause Cause) {
+	for i := range st.s.Conns {
+		c := &st.s.Conns[i]
+		if c.Node == node && c.Left == 0 && (incarnation == 0 || c.Incarnation <= incarnation) {
+			st.leave(c, cause, st.s.Now, true)
+		}
+	}
+}
+
+func (st *stepper) disable() {
+	s := st.s
+	if s.Disabled {
+		return
+	}
+	st.persist()
+	s.Disabled = true
+	for _, c := range s.Conns {
+		s.GoneAt = max(s.GoneAt, c.Left)
+		if c.Left == 0 {
+			s.GoneAt = s.Now
+		}
+	}
+	if len(s.Conns) > 0 {
+		s.Input, s.Gone = st.m.lastInput(s), CauseLogout
+	}
+	s.Conns, s.Endpoints = nil, nil
+	st.drop(CauseDisabled, func(*Claim) bool { return true })
+	st.change()
+}
+
+// conn finds a connection.
+func (s *State) conn(id string) (int, bool) {
+	return slices.BinarySearchFunc(s.Conns, id, func(c Connection, id string) int { return strings.Compare(c.ID, id) })
+}
+
+// reach says how a subject can be reached.
+func (m *Machine) reach(s *State) Reach {
+	r := ReachNone
+	for i := range s.Conns {
+		if s.Conns[i].Left == 0 {
+			return ReachLive
+		}
+		r = ReachLingering
+	}
+	if r == ReachNone {
+		if _, ok := m.endpointRule(s); ok {
+			return ReachVirtual
+		}
+	}
+	return r
+}
+
+const (
+	showIgnore = "ignore"
+	showTop    = "top"
+)
+
+// endpointRule returns the rule of the first endpoint that is not ignored, one
+// that is routable before one that is not.
+func (m *Machine) endpointRule(s *State) (rule VirtualRule, ok bool) {
+	for _, p := range s.Endpoints {
+		r, given := m.policy.Virtual[string(p.Kind)]
+		if given && r.Show != showIgnore && (!ok || r.Routable && !rule.Routable) {
+			rule, ok = r, true
+		}
+	}
+	return rule, ok
+}
+
+func (m *Machine) counts(c *Connection) bool {
+	return len(m.policy.Devices) == 0 || !m.policy.Devices[c.Device].IgnoreInput
+}
+
+// lastInput is the youngest input over the connections that count, or what was
+// stored when the last of them left.
+func (m *Machine) lastInput(s *State) Instant {
+	var last Instant
+	counted := false
+	for i := range s.Conns {
+		if c := &s.Conns[i]; m.counts(c) {
+			last = max(last, c.Input, c.Acted)
+			counted = true
+		}
+	}
+	if !counted {
+		return s.Input
+	}
+	return last
+}
+
+func (m *Machine) rankOf(s Source) int {
+	if r, ok := m.rank[s]; ok {
+		return r
+	}
+	return m.rankOfApp()
+}
+
+// rankOfApp is where claims stand whose source a changed policy no longer ranks.
+func (m *Machine) rankOfApp() int {
+	if r, ok := m.rank[SourceApp]; ok {
+		return r
+	}
+	return m.rank[SourceLogin]
+}
+
+// resolved returns the definition of a claim's status. A status that the policy
+// no longer has becomes the first of its class, never an available one.
+func (m *Machine) resolved(c *Claim) *Status {
+	if def := m.status(c.Status); def != nil {
+		return def
+	}
+	for i := range m.statuses {
+		if m.statuses[i].Class == c.Class {
+			return &m.statuses[i]
+		}
+	}
+	for _, class := range []Class{ClassAway, ClassBusy, ClassDND} {
+		for i := range m.statuses {
+			if m.statuses[i].Class == class {
+				return &m.statuses[i]
+			}
+		}
+	}
+	return m.disconnected
+}
+
+// top returns the first unexpired claim in the order of rank, later setting and
+// id, among those that keep allows. The claims of connections are first folded
+// into one vote of the manual rank. It reports false if the policy default is
+// on top, and a nil claim if it is so by the connections' vote.
+func (m *Machine) top(s *State, now Instant, keep func(*Claim) bool) (*Claim, bool) {
+	var best *Claim
+	before := func(a, b *Claim) bool {
+		ra, rb := m.rankOf(a.Source), m.rankOf(b.Source)
+		if ra != rb {
+			return ra < rb
+		}
+		if a.SetAt != b.SetAt {
+			return a.SetAt > b.SetAt
+		}
+		return a.Serial > b.Serial
+	}
+	scoped := false
+	for i := range s.Claims {
+		c := &s.Claims[i]
+		if c.Until != 0 && c.Until <= now || keep != nil && !keep(c) {
+			continue
+		}
+		if c.Conn != "" {
+			if _, there := s.conn(c.Conn); there {
+				scoped = true
+			}
+			continue
+		}
+		if best == nil || before(c, best) {
+			best = c
+		}
+	}
+	if !scoped {
+		return best, best != nil
+	}
+	vote, at, serial := m.foldConns(s, now, keep)
+	competing := Claim{Source: SourceManual, SetAt: at, Serial: serial}
+	if best != nil && before(best, &competing) {
+		return best, true
+	}
+	return vote, true
+}
+
+// foldConns lets every connection vote with the best of its own claims, or the
+// policy default if it has none. It returns the winning claim, nil for the
+// default, and the newest setting among the votes for the winner.
+func (m *Machine) foldConns(s *State, now Instant, keep func(*Claim) bool) (winner *Claim, at Instant, serial uint64) {
+	won := ""
+	for i := range s.Conns {
+		conn := &s.Conns[i]
+		var vote *Claim
+		for j := range s.Claims {
+			c := &s.Claims[j]
+			if c.Conn != conn.ID || c.Until != 0 && c.Until <= now || keep != nil && !keep(c) {
+				continue
+			}
+			if vote == nil || m.rankOf(c.Source) < m.rankOf(vote.Source) ||
+				m.rankOf(c.Source) == m.rankOf(vote.Source) && (c.SetAt > vote.SetAt || c.SetAt == vote.SetAt && c.Serial > vote.Serial) {
+				vote = c
+			}
+		}
+		status, set, number := m.byDefault.ID, conn.Opened, uint64(0)
+		if vote != nil {
+			status, set, number = m.resolved(vote).ID, vote.SetAt, vote.Serial
+		}
+		switch {
+		case won == "" || m.fold[status] < m.fold[won]:
+			won, winner, at, serial = status, vote, set, number
+		case status == won && (set > at || set == at && number > serial):
+			winner, at, serial = vote, set, number
+		}
+	}
+	return winner, at, serial
+}
+
+// base returns the status that holds before idleness is considered and the claim
+// behind it, nil for the policy default; and the status shown instead where the
+// subject cannot be reached.
+func (m *Machine) base(s *State) (def *Status, c *Claim, gone *Status) {
+	def = m.byDefault
+	source := Source("")
+	if c, _ = m.top(s, s.Now, nil); c != nil {
+		def, source = m.resolved(c), c.Source
+	}
+	switch m.reach(s) {
+	case ReachNone:
+		gone = m.disconnected
+	case ReachVirtual:
+		if rule, _ := m.endpointRule(s); rule.Show != showTop {
+			gone = m.status(rule.Show)
+		}
+	}
+	if m.proof[source] {
+		gone = nil
+	}
+	return def, c, gone
+}
+
+// derive computes the presence at s.Now and the instant from which its status
+// logically holds, given that of what happened.
+func (m *Machine) derive(s *State, logical Instant) (p Presence, since Instant) {
+	p = Presence{Subject: s.Subject, Kind: s.Kind, Known: true, LastLogin: s.LoggedIn, Seen: s.Current.Seen, Reach: m.reach(s)}
+	if p.Kind == "" {
+		p.Kind = KindHuman
+	}
+	if len(s.Conns) == 0 {
+		p.LastSeen = s.GoneAt
+	}
+	if s.Disabled || m.policy.Disabled {
+		p.Disabled, p.Status, p.Cause = true, StatusDisabled, CauseDisabled
+		return p, logical
+	}
+	def, c, gone := m.base(s)
+	shown := def
+	p.Cause = CauseDefault
+	if c != nil {
+		p.SetAt, p.Until, p.Reason, p.Text, p.Cause = c.SetAt, c.Until, c.Reason, c.Text, c.Source.cause()
+	}
+	since = logical
+	mask := func(to *Status, cause Cause) {
+		shown, p.Masked, p.Cause = to, def.ID, cause
+		p.Reason, p.Text, p.Until = "", "", 0
+	}
+	if gone != nil {
+		mask(gone, cmp.Or(s.Gone, CauseLogout))
+	} else {
+		p.HiddenFrom = m.hiddenFrom(s, def, c)
+		if to, at := m.idleMask(s, def); to != nil {
+			mask(to, CauseIdle)
+			since = at
+		}
+	}
+	p.Status, p.Class = shown.ID, shown.Class
+	if p.Masked == "" && shown.Routing == RouteAll {
+		rule, _ := m.endpointRule(s)
+		p.Routable = p.Reach == ReachLive || p.Reach == ReachVirtual && rule.Routable
+	}
+	return p, since
+}
+
+// hiddenFrom lists the audiences that the claim on top hides from. What a call
+// or the system says above a person's choice must not betray one who chose to
+// hide, so that the choice beneath hides as well.
+func (m *Machine) hiddenFrom(s *State, def *Status, c *Claim) []Audience {
+	hidden := def.HiddenFrom
+	if c == nil {
+		return hidden
+	}
+	hidden = union(hidden, c.HidesFrom)
+	if m.rankOf(c.Source) < m.manual {
+		beneath, _ := m.top(s, s.Now, func(o *Claim) bool { return m.rankOf(o.Source) >= m.manual })
+		if beneath != nil {
+			hidden = union(union(hidden, m.resolved(beneath).HiddenFrom), beneath.HidesFrom)
+		}
+	}
+	return hidden
+}
+
+// idleMask returns the status that idleness shows instead of def and the
+// instant at which its stage was reached, or nil.
+func (m *Machine) idleMask(s *State, def *Status) (to *Status, at Instant) {
+	stages := m.idle[def.ID]
+	if len(stages) == 0 {
+		return nil, 0
+	}
+	last, ages := m.idleFrom(s)
+	if !ages {
+		return nil, 0
+	}
+	for _, st := range stages {
+		if due := last.Add(st.after); due <= s.Now {
+			to, at = st.to, due
+		}
+	}
+	return to, at
+}
+
+// idleFrom is the instant from which idleness counts. A bot without a
+// connection that counts is never idle.
+func (m *Machine) idleFrom(s *State) (Instant, bool) {
+	if s.Kind == KindBot || s.Kind == KindService {
+		if !slices.ContainsFunc(s.Conns, func(c Connection) bool { return m.counts(&c) }) {
+			return 0, false
+		}
+	}
+	last := m.lastInput(s)
+	return last, last != 0
+}
+
+// settle derives the presence anew and says what changed. The status's since is
+// the logical instant, but neither before the one it follows nor before the
+// inputs last changed.
+func (st *stepper) settle(logical Instant, trigger Cause, id string) {
+	s, m := st.s, st.m
+	prev := &s.Current
+	next, since := m.derive(s, logical)
+	next.Since = prev.Since
+	transition := !prev.Known || next.Status != prev.Status
+	if transition {
+		next.Since = max(since, prev.Since, s.Changed)
+	}
+	next.Seen = m.seen(prev, &next, s.Now)
+	if !transition && samePresence(prev, &next) {
+		return
+	}
+	o := Output{Kind: OutputUpdated, At: s.Now, Noticed: s.Now, Prev: prev.Status, Trigger: trigger, Presence: next}
+	if transition {
+		o.Kind, o.At, o.ID = OutputTransition, next.Since, id
+		if id == "" {
+			s.Serial++
+			o.ID = "e" + strconv.FormatUint(s.Serial, 10)
+		}
+	}
+	s.Current = next
+	st.out = append(st.out, o)
+}
+
+func samePresence(a, b *Presence) bool {
+	return a.Known == b.Known && a.Kind == b.Kind && a.Status == b.Status && a.Class == b.Class && a.Reason == b.Reason && a.Text == b.Text &&
+		a.SetAt == b.SetAt && a.Until == b.Until && a.Cause == b.Cause && a.Masked == b.Masked &&
+		a.Reach == b.Reach && a.Routable == b.Routable && a.Disabled == b.Disabled &&
+		a.LastSeen == b.LastSeen && a.LastLogin == b.LastLogin &&
+		slices.Equal(a.HiddenFrom, b.HiddenFrom) && slices.Equal(a.Seen, b.Seen)
+}
+
+// Record is what must outlive the process of one subject. Data is its durable
+// state as [State.Encode] writes it, opaque to storage.
+type Record struct {
+	Subject  Ref
+	Revision uint64
+	Data     []byte
+}
+
+// StateVersion is the version of the encoded state.
+const StateVersion = 1
+
+// durable is what is stored of a State.
+type durable struct {
+	Version   int        `json:"version"`
+	Kind      Kind       `json:"kind,omitzero"`
+	Claims    []Claim    `json:"claims,omitempty"`
+	Endpoints []Endpoint `json:"endpoints,omitempty"`
+	Input     Instant    `json:"input,omitzero"`
+	Gone      Cause      `json:"gone,omitzero"`
+	GoneAt    Instant    `json:"goneAt,omitzero"`
+	LoggedIn  Instant    `json:"loggedIn,omitzero"`
+	Disabled  bool       `json:"disabled,omitzero"`
+	Epoch     uint32     `json:"epoch"`
+	Serial    uint64     `json:"serial"`
+	Status    string     `json:"status,omitzero"`
+	Class     Class      `json:"class,omitzero"`
+	Cause     Cause      `json:"cause,omitzero"`
+	Since     Instant    `json:"since,omitzero"`
+	Seen      []Seen     `json:"seen,omitempty"`
+}
+
+// Record returns what must be stored of s: everything but its connections.
+func (m *Machine) Record(s *State) (Record, error) {
+	data, err := json.Marshal(durable{
+		Version: StateVersion, Kind: s.Kind, Claims: s.Claims, Endpoints: s.Endpoints, Input: m.lastInput(s),
+		Gone: s.Gone, GoneAt: s.GoneAt, LoggedIn: s.LoggedIn, Disabled: s.Disabled, Epoch: s.Epoch, Serial: s.Serial,
+		Status: s.Current.Status, Class: s.Current.Class, Cause: s.Current.Cause, Since: s.Current.Since, Seen: s.Current.Seen,
+	})
+	if err != nil {
+		return Record{}, fmt.Errorf("presence: encoding the state of %s: %w", s.Subject, err)
+	}
+	return Record{Subject: s.Subject, Revision: s.Revision, Data: data}, nil
+}
+
+// State decodes a record. The subject has no connections then; the first event
+// fed to the state finds what that means.
+func (r Record) State() (State, error) {
+	var d durable
+	if err := json.Unmarshal(r.Data, &d); err != nil {
+		return State{}, fmt.Errorf("presence: the record of %s cannot be read: %w", r.Subject, err)
+	}
+	if d.Version != StateVersion {
+		return State{}, fmt.Errorf("presence: %w: the record of %s has version %d, this package reads version %d", ErrInvalid, r.Subject, d.Version, StateVersion)
+	}
+	slices.SortFunc(d.Claims, compareClaims)
+	return State{
+		Subject: r.Subject, Kind: d.Kind, Claims: d.Claims, Endpoints: d.Endpoints, Input: d.Input, Gone: d.Gone, GoneAt: d.GoneAt,
+		LoggedIn: d.LoggedIn, Disabled: d.Disabled, Epoch: d.Epoch, Serial: d.Serial, Revision: r.Revision, Now: d.Since, Changed: d.Since,
+		Current: Presence{Subject: r.Subject, Kind: cmp.Or(d.Kind, KindHuman), Known: d.Status != "", Status: d.Status, Class: d.Class, Cause: d.Cause, Since: d.Since, Seen: d.Seen},
+	}, nil
+}
+
+// JournalRow is one row of the append-only history: a change of status, or the
+// beginning or end of a claim.
+type JournalRow struct {
+	ID       string  `json:"id"` // unique per subject; storing a row again changes nothing
+	Subject  Ref     `json:"subject"`
+	Kind     string  `json:"kind"` // transition, claim-set, claim-ended
+	From     string  `json:"from,omitzero"`
+	To       string  `json:"to,omitzero"`
+	Class    Class   `json:"class,omitzero"`
+	Cause    Cause   `json:"cause,omitzero"`
+	Trigger  Cause   `json:"trigger,omitzero"`
+	Reach    string  `json:"reach,omitzero"`
+	Source   Source  `json:"source,omitzero"`
+	Key      string  `json:"key,omitzero"`
+	Reason   string  `json:"reason,omitzero"`
+	By       string  `json:"by,omitzero"`
+	At       Instant `json:"at"`       // when it logically happened
+	Recorded Instant `json:"recorded"` // when it was noticed
+}
+
+// Write is one record to be stored. Expect is the revision that storage must
+// hold for it to be: 0 means that there is none yet.
+type Write struct {
+	Record Record
+	Expect uint64
+}
+
+// Storage keeps what must outlive the process. Its methods may be called
+// concurrently and must respect ctx; they must not retry by themselves, must
+// not keep or change the slices they are given, and hand over ownership of what
+// they return. A nil error means that the change is durable. An error that
+// leaves the outcome unknown is allowed: calls are repeated, and repeating one
+// is harmless. After Close of whatever opened it, every method returns an error.
+type Storage interface {
+	// Load returns the records of the subjects that have one, in any order.
+	Load(ctx context.Context, subjects ...Ref) ([]Record, error)
+	// Save stores all writes or none. Where a stored revision is not the one
+	// expected it returns an error wrapping [ErrConflict], unless storage holds
+	// exactly the record to be written already.
+	Save(ctx context.Context, writes ...Write) error
+	// Append adds rows to the journal in order. A row whose subject and id are
+	// there already is skipped.
+	Append(ctx context.Context, rows ...JournalRow) error
+	// Delete removes the records and journals of subjects; unknown ones are skipped.
+	Delete(ctx context.Context, subjects ...Ref) error
+}
+
+// JournalQuery selects rows of one subject's journal with From <= At < To (zero
+// means unbounded), after the row with id After, at most Limit of them (0 means
+// 1,000).
+type JournalQuery struct {
+	Subject  Ref
+	From, To Instant
+	After    string
+	Limit    int
+}
+
+// Select returns the rows that q selects among all rows of its subject, which
+// are in the order in which they were appended.
+func (q JournalQuery) Select(rows []JournalRow) []JournalRow {
+	limit := q.Limit
+	if limit <= 0 {
+		limit = 1000
+	}
+	if q.After != "" {
+		i := slices.IndexFunc(rows, func(r JournalRow) bool { return r.ID == q.After })
+		rows = rows[i+1:]
+	}
+	var selected []JournalRow
+	for _, r := range rows {
+		if r.At < q.From || q.To != 0 && r.At >= q.To {
+			continue
+		}
+		if selected = append(selected, r); len(selected) == limit {
+			break
+		}
+	}
+	return selected
+}
+
+// Row returns the journal's row for an output, if it has one. Its subject is
+// left for the caller to fill in.
+func (o *Output) Row() (row JournalRow, ok bool) {
+	switch o.Kind {
+	case OutputTransition:
+		p := &o.Presence
+		return JournalRow{
+			ID: o.ID, Kind: "transition", From: o.Prev, To: p.Status, Class: p.Class, Cause: p.Cause, Trigger: o.Trigger,
+			Reach: p.Reach.String(), Reason: p.Reason, At: o.At, Recorded: o.Noticed,
+		}, true
+	case OutputClaimSet, OutputClaimEnded:
+		c := &o.Claim
+		row = JournalRow{
+			ID: "claim-set/" + c.ID, Kind: "claim-set", To: c.Status, Class: c.Class, Source: c.Source, Key: c.Key, Reason: c.Reason, By: c.By,
+			At: o.At, Recorded: o.Noticed,
+		}
+		if o.Kind == OutputClaimEnded {
+			row.ID, row.Kind, row.From, row.To, row.Trigger = "claim-ended/"+c.ID, "claim-ended", c.Status, "", o.Why
+		}
+		return row, true
+	}
+	return row, false
+}
+
+// JournalReader is implemented by storages that can read their journal back.
+type JournalReader interface {
+	// Journal returns rows in the order in which they were appended.
+	Journal(ctx context.Context, q JournalQuery) ([]JournalRow, error)
+}
+
+// checkID checks an id of any kind. The error names what is wrong, for the
+// caller to say what the id is of.
+func checkID(id string) error {
+	switch {
+	case id == "":
+		return fmt.Errorf("id is %w: it is empty", ErrInvalid)
+	case len(id) > MaxID:
+		return fmt.Errorf("id is %w: %d bytes, at most %d are allowed", ErrInvalid, len(id), MaxID)
+	case !utf8.ValidString(id):
+		return fmt.Errorf("id %q is %w: it is not UTF-8", id, ErrInvalid)
+	case strings.ContainsFunc(id, unicode.IsControl):
+		return fmt.Errorf("id %q is %w: control characters are not allowed", id, ErrInvalid)
+	}
+	return nil
+}
+
+func checkRef(what string, r Ref) error {
+	if err := checkID(r.ID); err != nil {
+		return fmt.Errorf("presence: %s %w", what, err)
+	}
+	if r.Tenant != "" {
+		if err := checkID(r.Tenant); err != nil {
+			return fmt.Errorf("presence: tenant of %s %q: %w", what, r.ID, err)
+		}
+	}
+	return nil
+}
+
+func checkText(what, text string, limit int) error {
+	if len(text) > limit {
+		return fmt.Errorf("presence: %w %s: %d bytes, at most %d are allowed", ErrInvalid, what, len(text), limit)
+	}
+	if !utf8.ValidString(text) {
+		return fmt.Errorf("presence: %w %s: it is not UTF-8", ErrInvalid, what)
+	}
+	return nil
+}

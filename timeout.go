@@ -1,0 +1,222 @@
+package presence
+
+import (
+	"cmp"
+	"strconv"
+	"time"
+)
+
+// deadlineKind orders deadlines that fall on one instant.
+type deadlineKind uint8
+
+const (
+	deadlineUntil deadlineKind = iota // a claim or endpoint ends
+	deadlineLease                     // a connection has been silent too long
+	deadlineGrace                     // a connection that left no longer counts
+	deadlineIdle                      // an idle stage is reached
+)
+
+var deadlineNames = [...]string{"until", "lease", "grace", "idle"}
+
+// A deadline is something that time alone brings about. It is due when it is
+// not after now.
+type deadline struct {
+	at   Instant
+	kind deadlineKind
+}
+
+func (d *deadline) sooner(at Instant, kind deadlineKind, ok *bool) {
+	if !*ok || at < d.at || at == d.at && kind < d.kind {
+		*d, *ok = deadline{at, kind}, true
+	}
+}
+
+// next returns the earliest deadline of s.
+func (m *Machine) next(s *State) (d deadline, ok bool) {
+	for i := range s.Claims {
+		if until := s.Claims[i].Until; until != 0 {
+			d.sooner(until, deadlineUntil, &ok)
+		}
+	}
+	for i := range s.Endpoints {
+		if until := s.Endpoints[i].Until; until != 0 {
+			d.sooner(until, deadlineUntil, &ok)
+		}
+	}
+	for i := range s.Conns {
+		c := &s.Conns[i]
+		if c.Left == 0 {
+			d.sooner(m.leaseEnd(s, c), deadlineLease, &ok)
+		} else {
+			d.sooner(m.graceEnd(s, c), deadlineGrace, &ok)
+		}
+	}
+	if at, found := m.nextIdle(s); found {
+		d.sooner(at, deadlineIdle, &ok)
+	}
+	return d, ok
+}
+
+// nextIdle is the next idle stage of the status chosen that lies after the time
+// processed; earlier ones are part of the presence already.
+func (m *Machine) nextIdle(s *State) (Instant, bool) {
+	if len(m.idle) == 0 || s.Disabled || m.policy.Disabled || !s.Current.Known {
+		return 0, false
+	}
+	def, _, gone := m.base(s)
+	if gone != nil {
+		return 0, false
+	}
+	stages := m.idle[def.ID]
+	if len(stages) == 0 {
+		return 0, false
+	}
+	last, ages := m.idleFrom(s)
+	if !ages {
+		return 0, false
+	}
+	for _, st := range stages {
+		if due := last.Add(st.after); due > s.Now {
+			return due, true
+		}
+	}
+	return 0, false
+}
+
+// leaseEnd is when a connection that stays silent is lost.
+func (m *Machine) leaseEnd(s *State, c *Connection) Instant {
+	return max(c.Heard.Add(m.lease), s.Floor)
+}
+
+// graceEnd is when a lingering connection is gone.
+func (m *Machine) graceEnd(s *State, c *Connection) Instant {
+	g := &m.policy.Grace
+	if rule, ok := m.policy.Devices[c.Device]; ok && rule.OwnGrace {
+		g = &rule.Grace
+	}
+	from, d := c.Left, time.Duration(0)
+	switch c.Cause {
+	case CauseLogout:
+		return from.Add(g.Logout)
+	case CauseClosed:
+		d = g.Close
+	case CauseLost:
+		d = g.Loss
+		if g.LossFrom == "lease" {
+			from = max(from, c.Heard.Add(m.lease))
+		}
+	case CauseNode:
+		d = g.Node
+	case CauseDrain:
+		d = g.Drain
+	}
+	end := from.Add(d)
+	if d > 0 || from > c.Left {
+		end = max(end, s.Floor)
+	}
+	return end
+}
+
+// tick processes every deadline up to now in the order of time. All that fall
+// on one instant are one change, so that nothing is shown for no time at all.
+func (st *stepper) tick(now Instant) {
+	s, m := st.s, st.m
+	for {
+		d, ok := m.next(s)
+		if !ok || d.at > now {
+			break
+		}
+		at := max(d.at, s.Now)
+		s.Now = at
+		st.settleAt(at)
+	}
+	s.Now = max(s.Now, now)
+}
+
+// settleAt processes the deadlines due at one instant. The change of status is
+// put down to the last of them that brought one about.
+func (st *stepper) settleAt(at Instant) {
+	s, m := st.s, st.m
+	var trigger Cause
+	status, logical, kind := s.Current.Status, at, deadlineIdle
+	attribute := func(cause Cause, when Instant, k deadlineKind) {
+		p, _ := m.derive(s, when)
+		if p.Status != status || trigger == "" {
+			status, trigger, logical, kind = p.Status, cause, when, k
+		}
+	}
+	if st.expireClaims(at) {
+		attribute(TriggerUntil, at, deadlineUntil)
+	}
+	if p, _ := m.derive(s, at); p.Status != status {
+		attribute(CauseIdle, at, deadlineIdle)
+	}
+	for i := range s.Conns {
+		c := &s.Conns[i]
+		if end := m.leaseEnd(s, c); c.Left == 0 && end <= at {
+			st.leave(c, CauseLost, at, false)
+			attribute(CauseLost, at, deadlineLease)
+		}
+	}
+	st.expireConns(at, func(cause Cause, left Instant) { attribute(cause, left, deadlineGrace) })
+	st.settle(logical, cmp.Or(trigger, CauseIdle), deadlineNames[kind]+"@"+strconv.FormatInt(int64(at), 10))
+}
+
+// expireClaims ends the claims and endpoints whose time has come.
+func (st *stepper) expireClaims(at Instant) bool {
+	s := st.s
+	ended := st.drop(TriggerUntil, func(c *Claim) bool { return c.Until != 0 && c.Until <= at })
+	n := len(s.Endpoints)
+	for i := n - 1; i >= 0; i-- {
+		if until := s.Endpoints[i].Until; until != 0 && until <= at {
+			s.Endpoints = append(s.Endpoints[:i:i], s.Endpoints[i+1:]...)
+			st.change()
+		}
+	}
+	return ended || len(s.Endpoints) < n
+}
+
+// expire removes the connections whose grace is over, as part of an event.
+func (st *stepper) expire(at Instant) { st.expireConns(at, nil) }
+
+func (st *stepper) expireConns(at Instant, gone func(cause Cause, left Instant)) {
+	for {
+		first := -1
+		for i := range st.s.Conns {
+			c := &st.s.Conns[i]
+			if c.Left == 0 || st.m.graceEnd(st.s, c) > at {
+				continue
+			}
+			if first < 0 || c.Left < st.s.Conns[first].Left {
+				first = i
+			}
+		}
+		if first < 0 {
+			return
+		}
+		cause, left := st.s.Conns[first].Cause, st.s.Conns[first].Left
+		st.remove(first, left)
+		if gone != nil {
+			gone(cause, left)
+		}
+	}
+}
+
+// remove forgets a connection and what was to end with it.
+func (st *stepper) remove(i int, left Instant) {
+	s := st.s
+	c := s.Conns[i]
+	before := st.m.lastInput(s)
+	s.Conns = append(s.Conns[:i], s.Conns[i+1:]...)
+	if st.m.counts(&c) {
+		// Kept while other connections count as well; it decides when none does.
+		s.Input = before
+	}
+	if c.Left >= s.GoneAt {
+		s.GoneAt, s.Gone = max(left, s.GoneAt), c.Cause
+	}
+	st.touched = true
+	st.drop(WhyDisconnected, func(o *Claim) bool {
+		return o.DropOnDisconnect && (o.Conn == c.ID || o.Conn == "" && len(s.Conns) == 0)
+	})
+}

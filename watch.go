@@ -1,0 +1,561 @@
+package presence
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+)
+
+// channel is a roster with its watchers.
+type channel struct {
+	ref     Ref
+	private bool // one subject's own, for those who watch it alone
+
+	mu      sync.Mutex
+	roster  *Roster
+	watches map[streamKey][]*Watch
+	epochs  uint64
+	closed  bool
+}
+
+func newChannel(ref Ref, m *Machine) *channel {
+	return &channel{ref: ref, roster: NewRoster(ref, m), watches: make(map[streamKey][]*Watch)}
+}
+
+// put takes over a member's presence and tells the watchers.
+func (ch *channel) put(p Presence, now Instant) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	ch.deliver(ch.roster.Put(p, now))
+}
+
+// remove takes a member out and ends its own watches in the same step.
+func (ch *channel) remove(subject Ref, now Instant, reason error) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	for key, list := range ch.watches {
+		ch.watches[key] = slices.DeleteFunc(list, func(w *Watch) bool {
+			evicted := w.actor.Ref == subject && w.member
+			if evicted {
+				w.end(&Frame{Kind: FrameRemoved, Version: FrameVersion, Channel: ch.ref}, reason)
+			}
+			return evicted
+		})
+		ch.forgetIdle(key)
+	}
+	ch.deliver(ch.roster.Remove(subject, now))
+}
+
+func (ch *channel) setMachine(m *Machine, now Instant) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	ch.deliver(ch.roster.SetMachine(m, now))
+}
+
+func (ch *channel) flush(now Instant) (next Instant, ok bool) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	ch.deliver(ch.roster.Flush(now))
+	return ch.roster.Next()
+}
+
+func (ch *channel) deliver(frames []*Frame) {
+	for _, f := range frames {
+		for _, w := range ch.watches[f.stream] {
+			w.push(f)
+		}
+	}
+}
+
+func (ch *channel) endAll(reason error) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	ch.closed = true
+	for key, list := range ch.watches {
+		for _, w := range list {
+			w.end(nil, reason)
+		}
+		delete(ch.watches, key)
+	}
+}
+
+// forgetIdle drops a stream that nobody watches any more.
+func (ch *channel) forgetIdle(key streamKey) {
+	if len(ch.watches[key]) == 0 {
+		delete(ch.watches, key)
+		ch.roster.Close(key.audience, key.viewer)
+	}
+}
+
+// snapshot returns the present list for a watcher, after which its queue is
+// empty and receives every change.
+func (ch *channel) snapshot(w *Watch) *Frame {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended || !w.stale {
+		return nil
+	}
+	f := ch.open(w.key)
+	if w.lagged {
+		lagged := *f
+		lagged.Lagged = true
+		lagged.encoded = nil
+		f = &lagged
+	}
+	w.stale, w.lagged = false, false
+	return f
+}
+
+func (ch *channel) open(key streamKey) *Frame {
+	return ch.roster.Open(key.audience, key.viewer, func() string {
+		ch.epochs++
+		return strconv.FormatUint(ch.epochs, 36)
+	})
+}
+
+// WatchOptions says how to watch.
+type WatchOptions struct {
+	// Audience is whose eyes to look through. Empty means the one the actor
+	// belongs to. Agents may look as self or team, visitors as visitor only;
+	// supervisors, admins and systems as whom they like.
+	Audience Audience
+}
+
+// Watch is one watcher's stream of frames: a snapshot, then diffs.
+type Watch struct {
+	t      *Tracker
+	ch     *channel
+	actor  Actor
+	key    streamKey
+	member bool // watches by right of its grant, and is evicted with it
+	ready  chan struct{}
+
+	mu     sync.Mutex
+	queue  []*Frame
+	stale  bool // the next frame must be a snapshot
+	lagged bool // because the queue overflowed
+	ended  bool
+	reason error
+}
+
+// Watch starts watching a channel. An agent needs a grant of the channel and is
+// evicted when it is revoked; visitors, supervisors, admins and systems do not.
+// The watcher is no member: nobody sees it.
+func (t *Tracker) Watch(ctx context.Context, actor Actor, channel Ref, opts WatchOptions) (*Watch, error) {
+	if err := checkRef("channel", channel); err != nil {
+		return nil, err
+	}
+	a, err := t.audience(ctx, actor, channel, opts, actor.Audience())
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	member := a == AudienceTeam || a == AudienceSelf
+	member = member && actor.Audience() == AudienceTeam
+	if member && !t.grants.May(actor.Ref, channel) {
+		return nil, fmt.Errorf("presence: %w: %s has no grant of channel %s", ErrNotAllowed, actor.Ref, channel)
+	}
+	ch, err := t.channelLocked(channel)
+	if err != nil {
+		return nil, err
+	}
+	return t.watch(ch, actor, a, member)
+}
+
+// WatchSubject starts watching one subject, without any channel.
+func (t *Tracker) WatchSubject(ctx context.Context, actor Actor, subject Ref, opts WatchOptions) (*Watch, error) {
+	a, err := t.audience(ctx, actor, subject, opts, audienceFor(actor, subject))
+	if err != nil {
+		return nil, err
+	}
+	if a == AudienceSelf && actor.Ref != subject && actor.Audience() == AudienceTeam {
+		return nil, fmt.Errorf("presence: %w: %s may look at %s as a teammate, not as %s itself", ErrNotAllowed, actor.Ref, subject, subject)
+	}
+	sub, err := t.known(ctx, subject)
+	if err != nil {
+		return nil, err
+	}
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	i := slices.IndexFunc(sub.channels, func(ch *channel) bool { return ch.private })
+	if i < 0 {
+		ch := newChannel(subject, sub.m)
+		ch.private = true
+		ch.put(sub.state.Current, t.time.now())
+		sub.channels = append(sub.channels, ch)
+		i = len(sub.channels) - 1
+	}
+	if a == AudienceSelf {
+		actor.Ref = subject
+	}
+	return t.watch(sub.channels[i], actor, a, false)
+}
+
+// audience checks whose eyes an actor may look through.
+func (t *Tracker) audience(ctx context.Context, actor Actor, at Ref, opts WatchOptions, own Audience) (Audience, error) {
+	a := own
+	if opts.Audience != "" {
+		a = opts.Audience
+	}
+	if err := checkAudience(a); err != nil {
+		return "", err
+	}
+	free := actor.Role == RoleSupervisor || actor.Role == RoleAdmin || actor.Role == RoleSystem
+	if a != own && !free && (a != AudienceSelf || actor.Role == RoleVisitor) && a != actor.Audience() {
+		return "", fmt.Errorf("presence: %w: %s may look as %s, not as %s", ErrNotAllowed, actor.Ref, actor.Audience(), a)
+	}
+	if err := checkRef("actor", actor.Ref); err != nil {
+		return "", err
+	}
+	return a, t.allow(ctx, actor, ActionSee, at, at.ID)
+}
+
+// watch adds a watcher to a channel.
+func (t *Tracker) watch(ch *channel, actor Actor, a Audience, member bool) (*Watch, error) {
+	if t.watches.Add(1) > int64(t.opts.MaxWatches) {
+		t.watches.Add(-1)
+		return nil, fmt.Errorf("presence: %w: %d watches are open already", ErrLimit, t.opts.MaxWatches)
+	}
+	w := &Watch{t: t, ch: ch, actor: actor, key: newStreamKey(a, actor.Ref), member: member, ready: make(chan struct{}, 1), stale: true}
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if ch.closed {
+		t.watches.Add(-1)
+		return nil, t.closedError()
+	}
+	ch.open(w.key) // so that changes from now on are counted
+	ch.watches[w.key] = append(ch.watches[w.key], w)
+	return w, nil
+}
+
+// push queues a frame without ever waiting.
+func (w *Watch) push(f *Frame) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.ended || w.stale:
+		return
+	case len(w.queue) >= w.t.opts.WatchBuffer:
+		clear(w.queue)
+		w.queue = w.queue[:0]
+		w.stale, w.lagged = true, true
+	default:
+		w.queue = append(w.queue, f)
+	}
+	w.signal()
+}
+
+func (w *Watch) signal() {
+	select {
+	case w.ready <- struct{}{}:
+	default:
+	}
+}
+
+// end stops the stream after a last frame, if there is one. Frames before it
+// are dropped: they are no longer the watcher's to see.
+func (w *Watch) end(last *Frame, reason error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended {
+		return
+	}
+	w.ended, w.reason, w.queue = true, reason, nil
+	if last != nil {
+		w.queue = []*Frame{last}
+	}
+	w.t.watches.Add(-1)
+	w.signal()
+}
+
+// Next returns the next frame, waiting for it until ctx is done. The first is a
+// snapshot. After the watch has ended it returns an error wrapping [ErrClosed],
+// or [ErrNotAllowed] if access was removed. One goroutine at a time may call it.
+func (w *Watch) Next(ctx context.Context) (*Frame, error) {
+	for {
+		if f, err := w.Poll(); f != nil || err != nil {
+			return f, err
+		}
+		select {
+		case <-w.ready:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// Poll returns the next frame if there is one now, and nil otherwise.
+func (w *Watch) Poll() (*Frame, error) {
+	for {
+		w.mu.Lock()
+		if len(w.queue) > 0 {
+			f := w.queue[0]
+			w.queue[0] = nil
+			w.queue = w.queue[1:]
+			w.mu.Unlock()
+			return f, nil
+		}
+		stale, ended, reason := w.stale, w.ended, w.reason
+		w.mu.Unlock()
+		switch {
+		case ended:
+			return nil, reason
+		case !stale:
+			return nil, nil
+		}
+		if f := w.ch.snapshot(w); f != nil {
+			return f, nil
+		}
+	}
+}
+
+// Stream sends frames over a transport until the watch ends, ctx is done or the
+// transport fails, and then closes both. It returns the reason.
+func (w *Watch) Stream(ctx context.Context, to Transport) error {
+	err := w.stream(ctx, to)
+	w.Close()
+	if closeErr := to.Close(err); closeErr != nil && err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+func (w *Watch) stream(ctx context.Context, to Transport) error {
+	for {
+		f, err := w.Next(ctx)
+		if err != nil {
+			return err
+		}
+		if err := to.Send(ctx, f); err != nil {
+			return err
+		}
+	}
+}
+
+// Close ends the watch. A second Close changes nothing and says so with
+// [ErrClosed].
+func (w *Watch) Close() error {
+	w.ch.mu.Lock()
+	defer w.ch.mu.Unlock()
+	w.mu.Lock()
+	ended := w.ended
+	w.mu.Unlock()
+	closed := fmt.Errorf("presence: %w: the watch of %s", ErrClosed, w.ch.ref)
+	if ended {
+		return closed
+	}
+	w.end(nil, closed)
+	w.ch.watches[w.key] = slices.DeleteFunc(w.ch.watches[w.key], func(o *Watch) bool { return o == w })
+	w.ch.forgetIdle(w.key)
+	return nil
+}
+
+// channelLocked returns a channel with its members, under t.mu.
+func (t *Tracker) channelLocked(ref Ref) (*channel, error) {
+	if ch := t.channels[ref]; ch != nil {
+		return ch, nil
+	}
+	if len(t.channels) >= t.opts.MaxChannels {
+		return nil, fmt.Errorf("presence: %w: %d channels are known already", ErrLimit, t.opts.MaxChannels)
+	}
+	ch := newChannel(ref, t.machineLocked(ref.Tenant))
+	t.channels[ref] = ch
+	return ch, nil
+}
+
+// Grant gives a subject access to something: a channel, or what channels are
+// linked to, such as an inbox. The subject becomes a member of those channels,
+// connected or not.
+func (t *Tracker) Grant(ctx context.Context, subject, to Ref) error {
+	if err := checkPair(subject, to); err != nil {
+		return err
+	}
+	sub, err := t.subject(ctx, subject)
+	if err != nil {
+		return err
+	}
+	now := t.time.now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	var joining []*channel
+	for _, ref := range t.grants.Channels(to) {
+		if t.grants.May(subject, ref) {
+			continue
+		}
+		ch, err := t.channelLocked(ref)
+		if err != nil {
+			return err
+		}
+		joining = append(joining, ch)
+	}
+	if len(sub.channels)+len(joining) > MaxChannels {
+		return fmt.Errorf("presence: %w: %s would be in more than %d channels", ErrLimit, subject, MaxChannels)
+	}
+	if err := t.stepLocked(sub, Event{Kind: EventGrant, Subject: subject}, now); err != nil {
+		return err
+	}
+	t.grants.Grant(subject, to)
+	for _, ch := range joining {
+		t.enter(sub, ch, now)
+	}
+	return nil
+}
+
+// Revoke takes access away again. The subject leaves the channels it no longer
+// belongs to in the same step, and its own watches of them end.
+func (t *Tracker) Revoke(ctx context.Context, subject, to Ref) error {
+	if err := checkPair(subject, to); err != nil {
+		return err
+	}
+	sub, err := t.known(ctx, subject)
+	if err != nil {
+		return err
+	}
+	now := t.time.now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.grants.Revoke(subject, to) {
+		return nil
+	}
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	t.stepLocked(sub, Event{Kind: EventTick}, now)
+	for _, ref := range t.grants.Channels(to) {
+		if ch := t.channels[ref]; ch != nil && !t.grants.May(subject, ref) {
+			t.exit(sub, ch, now)
+		}
+	}
+	return nil
+}
+
+// Link makes a channel's members those who are granted to, instead of those of
+// what it was linked to before.
+func (t *Tracker) Link(ctx context.Context, channel, to Ref) error {
+	if err := checkPair(channel, to); err != nil {
+		return err
+	}
+	if t.closed.Load() {
+		return t.closedError()
+	}
+	now := t.time.now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ch, err := t.channelLocked(channel)
+	if err != nil {
+		return err
+	}
+	before := t.grants.Members(channel)
+	t.grants.Link(channel, to)
+	after := t.grants.Members(channel)
+	move := func(members, others []Ref, do func(*subject, Instant)) {
+		for _, ref := range members {
+			if sub := t.find(ref); sub != nil && !slices.Contains(others, ref) {
+				sub.mu.Lock()
+				t.stepLocked(sub, Event{Kind: EventTick}, now)
+				do(sub, now)
+				sub.mu.Unlock()
+			}
+		}
+	}
+	move(before, after, func(sub *subject, now Instant) { t.exit(sub, ch, now) })
+	move(after, before, func(sub *subject, now Instant) { t.enter(sub, ch, now) })
+	return nil
+}
+
+func (t *Tracker) enter(sub *subject, ch *channel, now Instant) {
+	sub.channels = append(sub.channels, ch)
+	ch.put(sub.state.Current, now)
+}
+
+func (t *Tracker) exit(sub *subject, ch *channel, now Instant) {
+	sub.channels = slices.DeleteFunc(sub.channels, func(o *channel) bool { return o == ch })
+	ch.remove(sub.ref, now, fmt.Errorf("presence: %w: the access of %s to channel %s has been removed", ErrNotAllowed, sub.ref, ch.ref))
+}
+
+// Join asks for membership of a channel. Membership follows grants by itself,
+// so that asking only tells whether there is one.
+func (t *Tracker) Join(ctx context.Context, actor Actor, channel Ref) error {
+	if err := checkPair(actor.Ref, channel); err != nil {
+		return err
+	}
+	if err := t.allow(ctx, actor, ActionJoin, actor.Ref, channel.ID); err != nil {
+		return err
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if !t.grants.May(actor.Ref, channel) {
+		return fmt.Errorf("presence: %w: %s has no grant of channel %s", ErrNotAllowed, actor.Ref, channel)
+	}
+	return nil
+}
+
+// List returns the members of a channel that an audience may list, by id, and
+// the group they add up to. The viewer matters for the audience self alone.
+func (t *Tracker) List(ctx context.Context, channel Ref, a Audience, viewer Ref) ([]View, Group, error) {
+	if err := checkRef("channel", channel); err != nil {
+		return nil, Group{}, err
+	}
+	if err := checkAudience(a); err != nil {
+		return nil, Group{}, err
+	}
+	if _, err := t.Sweep(ctx); err != nil {
+		return nil, Group{}, err
+	}
+	t.mu.RLock()
+	ch := t.channels[channel]
+	t.mu.RUnlock()
+	if ch == nil {
+		return nil, Group{Rung: RungOffline}, nil
+	}
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	return ch.roster.List(a, viewer), ch.roster.Group(a, viewer), nil
+}
+
+func (t *Tracker) flushChannels(now Instant) (next Instant, ok bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if !t.coalesces() {
+		return 0, false
+	}
+	for _, ch := range t.channels {
+		if at, waits := ch.flush(now); waits && (!ok || at < next) {
+			next, ok = at, true
+		}
+	}
+	return next, ok
+}
+
+// coalesces reports whether any policy in force holds changes back.
+func (t *Tracker) coalesces() bool {
+	if t.fallback.policy.Publish > 0 {
+		return true
+	}
+	for _, m := range t.byTenant {
+		if m.policy.Publish > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// checkPair checks two names that must belong to one tenant.
+func checkPair(a, b Ref) error {
+	if err := checkRef("subject", a); err != nil {
+		return err
+	}
+	if err := checkRef("channel", b); err != nil {
+		return err
+	}
+	if a.Tenant != b.Tenant {
+		return fmt.Errorf("presence: %w: %s and %s are of different tenants", ErrNotAllowed, a, b)
+	}
+	return nil
+}
