@@ -129,6 +129,7 @@ type stream struct {
 	group   Group
 	sent    map[Ref]Instant // when a subject's last change went out, with a publish interval
 	pending map[Ref]Instant // subjects whose newest state waits, and until when
+	last    *Frame          // the snapshot of seq, once somebody asked for it
 }
 
 // row is a member as the audience sees it.
@@ -169,11 +170,13 @@ func (r *Roster) Remove(subject Ref, now Instant) []*Frame {
 	return r.publish(now, subject)
 }
 
-// SetMachine puts another policy in force.
-func (r *Roster) SetMachine(m *Machine, now Instant) []*Frame {
-	r.m = m
-	return r.publish(now, r.Members()...)
-}
+// SetMachine puts another policy in force. What it changes is published with
+// the next Put of each member, or by Refresh.
+func (r *Roster) SetMachine(m *Machine) { r.m = m }
+
+// Refresh publishes every difference between what audiences were told and what
+// they may see now.
+func (r *Roster) Refresh(now Instant) []*Frame { return r.publish(now, r.Members()...) }
 
 // Next returns when the next held-back change is due.
 func (r *Roster) Next() (at Instant, ok bool) {
@@ -360,7 +363,7 @@ func (r *Roster) update(s *stream, now Instant, subjects []Ref) *Frame {
 	if len(changes) == 0 && group == s.group {
 		return nil
 	}
-	s.group = group
+	s.group, s.last = group, nil
 	s.seq++
 	f := newFrame(FrameDiff, s)
 	f.Changes = changes
@@ -414,14 +417,18 @@ func (s *stream) sum() Group {
 	return g
 }
 
+// snapshot returns the whole list, made once however many ask for it.
 func (s *stream) snapshot() *Frame {
-	f := newFrame(FrameSnapshot, s)
+	if s.last != nil {
+		return s.last
+	}
+	s.last = newFrame(FrameSnapshot, s)
 	for _, subject := range slices.SortedFunc(maps.Keys(s.rows), compareRefs) {
 		if row := s.rows[subject]; row.listed {
-			f.Members = append(f.Members, row.view)
+			s.last.Members = append(s.last.Members, row.view)
 		}
 	}
-	return f
+	return s.last
 }
 
 // checkAudience checks that an audience is one of the closed list.

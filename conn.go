@@ -27,6 +27,7 @@ type Conn struct {
 	lease    atomic.Int64 // the policy's, as a duration
 	patience atomic.Int64 // input may be noted while the last is younger than this
 	live     atomic.Bool
+	folded   int64 // the input taken over already; under the subject's lock
 
 	mu     sync.Mutex
 	closed bool

@@ -16,60 +16,72 @@ import (
 
 // timeline turns a clock into instants that never go back: the wall time at the
 // start and what has passed since. A wall clock set back is absorbed; one set
-// forward, or a machine that slept, shows as a standstill.
+// forward, or a process that did not run, shows as a standstill.
 type timeline struct {
 	clock    clock.Clock
 	start    time.Time
 	origin   Instant
-	absolute bool // a clock without a monotonic reading is taken at its word
+	absolute bool // a mock clock does what a test tells it to, which is no standstill
 
-	mu      sync.Mutex
-	last    Instant
-	shift   time.Duration // added to absorb steps of the clock
-	checked time.Time     // when standstill was last asked
+	mu        sync.Mutex
+	last      Instant
+	read      time.Time     // the clock's time at last
+	shift     time.Duration // added to absorb steps of the clock
+	threshold time.Duration // how long nobody may have asked; 0 while nobody has to
+	stood     standstill
 }
 
-func newTimeline(c clock.Clock) timeline {
+// standstill is a time in which this process did not run.
+type standstill struct {
+	number   uint32 // 0 for none
+	from, to Instant
+}
+
+func newTimeline(c clock.Clock) *timeline {
 	now := c.Now()
 	_, mock := c.(*clock.Mock)
-	return timeline{clock: c, start: now, origin: At(now), absolute: mock, checked: now}
+	return &timeline{clock: c, start: now, origin: At(now), absolute: mock, read: now, last: At(now)}
+}
+
+// expect says how often somebody will ask for the time from now on; 0 that
+// nobody has to. Run asks with every heartbeat: if for much longer nobody did,
+// the process stood still.
+func (t *timeline) expect(threshold time.Duration) {
+	t.now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.threshold = threshold
 }
 
 func (t *timeline) now() Instant {
-	raw := t.origin.Add(t.clock.Now().Sub(t.start))
+	now, _ := t.both()
+	return now
+}
+
+// both returns the time and the last standstill before it.
+func (t *timeline) both() (Instant, standstill) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	now := raw.Add(t.shift)
+	at := t.clock.Now()
+	passed := at.Sub(t.read)
+	missed := at.Round(0).Sub(t.read.Round(0)) - passed // by the monotonic clock, while the machine slept
+	t.read = at
+	now := t.origin.Add(at.Sub(t.start)).Add(t.shift)
 	if now < t.last {
 		t.shift += t.last.Sub(now)
 		now = t.last
 	}
+	if t.threshold > 0 && !t.absolute {
+		if missed > t.threshold {
+			t.shift += missed
+			now = now.Add(missed)
+		}
+		if now.Sub(t.last) > t.threshold {
+			t.stood = standstill{number: t.stood.number + 1, from: t.last, to: now}
+		}
+	}
 	t.last = now
-	return now
-}
-
-// standstill reports from when to when this process stood still, if wall and
-// monotonic time disagree, or nobody asked, for longer than the threshold. The
-// time that the monotonic clock missed is made up for. A mock clock only does
-// what a test tells it to, which is no standstill.
-func (t *timeline) standstill(threshold time.Duration) (from, to Instant, stood bool) {
-	if t.absolute {
-		return 0, 0, false
-	}
-	at := t.clock.Now()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	passed := at.Sub(t.checked)
-	missed := at.Round(0).Sub(t.checked.Round(0)) - passed
-	from = t.last
-	t.checked = at
-	if missed > threshold {
-		t.shift += missed
-	} else if passed <= threshold {
-		return 0, 0, false
-	}
-	t.last = max(t.last, t.origin.Add(at.Sub(t.start)).Add(t.shift))
-	return from, t.last, true
+	return now, t.stood
 }
 
 // timers holds one deadline a subject. A deadline that moves later is left

@@ -106,7 +106,7 @@ type Options struct {
 type Tracker struct {
 	opts    Options
 	log     *slog.Logger
-	time    timeline
+	time    *timeline
 	timers  timers
 	journal journal
 	seed    maphash.Seed
@@ -126,7 +126,6 @@ type Tracker struct {
 	stopped   context.Context
 	closed    atomic.Bool
 	running   atomic.Bool
-	done      sync.WaitGroup
 }
 
 const shardCount = 64
@@ -150,6 +149,8 @@ type subject struct {
 	handles  []*Conn
 	channels []*channel
 	armed    Instant // the deadline that the timers hold
+	stood    uint32  // the last standstill taken into account
+	erased   bool
 	out      []Output
 }
 
@@ -232,9 +233,12 @@ func (t *Tracker) Run(ctx context.Context) error {
 	if t.running.Swap(true) {
 		return fmt.Errorf("presence: %w: Run is running already", ErrInvalid)
 	}
-	defer t.running.Store(false)
+	t.time.expect(3 * t.fallback.heartbeat)
+	defer func() {
+		t.time.expect(0)
+		t.running.Store(false)
+	}()
 	for {
-		t.resumeAfterStandstill()
 		next, err := t.Sweep(ctx)
 		if err != nil && ctx.Err() == nil && !t.closed.Load() {
 			t.log.Warn("presence: sweep", "error", err)
@@ -264,16 +268,6 @@ func (t *Tracker) Run(ctx context.Context) error {
 	}
 }
 
-// resumeAfterStandstill notices that this process or its machine stood still,
-// and gives every connection another chance to be heard.
-func (t *Tracker) resumeAfterStandstill() {
-	from, to, stood := t.time.standstill(3 * t.fallback.heartbeat)
-	if stood {
-		t.log.Info("presence: stood still", "from", from, "to", to)
-		_ = t.Apply(context.Background(), Event{Kind: EventSuspended, From: from, To: to})
-	}
-}
-
 // Sweep processes every deadline that is due, in the order of time, and writes
 // to storage what was not written at once. It returns the next deadline, or 0
 // for none. Run calls it; a test that moves a mock clock calls it by hand. An
@@ -282,6 +276,12 @@ func (t *Tracker) Sweep(ctx context.Context) (next Instant, err error) {
 	if t.closed.Load() {
 		return 0, t.closedError()
 	}
+	next = t.meetDeadlines()
+	return next, t.flushStorage(ctx)
+}
+
+// meetDeadlines processes what is due, in the order of time.
+func (t *Tracker) meetDeadlines() (next Instant) {
 	now := t.time.now()
 	for {
 		sub, at, ok := t.timers.pop(now)
@@ -299,7 +299,7 @@ func (t *Tracker) Sweep(ctx context.Context) (next Instant, err error) {
 	if at, ok := t.flushChannels(now); ok && (next == 0 || at < next) {
 		next = at
 	}
-	return next, t.flushStorage(ctx)
+	return next
 }
 
 // Close ends every watch, waits for notifications under way and writes what is
@@ -584,25 +584,32 @@ func (t *Tracker) SetPolicy(ctx context.Context, actor Actor, tenant string, p P
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.byTenant[tenant] = m
-	for ref, ch := range t.channels {
-		if ref.Tenant == tenant {
-			ch.setMachine(m, now)
-		}
-	}
 	t.eachSubject(tenant, func(sub *subject) {
 		sub.mu.Lock()
 		defer sub.mu.Unlock()
+		if sub.ref.Tenant != tenant {
+			return
+		}
 		t.stepLocked(sub, Event{Kind: EventTick}, now)
 		sub.m = m
 		for _, ch := range sub.channels {
-			if ch.private {
-				ch.setMachine(m, now)
-			}
+			ch.setMachine(m) // said to watchers with what follows from it
 		}
 		if sub.state.Current.Known {
 			t.stepLocked(sub, Event{Kind: EventPolicy, Subject: sub.ref}, now)
 		}
+		for _, ch := range sub.channels {
+			if ch.owner != nil {
+				ch.refresh(now)
+			}
+		}
 	})
+	for ref, ch := range t.channels {
+		if ref.Tenant == tenant {
+			ch.setMachine(m)
+			ch.refresh(now)
+		}
+	}
 	return nil
 }
 
@@ -663,6 +670,7 @@ func (t *Tracker) Erase(ctx context.Context, ref Ref) error {
 		h.live.Store(false)
 	}
 	t.timers.disarm(sub)
+	sub.erased = true
 	sub.state, sub.handles, sub.channels, sub.dirty = State{}, nil, nil, false
 	t.journal.forget(ref)
 	sh := t.shard(ref)
@@ -892,9 +900,10 @@ func (t *Tracker) apply(ctx context.Context, sub *subject, e Event, done func())
 	}
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
-	if e.Subject == (Ref{}) {
-		e.Subject = sub.ref
+	if sub.erased {
+		return fmt.Errorf("presence: %w subject %s: it has been erased", ErrUnknown, sub.ref)
 	}
+	e.Subject = sub.ref
 	if err := t.stepLocked(sub, e, now); err != nil {
 		return err
 	}
@@ -937,6 +946,13 @@ func (t *Tracker) storeFirst(ctx context.Context, sub *subject, e Event, now Ins
 
 // stepLocked runs the state machine and carries out what it says.
 func (t *Tracker) stepLocked(sub *subject, e Event, now Instant) error {
+	if _, stood := t.time.both(); stood.number != sub.stood {
+		// Before anything else: what was sent meanwhile has not been read yet.
+		sub.stood = stood.number
+		if sub.state.Current.Known && sub.state.Now <= stood.from {
+			t.stepLocked(sub, Event{Kind: EventSuspended, From: stood.from, To: stood.to}, stood.to)
+		}
+	}
 	t.foldHandles(sub)
 	out, err := sub.m.Step(&sub.state, e, now, sub.out[:0])
 	for i := range out {
@@ -987,7 +1003,9 @@ func (t *Tracker) foldHandles(sub *subject) {
 			continue
 		}
 		c.Heard = max(c.Heard, Instant(h.heard.Load()))
-		c.Input = max(c.Input, Instant(h.input.Load()))
+		if input := h.input.Load(); input != h.folded {
+			c.Input, h.folded = max(c.Input, Instant(input)), input
+		}
 	}
 }
 
@@ -1001,8 +1019,10 @@ func (t *Tracker) syncHandles(sub *subject) {
 			return true
 		}
 		c := &sub.state.Conns[i]
-		h.heard.Store(max(h.heard.Load(), int64(c.Heard)))
-		h.input.Store(int64(c.Input))
+		raise(&h.heard, int64(c.Heard))
+		if h.input.CompareAndSwap(h.folded, int64(c.Input)) { // otherwise there was input since
+			h.folded = int64(c.Input)
+		}
 		h.lease.Store(int64(sub.m.lease))
 		h.patience.Store(int64(sub.m.patience()))
 		h.live.Store(c.Left == 0)

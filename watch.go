@@ -2,6 +2,7 @@ package presence
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -10,8 +11,8 @@ import (
 
 // channel is a roster with its watchers.
 type channel struct {
-	ref     Ref
-	private bool // one subject's own, for those who watch it alone
+	ref   Ref
+	owner *subject // of a channel for those who watch one subject alone
 
 	mu      sync.Mutex
 	roster  *Roster
@@ -48,10 +49,16 @@ func (ch *channel) remove(subject Ref, now Instant, reason error) {
 	ch.deliver(ch.roster.Remove(subject, now))
 }
 
-func (ch *channel) setMachine(m *Machine, now Instant) {
+func (ch *channel) setMachine(m *Machine) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	ch.deliver(ch.roster.SetMachine(m, now))
+	ch.roster.SetMachine(m)
+}
+
+func (ch *channel) refresh(now Instant) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	ch.deliver(ch.roster.Refresh(now))
 }
 
 func (ch *channel) flush(now Instant) (next Instant, ok bool) {
@@ -182,10 +189,10 @@ func (t *Tracker) WatchSubject(ctx context.Context, actor Actor, subject Ref, op
 	}
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
-	i := slices.IndexFunc(sub.channels, func(ch *channel) bool { return ch.private })
+	i := slices.IndexFunc(sub.channels, func(ch *channel) bool { return ch.owner != nil })
 	if i < 0 {
 		ch := newChannel(subject, sub.m)
-		ch.private = true
+		ch.owner = sub
 		ch.put(sub.state.Current, t.time.now())
 		sub.channels = append(sub.channels, ch)
 		i = len(sub.channels) - 1
@@ -318,11 +325,8 @@ func (w *Watch) Poll() (*Frame, error) {
 // transport fails, and then closes both. It returns the reason.
 func (w *Watch) Stream(ctx context.Context, to Transport) error {
 	err := w.stream(ctx, to)
-	w.Close()
-	if closeErr := to.Close(err); closeErr != nil && err == nil {
-		err = closeErr
-	}
-	return err
+	_ = w.Close() // it may have ended by itself
+	return errors.Join(err, to.Close(err))
 }
 
 func (w *Watch) stream(ctx context.Context, to Transport) error {
@@ -340,19 +344,51 @@ func (w *Watch) stream(ctx context.Context, to Transport) error {
 // Close ends the watch. A second Close changes nothing and says so with
 // [ErrClosed].
 func (w *Watch) Close() error {
+	closed := fmt.Errorf("presence: %w: the watch of %s", ErrClosed, w.ch.ref)
 	w.ch.mu.Lock()
-	defer w.ch.mu.Unlock()
 	w.mu.Lock()
 	ended := w.ended
 	w.mu.Unlock()
-	closed := fmt.Errorf("presence: %w: the watch of %s", ErrClosed, w.ch.ref)
+	if !ended {
+		w.end(nil, closed)
+		w.ch.watches[w.key] = slices.DeleteFunc(w.ch.watches[w.key], func(o *Watch) bool { return o == w })
+		w.ch.forgetIdle(w.key)
+	}
+	w.ch.mu.Unlock()
 	if ended {
 		return closed
 	}
-	w.end(nil, closed)
-	w.ch.watches[w.key] = slices.DeleteFunc(w.ch.watches[w.key], func(o *Watch) bool { return o == w })
-	w.ch.forgetIdle(w.key)
+	w.t.forgetUnused(w.ch)
 	return nil
+}
+
+// forgetUnused drops a channel that has neither members nor watchers nor links,
+// so that asking for channels nobody uses costs nothing.
+func (t *Tracker) forgetUnused(ch *channel) {
+	if sub := ch.owner; sub != nil {
+		sub.mu.Lock()
+		defer sub.mu.Unlock()
+		if ch.close(true) {
+			sub.channels = slices.DeleteFunc(sub.channels, func(o *channel) bool { return o == ch })
+		}
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.grants.linkedTo(ch.ref) && ch.close(false) && t.channels[ch.ref] == ch {
+		delete(t.channels, ch.ref)
+	}
+}
+
+// close marks a channel as gone if nobody uses it.
+func (ch *channel) close(members bool) bool {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if len(ch.watches) > 0 || !members && ch.roster.Len() > 0 {
+		return false
+	}
+	ch.closed = true
+	return true
 }
 
 // channelLocked returns a channel with its members, under t.mu.
@@ -505,9 +541,10 @@ func (t *Tracker) List(ctx context.Context, channel Ref, a Audience, viewer Ref)
 	if err := checkAudience(a); err != nil {
 		return nil, Group{}, err
 	}
-	if _, err := t.Sweep(ctx); err != nil {
-		return nil, Group{}, err
+	if t.closed.Load() {
+		return nil, Group{}, t.closedError()
 	}
+	t.meetDeadlines()
 	t.mu.RLock()
 	ch := t.channels[channel]
 	t.mu.RUnlock()

@@ -1,0 +1,37 @@
+.DEFAULT_GOAL := help
+MODULES = $$(go list -m -f '{{.Dir}}')
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s '	'
+
+.PHONY: test
+test: ## everything that must hold, as in CI
+	scripts/test
+
+.PHONY: quick
+quick: ## the tests of every module, without the race detector
+	go test work
+
+.PHONY: fmt
+fmt: ## format the code
+	gofmt -w $$(git ls-files '*.go')
+
+.PHONY: lint
+lint: ## vet, staticcheck and the modernizers, over every module
+	go vet work
+	GOWORK=off go build -modfile=tools.mod -o bin/ honnef.co/go/tools/cmd/staticcheck
+	bin/staticcheck work
+	go fix -diff work
+
+.PHONY: tidy
+tidy: ## tidy every module
+	for dir in $(MODULES); do (cd $$dir && GOWORK=off go mod tidy); done
+
+.PHONY: fuzz
+fuzz: ## a minute of every fuzz target
+	scripts/fuzz 60s
+
+.PHONY: helpdesk
+helpdesk: ## serve the help desk example
+	go run ./examples/helpdesk
