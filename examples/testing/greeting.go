@@ -1,0 +1,25 @@
+// Package greeting is a small piece of an application that depends on presence,
+// to show how such code is tested: see greeting_test.go.
+package greeting
+
+import (
+	"context"
+
+	"github.com/presence-go/presence"
+)
+
+// For returns what the chat widget of a channel says to a visitor now.
+func For(ctx context.Context, tracker *presence.Tracker, channel presence.Ref) (string, error) {
+	_, group, err := tracker.List(ctx, channel, presence.AudienceVisitor, presence.Ref{})
+	if err != nil {
+		return "", err
+	}
+	switch group.Rung {
+	case presence.RungAvailable:
+		return "Hello! Ask us anything.", nil
+	case presence.RungAway:
+		return "We are around, but an answer may take a while.", nil
+	default:
+		return "We are closed. Leave us a message.", nil
+	}
+}
