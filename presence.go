@@ -69,6 +69,10 @@ type Options struct {
 	Storage Storage
 	// Authorizer decides what actors may do; nil means [RoleAuthorizer].
 	Authorizer Authorizer
+	// AuthorizeEvery is how long an open watch may go on before the authorizer is
+	// asked again. If it cannot tell, the watch goes on for twice as long and is
+	// then suspended until it can. 0 means 5 minutes, negative never.
+	AuthorizeEvery time.Duration
 	// Notifier delivers what passes the gate; nil delivers nothing.
 	Notifier Notifier
 	// Clock is the source of time; nil means the real one. The tracker calls
@@ -201,6 +205,10 @@ func New(opts *Options) (*Tracker, error) {
 	}
 	if o.Authorizer == nil {
 		o.Authorizer = roleAuthorizer{}
+		o.AuthorizeEvery = -1 // its answers never change
+	}
+	if o.AuthorizeEvery == 0 {
+		o.AuthorizeEvery = 5 * time.Minute
 	}
 	if o.Clock == nil {
 		o.Clock = clock.New()
@@ -681,17 +689,26 @@ func (t *Tracker) Erase(ctx context.Context, ref Ref) error {
 	return nil
 }
 
-// Notify asks the gate whether a notification reaches its subject now, and
-// hands it to the notifier if so. It does not wait for the delivery. The
-// decision can tell that someone hidden is there; do not show it to senders.
-func (t *Tracker) Notify(ctx context.Context, n Notification) (Decision, error) {
-	d := Decision{Verdict: Skip, Kind: n.Kind, Reason: "nothing is known of the subject"}
-	if err := checkID(n.Kind); err != nil {
+// Gate decides whether a notification of one kind would reach a subject now,
+// and says why. The channel is the one it concerns, empty for none. The decision
+// can tell that someone hidden is there: it is for whoever delivers, never to be
+// shown to a sender.
+func (t *Tracker) Gate(ctx context.Context, subject Ref, kind, channel string) (Decision, error) {
+	d := Decision{Verdict: Skip, Kind: kind, Reason: "nothing is known of the subject"}
+	if err := checkID(kind); err != nil {
 		return d, fmt.Errorf("presence: notification kind %w", err)
 	}
-	err := t.read(ctx, n.Subject, AudienceSelf, func(m *Machine, s *State) { d = m.Gate(s, n.Kind, n.Channel) })
+	err := t.read(ctx, subject, AudienceSelf, func(m *Machine, s *State) { d = m.Gate(s, kind, channel) })
+	return d, err
+}
+
+// Notify asks the gate and, if the notification reaches its subject now, hands
+// it to the notifier without waiting for the delivery. It answers alike whether
+// or not it does: what a sender is told must not betray who is there.
+func (t *Tracker) Notify(ctx context.Context, n Notification) error {
+	d, err := t.Gate(ctx, n.Subject, n.Kind, n.Channel)
 	if err != nil || d.Verdict != Deliver || t.opts.Notifier == nil {
-		return d, err
+		return err
 	}
 	n.At = t.time.now()
 	n.Payload = slices.Clone(n.Payload)
@@ -704,9 +721,9 @@ func (t *Tracker) Notify(ctx context.Context, n Notification) (Decision, error) 
 		return nil
 	})
 	if !started {
-		return d, fmt.Errorf("presence: %w: %d notifications are under way already; try again", ErrLimit, t.opts.NotifyWorkers)
+		return fmt.Errorf("presence: %w: %d notifications are under way already; try again", ErrLimit, t.opts.NotifyWorkers)
 	}
-	return d, nil
+	return nil
 }
 
 // allow asks the authorizer, failing closed.

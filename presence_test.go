@@ -393,21 +393,19 @@ func TestNotifierIsBoundedAndGated(t *testing.T) {
 		policy := preset.ThriveDesk()
 		d := newDesk(t, &presence.Options{Policy: &policy, Notifier: n, NotifyWorkers: 2})
 		c := d.login(ann, "tab")
-		notify := func() (presence.Decision, error) {
+		notify := func() error {
 			return d.Notify(t.Context(), presence.Notification{ID: "n", Subject: ann, Kind: "push"})
 		}
 		for range 2 {
-			decision, err := notify()
-			require.NoError(t, err)
-			require.Equal(t, presence.Deliver, decision.Verdict)
+			require.NoError(t, notify())
 		}
-		_, err := notify()
-		require.ErrorIs(t, err, presence.ErrLimit)
+		require.ErrorIs(t, notify(), presence.ErrLimit)
 		close(n.release)
 		synctest.Wait()
-		_, err = c.Claim(t.Context(), presence.Claim{Status: "away"})
+		_, err := c.Claim(t.Context(), presence.Claim{Status: "away"})
 		require.NoError(t, err)
-		decision, err := notify()
+		require.NoError(t, notify(), "a sender is told the same")
+		decision, err := d.Gate(t.Context(), ann, "push", "")
 		require.NoError(t, err)
 		require.Equal(t, presence.Skip, decision.Verdict)
 		require.Contains(t, decision.Reason, "away")
@@ -471,6 +469,43 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		v, err := d.Get(ctx, bob, presence.AudienceTeam)
 		require.NoError(t, err)
 		require.Equal(t, presence.StatusUnknown, v.Status, "what was refused made nobody known")
+	})
+}
+
+func TestAuthorizerIsAskedAgainAndFailsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var answer error
+		d := newDesk(t, &presence.Options{Authorizer: authorizerFunc(func() error { return answer }), AuthorizeEvery: 5 * time.Minute})
+		require.NoError(t, d.Grant(t.Context(), ann, sales))
+		c := d.login(ann, "tab")
+		beat(t, c)
+		w, other := d.watch(visitor, sales), d.watch(visitor, sales)
+		require.Len(t, seen(t, w), 1)
+		require.Len(t, seen(t, other), 1)
+		change := func(status string) {
+			_, err := d.SetClaim(t.Context(), presence.Agent(ann), ann, presence.Claim{Status: status})
+			require.NoError(t, err)
+		}
+
+		change("busy")
+		answer = errors.New("the directory is down")
+		_, err := d.Watch(t.Context(), visitor, sales, presence.WatchOptions{})
+		require.ErrorIs(t, err, presence.ErrUnavailable)
+		time.Sleep(15*time.Minute - time.Second)
+		require.Equal(t, []string{"updated ann busy"}, seen(t, w), "who watches already goes on for a while")
+		answer = nil
+		change("away")
+		answer = errors.New("the directory is down")
+		time.Sleep(time.Minute)
+		require.Empty(t, seen(t, w), "and then sees nothing")
+		answer = nil
+		time.Sleep(5 * time.Second)
+		require.Equal(t, []string{"snapshot ann=away"}, seen(t, w))
+
+		answer = fmt.Errorf("no longer: %w", presence.ErrNotAllowed)
+		time.Sleep(5 * time.Minute)
+		require.NoError(t, c.Logout())
+		require.Equal(t, []string{"removed", "ended"}, seen(t, w))
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 )
 
 // channel is a roster with its watchers.
@@ -147,6 +148,10 @@ type Watch struct {
 	lagged bool // because the queue overflowed
 	ended  bool
 	reason error
+
+	// Of the reader alone.
+	trusted Instant // when the authorizer last agreed
+	asked   Instant // when it was last asked
 }
 
 // Watch starts watching a channel. An agent needs a grant of the channel and is
@@ -228,7 +233,7 @@ func (t *Tracker) watch(ch *channel, actor Actor, a Audience, member bool) (*Wat
 		t.watches.Add(-1)
 		return nil, fmt.Errorf("presence: %w: %d watches are open already", ErrLimit, t.opts.MaxWatches)
 	}
-	w := &Watch{t: t, ch: ch, actor: actor, key: newStreamKey(a, actor.Ref), member: member, ready: make(chan struct{}, 1), stale: true}
+	w := &Watch{t: t, ch: ch, actor: actor, key: newStreamKey(a, actor.Ref), member: member, ready: make(chan struct{}, 1), stale: true, trusted: t.time.now()}
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	if ch.closed {
@@ -265,12 +270,13 @@ func (w *Watch) signal() {
 }
 
 // end stops the stream after a last frame, if there is one. Frames before it
-// are dropped: they are no longer the watcher's to see.
-func (w *Watch) end(last *Frame, reason error) {
+// are dropped: they are no longer the watcher's to see. It reports false where
+// the watch had ended before.
+func (w *Watch) end(last *Frame, reason error) (now bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.ended {
-		return
+		return false
 	}
 	w.ended, w.reason, w.queue = true, reason, nil
 	if last != nil {
@@ -278,19 +284,31 @@ func (w *Watch) end(last *Frame, reason error) {
 	}
 	w.t.watches.Add(-1)
 	w.signal()
+	return true
 }
 
 // Next returns the next frame, waiting for it until ctx is done. The first is a
 // snapshot. After the watch has ended it returns an error wrapping [ErrClosed],
-// or [ErrNotAllowed] if access was removed. One goroutine at a time may call it.
+// or [ErrNotAllowed] if access was removed. One goroutine at a time may read.
 func (w *Watch) Next(ctx context.Context) (*Frame, error) {
 	for {
-		if f, err := w.Poll(); f != nil || err != nil {
+		f, again, err := w.poll(ctx)
+		if f != nil || err != nil {
 			return f, err
 		}
+		if again == 0 {
+			select {
+			case <-w.ready:
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
+			continue
+		}
+		retry := w.t.opts.Clock.Timer(again)
 		select {
-		case <-w.ready:
+		case <-retry.C:
 		case <-ctx.Done():
+			retry.Stop()
 			return nil, context.Cause(ctx)
 		}
 	}
@@ -298,27 +316,97 @@ func (w *Watch) Next(ctx context.Context) (*Frame, error) {
 
 // Poll returns the next frame if there is one now, and nil otherwise.
 func (w *Watch) Poll() (*Frame, error) {
+	f, _, err := w.poll(context.Background())
+	return f, err
+}
+
+// poll returns the next frame if there is one, and how long to wait before
+// asking again where that is not until something happens.
+func (w *Watch) poll(ctx context.Context) (f *Frame, again time.Duration, err error) {
 	for {
 		w.mu.Lock()
-		if len(w.queue) > 0 {
-			f := w.queue[0]
-			w.queue[0] = nil
-			w.queue = w.queue[1:]
-			w.mu.Unlock()
-			return f, nil
-		}
-		stale, ended, reason := w.stale, w.ended, w.reason
+		waiting, stale, ended, reason := len(w.queue) > 0, w.stale, w.ended, w.reason
 		w.mu.Unlock()
-		switch {
-		case ended:
-			return nil, reason
-		case !stale:
-			return nil, nil
+		if ended {
+			if last := w.take(); last != nil {
+				return last, 0, nil
+			}
+			return nil, 0, reason
 		}
-		if f := w.ch.snapshot(w); f != nil {
-			return f, nil
+		if !waiting && !stale {
+			return nil, 0, nil
+		}
+		if again := w.authorize(ctx); again > 0 {
+			return nil, again, nil
+		}
+		if stale {
+			f = w.ch.snapshot(w)
+		} else {
+			f = w.take()
+		}
+		if f != nil {
+			return f, 0, nil
 		}
 	}
+}
+
+// take removes the first frame of the queue, if there is one.
+func (w *Watch) take() *Frame {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.queue) == 0 {
+		return nil
+	}
+	f := w.queue[0]
+	w.queue[0] = nil
+	w.queue = w.queue[1:]
+	return f
+}
+
+// authorizeRetry is how soon an authorizer that could not tell is asked again.
+const authorizeRetry = 5 * time.Second
+
+// authorize asks the authorizer again when it is time to. It returns how long to
+// wait where nothing may be shown until it answers.
+func (w *Watch) authorize(ctx context.Context) (suspended time.Duration) {
+	every := w.t.opts.AuthorizeEvery
+	now := w.t.time.now()
+	if every < 0 || now < w.trusted.Add(every) {
+		return 0
+	}
+	late := now >= w.trusted.Add(3*every)
+	if wait := w.asked.Add(authorizeRetry).Sub(now); w.asked != 0 && wait > 0 {
+		if late {
+			return wait
+		}
+		return 0
+	}
+	w.asked = now
+	switch err := w.t.allow(ctx, w.actor, ActionSee, w.ch.ref, w.ch.ref.ID); {
+	case err == nil:
+		w.trusted, w.asked = now, 0
+		return 0
+	case errors.Is(err, ErrNotAllowed):
+		w.end(&Frame{Kind: FrameRemoved, Version: FrameVersion, Channel: w.ch.ref}, err)
+		w.detach()
+		return 0
+	case late:
+		// What comes meanwhile is not kept; it would be told too late.
+		w.mu.Lock()
+		w.queue, w.stale = nil, true
+		w.mu.Unlock()
+		return authorizeRetry
+	}
+	return 0
+}
+
+// detach takes the watch out of its channel.
+func (w *Watch) detach() {
+	w.ch.mu.Lock()
+	w.ch.watches[w.key] = slices.DeleteFunc(w.ch.watches[w.key], func(o *Watch) bool { return o == w })
+	w.ch.forgetIdle(w.key)
+	w.ch.mu.Unlock()
+	w.t.forgetUnused(w.ch)
 }
 
 // Stream sends frames over a transport until the watch ends, ctx is done or the
@@ -345,20 +433,10 @@ func (w *Watch) stream(ctx context.Context, to Transport) error {
 // [ErrClosed].
 func (w *Watch) Close() error {
 	closed := fmt.Errorf("presence: %w: the watch of %s", ErrClosed, w.ch.ref)
-	w.ch.mu.Lock()
-	w.mu.Lock()
-	ended := w.ended
-	w.mu.Unlock()
-	if !ended {
-		w.end(nil, closed)
-		w.ch.watches[w.key] = slices.DeleteFunc(w.ch.watches[w.key], func(o *Watch) bool { return o == w })
-		w.ch.forgetIdle(w.key)
-	}
-	w.ch.mu.Unlock()
-	if ended {
+	if !w.end(nil, closed) {
 		return closed
 	}
-	w.t.forgetUnused(w.ch)
+	w.detach()
 	return nil
 }
 
