@@ -160,8 +160,10 @@ func (m *Machine) patience() time.Duration {
 		return 0
 	}
 	least := time.Duration(1<<63 - 1)
-	for _, stages := range m.idle {
-		least = min(least, stages[0].after)
+	for i := range m.statuses {
+		if stages := m.statuses[i].stages; len(stages) > 0 {
+			least = min(least, stages[0].after)
+		}
 	}
 	return least
 }

@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -337,13 +338,12 @@ func ParsePolicy(data []byte, base func(name string) (Policy, bool)) (p Policy, 
 // concurrent use; all its methods are pure functions of their arguments.
 type Machine struct {
 	policy       Policy
-	statuses     []Status // policy order, with defaults filled in
-	byDefault    *Status
-	disconnected *Status
+	statuses     []definition // policy order
+	byDefault    *definition
+	disconnected *definition
+	idles        bool // whether any status has an idle stage
 	rank         map[Source]int
 	manual       int // the rank of manual
-	fold         map[string]int
-	idle         map[string][]stage // by the status masked, in the order of After
 	activity     map[string]bool
 	proof        map[Source]bool
 	hideable     []Audience
@@ -353,10 +353,18 @@ type Machine struct {
 	startup      time.Duration
 }
 
+// A definition is a status with what the rest of the policy says about it.
+type definition struct {
+	Status
+	order  int     // its place in the availability order, the most available first
+	fold   int     // its place when connections claim different statuses
+	stages []stage // what masks it when idle, in the order of after
+}
+
 // A stage is an IdleStage with its target looked up.
 type stage struct {
 	after time.Duration
-	to    *Status
+	to    *definition
 }
 
 // Policy returns a copy of the policy that m was compiled from.
@@ -407,23 +415,17 @@ func (c *compiler) positive(path string, d, byDefault time.Duration) time.Durati
 
 func (c *compiler) compile() *Machine {
 	p := &c.p
-	m := &Machine{statuses: p.Statuses}
+	m := &Machine{}
 	if p.Version != 0 && p.Version != PolicyVersion {
 		c.fault("version", "%v is not supported, this package reads version %d", p.Version, PolicyVersion)
 	}
-	c.statuses()
+	c.statuses(m)
 	m.byDefault = c.status(m, "default", p.Default, func(Status) bool { return true })
 	m.disconnected = c.status(m, "disconnected", p.Disconnected, func(s Status) bool { return s.Class == ClassOffline })
 	c.sources(m)
-	m.fold = make(map[string]int)
 	for i, id := range p.Fold {
-		if c.status(m, fmt.Sprintf("fold[%d]", i), id, nil) != nil {
-			m.fold[id] = i
-		}
-	}
-	for i, s := range p.Statuses {
-		if _, given := m.fold[s.ID]; !given {
-			m.fold[s.ID] = len(p.Fold) + i
+		if def := c.status(m, fmt.Sprintf("fold[%d]", i), id, nil); def != nil {
+			def.fold = i - len(p.Fold) // before those left out
 		}
 	}
 	p.ClaimScope = c.oneOf("claimScope", p.ClaimScope, "subject", "connection")
@@ -487,7 +489,7 @@ func (c *compiler) compile() *Machine {
 	return m
 }
 
-func (c *compiler) statuses() {
+func (c *compiler) statuses(m *Machine) {
 	p := &c.p
 	if len(p.Statuses) == 0 {
 		c.fault("statuses", "a policy needs at least one status")
@@ -533,6 +535,10 @@ func (c *compiler) statuses() {
 		c.audiences(path+".hiddenFrom", s.HiddenFrom)
 		c.positive(path+".for", s.For, 0)
 	}
+	for i, s := range p.Statuses {
+		order := i + len(p.Statuses)*slices.Index(classes, s.Class)
+		m.statuses = append(m.statuses, definition{Status: s, order: order, fold: i})
+	}
 }
 
 func (c *compiler) audiences(path string, list []Audience) {
@@ -544,9 +550,9 @@ func (c *compiler) audiences(path string, list []Audience) {
 }
 
 // status looks up an id; an empty one means the first status that fits.
-func (c *compiler) status(m *Machine, path, id string, fits func(Status) bool) *Status {
+func (c *compiler) status(m *Machine, path, id string, fits func(Status) bool) *definition {
 	if id == "" && fits != nil {
-		if i := slices.IndexFunc(m.statuses, fits); i >= 0 {
+		if i := slices.IndexFunc(m.statuses, func(d definition) bool { return fits(d.Status) }); i >= 0 {
 			return &m.statuses[i]
 		}
 		if len(m.statuses) > 0 {
@@ -606,7 +612,6 @@ func (c *compiler) grace(path string, g *Grace) {
 }
 
 func (c *compiler) idle(m *Machine) {
-	m.idle = make(map[string][]stage)
 	for i, rule := range c.p.Idle {
 		path := fmt.Sprintf("idle[%d]", i)
 		if rule.After <= 0 {
@@ -621,15 +626,16 @@ func (c *compiler) idle(m *Machine) {
 			if on == nil || to == nil {
 				continue
 			}
-			if !m.lower(to, on) {
+			if to.order <= on.order {
 				c.fault(fmt.Sprintf("%s.on[%d]", path, j), "%q does not come before %q in availability; idleness only lowers it", id, rule.To)
 				continue
 			}
-			m.idle[id] = append(m.idle[id], stage{after: rule.After, to: to})
+			m.idles = true
+			on.stages = append(on.stages, stage{after: rule.After, to: to})
 		}
 	}
-	for _, stages := range m.idle {
-		slices.SortStableFunc(stages, func(a, b stage) int { return int(a.after - b.after) })
+	for _, def := range m.statuses {
+		slices.SortStableFunc(def.stages, func(a, b stage) int { return cmp.Compare(a.after, b.after) })
 	}
 }
 
@@ -678,7 +684,7 @@ func (c *compiler) views(m *Machine) {
 }
 
 // status returns the definition of a status, or nil.
-func (m *Machine) status(id string) *Status {
+func (m *Machine) status(id string) *definition {
 	for i := range m.statuses {
 		if m.statuses[i].ID == id {
 			return &m.statuses[i]
@@ -689,8 +695,8 @@ func (m *Machine) status(id string) *Status {
 
 // Status returns the definition of a status.
 func (m *Machine) Status(id string) (Status, bool) {
-	if s := m.status(id); s != nil {
-		return *s, true
+	if def := m.status(id); def != nil {
+		return def.Status, true
 	}
 	return Status{}, false
 }
@@ -704,7 +710,7 @@ func (m *Machine) Selectable(by string) []string {
 func (m *Machine) statusIDs(keep func(Status) bool) []string {
 	var ids []string
 	for _, s := range m.statuses {
-		if keep == nil || keep(s) {
+		if keep == nil || keep(s.Status) {
 			ids = append(ids, s.ID)
 		}
 	}
@@ -717,22 +723,4 @@ func (m *Machine) sourceNames() []Source {
 		names = sortedKeys(m.rank)
 	}
 	return names
-}
-
-// order is the place of a status in the availability order: available, busy,
-// away, dnd, offline, and within a class the order of the policy.
-func (m *Machine) order(s *Status) (class, place int) {
-	for i := range m.statuses {
-		if &m.statuses[i] == s {
-			place = i
-		}
-	}
-	return slices.Index(classes, s.Class), place
-}
-
-// lower reports whether a stands after b in the availability order.
-func (m *Machine) lower(a, b *Status) bool {
-	ca, pa := m.order(a)
-	cb, pb := m.order(b)
-	return ca > cb || ca == cb && pa > pb
 }

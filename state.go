@@ -1230,7 +1230,7 @@ func (m *Machine) rankOfApp() int {
 
 // resolved returns the definition of a claim's status. A status that the policy
 // no longer has becomes the first of its class, never an available one.
-func (m *Machine) resolved(c *Claim) *Status {
+func (m *Machine) resolved(c *Claim) *definition {
 	if def := m.status(c.Status); def != nil {
 		return def
 	}
@@ -1255,16 +1255,6 @@ func (m *Machine) resolved(c *Claim) *Status {
 // on top, and a nil claim if it is so by the connections' vote.
 func (m *Machine) top(s *State, now Instant, keep func(*Claim) bool) (*Claim, bool) {
 	var best *Claim
-	before := func(a, b *Claim) bool {
-		ra, rb := m.rankOf(a.Source), m.rankOf(b.Source)
-		if ra != rb {
-			return ra < rb
-		}
-		if a.SetAt != b.SetAt {
-			return a.SetAt > b.SetAt
-		}
-		return a.Serial > b.Serial
-	}
 	scoped := false
 	for i := range s.Claims {
 		c := &s.Claims[i]
@@ -1277,7 +1267,7 @@ func (m *Machine) top(s *State, now Instant, keep func(*Claim) bool) (*Claim, bo
 			}
 			continue
 		}
-		if best == nil || before(c, best) {
+		if best == nil || m.before(c, best) {
 			best = c
 		}
 	}
@@ -1286,17 +1276,29 @@ func (m *Machine) top(s *State, now Instant, keep func(*Claim) bool) (*Claim, bo
 	}
 	vote, at, serial := m.foldConns(s, now, keep)
 	competing := Claim{Source: SourceManual, SetAt: at, Serial: serial}
-	if best != nil && before(best, &competing) {
+	if best != nil && m.before(best, &competing) {
 		return best, true
 	}
 	return vote, true
+}
+
+// before reports whether a stands above b: by the rank of its source, then the
+// later setting, then the order of arrival.
+func (m *Machine) before(a, b *Claim) bool {
+	if ra, rb := m.rankOf(a.Source), m.rankOf(b.Source); ra != rb {
+		return ra < rb
+	}
+	if a.SetAt != b.SetAt {
+		return a.SetAt > b.SetAt
+	}
+	return a.Serial > b.Serial
 }
 
 // foldConns lets every connection vote with the best of its own claims, or the
 // policy default if it has none. It returns the winning claim, nil for the
 // default, and the newest setting among the votes for the winner.
 func (m *Machine) foldConns(s *State, now Instant, keep func(*Claim) bool) (winner *Claim, at Instant, serial uint64) {
-	won := ""
+	var won *definition
 	for i := range s.Conns {
 		conn := &s.Conns[i]
 		var vote *Claim
@@ -1305,17 +1307,16 @@ func (m *Machine) foldConns(s *State, now Instant, keep func(*Claim) bool) (winn
 			if c.Conn != conn.ID || c.Until != 0 && c.Until <= now || keep != nil && !keep(c) {
 				continue
 			}
-			if vote == nil || m.rankOf(c.Source) < m.rankOf(vote.Source) ||
-				m.rankOf(c.Source) == m.rankOf(vote.Source) && (c.SetAt > vote.SetAt || c.SetAt == vote.SetAt && c.Serial > vote.Serial) {
+			if vote == nil || m.before(c, vote) {
 				vote = c
 			}
 		}
-		status, set, number := m.byDefault.ID, conn.Opened, uint64(0)
+		status, set, number := m.byDefault, conn.Opened, uint64(0)
 		if vote != nil {
-			status, set, number = m.resolved(vote).ID, vote.SetAt, vote.Serial
+			status, set, number = m.resolved(vote), vote.SetAt, vote.Serial
 		}
 		switch {
-		case won == "" || m.fold[status] < m.fold[won]:
+		case won == nil || status.fold < won.fold:
 			won, winner, at, serial = status, vote, set, number
 		case status == won && (set > at || set == at && number > serial):
 			winner, at, serial = vote, set, number
@@ -1327,7 +1328,7 @@ func (m *Machine) foldConns(s *State, now Instant, keep func(*Claim) bool) (winn
 // base returns the status that holds before idleness is considered and the claim
 // behind it, nil for the policy default; and the status shown instead where the
 // subject cannot be reached.
-func (m *Machine) base(s *State) (def *Status, c *Claim, gone *Status) {
+func (m *Machine) base(s *State) (def *definition, c *Claim, gone *definition) {
 	def = m.byDefault
 	source := Source("")
 	if c, _ = m.top(s, s.Now, nil); c != nil {
@@ -1368,7 +1369,7 @@ func (m *Machine) derive(s *State, logical Instant) (p Presence, since Instant) 
 		p.SetAt, p.Until, p.Reason, p.Text, p.Cause = c.SetAt, c.Until, c.Reason, c.Text, c.Source.cause()
 	}
 	since = logical
-	mask := func(to *Status, cause Cause) {
+	mask := func(to *definition, cause Cause) {
 		shown, p.Masked, p.Cause = to, def.ID, cause
 		p.Reason, p.Text, p.Until = "", "", 0
 	}
@@ -1392,7 +1393,7 @@ func (m *Machine) derive(s *State, logical Instant) (p Presence, since Instant) 
 // hiddenFrom lists the audiences that the claim on top hides from. What a call
 // or the system says above a person's choice must not betray one who chose to
 // hide, so that the choice beneath hides as well.
-func (m *Machine) hiddenFrom(s *State, def *Status, c *Claim) []Audience {
+func (m *Machine) hiddenFrom(s *State, def *definition, c *Claim) []Audience {
 	hidden := def.HiddenFrom
 	if c == nil {
 		return hidden
@@ -1409,16 +1410,15 @@ func (m *Machine) hiddenFrom(s *State, def *Status, c *Claim) []Audience {
 
 // idleMask returns the status that idleness shows instead of def and the
 // instant at which its stage was reached, or nil.
-func (m *Machine) idleMask(s *State, def *Status) (to *Status, at Instant) {
-	stages := m.idle[def.ID]
-	if len(stages) == 0 {
+func (m *Machine) idleMask(s *State, def *definition) (to *definition, at Instant) {
+	if len(def.stages) == 0 {
 		return nil, 0
 	}
 	last, ages := m.idleFrom(s)
 	if !ages {
 		return nil, 0
 	}
-	for _, st := range stages {
+	for _, st := range def.stages {
 		if due := last.Add(st.after); due <= s.Now {
 			to, at = st.to, due
 		}

@@ -60,22 +60,18 @@ func (m *Machine) next(s *State) (d deadline, ok bool) {
 // nextIdle is the next idle stage of the status chosen that lies after the time
 // processed; earlier ones are part of the presence already.
 func (m *Machine) nextIdle(s *State) (Instant, bool) {
-	if len(m.idle) == 0 || s.Disabled || m.policy.Disabled || !s.Current.Known {
+	if !m.idles || s.Disabled || m.policy.Disabled || !s.Current.Known {
 		return 0, false
 	}
 	def, _, gone := m.base(s)
-	if gone != nil {
-		return 0, false
-	}
-	stages := m.idle[def.ID]
-	if len(stages) == 0 {
+	if gone != nil || len(def.stages) == 0 {
 		return 0, false
 	}
 	last, ages := m.idleFrom(s)
 	if !ages {
 		return 0, false
 	}
-	for _, st := range stages {
+	for _, st := range def.stages {
 		if due := last.Add(st.after); due > s.Now {
 			return due, true
 		}
