@@ -305,6 +305,9 @@ func (m *Machine) View(p *Presence, a Audience) View {
 			}
 		}
 	}
+	if a == AudienceVisitor && full.Cause != CauseLeft {
+		full.Cause = "" // why someone is there is not for strangers
+	}
 	v.Status, v.Class, v.Label, v.Color = full.Status, full.Class, full.Status, ""
 	if def := m.status(full.Status); def != nil {
 		v.Label, v.Color = def.Label, def.Color

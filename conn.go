@@ -18,6 +18,7 @@ type Conn struct {
 	t     *Tracker
 	sub   *subject
 	id    string
+	opts  ConnectOptions
 	epoch uint32
 
 	// What can be noted without the subject's lock: the fields are folded into
@@ -116,6 +117,9 @@ func (c *Conn) EndClaim(ctx context.Context, key string) (View, error) {
 	if err := c.throttle(); err != nil {
 		return View{}, err
 	}
+	if err := c.t.allow(ctx, Agent(c.sub.ref), ActionClaim, c.sub.ref, ""); err != nil {
+		return View{}, err
+	}
 	claim := Claim{Key: key}
 	if c.t.machine(c.sub.ref.Tenant).policy.ClaimScope == "connection" {
 		claim.Conn = c.id
@@ -145,7 +149,7 @@ func (c *Conn) throttle() error {
 // is stale from then on: what is still said through it is refused, and its
 // Close changes nothing.
 func (c *Conn) Resume(ctx context.Context) (*Conn, error) {
-	return c.t.Connect(ctx, c.sub.ref, ConnectOptions{ID: c.id})
+	return c.t.Connect(ctx, c.sub.ref, c.opts)
 }
 
 // Close notes that the connection was closed cleanly, as by leaving a page. The

@@ -28,14 +28,20 @@ type timeline struct {
 	read      time.Time     // the clock's time at last
 	shift     time.Duration // added to absorb steps of the clock
 	threshold time.Duration // how long nobody may have asked; 0 while nobody has to
-	stood     standstill
+	breaks    breaks
 }
 
-// standstill is a time in which this process did not run.
-type standstill struct {
-	number   uint32 // 0 for none
+// breaks are the ways in which time did not simply pass. Every subject is told
+// of them before anything else is fed to it.
+type breaks struct {
+	stood    uint32 // how often this process did not run
 	from, to Instant
+	behind   time.Duration // by how much the wall clock was set back, in all
 }
+
+// clockStep is the least by which wall and monotonic time must part for the wall
+// clock to have been set.
+const clockStep = time.Second
 
 func newTimeline(c clock.Clock) *timeline {
 	now := c.Now()
@@ -58,30 +64,34 @@ func (t *timeline) now() Instant {
 	return now
 }
 
-// both returns the time and the last standstill before it.
-func (t *timeline) both() (Instant, standstill) {
+// both returns the time and how it was broken before.
+func (t *timeline) both() (Instant, breaks) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	at := t.clock.Now()
 	passed := at.Sub(t.read)
-	missed := at.Round(0).Sub(t.read.Round(0)) - passed // by the monotonic clock, while the machine slept
+	step := at.Round(0).Sub(t.read.Round(0)) - passed // of the wall clock against the monotonic one
 	t.read = at
 	now := t.origin.Add(at.Sub(t.start)).Add(t.shift)
-	if now < t.last {
+	stood := t.threshold > 0 && !t.absolute && now.Sub(t.last) > t.threshold
+	switch {
+	case now < t.last: // a clock without a monotonic reading
+		t.breaks.behind += t.last.Sub(now)
 		t.shift += t.last.Sub(now)
 		now = t.last
+	case step < -clockStep:
+		t.breaks.behind -= step
+	case step > clockStep: // set forward, or the machine slept
+		t.shift += step
+		now = now.Add(step)
+		stood = true
 	}
-	if t.threshold > 0 && !t.absolute {
-		if missed > t.threshold {
-			t.shift += missed
-			now = now.Add(missed)
-		}
-		if now.Sub(t.last) > t.threshold {
-			t.stood = standstill{number: t.stood.number + 1, from: t.last, to: now}
-		}
+	if stood {
+		t.breaks.stood++
+		t.breaks.from, t.breaks.to = t.last, now
 	}
 	t.last = now
-	return now, t.stood
+	return now, t.breaks
 }
 
 // timers holds one deadline a subject. A deadline that moves later is left

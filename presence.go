@@ -42,6 +42,7 @@
 package presence
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -152,8 +153,9 @@ type subject struct {
 	dirty    bool   // storage is behind
 	handles  []*Conn
 	channels []*channel
-	armed    Instant // the deadline that the timers hold
-	stood    uint32  // the last standstill taken into account
+	armed    Instant       // the deadline that the timers hold
+	stood    uint32        // the breaks of time that have been told
+	behind   time.Duration // of those, by how much the clock was set back
 	erased   bool
 	out      []Output
 }
@@ -353,6 +355,8 @@ type ConnectOptions struct {
 	// counts only if it is longer ago than what is known here.
 	IdleFor time.Duration
 	Kind    Kind // of the subject; empty leaves it as it is, human at first
+	// Node is the node that holds the connection; empty means Options.Node.
+	Node string
 }
 
 // Connect notes a connection of a subject and returns the handle for what comes
@@ -362,7 +366,7 @@ func (t *Tracker) Connect(ctx context.Context, subject Ref, opts ConnectOptions)
 	if opts.ID == "" {
 		opts.ID = rand.Text()[:16]
 	}
-	e := Event{Kind: EventConnect, Subject: subject, Conn: opts.ID, Device: opts.Device, Node: t.opts.Node, Age: NoAge, SubjectKind: opts.Kind}
+	e := Event{Kind: EventConnect, Subject: subject, Conn: opts.ID, Device: opts.Device, Node: cmp.Or(opts.Node, t.opts.Node), Age: NoAge, SubjectKind: opts.Kind}
 	if opts.Login {
 		e.Kind = EventLogin
 	}
@@ -376,6 +380,7 @@ func (t *Tracker) Connect(ctx context.Context, subject Ref, opts ConnectOptions)
 	var c *Conn
 	err = t.apply(ctx, sub, e, func() {
 		c = &Conn{t: t, sub: sub, id: opts.ID, epoch: sub.state.Epoch}
+		c.opts = ConnectOptions{ID: opts.ID, Device: opts.Device, Node: opts.Node}
 		sub.handles = slices.DeleteFunc(sub.handles, func(h *Conn) bool {
 			if h.id == c.id {
 				h.live.Store(false)
@@ -841,7 +846,8 @@ func (t *Tracker) admit(ref Ref) (*subject, error) {
 	if t.count.Load() >= int64(t.opts.MaxSubjects) {
 		return nil, fmt.Errorf("presence: %w: %d subjects are known already", ErrLimit, t.opts.MaxSubjects)
 	}
-	sub := &subject{ref: ref, intent: make(chan struct{}, 1), m: m}
+	_, breaks := t.time.both()
+	sub := &subject{ref: ref, intent: make(chan struct{}, 1), m: m, stood: breaks.stood, behind: breaks.behind}
 	sub.loaded.Store(t.opts.Storage == nil)
 	sh.subjects[ref] = sub
 	t.count.Add(1)
@@ -963,12 +969,8 @@ func (t *Tracker) storeFirst(ctx context.Context, sub *subject, e Event, now Ins
 
 // stepLocked runs the state machine and carries out what it says.
 func (t *Tracker) stepLocked(sub *subject, e Event, now Instant) error {
-	if _, stood := t.time.both(); stood.number != sub.stood {
-		// Before anything else: what was sent meanwhile has not been read yet.
-		sub.stood = stood.number
-		if sub.state.Current.Known && sub.state.Now <= stood.from {
-			t.stepLocked(sub, Event{Kind: EventSuspended, From: stood.from, To: stood.to}, stood.to)
-		}
+	if _, breaks := t.time.both(); breaks.stood != sub.stood || breaks.behind != sub.behind {
+		t.tellBreaks(sub, breaks)
 	}
 	t.foldHandles(sub)
 	out, err := sub.m.Step(&sub.state, e, now, sub.out[:0])
@@ -984,6 +986,22 @@ func (t *Tracker) stepLocked(sub *subject, e Event, now Instant) error {
 		t.timers.arm(sub, at)
 	}
 	return err
+}
+
+// tellBreaks tells a subject how time was broken since it was last looked at:
+// before anything else, since what was sent meanwhile has not been read yet.
+func (t *Tracker) tellBreaks(sub *subject, b breaks) {
+	stood, behind := b.stood != sub.stood, b.behind-sub.behind
+	sub.stood, sub.behind = b.stood, b.behind
+	if !sub.state.Current.Known {
+		return
+	}
+	if stood && sub.state.Now <= b.from {
+		t.stepLocked(sub, Event{Kind: EventSuspended, From: b.from, To: b.to}, b.to)
+	}
+	if behind > 0 {
+		t.stepLocked(sub, Event{Kind: EventClock, Subject: sub.ref, From: sub.state.Now.Add(behind), To: sub.state.Now}, sub.state.Now)
+	}
 }
 
 // carryOut does what one output asks for.

@@ -352,6 +352,7 @@ type State struct {
 	Endpoints []Endpoint   // by id
 	Claims    []Claim      // by source, key, connection
 	Input     Instant      // the last input when the last counting connection left
+	InputKept Instant      // when Input was stored
 	Gone      Cause        // how the last connection left
 	GoneAt    Instant      // when
 	LoggedIn  Instant      // the last login
@@ -359,7 +360,8 @@ type State struct {
 
 	Now      Instant // the latest instant processed; time never goes back
 	Changed  Instant // when the set of live connections, endpoints, claims or the policy last changed
-	Floor    Instant // no lease or grace ends before it
+	Stood    Instant // the end of the last standstill
+	Floor    Instant // no lease or grace that was running then ends before it
 	Epoch    uint32  // the last issued
 	Serial   uint64  // rises with every claim and transition
 	Revision uint64  // rises with every change that must be stored
@@ -399,7 +401,8 @@ const (
 	EventGrant                       // none; a subject that is granted something is known
 	EventDisable                     // none
 	EventEnable                      // none
-	EventSuspended                   // From, To
+	EventSuspended                   // From, To: this process stood still
+	EventClock                       // From, To: the wall clock was set from one to the other
 )
 
 // NoAge says that an event reports no input age.
@@ -497,7 +500,7 @@ func (m *Machine) Step(s *State, e Event, now Instant, out []Output) ([]Output, 
 	}
 	st.expire(now)
 	if st.touched {
-		st.settle(now, trigger, "")
+		st.settle(cmp.Or(st.logical, now), trigger, "")
 	}
 	st.tick(now)
 	return st.out, nil
@@ -512,7 +515,7 @@ func (st *stepper) suspend(e *Event, now Instant) error {
 		return fmt.Errorf("presence: %w suspension: it ends before it begins", ErrInvalid)
 	}
 	st.tick(min(e.From, now))
-	st.s.Floor = max(st.s.Floor, e.To.Add(st.m.startup))
+	st.s.Stood, st.s.Floor = e.To, e.To.Add(st.m.startup)
 	st.tick(now)
 	return nil
 }
@@ -529,7 +532,9 @@ type stepper struct {
 	m         *Machine
 	s         *State
 	out       []Output
-	touched   bool // something changed, so that the presence must be derived anew
+	touched   bool    // something changed, so that the presence must be derived anew
+	logical   Instant // from when what the event brings about holds, if not from now
+	ended     Instant // when a claim's time ran out, if that is what is being settled
 	persisted bool
 }
 
@@ -592,11 +597,16 @@ func (st *stepper) apply(e *Event) (trigger Cause, err error) {
 		st.nodeGone(e.Node, e.Incarnation, cause)
 		return cause, nil
 	case EventNodeUp:
+		var gone Instant
 		for i := len(s.Conns) - 1; i >= 0; i-- {
 			if c := &s.Conns[i]; c.Node == e.Node && c.Incarnation < e.Incarnation {
 				st.leave(c, CauseNode, s.Now, true)
-				st.remove(i, s.Now)
+				gone = max(gone, c.Left)
+				st.remove(i, c.Left)
 			}
+		}
+		if gone != 0 {
+			st.logical = gone
 		}
 		return CauseNode, nil
 	case EventPolicy:
@@ -612,6 +622,20 @@ func (st *stepper) apply(e *Event) (trigger Cause, err error) {
 			st.persist()
 		}
 		return CauseDisabled, nil
+	case EventClock:
+		// Ends are wall time; what passes is not.
+		for i := range s.Claims {
+			if c := &s.Claims[i]; c.Until != 0 {
+				c.Until += e.From - e.To
+				st.touched = true
+			}
+		}
+		for i := range s.Endpoints {
+			if p := &s.Endpoints[i]; p.Until != 0 {
+				p.Until += e.From - e.To
+			}
+		}
+		return TriggerUntil, nil
 	case EventGrant:
 		st.touched = !s.Current.Known
 		return TriggerGrant, nil
@@ -663,6 +687,7 @@ func (st *stepper) connect(e *Event) (Cause, error) {
 		old := &s.Conns[i]
 		c.Opened, c.Input, c.Acted = old.Opened, old.Input, old.Acted
 		c.Focus, c.Hidden = old.Focus, old.Hidden
+		c.Device, c.Node = cmp.Or(e.Device, old.Device), cmp.Or(e.Node, old.Node)
 		if old.Left != 0 {
 			st.change()
 		}
@@ -768,7 +793,11 @@ func (st *stepper) drop(why Cause, gone func(*Claim) bool) (dropped bool) {
 		dropped = true
 		return true
 	})
-	if dropped {
+	switch {
+	case !dropped:
+	case why == TriggerUntil || why == WhyDisconnected:
+		st.touched = true // brought about by time, whose instants are their own
+	default:
 		st.change()
 	}
 	return dropped
@@ -778,10 +807,14 @@ func (st *stepper) drop(why Cause, gone func(*Claim) bool) (dropped bool) {
 // it lives.
 func (st *stepper) report(e *Event) (Cause, error) {
 	s := st.s
-	c, err := st.live(e)
+	c, err := st.find(e)
 	if err != nil {
 		return "", err
 	}
+	if len(e.Channel) > MaxID {
+		return "", fmt.Errorf("presence: %w channel: longer than %d bytes", ErrInvalid, MaxID)
+	}
+	st.heard(c)
 	trigger := TriggerConnect // if it had been silent for too long, it is back
 	input := func(what string) {
 		if st.m.activity[what] {
@@ -808,9 +841,6 @@ func (st *stepper) report(e *Event) (Cause, error) {
 	case EventInput:
 		input("input")
 	case EventFocus:
-		if len(e.Channel) > MaxID {
-			return "", fmt.Errorf("presence: %w channel: longer than %d bytes", ErrInvalid, MaxID)
-		}
 		c.Focus = e.Channel
 		if e.Channel != "" {
 			input("focus")
@@ -824,8 +854,8 @@ func (st *stepper) report(e *Event) (Cause, error) {
 	return trigger, nil
 }
 
-// live finds the connection an event came over and notes that it was heard.
-func (st *stepper) live(e *Event) (*Connection, error) {
+// find returns the connection that an event came over, unless it has left.
+func (st *stepper) find(e *Event) (*Connection, error) {
 	s := st.s
 	i, found := s.conn(e.Conn)
 	if !found {
@@ -835,15 +865,20 @@ func (st *stepper) live(e *Event) (*Connection, error) {
 	if e.Epoch != 0 && e.Epoch != c.Epoch {
 		return nil, fmt.Errorf("presence: %w epoch %d of connection %q: the present one is %d", ErrStale, e.Epoch, e.Conn, c.Epoch)
 	}
+	if c.Left != 0 && c.Told {
+		return nil, fmt.Errorf("presence: %w connection %q of %s: it has left (%s); connect again", ErrStale, e.Conn, s.Subject, c.Cause)
+	}
+	return c, nil
+}
+
+// heard notes a sign of life, which brings back a connection that was merely
+// silent for too long.
+func (st *stepper) heard(c *Connection) {
 	if c.Left != 0 {
-		if c.Told {
-			return nil, fmt.Errorf("presence: %w connection %q of %s: it has left (%s); connect again", ErrStale, e.Conn, s.Subject, c.Cause)
-		}
 		c.Left, c.Cause = 0, ""
 		st.change()
 	}
-	c.Heard = s.Now
-	return c, nil
+	c.Heard = st.s.Now
 }
 
 func (st *stepper) disconnect(e *Event) error {
@@ -965,8 +1000,8 @@ func (st *stepper) setClaim(e *Event) (Cause, error) {
 		}
 	}
 	var over *Connection
-	if c.Conn != "" {
-		if over, err = st.live(&Event{Conn: c.Conn}); err != nil {
+	if conn := cmp.Or(e.Conn, c.Conn); conn != "" {
+		if over, err = st.find(&Event{Conn: conn, Epoch: e.Epoch}); err != nil {
 			return "", err
 		}
 	}
@@ -975,10 +1010,10 @@ func (st *stepper) setClaim(e *Event) (Cause, error) {
 			return "", fmt.Errorf("presence: %w: %s has %d claims already, at most %d are allowed", ErrLimit, s.Subject, len(s.Claims), MaxClaims)
 		}
 	}
-	st.change()
-	if c.Source == SourceManual && c.Key == KeyBase && c.Status == m.byDefault.ID && !m.policy.KeepExplicit && st.clear(&c) {
-		st.persist()
-	} else {
+	if over != nil {
+		st.heard(over)
+	}
+	if byDefault := c.Source == SourceManual && c.Key == KeyBase && c.Status == m.byDefault.ID && !m.policy.KeepExplicit; !byDefault || !st.clear(&c) {
 		if c.Key == KeyBase && m.rankOf(c.Source) == m.manual {
 			st.drop(WhyReplaced, func(o *Claim) bool { return o.Source == c.Source && o.Key == KeyTimed && o.Conn == c.Conn })
 		}
@@ -997,6 +1032,7 @@ func (st *stepper) setClaim(e *Event) (Cause, error) {
 		if over != nil {
 			over.Input = s.Now
 		}
+		st.touched = true
 	}
 	return c.Source.cause(), nil
 }
@@ -1115,6 +1151,13 @@ func (st *stepper) endClaim(e *Event) (Cause, error) {
 	source, err := e.Actor.source(s.Subject, e.Claim.Source, st.m)
 	if err != nil {
 		return "", err
+	}
+	if e.Conn != "" {
+		over, err := st.find(e)
+		if err != nil {
+			return "", err
+		}
+		st.heard(over)
 	}
 	st.drop(WhyEnded, func(c *Claim) bool {
 		return c.Source == source && (e.Claim.Key == "" || c.Key == e.Claim.Key) && c.Conn == e.Claim.Conn &&
@@ -1348,9 +1391,10 @@ func (m *Machine) base(s *State) (def *definition, c *Claim, gone *definition) {
 	return def, c, gone
 }
 
-// derive computes the presence at s.Now and the instant from which its status
-// logically holds, given that of what happened.
-func (m *Machine) derive(s *State, logical Instant) (p Presence, since Instant) {
+// derive computes the presence at s.Now, with the idle stages reached by then or
+// a little earlier, and the instant from which its status logically holds, given
+// that of what happened.
+func (m *Machine) derive(s *State, logical, idle Instant) (p Presence, since Instant) {
 	p = Presence{Subject: s.Subject, Kind: s.Kind, Known: true, LastLogin: s.LoggedIn, Seen: s.Current.Seen, Reach: m.reach(s)}
 	if p.Kind == "" {
 		p.Kind = KindHuman
@@ -1377,13 +1421,13 @@ func (m *Machine) derive(s *State, logical Instant) (p Presence, since Instant) 
 		mask(gone, cmp.Or(s.Gone, CauseLogout))
 	} else {
 		p.HiddenFrom = m.hiddenFrom(s, def, c)
-		if to, at := m.idleMask(s, def); to != nil {
+		if to, at := m.idleMask(s, def, idle); to != nil {
 			mask(to, CauseIdle)
 			since = at
 		}
 	}
 	p.Status, p.Class = shown.ID, shown.Class
-	if p.Masked == "" && shown.Routing == RouteAll {
+	if shown.Routing == RouteAll {
 		rule, _ := m.endpointRule(s)
 		p.Routable = p.Reach == ReachLive || p.Reach == ReachVirtual && rule.Routable
 	}
@@ -1410,7 +1454,7 @@ func (m *Machine) hiddenFrom(s *State, def *definition, c *Claim) []Audience {
 
 // idleMask returns the status that idleness shows instead of def and the
 // instant at which its stage was reached, or nil.
-func (m *Machine) idleMask(s *State, def *definition) (to *definition, at Instant) {
+func (m *Machine) idleMask(s *State, def *definition, now Instant) (to *definition, at Instant) {
 	if len(def.stages) == 0 {
 		return nil, 0
 	}
@@ -1419,7 +1463,7 @@ func (m *Machine) idleMask(s *State, def *definition) (to *definition, at Instan
 		return nil, 0
 	}
 	for _, st := range def.stages {
-		if due := last.Add(st.after); due <= s.Now {
+		if due := last.Add(st.after); due <= now {
 			to, at = st.to, due
 		}
 	}
@@ -1444,11 +1488,11 @@ func (m *Machine) idleFrom(s *State) (Instant, bool) {
 func (st *stepper) settle(logical Instant, trigger Cause, id string) {
 	s, m := st.s, st.m
 	prev := &s.Current
-	next, since := m.derive(s, logical)
+	next, since := m.derive(s, logical, s.Now)
 	next.Since = prev.Since
 	transition := !prev.Known || next.Status != prev.Status
 	if transition {
-		next.Since = max(since, prev.Since, s.Changed)
+		next.Since = max(since, prev.Since, s.Changed, st.ended)
 	}
 	next.Seen = m.seen(prev, &next, s.Now)
 	if !transition && samePresence(prev, &next) {

@@ -1,7 +1,6 @@
 package presence
 
 import (
-	"cmp"
 	"strconv"
 	"time"
 )
@@ -81,7 +80,11 @@ func (m *Machine) nextIdle(s *State) (Instant, bool) {
 
 // leaseEnd is when a connection that stays silent is lost.
 func (m *Machine) leaseEnd(s *State, c *Connection) Instant {
-	return max(c.Heard.Add(m.lease), s.Floor)
+	end := c.Heard.Add(m.lease)
+	if c.Heard < s.Stood {
+		end = max(end, s.Floor)
+	}
+	return end
 }
 
 // graceEnd is when a lingering connection is gone.
@@ -93,7 +96,7 @@ func (m *Machine) graceEnd(s *State, c *Connection) Instant {
 	from, d := c.Left, time.Duration(0)
 	switch c.Cause {
 	case CauseLogout:
-		return from.Add(g.Logout)
+		d = g.Logout
 	case CauseClosed:
 		d = g.Close
 	case CauseLost:
@@ -107,7 +110,7 @@ func (m *Machine) graceEnd(s *State, c *Connection) Instant {
 		d = g.Drain
 	}
 	end := from.Add(d)
-	if d > 0 || from > c.Left {
+	if end > c.Left && c.Left < s.Stood {
 		end = max(end, s.Floor)
 	}
 	return end
@@ -135,8 +138,9 @@ func (st *stepper) settleAt(at Instant) {
 	s, m := st.s, st.m
 	var trigger Cause
 	status, logical, kind := s.Current.Status, at, deadlineIdle
+	idle := at - 1 // an idle stage reached now is attributed last
 	attribute := func(cause Cause, when Instant, k deadlineKind) {
-		p, _ := m.derive(s, when)
+		p, _ := m.derive(s, when, idle)
 		if p.Status != status || trigger == "" {
 			status, trigger, logical, kind = p.Status, cause, when, k
 		}
@@ -144,18 +148,20 @@ func (st *stepper) settleAt(at Instant) {
 	if st.expireClaims(at) {
 		attribute(TriggerUntil, at, deadlineUntil)
 	}
-	if p, _ := m.derive(s, at); p.Status != status {
-		attribute(CauseIdle, at, deadlineIdle)
-	}
 	for i := range s.Conns {
-		c := &s.Conns[i]
-		if end := m.leaseEnd(s, c); c.Left == 0 && end <= at {
+		if c := &s.Conns[i]; c.Left == 0 && m.leaseEnd(s, c) <= at {
 			st.leave(c, CauseLost, at, false)
 			attribute(CauseLost, at, deadlineLease)
 		}
 	}
 	st.expireConns(at, func(cause Cause, left Instant) { attribute(cause, left, deadlineGrace) })
-	st.settle(logical, cmp.Or(trigger, CauseIdle), deadlineNames[kind]+"@"+strconv.FormatInt(int64(at), 10))
+	idle = at
+	attribute(CauseIdle, at, deadlineIdle)
+	if kind == deadlineUntil {
+		st.ended = at
+	}
+	st.settle(logical, trigger, deadlineNames[kind]+"@"+strconv.FormatInt(int64(at), 10))
+	st.ended = 0
 }
 
 // expireClaims ends the claims and endpoints whose time has come.
@@ -206,7 +212,10 @@ func (st *stepper) remove(i int, left Instant) {
 	s.Conns = append(s.Conns[:i], s.Conns[i+1:]...)
 	if st.m.counts(&c) {
 		// Kept while other connections count as well; it decides when none does.
-		s.Input = before
+		if s.InputKept == s.Now {
+			before = max(before, s.Input) // several left at once: the youngest of all
+		}
+		s.Input, s.InputKept = before, s.Now
 	}
 	if c.Left >= s.GoneAt {
 		s.GoneAt, s.Gone = max(left, s.GoneAt), c.Cause
