@@ -598,12 +598,15 @@ func (st *stepper) apply(e *Event) (trigger Cause, err error) {
 		return cause, nil
 	case EventNodeUp:
 		var gone Instant
-		for i := len(s.Conns) - 1; i >= 0; i-- {
-			if c := &s.Conns[i]; c.Node == e.Node && c.Incarnation < e.Incarnation {
-				st.leave(c, CauseNode, s.Now, true)
-				gone = max(gone, c.Left)
-				st.remove(i, c.Left)
+		for i := 0; i < len(s.Conns); {
+			c := &s.Conns[i]
+			if c.Node != e.Node || c.Incarnation >= e.Incarnation {
+				i++
+				continue
 			}
+			st.leave(c, CauseNode, s.Now, true)
+			gone = max(gone, c.Left)
+			st.remove(i, c.Left)
 		}
 		if gone != 0 {
 			st.logical = gone
@@ -701,11 +704,9 @@ func (st *stepper) connect(e *Event) (Cause, error) {
 		}
 		st.change()
 	}
-	if e.Age > 0 {
-		c.Input = min(c.Input, s.Now.Add(-e.Age))
-		if found {
-			c.Acted = min(c.Acted, c.Input)
-		}
+	if e.Age > 0 { // counts only if it is older than what is known
+		reported := s.Now.Add(-e.Age)
+		c.Input, c.Acted = min(c.Input, reported), min(c.Acted, reported)
 	}
 	s.Epoch = epoch
 	if e.SubjectKind != "" {
@@ -895,7 +896,7 @@ func (st *stepper) disconnect(e *Event) error {
 		return fmt.Errorf("presence: %w connection %q of %s: it has left or never was", ErrUnknown, e.Conn, s.Subject)
 	}
 	c := &s.Conns[i]
-	if e.Epoch > s.Epoch {
+	if e.Epoch > c.Epoch {
 		return fmt.Errorf("presence: %w epoch %d of connection %q: it was never issued", ErrStale, e.Epoch, e.Conn)
 	}
 	if e.Epoch != 0 && e.Epoch < c.Epoch {
@@ -1013,7 +1014,7 @@ func (st *stepper) setClaim(e *Event) (Cause, error) {
 	if over != nil {
 		st.heard(over)
 	}
-	if byDefault := c.Source == SourceManual && c.Key == KeyBase && c.Status == m.byDefault.ID && !m.policy.KeepExplicit; !byDefault || !st.clear(&c) {
+	if !m.plainDefault(&c) || !st.clear(&c) {
 		if c.Key == KeyBase && m.rankOf(c.Source) == m.manual {
 			st.drop(WhyReplaced, func(o *Claim) bool { return o.Source == c.Source && o.Key == KeyTimed && o.Conn == c.Conn })
 		}
@@ -1035,6 +1036,13 @@ func (st *stepper) setClaim(e *Event) (Cause, error) {
 		st.touched = true
 	}
 	return c.Source.cause(), nil
+}
+
+// plainDefault reports whether a claim is a person's choice of the default status
+// that asks for nothing besides.
+func (m *Machine) plainDefault(c *Claim) bool {
+	return c.Source == SourceManual && c.Key == KeyBase && c.Status == m.byDefault.ID && !m.policy.KeepExplicit &&
+		c.Reason == "" && c.Text == "" && len(c.HidesFrom) == 0
 }
 
 // clear handles the choice of the default status, which means "nothing special":
@@ -1354,7 +1362,7 @@ func (m *Machine) foldConns(s *State, now Instant, keep func(*Claim) bool) (winn
 				vote = c
 			}
 		}
-		status, set, number := m.byDefault, conn.Opened, uint64(0)
+		status, set, number := m.byDefault, Instant(0), uint64(0) // connecting is no choice that could overrule one
 		if vote != nil {
 			status, set, number = m.resolved(vote), vote.SetAt, vote.Serial
 		}

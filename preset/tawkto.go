@@ -21,11 +21,7 @@ func TawkTo() presence.Policy {
 	p.Login = presence.LoginRule{Mode: "reset", Status: "online"}
 	p.ClaimScope = "connection"
 	p.Fold = []string{"online", "away", "invisible"}
-	// What tells a leave from hiding is shown, so that it can be seen to tell
-	// nothing.
-	p.Views = map[presence.Audience][]string{
-		presence.AudienceTeam:    {"since", "reason", "text", "cause", "lastSeen"},
-		presence.AudienceVisitor: {"since", "cause", "lastSeen"},
-	}
+	// Visitors are shown what could tell hiding from leaving, and it does not.
+	p.Views = map[presence.Audience][]string{presence.AudienceVisitor: {"since", "cause", "lastSeen"}}
 	return p
 }

@@ -27,7 +27,7 @@ var head = []rule{
 
 // verbs holds everything that can happen, one row a verb.
 var verbs = []rule{
-	{usage: "policy [POLICY] [PATH=VALUE...] [by=WHO]", means: "sets the policy, overridden by path; without a name the overrides go over the policy in force"},
+	{usage: "policy [POLICY] [PATH=VALUE...] [by=WHO]", means: "sets the policy, a preset or a JSON file in the folder of this one, overridden by path; without a name the overrides go over the policy in force"},
 	{usage: "role WHO ROLE", means: "gives an actor its role; agent is the default"},
 
 	{usage: "connect S/C [device=DEVICE] [node=NODE] [idle=DURATION]", means: "a transport connects without a new login"},
@@ -45,7 +45,7 @@ var verbs = []rule{
 	{usage: "show S/C", means: "the client's tab is visible again"},
 	{usage: "endpoint S push|bot|service [off]", means: "reachable without a connection, or no longer"},
 
-	{usage: "claim S STATUS [source=SOURCE] [key=KEY] [conn=C] [until=TIME] [for=DURATION] [reason=TEXT] [text=TEXT] [by=WHO]", means: "states an intent, for one connection with conn="},
+	{usage: "claim S STATUS [source=SOURCE] [key=KEY] [conn=C] [until=TIME] [for=DURATION] [reason=TEXT] [text=TEXT] [by=WHO]", means: "states an intent, for one connection with conn= unless the policy has claimScope subject"},
 	{usage: "release S [source=SOURCE] [key=KEY] [conn=C] [by=WHO]", means: "ends an intent"},
 	{usage: "request S STATUS [reason=TEXT]", means: "asks for a status that needs approval"},
 	{usage: "accept S by=WHO", means: "approves the pending request"},
@@ -66,14 +66,14 @@ var verbs = []rule{
 	{usage: "grant S CHANNEL|INBOX", means: "gives access"},
 	{usage: "revoke S CHANNEL|INBOX", means: "takes access away"},
 	{usage: "join S CHANNEL", means: "asks to be a member"},
-	{usage: "watch V CHANNEL [as=AUDIENCE] [label=LABEL]", means: "a watcher comes, and first receives the snapshot"},
+	{usage: "watch V CHANNEL [as=AUDIENCE] [label=LABEL]", means: "a watcher comes, and first receives the snapshot; without as= a subject watches as what it is, anybody else as visitor"},
 	{usage: "unwatch V CHANNEL", means: "a watcher goes"},
 	{usage: "schedule CHANNEL HOURS zone=ZONE [except=DATES]", means: "sets opening hours"},
 
 	{usage: "disable all|S", means: "switches presence off"},
 	{usage: "enable all|S", means: "switches presence on again"},
 	{usage: "node NODE down|up|drain", means: "a node dies, comes back, or is shut down as planned"},
-	{usage: "suspend DURATION", means: "this process stood still"},
+	{usage: "suspend DURATION", means: "this process stands still, and the lines after come after that"},
 	{usage: "clock OFFSET", means: "the wall clock is stepped, while the file's own times go on counting true time"},
 	{usage: "notify S [kind=push|mobile|inapp|email|call] [channel=CHANNEL]", means: "asks the gate about a notification"},
 }
@@ -85,9 +85,9 @@ var expectations = []rule{
 	{form: FormStatus, usage: "S STATUS [as=AUDIENCE] [class=CLASS] [cause=CAUSE] [trigger=TRIGGER] [since=TIME] [setat=TIME] [until=TIME] [masked=STATUS] [routable=yes|no] [label=LABEL] [reason=TEXT]", means: "the status, and of its details those that are given"},
 	{form: FormField, usage: "S.FIELD absent|VALUE [as=AUDIENCE]", means: "one field of the view"},
 	{form: FormNever, usage: "never S STATUS [as=AUDIENCE]", means: "the status is shown at no instant of the whole file"},
-	{form: FormList, usage: "list CHANNEL LIST [as=AUDIENCE] [label=LABEL] [order=routing]", means: "exactly these are listed"},
-	{form: FormCount, usage: "count CHANNEL LABEL NUMBER", means: "so many have the label"},
-	{form: FormGroup, usage: "group CHANNEL available|away|offline [as=AUDIENCE] [reason=TEXT] [nextopen=TIME]", means: "the rung of the aggregate"},
+	{form: FormList, usage: "list CHANNEL LIST [as=AUDIENCE] [label=LABEL] [order=routing]", means: "exactly these are listed, to the team unless as= says otherwise"},
+	{form: FormCount, usage: "count CHANNEL LABEL NUMBER", means: "so many have the label in the list of the team"},
+	{form: FormGroup, usage: "group CHANNEL available|away|offline [as=AUDIENCE] [reason=TEXT] [nextopen=TIME]", means: "the rung of the aggregate, for visitors unless as= says otherwise"},
 	{form: FormSelectable, usage: "selectable S LIST [by=WHO]", means: "exactly these statuses can be chosen"},
 	{form: FormLabels, usage: "labels CHANNEL LABELS", means: "exactly these labels are offered"},
 	{form: FormSeen, usage: "seen V snapshot [SNAPSHOT]", means: "next the watcher received this snapshot"},
@@ -104,7 +104,7 @@ var expectations = []rule{
 	{form: FormRefused, usage: "refused [TEXT...]", means: "the line before was refused, for a reason that contains the text"},
 	{form: FormLog, usage: "log S LOG...", means: "the whole journal of a subject from its first status while connected"},
 	{form: FormSpent, usage: "spent S STATUS DURATION [from=TIME] [to=TIME]", means: "the report's sum for a status"},
-	{form: FormWhy, usage: "why S TEXT [as=AUDIENCE]", means: "the explanation contains the text"},
+	{form: FormWhy, usage: "why S TEXT [as=AUDIENCE]", means: "the explanation contains the text, as the subject itself is told unless as= says otherwise"},
 }
 
 // causes are the words for why a status holds; a view may show left in place

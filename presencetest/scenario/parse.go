@@ -9,8 +9,10 @@
 //	+10m  expect alice offline cause=idle since=09:12 masked=busy
 //
 // [Parse] reads a file and reports all that is wrong with its form at once;
-// [Grammar] prints the language. Whether the names of statuses, policies and
-// sources mean anything is known only where a file is run.
+// [Grammar] prints the language. [Run] runs a file on the pure core or through a
+// whole tracker, [RunFile] and [Check] do so from disk, and [WriteSVG] draws what
+// happened. Whether the names of statuses, policies and sources mean anything is
+// known only where a file is run.
 package scenario
 
 import (
@@ -349,6 +351,7 @@ func (p *parser) line(src string) {
 	if sh.form == "" {
 		p.previous = stepVerb
 		p.remember(&l)
+		p.pass(&l)
 	} else {
 		l.expectation(sh)
 		if sh.form == FormRefused && p.previous == stepVerb {
@@ -432,6 +435,17 @@ func (p *parser) place(l *Line) {
 	}
 	// After a step back too, so that it is reported once.
 	p.now = l.At
+}
+
+// pass lets the time pass that a line takes: only a suspension takes any.
+func (p *parser) pass(l *Line) {
+	if l.Verb != "suspend" {
+		return
+	}
+	p.now = p.now.Add(l.Args[0].Duration)
+	if !inRange(p.now) {
+		p.fault("suspend leads to %s; want an instant from 1970 to 2149", p.now.Format(time.RFC3339))
+	}
 }
 
 // instant reads when a line happens; a fault leaves only the text.

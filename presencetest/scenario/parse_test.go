@@ -371,6 +371,26 @@ expect team.pinned 0
 	}, got)
 }
 
+// TestParseSuspend shows that a suspension takes the time it lasts.
+func TestParseSuspend(t *testing.T) {
+	f, err := scenario.Parse("suspend.txt", []byte(`version 1
+login alice/1
++10m suspend 5m
+expect alice online
++1m expect alice online
+`))
+	require.NoError(t, err)
+	var got []string
+	for _, l := range f.Lines {
+		got = append(got, l.At.Format("15:04"))
+	}
+	require.Equal(t, []string{"09:00", "09:10", "09:15", "09:16"}, got)
+	requireFaults(t, "version 1\nsuspend 5m\n09:04 ack alice",
+		"3: time goes back from 2026-01-05T09:05:00Z to 2026-01-05T09:04:00Z; want that instant or a later one")
+	requireFaults(t, "version 1\nstart 2149-12-31T23:59:00Z\nsuspend 5m",
+		"3: suspend leads to 2150-01-01T00:04:00Z; want an instant from 1970 to 2149")
+}
+
 func TestParseRefused(t *testing.T) {
 	f, err := scenario.Parse("refused.txt", []byte(`version 1
 login alice/1

@@ -1,0 +1,501 @@
+package scenario
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/presence-go/presence"
+)
+
+// watcher is somebody who watches channels, and what it received and nobody has
+// asked for yet.
+type watcher struct {
+	items []item
+}
+
+// subscription is one channel that a watcher watches.
+type subscription struct {
+	watcher *watcher
+	name    string
+	channel string
+	feed    feed
+}
+
+// item is one thing that a watcher was told.
+type item struct {
+	what    string // snapshot, joined, left, updated, removed
+	subject string
+	status  string
+	members []Shown // of a snapshot
+}
+
+func (i item) String() string {
+	switch i.what {
+	case "snapshot":
+		return "snapshot " + showMembers(i.members)
+	case "removed":
+		return i.what
+	case "updated":
+		return "updated " + i.subject + " " + i.status
+	default:
+		return i.what + " " + i.subject
+	}
+}
+
+func showMembers(members []Shown) string {
+	var parts []string
+	for _, m := range members {
+		parts = append(parts, m.Subject+"="+m.Status)
+	}
+	return cmp.Or(strings.Join(parts, ","), "none")
+}
+
+// receive takes a frame apart. One without changes says that the group has
+// changed, which is asked for otherwise.
+func (w *watcher) receive(f *presence.Frame) {
+	switch f.Kind {
+	case presence.FrameSnapshot:
+		it := item{what: "snapshot"}
+		for _, v := range f.Members {
+			it.members = append(it.members, Shown{v.ID, v.Status})
+		}
+		w.items = append(w.items, it)
+	case presence.FrameRemoved:
+		w.items = append(w.items, item{what: "removed"})
+	case presence.FrameDiff:
+		for _, c := range f.Changes {
+			it := item{what: string(c.Op), subject: c.Subject.ID}
+			if c.View != nil {
+				it.status = c.View.Status
+			}
+			w.items = append(w.items, it)
+		}
+	}
+}
+
+// watch opens a channel to a watcher. A subject watches as what it is; whoever
+// is no subject is a visitor, or a screen of the host that shows what the
+// audience sees.
+func (r *runner) watch(l *Line) error {
+	name, as := l.Subject, presence.Audience(l.Key("as").Text)
+	if slices.ContainsFunc(r.feeds, func(s *subscription) bool { return s.name == name && s.channel == l.Channel }) {
+		return r.fault(l, "watch: %s watches %s already", name, l.Channel)
+	}
+	actor := r.actor(name)
+	switch {
+	case as == presence.AudienceVisitor || as == "" && !r.known[name]:
+		actor.Role, as = presence.RoleVisitor, presence.AudienceVisitor
+	case !r.known[name]:
+		actor.Role = presence.RoleSystem
+	}
+	f, err := r.engine.watch(r.ctx, actor, presence.ID(l.Channel), as)
+	if err != nil {
+		return err
+	}
+	w := r.watchers[name]
+	if w == nil {
+		w = &watcher{}
+		r.watchers[name] = w
+	}
+	r.feeds = append(r.feeds, &subscription{w, name, l.Channel, f})
+	return nil
+}
+
+// drop forgets a subscription that has ended.
+func (r *runner) drop(s *subscription) {
+	r.feeds = slices.DeleteFunc(r.feeds, func(o *subscription) bool { return o == s })
+}
+
+func (r *runner) unwatch(l *Line) error {
+	i := slices.IndexFunc(r.feeds, func(s *subscription) bool { return s.name == l.Subject && s.channel == l.Channel })
+	if i < 0 {
+		return r.fault(l, "unwatch: %s does not watch %s", l.Subject, l.Channel)
+	}
+	r.feeds[i].feed.close()
+	r.drop(r.feeds[i])
+	return nil
+}
+
+// sameState reports whether two states differ in nothing but the time.
+func sameState(a, b presence.State) bool {
+	a.Now, b.Now = 0, 0
+	return reflect.DeepEqual(a, b)
+}
+
+// judges has what checks each form of expectation. They return what was wanted
+// and what there is, the same text for both where it holds.
+var judges map[Form]func(*runner, *Line, *Expectation) (want, got string, err error)
+
+func init() {
+	judges = map[Form]func(*runner, *Line, *Expectation) (want, got string, err error){
+		FormStatus:     (*runner).judgeStatus,
+		FormField:      (*runner).judgeField,
+		FormList:       (*runner).judgeList,
+		FormCount:      (*runner).judgeCount,
+		FormGroup:      (*runner).judgeGroup,
+		FormSelectable: (*runner).judgeSelectable,
+		FormSeen:       (*runner).judgeSeen,
+		FormGate:       (*runner).judgeGate,
+		FormRefused:    (*runner).judgeRefused,
+		FormLog:        (*runner).judgeLog,
+		FormWhy:        (*runner).judgeWhy,
+	}
+}
+
+// expect checks an expectation.
+func (r *runner) expect(l *Line) error {
+	if l.Expect.Form == FormNever {
+		r.nevers = append(r.nevers, l)
+		return r.never(l)
+	}
+	judge, ok := judges[l.Expect.Form]
+	if !ok {
+		return r.unsupported(l, "expect "+string(l.Expect.Form))
+	}
+	want, got, err := judge(r, l, l.Expect)
+	if err != nil {
+		return err
+	}
+	if want != got {
+		return r.failure(l, want, got)
+	}
+	r.prove(l)
+	return nil
+}
+
+// prove notes that an expectation held.
+func (r *runner) prove(l *Line) {
+	r.result.Held++
+	for _, id := range l.Proves {
+		r.result.Proven[id] = append(r.result.Proven[id], l.Number)
+	}
+}
+
+// never checks an expectation against everything that has been shown so far.
+func (r *runner) never(l *Line) error {
+	e := l.Expect
+	h := r.history[presence.ID(e.Subject)]
+	if h == nil {
+		return nil
+	}
+	for _, m := range h.shown[presence.Audience(e.As)] {
+		if m.status == e.Status {
+			return r.failure(l, fmt.Sprintf("%s never %s%s", e.Subject, e.Status, asText(e.As)), e.Status+" at "+r.time(m.at))
+		}
+	}
+	return nil
+}
+
+func asText(as string) string {
+	if as == "" {
+		return ""
+	}
+	return " as=" + as
+}
+
+// time writes an instant as the file would.
+func (r *runner) time(i presence.Instant) string {
+	if i == 0 {
+		return "absent"
+	}
+	t := i.Time()
+	if t.Truncate(24*time.Hour) != r.file.Start.Truncate(24*time.Hour) {
+		return t.Format(time.RFC3339Nano)
+	}
+	if t.Second() == 0 && t.Nanosecond() == 0 {
+		return t.Format("15:04")
+	}
+	return t.Format("15:04:05.999999999")
+}
+
+// sight returns what an audience sees of a subject, or for no audience what
+// there is to be seen.
+func (r *runner) sight(subject, as string) (presence.View, error) {
+	ref := presence.ID(subject)
+	if as != "" {
+		return r.engine.view(r.ctx, ref, presence.Audience(as))
+	}
+	if !r.known[subject] {
+		return presence.View{Ref: ref, Status: presence.StatusUnknown}, nil
+	}
+	s, err := r.engine.state(r.ctx, ref)
+	if err != nil {
+		return presence.View{}, err
+	}
+	p := &s.Current
+	v := presence.View{
+		Ref: ref, Kind: p.Kind, Status: p.Status, Class: p.Class, Label: p.Status, Reason: p.Reason, Text: p.Text,
+		Since: p.Since, SetAt: p.SetAt, Until: p.Until, Cause: p.Cause, Masked: p.Masked,
+		LastSeen: p.LastSeen, LastLogin: p.LastLogin, Routable: p.Routable,
+	}
+	if def, ok := r.machine.Status(p.Status); ok {
+		v.Color = def.Color
+	}
+	return v, nil
+}
+
+func (r *runner) judgeStatus(l *Line, e *Expectation) (string, string, error) {
+	v, err := r.sight(e.Subject, e.As)
+	if err != nil {
+		return "", "", err
+	}
+	if e.Label != "" && !r.isStatus(e.Label) {
+		return "", "", r.unsupported(l, "the label "+quote(e.Label))
+	}
+	want, got := []string{e.Subject, e.Status}, []string{e.Subject, v.Status}
+	compare := func(key, wanted, is string) {
+		if wanted != "" {
+			want = append(want, key+"="+wanted)
+			got = append(got, key+"="+cmp.Or(is, "none"))
+		}
+	}
+	at := func(key string, wanted time.Time, is presence.Instant) {
+		if !wanted.IsZero() {
+			compare(key, r.time(presence.At(wanted)), r.time(is))
+		}
+	}
+	compare("class", e.Class, string(v.Class))
+	compare("cause", e.Cause, string(v.Cause))
+	if e.Trigger != "" {
+		trigger := presence.Cause("")
+		if h := r.history[presence.ID(e.Subject)]; h != nil {
+			trigger = h.trigger
+		}
+		compare("trigger", e.Trigger, string(trigger))
+	}
+	at("since", e.Since, v.Since)
+	at("setat", e.SetAt, v.SetAt)
+	at("until", e.Until, v.Until)
+	compare("masked", e.Masked, v.Masked)
+	if e.Routable != nil {
+		compare("routable", yes(*e.Routable), yes(v.Routable))
+	}
+	compare("label", e.Label, v.Status)
+	if e.Reason != nil {
+		compare("reason", strconv.Quote(*e.Reason), strconv.Quote(v.Reason))
+	}
+	if e.As != "" {
+		want, got = append(want, "as="+e.As), append(got, "as="+e.As)
+	}
+	return strings.Join(want, " "), strings.Join(got, " "), nil
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+func (r *runner) isStatus(id string) bool {
+	_, ok := r.machine.Status(id)
+	return ok
+}
+
+func (r *runner) judgeField(l *Line, e *Expectation) (string, string, error) {
+	v, err := r.sight(e.Subject, e.As)
+	if err != nil {
+		return "", "", err
+	}
+	want, got := e.Text, ""
+	times := map[string]presence.Instant{"since": v.Since, "setat": v.SetAt, "until": v.Until, "lastseen": v.LastSeen, "lastlogin": v.LastLogin}
+	switch e.Field {
+	case "color":
+		got = v.Color
+	case "masked":
+		got = v.Masked
+	case "text":
+		got = v.Text
+	default:
+		at, ok := times[e.Field]
+		if !ok {
+			return "", "", r.unsupported(l, "the field "+e.Field)
+		}
+		if at != 0 {
+			got = r.time(at)
+		}
+		if !e.Absent {
+			want = r.time(presence.At(e.Time))
+		}
+	}
+	if e.Absent {
+		want = "absent"
+	}
+	field := e.Subject + "." + e.Field + asText(e.As) + " "
+	return field + want, field + cmp.Or(got, "absent"), nil
+}
+
+// listed returns the members of a channel that an audience may list, with one
+// label if it is given.
+func (r *runner) listed(l *Line, channel, as, label string) ([]string, error) {
+	if label != "" && !r.isStatus(label) {
+		return nil, r.unsupported(l, "the label "+quote(label))
+	}
+	views, _, err := r.engine.list(r.ctx, presence.ID(channel), presence.Audience(cmp.Or(as, "team")))
+	var ids []string
+	for _, v := range views {
+		if label == "" || v.Status == label {
+			ids = append(ids, v.ID)
+		}
+	}
+	return ids, err
+}
+
+func (r *runner) judgeList(l *Line, e *Expectation) (string, string, error) {
+	if e.ByRouting {
+		return "", "", r.unsupported(l, "order=routing")
+	}
+	ids, err := r.listed(l, e.Channel, e.As, e.Label)
+	prefix := e.Channel + ": "
+	return prefix + showList(e.List), prefix + showList(ids), err
+}
+
+// showList writes ids in order.
+func showList(ids []string) string {
+	return cmp.Or(strings.Join(slices.Sorted(slices.Values(ids)), ","), "none")
+}
+
+func (r *runner) judgeCount(l *Line, e *Expectation) (string, string, error) {
+	ids, err := r.listed(l, e.Channel, e.As, e.Label)
+	text := func(n int) string { return fmt.Sprintf("%d %s in %s", n, e.Label, e.Channel) }
+	return text(e.Number), text(len(ids)), err
+}
+
+func (r *runner) judgeGroup(l *Line, e *Expectation) (string, string, error) {
+	if e.Reason != nil || !e.NextOpen.IsZero() {
+		return "", "", r.unsupported(l, "opening hours of a group")
+	}
+	_, group, err := r.engine.list(r.ctx, presence.ID(e.Channel), presence.Audience(cmp.Or(e.As, "visitor")))
+	prefix := "group " + e.Channel + asText(e.As) + " "
+	return prefix + e.Word, prefix + group.Rung, err
+}
+
+func (r *runner) judgeSelectable(_ *Line, e *Expectation) (string, string, error) {
+	by := presence.BySelf
+	if e.By != "" && e.By != e.Subject {
+		switch r.actor(e.By).Role {
+		case presence.RoleSupervisor, presence.RoleAdmin:
+			by = presence.BySupervisor
+		case presence.RoleSystem:
+			by = presence.BySystem
+		default:
+			by = presence.ByNobody
+		}
+	}
+	var ids []string
+	if by != presence.ByNobody {
+		ids = r.machine.Selectable(by)
+	}
+	return "selectable: " + showList(e.List), "selectable: " + showList(ids), nil
+}
+
+func (r *runner) judgeSeen(l *Line, e *Expectation) (string, string, error) {
+	w := r.watchers[e.Watcher]
+	if w == nil {
+		return "", "", r.fault(l, "expect seen: %s has not watched anything", e.Watcher)
+	}
+	got := "nothing"
+	var next item
+	if len(w.items) > 0 {
+		next = w.items[0]
+		got = next.String()
+	}
+	want := item{what: e.Word, subject: e.Subject, status: e.Status, members: e.Snapshot}
+	switch {
+	case e.Word == "nothing":
+		return "nothing", got, nil
+	case e.Word == "rejected":
+		return "", "", r.unsupported(l, "expect seen rejected")
+	case e.Word == "snapshot" && next.what == "snapshot":
+		if len(l.Args) < 3 { // any snapshot
+			want.members = next.members
+		}
+		want.members = slices.SortedFunc(slices.Values(want.members), func(a, b Shown) int { return cmp.Compare(a.Subject, b.Subject) })
+	}
+	if want.String() == got {
+		w.items = w.items[1:]
+	}
+	return want.String(), got, nil
+}
+
+func (r *runner) judgeGate(l *Line, e *Expectation) (string, string, error) {
+	if r.decision == nil {
+		return "", "", r.fault(l, "expect gate: nothing has been asked; want a notify before")
+	}
+	got := string(r.decision.Verdict)
+	if got != e.Word {
+		got += " (" + r.decision.Kind + ": " + r.decision.Reason + ")"
+	}
+	return e.Word, got, nil
+}
+
+func (r *runner) judgeRefused(l *Line, e *Expectation) (string, string, error) {
+	refused := r.refused
+	if refused == nil || refused.line.Refused != e {
+		return "", "", r.fault(l, "expect refused: there is no verb in the line before that could be refused")
+	}
+	want := "refused"
+	if e.Text != "" {
+		want += " with " + strconv.Quote(e.Text)
+	}
+	switch {
+	case refused.err == nil:
+		return want, "accepted", nil
+	case !strings.Contains(refused.err.Error(), e.Text):
+		return want, "refused: " + refused.err.Error(), nil
+	case refused.changed != "":
+		return want + " and nothing changed", "refused, and a change of " + refused.changed, nil
+	}
+	return want, want, nil
+}
+
+// judgeLog compares the changes of status from the first one of a connected
+// subject.
+func (r *runner) judgeLog(_ *Line, e *Expectation) (string, string, error) {
+	rows, err := r.engine.journal(r.ctx, presence.ID(e.Subject))
+	if err != nil {
+		return "", "", err
+	}
+	rows = slices.DeleteFunc(slices.Clone(rows), func(row presence.JournalRow) bool { return row.Kind != "transition" })
+	first := slices.IndexFunc(rows, func(row presence.JournalRow) bool { return row.Reach == presence.ReachLive.String() })
+	if first < 0 {
+		first = len(rows)
+	}
+	rows = rows[first:]
+	var want, got []string
+	for i, w := range e.Log {
+		text := w.Status
+		if w.Trigger != "" {
+			text += "/" + w.Trigger
+		} else if i < len(rows) {
+			rows[i].Trigger = "" // not to be compared
+		}
+		want = append(want, text+" "+r.time(presence.At(w.At)))
+	}
+	for _, row := range rows {
+		text := row.To
+		if row.Trigger != "" {
+			text += "/" + string(row.Trigger)
+		}
+		got = append(got, text+" "+r.time(row.At))
+	}
+	return "log " + cmp.Or(strings.Join(want, " "), "none"), "log " + cmp.Or(strings.Join(got, " "), "none"), nil
+}
+
+func (r *runner) judgeWhy(_ *Line, e *Expectation) (string, string, error) {
+	lines, err := r.engine.explain(r.ctx, presence.ID(e.Subject), presence.Audience(cmp.Or(e.As, "self")))
+	text := strings.Join(lines, "; ")
+	want := "an explanation with " + strconv.Quote(e.Text)
+	if strings.Contains(text, e.Text) {
+		return want, want, err
+	}
+	return want, strconv.Quote(text), err
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,48 @@
+package scenario_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/presence-go/presence/presencetest/scenario"
+)
+
+// head returns the statements that a file says it is about.
+func head(t *testing.T, name string) []string {
+	t.Helper()
+	src, err := os.ReadFile(name)
+	require.NoError(t, err)
+	f, err := scenario.Parse(name, src)
+	require.NoError(t, err)
+	require.NotEmpty(t, f.Proves)
+	return f.Proves
+}
+
+// TestFiles runs every scenario of the project on the pure core and through a
+// whole tracker, which must agree in all that happens. In a bubble the pauses
+// that the mock clock takes cost no time.
+func TestFiles(t *testing.T) {
+	files, err := filepath.Glob("../../testdata/scenarios/*.txt")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, name := range files {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				pure, err := scenario.RunFile(t.Context(), name, scenario.Options{})
+				require.NoError(t, err)
+				require.NotZero(t, pure.Held)
+				for _, id := range head(t, name) {
+					require.Contains(t, pure.Proven, id, "no line proves what the head promises")
+				}
+				live, err := scenario.RunFile(t.Context(), name, scenario.Options{Live: true})
+				require.NoError(t, err, "through a tracker")
+				require.Equal(t, pure, live)
+			})
+		})
+	}
+}

@@ -1,0 +1,206 @@
+package scenario
+
+import (
+	"context"
+	"time"
+
+	"github.com/benbjohnson/clock"
+
+	"github.com/presence-go/presence"
+)
+
+// live runs a file through a whole tracker on a clock that stands still until
+// it is set. Nothing runs in the background: deadlines are met by sweeping.
+type live struct {
+	tracker *presence.Tracker
+	clock   *clock.Mock
+	offset  time.Duration // how far the wall clock has been stepped
+	conns   map[string]handle
+}
+
+// handle is a connection's, with what it was connected with.
+type handle struct {
+	*presence.Conn
+	device, node string
+}
+
+// journalRows is how much of a subject's journal is kept for expect log.
+const journalRows = 100_000
+
+func newLive(start presence.Instant, policy presence.Policy, observe func(presence.Ref, presence.Output)) (*live, error) {
+	l := &live{clock: clock.NewMock(), conns: make(map[string]handle)}
+	l.clock.Set(start.Time())
+	var err error
+	l.tracker, err = presence.New(&presence.Options{Policy: &policy, Clock: l.clock, Observe: observe, JournalRows: journalRows})
+	return l, err
+}
+
+func (l *live) set(now presence.Instant) { l.clock.Set(now.Time().Add(l.offset)) }
+
+// stepWall sets the clock between two looks at it and at every subject, as a
+// clock that moves by itself would be looked at.
+func (l *live) stepWall(ctx context.Context, now presence.Instant, by time.Duration, known []string) error {
+	look := func() error {
+		for _, id := range known {
+			if _, err := l.tracker.State(ctx, presence.ID(id)); err != nil {
+				return err
+			}
+		}
+		_, err := l.tracker.Sweep(ctx)
+		return err
+	}
+	if err := look(); err != nil {
+		return err
+	}
+	l.offset += by
+	l.set(now)
+	return look()
+}
+
+func (l *live) close() error { return l.tracker.Close() }
+
+func (l *live) sweep(ctx context.Context) (presence.Instant, error) { return l.tracker.Sweep(ctx) }
+
+// apply says what a client says over the handle of its connection, as far as
+// there is one, and everything else as the host.
+func (l *live) apply(ctx context.Context, e presence.Event) error {
+	switch e.Kind {
+	case presence.EventConnect, presence.EventLogin:
+		return l.connect(ctx, e)
+	case presence.EventSetClaim, presence.EventEndClaim:
+		return l.claim(ctx, e)
+	}
+	c, ok := l.conns[key(e)]
+	if !ok {
+		return l.tracker.Apply(ctx, e)
+	}
+	switch e.Kind {
+	case presence.EventHeartbeat:
+		if e.Age == presence.NoAge {
+			return c.Heartbeat()
+		}
+		return c.Report(e.Seq, e.Age)
+	case presence.EventInput:
+		return c.Input()
+	case presence.EventFocus:
+		return c.Focus(e.Channel)
+	case presence.EventVisible:
+		return c.Visible(!e.Hidden)
+	case presence.EventLogout:
+		delete(l.conns, key(e))
+		return c.Logout()
+	case presence.EventDisconnect:
+		delete(l.conns, key(e))
+		return c.Close()
+	default:
+		return l.tracker.Apply(ctx, e)
+	}
+}
+
+func key(e presence.Event) string { return e.Subject.ID + "/" + e.Conn }
+
+// connect resumes over the handle where nothing else is said than that the
+// connection is there again.
+func (l *live) connect(ctx context.Context, e presence.Event) (err error) {
+	c, known := l.conns[key(e)]
+	if known && e.Kind == presence.EventConnect && e.Age == presence.NoAge && c.device == e.Device && c.node == e.Node {
+		c.Conn, err = c.Resume(ctx)
+	} else {
+		c = handle{device: e.Device, node: e.Node}
+		c.Conn, err = l.tracker.Connect(ctx, e.Subject, presence.ConnectOptions{
+			ID: e.Conn, Device: e.Device, Node: e.Node, Login: e.Kind == presence.EventLogin, IdleFor: max(e.Age, 0),
+		})
+	}
+	if err == nil {
+		l.conns[key(e)] = c
+	}
+	return err
+}
+
+// claim goes over the handle where it was said over a connection.
+func (l *live) claim(ctx context.Context, e presence.Event) (err error) {
+	c, ok := l.conns[key(e)]
+	switch {
+	case e.Conn != "" && !ok:
+		err = l.tracker.Apply(ctx, e) // to be told that it has left
+	case e.Conn != "":
+		_, err = c.Claim(ctx, e.Claim)
+	case e.Kind == presence.EventSetClaim:
+		_, err = l.tracker.SetClaim(ctx, e.Actor, e.Subject, e.Claim)
+	default:
+		_, err = l.tracker.EndClaim(ctx, e.Actor, e.Subject, e.Claim)
+	}
+	return err
+}
+
+func (l *live) policy(ctx context.Context, actor presence.Actor, p presence.Policy) error {
+	return l.tracker.SetPolicy(ctx, actor, "", p)
+}
+
+func (l *live) grant(ctx context.Context, subject, to presence.Ref) error {
+	return l.tracker.Grant(ctx, subject, to)
+}
+
+func (l *live) revoke(ctx context.Context, subject, to presence.Ref) error {
+	return l.tracker.Revoke(ctx, subject, to)
+}
+
+func (l *live) link(ctx context.Context, channel, to presence.Ref) error {
+	return l.tracker.Link(ctx, channel, to)
+}
+
+func (l *live) join(ctx context.Context, actor presence.Actor, channel presence.Ref) error {
+	return l.tracker.Join(ctx, actor, channel)
+}
+
+func (l *live) watch(ctx context.Context, actor presence.Actor, channel presence.Ref, a presence.Audience) (feed, error) {
+	w, err := l.tracker.Watch(ctx, actor, channel, presence.WatchOptions{Audience: a})
+	if err != nil {
+		return nil, err
+	}
+	return liveFeed{w}, nil
+}
+
+type liveFeed struct{ *presence.Watch }
+
+// poll takes the end of a stream for silence: a frame has said it before.
+func (f liveFeed) poll() *presence.Frame {
+	frame, err := f.Poll()
+	if err != nil {
+		return nil
+	}
+	return frame
+}
+
+func (f liveFeed) close() { _ = f.Close() } // it may have ended before
+
+func (l *live) gate(ctx context.Context, subject presence.Ref, kind, channel string) (presence.Decision, error) {
+	return l.tracker.Gate(ctx, subject, kind, channel)
+}
+
+func (l *live) state(ctx context.Context, subject presence.Ref) (presence.State, error) {
+	return l.tracker.State(ctx, subject)
+}
+
+func (l *live) view(ctx context.Context, subject presence.Ref, a presence.Audience) (presence.View, error) {
+	return l.tracker.Get(ctx, subject, a)
+}
+
+func (l *live) explain(ctx context.Context, subject presence.Ref, a presence.Audience) ([]string, error) {
+	return l.tracker.Explain(ctx, subject, a)
+}
+
+func (l *live) list(ctx context.Context, channel presence.Ref, a presence.Audience) ([]presence.View, presence.Group, error) {
+	return l.tracker.List(ctx, channel, a, presence.Ref{})
+}
+
+func (l *live) journal(ctx context.Context, subject presence.Ref) ([]presence.JournalRow, error) {
+	var rows []presence.JournalRow
+	for row, err := range l.tracker.Journal(ctx, presence.JournalQuery{Subject: subject}) {
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
+}

@@ -1,0 +1,345 @@
+package scenario
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/presence-go/presence"
+)
+
+// pure runs a file on the core alone: the states, rosters and grants are held
+// here, and [presence.Machine.Step] and its like decide everything.
+type pure struct {
+	now      presence.Instant
+	machine  *presence.Machine
+	states   map[presence.Ref]*presence.State
+	rows     map[presence.Ref][]presence.JournalRow
+	allowed  presence.Authorizer
+	grants   *presence.Grants
+	channels map[presence.Ref]*pureChannel
+	observe  func(presence.Ref, presence.Output)
+}
+
+// pureChannel is a roster with those who watch it.
+type pureChannel struct {
+	roster *presence.Roster
+	feeds  []*pureFeed
+}
+
+// pureFeed is one watcher of one channel.
+type pureFeed struct {
+	ch       *pureChannel
+	epoch    string // of its stream, by which frames are told apart
+	audience presence.Audience
+	viewer   presence.Ref
+	member   bool // watches by right of its grant
+	frames   []*presence.Frame
+}
+
+func newPure(start presence.Instant, m *presence.Machine, observe func(presence.Ref, presence.Output)) *pure {
+	return &pure{
+		now: start, machine: m, observe: observe, allowed: presence.RoleAuthorizer(), grants: presence.NewGrants(),
+		states: make(map[presence.Ref]*presence.State), rows: make(map[presence.Ref][]presence.JournalRow),
+		channels: make(map[presence.Ref]*pureChannel),
+	}
+}
+
+func (p *pure) set(now presence.Instant) { p.now = now }
+
+// stepWall tells every subject. Nothing else about time changes in the core.
+func (p *pure) stepWall(ctx context.Context, now presence.Instant, by time.Duration, _ []string) error {
+	return p.apply(ctx, presence.Event{Kind: presence.EventClock, From: now, To: now.Add(by)})
+}
+
+func (p *pure) close() error { return nil }
+
+// sweep looks at the subjects in order, and so settles ties.
+func (p *pure) sweep(context.Context) (next presence.Instant, err error) {
+	consider := func(at presence.Instant) {
+		if next == 0 || at < next {
+			next = at
+		}
+	}
+	for _, ref := range p.subjects() {
+		s := p.states[ref]
+		at, ok := p.machine.Next(s)
+		if ok && at <= p.now {
+			if err := p.step(ref, presence.Event{Kind: presence.EventTick}); err != nil {
+				return 0, err
+			}
+			at, ok = p.machine.Next(s)
+		}
+		if ok {
+			consider(at)
+		}
+	}
+	for _, ch := range p.channels {
+		ch.deliver(ch.roster.Flush(p.now))
+		if at, ok := ch.roster.Next(); ok {
+			consider(at)
+		}
+	}
+	return next, nil
+}
+
+func (p *pure) subjects() []presence.Ref {
+	return slices.SortedFunc(maps.Keys(p.states), func(a, b presence.Ref) int { return cmp.Compare(a.ID, b.ID) })
+}
+
+// step feeds an event to one subject and does what its outputs ask for.
+func (p *pure) step(ref presence.Ref, e presence.Event) error {
+	s := p.states[ref]
+	if s == nil {
+		s = new(presence.State)
+		p.states[ref] = s
+	}
+	out, err := p.machine.Step(s, e, p.now, nil)
+	for _, o := range out {
+		p.observe(ref, o)
+		if o.Kind == presence.OutputTransition || o.Kind == presence.OutputUpdated {
+			for _, ch := range p.channels {
+				if ch.roster.Has(ref) {
+					ch.deliver(ch.roster.Put(o.Presence, o.Noticed))
+				}
+			}
+		}
+		if row, ok := o.Row(); ok {
+			row.Subject = ref
+			p.rows[ref] = append(p.rows[ref], row)
+		}
+	}
+	return err
+}
+
+func (p *pure) apply(ctx context.Context, e presence.Event) error {
+	switch e.Kind {
+	case presence.EventNodeDown, presence.EventNodeUp, presence.EventSuspended, presence.EventClock:
+		for _, ref := range p.subjects() {
+			if err := p.step(ref, e); err != nil {
+				return err
+			}
+		}
+		return nil
+	case presence.EventSetClaim, presence.EventEndClaim:
+		action := presence.ActionClaimOther
+		if e.Actor.Ref == e.Subject {
+			action = presence.ActionClaim
+		}
+		if err := p.allowed.Allow(ctx, e.Actor, action, e.Subject, e.Claim.Status); err != nil {
+			return err
+		}
+	case presence.EventConnect, presence.EventLogin:
+		e.Node = cmp.Or(e.Node, "local")
+	}
+	return p.step(e.Subject, e)
+}
+
+func (p *pure) policy(ctx context.Context, actor presence.Actor, policy presence.Policy) error {
+	m, err := presence.Compile(policy)
+	if err != nil {
+		return err
+	}
+	if err := p.allowed.Allow(ctx, actor, presence.ActionPolicy, presence.Ref{}, policy.Name); err != nil {
+		return err
+	}
+	p.machine = m
+	for _, ch := range p.channels {
+		ch.roster.SetMachine(m)
+	}
+	for _, ref := range p.subjects() {
+		if err := p.step(ref, presence.Event{Kind: presence.EventPolicy}); err != nil {
+			return err
+		}
+	}
+	for _, ch := range p.channels {
+		ch.deliver(ch.roster.Refresh(p.now))
+	}
+	return nil
+}
+
+func (p *pure) grant(_ context.Context, subject, to presence.Ref) error {
+	var joining []presence.Ref
+	for _, ref := range p.grants.Channels(to) {
+		if !p.grants.May(subject, ref) {
+			joining = append(joining, ref)
+		}
+	}
+	p.grants.Grant(subject, to)
+	for _, ref := range joining {
+		p.enter(subject, p.channel(ref))
+	}
+	return nil
+}
+
+func (p *pure) revoke(_ context.Context, subject, to presence.Ref) error {
+	p.grants.Revoke(subject, to)
+	for _, ref := range p.grants.Channels(to) {
+		if !p.grants.May(subject, ref) {
+			p.exit(subject, p.channel(ref))
+		}
+	}
+	return nil
+}
+
+func (p *pure) link(_ context.Context, channel, to presence.Ref) error {
+	ch := p.channel(channel)
+	before := p.grants.Members(channel)
+	p.grants.Link(channel, to)
+	after := p.grants.Members(channel)
+	for _, subject := range before {
+		if !slices.Contains(after, subject) {
+			p.exit(subject, ch)
+		}
+	}
+	for _, subject := range after {
+		if !slices.Contains(before, subject) {
+			p.enter(subject, ch)
+		}
+	}
+	return nil
+}
+
+func (p *pure) enter(subject presence.Ref, ch *pureChannel) {
+	ch.deliver(ch.roster.Put(p.states[subject].Current, p.now))
+}
+
+// exit takes a subject out of a channel, and with it what it watched there by
+// right of its grant.
+func (p *pure) exit(subject presence.Ref, ch *pureChannel) {
+	ch.feeds = slices.DeleteFunc(ch.feeds, func(f *pureFeed) bool {
+		evicted := f.member && f.viewer == subject
+		if evicted {
+			f.frames = []*presence.Frame{{Kind: presence.FrameRemoved, Version: presence.FrameVersion}}
+		}
+		return evicted
+	})
+	ch.deliver(ch.roster.Remove(subject, p.now))
+}
+
+func (p *pure) join(ctx context.Context, actor presence.Actor, channel presence.Ref) error {
+	if err := p.allowed.Allow(ctx, actor, presence.ActionJoin, actor.Ref, channel.ID); err != nil {
+		return err
+	}
+	return p.granted(actor, channel)
+}
+
+func (p *pure) granted(actor presence.Actor, channel presence.Ref) error {
+	if !p.grants.May(actor.Ref, channel) {
+		return fmt.Errorf("scenario: %w: %s has no grant of channel %s", presence.ErrNotAllowed, actor.Ref, channel)
+	}
+	return nil
+}
+
+// watch admits the same actors as [presence.Tracker.Watch].
+func (p *pure) watch(ctx context.Context, actor presence.Actor, channel presence.Ref, a presence.Audience) (feed, error) {
+	own := actor.Audience()
+	a = cmp.Or(a, own)
+	switch actor.Role {
+	case presence.RoleSupervisor, presence.RoleAdmin, presence.RoleSystem:
+	case presence.RoleVisitor:
+		if a != own {
+			return nil, fmt.Errorf("scenario: %w: a visitor watches as visitor, not as %s", presence.ErrNotAllowed, a)
+		}
+	default:
+		if a != own && a != presence.AudienceSelf {
+			return nil, fmt.Errorf("scenario: %w: an agent watches as team or self, not as %s", presence.ErrNotAllowed, a)
+		}
+	}
+	if err := p.allowed.Allow(ctx, actor, presence.ActionSee, channel, channel.ID); err != nil {
+		return nil, err
+	}
+	member := own == presence.AudienceTeam
+	if member {
+		if err := p.granted(actor, channel); err != nil {
+			return nil, err
+		}
+	}
+	f := &pureFeed{ch: p.channel(channel), audience: a, epoch: string(a), member: member, viewer: actor.Ref}
+	if a == presence.AudienceSelf {
+		f.epoch += "/" + actor.ID
+	}
+	f.frames = append(f.frames, f.ch.roster.Open(a, actor.Ref, func() string { return f.epoch }))
+	f.ch.feeds = append(f.ch.feeds, f)
+	return f, nil
+}
+
+func (p *pure) channel(ref presence.Ref) *pureChannel {
+	ch := p.channels[ref]
+	if ch == nil {
+		ch = &pureChannel{roster: presence.NewRoster(ref, p.machine)}
+		p.channels[ref] = ch
+	}
+	return ch
+}
+
+func (ch *pureChannel) deliver(frames []*presence.Frame) {
+	for _, frame := range frames {
+		for _, f := range ch.feeds {
+			if f.epoch == frame.Epoch {
+				f.frames = append(f.frames, frame)
+			}
+		}
+	}
+}
+
+func (f *pureFeed) poll() *presence.Frame {
+	if len(f.frames) == 0 {
+		return nil
+	}
+	frame := f.frames[0]
+	f.frames = f.frames[1:]
+	return frame
+}
+
+func (f *pureFeed) close() {
+	f.frames = nil
+	f.ch.feeds = slices.DeleteFunc(f.ch.feeds, func(o *pureFeed) bool { return o == f })
+	if !slices.ContainsFunc(f.ch.feeds, func(o *pureFeed) bool { return o.epoch == f.epoch }) {
+		f.ch.roster.Close(f.audience, f.viewer)
+	}
+}
+
+func (p *pure) gate(_ context.Context, subject presence.Ref, kind, channel string) (presence.Decision, error) {
+	return p.machine.Gate(p.states[subject], kind, channel), nil
+}
+
+func (p *pure) state(_ context.Context, subject presence.Ref) (presence.State, error) {
+	s := p.states[subject]
+	if s == nil {
+		return presence.State{}, fmt.Errorf("scenario: %w subject %s", presence.ErrUnknown, subject)
+	}
+	err := p.step(subject, presence.Event{Kind: presence.EventTick})
+	return s.Clone(), err
+}
+
+func (p *pure) view(_ context.Context, subject presence.Ref, a presence.Audience) (presence.View, error) {
+	current := presence.Presence{Subject: subject}
+	if s := p.states[subject]; s != nil {
+		current = s.Current
+	}
+	return p.machine.View(&current, a), nil
+}
+
+func (p *pure) explain(_ context.Context, subject presence.Ref, a presence.Audience) ([]string, error) {
+	s := p.states[subject]
+	if s == nil {
+		s = &presence.State{Subject: subject}
+	}
+	return p.machine.Explain(s, a), nil
+}
+
+func (p *pure) list(_ context.Context, channel presence.Ref, a presence.Audience) ([]presence.View, presence.Group, error) {
+	ch := p.channels[channel]
+	if ch == nil {
+		return nil, presence.Group{Rung: presence.RungOffline}, nil
+	}
+	return ch.roster.List(a, presence.Ref{}), ch.roster.Group(a, presence.Ref{}), nil
+}
+
+func (p *pure) journal(_ context.Context, subject presence.Ref) ([]presence.JournalRow, error) {
+	return p.rows[subject], nil
+}

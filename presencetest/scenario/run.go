@@ -1,0 +1,915 @@
+package scenario
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/preset"
+)
+
+// Options says how a file is run.
+type Options struct {
+	// Live runs the file through a whole [presence.Tracker] on a mock clock. By
+	// default it runs on the pure core alone. Both must agree.
+	Live bool
+	// Policies is the folder of the file, from which the JSON policies that it
+	// names are read. With nil it may name presets only.
+	Policies fs.FS
+	// Mutate changes each policy before it is put in force. A test uses it to
+	// show that a file fails under another policy than its own.
+	Mutate func(*presence.Policy)
+}
+
+// Result is what came of a file, up to where it failed if it did.
+type Result struct {
+	Name       string // of the file
+	Start, End presence.Instant
+	// Ran lists the numbers of the lines that ran, Held the number of
+	// expectations among them that held.
+	Ran  []int
+	Held int
+	// Proven has for each statement the lines that proved it.
+	Proven map[string][]int
+	// Subjects is what happened to each subject that was known, by id.
+	Subjects []Subject
+	Warnings []Fault // about the file and the policies it names
+}
+
+// Subject is what happened to one subject.
+type Subject struct {
+	ID      string
+	State   presence.State    // at the end
+	History []presence.Output // everything that the core said about it, in order
+}
+
+// Failure is the first expectation of a file that does not hold, or the first
+// line that was refused and should not have been.
+type Failure struct {
+	File      string
+	Line      int
+	Text      string // the line, as written
+	Want, Got string
+}
+
+// Error says what was wanted and what came instead.
+func (f *Failure) Error() string {
+	return fmt.Sprintf("%s:%d: wanted %s, got %s", f.File, f.Line, f.Want, f.Got)
+}
+
+// Check runs a file from disk, on the pure core or through a whole tracker, and
+// returns its first fault or failure.
+func Check(name string, live bool) error {
+	_, err := RunFile(context.Background(), name, Options{Live: live})
+	return err
+}
+
+// RunFile reads a file from disk and runs it. Policies that it names are read
+// from its folder, whatever opts says, and from nowhere else.
+func RunFile(ctx context.Context, name string, opts Options) (*Result, error) {
+	src, err := read(name)
+	if err != nil {
+		return nil, fmt.Errorf("scenario: %w", err)
+	}
+	f, err := Parse(name, src)
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(filepath.Dir(name))
+	if err != nil {
+		return nil, fmt.Errorf("scenario: %w", err)
+	}
+	defer root.Close()
+	opts.Policies = root.FS()
+	return Run(ctx, f, opts)
+}
+
+// read reads no more of a file than Parse accepts and one byte.
+func read(name string) ([]byte, error) {
+	in, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	return io.ReadAll(io.LimitReader(in, MaxSize+1))
+}
+
+// Run runs a file. Its error is a [*Failure] if the file was run and something
+// else happened than it expects, and otherwise says why it cannot be run: it
+// joins every [*Fault] that shows before anything has run. The result is not
+// nil if anything has.
+func Run(ctx context.Context, f *File, opts Options) (*Result, error) {
+	r := &runner{
+		ctx: ctx, file: f, opts: opts, now: presence.At(f.Start),
+		roles: make(map[string]presence.Role), known: make(map[string]bool), watchers: make(map[string]*watcher),
+		history: make(map[presence.Ref]*history),
+		result:  &Result{Name: f.Name, Start: presence.At(f.Start), Proven: make(map[string][]int), Warnings: slices.Clone(f.Warnings)},
+	}
+	if err := r.prepare(); err != nil {
+		return nil, err
+	}
+	if err := r.open(); err != nil {
+		return nil, err
+	}
+	err := r.run()
+	if ended := r.finish(); err == nil {
+		err = ended
+	}
+	if closed := r.engine.close(); err == nil {
+		err = closed
+	}
+	return r.result, err
+}
+
+// engine is what a file is run against.
+type engine interface {
+	// set moves the clock, sweep processes what is due by then and returns the
+	// next deadline, or 0 for none.
+	set(now presence.Instant)
+	sweep(ctx context.Context) (next presence.Instant, err error)
+	// stepWall sets the wall clock alone.
+	stepWall(ctx context.Context, now presence.Instant, by time.Duration, known []string) error
+	// apply feeds an event of any kind but EventPolicy and EventTick.
+	apply(ctx context.Context, e presence.Event) error
+	policy(ctx context.Context, actor presence.Actor, p presence.Policy) error
+	grant(ctx context.Context, subject, to presence.Ref) error
+	revoke(ctx context.Context, subject, to presence.Ref) error
+	link(ctx context.Context, channel, to presence.Ref) error
+	join(ctx context.Context, actor presence.Actor, channel presence.Ref) error
+	watch(ctx context.Context, actor presence.Actor, channel presence.Ref, a presence.Audience) (feed, error)
+	gate(ctx context.Context, subject presence.Ref, kind, channel string) (presence.Decision, error)
+	state(ctx context.Context, subject presence.Ref) (presence.State, error)
+	view(ctx context.Context, subject presence.Ref, a presence.Audience) (presence.View, error)
+	explain(ctx context.Context, subject presence.Ref, a presence.Audience) ([]string, error)
+	list(ctx context.Context, channel presence.Ref, a presence.Audience) ([]presence.View, presence.Group, error)
+	journal(ctx context.Context, subject presence.Ref) ([]presence.JournalRow, error)
+	close() error
+}
+
+// feed is what one watcher receives of one channel.
+type feed interface {
+	poll() *presence.Frame // nil if there is none now
+	close()
+}
+
+// runner runs one file.
+type runner struct {
+	ctx    context.Context
+	file   *File
+	opts   Options
+	engine engine
+	result *Result
+	now    presence.Instant
+
+	policies map[int]presence.Policy // by the line that puts one in force
+	policy   presence.Policy         // the one in force
+	machine  *presence.Machine       // compiled from it
+	interval time.Duration           // of its heartbeats
+
+	roles    map[string]presence.Role
+	known    map[string]bool // the subjects that a verb has named
+	clients  []*client
+	nodes    uint64 // incarnations issued
+	watchers map[string]*watcher
+	feeds    []*subscription // in the order in which they were opened
+
+	history  map[presence.Ref]*history
+	nevers   []*Line
+	refused  *refusal           // how the line before was refused
+	decision *presence.Decision // of the last notify
+}
+
+// client is the far end of a connection: it sends heartbeats.
+type client struct {
+	subject, conn, device, node string
+	beats                       bool
+	next                        presence.Instant
+	reports                     uint64
+}
+
+// refusal is how a line was refused.
+type refusal struct {
+	line    *Line
+	err     error  // nil if it was not
+	changed string // what changed all the same
+}
+
+// history is what has been seen of a subject so far.
+type history struct {
+	outputs []presence.Output
+	trigger presence.Cause // of the last transition
+	shown   map[presence.Audience][]moment
+}
+
+// moment is the beginning of a status as one audience sees it; the audience ""
+// is told the status itself.
+type moment struct {
+	status string
+	at     presence.Instant
+}
+
+var audiences = []presence.Audience{
+	presence.AudienceSelf, presence.AudienceTeam, presence.AudienceSupervisor,
+	presence.AudienceAdmin, presence.AudienceVisitor, presence.AudienceRouter,
+}
+
+// prepare reads the policies of the file and checks that the statuses named in
+// expectations are of one that is or was in force.
+func (r *runner) prepare() error {
+	var faults []error
+	r.policies = make(map[int]presence.Policy)
+	r.policy = presence.DefaultPolicy()
+	present := r.policy
+	statuses := map[string]bool{presence.StatusUnknown: true, presence.StatusDisabled: true}
+	note := func(p *presence.Policy) {
+		for _, s := range p.Statuses {
+			statuses[s.ID] = true
+		}
+	}
+	named := false
+	for i := range r.file.Lines {
+		l := &r.file.Lines[i]
+		switch {
+		case l.Verb == "policy":
+			p, err := r.overridden(l, present)
+			if err != nil {
+				faults = append(faults, r.fault(l, "%s", strings.TrimPrefix(err.Error(), "presence: ")))
+				continue
+			}
+			r.policies[l.Number] = p
+			note(&p)
+			if l.Refused == nil {
+				present, named = p, true
+			}
+		case l.Expect != nil:
+			if !named {
+				note(&present)
+			}
+			if err := r.checkStatuses(l, statuses, &present); err != nil {
+				faults = append(faults, err)
+			}
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return err
+	}
+	// What the head says is in force from the start.
+	for _, l := range r.file.Lines {
+		if p, ok := r.policies[l.Number]; ok && !l.Has("by") && l.Refused == nil {
+			r.policy = p
+			continue
+		}
+		break
+	}
+	return nil
+}
+
+func (r *runner) fault(l *Line, format string, args ...any) error {
+	return &Fault{r.file.Name, l.Number, fmt.Sprintf(format, args...)}
+}
+
+// overridden is the policy that a line puts in force.
+func (r *runner) overridden(l *Line, present presence.Policy) (presence.Policy, error) {
+	p := present.Clone()
+	if len(l.Args) > 0 {
+		var err error
+		if p, err = r.named(l, l.Args[0].Text); err != nil {
+			return p, err
+		}
+	}
+	for _, v := range l.Keys {
+		if v.Name == "by" {
+			continue
+		}
+		if err := p.Set(v.Name, v.Text); err != nil {
+			return p, err
+		}
+	}
+	_, err := presence.Compile(p)
+	return p, err
+}
+
+// named reads a policy by its name: a preset, or a file.
+func (r *runner) named(l *Line, name string) (presence.Policy, error) {
+	if !strings.HasSuffix(name, ".json") {
+		if p, ok := preset.Lookup(name); ok {
+			return p, nil
+		}
+		return presence.Policy{}, fmt.Errorf("there is no policy %s; want one of %s, or a file as ./lunch.json", quote(name), strings.Join(preset.Names(), ", "))
+	}
+	file := path.Clean(name)
+	switch {
+	case !fs.ValidPath(file):
+		return presence.Policy{}, fmt.Errorf("the policy %s does not lie in the folder of this file; only what lies there is read", quote(name))
+	case r.opts.Policies == nil:
+		return presence.Policy{}, fmt.Errorf("the policy %s cannot be read, because this file was given without its folder; want one of %s", quote(name), strings.Join(preset.Names(), ", "))
+	}
+	in, err := r.opts.Policies.Open(file)
+	if err != nil {
+		return presence.Policy{}, err
+	}
+	defer in.Close()
+	data, err := io.ReadAll(io.LimitReader(in, MaxSize+1))
+	if err != nil {
+		return presence.Policy{}, err
+	}
+	p, unknown, err := preset.Parse(data)
+	if err != nil {
+		return p, fmt.Errorf("%s: %w", name, err)
+	}
+	for _, path := range unknown {
+		r.result.Warnings = append(r.result.Warnings, Fault{r.file.Name, l.Number, fmt.Sprintf("%s: unknown key %s is ignored", name, path)})
+	}
+	return p, nil
+}
+
+// checkStatuses finds statuses in an expectation that no policy has had. Where
+// it says that one is never shown, any word will do.
+func (r *runner) checkStatuses(l *Line, statuses map[string]bool, present *presence.Policy) error {
+	e := l.Expect
+	var named []string
+	switch e.Form {
+	case FormNever:
+		return nil
+	case FormSelectable:
+		named = append(named, e.List...)
+	case FormField:
+		if e.Field == "masked" && !e.Absent {
+			named = append(named, e.Text)
+		}
+	}
+	named = append(named, e.Status, e.Masked)
+	for _, s := range e.Snapshot {
+		named = append(named, s.Status)
+	}
+	for _, row := range e.Log {
+		named = append(named, row.Status)
+	}
+	for _, id := range named {
+		if id != "" && !statuses[id] {
+			var allowed []string
+			for _, s := range present.Statuses {
+				allowed = append(allowed, s.ID)
+			}
+			return r.fault(l, "expect: there is no status %s; the policy has %s", quote(id), strings.Join(allowed, ", "))
+		}
+	}
+	return nil
+}
+
+// open starts the engine under the policy of the head.
+func (r *runner) open() error {
+	p, m, err := r.compile(r.policy)
+	if err != nil {
+		return fmt.Errorf("scenario: %s: %w", r.file.Name, err)
+	}
+	r.machine, r.interval = m, m.Policy().Heartbeat
+	if !r.opts.Live {
+		r.engine = newPure(r.now, m, r.observe)
+		return nil
+	}
+	r.engine, err = newLive(r.now, p, r.observe)
+	return err
+}
+
+// compile compiles a policy of the file as it is to be run.
+func (r *runner) compile(p presence.Policy) (presence.Policy, *presence.Machine, error) {
+	p = p.Clone()
+	if r.opts.Mutate != nil {
+		r.opts.Mutate(&p)
+	}
+	m, err := presence.Compile(p)
+	return p, m, err
+}
+
+// observe notes what the core says about a subject, and what each audience sees
+// from then on.
+func (r *runner) observe(ref presence.Ref, o presence.Output) {
+	h := r.history[ref]
+	if h == nil {
+		h = &history{shown: make(map[presence.Audience][]moment)}
+		r.history[ref] = h
+	}
+	h.outputs = append(h.outputs, o)
+	switch o.Kind {
+	case presence.OutputTransition:
+		h.trigger = o.Trigger
+	case presence.OutputUpdated:
+	default:
+		return
+	}
+	h.show("", o.Presence.Status, r.now)
+	for _, a := range audiences {
+		h.show(a, r.machine.View(&o.Presence, a).Status, r.now)
+	}
+}
+
+func (h *history) show(a presence.Audience, status string, at presence.Instant) {
+	if list := h.shown[a]; len(list) == 0 || list[len(list)-1].status != status {
+		h.shown[a] = append(list, moment{status, at})
+	}
+}
+
+// run runs the lines in order.
+func (r *runner) run() error {
+	for i := range r.file.Lines {
+		l := &r.file.Lines[i]
+		if err := r.advance(presence.At(l.At)); err != nil {
+			return err
+		}
+		var err error
+		if l.Expect != nil {
+			err = r.expect(l)
+		} else {
+			err = r.happen(l)
+		}
+		if err != nil {
+			return err
+		}
+		r.result.Ran = append(r.result.Ran, l.Number)
+	}
+	for _, l := range r.nevers {
+		if err := r.never(l); err != nil {
+			return err
+		}
+	}
+	for _, l := range r.nevers {
+		r.prove(l)
+	}
+	return nil
+}
+
+// finish collects the result.
+func (r *runner) finish() error {
+	r.result.End = r.now
+	states, err := r.states()
+	for _, id := range sortedKeys(states) {
+		s := Subject{ID: id, State: states[id]}
+		if h := r.history[presence.ID(id)]; h != nil {
+			s.History = h.outputs
+		}
+		r.result.Subjects = append(r.result.Subjects, s)
+	}
+	return err
+}
+
+// advance lets the time pass until an instant: deadlines are met at their own
+// instants, then heartbeats are sent.
+func (r *runner) advance(to presence.Instant) error {
+	for {
+		if err := context.Cause(r.ctx); err != nil {
+			return err
+		}
+		due, err := r.engine.sweep(r.ctx)
+		if err != nil {
+			return err
+		}
+		r.drain(false)
+		beat := r.nextBeat()
+		switch {
+		case due != 0 && due <= to && (beat == 0 || due <= beat):
+			r.set(due)
+		case beat != 0 && beat <= to:
+			r.set(beat)
+			if err := r.beat(); err != nil {
+				return err
+			}
+		default:
+			r.set(to)
+			return nil
+		}
+	}
+}
+
+func (r *runner) set(now presence.Instant) {
+	if now > r.now {
+		r.now = now
+		r.engine.set(now)
+	}
+}
+
+// nextBeat is when the next heartbeat is due, or 0.
+func (r *runner) nextBeat() (at presence.Instant) {
+	for _, c := range r.clients {
+		if c.beats && (at == 0 || c.next < at) {
+			at = c.next
+		}
+	}
+	return at
+}
+
+// beat sends the heartbeats that are due. A client that is told that its
+// connection is no more stops sending them.
+func (r *runner) beat() error {
+	for _, c := range r.clients {
+		if !c.beats || c.next > r.now {
+			continue
+		}
+		err := r.engine.apply(r.ctx, presence.Event{
+			Kind: presence.EventHeartbeat, Subject: presence.ID(c.subject), Conn: c.conn, Age: presence.NoAge,
+		})
+		if err != nil && !isRefusal(err) {
+			return err
+		}
+		c.beats = err == nil
+		c.next = r.now.Add(r.interval)
+	}
+	r.drain(false)
+	return nil
+}
+
+// drain takes over what watchers have received. What was told about several
+// subjects at once comes in no order of its own: it is put in that of their ids.
+func (r *runner) drain(atOnce bool) {
+	for _, s := range slices.Clone(r.feeds) {
+		from := len(s.watcher.items)
+		for f := s.feed.poll(); f != nil; f = s.feed.poll() {
+			s.watcher.receive(f)
+			if f.Kind == presence.FrameRemoved {
+				r.drop(s)
+			}
+		}
+		if fresh := s.watcher.items[from:]; atOnce {
+			slices.SortStableFunc(fresh, func(a, b item) int { return cmp.Compare(a.subject, b.subject) })
+		}
+	}
+}
+
+// happen runs a verb.
+func (r *runner) happen(l *Line) error {
+	verb, ok := doers[l.Verb]
+	if !ok {
+		return r.unsupported(l, l.Verb)
+	}
+	if err := r.introduce(l); err != nil {
+		return err
+	}
+	var before map[string]presence.State
+	if l.Refused != nil {
+		var err error
+		if before, err = r.states(); err != nil {
+			return err
+		}
+	}
+	err := verb(r, l)
+	r.drain(forAll[l.Verb])
+	if err != nil && !isRefusal(err) {
+		return err
+	}
+	if l.Refused == nil {
+		r.refused = nil
+		if err != nil {
+			return r.failure(l, "the line to be accepted", "refused: "+err.Error())
+		}
+		return nil
+	}
+	r.refused = &refusal{line: l, err: err}
+	after, err := r.states()
+	if err != nil {
+		return err
+	}
+	for _, id := range sortedKeys(after) {
+		if !sameState(before[id], after[id]) {
+			r.refused.changed = id
+			break
+		}
+	}
+	return nil
+}
+
+// forAll has the verbs that concern every subject at once.
+var forAll = map[string]bool{"policy": true, "disable": true, "enable": true, "node": true, "suspend": true}
+
+// connecting has the verbs that make a connection.
+var connecting = map[string]bool{"connect": true, "login": true, "resume": true, "wake": true}
+
+// introduce makes the subjects known that a verb names. One that connects
+// becomes known by that, and so was never seen before it came.
+func (r *runner) introduce(l *Line) error {
+	for _, v := range l.Args {
+		named := v.kind == "S" || v.kind == "S/C" || l.Verb == "role" && v.kind == "WHO"
+		if !named || r.known[v.subject] {
+			continue
+		}
+		r.known[v.subject] = true
+		if connecting[l.Verb] {
+			continue
+		}
+		if err := r.engine.apply(r.ctx, presence.Event{Kind: presence.EventGrant, Subject: presence.ID(v.subject)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// states returns the states of all subjects known.
+func (r *runner) states() (map[string]presence.State, error) {
+	states := make(map[string]presence.State)
+	for id := range r.known {
+		s, err := r.engine.state(r.ctx, presence.ID(id))
+		if err != nil && !errors.Is(err, presence.ErrUnknown) {
+			return nil, err
+		}
+		states[id] = s
+	}
+	return states, nil
+}
+
+func (r *runner) failure(l *Line, want, got string) error {
+	return &Failure{File: r.file.Name, Line: l.Number, Text: l.Text, Want: want, Got: got}
+}
+
+// unsupported is the error for a part of the language that cannot be run.
+func (r *runner) unsupported(l *Line, what string) error {
+	return fmt.Errorf("scenario: %s:%d: not supported yet: %s", r.file.Name, l.Number, what)
+}
+
+// isRefusal reports whether an error says that a call was refused, and not that
+// something broke.
+func isRefusal(err error) bool {
+	for _, reason := range []error{
+		presence.ErrInvalid, presence.ErrUnknown, presence.ErrNotAllowed, presence.ErrOffline, presence.ErrDisabled,
+		presence.ErrLimit, presence.ErrStale, presence.ErrClosed,
+	} {
+		if errors.Is(err, reason) {
+			return true
+		}
+	}
+	return false
+}
+
+// actor is who acts by a name.
+func (r *runner) actor(id string) presence.Actor {
+	a := presence.Actor{Ref: presence.ID(id), Role: presence.RoleAgent}
+	if id == "system" {
+		a.Role = presence.RoleSystem
+	}
+	if role, given := r.roles[id]; given {
+		a.Role = role
+	}
+	return a
+}
+
+// by is the actor of a line: whom it names, or the subject itself.
+func (r *runner) by(l *Line) presence.Actor {
+	if who := l.Key("by").Text; who != "" {
+		return r.actor(who)
+	}
+	return r.actor(l.Subject)
+}
+
+// client returns the far end of a connection, which keeps its device over
+// reconnects.
+func (r *runner) client(l *Line) *client {
+	for _, c := range r.clients {
+		if c.subject == l.Subject && c.conn == l.Conn {
+			return c
+		}
+	}
+	c := &client{subject: l.Subject, conn: l.Conn, device: "web"}
+	r.clients = append(r.clients, c)
+	slices.SortFunc(r.clients, func(a, b *client) int {
+		return cmp.Or(cmp.Compare(a.subject, b.subject), cmp.Compare(a.conn, b.conn))
+	})
+	return c
+}
+
+// on feeds an event that concerns the subject and connection of a line.
+func (r *runner) on(l *Line, e presence.Event) error {
+	e.Subject, e.Conn = presence.ID(l.Subject), l.Conn
+	return r.engine.apply(r.ctx, e)
+}
+
+// connect opens a connection, or the same one anew, and starts its heartbeats.
+func (r *runner) connect(l *Line, kind presence.EventKind) error {
+	c := r.client(l)
+	device, node := cmp.Or(l.Key("device").Text, c.device), cmp.Or(l.Key("node").Text, c.node)
+	e := presence.Event{Kind: kind, Device: device, Node: node, Age: presence.NoAge}
+	if l.Has("idle") {
+		e.Age = l.Key("idle").Duration
+	}
+	if err := r.on(l, e); err != nil {
+		return err
+	}
+	c.device, c.node = device, node
+	c.beats, c.next = true, r.now.Add(r.interval)
+	return nil
+}
+
+// leave ends a connection for good.
+func (r *runner) leave(l *Line, e presence.Event) error {
+	if err := r.on(l, e); err != nil {
+		return err
+	}
+	r.hush(func(c *client) bool { return c.subject == l.Subject && (l.Conn == "" || c.conn == l.Conn) })
+	return nil
+}
+
+// hush stops the heartbeats of clients.
+func (r *runner) hush(which func(*client) bool) {
+	for _, c := range r.clients {
+		if which(c) {
+			c.beats = false
+		}
+	}
+}
+
+// doers has what each verb does. A verb of the grammar that is not here cannot
+// be run.
+var doers = map[string]func(*runner, *Line) error{
+	"policy": (*runner).changePolicy,
+	"role": func(r *runner, l *Line) error {
+		r.roles[l.Subject] = presence.Role(l.Args[1].Text)
+		return nil
+	},
+
+	"connect": func(r *runner, l *Line) error { return r.connect(l, presence.EventConnect) },
+	"resume":  func(r *runner, l *Line) error { return r.connect(l, presence.EventConnect) },
+	"login":   func(r *runner, l *Line) error { return r.connect(l, presence.EventLogin) },
+	"logout": func(r *runner, l *Line) error {
+		return r.leave(l, presence.Event{Kind: presence.EventLogout})
+	},
+	"close": func(r *runner, l *Line) error {
+		return r.leave(l, presence.Event{Kind: presence.EventDisconnect, Cause: presence.CauseClosed})
+	},
+	"lose":  (*runner).silence,
+	"sleep": (*runner).silence,
+	"wake": func(r *runner, l *Line) error {
+		err := r.on(l, presence.Event{Kind: presence.EventHeartbeat, Age: presence.NoAge})
+		if err != nil {
+			return r.connect(l, presence.EventConnect)
+		}
+		c := r.client(l)
+		c.beats, c.next = true, r.now.Add(r.interval)
+		return nil
+	},
+	"input": func(r *runner, l *Line) error { return r.on(l, presence.Event{Kind: presence.EventInput}) },
+	"idle": func(r *runner, l *Line) error {
+		c := r.client(l)
+		c.reports++
+		return r.on(l, presence.Event{Kind: presence.EventHeartbeat, Seq: c.reports, Age: l.Args[1].Duration})
+	},
+	"focus": func(r *runner, l *Line) error {
+		return r.on(l, presence.Event{Kind: presence.EventFocus, Channel: l.Channel})
+	},
+	"hide": func(r *runner, l *Line) error {
+		return r.on(l, presence.Event{Kind: presence.EventVisible, Hidden: true})
+	},
+	"show": func(r *runner, l *Line) error { return r.on(l, presence.Event{Kind: presence.EventVisible}) },
+	"endpoint": func(r *runner, l *Line) error {
+		kind := presence.EndpointKind(l.Args[1].Text)
+		e := presence.Event{Kind: presence.EventEndpoint, Off: len(l.Args) > 2, Endpoint: presence.Endpoint{ID: string(kind), Kind: kind}}
+		switch kind {
+		case presence.EndpointBot:
+			e.SubjectKind = presence.KindBot
+		case presence.EndpointService:
+			e.SubjectKind = presence.KindService
+		}
+		return r.on(l, e)
+	},
+
+	"claim": func(r *runner, l *Line) error {
+		e := r.intent(l, presence.EventSetClaim)
+		e.Claim.Status = l.Status
+		e.Claim.Until, e.Claim.For = presence.At(l.Key("until").Time), l.Key("for").Duration
+		e.Claim.Reason, e.Claim.Text = l.Key("reason").Text, l.Key("text").Text
+		return r.engine.apply(r.ctx, e)
+	},
+	"release": func(r *runner, l *Line) error {
+		return r.engine.apply(r.ctx, r.intent(l, presence.EventEndClaim))
+	},
+
+	"link": func(r *runner, l *Line) error {
+		return r.engine.link(r.ctx, presence.ID(l.Channel), presence.ID(l.Args[1].Text))
+	},
+	"grant": func(r *runner, l *Line) error {
+		return r.engine.grant(r.ctx, presence.ID(l.Subject), presence.ID(l.Channel))
+	},
+	"revoke": func(r *runner, l *Line) error {
+		return r.engine.revoke(r.ctx, presence.ID(l.Subject), presence.ID(l.Channel))
+	},
+	"join": func(r *runner, l *Line) error {
+		return r.engine.join(r.ctx, r.actor(l.Subject), presence.ID(l.Channel))
+	},
+	"watch":   (*runner).watch,
+	"unwatch": (*runner).unwatch,
+
+	"disable": func(r *runner, l *Line) error { return r.disable(l, presence.EventDisable) },
+	"enable":  func(r *runner, l *Line) error { return r.disable(l, presence.EventEnable) },
+	"node":    (*runner).node,
+	"suspend": (*runner).suspend,
+	"clock":   (*runner).clock,
+	"notify": func(r *runner, l *Line) error {
+		d, err := r.engine.gate(r.ctx, presence.ID(l.Subject), cmp.Or(l.Key("kind").Text, "push"), l.Key("channel").Text)
+		r.decision = &d
+		return err
+	},
+}
+
+// changePolicy puts a policy in force.
+func (r *runner) changePolicy(l *Line) error {
+	actor := r.actor("system") // the host
+	if who := l.Key("by").Text; who != "" {
+		actor = r.actor(who)
+	}
+	return r.put(l, actor, r.policies[l.Number])
+}
+
+func (r *runner) put(l *Line, actor presence.Actor, p presence.Policy) error {
+	run, m, err := r.compile(p)
+	if err != nil {
+		return fmt.Errorf("scenario: %s:%d: %w", r.file.Name, l.Number, err)
+	}
+	old := r.machine
+	r.machine = m
+	if err := r.engine.policy(r.ctx, actor, run); err != nil {
+		r.machine = old
+		return err
+	}
+	r.policy, r.interval = p, m.Policy().Heartbeat
+	for _, c := range r.clients {
+		c.next = min(c.next, r.now.Add(r.interval))
+	}
+	return nil
+}
+
+// silence stops the heartbeats of a connection, of which nobody else is told.
+func (r *runner) silence(l *Line) error {
+	r.hush(func(c *client) bool { return c.subject == l.Subject && c.conn == l.Conn })
+	return nil
+}
+
+// intent is the event for a claim or its end. A connection that is named scopes
+// the claim, unless the policy says that claims are the subject's.
+func (r *runner) intent(l *Line, kind presence.EventKind) presence.Event {
+	conn := l.Key("conn").Text
+	e := presence.Event{Kind: kind, Subject: presence.ID(l.Subject), Actor: r.by(l)}
+	e.Claim.Source, e.Claim.Key = presence.Source(l.Key("source").Text), l.Key("key").Text
+	if r.policy.ClaimScope != "subject" {
+		e.Claim.Conn = conn
+	}
+	if kind == presence.EventSetClaim && e.Actor == presence.Agent(e.Subject) {
+		e.Conn = conn // what one wants oneself is said over it
+	}
+	return e
+}
+
+// disable switches the presence of a subject or of all off, or on again.
+func (r *runner) disable(l *Line, kind presence.EventKind) error {
+	if l.Subject != "" {
+		return r.on(l, presence.Event{Kind: kind})
+	}
+	p := r.policy.Clone()
+	p.Disabled = kind == presence.EventDisable
+	return r.put(l, r.actor("system"), p)
+}
+
+// node tells everybody about a node. The clients that it held are on their own.
+func (r *runner) node(l *Line) error {
+	name := l.Args[0].Text
+	e := presence.Event{Kind: presence.EventNodeDown, Node: name, Cause: presence.CauseNode}
+	switch l.Args[1].Text {
+	case "drain":
+		e.Cause = presence.CauseDrain
+	case "up":
+		r.nodes++
+		e = presence.Event{Kind: presence.EventNodeUp, Node: name, Incarnation: r.nodes}
+	}
+	r.hush(func(c *client) bool { return c.node == name })
+	return r.engine.apply(r.ctx, e)
+}
+
+// suspend lets time pass that this process does not notice, and in which nobody
+// hears a heartbeat.
+func (r *runner) suspend(l *Line) error {
+	from := r.now
+	r.set(from.Add(l.Args[0].Duration))
+	for _, c := range r.clients {
+		if missed := r.now.Sub(c.next); c.beats && missed > 0 {
+			every := r.interval
+			c.next = c.next.Add((missed + every - 1) / every * every)
+		}
+	}
+	return r.engine.apply(r.ctx, presence.Event{Kind: presence.EventSuspended, From: from, To: r.now})
+}
+
+// clock steps the wall clock back. A step forward looks like a suspension, after
+// which the file's times and the wall's would not be the same.
+func (r *runner) clock(l *Line) error {
+	by := l.Args[0].Duration
+	if by > 0 {
+		return r.unsupported(l, "a clock that is set forward; want one set back as -5m, or suspend")
+	}
+	return r.engine.stepWall(r.ctx, r.now, by, slices.Collect(maps.Keys(r.known)))
+}
