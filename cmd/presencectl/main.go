@@ -80,15 +80,16 @@ func simulate(args []string, stdout, stderr io.Writer) error {
 	flags.SetOutput(io.Discard)
 	live := flags.Bool("live", false, "run through a whole tracker instead of the pure core")
 	svg := flags.String("svg", "", "draw what happened into this file")
-	if err := parse(flags, args, stdout); err != nil {
+	files, err := parse(flags, args, stdout)
+	if err != nil {
 		return err
 	}
-	if flags.NArg() == 0 {
+	if len(files) == 0 {
 		return errors.New("simulate: no file is given; want presencectl simulate [-live] [-svg OUT] FILE")
 	}
 	var results []*scenario.Result
 	var failed error
-	for _, name := range flags.Args() {
+	for _, name := range files {
 		result, err := scenario.RunFile(context.Background(), name, scenario.Options{Live: *live})
 		if result != nil {
 			results = append(results, result)
@@ -118,19 +119,20 @@ func simulate(args []string, stdout, stderr io.Writer) error {
 func policy(args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("policy", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	if err := parse(flags, args, stdout); err != nil {
+	names, err := parse(flags, args, stdout)
+	if err != nil {
 		return err
 	}
-	if flags.NArg() == 0 {
+	if len(names) == 0 {
 		for _, name := range preset.Names() {
 			fmt.Fprintln(stdout, name)
 		}
 		return nil
 	}
-	if flags.NArg() > 1 {
-		return fmt.Errorf("policy: want one name or file, got %d", flags.NArg())
+	if len(names) > 1 {
+		return fmt.Errorf("policy: want one name or file, got %d", len(names))
 	}
-	name := flags.Arg(0)
+	name := names[0]
 	p, found := preset.Lookup(name)
 	if !found {
 		if !strings.HasSuffix(name, ".json") {
@@ -156,14 +158,21 @@ func policy(args []string, stdout, stderr io.Writer) error {
 	return err
 }
 
-// parse reads flags; where help is asked for it prints the usage.
-func parse(flags *flag.FlagSet, args []string, stdout io.Writer) error {
-	err := flags.Parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, usage)
-	case err != nil:
-		return fmt.Errorf("%s: %w", flags.Name(), err)
+// parse reads flags, which may stand between and behind the other arguments,
+// and returns those. Where help is asked for it prints the usage.
+func parse(flags *flag.FlagSet, args []string, stdout io.Writer) (rest []string, err error) {
+	for {
+		err := flags.Parse(args)
+		switch {
+		case errors.Is(err, flag.ErrHelp):
+			fmt.Fprint(stdout, usage)
+			return nil, err
+		case err != nil:
+			return nil, fmt.Errorf("%s: %w", flags.Name(), err)
+		case flags.NArg() == 0:
+			return rest, nil
+		}
+		rest = append(rest, flags.Arg(0))
+		args = flags.Args()[1:]
 	}
-	return err
 }
