@@ -98,7 +98,7 @@ type Transport interface {
 	// the stream. The frame is shared and must not be changed.
 	Send(ctx context.Context, f *Frame) error
 	// Close is called once after the last Send, with the reason for the end. No
-	// call follows it.
+	// call follows it. Called by somebody else it ends a Send under way.
 	Close(reason error) error
 }
 

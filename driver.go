@@ -59,13 +59,15 @@ func (t *timeline) expect(threshold time.Duration) {
 	t.threshold = threshold
 }
 
-func (t *timeline) now() Instant {
-	now, _ := t.both()
-	return now
+// broken returns how time was broken until it was last read.
+func (t *timeline) broken() breaks {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.breaks
 }
 
-// both returns the time and how it was broken before.
-func (t *timeline) both() (Instant, breaks) {
+// now reads the time.
+func (t *timeline) now() Instant {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	at := t.clock.Now()
@@ -91,7 +93,7 @@ func (t *timeline) both() (Instant, breaks) {
 		t.breaks.from, t.breaks.to = t.last, now
 	}
 	t.last = now
-	return now, t.breaks
+	return now
 }
 
 // timers holds one deadline a subject. A deadline that moves later is left
@@ -181,15 +183,20 @@ func (m *Machine) patience() time.Duration {
 // maxBacklog bounds the journal rows that wait for storage.
 const maxBacklog = 65536
 
-// journal collects the rows that are not stored yet, and keeps the newest where
-// there is no storage.
+// inputEvery is how often the last input of everybody is written, at most.
+const inputEvery = 2 * time.Minute
+
+// journal collects what is to be written to storage: the rows of the journal,
+// and the subjects whose records are behind. Where there is no storage it keeps
+// the newest rows.
 type journal struct {
-	flushing sync.Mutex // one flush at a time, so that rows keep their order
+	flushing chan struct{} // held while writing; taken before a subject's intent
 
 	mu      sync.Mutex
 	waiting []JournalRow
 	dropped int
 	dirty   []*subject
+	noted   Instant // when the last inputs were last looked through
 	recent  *ring.Rings[Ref, JournalRow]
 }
 
@@ -200,17 +207,23 @@ func (j *journal) add(row JournalRow, stored bool) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if len(j.waiting) >= maxBacklog {
-		j.waiting = slices.Delete(j.waiting, 0, maxBacklog/16)
-		j.dropped += maxBacklog / 16
-	}
 	j.waiting = append(j.waiting, row)
+	j.bound()
 }
 
-func (j *journal) addDirty(sub *subject) {
+// bound drops the oldest rows where too many wait.
+func (j *journal) bound() {
+	if over := len(j.waiting) - maxBacklog; over > 0 {
+		over += maxBacklog / 16 // not one by one
+		j.waiting = slices.Delete(j.waiting, 0, over)
+		j.dropped += over
+	}
+}
+
+func (j *journal) addDirty(subjects ...*subject) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.dirty = append(j.dirty, sub)
+	j.dirty = append(j.dirty, subjects...)
 }
 
 func (j *journal) rows(subject Ref) []JournalRow { return j.recent.List(subject) }
@@ -222,6 +235,17 @@ func (j *journal) forget(subject Ref) {
 	j.waiting = slices.DeleteFunc(j.waiting, func(r JournalRow) bool { return r.Subject == subject })
 }
 
+func (j *journal) lockFlush(ctx context.Context) error {
+	select {
+	case j.flushing <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (j *journal) unlockFlush() { <-j.flushing }
+
 // flushStorage writes records that storage is behind with, and the journal rows
 // that wait. What cannot be written is kept for the next time.
 func (t *Tracker) flushStorage(ctx context.Context) error {
@@ -229,8 +253,20 @@ func (t *Tracker) flushStorage(ctx context.Context) error {
 		return nil
 	}
 	j := &t.journal
-	j.flushing.Lock()
-	defer j.flushing.Unlock()
+	if err := j.lockFlush(ctx); err != nil {
+		return err
+	}
+	defer j.unlockFlush()
+	now := t.time.now()
+	j.mu.Lock()
+	look := now >= j.noted.Add(inputEvery)
+	if look {
+		j.noted = now
+	}
+	j.mu.Unlock()
+	if look {
+		t.eachSubject("", t.noteInput)
+	}
 	j.mu.Lock()
 	dirty, rows, dropped := j.dirty, j.waiting, j.dropped
 	j.dirty, j.waiting, j.dropped = nil, nil, 0
@@ -238,10 +274,12 @@ func (t *Tracker) flushStorage(ctx context.Context) error {
 	if dropped > 0 {
 		t.log.Error("presence: journal rows dropped because storage was behind for too long", "rows", dropped)
 	}
-	var faults []error
-	for _, sub := range dirty {
+	for i, sub := range dirty {
 		if err := t.storeBehind(ctx, sub); err != nil {
-			faults = append(faults, err)
+			// The rest would only fail as well, and slowly.
+			j.addDirty(dirty[i:]...)
+			j.putBack(rows)
+			return fmt.Errorf("presence: %w: the record of %s cannot be stored: %w", ErrUnavailable, sub.ref, err)
 		}
 	}
 	for len(rows) > 0 {
@@ -250,49 +288,55 @@ func (t *Tracker) flushStorage(ctx context.Context) error {
 		err := t.opts.Storage.Append(bounded, batch...)
 		cancel()
 		if err != nil {
-			faults = append(faults, fmt.Errorf("presence: %w: the journal cannot be stored: %w", ErrUnavailable, err))
-			j.mu.Lock()
-			j.waiting = append(rows, j.waiting...)
-			j.mu.Unlock()
-			break
+			j.putBack(rows)
+			return fmt.Errorf("presence: %w: the journal cannot be stored: %w", ErrUnavailable, err)
 		}
 		rows = rows[len(batch):]
 	}
-	return errors.Join(faults...)
+	return nil
+}
+
+// putBack keeps rows that could not be written.
+func (j *journal) putBack(rows []JournalRow) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.waiting = append(rows, j.waiting...)
+	j.bound()
 }
 
 // storeBehind writes a record that changed without anybody waiting for it.
 func (t *Tracker) storeBehind(ctx context.Context, sub *subject) error {
 	if err := sub.lockIntent(ctx); err != nil {
-		t.journal.addDirty(sub)
 		return err
 	}
 	defer sub.unlockIntent()
-	sub.mu.Lock()
-	if !sub.dirty || sub.state.Revision == sub.stored {
-		sub.dirty = false
+	for attempt := 0; ; attempt++ {
+		sub.mu.Lock()
+		if !sub.dirty || sub.erased {
+			sub.mu.Unlock()
+			return nil
+		}
+		t.foldHandles(sub)
+		record, err := sub.m.Record(&sub.state, sub.stored+1)
+		w, input, steps := Write{Record: record, Expect: sub.stored}, sub.m.lastInput(&sub.state), sub.steps
 		sub.mu.Unlock()
-		return nil
-	}
-	record, err := sub.m.Record(&sub.state)
-	expect := sub.stored
-	sub.mu.Unlock()
-	if err != nil {
+		if err != nil {
+			return err
+		}
+		err = t.save(ctx, sub, w, input)
+		if errors.Is(err, ErrConflict) && attempt == 0 {
+			if err := t.takeOver(ctx, sub); err != nil {
+				return err
+			}
+			continue
+		}
+		if err == nil {
+			sub.mu.Lock()
+			if sub.steps != steps {
+				t.markDirty(sub) // it went on meanwhile
+			}
+			sub.mu.Unlock()
+		}
 		return err
 	}
-	bounded, cancel := context.WithTimeout(ctx, t.opts.StorageTimeout)
-	defer cancel()
-	if err := t.opts.Storage.Save(bounded, Write{Record: record, Expect: expect}); err != nil {
-		t.journal.addDirty(sub)
-		return fmt.Errorf("presence: %w: the record of %s cannot be stored: %w", ErrUnavailable, sub.ref, err)
-	}
-	sub.mu.Lock()
-	sub.stored = record.Revision
-	sub.dirty = sub.state.Revision != sub.stored
-	again := sub.dirty
-	sub.mu.Unlock()
-	if again {
-		t.journal.addDirty(sub)
-	}
-	return nil
 }

@@ -97,7 +97,7 @@ func FuzzRecord(f *testing.F) {
 		_, err := m.Step(&s, e, presence.Instant(i+1), nil)
 		require.NoError(f, err)
 	}
-	r, err := m.Record(&s)
+	r, err := m.Record(&s, 3)
 	require.NoError(f, err)
 	f.Add(r.Data)
 	f.Add([]byte(`{"version":2}`))
@@ -106,11 +106,11 @@ func FuzzRecord(f *testing.F) {
 		if err != nil {
 			return
 		}
-		r, err := m.Record(&s)
+		r, err := m.Record(&s, 3)
 		require.NoError(t, err)
 		again, err := r.State()
 		require.NoError(t, err)
-		r2, err := m.Record(&again)
+		r2, err := m.Record(&again, 3)
 		require.NoError(t, err)
 		require.Equal(t, string(r.Data), string(r2.Data))
 		_, err = m.Step(&s, presence.Event{Kind: presence.EventTick}, s.Now.Add(1), nil)

@@ -149,8 +149,10 @@ type subject struct {
 	mu       sync.Mutex
 	m        *Machine
 	state    State
-	stored   uint64 // the revision that storage holds
-	dirty    bool   // storage is behind
+	steps    uint64  // rises with every step
+	stored   uint64  // the revision that storage holds
+	input    Instant // the last input that storage holds
+	dirty    bool    // storage is behind
 	handles  []*Conn
 	channels []*channel
 	armed    Instant       // the deadline that the timers hold
@@ -224,6 +226,7 @@ func New(opts *Options) (*Tracker, error) {
 		t.log = slog.New(slog.DiscardHandler)
 	}
 	t.timers.wake = make(chan struct{}, 1)
+	t.journal.flushing = make(chan struct{}, 1)
 	t.journal.recent = ring.New[Ref, JournalRow](max(o.JournalRows, 0), 1_000_000)
 	for i := range t.shards {
 		t.shards[i].subjects = make(map[Ref]*subject)
@@ -244,14 +247,21 @@ func (t *Tracker) Run(ctx context.Context) error {
 		return fmt.Errorf("presence: %w: Run is running already", ErrInvalid)
 	}
 	t.time.expect(3 * t.fallback.heartbeat)
+	flush := make(chan struct{}, 1)
+	ctx, cancel := context.WithCancelCause(ctx)
+	var flushing sync.WaitGroup
 	defer func() {
+		cancel(nil)
+		flushing.Wait()
 		t.time.expect(0)
 		t.running.Store(false)
 	}()
+	flushing.Go(func() { t.flushWhenTold(ctx, flush) })
 	for {
-		next, err := t.Sweep(ctx)
-		if err != nil && ctx.Err() == nil && !t.closed.Load() {
-			t.log.Warn("presence: sweep", "error", err)
+		next := t.meetDeadlines()
+		select {
+		case flush <- struct{}{}:
+		default: // it has not got to the last one yet
 		}
 		wait := t.fallback.heartbeat
 		if next != 0 {
@@ -275,6 +285,23 @@ func (t *Tracker) Run(ctx context.Context) error {
 			return nil
 		}
 		timer.Stop()
+	}
+}
+
+// flushWhenTold writes to storage beside the deadlines, which must not wait for
+// it.
+func (t *Tracker) flushWhenTold(ctx context.Context, told <-chan struct{}) {
+	for {
+		select {
+		case <-told:
+		case <-ctx.Done():
+			return
+		case <-t.stopped.Done():
+			return
+		}
+		if err := t.flushStorage(ctx); err != nil && ctx.Err() == nil {
+			t.log.Warn("presence: storage is behind", "error", err)
+		}
 	}
 }
 
@@ -334,6 +361,9 @@ func (t *Tracker) Close() error {
 		ch.endAll(t.closedError())
 	}
 	_ = t.notifying.Wait()
+	if t.opts.Storage != nil {
+		t.eachSubject("", t.noteInput)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), t.opts.StorageTimeout)
 	defer cancel()
 	return t.flushStorage(ctx)
@@ -650,17 +680,19 @@ func (t *Tracker) Erase(ctx context.Context, ref Ref) error {
 	if err != nil {
 		return err
 	}
+	// What is being written of it must not arrive after it has been deleted.
+	if err := t.journal.lockFlush(ctx); err != nil {
+		return err
+	}
+	defer t.journal.unlockFlush()
 	if err := sub.lockIntent(ctx); err != nil {
 		return err
 	}
 	defer sub.unlockIntent()
 	if t.opts.Storage != nil {
-		ctx, cancel := context.WithTimeout(ctx, t.opts.StorageTimeout)
+		bounded, cancel := context.WithTimeout(ctx, t.opts.StorageTimeout)
 		defer cancel()
-		if err := t.flushStorage(ctx); err != nil {
-			return err
-		}
-		if err := t.opts.Storage.Delete(ctx, ref); err != nil {
+		if err := t.opts.Storage.Delete(bounded, ref); err != nil {
 			return fmt.Errorf("presence: %w: erasing %s: %w", ErrUnavailable, ref, err)
 		}
 	}
@@ -802,24 +834,27 @@ func (t *Tracker) resident(ctx context.Context, ref Ref, create bool) (*subject,
 	}
 	sub := t.find(ref)
 	if sub != nil && sub.loaded.Load() {
-		return sub, nil
-	}
-	if sub == nil {
-		if t.opts.Storage == nil && !create {
+		if !create && !sub.hasState() {
 			return nil, fmt.Errorf("presence: %w subject %s", ErrUnknown, ref)
 		}
+		return sub, nil
+	}
+	var records []Record
+	if t.opts.Storage != nil {
 		var err error
-		if sub, err = t.admit(ref); err != nil {
+		if records, err = t.loadRecord(ctx, ref); err != nil {
 			return nil, err
 		}
 	}
-	if err := t.load(ctx, sub); err != nil {
-		return nil, err
-	}
-	if !create && !sub.hasState() {
+	if !create && len(records) == 0 {
+		// Asking for made-up ids must not make anybody remember them.
 		return nil, fmt.Errorf("presence: %w subject %s", ErrUnknown, ref)
 	}
-	return sub, nil
+	sub, err := t.admit(ref)
+	if err != nil {
+		return nil, err
+	}
+	return sub, t.restore(ctx, sub, records)
 }
 
 func (s *subject) hasState() bool {
@@ -846,7 +881,7 @@ func (t *Tracker) admit(ref Ref) (*subject, error) {
 	if t.count.Load() >= int64(t.opts.MaxSubjects) {
 		return nil, fmt.Errorf("presence: %w: %d subjects are known already", ErrLimit, t.opts.MaxSubjects)
 	}
-	_, breaks := t.time.both()
+	breaks := t.time.broken()
 	sub := &subject{ref: ref, intent: make(chan struct{}, 1), m: m, stood: breaks.stood, behind: breaks.behind}
 	sub.loaded.Store(t.opts.Storage == nil)
 	sh.subjects[ref] = sub
@@ -854,39 +889,41 @@ func (t *Tracker) admit(ref Ref) (*subject, error) {
 	return sub, nil
 }
 
-// load reads a subject's record once.
-func (t *Tracker) load(ctx context.Context, sub *subject) error {
-	if sub.loaded.Load() {
-		return nil
+// loadRecord reads what is stored of a subject, if anything.
+func (t *Tracker) loadRecord(ctx context.Context, ref Ref) ([]Record, error) {
+	bounded, cancel := context.WithTimeout(ctx, t.opts.StorageTimeout)
+	defer cancel()
+	records, err := t.opts.Storage.Load(bounded, ref)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, fmt.Errorf("presence: %w: what is stored of %s cannot be loaded: %w", ErrUnavailable, ref, err)
 	}
+	return slices.DeleteFunc(records, func(r Record) bool { return r.Subject != ref }), nil
+}
+
+// restore takes over what was loaded of a subject, unless somebody else was
+// quicker.
+func (t *Tracker) restore(ctx context.Context, sub *subject, records []Record) error {
 	if err := sub.lockIntent(ctx); err != nil {
 		return err
 	}
 	defer sub.unlockIntent()
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
 	if sub.loaded.Load() {
 		return nil
 	}
-	bounded, cancel := context.WithTimeout(ctx, t.opts.StorageTimeout)
-	defer cancel()
-	records, err := t.opts.Storage.Load(bounded, sub.ref)
-	if err != nil {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		return fmt.Errorf("presence: %w: what is stored of %s cannot be loaded: %w", ErrUnavailable, sub.ref, err)
-	}
-	sub.mu.Lock()
-	defer sub.mu.Unlock()
 	for _, r := range records {
-		if r.Subject != sub.ref {
-			continue
-		}
 		state, err := r.State()
 		if err != nil {
 			return err
 		}
-		sub.state, sub.stored = state, r.Revision
-		t.stepLocked(sub, Event{Kind: EventTick}, t.time.now())
+		sub.state, sub.stored, sub.input = state, r.Revision, state.Input
+		if err := t.stepLocked(sub, Event{Kind: EventRestart, Subject: sub.ref}, t.time.now()); err != nil {
+			return err
+		}
 	}
 	sub.loaded.Store(true)
 	return nil
@@ -904,11 +941,13 @@ func (s *subject) lockIntent(ctx context.Context) error {
 func (s *subject) unlockIntent() { <-s.intent }
 
 // apply feeds an event to a subject. What must be stored first is stored first:
-// the event is tried on a copy, the copy's record is written, and only then is
-// the event applied, so that storage is never waited for under the lock. Then,
-// if the event was accepted, it calls done under the lock.
+// the event is tried on a copy, the copy's record is written, and only then does
+// the copy become the state, so that storage is never waited for under the lock.
+// If the event was accepted, it calls done under the lock.
 func (t *Tracker) apply(ctx context.Context, sub *subject, e Event, done func()) error {
 	now := t.time.now()
+	e.Subject = sub.ref
+	var tried *trial
 	if t.opts.Storage != nil {
 		switch e.Kind {
 		case EventSetClaim, EventEndClaim, EventLogin, EventLogout, EventEndpoint, EventDisable, EventEnable:
@@ -916,7 +955,8 @@ func (t *Tracker) apply(ctx context.Context, sub *subject, e Event, done func())
 				return err
 			}
 			defer sub.unlockIntent()
-			if err := t.storeFirst(ctx, sub, e, now); err != nil {
+			var err error
+			if tried, err = t.storeFirst(ctx, sub, e, now); err != nil {
 				return err
 			}
 		}
@@ -926,9 +966,19 @@ func (t *Tracker) apply(ctx context.Context, sub *subject, e Event, done func())
 	if sub.erased {
 		return fmt.Errorf("presence: %w subject %s: it has been erased", ErrUnknown, sub.ref)
 	}
-	e.Subject = sub.ref
-	if err := t.stepLocked(sub, e, now); err != nil {
-		return err
+	if tried != nil && tried.steps == sub.steps {
+		sub.state = tried.state
+		sub.steps++
+		t.carryOutAll(sub, tried.out)
+		sub.dirty = false // it has just been written
+	} else {
+		err := t.stepLocked(sub, e, now)
+		if tried != nil {
+			t.markDirty(sub) // something came in between; what was written is not quite what holds
+		}
+		if err != nil {
+			return err
+		}
 	}
 	if done != nil {
 		done()
@@ -936,56 +986,113 @@ func (t *Tracker) apply(ctx context.Context, sub *subject, e Event, done func())
 	return nil
 }
 
-// storeFirst writes what a subject's record will be after an event.
-func (t *Tracker) storeFirst(ctx context.Context, sub *subject, e Event, now Instant) error {
-	sub.mu.Lock()
-	t.foldHandles(sub)
-	trial, m, stored := sub.state.Clone(), sub.m, sub.stored
-	sub.mu.Unlock()
-	before := trial.Revision
-	if _, err := m.Step(&trial, e, now, nil); err != nil {
-		return err
+// trial is what an event did to a copy of a state.
+type trial struct {
+	steps uint64 // of the subject when the copy was taken
+	state State
+	out   []Output
+}
+
+// storeFirst tries an event on a copy of a subject's state and writes the
+// record. It returns nil if there is nothing to be stored first. A conflict is
+// settled by taking over what storage has, once.
+func (t *Tracker) storeFirst(ctx context.Context, sub *subject, e Event, now Instant) (*trial, error) {
+	for attempt := 0; ; attempt++ {
+		sub.mu.Lock()
+		if sub.erased {
+			sub.mu.Unlock()
+			return nil, fmt.Errorf("presence: %w subject %s: it has been erased", ErrUnknown, sub.ref)
+		}
+		if breaks := t.time.broken(); breaks.stood != sub.stood || breaks.behind != sub.behind {
+			t.tellBreaks(sub, breaks)
+		}
+		t.foldHandles(sub)
+		tried := &trial{steps: sub.steps, state: sub.state.Clone()}
+		m, stored, dirty := sub.m, sub.stored, sub.dirty
+		sub.mu.Unlock()
+		var err error
+		if tried.out, err = m.Step(&tried.state, e, now, nil); err != nil {
+			return nil, err
+		}
+		if !dirty && !slices.ContainsFunc(tried.out, func(o Output) bool { return o.Kind == OutputPersist }) {
+			return nil, nil
+		}
+		record, err := m.Record(&tried.state, stored+1)
+		if err != nil {
+			return nil, err
+		}
+		err = t.save(ctx, sub, Write{Record: record, Expect: stored}, m.lastInput(&tried.state))
+		switch {
+		case err == nil:
+			return tried, nil
+		case errors.Is(err, ErrConflict) && attempt == 0:
+			if err := t.takeOver(ctx, sub); err != nil {
+				return nil, err
+			}
+		default:
+			return nil, fmt.Errorf("presence: %w: the change to %s cannot be stored: %w", ErrUnavailable, sub.ref, err)
+		}
 	}
-	if trial.Revision == before && before == stored {
-		return nil
-	}
-	record, err := m.Record(&trial)
-	if err != nil {
-		return err
-	}
+}
+
+// save writes a record. The subject's intent is held.
+func (t *Tracker) save(ctx context.Context, sub *subject, w Write, input Instant) error {
 	bounded, cancel := context.WithTimeout(ctx, t.opts.StorageTimeout)
 	defer cancel()
-	if err := t.opts.Storage.Save(bounded, Write{Record: record, Expect: stored}); err != nil {
+	if err := t.opts.Storage.Save(bounded, w); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		return fmt.Errorf("presence: %w: the change to %s cannot be stored: %w", ErrUnavailable, sub.ref, err)
+		return err
 	}
 	sub.mu.Lock()
-	sub.stored = record.Revision
-	sub.mu.Unlock()
+	defer sub.mu.Unlock()
+	sub.stored, sub.input, sub.dirty = w.Record.Revision, input, false
 	return nil
+}
+
+// takeOver makes what storage has the truth after somebody else wrote it, or
+// after a write of our own whose answer was lost. The intent is held.
+func (t *Tracker) takeOver(ctx context.Context, sub *subject) error {
+	records, err := t.loadRecord(ctx, sub.ref)
+	if err != nil {
+		return err
+	}
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	if len(records) == 0 { // deleted elsewhere; what is known here is to be written anew
+		sub.stored = 0
+		return nil
+	}
+	sub.stored = records[0].Revision
+	return t.stepLocked(sub, Event{Kind: EventRecord, Subject: sub.ref, Record: &records[0]}, t.time.now())
 }
 
 // stepLocked runs the state machine and carries out what it says.
 func (t *Tracker) stepLocked(sub *subject, e Event, now Instant) error {
-	if _, breaks := t.time.both(); breaks.stood != sub.stood || breaks.behind != sub.behind {
+	if breaks := t.time.broken(); breaks.stood != sub.stood || breaks.behind != sub.behind {
 		t.tellBreaks(sub, breaks)
 	}
 	t.foldHandles(sub)
+	sub.steps++
 	out, err := sub.m.Step(&sub.state, e, now, sub.out[:0])
+	t.carryOutAll(sub, out)
+	clear(out)
+	sub.out = out[:0]
+	return err
+}
+
+// carryOutAll does what the outputs of a step ask for.
+func (t *Tracker) carryOutAll(sub *subject, out []Output) {
 	for i := range out {
 		t.carryOut(sub, &out[i])
 	}
-	clear(out)
-	sub.out = out[:0]
 	if len(sub.handles) > 0 {
 		t.syncHandles(sub)
 	}
 	if at, ok := sub.m.Next(&sub.state); ok {
 		t.timers.arm(sub, at)
 	}
-	return err
 }
 
 // tellBreaks tells a subject how time was broken since it was last looked at:
@@ -1011,11 +1118,9 @@ func (t *Tracker) carryOut(sub *subject, o *Output) {
 	}
 	switch o.Kind {
 	case OutputPersist:
-		if t.opts.Storage != nil && sub.state.Revision != sub.stored && !sub.dirty {
-			sub.dirty = true
-			t.journal.addDirty(sub)
-		}
+		t.markDirty(sub)
 	case OutputTransition, OutputUpdated:
+		t.markDirty(sub) // written with the next batch
 		for _, ch := range sub.channels {
 			ch.put(o.Presence, o.Noticed)
 		}
@@ -1023,6 +1128,25 @@ func (t *Tracker) carryOut(sub *subject, o *Output) {
 	if row, ok := o.Row(); ok {
 		row.Subject = sub.ref
 		t.journal.add(row, t.opts.Storage != nil)
+	}
+}
+
+// markDirty notes that storage is behind with a subject.
+func (t *Tracker) markDirty(sub *subject) {
+	if t.opts.Storage != nil && !sub.dirty && !sub.erased {
+		sub.dirty = true
+		t.journal.addDirty(sub)
+	}
+}
+
+// noteInput marks a subject whose last input storage does not have yet: without
+// it, everybody who is idle would come back fresh after a restart.
+func (t *Tracker) noteInput(sub *subject) {
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	t.foldHandles(sub)
+	if sub.m.lastInput(&sub.state) != sub.input {
+		t.markDirty(sub)
 	}
 }
 

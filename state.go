@@ -358,13 +358,12 @@ type State struct {
 	LoggedIn  Instant      // the last login
 	Disabled  bool
 
-	Now      Instant // the latest instant processed; time never goes back
-	Changed  Instant // when the set of live connections, endpoints, claims or the policy last changed
-	Stood    Instant // the end of the last standstill
-	Floor    Instant // no lease or grace that was running then ends before it
-	Epoch    uint32  // the last issued
-	Serial   uint64  // rises with every claim and transition
-	Revision uint64  // rises with every change that must be stored
+	Now     Instant // the latest instant processed; time never goes back
+	Changed Instant // when the set of live connections, endpoints, claims or the policy last changed
+	Stood   Instant // the end of the last standstill
+	Floor   Instant // no lease or grace that was running then ends before it
+	Epoch   uint32  // the last issued
+	Serial  uint64  // rises with every claim and transition
 
 	Current Presence // as of Now
 }
@@ -403,6 +402,8 @@ const (
 	EventEnable                      // none
 	EventSuspended                   // From, To: this process stood still
 	EventClock                       // From, To: the wall clock was set from one to the other
+	EventRestart                     // none: the state was restored from its record in a new process
+	EventRecord                      // Record: what is stored was changed elsewhere
 )
 
 // NoAge says that an event reports no input age.
@@ -428,6 +429,7 @@ type Event struct {
 	Off         bool
 	Endpoint    Endpoint
 	Claim       Claim
+	Record      *Record
 	From, To    Instant
 }
 
@@ -639,6 +641,11 @@ func (st *stepper) apply(e *Event) (trigger Cause, err error) {
 			}
 		}
 		return TriggerUntil, nil
+	case EventRestart:
+		st.restart()
+		return CauseNode, nil
+	case EventRecord:
+		return CauseSystem, st.takeOver(e.Record)
 	case EventGrant:
 		st.touched = !s.Current.Known
 		return TriggerGrant, nil
@@ -661,8 +668,41 @@ func (st *stepper) persist() {
 		return
 	}
 	st.persisted = true
-	st.s.Revision++
 	st.out = append(st.out, Output{Kind: OutputPersist})
+}
+
+// restartConn stands for the connections that a restarted process has lost. No
+// connection can have its id.
+const restartConn = "\x00restart"
+
+// restart lets a subject that was reachable when its record was written linger
+// for the start-up grace, so that clients can come back unnoticed. The last
+// input survives with it.
+func (st *stepper) restart() {
+	s := st.s
+	st.touched = true
+	if s.Current.Reach < ReachLingering || len(s.Conns) > 0 {
+		return
+	}
+	s.Stood, s.Floor = s.Now+1, s.Now.Add(st.m.startup)
+	s.Conns = []Connection{{ID: restartConn, Opened: s.Now, Heard: s.Now, Input: s.Input, Left: s.Now, Cause: CauseNode, Told: true}}
+	st.change()
+}
+
+// takeOver replaces what is durable by a record that somebody else wrote.
+func (st *stepper) takeOver(r *Record) error {
+	if r == nil {
+		return fmt.Errorf("presence: %w event: the record is missing", ErrInvalid)
+	}
+	stored, err := r.State()
+	if err != nil {
+		return err
+	}
+	s := st.s
+	s.Claims, s.Endpoints, s.Disabled = stored.Claims, stored.Endpoints, stored.Disabled
+	s.LoggedIn, s.Serial, s.Epoch = max(s.LoggedIn, stored.LoggedIn), max(s.Serial, stored.Serial), max(s.Epoch, stored.Epoch)
+	st.change()
+	return nil
 }
 
 func (st *stepper) connect(e *Event) (Cause, error) {
@@ -754,7 +794,7 @@ func (st *stepper) insert(c Claim) {
 	s.Serial++
 	c.Serial, c.SetAt, c.For = s.Serial, s.Now, 0
 	if c.ID == "" {
-		c.ID = "c" + strconv.FormatUint(c.Serial, 10)
+		c.ID = eventID('c', c.Serial, s.Now)
 	}
 	if def := st.m.status(c.Status); def != nil {
 		c.Class = def.Class
@@ -1511,11 +1551,18 @@ func (st *stepper) settle(logical Instant, trigger Cause, id string) {
 		o.Kind, o.At, o.ID = OutputTransition, next.Since, id
 		if id == "" {
 			s.Serial++
-			o.ID = "e" + strconv.FormatUint(s.Serial, 10)
+			o.ID = eventID('e', s.Serial, s.Now)
 		}
 	}
 	s.Current = next
 	st.out = append(st.out, o)
+}
+
+// eventID names what an event brought about. The instant keeps it unique even
+// if the serials of an earlier process were not all stored.
+func eventID(kind byte, serial uint64, at Instant) string {
+	id := strconv.AppendUint([]byte{kind}, serial, 10)
+	return string(strconv.AppendInt(append(id, '@'), int64(at), 10))
 }
 
 func samePresence(a, b *Presence) bool {
@@ -1554,24 +1601,26 @@ type durable struct {
 	Class     Class      `json:"class,omitzero"`
 	Cause     Cause      `json:"cause,omitzero"`
 	Since     Instant    `json:"since,omitzero"`
+	Reach     Reach      `json:"reach,omitzero"`
 	Seen      []Seen     `json:"seen,omitempty"`
 }
 
-// Record returns what must be stored of s: everything but its connections.
-func (m *Machine) Record(s *State) (Record, error) {
+// Record returns what must be stored of s: everything but its connections. The
+// revision is for the caller to give.
+func (m *Machine) Record(s *State, revision uint64) (Record, error) {
 	data, err := json.Marshal(durable{
 		Version: StateVersion, Kind: s.Kind, Claims: s.Claims, Endpoints: s.Endpoints, Input: m.lastInput(s),
 		Gone: s.Gone, GoneAt: s.GoneAt, LoggedIn: s.LoggedIn, Disabled: s.Disabled, Epoch: s.Epoch, Serial: s.Serial,
-		Status: s.Current.Status, Class: s.Current.Class, Cause: s.Current.Cause, Since: s.Current.Since, Seen: s.Current.Seen,
+		Status: s.Current.Status, Class: s.Current.Class, Cause: s.Current.Cause, Since: s.Current.Since, Reach: s.Current.Reach, Seen: s.Current.Seen,
 	})
 	if err != nil {
 		return Record{}, fmt.Errorf("presence: encoding the state of %s: %w", s.Subject, err)
 	}
-	return Record{Subject: s.Subject, Revision: s.Revision, Data: data}, nil
+	return Record{Subject: s.Subject, Revision: revision, Data: data}, nil
 }
 
-// State decodes a record. The subject has no connections then; the first event
-// fed to the state finds what that means.
+// State decodes a record. The subject has no connections then: feed EventRestart
+// to the state to let those it had come back.
 func (r Record) State() (State, error) {
 	var d durable
 	if err := json.Unmarshal(r.Data, &d); err != nil {
@@ -1583,8 +1632,8 @@ func (r Record) State() (State, error) {
 	slices.SortFunc(d.Claims, compareClaims)
 	return State{
 		Subject: r.Subject, Kind: d.Kind, Claims: d.Claims, Endpoints: d.Endpoints, Input: d.Input, Gone: d.Gone, GoneAt: d.GoneAt,
-		LoggedIn: d.LoggedIn, Disabled: d.Disabled, Epoch: d.Epoch, Serial: d.Serial, Revision: r.Revision, Now: d.Since, Changed: d.Since,
-		Current: Presence{Subject: r.Subject, Kind: cmp.Or(d.Kind, KindHuman), Known: d.Status != "", Status: d.Status, Class: d.Class, Cause: d.Cause, Since: d.Since, Seen: d.Seen},
+		LoggedIn: d.LoggedIn, Disabled: d.Disabled, Epoch: d.Epoch, Serial: d.Serial, Now: d.Since, Changed: d.Since,
+		Current: Presence{Subject: r.Subject, Kind: cmp.Or(d.Kind, KindHuman), Known: d.Status != "", Status: d.Status, Class: d.Class, Cause: d.Cause, Since: d.Since, Reach: min(d.Reach, ReachLive), Seen: d.Seen},
 	}, nil
 }
 
@@ -1622,9 +1671,10 @@ type Write struct {
 // leaves the outcome unknown is allowed: calls are repeated, and repeating one
 // is harmless. After Close of whatever opened it, every method returns an error.
 type Storage interface {
-	// Load returns the records of the subjects that have one, in any order.
+	// Load returns the records of the subjects that have one, each once and in
+	// any order.
 	Load(ctx context.Context, subjects ...Ref) ([]Record, error)
-	// Save stores all writes or none. Where a stored revision is not the one
+	// Save stores all writes or none, of at most one record a subject. Where a stored revision is not the one
 	// expected it returns an error wrapping [ErrConflict], unless storage holds
 	// exactly the record to be written already.
 	Save(ctx context.Context, writes ...Write) error
@@ -1658,7 +1708,7 @@ func (q JournalQuery) Select(rows []JournalRow) []JournalRow {
 	}
 	var selected []JournalRow
 	for _, r := range rows {
-		if r.At < q.From || q.To != 0 && r.At >= q.To {
+		if q.From != 0 && r.At < q.From || q.To != 0 && r.At >= q.To {
 			continue
 		}
 		if selected = append(selected, r); len(selected) == limit {

@@ -18,7 +18,7 @@ type ring[V any] struct {
 }
 
 // New returns rings of at most perKey values each and total values in all; none
-// are kept if perKey is 0.
+// are kept if perKey is 0 or less.
 func New[K comparable, V any](perKey, total int) *Rings[K, V] {
 	return &Rings[K, V]{perKey: perKey, total: total, rings: make(map[K]*ring[V])}
 }
@@ -29,7 +29,7 @@ func New[K comparable, V any](perKey, total int) *Rings[K, V] {
 func (r *Rings[K, V]) Add(key K, v V) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.perKey == 0 {
+	if r.perKey <= 0 {
 		return false
 	}
 	g := r.rings[key]

@@ -151,8 +151,11 @@ func init() {
 // expect checks an expectation.
 func (r *runner) expect(l *Line) error {
 	if l.Expect.Form == FormNever {
-		r.nevers = append(r.nevers, l)
-		return r.never(l)
+		if err := r.never(l); err != nil {
+			return err
+		}
+		r.nevers = append(r.nevers, l) // and again at the end
+		return nil
 	}
 	judge, ok := judges[l.Expect.Form]
 	if !ok {

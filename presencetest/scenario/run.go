@@ -30,21 +30,28 @@ type Options struct {
 	// Mutate changes each policy before it is put in force. A test uses it to
 	// show that a file fails under another policy than its own.
 	Mutate func(*presence.Policy)
+	// KeepGoing runs the file to its end whatever fails on the way, so that all
+	// lines that fail are known and not only the first. An expectation that does
+	// not hold changes nothing: the event that a watcher was expected to receive
+	// next is then still the next.
+	KeepGoing bool
 }
 
-// Result is what came of a file, up to where it failed if it did.
+// Result is what came of a file, up to where it failed if it did and was not to
+// keep going.
 type Result struct {
 	Name       string // of the file
 	Start, End presence.Instant
-	// Ran lists the numbers of the lines that ran, Held the number of
-	// expectations among them that held.
+	// Ran lists the numbers of the lines that ran and did not fail, Held the
+	// number of expectations among them that held.
 	Ran  []int
 	Held int
 	// Proven has for each statement the lines that proved it.
 	Proven map[string][]int
 	// Subjects is what happened to each subject that was known, by id.
 	Subjects []Subject
-	Warnings []Fault // about the file and the policies it names
+	Failures []*Failure // the first one, or with KeepGoing all of them
+	Warnings []Fault    // about the file and the policies it names
 }
 
 // Subject is what happened to one subject.
@@ -54,8 +61,8 @@ type Subject struct {
 	History []presence.Output // everything that the core said about it, in order
 }
 
-// Failure is the first expectation of a file that does not hold, or the first
-// line that was refused and should not have been.
+// Failure is an expectation that does not hold, or a line that was refused and
+// should not have been.
 type Failure struct {
 	File      string
 	Line      int
@@ -106,9 +113,9 @@ func read(name string) ([]byte, error) {
 }
 
 // Run runs a file. Its error is a [*Failure] if the file was run and something
-// else happened than it expects, and otherwise says why it cannot be run: it
-// joins every [*Fault] that shows before anything has run. The result is not
-// nil if anything has.
+// else happened than it expects, and with [Options.KeepGoing] joins them all.
+// Otherwise it says why the file cannot be run: it joins every [*Fault] that
+// shows before anything has run. The result is not nil if anything has.
 func Run(ctx context.Context, f *File, opts Options) (*Result, error) {
 	r := &runner{
 		ctx: ctx, file: f, opts: opts, now: presence.At(f.Start),
@@ -434,20 +441,52 @@ func (r *runner) run() error {
 		} else {
 			err = r.happen(l)
 		}
-		if err != nil {
-			return err
-		}
-		r.result.Ran = append(r.result.Ran, l.Number)
-	}
-	for _, l := range r.nevers {
-		if err := r.never(l); err != nil {
-			return err
+		switch stop := r.failed(err); {
+		case stop != nil:
+			return stop
+		case err == nil:
+			r.result.Ran = append(r.result.Ran, l.Number)
 		}
 	}
+	var held []*Line
 	for _, l := range r.nevers {
+		err := r.never(l)
+		if stop := r.failed(err); stop != nil {
+			return stop
+		}
+		if err == nil {
+			held = append(held, l)
+		}
+	}
+	for _, l := range held {
 		r.prove(l)
 	}
+	if r.opts.KeepGoing {
+		return joined(r.result.Failures)
+	}
 	return nil
+}
+
+// failed notes a failure. It returns the error that ends the run: what is no
+// failure, and the first failure unless the run is to keep going.
+func (r *runner) failed(err error) error {
+	failure, ok := errors.AsType[*Failure](err)
+	if !ok {
+		return err
+	}
+	r.result.Failures = append(r.result.Failures, failure)
+	if r.opts.KeepGoing {
+		return nil
+	}
+	return err
+}
+
+func joined(failures []*Failure) error {
+	var list []error
+	for _, f := range failures {
+		list = append(list, f)
+	}
+	return errors.Join(list...)
 }
 
 // finish collects the result.

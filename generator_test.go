@@ -1,0 +1,562 @@
+package presence_test
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/preset"
+)
+
+// history is a script: policies and what happens, to one subject or more. It is
+// made before anything runs, so that an event can be left out and the rest still
+// means the same.
+type history struct {
+	seed     uint64
+	subjects []presence.Ref
+	machines []*presence.Machine // by index; the first is in force from the beginning
+	events   []happened
+}
+
+var (
+	peter     = presence.ID("peter")
+	quinn     = presence.ID("quinn")
+	rosa      = presence.ID("rosa")
+	nineSharp = presence.At(time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
+)
+
+// of restricts a history to what concerns one subject.
+func (h *history) of(subject presence.Ref) *history {
+	only := *h
+	only.subjects = []presence.Ref{subject}
+	only.events = nil
+	for _, e := range h.events {
+		switch e.event.Subject {
+		case presence.Ref{}: // everybody's
+			e.event.Subject = subject
+		case subject:
+		default:
+			continue
+		}
+		only.events = append(only.events, e)
+	}
+	return &only
+}
+
+// with returns the same history with other events.
+func (h *history) with(events []happened) *history {
+	other := *h
+	other.events = events
+	return &other
+}
+
+// shrink leaves out events for as long as what is left still fails.
+func (h *history) shrink(fails func(*history) bool) *history {
+	for again := true; again; {
+		again = false
+		for i := len(h.events) - 1; i >= 0; i-- {
+			less := h.with(slices.Delete(slices.Clone(h.events), i, i+1))
+			if fails(less) {
+				h, again = less, true
+			}
+		}
+	}
+	return h
+}
+
+// String writes a history so that a person can follow it.
+func (h *history) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "seed %d", h.seed)
+	for i, m := range h.machines {
+		p := m.Policy()
+		if i == 0 || slices.ContainsFunc(h.events, func(e happened) bool { return e.event.Kind == presence.EventPolicy && e.policy == i }) {
+			fmt.Fprintf(&b, "\npolicy %d: %s", i, p.Name)
+		}
+	}
+	for _, e := range h.events {
+		fmt.Fprintf(&b, "\n  +%-12v %s", e.at.Sub(nineSharp), e.text())
+	}
+	return b.String()
+}
+
+var kindNames = [...]string{
+	presence.EventTick: "tick", presence.EventConnect: "connect", presence.EventLogin: "login", presence.EventHeartbeat: "heartbeat",
+	presence.EventInput: "input", presence.EventFocus: "focus", presence.EventVisible: "visible", presence.EventDisconnect: "disconnect",
+	presence.EventLogout: "logout", presence.EventEndpoint: "endpoint", presence.EventSetClaim: "claim", presence.EventEndClaim: "end-claim",
+	presence.EventNodeDown: "node-down", presence.EventNodeUp: "node-up", presence.EventPolicy: "policy", presence.EventGrant: "grant",
+	presence.EventDisable: "disable", presence.EventEnable: "enable", presence.EventSuspended: "suspended",
+	presence.EventClock: "clock",
+}
+
+func (h *happened) text() string {
+	e := &h.event
+	words := []string{kindNames[e.Kind]}
+	add := func(given bool, format string, args ...any) {
+		if given {
+			words = append(words, fmt.Sprintf(format, args...))
+		}
+	}
+	add(e.Subject != presence.Ref{}, "%s", e.Subject)
+	add(e.Kind == presence.EventPolicy, "%d", h.policy)
+	add(e.Conn != "", "conn=%s", e.Conn)
+	add(e.Epoch != 0, "epoch=%d", e.Epoch)
+	add(e.SubjectKind != "", "kind=%s", e.SubjectKind)
+	add(e.Device != "", "device=%s", e.Device)
+	add(e.Node != "", "node=%s#%d", e.Node, e.Incarnation)
+	add(e.Seq != 0, "seq=%d", e.Seq)
+	switch e.Kind {
+	case presence.EventConnect, presence.EventLogin, presence.EventHeartbeat:
+		add(e.Age >= 0, "age=%v", e.Age)
+	case presence.EventVisible:
+		add(true, "hidden=%t", e.Hidden)
+	}
+	add(e.Cause != "", "cause=%s", e.Cause)
+	add(e.Channel != "", "channel=%s", e.Channel)
+	add(e.Endpoint.ID != "", "id=%s kind=%s off=%t", e.Endpoint.ID, e.Endpoint.Kind, e.Off)
+	add(e.Endpoint.Until != 0, "until=+%v", e.Endpoint.Until.Sub(nineSharp))
+	add(e.From != 0, "from=+%v to=+%v", e.From.Sub(nineSharp), e.To.Sub(nineSharp))
+	if e.Kind == presence.EventSetClaim || e.Kind == presence.EventEndClaim {
+		c := &e.Claim
+		add(true, "by=%s/%s", e.Actor.Ref, e.Actor.Role)
+		add(c.ID != "", "id=%s", c.ID)
+		add(c.Status != "", "status=%s", c.Status)
+		add(c.Source != "", "source=%s", c.Source)
+		add(c.Key != "", "key=%s", c.Key)
+		add(c.Conn != "", "conn=%s", c.Conn)
+		add(c.Until != 0, "until=+%v", c.Until.Sub(nineSharp))
+		add(c.For != 0, "for=%v", c.For)
+		add(c.DropOnDisconnect, "drop-on-disconnect")
+		add(c.DropOnLogin, "drop-on-login")
+		add(len(c.HidesFrom) > 0, "hides-from=%v", c.HidesFrom)
+	}
+	return strings.Join(words, " ")
+}
+
+// variations are what distinguishes products beyond the presets.
+var variations = []struct {
+	name  string
+	apply func(*presence.Policy)
+}{
+	{"no-grace", func(p *presence.Policy) { p.Grace = presence.Grace{} }},
+	{"logout-grace", func(p *presence.Policy) { p.Grace.Logout = 3 * time.Second }},
+	{"loss-from-lease", func(p *presence.Policy) { p.Grace.LossFrom = "lease" }},
+	{"long-lease", func(p *presence.Policy) { p.Lease = 2 * time.Minute }},
+	{"idle-stages", func(p *presence.Policy) {
+		away := cmp.Or(firstOf(p, presence.ClassAway), firstOf(p, presence.ClassBusy))
+		p.Idle = []presence.IdleStage{
+			{After: 4 * time.Minute, To: away, On: below(p, away)},
+			{After: 10 * time.Minute, To: leastAvailable(p), On: below(p, leastAvailable(p))},
+		}
+	}},
+	{"idle-soon", func(p *presence.Policy) {
+		p.Idle = []presence.IdleStage{{After: time.Minute, To: leastAvailable(p), On: below(p, leastAvailable(p))}}
+	}},
+	{"idle-available", func(p *presence.Policy) {
+		p.Statuses = slices.Insert(p.Statuses, 1, presence.Status{ID: "quiet", Class: presence.ClassAvailable})
+		p.Idle = []presence.IdleStage{{After: 2 * time.Minute, To: "quiet", On: []string{p.Statuses[0].ID}}}
+	}},
+	{"never-idle", func(p *presence.Policy) { p.Idle = nil }},
+	{"manual-proof", func(p *presence.Policy) {
+		p.DisconnectProof = []presence.Source{presence.SourceManual, presence.SourceSupervisor}
+	}},
+	{"calendar-proof", func(p *presence.Policy) { p.DisconnectProof = []presence.Source{presence.SourceCalendar} }},
+	{"explicit", func(p *presence.Policy) { p.KeepExplicit = true }},
+	{"manual-first", func(p *presence.Policy) {
+		p.Sources = [][]presence.Source{
+			{presence.SourceSystem}, {presence.SourceManual}, {presence.SourceSupervisor}, {presence.SourceCall},
+			{presence.SourceCalendar, "ooo"}, {presence.SourceApp}, {presence.SourceLogin},
+		}
+	}},
+	{"login-resets", func(p *presence.Policy) { p.Login = presence.LoginRule{Mode: "reset", Status: p.Statuses[1].ID} }},
+	{"account-logout", func(p *presence.Policy) { p.LogoutScope = "account" }},
+	{"supervisor-refused", func(p *presence.Policy) { p.SupervisorWhenOffline = "refuse" }},
+	{"all-activity", func(p *presence.Policy) { p.Activity = []string{"input", "login", "claim", "focus", "show"} }},
+	{"input-only", func(p *presence.Policy) { p.Activity = []string{"input"} }},
+	{"push-shows-top", func(p *presence.Policy) {
+		p.Virtual = map[string]presence.VirtualRule{"push": {Show: "top", Routable: true}, "bot": {Show: "ignore"}}
+	}},
+	{"bot-shows-status", func(p *presence.Policy) {
+		p.Virtual = map[string]presence.VirtualRule{"push": {Show: p.Statuses[1].ID}, "bot": {Show: p.Statuses[0].ID, Routable: true}}
+	}},
+	{"dnd", func(p *presence.Policy) {
+		p.Statuses = append(p.Statuses, presence.Status{ID: "dnd", Class: presence.ClassDND, For: 5 * time.Minute})
+	}},
+	{"invisible", func(p *presence.Policy) {
+		if firstOf(p, presence.ClassOffline) != "" && !slices.ContainsFunc(p.Statuses, func(s presence.Status) bool { return s.ID == "invisible" }) {
+			p.Statuses = append(p.Statuses, presence.Status{
+				ID: "invisible", Class: presence.ClassAvailable, Routing: presence.RouteNone,
+				HiddenFrom: []presence.Audience{presence.AudienceTeam, presence.AudienceVisitor},
+			})
+		}
+	}},
+	{"hideable", func(p *presence.Policy) {
+		p.Hideable = []presence.Audience{presence.AudienceTeam, presence.AudienceVisitor}
+	}},
+}
+
+func firstOf(p *presence.Policy, class presence.Class) string {
+	for _, s := range p.Statuses {
+		if s.Class == class {
+			return s.ID
+		}
+	}
+	return ""
+}
+
+// leastAvailable is the least available status.
+func leastAvailable(p *presence.Policy) string {
+	for _, class := range []presence.Class{presence.ClassOffline, presence.ClassDND, presence.ClassAway} {
+		if id := firstOf(p, class); id != "" {
+			return id
+		}
+	}
+	return ""
+}
+
+// below lists what idleness may mask with a status: what is more available.
+func below(p *presence.Policy, to string) (ids []string) {
+	order := []presence.Class{presence.ClassAvailable, presence.ClassBusy, presence.ClassAway, presence.ClassDND, presence.ClassOffline}
+	for _, s := range p.Statuses {
+		if slices.Index(order, s.Class) < slices.Index(order, statusOf(p, to).Class) {
+			ids = append(ids, s.ID)
+		}
+	}
+	return ids
+}
+
+// randomPolicy is a preset, often with variations.
+func randomPolicy(r *rand.Rand) presence.Policy {
+	names := preset.Names()
+	p, _ := preset.Lookup(names[r.IntN(len(names))])
+	p.Devices = map[string]presence.DeviceRule{
+		"kiosk":  {IgnoreInput: true},
+		"mobile": {OwnGrace: true, Grace: presence.Grace{Close: 30 * time.Second, Loss: 45 * time.Second, Node: 15 * time.Second}},
+	}
+	for range max(0, r.IntN(5)-1) {
+		v := variations[r.IntN(len(variations))]
+		varied := p.Clone()
+		v.apply(&varied)
+		varied.Name += "+" + v.name
+		if _, err := presence.Compile(varied); err == nil { // some do not go together
+			p = varied
+		}
+	}
+	return p
+}
+
+func mustCompile(p presence.Policy) *presence.Machine {
+	m, err := presence.Compile(p)
+	if err != nil {
+		panic(err)
+	}
+	return m
+}
+
+// generator makes random histories. It runs the machine beside, only to aim at
+// the instants at which something is due.
+type generator struct {
+	*rand.Rand
+	h      history
+	states map[presence.Ref]*presence.State
+	m      *presence.Machine
+	now    presence.Instant
+	serial int
+	// A device does not turn into another under the same connection.
+	devices map[string]string
+}
+
+// randomHistory makes a history of a number of events. Its policies are given or
+// random ones.
+func randomHistory(seed uint64, subjects []presence.Ref, policies ...presence.Policy) *history {
+	g := newGenerator(seed, subjects, policies...)
+	for range 5 + g.IntN(36) {
+		g.add(g.event())
+		g.pass()
+	}
+	g.now = g.now.Add(time.Duration(g.IntN(20)) * time.Minute)
+	g.add(happened{}) // see the end of it all
+	return &g.h
+}
+
+func newGenerator(seed uint64, subjects []presence.Ref, policies ...presence.Policy) *generator {
+	g := &generator{
+		Rand: rand.New(rand.NewPCG(seed, 1)), states: make(map[presence.Ref]*presence.State), now: nineSharp,
+		h: history{seed: seed, subjects: subjects},
+	}
+	if len(policies) == 0 {
+		policies = []presence.Policy{randomPolicy(g.Rand), randomPolicy(g.Rand), randomPolicy(g.Rand)}
+		// What is changed while running is most often one detail.
+		varied := policies[0].Clone()
+		v := variations[g.IntN(len(variations))]
+		if v.apply(&varied); mustRead(varied) {
+			varied.Name += "+" + v.name
+			policies[1] = varied
+		}
+	}
+	for _, p := range policies {
+		g.h.machines = append(g.h.machines, mustCompile(p))
+	}
+	g.m = g.h.machines[0]
+	g.devices = map[string]string{"a": "web", "b": pickOne(g, "web", "mobile"), "c": pickOne(g, "web", "mobile", "kiosk")}
+	for _, subject := range subjects {
+		g.states[subject] = new(presence.State)
+		if g.IntN(4) > 0 {
+			g.add(happened{event: presence.Event{Kind: presence.EventLogin, Subject: subject, Conn: "a", Age: presence.NoAge, Device: "web", Node: "n1", Incarnation: 1}})
+		} else {
+			g.add(happened{event: presence.Event{Kind: presence.EventGrant, Subject: subject}})
+		}
+	}
+	return g
+}
+
+func mustRead(p presence.Policy) bool {
+	_, err := presence.Compile(p)
+	return err == nil
+}
+
+// add appends an event at the present instant.
+func (g *generator) add(h happened) {
+	h.at = g.now
+	g.h.events = append(g.h.events, h)
+	if h.event.Kind == presence.EventPolicy {
+		g.m = g.h.machines[h.policy]
+	}
+	for subject, s := range g.states {
+		if h.event.Subject == (presence.Ref{}) || h.event.Subject == subject {
+			feedMachine(g.m, s, h, subject, nil)
+		}
+	}
+}
+
+// feedMachine feeds one event of a history to a machine.
+func feedMachine(m *presence.Machine, s *presence.State, h happened, subject presence.Ref, out []presence.Output) ([]presence.Output, error) {
+	h.event.Subject = subject
+	if h.event.Kind == presence.EventPolicy && !s.Current.Known {
+		return out, nil
+	}
+	return m.Step(s, h.event, h.at, out)
+}
+
+// pass lets time go by: not at all, a little, or to the next deadline exactly.
+func (g *generator) pass() {
+	due := presence.Instant(0)
+	for _, subject := range g.h.subjects {
+		if at, ok := g.m.Next(g.states[subject]); ok && (due == 0 || at < due) {
+			due = at
+		}
+	}
+	switch n := g.IntN(20); {
+	case n < 5: // the same instant
+	case n < 9 && due > g.now:
+		g.now = due
+	case n < 10 && due > g.now:
+		g.now = due - 1
+	case n < 11 && due > g.now:
+		g.now = due + 1
+	case n < 17:
+		g.now = g.now.Add(pickOne(g, time.Second, 2*time.Second, 5*time.Second, 10*time.Second, 15*time.Second, 30*time.Second))
+	case n < 19:
+		g.now = g.now.Add(pickOne(g, time.Minute, 2*time.Minute, 4*time.Minute, 5*time.Minute, 10*time.Minute))
+	default:
+		if g.IntN(4) == 0 {
+			g.now = g.now.Add(-time.Second) // a clock set back
+		}
+	}
+}
+
+func pickOne[T any](g *generator, from ...T) T { return from[g.IntN(len(from))] }
+
+func (g *generator) conn() string { return pickOne(g, "a", "a", "b", "c") }
+
+func (g *generator) epoch(s *presence.State) uint32 {
+	switch g.IntN(6) {
+	case 0:
+		return s.Epoch
+	case 1:
+		return uint32(g.IntN(int(s.Epoch) + 3))
+	}
+	return 0
+}
+
+func (g *generator) age() time.Duration {
+	return pickOne(g, presence.NoAge, presence.NoAge, 0, 30*time.Second, time.Minute, 4*time.Minute, 5*time.Minute, 10*time.Minute, 20*time.Minute)
+}
+
+func (g *generator) status() string {
+	if g.IntN(30) == 0 {
+		return "nonsense"
+	}
+	p := g.m.Policy()
+	return p.Statuses[g.IntN(len(p.Statuses))].ID
+}
+
+// event makes up an event of any kind.
+func (g *generator) event() happened {
+	subject := g.h.subjects[g.IntN(len(g.h.subjects))]
+	s := g.states[subject]
+	e := presence.Event{Subject: subject}
+	h := happened{}
+	switch n := g.IntN(100); {
+	case n < 14:
+		e.Kind = presence.EventConnect
+		g.connect(&e, s)
+	case n < 20:
+		e.Kind = presence.EventLogin
+		g.connect(&e, s)
+	case n < 28:
+		e.Kind, e.Conn, e.Age = presence.EventHeartbeat, g.conn(), g.age()
+		e.Seq = uint64(g.IntN(6))
+		if g.IntN(6) == 0 {
+			e.Epoch = g.epoch(s)
+		}
+	case n < 36:
+		e.Kind, e.Conn = presence.EventInput, g.conn()
+		if g.IntN(6) == 0 {
+			e.Epoch = g.epoch(s)
+		}
+	case n < 38:
+		e.Kind, e.Conn, e.Channel = presence.EventFocus, g.conn(), pickOne(g, "", "desk")
+	case n < 40:
+		e.Kind, e.Conn, e.Hidden = presence.EventVisible, g.conn(), g.IntN(2) == 0
+	case n < 51:
+		e.Kind, e.Conn = presence.EventDisconnect, g.conn()
+		e.Epoch = g.epoch(s)
+		e.Cause = pickOne(g, presence.CauseClosed, presence.CauseClosed, presence.CauseLost, presence.CauseLost, presence.CauseNode, presence.CauseDrain)
+	case n < 56:
+		e.Kind = presence.EventLogout
+		if g.IntN(2) == 0 {
+			e.Conn = g.conn()
+		}
+	case n < 60:
+		e.Kind, e.Off = presence.EventEndpoint, g.IntN(3) == 0
+		e.Endpoint = presence.Endpoint{ID: pickOne(g, "p", "q"), Kind: pickOne(g, presence.EndpointPush, presence.EndpointBot)}
+		if !e.Off && g.IntN(2) == 0 {
+			e.Endpoint.Until = g.now.Add(pickOne(g, 0, time.Second, 10*time.Second, 4*time.Minute))
+		}
+		if g.IntN(5) == 0 {
+			e.SubjectKind = presence.KindBot
+		}
+	case n < 80:
+		e.Kind = presence.EventSetClaim
+		g.claim(&e)
+		g.over(&e, s)
+	case n < 86:
+		e.Kind = presence.EventEndClaim
+		g.actor(&e)
+		if g.IntN(3) == 0 {
+			e.Claim.Key = pickOne(g, presence.KeyBase, presence.KeyTimed, "kick", presence.KeyLock)
+		}
+		if g.IntN(6) == 0 {
+			e.Claim.Conn = g.conn()
+		}
+		g.over(&e, s)
+		if g.IntN(8) == 0 {
+			e.Claim.ID = fmt.Sprint("given", g.IntN(g.serial+1))
+		}
+	case n < 89:
+		e.Kind, e.Subject, e.Node = presence.EventNodeDown, presence.Ref{}, pickOne(g, "n1", "n2")
+		e.Incarnation = uint64(g.IntN(3))
+		e.Cause = pickOne(g, "", presence.CauseNode, presence.CauseDrain)
+	case n < 91:
+		e.Kind, e.Subject, e.Node = presence.EventNodeUp, presence.Ref{}, pickOne(g, "n1", "n2")
+		e.Incarnation = uint64(1 + g.IntN(2))
+	case n < 94:
+		e.Kind, e.Subject = presence.EventPolicy, presence.Ref{}
+		h.policy = g.IntN(len(g.h.machines))
+	case n < 95:
+		e.Kind = presence.EventDisable
+	case n < 96:
+		e.Kind = presence.EventEnable
+	case n < 97:
+		e.Kind = presence.EventGrant
+	case n < 98:
+		// The driver says so once it runs again, before anything else.
+		e.Kind, e.Subject, e.From = presence.EventSuspended, presence.Ref{}, g.now
+		g.now = g.now.Add(pickOne(g, 10*time.Second, time.Minute, 4*time.Minute))
+		e.To = g.now
+	case n < 99 || g.IntN(2) == 0:
+		e.Kind, e.Subject, e.From = presence.EventClock, presence.Ref{}, g.now
+		e.To = g.now.Add(pickOne(g, -5*time.Minute, -time.Second, time.Second, time.Minute))
+	default: // a tick
+		e.Subject = presence.Ref{}
+	}
+	h.event = e
+	return h
+}
+
+func (g *generator) connect(e *presence.Event, s *presence.State) {
+	e.Conn = g.conn()
+	e.Device, e.Node, e.Incarnation = g.devices[e.Conn], pickOne(g, "n1", "n1", "n2"), uint64(1+g.IntN(2))
+	e.Age = pickOne(g, presence.NoAge, presence.NoAge, g.age())
+	switch g.IntN(8) {
+	case 0:
+		e.Epoch = s.Epoch + 1
+	case 1:
+		e.Epoch = g.epoch(s)
+	}
+	if g.IntN(5) == 0 {
+		e.Device, e.Node, e.Incarnation = "", "", 0
+	}
+	if g.IntN(12) == 0 {
+		e.SubjectKind = pickOne(g, presence.KindHuman, presence.KindBot, presence.KindService)
+	}
+}
+
+func (g *generator) actor(e *presence.Event) {
+	switch n := g.IntN(20); {
+	case n < 9:
+		e.Actor = presence.Agent(e.Subject)
+	case n < 12:
+		e.Actor = presence.Actor{Ref: presence.ID("sue"), Role: presence.RoleSupervisor}
+	case n < 18:
+		e.Actor = presence.Actor{Ref: presence.ID("host"), Role: presence.RoleSystem}
+		e.Claim.Source = pickOne(g, presence.SourceSystem, presence.SourceCall, presence.SourceCalendar, presence.SourceApp, "", "ooo", presence.SourceManual)
+		if e.Claim.Source == presence.SourceSystem {
+			e.Claim.Key = pickOne(g, "kick", presence.KeyLock)
+		}
+	case n < 19:
+		e.Actor = presence.Agent(presence.ID("stranger"))
+	default:
+		e.Actor = presence.Actor{Ref: e.Subject, Role: pickOne(g, presence.RoleVisitor, presence.RoleSupervisor)}
+	}
+}
+
+// over has some claims come over a connection.
+func (g *generator) over(e *presence.Event, s *presence.State) {
+	if g.IntN(5) == 0 {
+		e.Conn = cmp.Or(e.Claim.Conn, g.conn())
+		e.Epoch = pickOne(g, 0, g.epoch(s))
+	}
+}
+
+func (g *generator) claim(e *presence.Event) {
+	g.actor(e)
+	c := &e.Claim
+	c.Status = g.status()
+	switch g.IntN(6) {
+	case 0:
+		c.For = pickOne(g, time.Second, 10*time.Second, time.Minute, 10*time.Minute)
+	case 1:
+		c.Until = g.now.Add(pickOne(g, 0, 1, 5*time.Second, 4*time.Minute, 5*time.Minute))
+	}
+	if g.IntN(5) == 0 {
+		c.Conn = g.conn()
+	}
+	if g.IntN(3) == 0 {
+		g.serial++
+		c.ID = fmt.Sprint("given", g.serial-g.IntN(2))
+	}
+	if g.IntN(25) == 0 {
+		c.Key = pickOne(g, presence.KeyBase, presence.KeyTimed, "meeting")
+	}
+	c.DropOnDisconnect = g.IntN(6) == 0
+	c.DropOnLogin = g.IntN(8) == 0
+	if g.IntN(12) == 0 {
+		c.HidesFrom = []presence.Audience{pickOne(g, presence.AudienceTeam, presence.AudienceVisitor)}
+	}
+}

@@ -1,0 +1,610 @@
+package presence_test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/presence-go/presence"
+)
+
+var (
+	onlySeed = flag.Uint64("seed", 0, "run the random histories of this seed alone")
+	long     = flag.Bool("long", false, "run many more random histories")
+)
+
+// eachSeed calls f with one seed after the other, or with the one asked for.
+func eachSeed(t *testing.T, count int, f func(t *testing.T, seed uint64)) {
+	t.Helper()
+	if *onlySeed != 0 {
+		f(t, *onlySeed)
+		return
+	}
+	if *long {
+		count *= 10
+	}
+	for seed := range uint64(count) {
+		f(t, seed+1)
+	}
+}
+
+// follower runs the events of one subject's history through the machine.
+type follower struct {
+	h   *history
+	m   *presence.Machine
+	s   presence.State
+	out []presence.Output
+}
+
+func follow(h *history) *follower { return &follower{h: h, m: h.machines[0]} }
+
+// feed takes the next event. A new policy is put in force as a tracker does it.
+func (f *follower) feed(h happened) error {
+	if h.event.Kind == presence.EventPolicy {
+		f.out, _ = f.m.Step(&f.s, presence.Event{}, h.at, f.out)
+		f.m = f.h.machines[h.policy]
+	}
+	var err error
+	f.out, err = feedMachine(f.m, &f.s, h, f.h.subjects[0], f.out)
+	return err
+}
+
+// run feeds all events and returns what came of them.
+func (h *history) run() *follower {
+	f := follow(h)
+	for _, e := range h.events {
+		_ = f.feed(e) // refusals are part of histories
+	}
+	return f
+}
+
+func (f *follower) turns() (list []turn) {
+	for _, o := range f.out {
+		if o.Kind == presence.OutputTransition {
+			list = append(list, turn{o.Prev, o.Presence.Status, o.At, o.Noticed})
+		}
+	}
+	return list
+}
+
+func (f *follower) answer() answer {
+	p := &f.s.Current
+	return answer{Known: p.Known, Status: p.Status, Masked: p.Masked, Cause: p.Cause, Routable: p.Routable, Reach: p.Reach}
+}
+
+func naivePolicies(h *history) []presence.Policy {
+	var list []presence.Policy
+	for _, m := range h.machines {
+		list = append(list, m.Policy())
+	}
+	return list
+}
+
+// compareWithNaive runs one subject's history through the machine and through
+// the naive model, under the policies given, and returns the first difference.
+func compareWithNaive(h *history, policies []presence.Policy) error {
+	f := follow(h)
+	n := &naive{subject: h.subjects[0], policies: policies}
+	for i, e := range h.events {
+		err := f.feed(e)
+		if accepted := n.feed(e); accepted != (err == nil) {
+			return fmt.Errorf("event %d (%s): accepted by the model: %t; the machine says: %w", i, e.text(), accepted, errOr(err))
+		}
+		at := presence.Instant(0)
+		if len(n.past) > 0 {
+			at = n.past[len(n.past)-1].at
+		}
+		want := n.look(moment{n: len(n.past), at: max(at, e.at), upto: dueAll}).answer()
+		want.idleAt = 0
+		if got := f.answer(); got != want {
+			return fmt.Errorf("after event %d (%s):\n want %+v\n got  %+v", i, e.text(), want, got)
+		}
+	}
+	want, got := n.timeline(nil), f.turns()
+	for i := range max(len(want), len(got)) {
+		switch {
+		case i >= len(got):
+			return fmt.Errorf("transition %d is missing: want %v", i, want[i])
+		case i >= len(want):
+			return fmt.Errorf("transition %d is too many: got %v", i, got[i])
+		case want[i] != got[i]:
+			return fmt.Errorf("transition %d:\n want %v\n got  %v", i, want[i], got[i])
+		}
+	}
+	return nil
+}
+
+type nothingWrong struct{}
+
+func (nothingWrong) Error() string { return "fine" }
+
+func errOr(err error) error {
+	if err == nil {
+		return nothingWrong{}
+	}
+	return err
+}
+
+func (c turn) String() string {
+	return fmt.Sprintf("%q to %q since +%v, seen +%v", c.Prev, c.Status, c.Since.Sub(nineSharp), c.Seen.Sub(nineSharp))
+}
+
+// requireAlways fails with the smallest history for which check returns an
+// error, if it does so for this one.
+func requireAlways(t *testing.T, h *history, check func(*history) error) {
+	t.Helper()
+	if check(h) == nil {
+		return
+	}
+	h = h.shrink(func(h *history) bool { return check(h) != nil })
+	require.NoError(t, check(h), "%s", h)
+}
+
+func TestMachineAgreesWithNaiveModel(t *testing.T) {
+	eachSeed(t, 1000, func(t *testing.T, seed uint64) {
+		h := randomHistory(seed, []presence.Ref{peter, quinn})
+		for _, subject := range h.subjects {
+			requireAlways(t, h.of(subject), func(h *history) error { return compareWithNaive(h, naivePolicies(h)) })
+		}
+	})
+}
+
+// verdict is what the order of simultaneous events and claims that are over may
+// not change.
+type verdict struct {
+	Status, Masked string
+	Routable       bool
+}
+
+func (f *follower) verdict() verdict {
+	p := &f.s.Current
+	return verdict{p.Status, p.Masked, p.Routable}
+}
+
+// verdicts runs a history and returns the verdict after each of its events from
+// one on.
+func (h *history) verdicts(from int) (list []verdict) {
+	f := follow(h)
+	for i, e := range h.events {
+		_ = f.feed(e)
+		if i >= from {
+			list = append(list, f.verdict())
+		}
+	}
+	return list
+}
+
+// Invariant 1: events of one instant on different connections and claims come
+// to the same in any order. Left out are those of which one looks at the other:
+// connecting takes over the present idle age, one's own claim is input on what
+// is live, and choosing the default depends on what else is claimed.
+func TestOrderOfSimultaneousEventsIsNoMatter(t *testing.T) {
+	eachSeed(t, 3000, func(t *testing.T, seed uint64) {
+		g := newGenerator(seed, []presence.Ref{peter})
+		for range 3 + g.IntN(15) {
+			g.pass()
+			g.add(g.event())
+		}
+		from := len(g.h.events)
+		ended := g.simultaneous()
+		group := from + ended
+		for range 2 + g.IntN(12) {
+			g.pass()
+			g.add(g.event())
+		}
+		order := g.Perm(ended)
+		check := func(h *history) error {
+			shuffled := slices.Clone(h.events)
+			for i, e := range h.events {
+				if e.rank != 0 { // it belongs to the group
+					shuffled[i].event = presence.Event{}
+				}
+			}
+			var places []int
+			for i, e := range h.events {
+				if e.rank != 0 {
+					places = append(places, i)
+				}
+			}
+			members := slices.Clone(places)
+			slices.SortFunc(members, func(a, b int) int { return order[h.events[a].rank-1] - order[h.events[b].rank-1] })
+			for i, place := range places {
+				shuffled[place] = h.events[members[i]]
+			}
+			after := 0
+			if len(places) > 0 {
+				after = places[len(places)-1]
+			}
+			want, got := h.verdicts(after), h.with(shuffled).verdicts(after)
+			for i := range want {
+				if want[i] != got[i] {
+					return fmt.Errorf("after event %d: %+v, and %+v in the order\n%s", after+i, want[i], got[i], h.with(shuffled))
+				}
+			}
+			return nil
+		}
+		for i := from; i < group; i++ {
+			g.h.events[i].rank = i - from + 1
+		}
+		requireAlways(t, &g.h, check)
+	})
+}
+
+// simultaneous adds events of one instant whose order must not matter, and
+// returns how many.
+func (g *generator) simultaneous() int {
+	var group []presence.Event
+	own := g.IntN(3) == 0
+	if own {
+		p := g.m.Policy()
+		e := presence.Event{Kind: presence.EventSetClaim, Actor: presence.Agent(peter)}
+		if e.Claim.Status = g.status(); e.Claim.Status != defaultIn(&p).ID {
+			group = append(group, e)
+		}
+	} else {
+		for _, conn := range []string{"a", "b", "c"} {
+			e := presence.Event{Conn: conn, Age: g.age()}
+			switch g.IntN(6) {
+			case 0:
+				continue
+			case 1:
+				e.Kind = presence.EventHeartbeat
+			case 2:
+				e.Kind = presence.EventInput
+			case 3:
+				e.Kind, e.Channel = presence.EventFocus, "desk"
+			case 4:
+				e.Kind = presence.EventVisible
+			case 5:
+				e.Kind, e.Cause = presence.EventDisconnect, pickOne(g, presence.CauseClosed, presence.CauseLost, presence.CauseDrain, presence.CauseNode)
+			}
+			group = append(group, e)
+		}
+	}
+	for _, source := range []presence.Source{presence.SourceSystem, presence.SourceCall, presence.SourceCalendar, presence.SourceApp} {
+		e := presence.Event{Kind: presence.EventSetClaim, Actor: presence.Actor{Ref: presence.ID("host"), Role: presence.RoleSystem}}
+		e.Claim = presence.Claim{Source: source, Status: g.status(), For: pickOne(g, 0, 0, time.Minute)}
+		switch g.IntN(6) {
+		case 0:
+			group = append(group, e)
+		case 1:
+			e.Kind, e.Claim = presence.EventEndClaim, presence.Claim{Source: source}
+			group = append(group, e)
+		}
+	}
+	g.Shuffle(len(group), func(i, j int) { group[i], group[j] = group[j], group[i] })
+	for _, e := range group {
+		e.Subject = peter
+		g.add(happened{event: e})
+	}
+	return len(group)
+}
+
+// Invariants 2, 3, 6 and 13 hold after every step of every history.
+func TestEveryStepHoldsTheInvariants(t *testing.T) {
+	eachSeed(t, 4000, func(t *testing.T, seed uint64) {
+		h := randomHistory(seed, []presence.Ref{peter})
+		requireAlways(t, h, func(h *history) error {
+			f := follow(h)
+			held := make(map[string]presence.Claim)
+			for i, e := range h.events {
+				before, told := f.s.Clone(), len(f.out)
+				_ = f.feed(e)
+				err := f.unreachable()
+				if err == nil {
+					err = f.claims(&e, f.out[told:], held)
+				}
+				if err == nil {
+					err = f.inOrder(&before, f.out[told:])
+				}
+				if err != nil {
+					return fmt.Errorf("event %d (%s): %w", i, e.text(), err)
+				}
+			}
+			return f.spent()
+		})
+	})
+}
+
+// unreachable is invariant 2.
+func (f *follower) unreachable() error {
+	p, policy := &f.s.Current, f.m.Policy()
+	if !p.Known || p.Reach != presence.ReachNone {
+		return nil
+	}
+	if p.Routable {
+		return fmt.Errorf("routable without being reachable: %+v", p)
+	}
+	proof := slices.ContainsFunc(f.s.Claims, func(c presence.Claim) bool { return slices.Contains(policy.DisconnectProof, c.Source) })
+	if !p.Disabled && !proof && (p.Status != disconnectedIn(&policy).ID || p.Masked == "") {
+		return fmt.Errorf("not reachable, but not shown as disconnected: %+v", p)
+	}
+	return nil
+}
+
+// claims is invariants 3 and 13: what changes the set of claims is told, and is
+// either the event or one of the ends that time alone may bring.
+func (f *follower) claims(e *happened, out []presence.Output, held map[string]presence.Claim) error {
+	slot := func(c presence.Claim) string { return fmt.Sprint(c.Source, "/", c.Key, "/", c.Conn) }
+	policy := f.m.Policy()
+	for _, o := range out {
+		byTime := o.Noticed < f.s.Now || e.event.Kind == presence.EventTick || e.event.Kind == presence.EventSuspended
+		switch o.Kind {
+		case presence.OutputClaimSet:
+			if byTime || e.event.Kind != presence.EventSetClaim && e.event.Kind != presence.EventLogin {
+				return fmt.Errorf("claim %s set by time alone or by an event that sets none", o.Claim.ID)
+			}
+			selectable := statusOf(&policy, o.Claim.Status).SelectableBy
+			if o.Claim.Source == presence.SourceManual && !slices.Contains(selectable, presence.BySelf) {
+				return fmt.Errorf("manual claim of %s, which is not selectable by oneself", o.Claim.Status)
+			}
+			held[slot(o.Claim)] = o.Claim
+		case presence.OutputClaimEnded:
+			if byTime && o.Why != presence.TriggerUntil && o.Why != presence.WhyDisconnected {
+				return fmt.Errorf("claim %s ended by time alone because of %s", o.Claim.ID, o.Why)
+			}
+			if o.Why == presence.TriggerUntil && (o.At != o.Claim.Until || o.Noticed != o.Claim.Until) {
+				return fmt.Errorf("claim %s until %s ended at %s", o.Claim.ID, o.Claim.Until, o.At)
+			}
+			if held[slot(o.Claim)].Serial != o.Claim.Serial {
+				return fmt.Errorf("claim %s ended, which did not hold", o.Claim.ID)
+			}
+			delete(held, slot(o.Claim))
+		}
+	}
+	for _, c := range f.s.Claims {
+		if held[slot(c)].Serial != c.Serial {
+			return fmt.Errorf("claim %s holds, which nobody was told", c.ID)
+		}
+	}
+	if len(held) != len(f.s.Claims) {
+		return fmt.Errorf("%d claims hold, %d were told", len(f.s.Claims), len(held))
+	}
+	return nil
+}
+
+// inOrder is the first half of invariant 6.
+func (f *follower) inOrder(before *presence.State, out []presence.Output) error {
+	status, since, noticed := before.Current.Status, before.Current.Since, before.Now
+	for _, o := range out {
+		if o.Kind != presence.OutputTransition {
+			continue
+		}
+		p := &o.Presence
+		switch {
+		case o.At < since || o.Noticed < noticed || o.At > o.Noticed:
+			return fmt.Errorf("transition to %s at %s, seen %s, after %s, seen %s", p.Status, o.At, o.Noticed, since, noticed)
+		case o.Prev != status || p.Status == status || p.Since != o.At:
+			return fmt.Errorf("transition from %s to %s since %s at %s, after %s", o.Prev, p.Status, p.Since, o.At, status)
+		}
+		status, since, noticed = p.Status, o.At, o.Noticed
+	}
+	if f.s.Current.Status != status || f.s.Current.Since != since {
+		return fmt.Errorf("%s since %s, but last told was %s since %s", f.s.Current.Status, f.s.Current.Since, status, since)
+	}
+	return nil
+}
+
+// spent is the second half: what the journal says was spent in each status is
+// the time observed.
+func (f *follower) spent() error {
+	var rows []presence.JournalRow
+	for i := range f.out {
+		if row, ok := f.out[i].Row(); ok && row.Kind == "transition" {
+			rows = append(rows, row)
+		}
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	spent := make(map[string]time.Duration)
+	ids := make(map[string]bool)
+	for i, row := range rows {
+		until := f.s.Now
+		if i+1 < len(rows) {
+			until = rows[i+1].At
+		}
+		if until < row.At || row.Recorded < row.At || ids[row.ID] {
+			return fmt.Errorf("row %d ends before it begins, or its id is not its own: %+v", i, row)
+		}
+		spent[row.To] += until.Sub(row.At)
+		ids[row.ID] = true
+	}
+	total := time.Duration(0)
+	for _, d := range spent {
+		total += d
+	}
+	if observed := f.s.Now.Sub(rows[0].At); total != observed {
+		return fmt.Errorf("%v spent in all, %v observed", total, observed)
+	}
+	return nil
+}
+
+// Invariant 4: an event with an identity of its own changes nothing when it
+// comes again.
+func TestRepeatedEventsChangeNothing(t *testing.T) {
+	eachSeed(t, 3000, func(t *testing.T, seed uint64) {
+		h := randomHistory(seed, []presence.Ref{peter})
+		requireAlways(t, h, func(h *history) error {
+			f := follow(h)
+			for i, e := range h.events {
+				switch e.event.Kind {
+				case presence.EventConnect, presence.EventLogin:
+					e.event.Epoch = f.s.Epoch + 1
+				case presence.EventSetClaim:
+					e.event.Claim.ID = fmt.Sprint("once", i)
+				}
+				first := f.feed(e)
+				once, told := f.s.Clone(), len(f.out)
+				again := f.feed(e)
+				if first != nil && again == nil {
+					return fmt.Errorf("event %d (%s): refused first, accepted then: %w", i, e.text(), first)
+				}
+				if !reflect.DeepEqual(once, f.s) || len(f.out) > told {
+					return fmt.Errorf("event %d (%s) comes again:\n once  %+v\n twice %+v\n %+v", i, e.text(), once, f.s, f.out[told:])
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// Invariant 5: when the machine is told that time passes is no matter. A tick
+// at every deadline, ticks at random or none at all give the same transitions at
+// the same instants; and what is due is due at the deadline foretold.
+func TestTicksAreNoMatter(t *testing.T) {
+	eachSeed(t, 3000, func(t *testing.T, seed uint64) {
+		h := randomHistory(seed, []presence.Ref{peter})
+		requireAlways(t, h, func(h *history) error {
+			want := told(h.run().out)
+			r := rand.New(rand.NewPCG(h.seed, 2))
+			var none, some []happened
+			from := nineSharp
+			for i, e := range h.events {
+				e.at = max(e.at, from) // a tick before a clock was set back is the later of the two
+				if e.event.Kind == presence.EventSuspended {
+					from = e.at // nothing could be said while all stood still
+				}
+				for range r.IntN(4) {
+					if e.at > from {
+						from += presence.Instant(r.Int64N(int64(e.at - from)))
+						some = append(some, happened{at: from})
+					}
+				}
+				from = e.at
+				some = append(some, e)
+				if e.event.Kind != presence.EventTick || i == len(h.events)-1 {
+					none = append(none, e)
+				}
+			}
+			for _, other := range [][]happened{none, some} {
+				if got := told(h.with(other).run().out); !slices.Equal(want, got) {
+					return fmt.Errorf("want\n %s\ngot\n %s", strings.Join(want, "\n "), strings.Join(got, "\n "))
+				}
+			}
+			f := follow(h)
+			for _, e := range h.events {
+				until := e.at
+				if e.event.Kind == presence.EventSuspended {
+					until = e.event.From
+				}
+				for {
+					due, ok := f.m.Next(&f.s)
+					if !ok || due > until {
+						break
+					}
+					before := len(f.out)
+					_ = f.feed(happened{at: due})
+					for _, o := range f.out[before:] {
+						if o.Kind != presence.OutputPersist && o.Noticed != max(due, nineSharp) && o.Noticed != f.s.Now {
+							return fmt.Errorf("due at %s, noticed at %s: %+v", due, o.Noticed, o)
+						}
+					}
+					if next, ok := f.m.Next(&f.s); ok && next <= f.s.Now {
+						return fmt.Errorf("after the tick at %s the next deadline is %s", f.s.Now, next)
+					}
+				}
+				before := f.s.Now
+				told := len(f.out)
+				_ = f.feed(e)
+				for _, o := range f.out[told:] {
+					if e.event.Kind != presence.EventSuspended && o.Kind != presence.OutputPersist && o.Noticed < max(before, e.at) {
+						return fmt.Errorf("noticed only with the next event (%s): %+v", e.text(), o)
+					}
+				}
+			}
+			if got := told(f.out); !slices.Equal(want, got) {
+				return fmt.Errorf("with a tick at every deadline: want\n %s\ngot\n %s", strings.Join(want, "\n "), strings.Join(got, "\n "))
+			}
+			return nil
+		})
+	})
+}
+
+// told writes down the transitions and claims among outputs.
+func told(out []presence.Output) (list []string) {
+	for _, o := range out {
+		if row, ok := o.Row(); ok {
+			list = append(list, fmt.Sprintf("%+v", row))
+		}
+	}
+	return list
+}
+
+// Invariant 15: a claim that is over is as if it had never been.
+func TestEndedClaimsLeaveNoTrace(t *testing.T) {
+	eachSeed(t, 3000, func(t *testing.T, seed uint64) {
+		h := randomHistory(seed, []presence.Ref{peter})
+		r := rand.New(rand.NewPCG(seed, 3))
+		begin := 1 + r.IntN(len(h.events)-1)
+		end := begin + r.IntN(len(h.events)-begin)
+		policy := h.machines[0].Policy()
+		claim := presence.Event{Kind: presence.EventSetClaim, Subject: peter, Actor: presence.Actor{Ref: presence.ID("host"), Role: presence.RoleSystem}}
+		claim.Claim = presence.Claim{
+			Source: []presence.Source{presence.SourceSystem, presence.SourceCall, presence.SourceCalendar, presence.SourceApp}[r.IntN(4)],
+			Key:    "extra", Status: policy.Statuses[r.IntN(len(policy.Statuses))].ID, Until: h.events[end].at + presence.Instant(r.IntN(2)),
+		}
+		if r.IntN(2) == 0 {
+			claim.Claim.Until = 0
+		}
+		over := claim
+		over.Kind, over.Claim = presence.EventEndClaim, presence.Claim{Source: claim.Claim.Source, Key: "extra"}
+		var events []happened
+		for i, e := range h.events {
+			if i == begin {
+				events = append(events, happened{at: h.events[i-1].at, event: claim, rank: 1})
+			}
+			c := &e.event.Claim
+			if i >= begin && i <= end && e.event.Kind == presence.EventSetClaim && (c.Source == "" || c.Source == presence.SourceManual) {
+				continue // choosing the default may mean another thing while more is claimed
+			}
+			events = append(events, e)
+			if i == end {
+				events = append(events, happened{at: e.at, event: over, rank: 2})
+			}
+		}
+		requireAlways(t, h.with(events), func(h *history) error {
+			after := slices.IndexFunc(h.events, func(e happened) bool { return e.rank == 2 })
+			if after < 0 {
+				return nil
+			}
+			without := slices.Clone(h.events)
+			for i := range without {
+				if without[i].rank != 0 {
+					without[i].event = presence.Event{}
+				}
+			}
+			want, got := h.with(without).verdicts(after), h.verdicts(after)
+			for i := range want {
+				if want[i] != got[i] {
+					return fmt.Errorf("after event %d: %+v, without the claim %+v", after+i, got[i], want[i])
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// The same inputs give the same outputs and states, to the byte.
+func TestRunningTwiceGivesTheSameBytes(t *testing.T) {
+	eachSeed(t, 500, func(t *testing.T, seed uint64) {
+		var runs [2][]byte
+		for i := range runs {
+			h := randomHistory(seed, []presence.Ref{peter})
+			f := h.run()
+			record, err := f.m.Record(&f.s, 1)
+			require.NoError(t, err)
+			runs[i], err = json.Marshal([]any{f.out, f.s, record, f.m.Explain(&f.s, presence.AudienceSelf)})
+			require.NoError(t, err)
+		}
+		require.Equal(t, runs[0], runs[1], "seed %d", seed)
+	})
+}

@@ -1,0 +1,1060 @@
+package presence_test
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/presence-go/presence"
+)
+
+// naive is the second opinion on what presence means. It keeps nothing but what
+// happened to one subject, and answers every question by reading all of it
+// again: when each connection was heard, fell silent and was gone, when each
+// claim was set and what ended it, and from these, by the precedence of layers,
+// the status. What it is compared with keeps a state and one deadline instead.
+type naive struct {
+	subject  presence.Ref
+	policies []presence.Policy // by index; the first is in force from the beginning
+	past     []happened
+}
+
+// happened is one event of the past, with what was settled about it as it came.
+type happened struct {
+	at     presence.Instant
+	event  presence.Event
+	policy int // of EventPolicy: the policy in force from then on
+	rank   int // what a property marks an event with
+
+	void   bool             // it was known or outdated, so that it changed nothing
+	input  presence.Instant // of a connect: the last input that the connection starts with
+	claim  presence.Claim   // of EventSetClaim: as resolved
+	own    bool             // ... and it was the subject's own
+	clears bool             // ... and it only ended other claims
+}
+
+// The deadlines of one instant, in the order in which they are considered.
+const (
+	dueUntil = iota + 1
+	dueLease
+	dueGrace
+	dueIdle
+	dueAll = dueIdle
+)
+
+// moment is a point in a history: after the first n events, at an instant, with
+// the deadlines of that instant up to a kind.
+type moment struct {
+	n    int
+	at   presence.Instant
+	upto int
+	// fresh is the moment of an event itself, before what it makes overdue: a
+	// policy with a shorter lease is in force first, and then loses connections.
+	fresh bool
+}
+
+func (w moment) due(at presence.Instant, kind int) bool {
+	return at < w.at || at == w.at && kind <= w.upto
+}
+
+// stay is the time from a connection's coming until it is gone, over any number
+// of reconnects.
+type stay struct {
+	id, device, node string
+	incarnation      uint64
+	epoch, seq       uint64
+	heard            presence.Instant
+	input, acted     presence.Instant
+	extended         presence.Instant // no end before it, after a standstill
+	left             presence.Instant // 0 while live
+	cause            presence.Cause
+	told             bool
+	openedBy, goneBy int              // how many events had happened
+	gone             presence.Instant // 0 while there
+}
+
+func (c *stay) lastInput() presence.Instant { return max(c.input, c.acted) }
+
+func (n *naive) policyAt(count int) *presence.Policy {
+	p := &n.policies[0]
+	for i := range n.past[:count] {
+		if h := &n.past[i]; h.event.Kind == presence.EventPolicy {
+			p = &n.policies[h.policy]
+		}
+	}
+	return p
+}
+
+// look is all that can be said of one moment.
+type look struct {
+	n *naive
+	w moment
+	p *presence.Policy
+
+	stays     []stay // every stay of every connection, by id, those that are over too
+	there     []stay // the connections that are live or lingering
+	wishes    []wish // the claims that hold
+	endpoints []presence.Endpoint
+}
+
+func (n *naive) look(w moment) *look {
+	l := &look{n: n, w: w, p: n.policyAt(w.n), stays: n.stays(w)}
+	for _, c := range l.stays {
+		if c.gone == 0 {
+			l.there = append(l.there, c)
+		}
+	}
+	l.wishes = l.listWishes()
+	l.endpoints = l.listEndpoints()
+	return l
+}
+
+func (n *naive) stays(w moment) []stay {
+	var ids []string
+	for i := range n.past[:w.n] {
+		e := &n.past[i].event
+		if (e.Kind == presence.EventConnect || e.Kind == presence.EventLogin) && !slices.Contains(ids, e.Conn) {
+			ids = append(ids, e.Conn)
+		}
+	}
+	slices.Sort(ids)
+	var list []stay
+	for _, id := range ids {
+		list = append(list, n.staysOf(id, w)...)
+	}
+	return list
+}
+
+func (n *naive) staysOf(id string, w moment) []stay {
+	var over []stay
+	var c *stay
+	p := &n.policies[0]
+	var ruled presence.Instant // since when p is in force; nothing ends before it by p's rules
+	epoch := uint64(0)
+	end := func(at presence.Instant, by int) {
+		c.gone, c.goneBy = at, by
+		over = append(over, *c)
+		c = nil
+	}
+	graceEnds := func(w moment, by int) {
+		if c != nil && c.left != 0 {
+			at := max(graceEnd(p, c), ruled)
+			if graceEnd(p, c) > c.left { // where there is a grace, a standstill extends it
+				at = max(at, c.extended)
+			}
+			if w.due(at, dueGrace) {
+				end(at, by)
+			}
+		}
+	}
+	leaseEnds := func(w moment) {
+		if c != nil && c.left == 0 {
+			at := max(c.heard.Add(p.Lease), c.extended, ruled)
+			if w.due(at, dueLease) {
+				c.left, c.cause, c.told, c.extended = at, presence.CauseLost, false, 0
+			}
+		}
+	}
+	leave := func(at presence.Instant, cause presence.Cause) {
+		if c.left == 0 {
+			c.left, c.cause, c.extended = at, cause, 0
+		}
+		c.told = true
+	}
+	heard := func(at presence.Instant) {
+		c.heard = at
+		if c.left != 0 {
+			c.left, c.cause, c.extended = 0, "", 0
+		}
+	}
+	for i := range n.past[:w.n] {
+		h := &n.past[i]
+		e := &h.event
+		before := moment{at: h.at, upto: dueAll}
+		leaseEnds(before)
+		graceEnds(before, i)
+		if e.Kind == presence.EventPolicy {
+			p, ruled = &n.policies[h.policy], h.at
+		}
+		connecting := (e.Kind == presence.EventConnect || e.Kind == presence.EventLogin) && !h.void
+		if connecting {
+			epoch++
+		}
+		if connecting && e.Conn == id {
+			if c == nil {
+				c = &stay{id: id, openedBy: i, input: h.input}
+			} else {
+				heard(h.at)
+			}
+			c.heard, c.epoch, c.seq, c.device = h.at, epoch, 0, cmp.Or(e.Device, c.device)
+			if e.Node != "" || c.openedBy == i {
+				c.node, c.incarnation = e.Node, e.Incarnation
+			}
+			if e.Age > 0 {
+				c.input, c.acted = min(c.input, h.at.Add(-e.Age)), min(c.acted, h.at.Add(-e.Age))
+			}
+			if e.Kind == presence.EventLogin && slices.Contains(p.Activity, "login") {
+				c.input = h.at
+			}
+		}
+		if c == nil || h.void {
+			continue
+		}
+		mine := e.Conn == id
+		active := func(what string) {
+			if slices.Contains(p.Activity, what) {
+				c.input = h.at
+			}
+		}
+		switch e.Kind {
+		case presence.EventHeartbeat:
+			if mine {
+				heard(h.at)
+				if e.Seq == 0 || e.Seq > c.seq {
+					c.seq = max(c.seq, e.Seq)
+					if e.Age >= 0 {
+						c.input = h.at.Add(-e.Age)
+					}
+				}
+			}
+		case presence.EventInput:
+			if mine {
+				heard(h.at)
+				active("input")
+			}
+		case presence.EventFocus:
+			if mine {
+				heard(h.at)
+				if e.Channel != "" {
+					active("focus")
+				}
+			}
+		case presence.EventVisible:
+			if mine {
+				heard(h.at)
+				if !e.Hidden {
+					active("show")
+				}
+			}
+		case presence.EventDisconnect:
+			if mine {
+				leave(h.at, e.Cause)
+			}
+		case presence.EventLogout:
+			if mine || e.Conn == "" || p.LogoutScope == "account" {
+				c.left, c.cause, c.told, c.extended = h.at, presence.CauseLogout, true, 0
+			}
+		case presence.EventNodeDown:
+			if c.node == e.Node && c.left == 0 && (e.Incarnation == 0 || c.incarnation <= e.Incarnation) {
+				leave(h.at, cmp.Or(e.Cause, presence.CauseNode))
+			}
+		case presence.EventNodeUp:
+			if c.node == e.Node && c.incarnation < e.Incarnation {
+				leave(h.at, presence.CauseNode)
+				end(h.at, i+1)
+			}
+		case presence.EventDisable:
+			c.left, c.cause, c.told = h.at, presence.CauseLogout, true
+			end(h.at, i+1)
+		case presence.EventSuspended:
+			c.extended = e.To.Add(p.StartupGrace)
+		case presence.EventSetClaim, presence.EventEndClaim:
+			over := cmp.Or(e.Conn, h.claim.Conn)
+			if e.Kind == presence.EventEndClaim {
+				over = e.Conn
+			}
+			if over == id {
+				heard(h.at)
+			}
+			if h.own && slices.Contains(p.Activity, "claim") {
+				if over == id {
+					c.input = h.at
+				} else if over == "" && c.left == 0 {
+					c.acted = h.at
+				}
+			}
+		}
+		graceEnds(before, i+1)
+	}
+	if !w.fresh {
+		leaseEnds(w)
+	}
+	graceEnds(w, w.n)
+	if c != nil {
+		over = append(over, *c)
+	}
+	return over
+}
+
+// graceEnd is when a connection that left is gone by the rules of p.
+func graceEnd(p *presence.Policy, c *stay) presence.Instant {
+	g := p.Grace
+	if rule := p.Devices[c.device]; rule.OwnGrace {
+		g = rule.Grace
+	}
+	switch c.cause {
+	case presence.CauseClosed:
+		return c.left.Add(g.Close)
+	case presence.CauseLost:
+		if g.LossFrom == "lease" {
+			return max(c.left, c.heard.Add(p.Lease)).Add(g.Loss)
+		}
+		return c.left.Add(g.Loss)
+	case presence.CauseNode:
+		return c.left.Add(g.Node)
+	case presence.CauseDrain:
+		return c.left.Add(g.Drain)
+	default:
+		return c.left.Add(g.Logout)
+	}
+}
+
+// lastInput is the youngest input over the connections that count, or else what
+// it was when the last of them was there.
+func (l *look) lastInput() presence.Instant {
+	present, before := presence.Instant(0), presence.Instant(0)
+	var gone presence.Instant
+	for _, c := range l.stays {
+		switch {
+		case l.p.Devices[c.device].IgnoreInput:
+		case c.gone == 0:
+			present = max(present, c.lastInput())
+		case c.gone > gone:
+			gone, before = c.gone, c.lastInput()
+		case c.gone == gone:
+			before = max(before, c.lastInput())
+		}
+	}
+	return cmp.Or(present, before)
+}
+
+// wish is a claim that holds, and which event set it.
+type wish struct {
+	presence.Claim
+	by int
+}
+
+// listWishes lists everything that was ever claimed, without what has ended since.
+func (l *look) listWishes() (list []wish) {
+	p := &l.n.policies[0]
+	for i := range l.n.past[:l.w.n] {
+		h := &l.n.past[i]
+		switch {
+		case h.event.Kind == presence.EventPolicy:
+			p = &l.n.policies[h.policy]
+		case h.void:
+		case h.event.Kind == presence.EventSetClaim && !h.clears:
+			if c := (wish{h.claim, i}); !l.ended(&c) {
+				list = append(list, c)
+			}
+		case h.event.Kind == presence.EventLogin && p.Login.Mode == "reset":
+			c := wish{by: i, Claim: presence.Claim{
+				Status: p.Login.Status, Class: statusOf(p, p.Login.Status).Class, Source: presence.SourceLogin, Key: presence.KeyBase, SetAt: h.at,
+			}}
+			if !l.ended(&c) {
+				list = append(list, c)
+			}
+		}
+	}
+	return list
+}
+
+// ended reports whether a claim has ended since it was set. It brings its end up
+// to date with the wall clock's.
+func (l *look) ended(c *wish) bool {
+	n := l.n
+	p := n.policyAt(c.by + 1)
+	var clock presence.Instant // when the wall clock was last set
+	for i := c.by + 1; i < l.w.n; i++ {
+		h := &n.past[i]
+		e := &h.event
+		if c.Until != 0 && max(c.Until, clock) <= h.at {
+			return true
+		}
+		switch {
+		case e.Kind == presence.EventPolicy:
+			p = &n.policies[h.policy]
+		case e.Kind == presence.EventClock && c.Until != 0:
+			c.Until, clock = c.Until+e.From-e.To, h.at
+		}
+		if !h.void && h.ends(p, &c.Claim) {
+			return true
+		}
+	}
+	if c.Until != 0 && !l.w.fresh && l.w.due(max(c.Until, clock), dueUntil) {
+		return true
+	}
+	if !c.DropOnDisconnect {
+		return false
+	}
+	for _, x := range l.stays {
+		if x.gone == 0 || x.goneBy <= c.by {
+			continue // still there, or gone before
+		}
+		if c.Conn == x.id {
+			return true
+		}
+		others := slices.ContainsFunc(l.stays, func(o stay) bool {
+			return o.openedBy < x.goneBy && (o.gone == 0 || o.gone > x.gone || o.gone == x.gone && o.goneBy > x.goneBy)
+		})
+		if c.Conn == "" && !others {
+			return true
+		}
+	}
+	return false
+}
+
+// ends reports whether an event ends a claim that was set before it.
+func (h *happened) ends(p *presence.Policy, c *presence.Claim) bool {
+	e := &h.event
+	manual := rankIn(p, c.Source) == rankIn(p, presence.SourceManual)
+	switch e.Kind {
+	case presence.EventDisable:
+		return true
+	case presence.EventLogout:
+		return c.Conn != "" && (e.Conn == "" || p.LogoutScope == "account" || c.Conn == e.Conn)
+	case presence.EventLogin:
+		reset := p.Login.Mode == "reset" && (manual || c.Source == presence.SourceLogin)
+		return (c.DropOnLogin || reset) && (c.Conn == "" || c.Conn == e.Conn)
+	case presence.EventEndClaim:
+		return c.Source == h.claim.Source && c.Conn == h.claim.Conn && (h.claim.Key == "" || h.claim.Key == c.Key) &&
+			(h.claim.ID == "" || h.claim.ID == c.ID)
+	case presence.EventSetClaim:
+		s := &h.claim
+		switch {
+		case s.Source == presence.SourceSupervisor && c.Source == presence.SourceSystem && c.Key != presence.KeyLock:
+			return true // whoever supervises lifts what the system imposed
+		case h.clears && s.Conn != "":
+			return c.Source == presence.SourceManual && c.Conn == s.Conn
+		case h.clears:
+			return manual || c.Source == presence.SourceLogin
+		case c.Source != s.Source || c.Conn != s.Conn:
+			return false
+		}
+		return c.Key == s.Key || manual && s.Key == presence.KeyBase && c.Key == presence.KeyTimed
+	}
+	return false
+}
+
+// listEndpoints lists what makes the subject reachable without a connection.
+func (l *look) listEndpoints() (list []presence.Endpoint) {
+	for i := range l.n.past[:l.w.n] {
+		h := &l.n.past[i]
+		if h.event.Kind != presence.EventEndpoint || h.event.Off {
+			continue
+		}
+		point := h.event.Endpoint
+		var clock presence.Instant
+		over := false
+		for j := i + 1; j < l.w.n && !over; j++ {
+			later := &l.n.past[j]
+			switch e := &later.event; {
+			case point.Until != 0 && max(point.Until, clock) <= later.at || e.Kind == presence.EventDisable:
+				over = true
+			case e.Kind == presence.EventEndpoint:
+				over = e.Endpoint.ID == point.ID
+			case e.Kind == presence.EventClock && point.Until != 0:
+				point.Until, clock = point.Until+e.From-e.To, later.at
+			}
+		}
+		if !over && (point.Until == 0 || l.w.fresh || !l.w.due(max(point.Until, clock), dueUntil)) {
+			list = append(list, point)
+		}
+	}
+	slices.SortFunc(list, func(a, b presence.Endpoint) int { return strings.Compare(a.ID, b.ID) })
+	return list
+}
+
+// virtual is the rule by which endpoints count, if any does.
+func (l *look) virtual() (rule presence.VirtualRule, ok bool) {
+	for _, routable := range []bool{true, false} {
+		for _, point := range l.endpoints {
+			r := l.p.Virtual[string(point.Kind)]
+			if r.Show != "" && r.Show != "ignore" && r.Routable == routable {
+				return r, true
+			}
+		}
+	}
+	return rule, false
+}
+
+func (l *look) reach() presence.Reach {
+	if slices.ContainsFunc(l.there, func(c stay) bool { return c.left == 0 }) {
+		return presence.ReachLive
+	}
+	if len(l.there) > 0 {
+		return presence.ReachLingering
+	}
+	if _, ok := l.virtual(); ok {
+		return presence.ReachVirtual
+	}
+	return presence.ReachNone
+}
+
+// departure is how the last connection left.
+func (l *look) departure() presence.Cause {
+	cause := presence.CauseLogout // also of one who never came
+	var last stay
+	for _, c := range l.stays {
+		if c.gone != 0 && (c.left > last.left || c.left == last.left && (c.goneBy > last.goneBy || c.goneBy == last.goneBy && c.gone >= last.gone)) {
+			last, cause = c, c.cause
+		}
+	}
+	for i := range l.n.past[:l.w.n] {
+		e := &l.n.past[i].event
+		everywhere := e.Kind == presence.EventLogout && (e.Conn == "" || l.n.policyAt(i).LogoutScope == "account")
+		if everywhere && i >= last.goneBy {
+			cause = presence.CauseLogout // of one who had gone before
+		}
+	}
+	return cause
+}
+
+func (l *look) disabled() bool {
+	disabled := false
+	for i := range l.n.past[:l.w.n] {
+		switch l.n.past[i].event.Kind {
+		case presence.EventDisable:
+			disabled = true
+		case presence.EventEnable:
+			disabled = false
+		}
+	}
+	return disabled
+}
+
+func (l *look) kind() presence.Kind {
+	kind := presence.KindHuman
+	for i := range l.n.past[:l.w.n] {
+		h := &l.n.past[i]
+		switch h.event.Kind {
+		case presence.EventConnect, presence.EventLogin, presence.EventEndpoint:
+			if !h.void && !h.event.Off {
+				kind = cmp.Or(h.event.SubjectKind, kind)
+			}
+		}
+	}
+	return kind
+}
+
+func (l *look) known() bool {
+	for i := range l.n.past[:l.w.n] {
+		switch e := &l.n.past[i].event; e.Kind {
+		case presence.EventConnect, presence.EventLogin, presence.EventSetClaim, presence.EventLogout, presence.EventDisable, presence.EventGrant:
+			return true
+		case presence.EventEndpoint:
+			if !e.Off {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func statusOf(p *presence.Policy, id string) *presence.Status {
+	for i := range p.Statuses {
+		if p.Statuses[i].ID == id {
+			return &p.Statuses[i]
+		}
+	}
+	return nil
+}
+
+// meant is the definition of a claim's status, or of what stands for it where
+// the policy has it no more.
+func meant(p *presence.Policy, c *presence.Claim) *presence.Status {
+	if s := statusOf(p, c.Status); s != nil {
+		return s
+	}
+	for _, class := range []presence.Class{c.Class, presence.ClassAway, presence.ClassBusy, presence.ClassDND} {
+		for i := range p.Statuses {
+			if p.Statuses[i].Class == class {
+				return &p.Statuses[i]
+			}
+		}
+	}
+	return disconnectedIn(p)
+}
+
+func defaultIn(p *presence.Policy) *presence.Status {
+	return statusOf(p, cmp.Or(p.Default, p.Statuses[0].ID))
+}
+
+func disconnectedIn(p *presence.Policy) *presence.Status {
+	if p.Disconnected != "" {
+		return statusOf(p, p.Disconnected)
+	}
+	for i := range p.Statuses {
+		if p.Statuses[i].Class == presence.ClassOffline {
+			return &p.Statuses[i]
+		}
+	}
+	return nil
+}
+
+func rankIn(p *presence.Policy, source presence.Source) int {
+	for _, name := range []presence.Source{source, presence.SourceApp, presence.SourceLogin} {
+		for i, group := range p.Sources {
+			if slices.Contains(group, name) {
+				return i
+			}
+		}
+	}
+	return len(p.Sources)
+}
+
+// foldIn is the place of a status among what connections vote for.
+func foldIn(p *presence.Policy, status string) int {
+	if i := slices.Index(p.Fold, status); i >= 0 {
+		return i
+	}
+	return len(p.Fold) + slices.IndexFunc(p.Statuses, func(s presence.Status) bool { return s.ID == status })
+}
+
+// vote is what competes for the top: a claim, or a connection's wish for the
+// policy default, which is nobody's claim.
+type vote struct {
+	claim  *presence.Claim
+	status string
+	rank   int
+	setAt  presence.Instant
+	order  int // of setting, among those of one instant
+}
+
+// above says that v comes before o: by rank, then the later one.
+func (v vote) above(o vote) bool {
+	return cmp.Or(cmp.Compare(v.rank, o.rank), cmp.Compare(o.setAt, v.setAt), cmp.Compare(o.order, v.order)) < 0
+}
+
+func topVote(votes []vote) (best vote, ok bool) {
+	for i, v := range votes {
+		if i == 0 || v.above(best) {
+			best, ok = v, true
+		}
+	}
+	return best, ok
+}
+
+// top is the first claim of all that keep allows. It reports a vote without a
+// claim where connections voted for the policy default, and false where nothing
+// is claimed at all.
+func (l *look) top(keep func(*presence.Claim) bool) (vote, bool) {
+	var votes []vote
+	scoped := make(map[string][]vote)
+	for _, c := range l.wishes {
+		if !keep(&c.Claim) {
+			continue
+		}
+		v := vote{&c.Claim, meant(l.p, &c.Claim).ID, rankIn(l.p, c.Source), c.SetAt, c.by + 1}
+		if c.Conn == "" {
+			votes = append(votes, v)
+		} else if slices.ContainsFunc(l.there, func(s stay) bool { return s.id == c.Conn }) {
+			scoped[c.Conn] = append(scoped[c.Conn], v)
+		}
+	}
+	if len(scoped) > 0 {
+		var fold []vote
+		for _, s := range l.there {
+			v, ok := topVote(scoped[s.id])
+			if !ok {
+				v = vote{status: defaultIn(l.p).ID} // connecting is no choice that could be later than one
+			}
+			v.rank = rankIn(l.p, presence.SourceManual)
+			fold = append(fold, v)
+		}
+		best := slices.MinFunc(fold, func(a, b vote) int { return foldIn(l.p, a.status) - foldIn(l.p, b.status) })
+		winner, _ := topVote(slices.DeleteFunc(fold, func(v vote) bool { return v.status != best.status }))
+		votes = append(votes, winner)
+	}
+	return topVote(votes)
+}
+
+func anyClaim(*presence.Claim) bool { return true }
+
+// answer is what the naive model says of one moment.
+type answer struct {
+	Known    bool
+	Status   string
+	Masked   string
+	Cause    presence.Cause
+	Routable bool
+	Reach    presence.Reach
+
+	idleAt presence.Instant // when the stage was reached that masks, if one does
+}
+
+// answer is the precedence: switched off, the claim on top, out of reach, idle.
+func (l *look) answer() answer {
+	if !l.known() {
+		return answer{}
+	}
+	a := answer{Known: true, Reach: l.reach()}
+	if l.disabled() || l.p.Disabled {
+		a.Status, a.Cause = presence.StatusDisabled, presence.CauseDisabled
+		return a
+	}
+	chosen, source := defaultIn(l.p), presence.Source("")
+	a.Cause = presence.CauseDefault
+	if v, ok := l.top(anyClaim); ok && v.claim != nil {
+		chosen, source, a.Cause = statusOf(l.p, v.status), v.claim.Source, causeOf(v.claim.Source)
+	}
+	shown := chosen
+	rule, _ := l.virtual()
+	out := a.Reach == presence.ReachNone || a.Reach == presence.ReachVirtual && rule.Show != "top"
+	if out && !slices.Contains(l.p.DisconnectProof, source) {
+		shown = disconnectedIn(l.p)
+		if a.Reach == presence.ReachVirtual {
+			shown = statusOf(l.p, rule.Show)
+		}
+		a.Masked, a.Cause = chosen.ID, l.departure()
+	} else if to, since := l.idle(chosen); to != nil {
+		shown, a.Masked, a.Cause, a.idleAt = to, chosen.ID, presence.CauseIdle, since
+	}
+	a.Status = shown.ID
+	reached := a.Reach == presence.ReachLive || a.Reach == presence.ReachVirtual && rule.Routable
+	a.Routable = reached && shown.Routing == presence.RouteAll
+	return a
+}
+
+// idle is the status that idleness puts in the place of another, and from when.
+func (l *look) idle(chosen *presence.Status) (to *presence.Status, since presence.Instant) {
+	counts := func(c stay) bool { return !l.p.Devices[c.device].IgnoreInput }
+	if l.kind() != presence.KindHuman && !slices.ContainsFunc(l.there, counts) {
+		return nil, 0
+	}
+	last := l.lastInput()
+	if last == 0 {
+		return nil, 0
+	}
+	for _, stage := range l.p.Idle {
+		at := last.Add(stage.After)
+		if slices.Contains(stage.On, chosen.ID) && l.w.due(at, dueIdle) && at >= since {
+			to, since = statusOf(l.p, stage.To), at
+		}
+	}
+	return to, since
+}
+
+func causeOf(s presence.Source) presence.Cause {
+	switch s {
+	case presence.SourceLogin:
+		return presence.CauseLogin
+	case presence.SourceSystem, presence.SourceCall, presence.SourceSupervisor, presence.SourceManual, presence.SourceCalendar:
+		return presence.Cause(s)
+	}
+	return presence.CauseApp
+}
+
+// feed adds an event to the past and reports whether it is accepted.
+func (n *naive) feed(h happened) bool {
+	if len(n.past) > 0 {
+		h.at = max(h.at, n.past[len(n.past)-1].at) // time does not go back
+	}
+	if h.event.Kind == presence.EventSuspended {
+		// It is as if known when the standstill began; then the time passes.
+		passed := happened{at: h.at}
+		if h.event.To < h.event.From {
+			n.past = append(n.past, passed)
+			return false
+		}
+		h.at = min(h.event.From, h.at)
+		if len(n.past) > 0 {
+			h.at = max(h.at, n.past[len(n.past)-1].at)
+		}
+		n.past = append(n.past, h, passed)
+		return true
+	}
+	accepted := n.settle(&h)
+	if !accepted {
+		h = happened{at: h.at} // all that it says is the time
+	}
+	n.past = append(n.past, h)
+	return accepted
+}
+
+// settle decides what an event means as it comes, and reports false if it is to
+// be refused.
+func (n *naive) settle(h *happened) bool {
+	l := n.look(moment{n: len(n.past), at: h.at, upto: dueAll})
+	e := &h.event
+	i := slices.IndexFunc(l.there, func(c stay) bool { return c.id == e.Conn })
+	issued := uint64(0)
+	for j := range n.past {
+		if k := n.past[j].event.Kind; (k == presence.EventConnect || k == presence.EventLogin) && !n.past[j].void {
+			issued++
+		}
+	}
+	switch e.Kind {
+	case presence.EventConnect, presence.EventLogin:
+		if l.disabled() {
+			return false
+		}
+		if e.Epoch != 0 && uint64(e.Epoch) != issued+1 {
+			h.void = true
+			return i >= 0 && l.there[i].epoch == uint64(e.Epoch) // said before
+		}
+		h.input = cmp.Or(l.lastInput(), h.at)
+	case presence.EventHeartbeat, presence.EventInput, presence.EventFocus, presence.EventVisible:
+		return l.heardFrom(e.Conn, e.Epoch)
+	case presence.EventDisconnect:
+		if i < 0 || uint64(e.Epoch) > l.there[i].epoch {
+			return false
+		}
+		h.void = e.Epoch != 0 && uint64(e.Epoch) < l.there[i].epoch
+	case presence.EventLogout:
+		return e.Conn == "" || i >= 0
+	case presence.EventDisable, presence.EventEnable:
+		h.void = l.disabled() == (e.Kind == presence.EventDisable)
+	case presence.EventEndpoint:
+		return !l.disabled() && (e.Off || e.Endpoint.Until == 0 || e.Endpoint.Until > h.at)
+	case presence.EventSetClaim:
+		return l.settleClaim(h)
+	case presence.EventEndClaim:
+		h.claim = e.Claim
+		var ok bool
+		h.claim.Source, ok = sourceOf(l.p, e.Actor, n.subject, e.Claim.Source)
+		return ok && (e.Conn == "" || l.heardFrom(e.Conn, e.Epoch))
+	}
+	return true
+}
+
+// heardFrom reports whether something said over a connection counts.
+func (l *look) heardFrom(id string, epoch uint32) bool {
+	i := slices.IndexFunc(l.there, func(c stay) bool { return c.id == id })
+	return i >= 0 && (epoch == 0 || uint64(epoch) == l.there[i].epoch) && (l.there[i].left == 0 || !l.there[i].told)
+}
+
+// sourceOf says as what an actor speaks of a subject.
+func sourceOf(p *presence.Policy, actor presence.Actor, subject presence.Ref, named presence.Source) (presence.Source, bool) {
+	source := presence.SourceSupervisor
+	switch {
+	case actor.Role == presence.RoleSystem:
+		source = cmp.Or(named, presence.SourceApp)
+		return source, slices.ContainsFunc(p.Sources, func(group []presence.Source) bool { return slices.Contains(group, source) })
+	case actor.Role == presence.RoleVisitor:
+		return "", false
+	case actor.Ref == subject:
+		source = presence.SourceManual
+	case actor.Role != presence.RoleSupervisor && actor.Role != presence.RoleAdmin:
+		return "", false
+	}
+	return source, named == "" || named == source
+}
+
+func (l *look) settleClaim(h *happened) bool {
+	e, p, subject := &h.event, l.p, l.n.subject
+	c := e.Claim
+	var ok bool
+	if c.Source, ok = sourceOf(p, e.Actor, subject, c.Source); !ok || l.disabled() {
+		return false
+	}
+	h.own = e.Actor.Ref == subject && e.Actor.Role != presence.RoleSystem
+	def := statusOf(p, c.Status)
+	if def == nil {
+		return false
+	}
+	by := presence.BySystem
+	switch c.Source {
+	case presence.SourceManual:
+		by = presence.BySelf
+	case presence.SourceSupervisor:
+		by = presence.BySupervisor
+	}
+	if len(def.SelectableBy) > 0 && !slices.Contains(def.SelectableBy, by) {
+		return false
+	}
+	if c.For > 0 && c.Until != 0 {
+		return false
+	}
+	if c.Until == 0 {
+		if lasts := cmp.Or(c.For, def.For); lasts > 0 {
+			c.Until = h.at.Add(lasts)
+		}
+	} else if c.Until <= h.at {
+		return false
+	}
+	natural := presence.KeyBase
+	if c.Until != 0 {
+		natural = presence.KeyTimed
+	}
+	c.Key = cmp.Or(c.Key, natural)
+	if c.Source == presence.SourceManual && c.Key != natural {
+		return false
+	}
+	for _, a := range c.HidesFrom {
+		hides := func(s presence.Status) bool { return slices.Contains(s.HiddenFrom, a) }
+		if !slices.Contains(p.Hideable, a) && !slices.ContainsFunc(p.Statuses, hides) {
+			return false
+		}
+	}
+	if c.Source == presence.SourceSupervisor && p.SupervisorWhenOffline == "refuse" && l.reach() == presence.ReachNone {
+		return false
+	}
+	c.SetAt, c.Class = h.at, def.Class
+	same := func(o wish) bool {
+		return c.ID != "" && o.ID == c.ID && o.Source == c.Source && o.Key == c.Key && o.Conn == c.Conn
+	}
+	if over := cmp.Or(e.Conn, c.Conn); slices.ContainsFunc(l.wishes, same) {
+		h.void = true
+	} else if over != "" && !l.heardFrom(over, e.Epoch) {
+		return false
+	}
+	h.claim = c
+	plain := c.Reason == "" && c.Text == "" && len(c.HidesFrom) == 0
+	if c.Source == presence.SourceManual && c.Key == presence.KeyBase && c.Status == defaultIn(p).ID && plain && !p.KeepExplicit {
+		// Nothing special is wanted: what was chosen ends, if then the default
+		// is on top of all that is not above a person's choice.
+		h.clears = true
+		top, some := l.top(func(o *presence.Claim) bool {
+			return rankIn(p, o.Source) >= rankIn(p, presence.SourceManual) && !h.ends(p, o)
+		})
+		h.clears = !some || top.claim == nil
+	}
+	return true
+}
+
+// turn is one transition of the status.
+type turn struct {
+	Prev, Status string
+	Since, Seen  presence.Instant // when it holds from, when it came about
+}
+
+// timeline lists every transition, by asking for the status at every instant at
+// which something could happen, whether or not it does. The extra instants are
+// considered as well.
+func (n *naive) timeline(extra []presence.Instant) []turn {
+	var list []turn
+	var last answer
+	var since, changed presence.Instant
+	facts := ""
+	see := func(a answer, logical, at presence.Instant) {
+		if a.Known && (!last.Known || a.Status != last.Status) {
+			since = max(logical, since, changed)
+			list = append(list, turn{last.Status, a.Status, since, at})
+		}
+		last = a
+	}
+	deadlines := func(count int, at presence.Instant) {
+		l := n.look(moment{n: count, at: at, upto: dueAll})
+		a := l.answer()
+		if f := l.facts(); a == last && f == facts {
+			return
+		}
+		logical, status := at, last.Status
+		for kind := dueUntil; kind <= dueIdle; kind++ {
+			l := n.look(moment{n: count, at: at, upto: kind})
+			if f := l.facts(); f != facts {
+				facts = f
+				if kind == dueLease {
+					changed = at
+				}
+			}
+			step := l.answer()
+			if step.Status == status {
+				continue
+			}
+			status, logical = step.Status, at
+			switch kind {
+			case dueGrace:
+				logical = max(step.idleAt, l.leftBefore())
+			case dueIdle:
+				logical = step.idleAt
+			}
+		}
+		see(a, logical, at)
+	}
+	for i := range n.past {
+		h := &n.past[i]
+		var from presence.Instant
+		if i > 0 {
+			from = n.past[i-1].at
+		}
+		for _, at := range n.candidates(i, from, h.at, extra) {
+			deadlines(i, at)
+		}
+		l := n.look(moment{n: i + 1, at: h.at, upto: dueAll, fresh: true})
+		if f := l.facts(); f != facts {
+			facts, changed = f, h.at
+		}
+		a := l.answer()
+		logical := cmp.Or(a.idleAt, h.at)
+		if left := l.leftBefore(); h.event.Kind == presence.EventNodeUp && left != 0 {
+			logical = max(left, a.idleAt) // what a dead node held is no longer waited for
+		}
+		see(a, logical, h.at)
+		deadlines(i+1, h.at)
+	}
+	return list
+}
+
+// leftBefore is when the connections left that are gone at this very moment.
+func (l *look) leftBefore() (left presence.Instant) {
+	for _, c := range l.stays {
+		if c.gone == l.w.at && c.goneBy == l.w.n {
+			left = max(left, c.left)
+		}
+	}
+	return left
+}
+
+// facts names the live connections, the endpoints, the claims and the policy.
+func (l *look) facts() string {
+	var b strings.Builder
+	for _, c := range l.there {
+		if c.left == 0 {
+			fmt.Fprint(&b, "c", c.openedBy, " ")
+		}
+	}
+	for _, p := range l.endpoints {
+		fmt.Fprint(&b, "e", p.ID, p.Kind, p.Until, " ")
+	}
+	for _, c := range l.wishes {
+		fmt.Fprint(&b, "w", c.by, " ")
+	}
+	for i := range l.n.past[:l.w.n] {
+		h := &l.n.past[i]
+		switch h.event.Kind {
+		case presence.EventPolicy, presence.EventDisable, presence.EventEnable:
+			if !h.void {
+				fmt.Fprint(&b, "p", i, " ")
+			}
+		}
+	}
+	return b.String()
+}
+
+// candidates lists the instants after one event and up to the next at which a
+// deadline may lie, and many at which none does.
+func (n *naive) candidates(count int, from, to presence.Instant, extra []presence.Instant) []presence.Instant {
+	if count == 0 {
+		return nil
+	}
+	l := n.look(moment{n: count, at: from, upto: dueAll})
+	list := append(slices.Clone(extra), to)
+	for _, c := range l.stays {
+		if c.gone == 0 {
+			for _, end := range []presence.Instant{c.heard.Add(l.p.Lease), c.left, c.extended} {
+				for _, g := range append(gracesOf(l.p.Grace), gracesOf(l.p.Devices[c.device].Grace)...) {
+					list = append(list, end, end.Add(g))
+				}
+			}
+		}
+		for _, stage := range l.p.Idle {
+			list = append(list, c.lastInput().Add(stage.After))
+		}
+	}
+	for _, c := range l.wishes {
+		list = append(list, c.Until)
+	}
+	for _, e := range l.endpoints {
+		list = append(list, e.Until)
+	}
+	slices.Sort(list)
+	return slices.DeleteFunc(slices.Compact(list), func(at presence.Instant) bool { return at <= from || at > to })
+}
+
+func gracesOf(g presence.Grace) []time.Duration {
+	return []time.Duration{g.Logout, g.Close, g.Loss, g.Node, g.Drain}
+}
