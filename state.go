@@ -730,7 +730,10 @@ func (st *stepper) connect(e *Event) (Cause, error) {
 		old := &s.Conns[i]
 		c.Opened, c.Input, c.Acted = old.Opened, old.Input, old.Acted
 		c.Focus, c.Hidden = old.Focus, old.Hidden
-		c.Device, c.Node = cmp.Or(e.Device, old.Device), cmp.Or(e.Node, old.Node)
+		c.Device = cmp.Or(e.Device, old.Device)
+		if e.Node == "" {
+			c.Node, c.Incarnation = old.Node, old.Incarnation
+		}
 		if old.Left != 0 {
 			st.change()
 		}
@@ -1040,6 +1043,9 @@ func (st *stepper) setClaim(e *Event) (Cause, error) {
 			return c.Source.cause(), nil // the same event again
 		}
 	}
+	if e.Conn != "" && c.Conn != "" && e.Conn != c.Conn {
+		return "", fmt.Errorf("presence: %w claim: it came over connection %q and cannot bind connection %q", ErrInvalid, e.Conn, c.Conn)
+	}
 	var over *Connection
 	if conn := cmp.Or(e.Conn, c.Conn); conn != "" {
 		if over, err = st.find(&Event{Conn: conn, Epoch: e.Epoch}); err != nil {
@@ -1320,19 +1326,15 @@ func (m *Machine) rankOfApp() int {
 }
 
 // resolved returns the definition of a claim's status. A status that the policy
-// no longer has becomes the first of its class, never an available one.
+// no longer has becomes the first of its class, but never an available one: it
+// may have been there to hide, or to keep work away.
 func (m *Machine) resolved(c *Claim) *definition {
 	if def := m.status(c.Status); def != nil {
 		return def
 	}
-	for i := range m.statuses {
-		if m.statuses[i].Class == c.Class {
-			return &m.statuses[i]
-		}
-	}
-	for _, class := range []Class{ClassAway, ClassBusy, ClassDND} {
+	for _, class := range []Class{c.Class, ClassAway, ClassBusy, ClassDND} {
 		for i := range m.statuses {
-			if m.statuses[i].Class == class {
+			if m.statuses[i].Class == class && class != ClassAvailable {
 				return &m.statuses[i]
 			}
 		}

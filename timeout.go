@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"slices"
 	"strconv"
 	"time"
 )
@@ -169,12 +170,7 @@ func (st *stepper) expireClaims(at Instant) bool {
 	s := st.s
 	ended := st.drop(TriggerUntil, func(c *Claim) bool { return c.Until != 0 && c.Until <= at })
 	n := len(s.Endpoints)
-	for i := n - 1; i >= 0; i-- {
-		if until := s.Endpoints[i].Until; until != 0 && until <= at {
-			s.Endpoints = append(s.Endpoints[:i:i], s.Endpoints[i+1:]...)
-			st.change()
-		}
-	}
+	s.Endpoints = slices.DeleteFunc(s.Endpoints, func(p Endpoint) bool { return p.Until != 0 && p.Until <= at })
 	return ended || len(s.Endpoints) < n
 }
 

@@ -184,19 +184,6 @@ func TestJournalAgainstModel(t *testing.T) {
 	}
 }
 
-func TestSaveSeveralOfOneSubject(t *testing.T) {
-	t.Parallel()
-	s := memory.NewStorage(memory.StorageOptions{})
-	ann := func(expect, revision uint64) presence.Write {
-		return presence.Write{Record: presence.Record{Subject: presence.ID("ann"), Revision: revision, Data: fmt.Append(nil, revision)}, Expect: expect}
-	}
-	require.NoError(t, s.Save(t.Context(), ann(0, 1), ann(1, 2)), "one after the other")
-	require.ErrorIs(t, s.Save(t.Context(), ann(2, 3), ann(2, 4)), presence.ErrConflict, "the second over the first")
-	records, err := s.Load(t.Context(), presence.ID("ann"))
-	require.NoError(t, err)
-	require.Equal(t, []presence.Record{ann(1, 2).Record}, records)
-}
-
 func TestStorageClosed(t *testing.T) {
 	t.Parallel()
 	s := memory.NewStorage(memory.StorageOptions{})

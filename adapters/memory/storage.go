@@ -63,7 +63,7 @@ func (s *Storage) usable(ctx context.Context) error {
 	return nil
 }
 
-// Load returns the records of the subjects that have one.
+// Load returns the records of the subjects that have one, each once.
 func (s *Storage) Load(ctx context.Context, subjects ...presence.Ref) ([]presence.Record, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -71,40 +71,37 @@ func (s *Storage) Load(ctx context.Context, subjects ...presence.Ref) ([]presenc
 		return nil, err
 	}
 	var records []presence.Record
+	loaded := make(map[presence.Ref]bool, len(subjects))
 	for _, subject := range subjects {
-		if r, ok := s.records[subject]; ok {
+		if r, ok := s.records[subject]; ok && !loaded[subject] {
 			r.Data = slices.Clone(r.Data)
 			records = append(records, r)
+			loaded[subject] = true
 		}
 	}
 	return records, nil
 }
 
-// Save stores all writes or none. Several of one subject count one after the
-// other.
+// Save stores all writes or none.
 func (s *Storage) Save(ctx context.Context, writes ...presence.Write) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.usable(ctx); err != nil {
 		return err
 	}
-	staged := make(map[presence.Ref]presence.Record, len(writes))
 	for _, w := range writes {
-		stored, ok := staged[w.Record.Subject]
-		if !ok {
-			stored, ok = s.records[w.Record.Subject]
-		}
+		stored, ok := s.records[w.Record.Subject]
 		if ok && stored.Revision == w.Record.Revision && bytes.Equal(stored.Data, w.Record.Data) {
 			continue // the same call again
 		}
 		if stored.Revision != w.Expect || ok != (w.Expect != 0) {
 			return fmt.Errorf("memory: %w: %s is at revision %d, expected was %d", presence.ErrConflict, w.Record.Subject, stored.Revision, w.Expect)
 		}
-		staged[w.Record.Subject] = w.Record
 	}
-	for subject, r := range staged {
+	for _, w := range writes {
+		r := w.Record
 		r.Data = slices.Clone(r.Data)
-		s.records[subject] = r
+		s.records[r.Subject] = r
 	}
 	return nil
 }

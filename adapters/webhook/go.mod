@@ -2,8 +2,16 @@ module github.com/presence-go/presence/adapters/webhook
 
 go 1.26.0
 
-require github.com/presence-go/presence v0.0.0
+require (
+	github.com/presence-go/presence v0.0.0
+	github.com/standard-webhooks/standard-webhooks/libraries v0.0.1
+	github.com/stretchr/testify v1.12.1
+)
 
-require github.com/standard-webhooks/standard-webhooks/libraries v0.0.1 // indirect
+require (
+	github.com/benbjohnson/clock v1.3.5 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	golang.org/x/sync v0.24.0 // indirect
+)
 
 replace github.com/presence-go/presence => ../..

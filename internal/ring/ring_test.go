@@ -106,7 +106,7 @@ func TestListIsTheCallers(t *testing.T) {
 	r.Add("a", 2)
 	list := r.List("a")
 	list[0] = 99
-	_ = append(list, 98)
+	_ = append(list, 98) // within its capacity, if it has any to spare
 	r.Add("a", 3)
 	require.Equal(t, []int{1, 2, 3}, r.List("a"))
 	require.Equal(t, []int{99, 2}, list)

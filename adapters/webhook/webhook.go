@@ -1,0 +1,324 @@
+// Package webhook is a presence.Notifier that posts notifications to an HTTP
+// endpoint, signed as Standard Webhooks (https://www.standardwebhooks.com) has it.
+//
+//	notifier, err := webhook.New(webhook.Options{URL: "https://example.com/hooks", Secret: "whsec_…"})
+//	tracker, err := presence.New(&presence.Options{Notifier: notifier})
+//
+// # What the endpoint receives
+//
+// A POST with the body
+//
+//	{"type":"presence.notification","timestamp":"…","data":{…the notification…}}
+//
+// and the headers webhook-id, webhook-timestamp and webhook-signature. The id is
+// that of the notification, with bytes that a header cannot hold, and percent
+// signs, written as %XX. It and the body are the same at every attempt and with
+// them the endpoint can tell that it has the notification already; timestamp and
+// signature are those of the attempt.
+//
+// # Failures
+//
+// Any status from 200 to 299 is success. What may pass, such as a broken
+// connection, 429 Too Many Requests and all of 500 to 599, is tried again; what
+// will not, is not. The endpoint may ask with Retry-After to be left alone for
+// some time. A redirect is followed only if it keeps method and body (307, 308)
+// and leads to the same host.
+package webhook
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	mathrand "math/rand/v2"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"github.com/presence-go/presence"
+)
+
+// Type is the type that the body names.
+const Type = "presence.notification"
+
+// Options configures a [Notifier]. URL and Secret are needed.
+type Options struct {
+	// URL is the endpoint, with the scheme http or https.
+	URL string
+	// Secret signs what is sent: whsec_ and the base64 of 24 to 64 bytes.
+	Secret string
+	// Client sends the requests; nil means one of its own. Its CheckRedirect is
+	// not used.
+	Client *http.Client
+	// Timeout bounds one attempt. 0 means 5s.
+	Timeout time.Duration
+	// Retries is how often a failed attempt is repeated. 0 means 3, negative
+	// never. The context given to Notify bounds all attempts together, which for
+	// a tracker is 10s; no repetition is waited for that would come too late.
+	Retries int
+	// Backoff is how long to wait at most before the first repetition, and half of
+	// that at least; each further one waits for twice as long. 0 means 500ms.
+	Backoff time.Duration
+	// MaxWait bounds every wait. An endpoint that asks to be left alone for
+	// longer is not tried again. 0 means 30s.
+	MaxWait time.Duration
+	// MaxBody is how long a body may be, in bytes; longer notifications are
+	// refused. 0 means 64 KiB.
+	MaxBody int
+}
+
+// Notifier posts notifications to an endpoint. It is safe for concurrent use.
+type Notifier struct {
+	opts   Options
+	url    *url.URL
+	client *http.Client
+	signer *standardwebhooks.Webhook
+}
+
+var _ presence.Notifier = (*Notifier)(nil)
+
+const (
+	secretPrefix = "whsec_"
+	minKey       = 24
+	maxKey       = 64
+	maxHops      = 3
+	maxDrained   = 64 << 10 // of a response, so that the connection can be used again
+)
+
+// New returns a notifier. It reports every fault of the options together.
+func New(opts Options) (*Notifier, error) {
+	n := &Notifier{opts: opts}
+	var faults []error
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Errorf("webhook: %w option "+format, append([]any{presence.ErrInvalid}, args...)...))
+	}
+	switch u, err := url.Parse(opts.URL); {
+	case opts.URL == "":
+		fault("URL: it is needed")
+	case err != nil:
+		fault("URL: it cannot be read") // the error would repeat it, and it may hold credentials
+	case u.Scheme != "http" && u.Scheme != "https":
+		fault("URL: scheme %q; allowed are http and https", u.Scheme)
+	case u.Host == "":
+		fault("URL: it names no host")
+	default:
+		n.url = u
+	}
+	if err := checkSecret(opts.Secret); err != nil {
+		fault("Secret: %w", err)
+	} else if n.signer, err = standardwebhooks.NewWebhook(opts.Secret); err != nil {
+		fault("Secret: %w", err)
+	}
+	atLeast0 := func(name string, d *time.Duration, byDefault time.Duration) {
+		if *d < 0 {
+			fault("%s: %v is negative", name, *d)
+		}
+		*d = cmp.Or(*d, byDefault)
+	}
+	atLeast0("Timeout", &n.opts.Timeout, 5*time.Second)
+	atLeast0("Backoff", &n.opts.Backoff, 500*time.Millisecond)
+	atLeast0("MaxWait", &n.opts.MaxWait, 30*time.Second)
+	if opts.MaxBody < 0 {
+		fault("MaxBody: %d is negative", opts.MaxBody)
+	}
+	n.opts.MaxBody = cmp.Or(opts.MaxBody, 64<<10)
+	n.opts.Retries = max(cmp.Or(opts.Retries, 3), 0)
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	n.client = newClient(opts.Client)
+	return n, nil
+}
+
+func checkSecret(secret string) error {
+	encoded, ok := strings.CutPrefix(secret, secretPrefix)
+	if !ok {
+		return fmt.Errorf("it does not begin with %s", secretPrefix)
+	}
+	key, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil {
+		return fmt.Errorf("what follows %s is not base64: %w", secretPrefix, err)
+	}
+	if len(key) < minKey || len(key) > maxKey {
+		return fmt.Errorf("it has %d bytes, allowed are %d to %d", len(key), minKey, maxKey)
+	}
+	return nil
+}
+
+// newClient returns a client that follows no redirect elsewhere.
+func newClient(given *http.Client) *http.Client {
+	client := new(http.Client)
+	if given != nil {
+		*client = *given
+	} else if transport, ok := http.DefaultTransport.(*http.Transport); ok {
+		transport = transport.Clone()
+		transport.MaxIdleConnsPerHost = 16 // there is one host, and as many notifications under way
+		client.Transport = transport
+	}
+	client.CheckRedirect = func(next *http.Request, via []*http.Request) error {
+		first := via[0]
+		if next.Method != http.MethodPost || next.URL.Scheme != first.URL.Scheme || next.URL.Host != first.URL.Host || len(via) > maxHops {
+			return http.ErrUseLastResponse
+		}
+		return nil
+	}
+	return client
+}
+
+// message is the body of a request.
+type message struct {
+	Type      string                `json:"type"`
+	Timestamp presence.Instant      `json:"timestamp"`
+	Data      presence.Notification `json:"data"`
+}
+
+// Notify posts a notification, and again while that fails and may yet succeed.
+// A notification without an id is given one.
+func (w *Notifier) Notify(ctx context.Context, n presence.Notification) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	n.ID = cmp.Or(n.ID, rand.Text())
+	if len(n.ID) > presence.MaxID {
+		return fmt.Errorf("webhook: %w notification id: %d bytes, at most %d are allowed", presence.ErrInvalid, len(n.ID), presence.MaxID)
+	}
+	body, err := json.Marshal(message{Type: Type, Timestamp: n.At, Data: n})
+	if err != nil {
+		return fmt.Errorf("webhook: %w notification %s: %w", presence.ErrInvalid, n.ID, err)
+	}
+	if len(body) > w.opts.MaxBody {
+		return fmt.Errorf("webhook: %w: notification %s is %d bytes long, at most %d are allowed", presence.ErrLimit, n.ID, len(body), w.opts.MaxBody)
+	}
+	id := headerID(n.ID)
+	for attempt := 0; ; attempt++ {
+		err := w.post(ctx, id, body)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("webhook: notification %s: %w (attempt %d: %w)", n.ID, context.Cause(ctx), attempt+1, err)
+		}
+		passing, ok := errors.AsType[*passingError](err)
+		if !ok {
+			return fmt.Errorf("webhook: notification %s: %w", n.ID, err)
+		}
+		giveUp := func(why string) error {
+			return fmt.Errorf("webhook: %w: notification %s, after %d attempts%s: %w", presence.ErrUnavailable, n.ID, attempt+1, why, err)
+		}
+		if attempt >= w.opts.Retries {
+			return giveUp("")
+		}
+		wait := w.backoff(attempt)
+		if passing.retryAfter > w.opts.MaxWait {
+			return giveUp(fmt.Sprintf("; it asks to be left alone for %v", passing.retryAfter))
+		}
+		wait = max(wait, passing.retryAfter)
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
+			return giveUp("; there is no time for another")
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return fmt.Errorf("webhook: notification %s: %w (attempt %d: %w)", n.ID, context.Cause(ctx), attempt+1, err)
+		}
+	}
+}
+
+// backoff is how long to wait after an attempt: longer each time, and never for
+// quite the same time as others who failed together with this one.
+func (w *Notifier) backoff(attempt int) time.Duration {
+	wait := w.opts.Backoff
+	for ; attempt > 0 && wait < w.opts.MaxWait; attempt-- {
+		wait *= 2
+	}
+	wait = min(wait, w.opts.MaxWait)
+	return wait/2 + mathrand.N(wait/2+1)
+}
+
+// passingError is a failure that may have passed when it is tried again.
+type passingError struct {
+	err        error
+	retryAfter time.Duration // what the endpoint asks for; 0 for nothing
+}
+
+func (e *passingError) Error() string { return e.err.Error() }
+func (e *passingError) Unwrap() error { return e.err }
+
+// post makes one attempt.
+func (w *Notifier) post(ctx context.Context, id string, body []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, w.opts.Timeout)
+	defer cancel()
+	now := time.Now()
+	signature, err := w.signer.Sign(id, now, body)
+	if err != nil {
+		return fmt.Errorf("signing: %w", err)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url.String(), bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("User-Agent", "presence-webhook")
+	request.Header.Set(standardwebhooks.HeaderWebhookID, id)
+	request.Header.Set(standardwebhooks.HeaderWebhookTimestamp, strconv.FormatInt(now.Unix(), 10))
+	request.Header.Set(standardwebhooks.HeaderWebhookSignature, signature)
+	response, err := w.client.Do(request)
+	if err != nil {
+		if u, ok := errors.AsType[*url.Error](err); ok {
+			err = u.Err // without the URL, which may hold credentials
+		}
+		return &passingError{err: fmt.Errorf("%s cannot be reached: %w", w.url.Host, err)}
+	}
+	defer response.Body.Close()
+	_, _ = io.CopyN(io.Discard, response.Body, maxDrained)
+	switch code := response.StatusCode; {
+	case code >= 200 && code < 300:
+		return nil
+	case code >= 300 && code < 400:
+		return fmt.Errorf("%s redirects (%s), which is not followed", w.url.Host, response.Status)
+	case code == http.StatusTooManyRequests, code >= 500:
+		return &passingError{
+			err:        fmt.Errorf("%s answers %s", w.url.Host, response.Status),
+			retryAfter: retryAfter(response.Header.Get("Retry-After"), time.Now()),
+		}
+	default:
+		return fmt.Errorf("%s answers %s", w.url.Host, response.Status)
+	}
+}
+
+// retryAfter reads the header of that name: seconds or a date. What cannot be
+// read asks for nothing.
+func retryAfter(header string, now time.Time) time.Duration {
+	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if at, err := http.ParseTime(header); err == nil {
+		return max(at.Sub(now), 0)
+	}
+	return 0
+}
+
+// headerID writes an id so that it passes through headers unchanged.
+func headerID(id string) string {
+	const hex = "0123456789ABCDEF"
+	var b strings.Builder
+	for _, c := range []byte(id) {
+		if c <= ' ' || c > '~' || c == '%' {
+			b.Write([]byte{'%', hex[c>>4], hex[c&15]})
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,294 @@
+package main
+
+import (
+	"context"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/benbjohnson/clock"
+
+	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/ws"
+	"github.com/presence-go/presence/preset"
+)
+
+//go:embed web
+var assets embed.FS
+
+// desk is the help desk: a tracker, the sockets of its pages, and what the pages
+// need besides.
+type desk struct {
+	tracker *presence.Tracker
+	sockets *ws.Handler
+	feed    *feed
+
+	// The clock goes at a speed of its own. Nothing runs by itself then: beat
+	// moves it and sweeps what is due. A program without a speed-up gives
+	// presence.Options no clock at all and calls Tracker.Run.
+	clock  *clock.Mock
+	ticker *time.Ticker
+	stop   context.CancelFunc
+	beats  sync.WaitGroup
+
+	mu        sync.Mutex
+	speed     float64
+	policy    string
+	greetings map[string]string // by rung
+	messages  []note            // left by customers
+	notes     []note            // of the team, to show that the desk can be used
+}
+
+type note struct {
+	From string           `json:"from"`
+	Text string           `json:"text"`
+	At   presence.Instant `json:"at"`
+}
+
+// maxNotes bounds what people can leave behind.
+const maxNotes = 50
+
+func open(ctx context.Context, p presence.Policy, speed float64) (*desk, error) {
+	if err := checkSpeed(speed); err != nil {
+		return nil, err
+	}
+	d := &desk{
+		clock: clock.NewMock(), feed: newFeed(), speed: speed, policy: p.Name,
+		greetings: map[string]string{
+			presence.RungAvailable: "Hello! Ask us anything, we usually answer within a minute.",
+			presence.RungAway:      "We have stepped away. Leave a message: we are back within the hour.",
+			presence.RungOffline:   "We are closed. Leave a message and we will write to you tomorrow.",
+		},
+	}
+	d.clock.Set(time.Now().UTC())
+	var err error
+	if d.tracker, err = presence.New(&presence.Options{Policy: &p, Clock: d.clock, Observe: d.feed.observe}); err != nil {
+		return nil, err
+	}
+	if d.sockets, err = ws.NewHandler(d.tracker, ws.Options{Authenticate: authenticate, Now: d.clock.Now}); err != nil {
+		return nil, err
+	}
+	for channel, inbox := range channels {
+		if err := d.tracker.Link(ctx, presence.ID(channel), presence.ID(inbox)); err != nil {
+			return nil, err
+		}
+	}
+	for agent, inboxes := range agents {
+		for _, inbox := range inboxes {
+			if err := d.tracker.Grant(ctx, presence.ID(agent), presence.ID(inbox)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	ctx, d.stop = context.WithCancel(ctx)
+	d.ticker = time.NewTicker(50 * time.Millisecond)
+	d.beats.Go(func() { d.beat(ctx) })
+	return d, nil
+}
+
+func (d *desk) close() {
+	d.stop()
+	d.beats.Wait()
+	d.ticker.Stop()
+	d.feed.close()
+	_ = d.sockets.Close() // a second close is harmless
+	_ = d.tracker.Close()
+}
+
+// beat moves the clock as fast as is wished and processes what falls due.
+func (d *desk) beat(ctx context.Context) {
+	for last := time.Now(); ; {
+		select {
+		case <-d.ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		now := time.Now()
+		d.mu.Lock()
+		passed := time.Duration(float64(now.Sub(last)) * d.speed)
+		d.mu.Unlock()
+		last = now
+		d.clock.Add(passed)
+		_, _ = d.tracker.Sweep(ctx) // there is no storage that could fail
+		d.sockets.Sweep()
+	}
+}
+
+// authenticate believes whatever it is told; see the package comment.
+func authenticate(r *http.Request) (presence.Actor, error) {
+	q := r.URL.Query()
+	if agent := q.Get("agent"); agent != "" {
+		if agents[agent] == nil {
+			return presence.Actor{}, fmt.Errorf("helpdesk: there is no agent %q: %w", agent, presence.ErrNotAllowed)
+		}
+		return presence.Agent(presence.ID(agent)), nil
+	}
+	if visitor := q.Get("visitor"); visitor != "" {
+		return presence.Actor{Ref: presence.ID("visitor-" + visitor), Role: presence.RoleVisitor}, nil
+	}
+	return presence.Actor{}, errors.New("helpdesk: say who you are with ?agent= or ?visitor=")
+}
+
+func (d *desk) routes() http.Handler {
+	web, err := fs.Sub(assets, "web")
+	if err != nil {
+		panic(err) // the folder is embedded
+	}
+	mux := http.NewServeMux()
+	page := func(path, file string) {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, web, file) })
+	}
+	page("/{$}", "overview.html")
+	page("/console", "console.html")
+	page("/widget", "widget.html")
+	page("/timeline", "timeline.html")
+	mux.Handle("GET /web/", http.StripPrefix("/web/", http.FileServerFS(web)))
+	mux.Handle("GET /ws", d.sockets)
+	mux.Handle("GET /feed", d.feed)
+	mux.HandleFunc("GET /api/state", d.state)
+	mux.HandleFunc("GET /api/history", d.feed.history)
+	mux.HandleFunc("GET /api/explain", d.explain)
+	mux.HandleFunc("POST /api/speed", post(d.setSpeed))
+	mux.HandleFunc("POST /api/policy", post(d.setPolicy))
+	mux.HandleFunc("POST /api/greeting", post(d.setGreeting))
+	mux.HandleFunc("POST /api/messages", post(d.leaveMessage))
+	mux.HandleFunc("POST /api/notes", post(d.addNote))
+	return mux
+}
+
+// state is what the pages need to know besides presence.
+func (d *desk) state(w http.ResponseWriter, _ *http.Request) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	reply(w, map[string]any{
+		"now": presence.At(d.clock.Now()), "speed": d.speed, "policy": d.policy, "policies": preset.Names(),
+		"greetings": d.greetings, "messages": d.messages, "notes": d.notes,
+	})
+}
+
+func (d *desk) explain(w http.ResponseWriter, r *http.Request) {
+	lines, err := d.tracker.Explain(r.Context(), presence.ID(r.URL.Query().Get("agent")), presence.AudienceAdmin)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	reply(w, lines)
+}
+
+// request is what the pages post; which fields are read depends on the path.
+type request struct {
+	Speed  float64 `json:"speed"`
+	Policy string  `json:"policy"`
+	Rung   string  `json:"rung"`
+	From   string  `json:"from"`
+	Text   string  `json:"text"`
+}
+
+func post(do func(context.Context, request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var q request
+		body := http.MaxBytesReader(w, r.Body, 4096)
+		if err := json.NewDecoder(body).Decode(&q); err != nil {
+			http.Error(w, "helpdesk: the request is not JSON: "+err.Error(), http.StatusBadRequest)
+			return
+		}
+		err := do(r.Context(), q)
+		switch {
+		case errors.Is(err, presence.ErrNotAllowed):
+			http.Error(w, err.Error(), http.StatusForbidden)
+		case err != nil:
+			http.Error(w, err.Error(), http.StatusBadRequest)
+		default:
+			w.WriteHeader(http.StatusNoContent)
+		}
+	}
+}
+
+func reply(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v) // the client may have gone
+}
+
+func checkSpeed(speed float64) error {
+	if !(speed >= 0.1 && speed <= 600) {
+		return fmt.Errorf("helpdesk: speed %v is not between 0.1 and 600", speed)
+	}
+	return nil
+}
+
+func (d *desk) setSpeed(_ context.Context, q request) error {
+	if err := checkSpeed(q.Speed); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	d.speed = q.Speed
+	d.mu.Unlock()
+	d.feed.say("speed", q.Speed)
+	return nil
+}
+
+func (d *desk) setPolicy(ctx context.Context, q request) error {
+	p, known := preset.Lookup(q.Policy)
+	if !known {
+		return fmt.Errorf("helpdesk: there is no policy %q", q.Policy)
+	}
+	if err := d.tracker.SetPolicy(ctx, root, "", p); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	d.policy = q.Policy
+	d.mu.Unlock()
+	d.feed.say("policy", q.Policy)
+	return nil
+}
+
+func (d *desk) setGreeting(_ context.Context, q request) error {
+	if len(q.Text) > 300 {
+		return errors.New("helpdesk: a greeting has 300 bytes at most")
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, known := d.greetings[q.Rung]; !known {
+		return fmt.Errorf("helpdesk: there is no greeting for %q", q.Rung)
+	}
+	d.greetings[q.Rung] = q.Text
+	d.feed.say("greeting", q.Rung)
+	return nil
+}
+
+func (d *desk) leaveMessage(_ context.Context, q request) error {
+	if q.From == "" || q.Text == "" || len(q.From) > 100 || len(q.Text) > 1000 {
+		return errors.New("helpdesk: a message needs contact details (100 bytes at most) and a text (1,000)")
+	}
+	d.keep(&d.messages, q)
+	d.feed.say("message", q.From)
+	return nil
+}
+
+// addNote is something that can be done at the desk while logged in, whatever
+// others see of one.
+func (d *desk) addNote(ctx context.Context, q request) error {
+	s, err := d.tracker.State(ctx, presence.ID(q.From))
+	if err != nil || s.Current.Reach < presence.ReachLingering {
+		return fmt.Errorf("helpdesk: %w: log in first", presence.ErrNotAllowed)
+	}
+	if q.Text == "" || len(q.Text) > 300 {
+		return errors.New("helpdesk: a note has 1 to 300 bytes")
+	}
+	d.keep(&d.notes, q)
+	d.feed.say("note", q.From)
+	return nil
+}
+
+func (d *desk) keep(list *[]note, q request) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	*list = append(*list, note{q.From, q.Text, presence.At(d.clock.Now())})
+	*list = slices.Clone((*list)[max(0, len(*list)-maxNotes):])
+}

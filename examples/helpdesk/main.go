@@ -1,0 +1,83 @@
+// Command helpdesk serves a small help desk, to see presence at work: consoles
+// of several agents, a customer's widget, and a timeline of what everybody's
+// status was and why. Open it in several windows, break the network, put the
+// computer to sleep, and speed up the clock to see what follows.
+//
+// Whoever asks is who they say they are: it is a demonstration and must not be
+// reachable by others.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"time"
+
+	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/preset"
+)
+
+func main() {
+	addr := flag.String("addr", "127.0.0.1:8080", "address to serve on")
+	policy := flag.String("policy", "default", "preset to begin with: "+strings.Join(preset.Names(), ", "))
+	speed := flag.Float64("speed", 1, "how much faster than real time the clock goes, 0.1 to 600")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *addr, *policy, *speed, func(url string) {
+		fmt.Printf("The help desk is open at %s\n", url)
+	}); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// run serves until ctx is done. It calls ready with the address once it does.
+func run(ctx context.Context, addr, policy string, speed float64, ready func(url string)) error {
+	p, known := preset.Lookup(policy)
+	if !known {
+		return fmt.Errorf("helpdesk: there is no policy %q; there are %s", policy, strings.Join(preset.Names(), ", "))
+	}
+	d, err := open(ctx, p, speed)
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("helpdesk: %w; choose another address with -addr", err)
+	}
+	server := &http.Server{Handler: d.routes(), ReadHeaderTimeout: 5 * time.Second}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	ready("http://" + listener.Addr().String())
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		d.close() // ends the sockets and feeds, which Shutdown would wait for
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+		defer cancel()
+		err = server.Shutdown(bounded)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// The agents, what they may see to, and the widgets that lead there.
+var (
+	agents = map[string][]string{
+		"ann": {"sales-inbox", "support-inbox"},
+		"bob": {"sales-inbox"},
+		"cyd": {"support-inbox"},
+	}
+	channels = map[string]string{"sales": "sales-inbox", "support": "support-inbox"}
+	root     = presence.Actor{Ref: presence.ID("root"), Role: presence.RoleAdmin}
+)

@@ -1,0 +1,49 @@
+// Quickstart is presence in one process: ann comes, is busy for two seconds and
+// leaves, and bob, her teammate, sees it.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/presence-go/presence"
+)
+
+func main() {
+	ctx := context.Background()
+	tracker, err := presence.New(nil)
+	check(err)
+	defer tracker.Close()
+	go tracker.Run(ctx)
+
+	ann, bob, team := presence.ID("ann"), presence.ID("bob"), presence.ID("team")
+	check(tracker.Grant(ctx, ann, team))
+	check(tracker.Grant(ctx, bob, team))
+	watch, err := tracker.Watch(ctx, presence.Agent(bob), team, presence.WatchOptions{})
+	check(err)
+	next := func() {
+		frame, err := watch.Next(ctx)
+		check(err)
+		for _, change := range frame.Changes {
+			fmt.Println(change.Subject, change.Op+":", change.View.Label)
+		}
+	}
+	next() // the first frame is the team as it is: nobody there
+	conn, err := tracker.Connect(ctx, ann, presence.ConnectOptions{Login: true})
+	check(err)
+	next()
+	_, err = conn.Claim(ctx, presence.Claim{Status: "busy", For: 2 * time.Second})
+	check(err)
+	next()
+	next() // two seconds later
+	check(conn.Logout())
+	next()
+}
+
+func check(err error) {
+	if err != nil {
+		log.Fatal(err)
+	}
+}
