@@ -274,9 +274,14 @@ func (t *Tracker) flushStorage(ctx context.Context) error {
 	if dropped > 0 {
 		t.log.Error("presence: journal rows dropped because storage was behind for too long", "rows", dropped)
 	}
+	var unreadable error
 	for i, sub := range dirty {
-		if err := t.storeBehind(ctx, sub); err != nil {
-			// The rest would only fail as well, and slowly.
+		switch err := t.storeBehind(ctx, sub); {
+		case err == nil:
+		case errors.Is(err, ErrInvalid): // this record alone
+			unreadable = fmt.Errorf("presence: the record of %s cannot be stored: %w", sub.ref, err)
+			j.addDirty(sub)
+		default: // the rest would only fail as well, and slowly
 			j.addDirty(dirty[i:]...)
 			j.putBack(rows)
 			return fmt.Errorf("presence: %w: the record of %s cannot be stored: %w", ErrUnavailable, sub.ref, err)
@@ -293,7 +298,7 @@ func (t *Tracker) flushStorage(ctx context.Context) error {
 		}
 		rows = rows[len(batch):]
 	}
-	return nil
+	return unreadable
 }
 
 // putBack keeps rows that could not be written.

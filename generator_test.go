@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/presence-go/presence"
@@ -18,8 +19,23 @@ import (
 type history struct {
 	seed     uint64
 	subjects []presence.Ref
-	machines []*presence.Machine // by index; the first is in force from the beginning
 	events   []happened
+	ruling
+}
+
+// ruling is the policies of a history, by index. The first is in force from the
+// beginning.
+type ruling struct {
+	machines []*presence.Machine
+	policies []presence.Policy // what they were compiled from, nothing left out
+}
+
+func newRuling(policies ...presence.Policy) (list ruling) {
+	for _, p := range policies {
+		m := mustCompile(p)
+		list.machines, list.policies = append(list.machines, m), append(list.policies, m.Policy())
+	}
+	return list
 }
 
 var (
@@ -59,6 +75,9 @@ func (h *history) shrink(fails func(*history) bool) *history {
 	for again := true; again; {
 		again = false
 		for i := len(h.events) - 1; i >= 0; i-- {
+			if h.events[i].keep {
+				continue
+			}
 			less := h.with(slices.Delete(slices.Clone(h.events), i, i+1))
 			if fails(less) {
 				h, again = less, true
@@ -72,8 +91,7 @@ func (h *history) shrink(fails func(*history) bool) *history {
 func (h *history) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d", h.seed)
-	for i, m := range h.machines {
-		p := m.Policy()
+	for i, p := range h.policies {
 		if i == 0 || slices.ContainsFunc(h.events, func(e happened) bool { return e.event.Kind == presence.EventPolicy && e.policy == i }) {
 			fmt.Fprintf(&b, "\npolicy %d: %s", i, p.Name)
 		}
@@ -257,6 +275,24 @@ func mustCompile(p presence.Policy) *presence.Machine {
 	return m
 }
 
+// rulings are random policies, each with two that may follow it. Of these one
+// often differs in a detail only, as when a setting is changed.
+var rulings = sync.OnceValue(func() (list []ruling) {
+	r := rand.New(rand.NewPCG(1, 1))
+	for range 150 {
+		policies := []presence.Policy{randomPolicy(r), randomPolicy(r), randomPolicy(r)}
+		varied := policies[0].Clone()
+		v := variations[r.IntN(len(variations))]
+		v.apply(&varied)
+		varied.Name += "+" + v.name
+		if _, err := presence.Compile(varied); err == nil {
+			policies[1] = varied
+		}
+		list = append(list, newRuling(policies...))
+	}
+	return list
+})
+
 // generator makes random histories. It runs the machine beside, only to aim at
 // the instants at which something is due.
 type generator struct {
@@ -268,12 +304,21 @@ type generator struct {
 	serial int
 	// A device does not turn into another under the same connection.
 	devices map[string]string
+	forward bool // time does not go back
 }
 
-// randomHistory makes a history of a number of events. Its policies are given or
-// random ones.
+// randomHistory makes a history of 5 to 40 events, under the policies given or,
+// if none is, under random ones.
 func randomHistory(seed uint64, subjects []presence.Ref, policies ...presence.Policy) *history {
-	g := newGenerator(seed, subjects, policies...)
+	if len(policies) == 0 {
+		list := rulings()
+		return ruledHistory(seed, list[seed%uint64(len(list))], subjects...)
+	}
+	return ruledHistory(seed, newRuling(policies...), subjects...)
+}
+
+func ruledHistory(seed uint64, policies ruling, subjects ...presence.Ref) *history {
+	g := newGenerator(seed, policies, subjects...)
 	for range 5 + g.IntN(36) {
 		g.add(g.event())
 		g.pass()
@@ -283,25 +328,11 @@ func randomHistory(seed uint64, subjects []presence.Ref, policies ...presence.Po
 	return &g.h
 }
 
-func newGenerator(seed uint64, subjects []presence.Ref, policies ...presence.Policy) *generator {
+func newGenerator(seed uint64, policies ruling, subjects ...presence.Ref) *generator {
 	g := &generator{
 		Rand: rand.New(rand.NewPCG(seed, 1)), states: make(map[presence.Ref]*presence.State), now: nineSharp,
-		h: history{seed: seed, subjects: subjects},
+		h: history{seed: seed, subjects: subjects, ruling: policies}, m: policies.machines[0],
 	}
-	if len(policies) == 0 {
-		policies = []presence.Policy{randomPolicy(g.Rand), randomPolicy(g.Rand), randomPolicy(g.Rand)}
-		// What is changed while running is most often one detail.
-		varied := policies[0].Clone()
-		v := variations[g.IntN(len(variations))]
-		if v.apply(&varied); mustRead(varied) {
-			varied.Name += "+" + v.name
-			policies[1] = varied
-		}
-	}
-	for _, p := range policies {
-		g.h.machines = append(g.h.machines, mustCompile(p))
-	}
-	g.m = g.h.machines[0]
 	g.devices = map[string]string{"a": "web", "b": pickOne(g, "web", "mobile"), "c": pickOne(g, "web", "mobile", "kiosk")}
 	for _, subject := range subjects {
 		g.states[subject] = new(presence.State)
@@ -312,11 +343,6 @@ func newGenerator(seed uint64, subjects []presence.Ref, policies ...presence.Pol
 		}
 	}
 	return g
-}
-
-func mustRead(p presence.Policy) bool {
-	_, err := presence.Compile(p)
-	return err == nil
 }
 
 // add appends an event at the present instant.
@@ -363,11 +389,14 @@ func (g *generator) pass() {
 	case n < 19:
 		g.now = g.now.Add(pickOne(g, time.Minute, 2*time.Minute, 4*time.Minute, 5*time.Minute, 10*time.Minute))
 	default:
-		if g.IntN(4) == 0 {
+		if g.IntN(4) == 0 && !g.forward {
 			g.now = g.now.Add(-time.Second) // a clock set back
 		}
 	}
 }
+
+// policy is the one in force.
+func (g *generator) policy() *presence.Policy { return &g.h.policies[slices.Index(g.h.machines, g.m)] }
 
 func pickOne[T any](g *generator, from ...T) T { return from[g.IntN(len(from))] }
 
@@ -391,8 +420,7 @@ func (g *generator) status() string {
 	if g.IntN(30) == 0 {
 		return "nonsense"
 	}
-	p := g.m.Policy()
-	return p.Statuses[g.IntN(len(p.Statuses))].ID
+	return g.policy().Statuses[g.IntN(len(g.policy().Statuses))].ID
 }
 
 // event makes up an event of any kind.

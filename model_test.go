@@ -25,8 +25,9 @@ type naive struct {
 type happened struct {
 	at     presence.Instant
 	event  presence.Event
-	policy int // of EventPolicy: the policy in force from then on
-	rank   int // what a property marks an event with
+	policy int  // of EventPolicy: the policy in force from then on
+	rank   int  // what a property marks an event with
+	keep   bool // it is not left out when a history is made smaller
 
 	void   bool             // it was known or outdated, so that it changed nothing
 	input  presence.Instant // of a connect: the last input that the connection starts with
@@ -96,7 +97,7 @@ type look struct {
 	stays     []stay // every stay of every connection, by id, those that are over too
 	there     []stay // the connections that are live or lingering
 	wishes    []wish // the claims that hold
-	endpoints []presence.Endpoint
+	endpoints []point
 }
 
 func (n *naive) look(w moment) *look {
@@ -438,14 +439,20 @@ func (h *happened) ends(p *presence.Policy, c *presence.Claim) bool {
 	return false
 }
 
+// point is an endpoint, and the end that was given for it.
+type point struct {
+	presence.Endpoint
+	said presence.Instant
+}
+
 // listEndpoints lists what makes the subject reachable without a connection.
-func (l *look) listEndpoints() (list []presence.Endpoint) {
+func (l *look) listEndpoints() (list []point) {
 	for i := range l.n.past[:l.w.n] {
 		h := &l.n.past[i]
 		if h.event.Kind != presence.EventEndpoint || h.event.Off {
 			continue
 		}
-		point := h.event.Endpoint
+		point := point{h.event.Endpoint, h.event.Endpoint.Until}
 		var clock presence.Instant
 		over := false
 		for j := i + 1; j < l.w.n && !over; j++ {
@@ -463,7 +470,7 @@ func (l *look) listEndpoints() (list []presence.Endpoint) {
 			list = append(list, point)
 		}
 	}
-	slices.SortFunc(list, func(a, b presence.Endpoint) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(list, func(a, b point) int { return strings.Compare(a.ID, b.ID) })
 	return list
 }
 
@@ -976,7 +983,11 @@ func (n *naive) timeline(extra []presence.Instant) []turn {
 		}
 		l := n.look(moment{n: i + 1, at: h.at, upto: dueAll, fresh: true})
 		if f := l.facts(); f != facts {
-			facts, changed = f, h.at
+			// That claims end with the connections of a dead node is no act of anybody.
+			if h.event.Kind != presence.EventNodeUp || liveFacts(f) != liveFacts(facts) {
+				changed = h.at
+			}
+			facts = f
 		}
 		a := l.answer()
 		logical := cmp.Or(a.idleAt, h.at)
@@ -1007,8 +1018,9 @@ func (l *look) facts() string {
 			fmt.Fprint(&b, "c", c.openedBy, " ")
 		}
 	}
+	b.WriteString("; ")
 	for _, p := range l.endpoints {
-		fmt.Fprint(&b, "e", p.ID, p.Kind, p.Until, " ")
+		fmt.Fprint(&b, "e", p.ID, p.Kind, p.said, " ")
 	}
 	for _, c := range l.wishes {
 		fmt.Fprint(&b, "w", c.by, " ")
@@ -1023,6 +1035,12 @@ func (l *look) facts() string {
 		}
 	}
 	return b.String()
+}
+
+// liveFacts is the part of the facts that tells of connections.
+func liveFacts(facts string) string {
+	conns, _, _ := strings.Cut(facts, ";")
+	return conns
 }
 
 // candidates lists the instants after one event and up to the next at which a

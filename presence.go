@@ -1060,12 +1060,15 @@ func (t *Tracker) takeOver(ctx context.Context, sub *subject) error {
 	}
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
-	if len(records) == 0 { // deleted elsewhere; what is known here is to be written anew
-		sub.stored = 0
-		return nil
+	r, revision := Record{Subject: sub.ref, Data: emptyRecord}, uint64(0)
+	if len(records) > 0 {
+		r, revision = records[0], records[0].Revision
+	} // otherwise it was erased elsewhere: what was chosen is not to be written anew
+	if err := t.stepLocked(sub, Event{Kind: EventRecord, Subject: sub.ref, Record: &r}, t.time.now()); err != nil {
+		return err
 	}
-	sub.stored = records[0].Revision
-	return t.stepLocked(sub, Event{Kind: EventRecord, Subject: sub.ref, Record: &records[0]}, t.time.now())
+	sub.stored = revision
+	return nil
 }
 
 // stepLocked runs the state machine and carries out what it says.

@@ -699,11 +699,28 @@ func (st *stepper) takeOver(r *Record) error {
 		return err
 	}
 	s := st.s
+	known := func(list []Claim, c *Claim) bool {
+		return slices.ContainsFunc(list, func(o Claim) bool { return o.ID == c.ID && compareClaims(o, *c) == 0 })
+	}
+	before := s.Claims
 	s.Claims, s.Endpoints, s.Disabled = stored.Claims, stored.Endpoints, stored.Disabled
 	s.LoggedIn, s.Serial, s.Epoch = max(s.LoggedIn, stored.LoggedIn), max(s.Serial, stored.Serial), max(s.Epoch, stored.Epoch)
+	for i := range before {
+		if !known(s.Claims, &before[i]) {
+			st.out = append(st.out, Output{Kind: OutputClaimEnded, At: s.Now, Noticed: s.Now, Claim: before[i], Why: CauseSystem})
+		}
+	}
+	for i := range s.Claims {
+		if !known(before, &s.Claims[i]) {
+			st.out = append(st.out, Output{Kind: OutputClaimSet, At: s.Claims[i].SetAt, Noticed: s.Now, Claim: s.Claims[i]})
+		}
+	}
 	st.change()
 	return nil
 }
+
+// emptyRecord is the record of a subject of which nothing is stored.
+var emptyRecord = []byte(`{"version":1}`)
 
 func (st *stepper) connect(e *Event) (Cause, error) {
 	s := st.s
@@ -1626,7 +1643,7 @@ func (m *Machine) Record(s *State, revision uint64) (Record, error) {
 func (r Record) State() (State, error) {
 	var d durable
 	if err := json.Unmarshal(r.Data, &d); err != nil {
-		return State{}, fmt.Errorf("presence: the record of %s cannot be read: %w", r.Subject, err)
+		return State{}, fmt.Errorf("presence: %w: the record of %s cannot be read: %w", ErrInvalid, r.Subject, err)
 	}
 	if d.Version != StateVersion {
 		return State{}, fmt.Errorf("presence: %w: the record of %s has version %d, this package reads version %d", ErrInvalid, r.Subject, d.Version, StateVersion)

@@ -368,26 +368,33 @@ func TestRecordsThatAreBehindAreWritten(t *testing.T) {
 	}
 }
 
-// A claim whose storing may or may not have worked is refused; made again, it
-// is there once.
+// A claim whose storing may or may not have worked is refused; made again, now
+// or later, it is there once.
 func TestClaimOfUnknownOutcomeCanBeRepeated(t *testing.T) {
 	t.Parallel()
 	for _, id := range []string{"", "the-callers"} {
-		o := newOffice(t)
-		o.connect(ann, "tab")
-		before := o.state(ann)
-		o.storage.LoseAnswers(2, presencetest.Save)
-		for range 2 {
-			require.ErrorIs(t, o.claim(ann, presence.Claim{ID: id, Status: "busy"}), presence.ErrUnavailable)
-			require.Equal(t, before, o.state(ann))
+		for _, later := range []time.Duration{0, time.Second} {
+			t.Run(fmt.Sprintf("id %q after %v", id, later), func(t *testing.T) {
+				t.Parallel()
+				o := newOffice(t)
+				o.connect(ann, "tab")
+				before := o.state(ann)
+				o.storage.LoseAnswers(1, presencetest.Save)
+				require.ErrorIs(t, o.claim(ann, presence.Claim{ID: id, Status: "busy"}), presence.ErrUnavailable)
+				require.Equal(t, before, o.state(ann))
+				require.Equal(t, "available", o.status(ann))
+
+				o.clock.Add(later)
+				require.NoError(t, o.claim(ann, presence.Claim{ID: id, Status: "busy"}))
+				require.Equal(t, "busy", o.status(ann))
+				require.Len(t, o.state(ann).Claims, 1)
+				require.NoError(t, o.claim(ann, presence.Claim{Status: "away"}), "and it goes on from there")
+				o.sweep()
+				require.Equal(t, o.told(ann), o.rows(ann))
+				state, _ := o.stored(ann)
+				require.Equal(t, o.state(ann).Claims, state.Claims)
+			})
 		}
-		require.NoError(t, o.claim(ann, presence.Claim{ID: id, Status: "busy"}))
-		require.Equal(t, "busy", o.status(ann))
-		require.NoError(t, o.claim(ann, presence.Claim{Status: "away"}), "and it goes on from there")
-		o.sweep()
-		require.Equal(t, o.told(ann), o.rows(ann))
-		state, _ := o.stored(ann)
-		require.Equal(t, o.state(ann).Claims, state.Claims)
 	}
 }
 

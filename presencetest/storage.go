@@ -220,7 +220,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name: "load-many",
-		text: "Load returns the records of all the subjects it is asked for that have one, in any order, and of no others.",
+		text: "Load returns the records of all the subjects it is asked for that have one, each once and in any order, and of no others.",
 		check: func(p storageProbe) {
 			var all []presence.Ref
 			for i := range 40 {
@@ -231,11 +231,16 @@ var storageRules = []rule[storageProbe]{
 				}
 			}
 			p.save(after(0, rec(ann, 1, "not asked for")))
-			got := p.load(all...)
-			want(p.probe, "records of 40 subjects, 20 of them saved", 20, len(got))
-			for _, r := range got {
+			loaded := make(map[presence.Ref]bool)
+			for _, r := range p.load(append(all, all[0], all[1], all[2])...) { // some are asked for twice
 				want(p.probe, "data of "+r.Subject.ID, r.Subject.ID, string(r.Data))
+				if loaded[r.Subject] {
+					p.failf("Load: wanted each record once, got that of %s twice", r.Subject)
+				}
+				loaded[r.Subject] = true
 			}
+			want(p.probe, "records of 40 subjects, 20 of them saved", 20, len(loaded))
+			want(p.probe, "whether there is one that was not asked for", false, loaded[ann])
 		},
 	},
 	{

@@ -29,113 +29,116 @@ import (
 
 var (
 	update = flag.Bool("update", false, "rewrite docs/coverage.md")
-	search = flag.String("search", "", "print which single mutations would prove these statements, as in C13,C14, or all")
+	search = flag.String("search", "", "with -v, list the single mutations under which lines fail that prove these statements, as in C13,C14, or all")
 )
 
 const (
 	root      = "../.."
 	files     = root + "/testdata/scenarios"
-	coverage  = root + "/testdata/coverage.txt"
+	proofs    = root + "/testdata/coverage.txt"
 	table     = root + "/docs/coverage.md"
-	browser   = root + "/examples/helpdesk/e2e"
-	notYet    = "not yet: work, schedule and routing"
-	edited    = `^([+=])(\d+) (.*)$`
-	statement = `^[A-F]\d+$`
+	checks    = root + "/examples/helpdesk/e2e/*.mjs"
+	byFile    = "scenario"
+	byGoTest  = "go test"
+	byBrowser = "browser"
 )
 
-// sections has all statements there are: how many of each letter, and those that
-// speak of what is not done yet.
+// sections has every statement about a product: how many there are of each
+// letter, and which of them are not covered yet.
 var sections = []struct {
 	letter string
 	count  int
-	later  func(n int) bool
+	notYet func(n int) bool
 }{
-	{"A", 39, nil},
+	{"A", 39, none},
 	{"B", 15, among(7, 8, 9, 10, 15)},
 	{"C", 28, among(4, 5, 10, 11, 27)},
 	{"D", 42, func(int) bool { return true }},
 	{"E", 24, among(17, 18, 19, 20, 21)},
-	{"F", 5, nil},
+	{"F", 5, none},
 }
+
+func none(int) bool { return false }
 
 func among(list ...int) func(int) bool {
 	return func(n int) bool { return slices.Contains(list, n) }
 }
 
-// statements lists those that must be proven, or those that come later.
-func statements(later bool) (ids []string) {
+// statements lists the statements in order, and those that are not covered yet.
+func statements() (ids []string, notYet map[string]bool) {
+	notYet = make(map[string]bool)
 	for _, s := range sections {
 		for n := range s.count {
-			if n++; later == (s.later != nil && s.later(n)) {
-				ids = append(ids, s.letter+strconv.Itoa(n))
-			}
+			id := s.letter + strconv.Itoa(n+1)
+			ids = append(ids, id)
+			notYet[id] = s.notYet(n + 1)
 		}
 	}
-	return ids
+	return ids, notYet
 }
 
-// always lists the statements about every history and every audience, which no
-// single scenario can show: they need a test over random ones as well.
+// always lists the statements about every history and every audience. No single
+// scenario shows them: they need a test over random histories too.
 var always = []string{"A8", "A9", "A10", "A37", "B1", "B2", "C6", "C8", "E1", "E4", "E12"}
 
-// readings has the statements that can be read in more than one way, and in how
-// many: each reading is a policy, with a file of its own.
+// readings says of the statements that can be read in several ways in how many.
+// Each reading is a policy and has a scenario of its own.
 var readings = map[string]int{
 	"A11": 2, "A26": 2, "A27": 2, "A34": 2, "A38": 2, "B13": 2, "B14": 2,
 	"C26": 2, "C28": 3, "E13": 2, "E14": 2, "E15": 2, "E24": 2,
 }
 
-// row is one line of the data file: how a statement is proven.
-type row struct {
+// proof is a line of the data file: one way in which a statement is proven.
+type proof struct {
 	line      int
 	statement string
-	how       string // scenario, go test, browser
+	by        string // byFile, byGoTest, byBrowser
 	name      string // of the file, the test or the check
-	mutation  string // under which the scenario fails
+	mutation  string // of the file, under which it fails
 }
 
-// readRows reads the data file.
-func readRows(t *testing.T) (rows []row) {
+func readProofs(t *testing.T) (list []proof) {
 	t.Helper()
-	in, err := os.Open(coverage)
+	known, _ := statements()
+	in, err := os.Open(proofs)
 	require.NoError(t, err)
 	defer in.Close()
-	known := slices.Concat(statements(false), statements(true))
 	lines := bufio.NewScanner(in)
 	for n := 1; lines.Scan(); n++ {
 		text := strings.TrimSpace(lines.Text())
 		if text == "" || strings.HasPrefix(text, "#") {
 			continue
 		}
-		id, rest, _ := strings.Cut(text, " ")
-		require.Contains(t, known, id, "coverage.txt:%d", n)
+		p := proof{line: n, by: byFile}
+		var rest string
+		p.statement, rest, _ = strings.Cut(text, " ")
+		require.Contains(t, known, p.statement, "coverage.txt:%d", n)
 		rest = strings.TrimSpace(rest)
-		r := row{line: n, statement: id, how: "scenario"}
-		for _, how := range []string{"go test", "browser"} {
-			if after, ok := strings.CutPrefix(rest, how+" "); ok {
-				r.how, r.name = how, strings.TrimSpace(after)
+		for _, by := range []string{byGoTest, byBrowser} {
+			if name, ok := strings.CutPrefix(rest, by+" "); ok {
+				p.by, p.name = by, strings.TrimSpace(name)
 			}
 		}
-		if r.how == "scenario" {
-			r.name, r.mutation, _ = strings.Cut(rest, " ")
-			r.mutation = strings.TrimSpace(r.mutation)
-			require.NotEmpty(t, r.mutation, "coverage.txt:%d: a scenario proves nothing without a mutation under which it fails", n)
+		if p.by == byFile {
+			p.name, p.mutation, _ = strings.Cut(rest, " ")
+			p.mutation = strings.TrimSpace(p.mutation)
+			require.NotEmpty(t, p.mutation, "coverage.txt:%d: want a mutation under which %s fails", n, p.name)
 		}
-		require.NotEmpty(t, r.name, "coverage.txt:%d", n)
-		rows = append(rows, r)
+		require.NotEmpty(t, p.name, "coverage.txt:%d: want FILE MUTATION, go test NAME, or browser NAME", n)
+		list = append(list, p)
 	}
 	require.NoError(t, lines.Err())
-	return rows
+	return list
 }
 
-// script is a scenario file of the project.
+// script is a scenario of the project.
 type script struct {
 	name string
 	src  []byte
 	file *scenario.File
 }
 
-func load(t testing.TB, name string) *script {
+func load(t *testing.T, name string) *script {
 	t.Helper()
 	src, err := os.ReadFile(filepath.Join(files, name))
 	require.NoError(t, err)
@@ -144,7 +147,7 @@ func load(t testing.TB, name string) *script {
 	return &script{name, src, f}
 }
 
-// proving lists the lines of a file that prove a statement.
+// proving lists the lines that prove a statement.
 func (s *script) proving(statement string) (lines []int) {
 	for _, l := range s.file.Lines {
 		if slices.Contains(l.Proves, statement) {
@@ -154,42 +157,56 @@ func (s *script) proving(statement string) (lines []int) {
 	return lines
 }
 
-// change is a mutation that can be applied: to the policies of a file, or to the
-// file itself.
-type change struct {
-	policy func(*presence.Policy) error
+// holds runs a script as it is, on the core and through a tracker, and returns
+// the statements that both have proven.
+func (s *script) holds(t *testing.T) map[string][]int {
+	t.Helper()
+	opts := scenario.Options{Policies: os.DirFS(files)}
+	pure, err := scenario.Run(t.Context(), s.file, opts)
+	require.NoError(t, err)
+	opts.Live = true
+	var live *scenario.Result
+	synctest.Test(t, func(t *testing.T) {
+		live, err = scenario.Run(t.Context(), s.file, opts)
+		require.NoError(t, err, "through a tracker")
+	})
+	require.Equal(t, pure.Proven, live.Proven)
+	return pure.Proven
+}
+
+// edit puts a line after another one of a script or in its place.
+type edit struct {
 	insert bool
 	line   int
 	text   string
 }
 
-// parseChange reads a mutation: overrides as in a policy line, a JSON object that
-// is laid over the policy, or +LINE TEXT and =LINE TEXT, which put a line after
-// another one or in its place.
-func parseChange(mutation string) (c change, err error) {
-	if m := regexp.MustCompile(edited).FindStringSubmatch(mutation); m != nil {
-		c.line, err = strconv.Atoi(m[2])
-		c.insert, c.text = m[1] == "+", m[3]
-		return c, err
+var editForm = regexp.MustCompile(`^([+=])(\d+) (.*)$`)
+
+// mutate understands a mutation: what it does to each policy of a file, or how
+// it edits the file. See coverage.txt for the forms.
+func mutate(mutation string) (policy func(*presence.Policy) error, e edit, err error) {
+	if m := editForm.FindStringSubmatch(mutation); m != nil {
+		e = edit{insert: m[1] == "+", text: m[3]}
+		e.line, err = strconv.Atoi(m[2])
+		return nil, e, err
 	}
-	if rest, ok := strings.CutPrefix(mutation, "{"); ok {
-		c.policy = func(p *presence.Policy) error {
-			data := `{"version": 1, "extends": "it", ` + rest
-			changed, _, err := presence.ParsePolicy([]byte(data), func(string) (presence.Policy, bool) { return *p, true })
+	if object, ok := strings.CutPrefix(mutation, "{"); ok {
+		return func(p *presence.Policy) error {
+			changed, _, err := presence.ParsePolicy([]byte(`{"version": 1, "extends": "it", `+object), func(string) (presence.Policy, bool) { return *p, true })
 			if err == nil {
 				*p = changed
 			}
 			return err
-		}
-		return c, nil
+		}, e, nil
 	}
 	overrides := strings.Fields(mutation)
 	for _, o := range overrides {
 		if !strings.Contains(o, "=") {
-			return c, fmt.Errorf("mutation %q: want PATH=VALUE, {JSON}, +LINE TEXT or =LINE TEXT", mutation)
+			return nil, e, fmt.Errorf("mutation %q: want PATH=VALUE..., a JSON object, +LINE TEXT or =LINE TEXT", mutation)
 		}
 	}
-	c.policy = func(p *presence.Policy) error {
+	return func(p *presence.Policy) error {
 		changed := p.Clone()
 		for _, o := range overrides {
 			path, value, _ := strings.Cut(o, "=")
@@ -202,100 +219,239 @@ func parseChange(mutation string) (c change, err error) {
 		}
 		*p = changed
 		return nil
-	}
-	return c, nil
+	}, e, nil
 }
 
-// run runs a file to its end under a mutation and returns the numbers of the
-// lines that fail, as they are without it. It is an error if the mutation changes
-// nothing, or if the file cannot be run with it.
-func (s *script) run(ctx context.Context, mutation string) (failing []int, err error) {
-	c, err := parseChange(mutation)
+// failing runs a script under a mutation to its end and returns the lines that
+// fail, by their numbers without it. A policy of the file for which the mutation
+// makes no sense stays as it is; that it changes none at all is an error, as is
+// a file that cannot be run with it.
+func (s *script) failing(ctx context.Context, mutation string) ([]int, error) {
+	policy, e, err := mutate(mutation)
 	if err != nil {
 		return nil, err
 	}
 	f, opts := s.file, scenario.Options{KeepGoing: true, Policies: os.DirFS(files)}
-	changed := c.policy == nil
-	var refused error
-	if c.policy != nil {
+	changed, why := policy == nil, error(nil)
+	if policy != nil {
 		opts.Mutate = func(p *presence.Policy) {
 			before, _ := p.JSON()
-			if refused = cmp.Or(c.policy(p), refused); refused == nil {
-				after, _ := p.JSON()
-				changed = changed || !bytes.Equal(before, after)
-			}
+			why = cmp.Or(why, policy(p))
+			after, _ := p.JSON()
+			changed = changed || !bytes.Equal(before, after)
 		}
-	} else {
-		lines := slices.Collect(strings.Lines(string(s.src)))
-		if c.line < 1 || c.line > len(lines) {
-			return nil, fmt.Errorf("mutation %q: there is no line %d", mutation, c.line)
-		}
-		if c.insert {
-			lines = slices.Insert(lines, c.line, c.text+"\n")
-		} else {
-			lines[c.line-1] = c.text + "\n"
-		}
-		if f, err = scenario.Parse(s.name, []byte(strings.Join(lines, ""))); err != nil {
-			return nil, err
-		}
+	} else if f, err = s.edited(e); err != nil {
+		return nil, err
 	}
 	result, err := scenario.Run(ctx, f, opts)
 	if _, failed := errors.AsType[*scenario.Failure](err); err != nil && !failed {
 		return nil, err
 	}
 	if !changed {
-		return nil, fmt.Errorf("mutation %q changes no policy: %w", mutation, cmp.Or(refused, errors.New("it is in force already")))
+		return nil, fmt.Errorf("mutation %q changes no policy of %s: %w", mutation, s.name, cmp.Or(why, errors.New("it holds already")))
 	}
+	var lines []int
 	for _, failure := range result.Failures {
 		n := failure.Line
-		if c.insert && n > c.line {
+		if e.insert && n > e.line {
 			n--
 		}
-		failing = append(failing, n)
+		lines = append(lines, n)
 	}
-	slices.Sort(failing)
-	return slices.Compact(failing), nil
+	slices.Sort(lines)
+	return slices.Compact(lines), nil
 }
 
-func both2(a, b []int) (list []int) {
-	for _, n := range a {
-		if slices.Contains(b, n) {
-			list = append(list, n)
+func (s *script) edited(e edit) (*scenario.File, error) {
+	lines := slices.Collect(strings.Lines(string(s.src)))
+	if e.line < 1 || e.line > len(lines) {
+		return nil, fmt.Errorf("%s has no line %d", s.name, e.line)
+	}
+	if e.insert {
+		lines = slices.Insert(lines, e.line, e.text+"\n")
+	} else {
+		lines[e.line-1] = e.text + "\n"
+	}
+	return scenario.Parse(s.name, []byte(strings.Join(lines, "")))
+}
+
+// split tells the lines of a list that are in another from those that are not.
+func split(list, other []int) (in, out []int) {
+	for _, n := range list {
+		if slices.Contains(other, n) {
+			in = append(in, n)
+		} else {
+			out = append(out, n)
 		}
 	}
-	return list
+	return in, out
 }
-var _ = []any{ast.IsExported, parser.ParseFile, token.NewFileSet, fs.ValidPath, synctest.Wait, update, table, browser, notYet, statement, always, readings, readRows}
 
-func TestSearch(t *testing.T) {
-	want := strings.Split(*search, ",")
-	names, _ := filepath.Glob(files + "/*.txt")
-	type hit struct { file, mutation string; hits, fails, proves int; only bool; lines []int; mine []int }
-	found := map[string][]hit{}
-	for _, name := range names {
-		s := load(t, filepath.Base(name))
-		all := map[string]bool{}
-		for _, l := range s.file.Lines { for _, p := range l.Proves { all[p] = true } }
-		for _, m := range mutations {
-			failing, err := s.run(t.Context(), m)
-			if err != nil { continue }
-			for id := range all {
-				mine := both2(s.proving(id), failing)
-				if len(mine) > 0 {
-					found[id] = append(found[id], hit{s.name, m, len(mine), len(failing), len(s.proving(id)), false, failing, mine})
-				}
+// spans writes line numbers, and those that follow each other as one span.
+func spans(lines []int) string {
+	var parts []string
+	for i := 0; i < len(lines); {
+		end := i
+		for end+1 < len(lines) && lines[end+1] == lines[end]+1 {
+			end++
+		}
+		part := strconv.Itoa(lines[i])
+		if end > i {
+			part += "-" + strconv.Itoa(lines[end])
+		}
+		parts = append(parts, part)
+		i = end + 1
+	}
+	return strings.Join(parts, ", ")
+}
+
+// goTests returns where the test functions of the repository are, by name.
+func goTests(t *testing.T) map[string]string {
+	t.Helper()
+	where := make(map[string]string)
+	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == ".git" || d.Name() == "node_modules"):
+			return fs.SkipDir
+		case d.IsDir() || !strings.HasSuffix(name, "_test.go"):
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		for _, d := range f.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && strings.HasPrefix(fn.Name.Name, "Test") {
+				where[fn.Name.Name], err = filepath.Rel(root, name)
 			}
 		}
-	}
-	for _, id := range statements(false) {
-		if *search != "all" && !slices.Contains(want, id) { continue }
-		hits := found[id]
-		slices.SortStableFunc(hits, func(a, b hit) int { return cmp.Or(cmp.Compare(a.fails-a.hits, b.fails-b.hits), cmp.Compare(a.hits, b.hits)) })
-		fmt.Printf("%s\n", id)
-		seen := map[string]int{}
-		for _, h := range hits {
-			if seen[h.file]++; seen[h.file] > 7 { continue }
-			fmt.Printf("    %-32s %-50s mine %v others %d %v\n", h.file, h.mutation, h.mine, h.fails-h.hits, h.lines)
+		return err
+	})
+	require.NoError(t, err)
+	return where
+}
+
+// TestCoverage shows of every statement that it is proven: the lines of its
+// scenario that say so hold, on the core and through a tracker, and one of them
+// fails as soon as the policy, or where no policy can break the statement the
+// script, is changed in one point. The table of all that is docs/coverage.md.
+func TestCoverage(t *testing.T) {
+	var out strings.Builder
+	out.WriteString(tableHead)
+	cell := func(cells ...string) { fmt.Fprintf(&out, "| %s |\n", strings.Join(cells, " | ")) }
+
+	all := readProofs(t)
+	tests := goTests(t)
+	scripts, proven := make(map[string]*script), make(map[string]map[string][]int)
+	for _, p := range all {
+		if p.by == byFile && scripts[p.name] == nil {
+			t.Run(p.name, func(t *testing.T) {
+				scripts[p.name] = load(t, p.name)
+				proven[p.name] = scripts[p.name].holds(t)
+			})
 		}
 	}
+	ids, notYet := statements()
+	for _, id := range ids {
+		if notYet[id] {
+			cell(id, "not yet: work, schedule and routing", "", "")
+			continue
+		}
+		t.Run(id, func(t *testing.T) {
+			byFiles, byTests := make(map[string]bool), 0
+			for _, p := range all {
+				if p.statement != id {
+					continue
+				}
+				switch p.by {
+				case byGoTest:
+					byTests++
+					require.NotEmpty(t, tests[p.name], "coverage.txt:%d: there is no test %s", p.line, p.name)
+					cell(id, "`"+p.name+"` in "+filepath.ToSlash(tests[p.name]), "", "")
+				case byBrowser:
+					byTests++
+					cell(id, "`"+id+" "+p.name+"` in the browser", "", "")
+				default:
+					s := scripts[p.name]
+					require.NotNil(t, s)
+					proving := s.proving(id)
+					require.NotEmpty(t, proving, "coverage.txt:%d: no line of %s proves it", p.line, p.name)
+					require.ElementsMatch(t, proving, proven[p.name][id], "a line of %s did not run or did not hold", p.name)
+					failing, err := s.failing(t.Context(), p.mutation)
+					require.NoError(t, err, "coverage.txt:%d", p.line)
+					hit, others := split(failing, proving)
+					require.NotEmpty(t, hit, "coverage.txt:%d: under %s lines %v of %s fail, and none of those that prove it, %v", p.line, p.mutation, failing, p.name, proving)
+					fails := spans(hit)
+					if len(others) > 0 {
+						fails += "; others: " + spans(others)
+					}
+					byFiles[p.name] = true
+					cell(id, p.name+":"+spans(proving), "`"+p.mutation+"`", fails)
+				}
+			}
+			require.Positive(t, len(byFiles)+byTests, "coverage.txt has no line for it")
+			if slices.Contains(always, id) {
+				require.NotEmpty(t, byFiles)
+				require.Positive(t, byTests, "want a test over random histories too")
+			}
+			require.GreaterOrEqual(t, len(byFiles), readings[id], "want a scenario for each reading")
+		})
+	}
+	if *search != "" {
+		t.Log(suggestions(t))
+	}
+	if t.Failed() {
+		return
+	}
+	if *update {
+		require.NoError(t, os.WriteFile(table, []byte(out.String()), 0o644))
+	}
+	written, err := os.ReadFile(table)
+	require.NoError(t, err)
+	require.Equal(t, out.String(), string(written), "docs/coverage.md is out of date; run go test ./presencetest/scenario -run TestCoverage -update")
 }
+
+// TestBrowserCoverage finds the checks of the help desk that prove what is said
+// about screens. They run in a browser, with the help desk.
+func TestBrowserCoverage(t *testing.T) {
+	names, err := filepath.Glob(checks)
+	require.NoError(t, err)
+	var sources strings.Builder
+	for _, name := range names {
+		src, err := os.ReadFile(name)
+		require.NoError(t, err)
+		sources.Write(src)
+	}
+	count := 0
+	for _, p := range readProofs(t) {
+		if p.by != byBrowser {
+			continue
+		}
+		count++
+		named := regexp.MustCompile("[\"'`]" + regexp.QuoteMeta(p.statement+" "+p.name) + "[\"'`]")
+		require.True(t, named.MatchString(sources.String()), "coverage.txt:%d: %s has no check %s %s", p.line, checks, p.statement, p.name)
+	}
+	require.Positive(t, count)
+}
+
+const tableHead = `# Coverage
+
+Every statement about a product that the library is measured by, and what proves it. The statements are those of the
+products' own documents, by letter: A ThriveDesk, B ON Portal, C respond.io, D threads and queues, E tawk.to, F what holds
+without any product.
+
+A line that proves a statement says so with ` + "`proves=`" + `. It holds, on the core alone and through a whole tracker, and it
+fails under the mutation beside it: a change of the policy by path or as JSON, or, where no policy could break the
+statement, a line put after another one (` + "`+LINE`" + `) or in its place (` + "`=LINE`" + `). The last column has the lines that fail
+then, those that prove the statement first. A statement that can be read in several ways has a scenario for each
+reading; one about every history has a test over random histories too.
+
+This file is generated from testdata/coverage.txt by
+
+    go test ./presencetest/scenario -run TestCoverage -update
+
+| Statement | Proven by | Fails under | Lines that fail |
+| --- | --- | --- | --- |
+`

@@ -84,6 +84,9 @@ func (w *watcher) receive(f *presence.Frame) {
 // audience sees.
 func (r *runner) watch(l *Line) error {
 	name, as := l.Subject, presence.Audience(l.Key("as").Text)
+	if l.Has("label") {
+		return r.unsupported(l, "watch with label=")
+	}
 	if slices.ContainsFunc(r.feeds, func(s *subscription) bool { return s.name == name && s.channel == l.Channel }) {
 		return r.fault(l, "watch: %s watches %s already", name, l.Channel)
 	}

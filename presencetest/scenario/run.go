@@ -181,7 +181,8 @@ type runner struct {
 
 	policies map[int]presence.Policy // by the line that puts one in force
 	policy   presence.Policy         // the one in force
-	machine  *presence.Machine       // compiled from it
+	machine  *presence.Machine       // compiled from it, as Mutate left it
+	scope    string                  // the scope of claims that it asks for
 	interval time.Duration           // of its heartbeats
 
 	roles    map[string]presence.Role
@@ -381,7 +382,7 @@ func (r *runner) open() error {
 	if err != nil {
 		return fmt.Errorf("scenario: %s: %w", r.file.Name, err)
 	}
-	r.machine, r.interval = m, m.Policy().Heartbeat
+	r.machine, r.scope, r.interval = m, p.ClaimScope, m.Policy().Heartbeat
 	if !r.opts.Live {
 		r.engine = newPure(r.now, m, r.observe)
 		return nil
@@ -876,7 +877,7 @@ func (r *runner) put(l *Line, actor presence.Actor, p presence.Policy) error {
 		r.machine = old
 		return err
 	}
-	r.policy, r.interval = p, m.Policy().Heartbeat
+	r.policy, r.scope, r.interval = p, run.ClaimScope, m.Policy().Heartbeat
 	for _, c := range r.clients {
 		c.next = min(c.next, r.now.Add(r.interval))
 	}
@@ -895,7 +896,7 @@ func (r *runner) intent(l *Line, kind presence.EventKind) presence.Event {
 	conn := l.Key("conn").Text
 	e := presence.Event{Kind: kind, Subject: presence.ID(l.Subject), Actor: r.by(l)}
 	e.Claim.Source, e.Claim.Key = presence.Source(l.Key("source").Text), l.Key("key").Text
-	if r.policy.ClaimScope != "subject" {
+	if r.scope != "subject" {
 		e.Claim.Conn = conn
 	}
 	if kind == presence.EventSetClaim && e.Actor == presence.Agent(e.Subject) {

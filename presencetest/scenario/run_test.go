@@ -486,6 +486,7 @@ func TestUnsupported(t *testing.T) {
 		"expect count x free 0":                     `the label "free"`,
 		"expect alice offline label=free":           `the label "free"`,
 		"expect group x offline reason=closed":      "opening hours",
+		"watch v x label=available":                 "watch with label=",
 		"watch v x\nexpect seen v rejected busy":    "expect seen rejected",
 	} {
 		_, err := both(t, script)
@@ -543,6 +544,56 @@ func TestMutate(t *testing.T) {
 		require.EqualError(t, err, "x.txt:4: wanted alice online, got alice offline")
 		_, err = play(t, "expect alice unknown", scenario.Options{Live: live, Mutate: func(p *presence.Policy) { p.Statuses = nil }})
 		require.ErrorContains(t, err, "a policy needs at least one status")
+	}
+}
+
+// TestKeepGoing shows that all that fails is found, and that what fails changes
+// nothing.
+func TestKeepGoing(t *testing.T) {
+	const text = `
+		grant alice desk
+		watch v desk
+		expect seen v snapshot alice=available
+		login alice/tab
+		expect alice busy proves=C1
+		claim alice lunch
+		claim alice away
+		expect refused
+		expect never alice busy as=team
+		expect never alice available
+		expect alice away proves=C2
+		expect seen v snapshot alice=offline
+		+1m claim alice busy
+		expect alice busy since=09:01 proves=C3`
+	for _, live := range []bool{false, true} {
+		result, err := play(t, text, scenario.Options{Live: live, KeepGoing: true})
+		var failures []string
+		for _, f := range result.Failures {
+			failures = append(failures, f.Error())
+		}
+		require.Equal(t, []string{
+			"x.txt:5: wanted snapshot alice=available, got snapshot alice=offline",
+			"x.txt:7: wanted alice busy, got alice available",
+			"x.txt:8: wanted the line to be accepted, got refused: presence: unknown status \"lunch\": the policy has available, away, busy, offline",
+			"x.txt:10: wanted refused, got accepted",
+			"x.txt:12: wanted alice never available, got available at 09:00",
+			"x.txt:11: wanted alice never busy as=team, got busy at 09:01",
+		}, failures)
+		require.EqualError(t, err, strings.Join(failures, "\n"))
+		first, ok := errors.AsType[*scenario.Failure](err)
+		require.True(t, ok)
+		require.Same(t, result.Failures[0], first)
+		require.Equal(t, []int{3, 4, 6, 9, 11, 13, 14, 15, 16}, result.Ran)
+		require.Equal(t, 3, result.Held)
+		require.Equal(t, map[string][]int{"C2": {13}, "C3": {16}}, result.Proven)
+
+		result, err = play(t, text, scenario.Options{Live: live})
+		require.EqualError(t, err, failures[0])
+		require.Len(t, result.Failures, 1)
+		_, err = play(t, "login alice/tab\nexpect gate skip\nexpect alice busy", scenario.Options{Live: live, KeepGoing: true})
+		require.ErrorContains(t, err, "nothing has been asked", "what is wrong with the file ends it")
+		_, err = play(t, "login alice/tab\nexpect alice available", scenario.Options{Live: live, KeepGoing: true})
+		require.NoError(t, err)
 	}
 }
 
