@@ -577,7 +577,7 @@ func meant(p *presence.Policy, c *presence.Claim) *presence.Status {
 	}
 	for _, class := range []presence.Class{c.Class, presence.ClassAway, presence.ClassBusy, presence.ClassDND} {
 		for i := range p.Statuses {
-			if p.Statuses[i].Class == class {
+			if class != presence.ClassAvailable && p.Statuses[i].Class == class {
 				return &p.Statuses[i]
 			}
 		}
