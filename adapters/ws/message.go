@@ -1,0 +1,201 @@
+package ws
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/presence-go/presence"
+)
+
+// Version is the version of the protocol spoken here.
+const Version = 1
+
+// The types of messages from the client, see PROTOCOL.md.
+const (
+	typeHello   = "hello"
+	typePong    = "pong"
+	typeInput   = "input"
+	typeFocus   = "focus"
+	typeClaim   = "claim"
+	typeRelease = "release"
+	typeWatch   = "watch"
+	typeUnwatch = "unwatch"
+	typeBye     = "bye"
+)
+
+var types = []string{typeHello, typePong, typeInput, typeFocus, typeClaim, typeRelease, typeWatch, typeUnwatch, typeBye}
+
+// message is anything a client says; which fields are read depends on the type.
+type message struct {
+	Type    string   `json:"type"`
+	Ref     string   `json:"ref"`
+	V       int      `json:"v"`
+	Conn    string   `json:"conn"`
+	Login   bool     `json:"login"`
+	Device  string   `json:"device"`
+	Idle    *float64 `json:"idle"` // milliseconds; absent means that the client does not know
+	Visible *bool    `json:"visible"`
+	Seq     uint64   `json:"seq"`
+	Status  string   `json:"status"`
+	For     float64  `json:"for"` // milliseconds
+	Reason  string   `json:"reason"`
+	Text    string   `json:"text"`
+	Key     string   `json:"key"`
+	Channel string   `json:"channel"`
+	Cause   string   `json:"cause"`
+}
+
+// code is the word by which an error is told to a client.
+type code string
+
+const (
+	codeInvalid     code = "invalid"
+	codeUnknown     code = "unknown"
+	codeNotAllowed  code = "not-allowed"
+	codeLimit       code = "limit"
+	codeStale       code = "stale"
+	codeOffline     code = "offline"
+	codeDisabled    code = "disabled"
+	codeClosed      code = "closed"
+	codeUnavailable code = "unavailable"
+	codeMalformed   code = "malformed"
+	codeTooLarge    code = "too-large"
+	codeRate        code = "rate"
+)
+
+// fault is something to tell a client that it did wrong, or that went wrong.
+type fault struct {
+	code    code
+	text    string
+	allowed []string
+}
+
+func (f *fault) Error() string { return f.text }
+
+func faultf(c code, format string, args ...any) *fault {
+	return &fault{code: c, text: fmt.Sprintf("ws: "+format, args...)}
+}
+
+// blames reports whether the client is at fault rather than the circumstances.
+func (f *fault) blames() bool {
+	switch f.code {
+	case codeStale, codeOffline, codeDisabled, codeClosed, codeUnavailable:
+		return false
+	}
+	return true
+}
+
+var codes = []struct {
+	err  error
+	code code
+}{
+	{presence.ErrInvalid, codeInvalid},
+	{presence.ErrUnknown, codeUnknown},
+	{presence.ErrNotAllowed, codeNotAllowed},
+	{presence.ErrLimit, codeLimit},
+	{presence.ErrStale, codeStale},
+	{presence.ErrOffline, codeOffline},
+	{presence.ErrDisabled, codeDisabled},
+	{presence.ErrClosed, codeClosed},
+}
+
+// faultOf turns an error of the tracker into what the client is told. What is
+// wrong inside the server is not for it to know.
+func faultOf(err error) *fault {
+	if f, ok := errors.AsType[*fault](err); ok {
+		return f
+	}
+	if !errors.Is(err, presence.ErrUnavailable) && !errors.Is(err, presence.ErrConflict) {
+		for _, c := range codes {
+			if errors.Is(err, c.err) {
+				return &fault{code: c.code, text: err.Error()}
+			}
+		}
+	}
+	return faultf(codeUnavailable, "this cannot be done now; nothing has changed, try again")
+}
+
+// decode reads a message and checks what can be checked without knowing who
+// sent it. What was read is returned with a fault too, for the answer's ref.
+func decode(data []byte) (m message, err error) {
+	if !utf8.Valid(data) {
+		return m, faultf(codeMalformed, "the message is not UTF-8")
+	}
+	if err := json.Unmarshal(data, &m); err != nil {
+		if len(m.Ref) > maxRef {
+			m.Ref = ""
+		}
+		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
+			return m, faultf(codeMalformed, "%q cannot be a %s", wrong.Field, wrong.Value)
+		}
+		return m, faultf(codeMalformed, "the message is not one JSON object: %v", err)
+	}
+	switch {
+	case len(m.Ref) > maxRef:
+		m.Ref = ""
+		return m, faultf(codeInvalid, "ref: longer than %d bytes", maxRef)
+	case m.Idle != nil && !inTime(*m.Idle):
+		return m, faultf(codeInvalid, "idle: %v is not a number of milliseconds from 0 to %.0f", *m.Idle, maxMillis)
+	case !inTime(m.For):
+		return m, faultf(codeInvalid, "for: %v is not a number of milliseconds from 0 to %.0f", m.For, maxMillis)
+	}
+	return m, nil
+}
+
+// maxMillis bounds times given by clients to a hundred years.
+const maxMillis = 100 * 365.25 * 24 * 60 * 60 * 1000
+
+func inTime(ms float64) bool { return ms >= 0 && ms <= maxMillis }
+
+func millis(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
+
+// What the server says beside the frames of channels.
+type (
+	welcome struct {
+		Type      string           `json:"type"`
+		V         int              `json:"v"`
+		Ref       string           `json:"ref,omitzero"`
+		Conn      string           `json:"conn"`
+		Epoch     uint32           `json:"epoch"`
+		Now       presence.Instant `json:"now"`
+		Heartbeat int64            `json:"heartbeat"`
+		Lease     int64            `json:"lease"`
+		Self      *presence.View   `json:"self"`
+		Statuses  []status         `json:"statuses"`
+	}
+	status struct {
+		ID    string         `json:"id"`
+		Label string         `json:"label"`
+		Class presence.Class `json:"class"`
+		Color string         `json:"color,omitzero"`
+	}
+	ping struct {
+		Type string           `json:"type"`
+		V    int              `json:"v"`
+		Seq  uint64           `json:"seq"`
+		Now  presence.Instant `json:"now"`
+	}
+	self struct {
+		Type string         `json:"type"`
+		V    int            `json:"v"`
+		View *presence.View `json:"view"`
+	}
+	done struct {
+		Type string         `json:"type"`
+		V    int            `json:"v"`
+		Ref  string         `json:"ref"`
+		View *presence.View `json:"view,omitempty"`
+	}
+	failure struct {
+		Type    string   `json:"type"`
+		V       int      `json:"v"`
+		Ref     string   `json:"ref,omitzero"`
+		Code    code     `json:"code"`
+		Message string   `json:"message"`
+		Channel string   `json:"channel,omitzero"`
+		Allowed []string `json:"allowed,omitempty"`
+	}
+)
