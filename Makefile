@@ -35,3 +35,11 @@ fuzz: ## a minute of every fuzz target
 .PHONY: helpdesk
 helpdesk: ## serve the help desk example
 	go run ./examples/helpdesk
+
+.PHONY: bench
+bench: ## ours, peers and floors measured side by side, in about an hour
+	go run ./bench
+
+.PHONY: bench-quick
+bench-quick: ## the same, smaller, within two minutes
+	go run ./bench -quick

@@ -163,6 +163,7 @@ var variations = []struct {
 	{"no-grace", func(p *presence.Policy) { p.Grace = presence.Grace{} }},
 	{"logout-grace", func(p *presence.Policy) { p.Grace.Logout = 3 * time.Second }},
 	{"loss-from-lease", func(p *presence.Policy) { p.Grace.LossFrom = "lease" }},
+	{"long-startup", func(p *presence.Policy) { p.StartupGrace = 3 * time.Minute }},
 	{"long-lease", func(p *presence.Policy) { p.Lease = 2 * time.Minute }},
 	{"idle-stages", func(p *presence.Policy) {
 		away := cmp.Or(firstOf(p, presence.ClassAway), firstOf(p, presence.ClassBusy))
@@ -254,6 +255,9 @@ func randomPolicy(r *rand.Rand) presence.Policy {
 	p.Devices = map[string]presence.DeviceRule{
 		"kiosk":  {IgnoreInput: true},
 		"mobile": {OwnGrace: true, Grace: presence.Grace{Close: 30 * time.Second, Loss: 45 * time.Second, Node: 15 * time.Second}},
+	}
+	if r.IntN(3) == 0 {
+		p.Lease = time.Hour // much happens on few connections
 	}
 	for range max(0, r.IntN(5)-1) {
 		v := variations[r.IntN(len(variations))]
@@ -384,7 +388,7 @@ func (g *generator) pass() {
 		g.now = due - 1
 	case n < 11 && due > g.now:
 		g.now = due + 1
-	case n < 17:
+	case n < 18:
 		g.now = g.now.Add(pickOne(g, time.Second, 2*time.Second, 5*time.Second, 10*time.Second, 15*time.Second, 30*time.Second))
 	case n < 19:
 		g.now = g.now.Add(pickOne(g, time.Minute, 2*time.Minute, 4*time.Minute, 5*time.Minute, 10*time.Minute))
@@ -400,7 +404,13 @@ func (g *generator) policy() *presence.Policy { return &g.h.policies[slices.Inde
 
 func pickOne[T any](g *generator, from ...T) T { return from[g.IntN(len(from))] }
 
-func (g *generator) conn() string { return pickOne(g, "a", "a", "b", "c") }
+// conn names a connection, most often one that is there.
+func (g *generator) conn(s *presence.State) string {
+	if len(s.Conns) > 0 && g.IntN(3) > 0 {
+		return s.Conns[g.IntN(len(s.Conns))].ID
+	}
+	return pickOne(g, "a", "a", "b", "c")
+}
 
 func (g *generator) epoch(s *presence.State) uint32 {
 	switch g.IntN(6) {
@@ -437,28 +447,28 @@ func (g *generator) event() happened {
 		e.Kind = presence.EventLogin
 		g.connect(&e, s)
 	case n < 28:
-		e.Kind, e.Conn, e.Age = presence.EventHeartbeat, g.conn(), g.age()
-		e.Seq = uint64(g.IntN(6))
+		e.Kind, e.Conn, e.Age = presence.EventHeartbeat, g.conn(s), g.age()
+		e.Seq = uint64(g.IntN(4))
 		if g.IntN(6) == 0 {
 			e.Epoch = g.epoch(s)
 		}
 	case n < 36:
-		e.Kind, e.Conn = presence.EventInput, g.conn()
+		e.Kind, e.Conn = presence.EventInput, g.conn(s)
 		if g.IntN(6) == 0 {
 			e.Epoch = g.epoch(s)
 		}
 	case n < 38:
-		e.Kind, e.Conn, e.Channel = presence.EventFocus, g.conn(), pickOne(g, "", "desk")
+		e.Kind, e.Conn, e.Channel = presence.EventFocus, g.conn(s), pickOne(g, "", "desk")
 	case n < 40:
-		e.Kind, e.Conn, e.Hidden = presence.EventVisible, g.conn(), g.IntN(2) == 0
+		e.Kind, e.Conn, e.Hidden = presence.EventVisible, g.conn(s), g.IntN(2) == 0
 	case n < 51:
-		e.Kind, e.Conn = presence.EventDisconnect, g.conn()
+		e.Kind, e.Conn = presence.EventDisconnect, g.conn(s)
 		e.Epoch = g.epoch(s)
 		e.Cause = pickOne(g, presence.CauseClosed, presence.CauseClosed, presence.CauseLost, presence.CauseLost, presence.CauseNode, presence.CauseDrain)
 	case n < 56:
 		e.Kind = presence.EventLogout
 		if g.IntN(2) == 0 {
-			e.Conn = g.conn()
+			e.Conn = g.conn(s)
 		}
 	case n < 60:
 		e.Kind, e.Off = presence.EventEndpoint, g.IntN(3) == 0
@@ -471,7 +481,7 @@ func (g *generator) event() happened {
 		}
 	case n < 80:
 		e.Kind = presence.EventSetClaim
-		g.claim(&e)
+		g.claim(&e, s)
 		g.over(&e, s)
 	case n < 86:
 		e.Kind = presence.EventEndClaim
@@ -479,28 +489,28 @@ func (g *generator) event() happened {
 		if g.IntN(3) == 0 {
 			e.Claim.Key = pickOne(g, presence.KeyBase, presence.KeyTimed, "kick", presence.KeyLock)
 		}
-		if g.IntN(6) == 0 {
-			e.Claim.Conn = g.conn()
+		if g.IntN(4) == 0 {
+			e.Claim.Conn = g.conn(s)
 		}
 		g.over(&e, s)
 		if g.IntN(8) == 0 {
 			e.Claim.ID = fmt.Sprint("given", g.IntN(g.serial+1))
 		}
-	case n < 89:
+	case n < 88:
 		e.Kind, e.Subject, e.Node = presence.EventNodeDown, presence.Ref{}, pickOne(g, "n1", "n2")
 		e.Incarnation = uint64(g.IntN(3))
 		e.Cause = pickOne(g, "", presence.CauseNode, presence.CauseDrain)
-	case n < 91:
+	case n < 90:
 		e.Kind, e.Subject, e.Node = presence.EventNodeUp, presence.Ref{}, pickOne(g, "n1", "n2")
 		e.Incarnation = uint64(1 + g.IntN(2))
-	case n < 94:
+	case n < 93:
 		e.Kind, e.Subject = presence.EventPolicy, presence.Ref{}
 		h.policy = g.IntN(len(g.h.machines))
-	case n < 95:
+	case n < 94:
 		e.Kind = presence.EventDisable
-	case n < 96:
+	case n < 95:
 		e.Kind = presence.EventEnable
-	case n < 97:
+	case n < 96:
 		e.Kind = presence.EventGrant
 	case n < 98:
 		// The driver says so once it runs again, before anything else.
@@ -518,7 +528,7 @@ func (g *generator) event() happened {
 }
 
 func (g *generator) connect(e *presence.Event, s *presence.State) {
-	e.Conn = g.conn()
+	e.Conn = pickOne(g, "a", "a", "b", "c")
 	e.Device, e.Node, e.Incarnation = g.devices[e.Conn], pickOne(g, "n1", "n1", "n2"), uint64(1+g.IntN(2))
 	e.Age = pickOne(g, presence.NoAge, presence.NoAge, g.age())
 	switch g.IntN(8) {
@@ -527,8 +537,8 @@ func (g *generator) connect(e *presence.Event, s *presence.State) {
 	case 1:
 		e.Epoch = g.epoch(s)
 	}
-	if g.IntN(5) == 0 {
-		e.Device, e.Node, e.Incarnation = "", "", 0
+	if there := slices.ContainsFunc(s.Conns, func(c presence.Connection) bool { return c.ID == e.Conn }); there && g.IntN(3) == 0 {
+		e.Device, e.Node, e.Incarnation = "", "", 0 // as before
 	}
 	if g.IntN(12) == 0 {
 		e.SubjectKind = pickOne(g, presence.KindHuman, presence.KindBot, presence.KindService)
@@ -557,34 +567,37 @@ func (g *generator) actor(e *presence.Event) {
 // over has some claims come over a connection.
 func (g *generator) over(e *presence.Event, s *presence.State) {
 	if g.IntN(5) == 0 {
-		e.Conn = cmp.Or(e.Claim.Conn, g.conn())
+		e.Conn = cmp.Or(e.Claim.Conn, g.conn(s))
 		e.Epoch = pickOne(g, 0, g.epoch(s))
 	}
 }
 
-func (g *generator) claim(e *presence.Event) {
+func (g *generator) claim(e *presence.Event, s *presence.State) {
 	g.actor(e)
 	c := &e.Claim
 	c.Status = g.status()
+	if def := statusOf(g.policy(), c.Status); def != nil && slices.Contains(def.SelectableBy, presence.ByNobody) {
+		c.Status = g.status() // more often one that can be had
+	}
 	switch g.IntN(6) {
 	case 0:
 		c.For = pickOne(g, time.Second, 10*time.Second, time.Minute, 10*time.Minute)
 	case 1:
 		c.Until = g.now.Add(pickOne(g, 0, 1, 5*time.Second, 4*time.Minute, 5*time.Minute))
 	}
-	if g.IntN(5) == 0 {
-		c.Conn = g.conn()
+	if g.IntN(4) == 0 {
+		c.Conn = g.conn(s)
 	}
 	if g.IntN(3) == 0 {
 		g.serial++
 		c.ID = fmt.Sprint("given", g.serial-g.IntN(2))
 	}
-	if g.IntN(25) == 0 {
+	if g.IntN(40) == 0 {
 		c.Key = pickOne(g, presence.KeyBase, presence.KeyTimed, "meeting")
 	}
 	c.DropOnDisconnect = g.IntN(6) == 0
 	c.DropOnLogin = g.IntN(8) == 0
-	if g.IntN(12) == 0 {
+	if hideable := len(g.policy().Hideable) > 0; hideable && g.IntN(6) == 0 || g.IntN(60) == 0 {
 		c.HidesFrom = []presence.Audience{pickOne(g, presence.AudienceTeam, presence.AudienceVisitor)}
 	}
 }

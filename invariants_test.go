@@ -98,7 +98,11 @@ func compareWithNaive(h *history, policies []presence.Policy) error {
 		if len(n.past) > 0 {
 			at = n.past[len(n.past)-1].at
 		}
-		want := n.look(moment{n: len(n.past), at: max(at, e.at), upto: dueAll}).answer()
+		l := n.look(moment{n: len(n.past), at: max(at, e.at), upto: dueAll})
+		if want, got := l.inputs(), inputsOf(&f.s); !slices.Equal(want, got) {
+			return fmt.Errorf("after event %d (%s):\n want %s\n got  %s", i, e.text(), want, got)
+		}
+		want := l.answer()
 		want.idleAt = 0
 		if got := f.answer(); got != want {
 			return fmt.Errorf("after event %d (%s):\n want %+v\n got  %+v", i, e.text(), want, got)
@@ -116,6 +120,19 @@ func compareWithNaive(h *history, policies []presence.Policy) error {
 		}
 	}
 	return nil
+}
+
+// inputsOf writes down the connections and claims of a state as the naive model
+// does.
+func inputsOf(s *presence.State) (list []string) {
+	for _, c := range s.Conns {
+		list = append(list, describeConn(c.ID, uint64(c.Epoch), c.Heard, max(c.Input, c.Acted), c.Left, c.Cause))
+	}
+	for _, c := range s.Claims {
+		list = append(list, describeClaim(&c))
+	}
+	slices.Sort(list)
+	return list
 }
 
 type nothingWrong struct{}
@@ -1002,7 +1019,7 @@ func hiddenHistory(seed uint64, way hiding) *history {
 		for range 2 + g.IntN(12) {
 			h := g.event()
 			// The two runs count and lose connections differently.
-			h.event.Epoch, h.event.Claim.Conn, h.event.Claim.DropOnDisconnect = 0, "", false
+			h.event.Epoch, h.event.Claim.Conn, h.event.Claim.DropOnDisconnect, h.event.Claim.DropOnLogin = 0, "", false, false
 			if h.event.Kind == presence.EventSetClaim || h.event.Kind == presence.EventEndClaim {
 				h.event.Conn = ""
 			}
@@ -1038,9 +1055,25 @@ func hiddenHistory(seed uint64, way hiding) *history {
 		}
 		return e.Subject == quinn
 	})
-	add(whileHidden, true, presence.Event{Kind: presence.EventLogout})
-	add(0, true, presence.Event{Kind: presence.EventEndClaim, Actor: presence.Agent(peter)})
-	add(0, true, presence.Event{Kind: presence.EventLogin, Conn: "z", Age: presence.NoAge, Device: "web", Node: "n1", Incarnation: 1})
+	come := presence.Event{Kind: presence.EventLogin, Conn: "z", Age: presence.NoAge, Device: "web", Node: "n1", Incarnation: 1}
+	over := presence.Event{Kind: presence.EventEndClaim, Actor: presence.Agent(peter)}
+	if way.policies[0].Login.Mode == "reset" || g.IntN(2) == 0 {
+		// Leaving, unseen, and entering again.
+		add(whileHidden, true, presence.Event{Kind: presence.EventLogout})
+		add(0, true, over)
+		add(0, true, come)
+	} else {
+		// Coming out while being there: on one connection, with an input just now.
+		connect := come
+		connect.Kind = presence.EventConnect
+		add(whileHidden, true, connect)
+		for _, conn := range []string{"a", "b", "c"} {
+			add(whileHidden, true, presence.Event{Kind: presence.EventLogout, Conn: conn})
+		}
+		add(whileHidden, true, presence.Event{Kind: presence.EventInput, Conn: "z"})
+		add(0, true, over)
+		add(whileLoggedOut, true, come)
+	}
 	g.pass()
 
 	common(func(*presence.Event) bool { return true })

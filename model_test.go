@@ -165,10 +165,8 @@ func (n *naive) staysOf(id string, w moment) []stay {
 		c.told = true
 	}
 	heard := func(at presence.Instant) {
-		c.heard = at
-		if c.left != 0 {
-			c.left, c.cause, c.extended = 0, "", 0
-		}
+		c.heard, c.extended = at, 0 // whoever spoke has a lease like any other
+		c.left, c.cause = 0, ""
 	}
 	for i := range n.past[:w.n] {
 		h := &n.past[i]
@@ -1035,6 +1033,30 @@ func (l *look) facts() string {
 		}
 	}
 	return b.String()
+}
+
+// inputs writes down what the status is made of: the connections and claims.
+func (l *look) inputs() (list []string) {
+	for _, c := range l.there {
+		list = append(list, describeConn(c.id, c.epoch, c.heard, c.lastInput(), c.left, c.cause))
+	}
+	for _, c := range l.wishes {
+		list = append(list, describeClaim(&c.Claim))
+	}
+	slices.Sort(list)
+	return list
+}
+
+func describeConn(id string, epoch uint64, heard, input, left presence.Instant, cause presence.Cause) string {
+	text := fmt.Sprintf("connection %s#%d heard +%v input +%v", id, epoch, heard.Sub(nineSharp), input.Sub(nineSharp))
+	if left != 0 {
+		text += fmt.Sprintf(" left +%v %s", left.Sub(nineSharp), cause)
+	}
+	return text
+}
+
+func describeClaim(c *presence.Claim) string {
+	return fmt.Sprintf("claim %s %s %s conn=%s set +%v until %s", c.Status, c.Source, c.Key, c.Conn, c.SetAt.Sub(nineSharp), c.Until)
 }
 
 // liveFacts is the part of the facts that tells of connections.
