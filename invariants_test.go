@@ -163,7 +163,7 @@ func requireAlways(t *testing.T, h *history, check func(*history) error) {
 
 func TestMachineAgreesWithNaiveModel(t *testing.T) {
 	t.Parallel()
-	eachSeed(t, 400, func(t *testing.T, seed uint64) {
+	eachSeed(t, 700, func(t *testing.T, seed uint64) {
 		h := randomHistory(seed, []presence.Ref{peter, quinn})
 		for _, subject := range h.subjects {
 			requireAlways(t, h.of(subject), func(h *history) error { return compareWithNaive(h, h.policies) })

@@ -270,7 +270,7 @@ func TestNotedReportsEqualStepped(t *testing.T) {
 	}
 }
 
-func TestSlowWatcherIsResyncedAndNobodyWaits(t *testing.T) {
+func TestX43SlowWatcherIsResyncedAndNobodyWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, &presence.Options{WatchBuffer: 4})
 		require.NoError(t, d.Grant(t.Context(), ann, sales))
@@ -472,7 +472,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 	})
 }
 
-func TestAuthorizerIsAskedAgainAndFailsClosed(t *testing.T) {
+func TestX42AuthorizerIsAskedAgainAndFailsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var answer error
 		d := newDesk(t, &presence.Options{Authorizer: authorizerFunc(func() error { return answer }), AuthorizeEvery: 5 * time.Minute})

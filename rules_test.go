@@ -1,6 +1,7 @@
 package presence_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -264,3 +265,33 @@ func TestStoredBeforeTold(t *testing.T) {
 		}
 	}
 }
+
+// X17: whoever sends a notification is told the same about one who hides, one who
+// is away and one who left.
+func TestX17SendersAreToldTheSame(t *testing.T) {
+	policy := preset.TawkTo()
+	policy.Gate = preset.ThriveDesk().Gate
+	tracker, err := presence.New(&presence.Options{Policy: &policy, Notifier: acceptingNotifier{}})
+	require.NoError(t, err)
+	defer tracker.Close()
+	for _, status := range []string{"online", "away", "invisible", ""} {
+		ref := presence.ID("s-" + status)
+		conn, err := tracker.Connect(t.Context(), ref, presence.ConnectOptions{Login: true})
+		require.NoError(t, err)
+		if status == "" {
+			require.NoError(t, conn.Logout())
+		} else {
+			_, err = conn.Claim(t.Context(), presence.Claim{Status: status})
+			require.NoError(t, err)
+		}
+		require.NoError(t, tracker.Notify(t.Context(), presence.Notification{ID: "n", Subject: ref, Kind: "push"}))
+		d, err := tracker.Gate(t.Context(), ref, "push", "")
+		require.NoError(t, err)
+		require.Equal(t, status == "online" || status == "invisible", d.Verdict == presence.Deliver, "who delivers knows better")
+	}
+}
+
+// acceptingNotifier takes every notification.
+type acceptingNotifier struct{}
+
+func (acceptingNotifier) Notify(context.Context, presence.Notification) error { return nil }
