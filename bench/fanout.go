@@ -1,0 +1,345 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/presence-go/presence"
+)
+
+// watcherCount is how many watch one channel.
+func watcherCount(o options) int { return o.size(10_000, 10_000) }
+
+// fanouts is G10: what is published within the process.
+func fanouts(r *runner) error {
+	return errors.Join(departures(r), publications(r), wakings(r))
+}
+
+// watching is a tracker with one channel, its members and its watchers.
+type watching struct {
+	*tracked
+	watches []*presence.Watch
+}
+
+func newWatching(members, watchers int) (*watching, error) {
+	t, err := newTracked(presence.Options{Policy: calm()}, true)
+	if err != nil {
+		return nil, err
+	}
+	p := newPopulation(members)
+	p.rooms = oneChannel(p)
+	if err := t.fill(p, 1); err != nil {
+		return nil, err
+	}
+	w := &watching{tracked: t}
+	for range watchers {
+		watch, err := t.Watch(context.Background(), supervisor, presence.ID(listedChannel), presence.WatchOptions{Audience: presence.AudienceTeam})
+		if err != nil {
+			return nil, err
+		}
+		w.watches = append(w.watches, watch)
+	}
+	return w, w.drain()
+}
+
+// drain reads everything that waits for the watchers.
+func (w *watching) drain() error {
+	for _, watch := range w.watches {
+		for {
+			f, err := watch.Poll()
+			if err != nil {
+				return err
+			}
+			if f == nil {
+				break
+			}
+			if f.Lagged {
+				return errors.New("a watcher lagged behind, so that not every change was delivered")
+			}
+		}
+	}
+	return nil
+}
+
+// toggle has a member leave or come back, which is one change to everybody.
+func (w *watching) toggle(leave bool) error {
+	if leave {
+		return w.conns[0].Logout()
+	}
+	return w.connect(0)
+}
+
+// departures measures from the disconnection to the reading of it.
+func departures(r *runner) error {
+	rounds := r.size(20_000, 4_000)
+	latencies := func(do func() (time.Duration, error)) (sample, error) {
+		took := make([]time.Duration, rounds)
+		for i := range took {
+			var err error
+			if took[i], err = do(); err != nil {
+				return nil, err
+			}
+		}
+		slices.Sort(took)
+		return sample{p50: float64(quantile(took, 0.5)), p99: float64(quantile(took, 0.99))}, nil
+	}
+	var running stopper
+	return errors.Join(r.measure(experiment{
+		id: "departure", goals: []string{"G10"}, size: roomSize,
+		title:   fmt.Sprintf("from the disconnection of one of %d members until a goroutine that watches has read it", roomSize),
+		columns: []column{{metric: p50, header: "p50 ns", ratio: true}, {metric: p99, header: "p99 ns"}},
+		cases: []benchCase{
+			{name: "channel to a goroutine", role: floor, setup: func() (func() (sample, error), error) {
+				return func() (sample, error) {
+					sent, read := make(chan time.Time), make(chan time.Duration)
+					defer close(sent)
+					go func() {
+						for began := range sent {
+							read <- time.Since(began)
+						}
+					}()
+					return latencies(func() (time.Duration, error) {
+						sent <- time.Now()
+						return <-read, nil
+					})
+				}, nil
+			}},
+			{name: "ours", role: ours, setup: func() (func() (sample, error), error) {
+				w, err := newWatching(roomSize, 1)
+				if err != nil {
+					return nil, err
+				}
+				running.add(w.stop)
+				type reading struct {
+					at time.Time
+					f  *presence.Frame
+				}
+				read := make(chan reading, 1)
+				go func() {
+					for {
+						f, err := w.watches[0].Next(context.Background())
+						if err != nil {
+							return // the tracker has been closed
+						}
+						read <- reading{time.Now(), f}
+					}
+				}()
+				change := func(leave bool, op presence.Op) (time.Duration, error) {
+					began := time.Now()
+					if err := w.toggle(leave); err != nil {
+						return 0, err
+					}
+					got := <-read
+					if len(got.f.Changes) != 1 || got.f.Changes[0].Op != op {
+						return 0, fmt.Errorf("a watcher read %+v where one change was due, %s", got.f.Changes, op)
+					}
+					return got.at.Sub(began), nil
+				}
+				return func() (sample, error) {
+					return latencies(func() (time.Duration, error) {
+						took, err := change(true, presence.OpLeft)
+						if err != nil {
+							return 0, err
+						}
+						_, err = change(false, presence.OpJoined)
+						return took, err
+					})
+				}, nil
+			}},
+		},
+	}), running.stop())
+}
+
+// publications measures what publishing to many watchers costs whoever does.
+func publications(r *runner) error {
+	watchers := watcherCount(r.options)
+	const publishings = 40 // fewer than what a watcher may lag behind
+	each := func(publish func(i int) error, after func() error) func() (sample, error) {
+		return func() (sample, error) {
+			m := startMeter()
+			for i := range publishings {
+				if err := publish(i); err != nil {
+					return nil, err
+				}
+			}
+			return m.per(publishings * watchers), after()
+		}
+	}
+	nothing := func() error { return nil }
+	var running stopper
+	return errors.Join(r.measure(experiment{
+		id: "publish", goals: []string{"G10"}, size: watchers,
+		title:   fmt.Sprintf("publishing a change to %s watchers, none of whom waits for it", count(watchers)),
+		columns: []column{{metric: wall, header: "ns a watcher", ratio: true}, {metric: cpu, header: "cpu ns"}, {metric: allocs, header: "allocs"}},
+		cases: []benchCase{
+			{name: "callback", role: floor, setup: func() (func() (sample, error), error) {
+				seen := make([]uint32, watchers)
+				calls := make([]func(*int), watchers)
+				for i := range calls {
+					calls[i] = func(*int) { seen[i]++ }
+				}
+				return each(func(i int) error {
+					for _, call := range calls {
+						call(&i)
+					}
+					return nil
+				}, nothing), nil
+			}},
+			{name: "mutex and append", role: floor, setup: func() (func() (sample, error), error) {
+				type pending struct {
+					mu    sync.Mutex
+					queue []*int
+				}
+				queues := make([]*pending, watchers)
+				for i := range queues {
+					queues[i] = &pending{queue: make([]*int, 0, publishings)}
+				}
+				return each(func(i int) error {
+					for _, q := range queues {
+						q.mu.Lock()
+						q.queue = append(q.queue, &i)
+						q.mu.Unlock()
+					}
+					return nil
+				}, func() error {
+					for _, q := range queues {
+						q.queue = q.queue[:0]
+					}
+					return nil
+				}), nil
+			}},
+			{name: "buffered channel", role: floor, setup: func() (func() (sample, error), error) {
+				queues := make([]chan *int, watchers)
+				for i := range queues {
+					queues[i] = make(chan *int, publishings)
+				}
+				return each(func(i int) error {
+					for _, q := range queues {
+						q <- &i
+					}
+					return nil
+				}, func() error {
+					for _, q := range queues {
+						for range publishings {
+							<-q
+						}
+					}
+					return nil
+				}), nil
+			}},
+			{name: "ours", role: ours, setup: func() (func() (sample, error), error) {
+				w, err := newWatching(2, watchers)
+				if err != nil {
+					return nil, err
+				}
+				running.add(w.stop)
+				return each(func(i int) error { return w.toggle(i%2 == 0) }, w.drain), nil
+			}},
+		},
+	}), running.stop())
+}
+
+// wakings measures the same where every watcher is a goroutine that waits.
+func wakings(r *runner) error {
+	watchers := watcherCount(r.options)
+	const publishings = 10
+	// each waits until all have read one publishing before the next.
+	each := func(read *atomic.Int64, publish func(i int) error) func() (sample, error) {
+		return func() (sample, error) {
+			m := startMeter()
+			for i := range publishings {
+				read.Store(0)
+				if err := publish(i); err != nil {
+					return nil, err
+				}
+				for read.Load() < int64(watchers) {
+					time.Sleep(20 * time.Microsecond)
+				}
+			}
+			return m.per(publishings * watchers), nil
+		}
+	}
+	var running stopper
+	return errors.Join(r.measure(experiment{
+		id: "wake", goals: []string{"G10"}, size: watchers,
+		title:   fmt.Sprintf("publishing a change to %s goroutines that wait for it, until all have read it", count(watchers)),
+		columns: []column{{metric: wall, header: "ns a watcher", ratio: true}, {metric: cpu, header: "cpu ns"}, {metric: cores, header: "cores"}, {metric: allocs, header: "allocs"}},
+		cases: []benchCase{
+			{name: "goroutines at channels", role: floor, setup: func() (func() (sample, error), error) {
+				var read atomic.Int64
+				queues := make([]chan *int, watchers)
+				for i := range queues {
+					queues[i] = make(chan *int, 1)
+					go func() {
+						for range queues[i] {
+							read.Add(1)
+						}
+					}()
+				}
+				running.add(func() error {
+					for _, q := range queues {
+						close(q)
+					}
+					return nil
+				})
+				return each(&read, func(i int) error {
+					for _, q := range queues {
+						q <- &i
+					}
+					return nil
+				}), nil
+			}},
+			{name: "goroutines at a condition", role: floor, setup: func() (func() (sample, error), error) {
+				var read atomic.Int64
+				var mu sync.Mutex
+				current := 0
+				changed := sync.NewCond(&mu)
+				for range watchers {
+					go func() {
+						mu.Lock()
+						defer mu.Unlock()
+						for seen := 0; current >= 0; read.Add(1) {
+							for seen == current {
+								changed.Wait()
+							}
+							seen = current
+						}
+					}()
+				}
+				set := func(to int) error {
+					mu.Lock()
+					defer mu.Unlock()
+					current = to
+					changed.Broadcast()
+					return nil
+				}
+				running.add(func() error { return set(-1) })
+				return each(&read, func(int) error { return set(current + 1) }), nil
+			}},
+			{name: "ours", role: ours, setup: func() (func() (sample, error), error) {
+				w, err := newWatching(2, watchers)
+				if err != nil {
+					return nil, err
+				}
+				running.add(w.stop)
+				var read atomic.Int64
+				for _, watch := range w.watches {
+					go func() {
+						for {
+							if _, err := watch.Next(context.Background()); err != nil {
+								return // the tracker has been closed
+							}
+							read.Add(1)
+						}
+					}()
+				}
+				return each(&read, func(i int) error { return w.toggle(i%2 == 0) }), nil
+			}},
+		},
+	}), running.stop())
+}

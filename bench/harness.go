@@ -1,0 +1,461 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"os"
+	"os/exec"
+	"runtime"
+	"runtime/debug"
+	"runtime/pprof"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// options are the flags.
+type options struct {
+	quick     bool
+	tiny      bool // for the test: so small that figures mean nothing, and all in one process
+	rounds    int
+	readClock bool
+	only      []string
+	profile   string
+	child     string
+}
+
+// size picks the size of a case.
+func (o options) size(full, quick int) int {
+	switch {
+	case o.tiny:
+		return min(quick, 500)
+	case o.quick:
+		return quick
+	}
+	return full
+}
+
+// length picks how long something goes on.
+func (o options) length(full, quick time.Duration) time.Duration {
+	switch {
+	case o.tiny:
+		return quick / 4
+	case o.quick:
+		return quick
+	}
+	return full
+}
+
+// role says what a case stands for.
+type role string
+
+const (
+	floor  role = "floor"   // the least that this machine allows; own code, no features
+	ours   role = "ours"    // the library
+	peer   role = "peer"    // somebody else's library or server
+	byHand role = "by hand" // what people write who have no library
+)
+
+// The metrics of most cases.
+const (
+	wall   = "wall"   // nanoseconds an operation
+	cpu    = "cpu"    // nanoseconds of this process's processors an operation
+	cores  = "cores"  // processors in use on average
+	others = "others" // processors that other processes used meanwhile
+	allocs = "allocs" // allocations an operation
+)
+
+// sample is what one run of a case measured, by metric.
+type sample map[string]float64
+
+// benchCase is one line of an experiment's table. It has either a setup, which
+// is called once and returns what is run in every round, or the name of a fresh
+// case, each round of which is a process of its own.
+type benchCase struct {
+	name  string
+	role  role
+	setup func() (func() (sample, error), error)
+	fresh string
+}
+
+// experiment is a table: cases that run in turn, round by round, so that what
+// else the machine does strikes all of them alike.
+type experiment struct {
+	id      string
+	goals   []string
+	title   string
+	size    int
+	columns []column // the first that a case has decides whether it was noisy
+	cases   []benchCase
+	derive  func(*result) // adds what follows from several cases
+}
+
+// column is a metric as it is shown.
+type column struct {
+	metric, header string
+	ratio          bool // show beside it how many times ours it is
+}
+
+// errNotAvailable says that a case cannot run here, which is no failure.
+var errNotAvailable = errors.New("not available")
+
+// errBusy says that the machine did not let a case run as it must; it is tried
+// again.
+var errBusy = fmt.Errorf("%w: this machine is too busy", errNotAvailable)
+
+// series is what all rounds of one case measured.
+type series struct {
+	Name    string               `json:"name"`
+	Role    role                 `json:"role"`
+	Missing string               `json:"missing,omitempty"` // why it was not run
+	Rounds  map[string][]float64 `json:"rounds,omitempty"`  // by metric
+	Spread  float64              `json:"spread,omitempty"`  // of the rounds, the worst against the best
+	Noisy   bool                 `json:"noisy,omitempty"`   // the spread is too large to tell much
+	Starved bool                 `json:"starved,omitempty"` // two goroutines did not have two cores
+}
+
+// result is what an experiment measured.
+type result struct {
+	ID      string    `json:"id"`
+	Title   string    `json:"title"`
+	Size    int       `json:"size"`
+	Cases   []*series `json:"cases"`
+	columns []column
+}
+
+// runner runs experiments and keeps their results.
+type runner struct {
+	options
+	started time.Time
+	results []*result
+	unknown []string // what goals ask for that was not measured
+}
+
+func newRunner(o options) *runner { return &runner{options: o, started: time.Now()} }
+
+// wants reports whether any of the goals is to be measured.
+func (r *runner) wants(goals []string) bool {
+	return len(r.only) == 0 || slices.ContainsFunc(goals, func(g string) bool { return slices.Contains(r.only, g) })
+}
+
+// noisySpread is the ratio of the worst to the best round from which a case is
+// called noisy and is run again.
+const noisySpread = 1.5
+
+// measure runs an experiment. If a case is noisy all rounds are run again, up to
+// twice, and the quietest attempt is kept.
+func (r *runner) measure(x experiment) error {
+	if !r.wants(x.goals) {
+		return nil
+	}
+	runs := make([]func() (sample, error), len(x.cases))
+	missing := make([]string, len(x.cases))
+	for i, c := range x.cases {
+		var err error
+		labelled(x.id, c, func() { runs[i], err = r.prepare(c) })
+		if errors.Is(err, errNotAvailable) {
+			missing[i] = err.Error()
+		} else if err != nil {
+			return fmt.Errorf("%s, %s: %w", x.id, c.name, err)
+		}
+	}
+	runtime.GC() // so that none is under way when the first case begins
+	var best *result
+	for range 3 {
+		began := time.Now()
+		fmt.Fprintf(os.Stderr, "%6.1fs  %s\n", time.Since(r.started).Seconds(), x.title)
+		res, err := r.attempt(x, runs, missing)
+		if err != nil {
+			return err
+		}
+		if best == nil || res.spread() < best.spread() {
+			best = res
+		}
+		late := time.Since(began) > 2*time.Second || time.Since(r.started) > time.Minute
+		if best.spread() <= noisySpread || r.quick && late {
+			break
+		}
+	}
+	for _, c := range best.Cases {
+		c.Spread = best.spreadOf(c)
+		c.Noisy = c.Spread > noisySpread || r.rounds == 1
+		c.Starved = strings.HasSuffix(c.Name, ", 2g") && median(c.Rounds[cores]) < 1.6 && median(c.Rounds[others]) > 0.3
+	}
+	if x.derive != nil {
+		x.derive(best)
+	}
+	r.results = append(r.results, best)
+	return nil
+}
+
+func (r *runner) prepare(c benchCase) (func() (sample, error), error) {
+	if c.fresh != "" {
+		if r.tiny {
+			return func() (sample, error) { return freshCases()[c.fresh](r.options) }, nil
+		}
+		return func() (sample, error) { return r.spawn(c.fresh) }, nil
+	}
+	return c.setup()
+}
+
+func (r *runner) attempt(x experiment, runs []func() (sample, error), missing []string) (*result, error) {
+	res := &result{ID: x.id, Title: x.title, Size: x.size, columns: x.columns}
+	for i, c := range x.cases {
+		res.Cases = append(res.Cases, &series{Name: c.name, Role: c.role, Missing: missing[i], Rounds: make(map[string][]float64)})
+	}
+	for range r.rounds {
+		for i, c := range x.cases {
+			if missing[i] != "" {
+				continue
+			}
+			var s sample
+			var err error
+			for range 3 {
+				labelled(x.id, c, func() { s, err = runs[i]() })
+				if !errors.Is(err, errBusy) {
+					break
+				}
+			}
+			if errors.Is(err, errNotAvailable) {
+				missing[i], res.Cases[i].Missing = err.Error(), err.Error()
+				continue
+			}
+			if err != nil {
+				return nil, fmt.Errorf("%s, %s: %w", x.id, c.name, err)
+			}
+			for metric, v := range s {
+				res.Cases[i].Rounds[metric] = append(res.Cases[i].Rounds[metric], v)
+			}
+		}
+	}
+	return res, nil
+}
+
+// spread is that of the noisiest case of ours, the peers and the floors alike.
+func (res *result) spread() float64 {
+	worst := 1.0
+	for _, c := range res.Cases {
+		worst = max(worst, res.spreadOf(c))
+	}
+	return worst
+}
+
+// spreadOf is the spread of the first metric that a case has.
+func (res *result) spreadOf(c *series) float64 {
+	for _, col := range res.columns {
+		if rounds := c.Rounds[col.metric]; len(rounds) > 0 {
+			return spread(rounds)
+		}
+	}
+	return 1
+}
+
+// find returns the result of an experiment, or nil.
+func (r *runner) find(experiment string) *result {
+	i := slices.IndexFunc(r.results, func(res *result) bool { return res.ID == experiment })
+	if i < 0 {
+		return nil
+	}
+	return r.results[i]
+}
+
+// find returns what a case measured, or nil.
+func (res *result) find(name string) *series {
+	if res == nil {
+		return nil
+	}
+	i := slices.IndexFunc(res.Cases, func(s *series) bool { return s.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return res.Cases[i]
+}
+
+// labelled runs f under a profile label that names the case.
+func labelled(experiment string, c benchCase, f func()) {
+	pprof.Do(context.Background(), pprof.Labels("experiment", experiment, "case", c.name, "role", string(c.role)), func(context.Context) { f() })
+}
+
+// profiled runs f under a CPU profile if a file is named.
+func profiled(file string, f func() error) (err error) {
+	if file == "" {
+		return f()
+	}
+	out, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	if err := pprof.StartCPUProfile(out); err != nil {
+		return err
+	}
+	defer pprof.StopCPUProfile()
+	return f()
+}
+
+// freshCases are the cases that run in a process of their own, by name.
+func freshCases() map[string]func(options) (sample, error) {
+	all := make(map[string]func(options) (sample, error))
+	for _, family := range []map[string]func(options) (sample, error){pacedCases, sweepCases, expiryCases, memoryCases, churnCases} {
+		maps.Copy(all, family)
+	}
+	return all
+}
+
+// spawn runs a case in a fresh process and returns what it measured.
+func (r *runner) spawn(name string) (sample, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"-child", name, fmt.Sprintf("-quick=%t", r.quick)}
+	if r.profile != "" {
+		args = append(args, "-cpuprofile", r.profile+"."+strings.ReplaceAll(name, "/", "-"))
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("the process of %s: %w", name, err)
+	}
+	for _, why := range []error{errBusy, errNotAvailable} {
+		if reason, said := strings.CutPrefix(string(out), why.Error()+": "); said {
+			return nil, fmt.Errorf("%w: %s", why, strings.TrimSpace(reason))
+		}
+	}
+	var s sample
+	if err := json.Unmarshal(out, &s); err != nil {
+		return nil, fmt.Errorf("what the process of %s wrote: %w", name, err)
+	}
+	return s, nil
+}
+
+// runChild is the other end of spawn.
+func runChild(o options) error {
+	run := freshCases()[o.child]
+	if run == nil {
+		return fmt.Errorf("bench: there is no case %q", o.child)
+	}
+	var s sample
+	err := profiled(o.profile, func() (err error) { s, err = run(o); return err })
+	if errors.Is(err, errNotAvailable) {
+		_, err = fmt.Println(err)
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(s)
+}
+
+// stopper is what must be stopped once its experiments are over.
+type stopper []func() error
+
+func (s *stopper) add(stop func() error) { *s = append(*s, stop) }
+
+// stop stops everything and returns what went wrong.
+func (s *stopper) stop() error {
+	var faults []error
+	for _, stop := range *s {
+		faults = append(faults, stop())
+	}
+	return errors.Join(faults...)
+}
+
+// meter takes the time, of the wall and of the processors, and the allocations.
+type meter struct {
+	start   time.Time
+	cpu     time.Duration
+	busy    time.Duration
+	mallocs uint64
+}
+
+func startMeter() meter {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return meter{mallocs: m.Mallocs, busy: machineCPU(), cpu: processCPU(), start: time.Now()}
+}
+
+// per returns what has been used since the start, for each of n operations.
+func (m meter) per(n int) sample {
+	elapsed, used := time.Since(m.start), processCPU()-m.cpu
+	busy := machineCPU() - m.busy
+	var now runtime.MemStats
+	runtime.ReadMemStats(&now)
+	return sample{
+		wall:   float64(elapsed) / float64(n),
+		cpu:    float64(used) / float64(n),
+		cores:  float64(used) / float64(elapsed),
+		others: max(0, float64(busy-used)/float64(elapsed)),
+		allocs: math.Round(1000*float64(now.Mallocs-m.mallocs)/float64(n)) / 1000, // less is of what runs beside it
+	}
+}
+
+// machineCPU is the processor time that everybody has used, in steps of 10 ms,
+// that of other machines on the same processors included; 0 if it is not known.
+func machineCPU() time.Duration {
+	stat, _ := os.ReadFile("/proc/stat")
+	line, _, _ := strings.Cut(string(stat), "\n")
+	var busy time.Duration
+	for i, field := range strings.Fields(line) {
+		ticks, err := strconv.ParseInt(field, 10, 64)
+		if idle := i == 4 || i == 5; err != nil || idle || i > 8 { // later ones are in earlier ones already
+			continue
+		}
+		busy += time.Duration(ticks) * 10 * time.Millisecond
+	}
+	return busy
+}
+
+// processCPU is the processor time that this process has used.
+func processCPU() time.Duration { return usedCPU(unix.RUSAGE_SELF) }
+
+// threadCPU is the processor time that the calling thread has used.
+func threadCPU() time.Duration { return usedCPU(unix.RUSAGE_THREAD) }
+
+func usedCPU(who int) time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(who, &u); err != nil {
+		panic(err) // it only fails for arguments that are not used here
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// freeMemory collects all garbage and returns what it can to the system.
+func freeMemory() {
+	runtime.GC()
+	debug.FreeOSMemory()
+}
+
+// median returns the middle of a list.
+func median(list []float64) float64 {
+	if len(list) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(list))
+	if n := len(sorted); n%2 == 0 {
+		return (sorted[n/2-1] + sorted[n/2]) / 2
+	}
+	return sorted[len(sorted)/2]
+}
+
+// spread is the largest of a list against the smallest.
+func spread(list []float64) float64 {
+	if len(list) == 0 || slices.Min(list) <= 0 {
+		return 1
+	}
+	return slices.Max(list) / slices.Min(list)
+}
+
+// quantile returns the element of a sorted list below which the part p lies.
+func quantile[T cmp.Ordered](sorted []T, p float64) T {
+	return sorted[min(len(sorted)-1, int(p*float64(len(sorted))))]
+}

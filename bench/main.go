@@ -1,0 +1,101 @@
+// Command bench measures presence beside its peers, beside what people write
+// by hand, and beside the least that the machine allows, and says which of the
+// project's figures are reached.
+//
+//	go run ./bench             # everything, at full size: about an hour
+//	go run ./bench -quick      # everything, at a tenth of the size: two minutes
+//	go run ./bench -only G1,G7 -json figures.json
+//
+// README.md says what is measured and how to read it.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+)
+
+// families run one after the other; what they build is let go in between.
+var families = []struct {
+	goals []string
+	run   func(*runner) error
+}{
+	{[]string{"G1", "G2", "G3"}, heartbeats},
+	{[]string{"G2"}, channelHeartbeats},
+	{[]string{"G4"}, paced},
+	{[]string{"G5"}, sweeps},
+	{[]string{"G6"}, expiries},
+	{[]string{"G7"}, memories},
+	{[]string{"G8"}, churns},
+	{[]string{"G9"}, lists},
+	{[]string{"G10"}, fanouts},
+	{[]string{"G18"}, encodings},
+	{[]string{"CORE"}, steps},
+}
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	var o options
+	var only, jsonFile string
+	flag.BoolVar(&o.quick, "quick", false, "a tenth of the size and few rounds, within two minutes; only the full run decides")
+	flag.StringVar(&only, "only", "", "the goals to measure, as in G1,G3; CORE is the state machine by itself")
+	flag.StringVar(&jsonFile, "json", "", "write everything measured to this file")
+	flag.IntVar(&o.rounds, "rounds", 0, "rounds of every case; 0 means 7, or 3 with -quick")
+	flag.BoolVar(&o.readClock, "readclock", false, "read the real clock before every heartbeat of G1 to G3, which gives the latency of one alone")
+	flag.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile, labelled by case; fresh processes append their case to the name")
+	flag.StringVar(&o.child, "child", "", "for the program itself: run this case, write what it measured to standard output")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		return fmt.Errorf("bench: unexpected argument %q", flag.Arg(0))
+	}
+	if o.rounds < 0 {
+		return fmt.Errorf("bench: -rounds is %d, at least 1 is needed", o.rounds)
+	}
+	if o.rounds == 0 {
+		o.rounds = 7
+		if o.quick {
+			o.rounds = 3
+		}
+	}
+	runtime.GOMAXPROCS(min(2, runtime.NumCPU())) // the figures are for two cores
+	if o.child != "" {
+		return runChild(o)
+	}
+	if only != "" {
+		o.only = strings.Split(strings.ToUpper(only), ",")
+		for _, id := range o.only {
+			if !slices.ContainsFunc(goals, func(g goal) bool { return g.id == id }) {
+				return fmt.Errorf("bench: there is no goal %q", id)
+			}
+		}
+	}
+	r := newRunner(o)
+	err := profiled(o.profile, func() error {
+		for _, f := range families {
+			if !r.wants(f.goals) {
+				continue
+			}
+			if err := f.run(r); err != nil {
+				return err
+			}
+			freeMemory()
+		}
+		return nil
+	})
+	report := r.report()
+	report.print(os.Stdout)
+	if jsonFile != "" {
+		err = errors.Join(err, report.write(jsonFile))
+	}
+	return err
+}

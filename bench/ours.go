@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/presence-go/presence"
+)
+
+// connID is the id of every user's only connection. Ids of connections need to
+// differ within one user alone.
+const connID = "0123456789abcdef"
+
+// calm is a policy under which nothing falls due while a measurement lasts.
+func calm() *presence.Policy {
+	p := presence.DefaultPolicy()
+	p.Lease = 24 * time.Hour
+	p.Idle[0].After = 48 * time.Hour
+	return &p
+}
+
+// tracked is a tracker full of users, in our words.
+type tracked struct {
+	*presence.Tracker
+	people *population
+	conns  []*presence.Conn // in the order of visits
+	ownIDs bool             // every connection has an id of its own, which takes memory
+	stop   func() error
+
+	beforeEach func(k int) // called before the k-th user connects
+}
+
+// newTracked starts a tracker and, where run is set, what meets its deadlines.
+// Its journal is off: a history is not what is measured.
+func newTracked(o presence.Options, run bool) (*tracked, error) {
+	o.JournalRows = -1
+	t, err := presence.New(&o)
+	if err != nil {
+		return nil, err
+	}
+	ran := make(chan error, 1)
+	if run {
+		go func() { ran <- t.Run(context.Background()) }()
+	} else {
+		ran <- nil
+	}
+	return &tracked{Tracker: t, stop: func() error { return errors.Join(t.Close(), <-ran) }}, nil
+}
+
+// fill connects a population, each user a member of some channels.
+func (t *tracked) fill(p *population, channels int) error {
+	t.people, t.conns = p, make([]*presence.Conn, p.size())
+	rooms := make([][]string, channels)
+	for n := range rooms {
+		rooms[n] = p.siblings(n)
+	}
+	for k, i := range p.order {
+		if t.beforeEach != nil {
+			t.beforeEach(k)
+		}
+		for _, room := range rooms {
+			if err := t.join(i, room[i]); err != nil {
+				return err
+			}
+		}
+		if err := t.connect(i); err != nil {
+			return err
+		}
+		if k%50_000 == 0 { // however long filling takes, nobody's lease runs out
+			for _, early := range p.order[:k] {
+				if err := t.conns[early].Heartbeat(); err != nil {
+					return fmt.Errorf("%w: %w", errBusy, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// join makes a user a member of a channel.
+func (t *tracked) join(i int, channel string) error {
+	return t.Grant(context.Background(), t.ref(i), presence.ID(channel))
+}
+
+func (t *tracked) connect(i int) (err error) {
+	o := presence.ConnectOptions{ID: connID}
+	if t.ownIDs {
+		o.ID = "" // the tracker makes one, of 16 bytes
+	}
+	t.conns[i], err = t.Connect(context.Background(), t.ref(i), o)
+	return err
+}
+
+func (t *tracked) ref(i int) presence.Ref { return presence.ID(t.people.ids[i]) }
+
+// beat is a heartbeat through each connection's handle.
+func (t *tracked) beat(from, to int) error {
+	for _, c := range t.conns[from:to] {
+		if err := c.Heartbeat(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// beatByID is a heartbeat of users known by their ids only.
+func (t *tracked) beatByID(from, to int) error {
+	for _, id := range t.people.ids[from:to] {
+		e := presence.Event{Kind: presence.EventHeartbeat, Subject: presence.ID(id), Conn: connID, Age: presence.NoAge}
+		if err := t.Apply(context.Background(), e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
