@@ -109,6 +109,7 @@ type Roster struct {
 	m       *Machine
 	members map[Ref]*Presence
 	streams map[streamKey]*stream
+	order   []streamKey // of the streams, always the same
 }
 
 // streamKey names a stream: watchers with the same key receive the same frames.
@@ -193,7 +194,7 @@ func (r *Roster) Next() (at Instant, ok bool) {
 // Flush returns the frames that were held back and are due.
 func (r *Roster) Flush(now Instant) []*Frame {
 	var frames []*Frame
-	for _, key := range r.keys() {
+	for _, key := range r.order {
 		s := r.streams[key]
 		var due []Ref
 		for subject, at := range s.pending {
@@ -225,34 +226,45 @@ func (r *Roster) Open(a Audience, viewer Ref, epoch func() string) *Frame {
 		}
 		s.group = s.sum()
 		r.streams[key] = s
+		at, _ := slices.BinarySearchFunc(r.order, key, compareKeys)
+		r.order = slices.Insert(r.order, at, key)
 	}
 	return s.snapshot()
 }
 
 // Close forgets a stream that nobody watches.
-func (r *Roster) Close(a Audience, viewer Ref) { delete(r.streams, newStreamKey(a, viewer)) }
+func (r *Roster) Close(a Audience, viewer Ref) {
+	key := newStreamKey(a, viewer)
+	delete(r.streams, key)
+	r.order = slices.DeleteFunc(r.order, func(k streamKey) bool { return k == key })
+}
 
 // List returns the rows that an audience may list, by id.
 func (r *Roster) List(a Audience, viewer Ref) []View {
-	key := newStreamKey(a, viewer)
-	var views []View
-	for _, subject := range r.Members() {
-		if row := r.row(key, r.members[subject]); row.listed {
-			views = append(views, row.view)
-		}
-	}
+	views, _ := r.look(a, viewer)
 	return views
 }
 
 // Group sums the channel up for an audience.
 func (r *Roster) Group(a Audience, viewer Ref) Group {
+	_, group := r.look(a, viewer)
+	return group
+}
+
+// look projects every member for an audience.
+func (r *Roster) look(a Audience, viewer Ref) ([]View, Group) {
 	key := newStreamKey(a, viewer)
+	views := make([]View, 0, len(r.members))
 	var s stream
-	s.rows = make(map[Ref]row, len(r.members))
-	for subject, p := range r.members {
-		s.put(subject, r.row(key, p))
+	for _, p := range r.members {
+		row := r.row(key, p)
+		s.count(row, +1)
+		if row.listed {
+			views = append(views, row.view)
+		}
 	}
-	return s.sum()
+	slices.SortFunc(views, func(a, b View) int { return compareRefs(a.Ref, b.Ref) })
+	return views, s.sum()
 }
 
 func newStreamKey(a Audience, viewer Ref) streamKey {
@@ -262,14 +274,11 @@ func newStreamKey(a Audience, viewer Ref) streamKey {
 	return streamKey{a, viewer}
 }
 
-// keys returns the streams in a fixed order.
-func (r *Roster) keys() []streamKey {
-	return slices.SortedFunc(maps.Keys(r.streams), func(a, b streamKey) int {
-		if a.audience != b.audience {
-			return slices.Index(audiences, a.audience) - slices.Index(audiences, b.audience)
-		}
-		return compareRefs(a.viewer, b.viewer)
-	})
+func compareKeys(a, b streamKey) int {
+	if a.audience != b.audience {
+		return slices.Index(audiences, a.audience) - slices.Index(audiences, b.audience)
+	}
+	return compareRefs(a.viewer, b.viewer)
 }
 
 // row projects a member for a stream.
@@ -315,7 +324,7 @@ func (m *Machine) rung(c Class) int {
 // publish tells every stream about the present state of subjects.
 func (r *Roster) publish(now Instant, subjects ...Ref) []*Frame {
 	var frames []*Frame
-	for _, key := range r.keys() {
+	for _, key := range r.order {
 		s := r.streams[key]
 		due := subjects
 		if interval := r.m.policy.Publish; interval > 0 {
@@ -389,19 +398,21 @@ func compareRows(subject Ref, old, next row) (Change, bool) {
 func (s *stream) put(subject Ref, next row) {
 	s.drop(subject)
 	s.rows[subject] = next
-	s.rungs[next.rung]++
-	if next.present {
-		s.group.Count++
-	}
+	s.count(next, +1)
 }
 
 func (s *stream) drop(subject Ref) {
 	if old, had := s.rows[subject]; had {
-		s.rungs[old.rung]--
-		if old.present {
-			s.group.Count--
-		}
+		s.count(old, -1)
 		delete(s.rows, subject)
+	}
+}
+
+// count adds a row to what the group sums up, or takes it away.
+func (s *stream) count(r row, n int) {
+	s.rungs[r.rung] += n
+	if r.present {
+		s.group.Count += n
 	}
 }
 

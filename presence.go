@@ -159,7 +159,6 @@ type subject struct {
 	stood    uint32        // the breaks of time that have been told
 	behind   time.Duration // of those, by how much the clock was set back
 	erased   bool
-	out      []Output
 }
 
 // New returns a tracker. It reports every fault of the options together.
@@ -1078,12 +1077,17 @@ func (t *Tracker) stepLocked(sub *subject, e Event, now Instant) error {
 	}
 	t.foldHandles(sub)
 	sub.steps++
-	out, err := sub.m.Step(&sub.state, e, now, sub.out[:0])
+	buffer := outputs.Get().(*[]Output)
+	out, err := sub.m.Step(&sub.state, e, now, (*buffer)[:0])
 	t.carryOutAll(sub, out)
 	clear(out)
-	sub.out = out[:0]
+	*buffer = out
+	outputs.Put(buffer)
 	return err
 }
+
+// outputs holds buffers for the outputs of one step.
+var outputs = sync.Pool{New: func() any { return new([]Output) }}
 
 // carryOutAll does what the outputs of a step ask for.
 func (t *Tracker) carryOutAll(sub *subject, out []Output) {

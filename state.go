@@ -542,18 +542,15 @@ type stepper struct {
 
 func (st *stepper) check(e *Event) error {
 	s := st.s
-	if e.Subject != (Ref{}) {
+	switch {
+	case s.Subject == (Ref{}) && e.Subject == (Ref{}):
+		return fmt.Errorf("presence: %w subject: the event names none", ErrInvalid)
+	case s.Subject == (Ref{}):
 		if err := checkRef("subject", e.Subject); err != nil {
 			return err
 		}
-		if s.Subject == (Ref{}) {
-			s.Subject = e.Subject
-		}
-	}
-	if s.Subject == (Ref{}) {
-		return fmt.Errorf("presence: %w subject: the event names none", ErrInvalid)
-	}
-	if e.Subject != (Ref{}) && e.Subject != s.Subject {
+		s.Subject = e.Subject
+	case e.Subject != (Ref{}) && e.Subject != s.Subject:
 		return fmt.Errorf("presence: %w subject: event for %s fed to the state of %s", ErrInvalid, e.Subject, s.Subject)
 	}
 	switch e.Kind {

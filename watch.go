@@ -370,8 +370,11 @@ const authorizeRetry = 5 * time.Second
 // wait where nothing may be shown until it answers.
 func (w *Watch) authorize(ctx context.Context) (suspended time.Duration) {
 	every := w.t.opts.AuthorizeEvery
+	if every < 0 {
+		return 0
+	}
 	now := w.t.time.now()
-	if every < 0 || now < w.trusted.Add(every) {
+	if now < w.trusted.Add(every) {
 		return 0
 	}
 	late := now >= w.trusted.Add(3*every)
@@ -631,7 +634,8 @@ func (t *Tracker) List(ctx context.Context, channel Ref, a Audience, viewer Ref)
 	}
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	return ch.roster.List(a, viewer), ch.roster.Group(a, viewer), nil
+	views, group := ch.roster.look(a, viewer)
+	return views, group, nil
 }
 
 func (t *Tracker) flushChannels(now Instant) (next Instant, ok bool) {

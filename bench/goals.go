@@ -1,6 +1,9 @@
 package main
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // goal is a figure that the project wants to reach.
 type goal struct {
@@ -214,7 +217,12 @@ func inMicros(f func(*runner) figure) func(*runner) figure {
 	return combine(func(v []float64) float64 { return v[0] / 1000 }, f)
 }
 
-// whole drops fractions of an allocation, which are of what runs beside a case.
+// whole drops fractions of an allocation, which are of what runs beside a case,
+// and noise, which allocations do not have.
 func whole(f func(*runner) figure) func(*runner) figure {
-	return combine(func(v []float64) float64 { return float64(int(v[0])) }, f)
+	return func(r *runner) figure {
+		g := combined(func(v []float64) float64 { return math.Floor(v[0]) }, f(r))
+		g.noisy = false
+		return g
+	}
 }

@@ -151,7 +151,8 @@ func (r *runner) wants(goals []string) bool {
 const noisySpread = 1.5
 
 // measure runs an experiment. If a case is noisy all rounds are run again, up to
-// twice, and the quietest attempt is kept.
+// twice, and the quietest attempt is kept. A quick run that is late has one round
+// of what is left, and calls it noisy.
 func (r *runner) measure(x experiment) error {
 	if !r.wants(x.goals) {
 		return nil
@@ -179,14 +180,13 @@ func (r *runner) measure(x experiment) error {
 		if best == nil || res.spread() < best.spread() {
 			best = res
 		}
-		late := time.Since(began) > 2*time.Second || time.Since(r.started) > time.Minute
-		if best.spread() <= noisySpread || r.quick && late {
+		if best.spread() <= noisySpread || r.quick && (time.Since(began) > 2*time.Second || r.late(40*time.Second)) {
 			break
 		}
 	}
 	for _, c := range best.Cases {
 		c.Spread = best.spreadOf(c)
-		c.Noisy = c.Spread > noisySpread || r.rounds == 1
+		c.Noisy = c.Spread > noisySpread || r.rounds == 1 || r.late(80*time.Second)
 		c.Starved = strings.HasSuffix(c.Name, ", 2g") && median(c.Rounds[cores]) < 1.6 && median(c.Rounds[others]) > 0.3
 	}
 	if x.derive != nil {
@@ -194,6 +194,12 @@ func (r *runner) measure(x experiment) error {
 	}
 	r.results = append(r.results, best)
 	return nil
+}
+
+// late reports whether a quick run has taken so long that it must save time to
+// end within two minutes.
+func (r *runner) late(after time.Duration) bool {
+	return r.quick && time.Since(r.started) > after
 }
 
 func (r *runner) prepare(c benchCase) (func() (sample, error), error) {
@@ -211,7 +217,10 @@ func (r *runner) attempt(x experiment, runs []func() (sample, error), missing []
 	for i, c := range x.cases {
 		res.Cases = append(res.Cases, &series{Name: c.name, Role: c.role, Missing: missing[i], Rounds: make(map[string][]float64)})
 	}
-	for range r.rounds {
+	for round := range r.rounds {
+		if round > 0 && r.late(80*time.Second) {
+			break
+		}
 		for i, c := range x.cases {
 			if missing[i] != "" {
 				continue
