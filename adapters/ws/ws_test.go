@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	stacks := make([]byte, 1<<22)
 	stacks = stacks[:runtime.Stack(stacks, true)]
-	for _, stack := range strings.Split(string(stacks), "\n\n") {
+	for stack := range strings.SplitSeq(string(stacks), "\n\n") {
 		frames, _, _ := strings.Cut(stack, "created by ")
 		if strings.Contains(frames, "adapters/ws.(*") {
 			fmt.Fprintf(os.Stderr, "a goroutine was left behind:\n%s\n", stack)
@@ -330,19 +330,6 @@ func (c *client) closed() gobwas.StatusCode {
 			code, _ := gobwas.ParseCloseFrameData([]byte(payload))
 			return code
 		}
-	}
-}
-
-// cut reads until the connection ends without a close frame.
-func (c *client) cut() {
-	c.t.Helper()
-	for {
-		op, _, err := c.read()
-		if err != nil {
-			require.NotErrorIs(c.t, err, os.ErrDeadlineExceeded)
-			return
-		}
-		require.NotEqual(c.t, gobwas.OpClose, op)
 	}
 }
 

@@ -100,7 +100,7 @@ func TestGreetingInABubble(t *testing.T) {
 		}
 		time.Sleep(5*time.Second - 1)
 		expect(t, tracker, open) // she may only have reloaded the page
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		expect(t, tracker, closed)
 
 		if err := tracker.Close(); err != nil {

@@ -35,8 +35,6 @@ func at(clock string) time.Time {
 	return t
 }
 
-func ptr[T any](v T) *T { return &v }
-
 func TestParseExample(t *testing.T) {
 	f, err := scenario.Parse("example.txt", []byte(example))
 	require.NoError(t, err)
@@ -188,8 +186,8 @@ var expectLines = []struct {
 	{"alice online", scenario.Expectation{Form: "status", Subject: "alice", Status: "online"}},
 	{`alice offline as=team class=offline cause=idle trigger=connect since=09:12 setat=09:02:30.5 until=2026-01-06T00:30:00+01:00 masked=busy routable=no label=free reason="a b"`,
 		scenario.Expectation{Form: "status", Subject: "alice", Status: "offline", As: "team", Class: "offline", Cause: "idle", Trigger: "connect",
-			Since: at("09:12:00"), SetAt: at("09:02:30.5"), Until: at("23:30:00"), Masked: "busy", Routable: ptr(false), Label: "free", Reason: ptr("a b")}},
-	{`alice online routable=yes reason=""`, scenario.Expectation{Form: "status", Subject: "alice", Status: "online", Routable: ptr(true), Reason: ptr("")}},
+			Since: at("09:12:00"), SetAt: at("09:02:30.5"), Until: at("23:30:00"), Masked: "busy", Routable: new(false), Label: "free", Reason: new("a b")}},
+	{`alice online routable=yes reason=""`, scenario.Expectation{Form: "status", Subject: "alice", Status: "online", Routable: new(true), Reason: new("")}},
 	{`"list" online`, scenario.Expectation{Form: "status", Subject: "list", Status: "online"}},
 	{"ghost.1 unknown", scenario.Expectation{Form: "status", Subject: "ghost.1", Status: "unknown"}},
 	{"alice.threads 3", scenario.Expectation{Form: "field", Subject: "alice", Field: "threads", Text: "3", Number: 3}},
@@ -207,7 +205,7 @@ var expectLines = []struct {
 	{"list sales alice,bob as=router label=free order=routing", scenario.Expectation{Form: "list", Channel: "sales", List: []string{"alice", "bob"}, As: "router", Label: "free", ByRouting: true}},
 	{"list sales none", scenario.Expectation{Form: "list", Channel: "sales"}},
 	{"count sales free 2", scenario.Expectation{Form: "count", Channel: "sales", Label: "free", Number: 2}},
-	{"group sales offline as=visitor reason=closed nextopen=2026-01-06T08:00:00Z", scenario.Expectation{Form: "group", Channel: "sales", Word: "offline", As: "visitor", Reason: ptr("closed"), NextOpen: at("08:00:00").AddDate(0, 0, 1)}},
+	{"group sales offline as=visitor reason=closed nextopen=2026-01-06T08:00:00Z", scenario.Expectation{Form: "group", Channel: "sales", Word: "offline", As: "visitor", Reason: new("closed"), NextOpen: at("08:00:00").AddDate(0, 0, 1)}},
 	{"selectable alice online,busy by=ann", scenario.Expectation{Form: "selectable", Subject: "alice", List: []string{"online", "busy"}, By: "ann"}},
 	{`labels sales "Active (free),lunch"`, scenario.Expectation{Form: "labels", Channel: "sales", List: []string{"Active (free)", "lunch"}}},
 	{"seen vic snapshot a=online,b=away", scenario.Expectation{Form: "seen", Watcher: "vic", Word: "snapshot", Snapshot: []scenario.Shown{{Subject: "a", Status: "online"}, {Subject: "b", Status: "away"}}}},
@@ -631,7 +629,8 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		now := file.Start
-		again := fmt.Sprintf("version %s\nstart %s\n", file.Version, file.Start.Format(time.RFC3339Nano))
+		var again strings.Builder
+		again.WriteString(fmt.Sprintf("version %s\nstart %s\n", file.Version, file.Start.Format(time.RFC3339Nano)))
 		for i, l := range file.Lines {
 			require.False(t, l.At.Before(now))
 			now = l.At
@@ -640,10 +639,10 @@ func FuzzParse(f *testing.F) {
 				require.Same(t, file.Lines[i+1].Expect, l.Refused)
 				require.Equal(t, scenario.FormRefused, l.Refused.Form)
 			}
-			again += l.Text + "\n"
+			again.WriteString(l.Text + "\n")
 		}
 		// The lines as they are kept say the same as the file.
-		second, err := scenario.Parse("fuzz", []byte(again))
+		second, err := scenario.Parse("fuzz", []byte(again.String()))
 		require.NoError(t, err)
 		require.Len(t, second.Lines, len(file.Lines))
 		for i, l := range second.Lines {
