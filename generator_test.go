@@ -567,7 +567,10 @@ func (g *generator) actor(e *presence.Event) {
 // over has some claims come over a connection.
 func (g *generator) over(e *presence.Event, s *presence.State) {
 	if g.IntN(5) == 0 {
-		e.Conn = cmp.Or(e.Claim.Conn, g.conn(s))
+		e.Conn = g.conn(s)
+		if g.IntN(3) > 0 {
+			e.Conn = cmp.Or(e.Claim.Conn, e.Conn)
+		}
 		e.Epoch = pickOne(g, 0, g.epoch(s))
 	}
 }

@@ -870,7 +870,7 @@ func (l *look) settleClaim(h *happened) bool {
 	if len(def.SelectableBy) > 0 && !slices.Contains(def.SelectableBy, by) {
 		return false
 	}
-	if c.For > 0 && c.Until != 0 {
+	if c.For > 0 && c.Until != 0 || e.Conn != "" && c.Conn != "" && e.Conn != c.Conn {
 		return false
 	}
 	if c.Until == 0 {

@@ -144,9 +144,9 @@ func (st *stage) pass(d time.Duration) {
 	require.NoError(st.t, err)
 	st.advance(d)
 	require.NoError(st.t, st.zoe.Heartbeat())
-	require.True(st.t, st.touch(st.visitor), "the visitor's socket was closed")
+	require.NoError(st.t, st.touch(st.visitor), "the visitor's socket")
 	for _, key := range slices.Sorted(maps.Keys(st.clients)) {
-		if c := st.clients[key]; !st.touch(c) {
+		if c := st.clients[key]; st.touch(c) != nil {
 			c.conn.Close()
 			delete(st.clients, key)
 		}
@@ -155,18 +155,21 @@ func (st *stage) pass(d time.Duration) {
 	st.team = st.drain(st.clients["bob/desk"], mark, st.team)
 }
 
-// touch shows that a browser is there, which is no heartbeat, and reports false
+// touch shows that a browser is there, which is no heartbeat. It returns an error
 // if the server has closed.
-func (st *stage) touch(c *client) bool {
+func (st *stage) touch(c *client) error {
 	st.t.Helper()
 	c.write(gobwas.OpPing, true, "touch")
 	for {
 		op, payload, err := c.read()
 		switch {
-		case err != nil || op == gobwas.OpClose:
-			return false
+		case err != nil:
+			return err
+		case op == gobwas.OpClose:
+			code, reason := gobwas.ParseCloseFrameData([]byte(payload))
+			return fmt.Errorf("closed: %d %s", code, reason)
 		case op == gobwas.OpPong && payload == "touch":
-			return true
+			return nil
 		case op == gobwas.OpText:
 			c.skipped = append(c.skipped, parse(c, payload))
 		}
