@@ -77,7 +77,7 @@ type stage struct {
 	acting  way
 	visitor *client
 	clients map[string]*client // by person and tab
-	seqs    map[*client]uint64 // of the last ping answered
+	pings   map[*client]uint64 // the number of the last
 	zoe     *presence.Conn     // whose changes mark how far the others have to read
 	flips   int
 
@@ -93,7 +93,7 @@ type silent struct{}
 func (silent) Notify(context.Context, presence.Notification) error { return nil }
 
 func (p *play) perform(t *testing.T, acting way) *stage {
-	st := &stage{house: p.house, acting: acting, clients: make(map[string]*client), seqs: make(map[*client]uint64)}
+	st := &stage{house: p.house, acting: acting, clients: make(map[string]*client), pings: make(map[*client]uint64)}
 	st.world = setup(t, func(c *conf) {
 		c.tracker.Policy, c.tracker.Notifier = &p.house.policy, silent{}
 		c.ws.PingInterval = time.Second
@@ -155,12 +155,23 @@ func (st *stage) pass(d time.Duration) {
 	st.team = st.drain(st.clients["bob/desk"], mark, st.team)
 }
 
-// touch shows that a browser is there, which is no heartbeat. It returns an error
-// if the server has closed.
+// touch waits for the ping that is due and shows that a browser is there, which
+// is no heartbeat. It returns an error if the server has closed.
 func (st *stage) touch(c *client) error {
 	st.t.Helper()
-	c.write(gobwas.OpPing, true, "touch")
-	for {
+	last := st.pings[c]
+	note := func(f frame) bool {
+		if f.Type == "ping" {
+			st.pings[c] = max(st.pings[c], f.Seq)
+		}
+		return f.Type == "ping"
+	}
+	c.skipped = slices.DeleteFunc(c.skipped, note)
+	for asked := false; ; {
+		if !asked && st.pings[c] > last {
+			asked = true
+			c.write(gobwas.OpPing, true, "touch")
+		}
 		op, payload, err := c.read()
 		switch {
 		case err != nil:
@@ -171,7 +182,9 @@ func (st *stage) touch(c *client) error {
 		case op == gobwas.OpPong && payload == "touch":
 			return nil
 		case op == gobwas.OpText:
-			c.skipped = append(c.skipped, parse(c, payload))
+			if f := parse(c, payload); !note(f) {
+				c.skipped = append(c.skipped, f)
+			}
 		}
 	}
 }
@@ -274,17 +287,12 @@ func (st *stage) tell(who, tab, fields string) {
 	}
 }
 
-// pong answers the newest ping.
+// pong answers the last ping, if there was one.
 func (st *stage) pong(who, tab, fields string) {
 	st.t.Helper()
-	c := st.clients[who+"/"+tab]
-	if c == nil {
-		return
+	if c := st.clients[who+"/"+tab]; st.pings[c] > 0 {
+		c.ask(fmt.Sprintf(`"type":"pong","seq":%d%s`, st.pings[c], fields))
 	}
-	for last := st.seqs[c]; st.seqs[c] == last; {
-		st.seqs[c] = max(last, c.until("ping").Seq)
-	}
-	c.ask(fmt.Sprintf(`"type":"pong","seq":%d%s`, st.seqs[c], fields))
 }
 
 // look has another visitor come by and try what may tell something.

@@ -503,12 +503,13 @@ func (mirror) Close(error) error { return nil }
 
 // ping asks the page for a heartbeat, and its browser for a sign of life if
 // nothing at all came since the last time. It goes on until all that have been
-// called for meanwhile are sent.
+// called for meanwhile are sent; those that piled up count as one silence, since
+// it was the server that was late.
 func (s *socket) ping(now time.Time) {
+	if s.unheard.Add(1) > 1 {
+		_ = s.write(gobwas.OpPing, nil)
+	}
 	for left := int32(1); left > 0; left = s.pinging.Add(-1) {
-		if s.unheard.Add(1) > 1 {
-			_ = s.write(gobwas.OpPing, nil)
-		}
 		_ = s.send(ping{Type: "ping", V: Version, Seq: s.pings.Add(1), Now: presence.At(now)})
 	}
 }
