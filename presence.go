@@ -114,6 +114,9 @@ type Tracker struct {
 	time    *timeline
 	timers  timers
 	journal journal
+
+	sweeping sync.Mutex // held while deadlines are processed; taken first
+
 	seed    maphash.Seed
 	shards  [shardCount]shard
 	count   atomic.Int64 // subjects
@@ -316,8 +319,11 @@ func (t *Tracker) Sweep(ctx context.Context) (next Instant, err error) {
 	return next, t.flushStorage(ctx)
 }
 
-// meetDeadlines processes what is due, in the order of time.
+// meetDeadlines processes what is due, in the order of time. It waits for one
+// that is doing so already: what is due must have been processed on return.
 func (t *Tracker) meetDeadlines() (next Instant) {
+	t.sweeping.Lock()
+	defer t.sweeping.Unlock()
 	now := t.time.now()
 	for {
 		sub, at, ok := t.timers.pop(now)
