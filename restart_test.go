@@ -280,3 +280,109 @@ func TestMasksInTimeWhileStorageHangs(t *testing.T) {
 		require.Equal(t, idle, presence.Instant(told.Load()))
 	})
 }
+
+// One record that cannot be read is not overwritten, and holds up no other.
+func TestOneBadRecordHoldsUpNobody(t *testing.T) {
+	o := newOffice(t)
+	conns := make(map[presence.Ref]*presence.Conn)
+	for _, ref := range []presence.Ref{ann, bob} {
+		conns[ref] = o.connect(ref, "tab")
+		require.NoError(t, o.claim(ref, presence.Claim{Status: "busy", DropOnDisconnect: true}))
+	}
+	o.sweep()
+	// Somebody newer has written ann's record.
+	records, err := o.memory.Load(t.Context(), ann)
+	require.NoError(t, err)
+	require.NoError(t, o.memory.Save(t.Context(), presence.Write{
+		Record: presence.Record{Subject: ann, Revision: records[0].Revision + 1, Data: []byte(`{"version":2}`)}, Expect: records[0].Revision,
+	}))
+	require.NoError(t, conns[ann].Logout())
+	require.NoError(t, conns[bob].Logout())
+	for range 3 {
+		_, err := o.Sweep(t.Context())
+		require.ErrorContains(t, err, "version")
+	}
+	records, err = o.memory.Load(t.Context(), ann)
+	require.NoError(t, err)
+	require.Equal(t, `{"version":2}`, string(records[0].Data), "what somebody newer wrote is not overwritten")
+	state, _ := o.stored(bob)
+	require.Empty(t, state.Claims, "bob's record is written")
+	require.Equal(t, o.told(bob), o.rows(bob), "and the journal")
+}
+
+// A claim of unknown outcome is in the journal once it is known to be there.
+func TestJournalOfUnknownOutcome(t *testing.T) {
+	for _, id := range []string{"", "x"} {
+		o := newOffice(t)
+		o.connect(ann, "tab")
+		o.storage.LoseAnswers(1, presencetest.Save)
+		require.ErrorIs(t, o.claim(ann, presence.Claim{ID: id, Status: "busy"}), presence.ErrUnavailable)
+		o.clock.Add(time.Second)
+		require.NoError(t, o.claim(ann, presence.Claim{ID: id, Status: "busy"}))
+		o.sweep()
+		set := make(map[string]bool)
+		for _, row := range o.rows(ann) {
+			switch row.Kind {
+			case "claim-set":
+				set[row.ID[len("claim-set/"):]] = true
+			case "claim-ended":
+				require.True(t, set[row.ID[len("claim-ended/"):]], "ended without having been set")
+			}
+		}
+		for _, c := range o.state(ann).Claims {
+			require.True(t, set[c.ID], "claim %s is in the journal", c.ID)
+		}
+	}
+}
+
+// Two trackers write the same subject in turn; no claim is lost.
+func TestNoLostUpdate(t *testing.T) {
+	o := newOffice(t)
+	o.connect(ann, "tab")
+	second := o.open()
+	_, err := second.Connect(t.Context(), ann, presence.ConnectOptions{ID: "phone"})
+	require.NoError(t, err)
+	system := presence.Actor{Ref: presence.ID("cal"), Role: presence.RoleSystem}
+	for i, tr := range []*presence.Tracker{o.Tracker, second, o.Tracker, second} {
+		_, err := tr.SetClaim(t.Context(), system, ann, presence.Claim{Status: "busy", Source: presence.SourceApp, Key: string(rune('a' + i))})
+		require.NoError(t, err)
+	}
+	state, _ := o.stored(ann)
+	require.Len(t, state.Claims, 4)
+	s2, err := second.State(t.Context(), ann)
+	require.NoError(t, err)
+	require.Equal(t, state.Claims, s2.Claims)
+}
+
+// What somebody chose is not written anew after another tracker erased them.
+func TestErasedElsewhere(t *testing.T) {
+	o := newOffice(t)
+	c := o.connect(ann, "tab")
+	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy", Text: "private"}))
+	o.sweep()
+	second := o.open()
+	require.NoError(t, second.Erase(t.Context(), ann))
+	require.NoError(t, c.Logout())
+	o.sweep()
+	state, _ := o.stored(ann)
+	require.Empty(t, state.Claims)
+	require.Empty(t, o.state(ann).Claims)
+}
+
+// A tracker that is behind does not undo what another has written meanwhile.
+func TestBehindAndConflict(t *testing.T) {
+	o := newOffice(t)
+	c := o.connect(ann, "tab")
+	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy", DropOnDisconnect: true}))
+	o.sweep()
+	first := o.Tracker
+	second := o.open()
+	_, err := second.SetClaim(t.Context(), presence.Agent(ann), ann, presence.Claim{Status: "away"})
+	require.NoError(t, err)
+	require.NoError(t, c.Logout()) // drops busy here; it is replaced by away there
+	_, err = first.Sweep(t.Context())
+	require.NoError(t, err)
+	st, _ := o.stored(ann)
+	require.Len(t, st.Claims, 1)
+	require.Equal(t, "away", st.Claims[0].Status)
+}
