@@ -117,6 +117,14 @@ const own = (page, status) => sees(page, "[data-testid=own-status]", "data-statu
 const team = (page, who, status) => sees(page, `[data-testid=team-${who}]`, "data-status", status);
 const listed = (page, who, status) => sees(page, `[data-testid=agent-${who}]`, "data-status", status);
 const drawn = (page, who, status, cause) => () => page.waitForFunction(([w, s, c]) => document.querySelector(`[data-agent="${w}"][data-status="${s}"][data-cause="${c}"]`), [who, status, cause], { timeout: PATIENCE });
+// The logout has reached the server, which the page that sent it does not wait for.
+const explained = (who, text) => async () => {
+  for (const end = Date.now() + PATIENCE; ; await new Promise((next) => setTimeout(next, 20))) {
+    const lines = await (await fetch(`${url}/api/explain?agent=${who}`)).json();
+    if (JSON.stringify(lines).includes(text)) return;
+    if (Date.now() > end) throw new Error(`${who} is explained by ${lines}, without ${text}`);
+  }
+};
 const colour = (page, selector) => page.evaluate((s) => getComputedStyle(document.querySelector(s)).backgroundColor, selector);
 function same(got, want, what) {
   if (got !== want) throw new Error(`${what}: wanted ${want}, got ${got}`);
@@ -218,7 +226,7 @@ await check("E8 away form", async () => {
 await check("E10 invisible works on", click(open.ann, "set-invisible"), own(open.ann, "invisible"), reads(open.widget, "banner", "We are offline"), async () => {
   await open.ann.getByTestId("note").fill("I am here all the same");
   await open.ann.getByTestId("note-send").click();
-}, reads(open.ann, "notes", "ann: I am here all the same"), click(open.ann, "logout"), async () => {
+}, reads(open.ann, "notes", "ann: I am here all the same"), click(open.ann, "logout"), explained("ann", "logout"), async () => {
   const refused = await fetch(`${url}/api/notes`, { method: "POST", body: JSON.stringify({ from: "ann", text: "and now?" }) });
   same(refused.status, 403, "the same when logged out");
   same(await (await fetch(`${url}/api/state`)).json().then((s) => s.notes.at(-1).text), "I am here all the same", "the last note");
