@@ -101,6 +101,8 @@ const (
 	ActionJoin       Action = "join"        // the channel
 	ActionClaim      Action = "claim"       // the status, for oneself
 	ActionClaimOther Action = "claim-other" // the status, for another
+	ActionDecide     Action = "decide"      // the id of the request, or empty
+	ActionDefine     Action = "define"      // the status that is added or removed
 	ActionPolicy     Action = "policy"      // the policy's name
 )
 
@@ -124,9 +126,9 @@ func (roleAuthorizer) Allow(_ context.Context, actor Actor, action Action, subje
 	switch action {
 	case ActionSee:
 		return nil
-	case ActionClaimOther:
+	case ActionClaimOther, ActionDecide:
 		needs = []Role{RoleSupervisor, RoleAdmin, RoleSystem}
-	case ActionPolicy:
+	case ActionPolicy, ActionDefine:
 		needs = []Role{RoleAdmin, RoleSystem}
 	}
 	if !slices.Contains(needs, cmp.Or(actor.Role, RoleAgent)) {
@@ -252,10 +254,15 @@ type View struct {
 	LastSeen  Instant `json:"lastSeen,omitzero"`
 	LastLogin Instant `json:"lastLogin,omitzero"`
 	Routable  bool    `json:"routable,omitzero"`
+	Work      string  `json:"work,omitzero"` // finishing, not-receiving, free or active
+	Threads   Count   `json:"threads,omitzero"`
+	Pinned    Count   `json:"pinned,omitzero"`
+	Pending   string  `json:"pending,omitzero"` // the status that follows once the work is done
+	Request   string  `json:"request,omitzero"` // the status that has been asked for
 }
 
 // viewFields are the fields that a policy grants to audiences.
-var viewFields = []string{"since", "setAt", "until", "reason", "text", "cause", "masked", "lastSeen", "lastLogin", "routable"}
+var viewFields = []string{"since", "setAt", "until", "reason", "text", "cause", "masked", "lastSeen", "lastLogin", "routable", "work", "threads", "pinned", "pending", "request"}
 
 type fieldSet uint16
 
@@ -270,6 +277,11 @@ const (
 	fieldLastSeen
 	fieldLastLogin
 	fieldRoutable
+	fieldWork
+	fieldThreads
+	fieldPinned
+	fieldPending
+	fieldRequest
 )
 
 // View projects a presence for one audience. A subject hidden from it, and one
@@ -292,6 +304,7 @@ func (m *Machine) View(p *Presence, a Audience) View {
 	full := View{
 		Status: p.Status, Class: p.Class, Reason: p.Reason, Text: p.Text, Since: p.Since, SetAt: p.SetAt, Until: p.Until,
 		Cause: p.Cause, Masked: p.Masked, LastSeen: p.LastSeen, LastLogin: p.LastLogin, Routable: p.Routable,
+		Work: p.Label, Threads: p.Threads, Pinned: p.Pinned, Pending: p.Pending, Request: p.Request,
 	}
 	if i := slices.IndexFunc(p.Seen, func(s Seen) bool { return s.Audience == a }); i >= 0 && slices.Contains(m.hideable, a) {
 		if seen := &p.Seen[i]; seen.Left {
@@ -313,6 +326,9 @@ func (m *Machine) View(p *Presence, a Audience) View {
 		v.Label, v.Color = def.Label, def.Color
 	}
 	shown := m.views[a]
+	if def := m.status(full.Status); def != nil && a != AudienceSelf && a != AudienceAdmin {
+		shown &^= def.omits
+	}
 	show(shown, fieldSince, &v.Since, full.Since)
 	show(shown, fieldSetAt, &v.SetAt, full.SetAt)
 	show(shown, fieldUntil, &v.Until, full.Until)
@@ -323,6 +339,11 @@ func (m *Machine) View(p *Presence, a Audience) View {
 	show(shown, fieldLastSeen, &v.LastSeen, full.LastSeen)
 	show(shown, fieldLastLogin, &v.LastLogin, full.LastLogin)
 	show(shown, fieldRoutable, &v.Routable, full.Routable)
+	show(shown, fieldWork, &v.Work, full.Work)
+	show(shown, fieldThreads, &v.Threads, full.Threads)
+	show(shown, fieldPinned, &v.Pinned, full.Pinned)
+	show(shown, fieldPending, &v.Pending, full.Pending)
+	show(shown, fieldRequest, &v.Request, full.Request)
 	return v
 }
 
@@ -440,6 +461,31 @@ func (m *Machine) Explain(s *State, a Audience) []string {
 			text += ", until " + c.Until.String()
 		}
 		lines = append(lines, text)
+	}
+	if w := s.Work; w != nil {
+		for _, l := range w.Loads {
+			room, bounded := m.room(&l)
+			text := fmt.Sprintf("%d pieces of work", l.N)
+			if l.On != "" {
+				text += " in " + l.On
+			}
+			if bounded {
+				text += fmt.Sprintf(", room for %d more", max(room, 0))
+			}
+			lines = append(lines, text)
+		}
+		if w.Pending != nil {
+			add("%s follows when the work is done", w.Pending.Status)
+		}
+		for _, r := range w.Requests {
+			add("asked for %s at %s", r.Claim.Status, r.At)
+		}
+		if w.Challenge != "" {
+			add("asked to answer before %s", w.Deadline)
+		}
+		if w.Settles > s.Now {
+			add("given no new work before %s, until the connection has proved steady", w.Settles)
+		}
 	}
 	if len(p.HiddenFrom) > 0 {
 		add("hidden from: %s", join(p.HiddenFrom))

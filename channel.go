@@ -24,6 +24,10 @@ const (
 	OpJoined  Op = "joined"  // the subject became present
 	OpUpdated Op = "updated" // its view changed
 	OpLeft    Op = "left"    // it is no longer present
+
+	// What only the subject itself is told. The list stays as it is.
+	OpRejected  Op = "rejected"  // its request for Status was turned down
+	OpChallenge Op = "challenge" // it must answer to ID before Until
 )
 
 // Change is one change of a watcher's list. View is the row from now on, which
@@ -32,6 +36,10 @@ type Change struct {
 	Op      Op    `json:"op"`
 	Subject Ref   `json:"subject"`
 	View    *View `json:"view,omitzero"`
+
+	ID     string  `json:"id,omitzero"`     // of a request or challenge
+	Status string  `json:"status,omitzero"` // that was asked for
+	Until  Instant `json:"until,omitzero"`
 }
 
 // Group sums a channel up for an audience.
@@ -160,6 +168,31 @@ func (r *Roster) Has(subject Ref) bool { return r.members[subject] != nil }
 func (r *Roster) Put(p Presence, now Instant) []*Frame {
 	r.members[p.Subject] = &p
 	return r.publish(now, p.Subject)
+}
+
+// Tell returns the frames that say something to a subject itself, one if it
+// watches.
+func (r *Roster) Tell(c Change) []*Frame {
+	s := r.streams[newStreamKey(AudienceSelf, c.Subject)]
+	if s == nil {
+		return nil
+	}
+	s.last = nil
+	s.seq++
+	f := newFrame(FrameDiff, s)
+	f.Changes = []Change{c}
+	return []*Frame{f}
+}
+
+// Told returns what an output says to its subject itself, if it does.
+func (o *Output) Told(subject Ref) (c Change, ok bool) {
+	switch {
+	case o.Kind == OutputChallenge:
+		return Change{Op: OpChallenge, Subject: subject, ID: o.ID, Until: o.At}, true
+	case o.Kind == OutputRequestClosed && o.Why == RequestRejected:
+		return Change{Op: OpRejected, Subject: subject, ID: o.Request.ID, Status: o.Request.Claim.Status}, true
+	}
+	return Change{}, false
 }
 
 // Remove takes a member out.

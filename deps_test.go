@@ -26,6 +26,7 @@ var pureFiles = map[string][]string{
 	"policy.go":  {"github.com/presence-go/presence/internal/conf"},
 	"state.go":   nil,
 	"timeout.go": nil,
+	"work.go":    nil,
 	"access.go":  nil,
 	"channel.go": {"sync"}, // for sync.OnceValues: a frame is encoded once
 	"notify.go":  nil,

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -40,6 +41,7 @@ const (
 	RouteAll      Routing = "all"      // any work
 	RouteSticky   Routing = "sticky"   // only of clients already assigned to the subject
 	RouteTransfer Routing = "transfer" // only what a colleague hands over
+	RouteLast     Routing = "last"     // any work, once nobody who takes all can; the one rule that holds without a connection too
 	RouteNone     Routing = "none"
 )
 
@@ -59,6 +61,16 @@ type Status struct {
 	Class Class  `json:"class"`
 	// Routing is which new work reaches a subject in this status.
 	Routing Routing `json:"routing,omitzero"`
+	// RoutingOn replaces Routing for single work channels.
+	RoutingOn map[string]Routing `json:"routingOn,omitzero"`
+	// DrainsFirst makes the choice of this status wait until the present work is
+	// done, with no new work given meanwhile.
+	DrainsFirst bool `json:"drainsFirst,omitzero"`
+	// NeedsApproval makes subjects ask for this status instead of taking it.
+	NeedsApproval bool `json:"needsApproval,omitzero"`
+	// Omits lists fields of views (see Policy.Views) that are left out while this
+	// status shows, except from the subject itself and admins.
+	Omits []string `json:"omits,omitzero"`
 	// SelectableBy lists BySelf, BySupervisor and BySystem, or only ByNobody.
 	// Empty means all three.
 	SelectableBy []string `json:"selectableBy,omitzero"`
@@ -203,11 +215,18 @@ type Policy struct {
 	Devices  map[string]DeviceRule  `json:"devices,omitzero"`
 	Virtual  map[string]VirtualRule `json:"virtual,omitzero"` // by kind of endpoint: push, bot, service
 
+	Work WorkRule `json:"work,omitzero"`
+	// Retired names for statuses that have been removed the one that claims to
+	// them stand for. Without an entry, and where the class differs and the
+	// other is available, they stand for the first status of their class that is
+	// not available.
+	Retired map[string]string `json:"retired,omitzero"`
+
 	Group  GroupRule  `json:"group"`
 	Widget WidgetRule `json:"widget"`
 	// Views lists for an audience the fields that it sees beside status, class,
 	// label and color: since, setAt, until, reason, text, cause, masked,
-	// lastSeen, lastLogin, routable. An audience without an entry has the one
+	// lastSeen, lastLogin, routable, work, threads, pinned, pending, request. An audience without an entry has the one
 	// of [DefaultViews].
 	Views map[Audience][]string `json:"views,omitzero"`
 	// Hideable lists audiences from which single claims may hide, beyond those
@@ -234,7 +253,7 @@ func DefaultViews() map[Audience][]string {
 		AudienceAdmin:      all,
 		AudienceTeam:       {"since", "reason", "text"},
 		AudienceVisitor:    {},
-		AudienceRouter:     {"since", "routable"},
+		AudienceRouter:     {"since", "routable", "work", "threads"},
 	}
 }
 
@@ -281,6 +300,37 @@ func (p Policy) Clone() Policy { return conf.Clone(p) }
 func (p *Policy) Set(path, value string) error {
 	if err := conf.Set(p, path, value); err != nil {
 		return fmt.Errorf("presence: policy: %w", err)
+	}
+	return nil
+}
+
+// Define adds a status, such as another reason for a break, or changes the one
+// of the same id.
+func (p *Policy) Define(s Status) {
+	p.Retired = maps.Clone(p.Retired)
+	delete(p.Retired, s.ID)
+	p.Statuses = slices.Clone(p.Statuses)
+	if i := slices.IndexFunc(p.Statuses, func(o Status) bool { return o.ID == s.ID }); i >= 0 {
+		p.Statuses[i] = s
+		return
+	}
+	p.Statuses = append(p.Statuses, s)
+}
+
+// Undefine removes a status. Claims to it stay and stand for the fallback, or
+// without one for the first status of its class that is not available.
+func (p *Policy) Undefine(id, fallback string) error {
+	i := slices.IndexFunc(p.Statuses, func(o Status) bool { return o.ID == id })
+	if i < 0 {
+		return fmt.Errorf("presence: %w status %q: the policy has none of that id to remove", ErrUnknown, id)
+	}
+	p.Statuses = slices.Delete(slices.Clone(p.Statuses), i, i+1)
+	if fallback != "" {
+		p.Retired = maps.Clone(p.Retired)
+		if p.Retired == nil {
+			p.Retired = make(map[string]string)
+		}
+		p.Retired[id] = fallback
 	}
 	return nil
 }
@@ -341,6 +391,7 @@ type Machine struct {
 	statuses     []definition // policy order
 	byDefault    *definition
 	disconnected *definition
+	kickedOut    *definition
 	idles        bool // whether any status has an idle stage
 	rank         map[Source]int
 	manual       int // the rank of manual
@@ -356,6 +407,7 @@ type Machine struct {
 // A definition is a status with what the rest of the policy says about it.
 type definition struct {
 	Status
+	omits  fieldSet
 	order  int     // its place in the availability order, the most available first
 	fold   int     // its place when connections claim different statuses
 	stages []stage // what masks it when idle, in the order of after
@@ -454,6 +506,7 @@ func (c *compiler) compile() *Machine {
 	}
 	c.idle(m)
 	c.virtual(m)
+	c.work(m)
 
 	m.activity = make(map[string]bool)
 	if len(p.Activity) == 0 {
@@ -489,8 +542,13 @@ func (c *compiler) compile() *Machine {
 	return m
 }
 
+var routings = []string{string(RouteAll), string(RouteLast), string(RouteSticky), string(RouteTransfer), string(RouteNone)}
+
 func (c *compiler) statuses(m *Machine) {
 	p := &c.p
+	if len(p.Statuses) > MaxStatuses {
+		c.fault("statuses", "there are %d, at most %d are allowed", len(p.Statuses), MaxStatuses)
+	}
 	if len(p.Statuses) == 0 {
 		c.fault("statuses", "a policy needs at least one status")
 	}
@@ -522,7 +580,10 @@ func (c *compiler) statuses(m *Machine) {
 				s.Routing = RouteAll
 			}
 		}
-		c.oneOf(path+".routing", string(s.Routing), string(RouteAll), string(RouteSticky), string(RouteTransfer), string(RouteNone))
+		c.oneOf(path+".routing", string(s.Routing), routings...)
+		for _, on := range sortedKeys(s.RoutingOn) {
+			c.oneOf(path+".routingOn."+on, string(s.RoutingOn[on]), routings...)
+		}
 		if len(s.SelectableBy) == 0 {
 			s.SelectableBy = []string{BySelf, BySupervisor, BySystem}
 		}
@@ -537,7 +598,7 @@ func (c *compiler) statuses(m *Machine) {
 	}
 	for i, s := range p.Statuses {
 		order := i + len(p.Statuses)*slices.Index(classes, s.Class)
-		m.statuses = append(m.statuses, definition{Status: s, order: order, fold: i})
+		m.statuses = append(m.statuses, definition{Status: s, omits: c.fields("statuses."+s.ID+".omits", s.Omits), order: order, fold: i})
 	}
 }
 
@@ -665,14 +726,7 @@ func (c *compiler) views(m *Machine) {
 	}
 	m.views = make(map[Audience]fieldSet)
 	for _, a := range sortedKeys(views) {
-		for i, field := range views[a] {
-			at := slices.Index(viewFields, field)
-			if at < 0 {
-				c.fault(fmt.Sprintf("views.%s[%d]", a, i), "%q is not one of %s", field, strings.Join(viewFields, ", "))
-				continue
-			}
-			m.views[a] |= 1 << at
-		}
+		m.views[a] = c.fields("views."+string(a), views[a])
 	}
 	c.audiences("hideable", p.Hideable)
 	hideable := slices.Clone(p.Hideable)
@@ -681,6 +735,19 @@ func (c *compiler) views(m *Machine) {
 	}
 	slices.Sort(hideable)
 	m.hideable = slices.Compact(hideable)
+}
+
+// fields looks up names of fields of views.
+func (c *compiler) fields(path string, names []string) (set fieldSet) {
+	for i, name := range names {
+		at := slices.Index(viewFields, name)
+		if at < 0 {
+			c.fault(fmt.Sprintf("%s[%d]", path, i), "%q is not one of %s", name, strings.Join(viewFields, ", "))
+			continue
+		}
+		set |= 1 << at
+	}
+	return set
 }
 
 // status returns the definition of a status, or nil.

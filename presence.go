@@ -127,6 +127,7 @@ type Tracker struct {
 	fallback *Machine
 	grants   *Grants
 	channels map[Ref]*channel
+	defining sync.Mutex         // held while a policy is read and changed; taken first
 	erased   map[uint64]Instant // hashes of erased subjects, and until when they are refused
 
 	notifying *errgroup.Group
@@ -474,21 +475,24 @@ func (t *Tracker) Apply(ctx context.Context, e Event) error {
 // stored. It returns what the actor then sees, which need not be the status
 // claimed: a higher claim may be on top, or the subject not connected.
 func (t *Tracker) SetClaim(ctx context.Context, actor Actor, subject Ref, c Claim) (View, error) {
-	return t.claim(ctx, actor, subject, Event{Kind: EventSetClaim, Actor: actor, Claim: c}, c.Status)
+	return t.claim(ctx, actor, subject, Event{Kind: EventSetClaim, Actor: actor, Claim: c}, claimAction(actor, subject), c.Status)
 }
 
 // EndClaim ends the claims of the actor's source, those of c.Key if it is
 // given, on connection c.Conn if that is given. Ending what is not there
 // changes nothing.
 func (t *Tracker) EndClaim(ctx context.Context, actor Actor, subject Ref, c Claim) (View, error) {
-	return t.claim(ctx, actor, subject, Event{Kind: EventEndClaim, Actor: actor, Claim: c}, "")
+	return t.claim(ctx, actor, subject, Event{Kind: EventEndClaim, Actor: actor, Claim: c}, claimAction(actor, subject), "")
 }
 
-func (t *Tracker) claim(ctx context.Context, actor Actor, subject Ref, e Event, detail string) (View, error) {
-	action := ActionClaimOther
+func claimAction(actor Actor, subject Ref) Action {
 	if actor.Ref == subject {
-		action = ActionClaim
+		return ActionClaim
 	}
+	return ActionClaimOther
+}
+
+func (t *Tracker) claim(ctx context.Context, actor Actor, subject Ref, e Event, action Action, detail string) (View, error) {
 	if err := t.allow(ctx, actor, action, subject, detail); err != nil {
 		return View{}, err
 	}
@@ -613,6 +617,10 @@ func (t *Tracker) journalPage(ctx context.Context, q JournalQuery) ([]JournalRow
 // SetPolicy puts a policy in force for one tenant, from now on: nothing is
 // changed back in time.
 func (t *Tracker) SetPolicy(ctx context.Context, actor Actor, tenant string, p Policy) error {
+	return t.setPolicy(ctx, actor, tenant, p, ActionPolicy, p.Name)
+}
+
+func (t *Tracker) setPolicy(ctx context.Context, actor Actor, tenant string, p Policy, action Action, detail string) error {
 	m, err := Compile(p)
 	if err != nil {
 		return err
@@ -625,7 +633,7 @@ func (t *Tracker) SetPolicy(ctx context.Context, actor Actor, tenant string, p P
 	if actor.Tenant != tenant {
 		return fmt.Errorf("presence: %w: %s acts for another tenant", ErrNotAllowed, actor.Ref)
 	}
-	if err := t.allow(ctx, actor, ActionPolicy, Ref{Tenant: tenant}, p.Name); err != nil {
+	if err := t.allow(ctx, actor, action, Ref{Tenant: tenant}, detail); err != nil {
 		return err
 	}
 	now := t.time.now()
@@ -955,7 +963,8 @@ func (t *Tracker) apply(ctx context.Context, sub *subject, e Event, done func())
 	var tried *trial
 	if t.opts.Storage != nil {
 		switch e.Kind {
-		case EventSetClaim, EventEndClaim, EventLogin, EventLogout, EventEndpoint, EventDisable, EventEnable:
+		case EventSetClaim, EventEndClaim, EventLogin, EventLogout, EventEndpoint, EventDisable, EventEnable,
+			EventRequest, EventWithdraw, EventDecide:
 			if err := sub.lockIntent(ctx); err != nil {
 				return err
 			}
@@ -1136,6 +1145,11 @@ func (t *Tracker) carryOut(sub *subject, o *Output) {
 		t.markDirty(sub) // written with the next batch
 		for _, ch := range sub.channels {
 			ch.put(o.Presence, o.Noticed)
+		}
+	}
+	if c, ok := o.Told(sub.ref); ok {
+		for _, ch := range sub.channels {
+			ch.tell(c)
 		}
 	}
 	if row, ok := o.Row(); ok {

@@ -39,6 +39,7 @@ const (
 	MaxClaims      = 32  // per subject
 	MaxEndpoints   = 16  // per subject
 	MaxChannels    = 256 // per subject
+	MaxStatuses    = 256 // per policy
 )
 
 // Instant is a point in time, to the nanosecond, from 1608 to 2192. Zero means
@@ -175,6 +176,10 @@ const (
 	TriggerUntil   Cause = "until"
 	TriggerPolicy  Cause = "policy"
 	TriggerGrant   Cause = "grant"
+
+	TriggerLoad      Cause = "load"
+	TriggerChallenge Cause = "challenge"
+	TriggerRequest   Cause = "request"
 )
 
 // Source says where a claim comes from. It follows from the actor: a subject's
@@ -234,8 +239,8 @@ type Claim struct {
 	SetAt  Instant `json:"setAt"`
 	By     string  `json:"by,omitzero"`    // the actor's id
 	Until  Instant `json:"until,omitzero"` // the claim ends then, that instant included; zero means never
-	// For gives Until as a time from now. It is resolved when the claim is set.
-	For              time.Duration `json:"-"`
+	// For gives Until as a time from when the claim is set.
+	For              time.Duration `json:"for,omitzero"`
 	DropOnDisconnect bool          `json:"dropOnDisconnect,omitzero"`
 	DropOnLogin      bool          `json:"dropOnLogin,omitzero"`
 	HidesFrom        []Audience    `json:"hidesFrom,omitzero"` // besides those the status is hidden from
@@ -321,9 +326,21 @@ type Presence struct {
 	Cause  Cause
 	Masked string // the status chosen, where idleness or disconnection masks it
 
-	Reach     Reach
-	Routable  bool
-	Disabled  bool
+	Reach    Reach
+	Routable bool // may be given new work: Routing is all
+	Disabled bool
+
+	// Routing is which work reaches the subject, of a work channel that has no
+	// rule of its own. Revision rises whenever that changes, and whenever work is
+	// taken away: an offer made under an older one is refused.
+	Routing  Routing
+	Revision Instant
+	Label    string // finishing, not-receiving, free or active; empty unless available
+	Threads  Count  // pieces of work; absent where nobody said
+	Pinned   Count
+	Pending  string // the status that follows once the work is done
+	Request  string // the status that has been asked for
+
 	LastSeen  Instant // when the last connection left; none while one is there
 	LastLogin Instant
 	// HiddenFrom lists the audiences that see the left view. Seen is what each
@@ -351,6 +368,7 @@ type State struct {
 	Conns     []Connection // by id
 	Endpoints []Endpoint   // by id
 	Claims    []Claim      // by source, key, connection
+	Work      *Work        // nil where nothing is known of any
 	Input     Instant      // the last input when the last counting connection left
 	InputKept Instant      // when Input was stored
 	Gone      Cause        // how the last connection left
@@ -374,6 +392,7 @@ func (s *State) Clone() State {
 	c.Conns = slices.Clone(s.Conns)
 	c.Endpoints = slices.Clone(s.Endpoints)
 	c.Claims = slices.Clone(s.Claims)
+	c.Work = s.Work.clone()
 	return c
 }
 
@@ -404,6 +423,15 @@ const (
 	EventClock                       // From, To: the wall clock was set from one to the other
 	EventRestart                     // none: the state was restored from its record in a new process
 	EventRecord                      // Record: what is stored was changed elsewhere
+
+	EventLoad      // Load, Revision: how much there is to do, as the host counted it under that revision
+	EventOffer     // Load (On and N, at least 1), How, Revision: a piece of work is given
+	EventDone      // Load (On and N, at least 1), Revision: work has ended
+	EventChallenge // ID, Claim.For: "are you still there?"
+	EventAck       // ID: the answer; empty is to what is open
+	EventRequest   // Actor, ID, Claim: asks for a status
+	EventWithdraw  // Actor, ID; empty is the oldest open one
+	EventDecide    // Actor, ID, Off: accepts a request, or rejects it
 )
 
 // NoAge says that an event reports no input age.
@@ -431,6 +459,10 @@ type Event struct {
 	Claim       Claim
 	Record      *Record
 	From, To    Instant
+	ID          string // of a challenge or request
+	Load        Load
+	How         Routing // how work is given: all for new work, sticky, transfer, or none for by hand
+	Revision    Instant // of what the subject receives; 0 asks for no particular one
 }
 
 // OutputKind says what an Output is.
@@ -449,6 +481,11 @@ const (
 	OutputUpdated
 	OutputClaimSet   // Claim
 	OutputClaimEnded // Claim, Why
+
+	OutputRequeue       // ID, Load, Why: all work of the subject goes to others
+	OutputChallenge     // ID, At: asks for an answer before then
+	OutputRequestOpened // Request
+	OutputRequestClosed // Request, Why
 )
 
 // Output is something that a step asks its driver to do or tells it.
@@ -464,6 +501,8 @@ type Output struct {
 	Presence Presence
 	Claim    Claim
 	Why      Cause // until, replaced, ended, login, logout, disconnected, disabled, limit
+	Request  Request
+	Load     int // pieces of work taken away
 }
 
 // Why a claim ended, where no Cause says it.
@@ -646,6 +685,22 @@ func (st *stepper) apply(e *Event) (trigger Cause, err error) {
 	case EventGrant:
 		st.touched = !s.Current.Known
 		return TriggerGrant, nil
+	case EventLoad:
+		return TriggerLoad, st.reportLoad(e)
+	case EventOffer:
+		return TriggerLoad, st.offer(e)
+	case EventDone:
+		return TriggerLoad, st.done(e)
+	case EventChallenge:
+		return TriggerChallenge, st.challenge(e)
+	case EventAck:
+		return TriggerChallenge, st.ack(e)
+	case EventRequest:
+		return TriggerRequest, st.request(e)
+	case EventWithdraw:
+		return TriggerRequest, st.withdraw(e)
+	case EventDecide:
+		return TriggerRequest, st.decide(e)
 	default:
 		return "", fmt.Errorf("presence: %w event kind %d", ErrInvalid, e.Kind)
 	}
@@ -700,6 +755,12 @@ func (st *stepper) takeOver(r *Record) error {
 		return slices.ContainsFunc(list, func(o Claim) bool { return o.ID == c.ID && compareClaims(o, *c) == 0 })
 	}
 	before := s.Claims
+	if stored.Work != nil {
+		w := st.work()
+		w.Pending, w.Requests = stored.Work.Pending, stored.Work.Requests
+	} else if s.Work != nil {
+		s.Work.Pending, s.Work.Requests = nil, nil
+	}
 	s.Claims, s.Endpoints, s.Disabled = stored.Claims, stored.Endpoints, stored.Disabled
 	s.LoggedIn, s.Serial, s.Epoch = max(s.LoggedIn, stored.LoggedIn), max(s.Serial, stored.Serial), max(s.Epoch, stored.Epoch)
 	for i := range before {
@@ -750,8 +811,14 @@ func (st *stepper) connect(e *Event) (Cause, error) {
 		}
 		if old.Left != 0 {
 			st.change()
+			if e.Kind != EventLogin && old.Cause == CauseLost {
+				st.unsteady()
+			}
 		}
 	} else {
+		if e.Kind != EventLogin && len(s.Conns) == 0 && s.Gone == CauseLost {
+			st.unsteady()
+		}
 		if len(s.Conns) >= MaxConnections {
 			return "", fmt.Errorf("presence: %w: %s has %d connections already, at most %d are allowed", ErrLimit, s.Subject, len(s.Conns), MaxConnections)
 		}
@@ -798,6 +865,7 @@ func (st *stepper) login(conn string) {
 		return c.DropOnLogin || reset && (m.rankOf(c.Source) == m.manual || c.Source == SourceLogin)
 	})
 	if reset {
+		st.chose()
 		st.insert(Claim{Status: m.policy.Login.Status, Source: SourceLogin, Key: KeyBase, By: s.Subject.ID})
 	}
 }
@@ -933,6 +1001,9 @@ func (st *stepper) find(e *Event) (*Connection, error) {
 // silent for too long.
 func (st *stepper) heard(c *Connection) {
 	if c.Left != 0 {
+		if c.Cause == CauseLost {
+			st.unsteady()
+		}
 		c.Left, c.Cause = 0, ""
 		st.change()
 	}
@@ -1052,6 +1123,10 @@ func (st *stepper) setClaim(e *Event) (Cause, error) {
 	if err != nil {
 		return "", err
 	}
+	def := m.status(c.Status)
+	if own && def.NeedsApproval && c.Source == SourceManual {
+		return "", fmt.Errorf("presence: %w: status %q needs approval; ask for it with a request", ErrNotAllowed, c.Status)
+	}
 	if c.ID != "" {
 		if i, found := slices.BinarySearchFunc(s.Claims, c, compareClaims); found && s.Claims[i].ID == c.ID {
 			return c.Source.cause(), nil // the same event again
@@ -1074,11 +1149,17 @@ func (st *stepper) setClaim(e *Event) (Cause, error) {
 	if over != nil {
 		st.heard(over)
 	}
-	if !m.plainDefault(&c) || !st.clear(&c) {
-		if c.Key == KeyBase && m.rankOf(c.Source) == m.manual {
-			st.drop(WhyReplaced, func(o *Claim) bool { return o.Source == c.Source && o.Key == KeyTimed && o.Conn == c.Conn })
-		}
-		st.insert(c)
+	if c.Source == SourceManual || c.Source == SourceSupervisor {
+		st.chose()
+		st.decided(c)
+	} else {
+		st.choose(c)
+	}
+	if own && s.Work != nil {
+		s.Work.Challenge, s.Work.Deadline = "", 0 // whoever chooses is there
+	}
+	if own && m.policy.Work.SelfReady && def.Class == ClassAvailable {
+		st.drop(WhyReplaced, func(o *Claim) bool { return o.Source == SourceSystem && o.Key == KeyKickedOut })
 	}
 	if c.Source == SourceSupervisor {
 		// Whoever supervises lifts what the system imposed, but not a lock.
@@ -1096,6 +1177,18 @@ func (st *stepper) setClaim(e *Event) (Cause, error) {
 		st.touched = true
 	}
 	return c.Source.cause(), nil
+}
+
+// choose makes a checked claim take effect.
+func (st *stepper) choose(c Claim) {
+	m := st.m
+	if m.plainDefault(&c) && st.clear(&c) {
+		return
+	}
+	if c.Key == KeyBase && m.rankOf(c.Source) == m.manual {
+		st.drop(WhyReplaced, func(o *Claim) bool { return o.Source == c.Source && o.Key == KeyTimed && o.Conn == c.Conn })
+	}
+	st.insert(c)
 }
 
 // plainDefault reports whether a claim is a person's choice of the default status
@@ -1227,6 +1320,9 @@ func (st *stepper) endClaim(e *Event) (Cause, error) {
 		}
 		st.heard(over)
 	}
+	if st.m.rankOf(source) == st.m.manual {
+		st.chose()
+	}
 	st.drop(WhyEnded, func(c *Claim) bool {
 		return c.Source == source && (e.Claim.Key == "" || c.Key == e.Claim.Key) && c.Conn == e.Claim.Conn &&
 			(e.Claim.ID == "" || c.ID == e.Claim.ID)
@@ -1261,6 +1357,14 @@ func (st *stepper) disable() {
 	}
 	s.Conns, s.Endpoints = nil, nil
 	st.drop(CauseDisabled, func(*Claim) bool { return true })
+	st.chose()
+	if w := s.Work; w != nil {
+		w.Challenge, w.Deadline = "", 0
+		if w.Total() > 0 {
+			s.Serial++
+			st.requeue(eventID('q', s.Serial, s.Now), CauseDisabled)
+		}
+	}
 	st.change()
 }
 
@@ -1344,6 +1448,9 @@ func (m *Machine) rankOfApp() int {
 // may have been there to hide, or to keep work away.
 func (m *Machine) resolved(c *Claim) *definition {
 	if def := m.status(c.Status); def != nil {
+		return def
+	}
+	if def := m.status(m.policy.Retired[c.Status]); def != nil && (def.Class != ClassAvailable || c.Class == ClassAvailable) {
 		return def
 	}
 	for _, class := range []Class{c.Class, ClassAway, ClassBusy, ClassDND} {
@@ -1459,7 +1566,7 @@ func (m *Machine) base(s *State) (def *definition, c *Claim, gone *definition) {
 // a little earlier, and the instant from which its status logically holds, given
 // that of what happened.
 func (m *Machine) derive(s *State, logical, idle Instant) (p Presence, since Instant) {
-	p = Presence{Subject: s.Subject, Kind: s.Kind, Known: true, LastLogin: s.LoggedIn, Seen: s.Current.Seen, Reach: m.reach(s)}
+	p = Presence{Subject: s.Subject, Kind: s.Kind, Known: true, LastLogin: s.LoggedIn, Seen: s.Current.Seen, Reach: m.reach(s), Routing: RouteNone, Revision: s.Current.Revision}
 	if p.Kind == "" {
 		p.Kind = KindHuman
 	}
@@ -1491,10 +1598,7 @@ func (m *Machine) derive(s *State, logical, idle Instant) (p Presence, since Ins
 		}
 	}
 	p.Status, p.Class = shown.ID, shown.Class
-	if shown.Routing == RouteAll {
-		rule, _ := m.endpointRule(s)
-		p.Routable = p.Reach == ReachLive || p.Reach == ReachVirtual && rule.Routable
-	}
+	m.occupy(s, &p, shown)
 	return p, since
 }
 
@@ -1559,6 +1663,10 @@ func (st *stepper) settle(logical Instant, trigger Cause, id string) {
 		next.Since = max(since, prev.Since, s.Changed, st.ended)
 	}
 	next.Seen = m.seen(prev, &next, s.Now)
+	if next.Routing != prev.Routing {
+		st.revise()
+		next.Revision = prev.Revision
+	}
 	if !transition && samePresence(prev, &next) {
 		return
 	}
@@ -1584,7 +1692,8 @@ func eventID(kind byte, serial uint64, at Instant) string {
 func samePresence(a, b *Presence) bool {
 	return a.Known == b.Known && a.Kind == b.Kind && a.Status == b.Status && a.Class == b.Class && a.Reason == b.Reason && a.Text == b.Text &&
 		a.SetAt == b.SetAt && a.Until == b.Until && a.Cause == b.Cause && a.Masked == b.Masked &&
-		a.Reach == b.Reach && a.Routable == b.Routable && a.Disabled == b.Disabled &&
+		a.Reach == b.Reach && a.Routing == b.Routing && a.Revision == b.Revision && a.Label == b.Label &&
+		a.Threads == b.Threads && a.Pinned == b.Pinned && a.Pending == b.Pending && a.Request == b.Request && a.Disabled == b.Disabled &&
 		a.LastSeen == b.LastSeen && a.LastLogin == b.LastLogin &&
 		slices.Equal(a.HiddenFrom, b.HiddenFrom) && slices.Equal(a.Seen, b.Seen)
 }
@@ -1619,16 +1728,24 @@ type durable struct {
 	Since     Instant    `json:"since,omitzero"`
 	Reach     Reach      `json:"reach,omitzero"`
 	Seen      []Seen     `json:"seen,omitempty"`
+	Pending   *Claim     `json:"pending,omitzero"`
+	Requests  []Request  `json:"requests,omitempty"`
+	Revision  Instant    `json:"revision,omitzero"`
+	Requeued  Instant    `json:"requeued,omitzero"`
 }
 
 // Record returns what must be stored of s: everything but its connections. The
 // revision is for the caller to give.
 func (m *Machine) Record(s *State, revision uint64) (Record, error) {
-	data, err := json.Marshal(durable{
+	d := durable{
 		Version: StateVersion, Kind: s.Kind, Claims: s.Claims, Endpoints: s.Endpoints, Input: m.lastInput(s),
 		Gone: s.Gone, GoneAt: s.GoneAt, LoggedIn: s.LoggedIn, Disabled: s.Disabled, Epoch: s.Epoch, Serial: s.Serial,
-		Status: s.Current.Status, Class: s.Current.Class, Cause: s.Current.Cause, Since: s.Current.Since, Reach: s.Current.Reach, Seen: s.Current.Seen,
-	})
+		Status: s.Current.Status, Class: s.Current.Class, Cause: s.Current.Cause, Since: s.Current.Since, Reach: s.Current.Reach, Seen: s.Current.Seen, Revision: s.Current.Revision,
+	}
+	if w := s.Work; w != nil {
+		d.Pending, d.Requests, d.Requeued = w.Pending, w.Requests, w.Requeued
+	}
+	data, err := json.Marshal(d)
 	if err != nil {
 		return Record{}, fmt.Errorf("presence: encoding the state of %s: %w", s.Subject, err)
 	}
@@ -1646,19 +1763,23 @@ func (r Record) State() (State, error) {
 		return State{}, fmt.Errorf("presence: %w: the record of %s has version %d, this package reads version %d", ErrInvalid, r.Subject, d.Version, StateVersion)
 	}
 	slices.SortFunc(d.Claims, compareClaims)
+	var work *Work
+	if d.Pending != nil || len(d.Requests) > 0 || d.Requeued != 0 {
+		work = &Work{Pending: d.Pending, Requests: d.Requests, Requeued: d.Requeued}
+	}
 	return State{
-		Subject: r.Subject, Kind: d.Kind, Claims: d.Claims, Endpoints: d.Endpoints, Input: d.Input, Gone: d.Gone, GoneAt: d.GoneAt,
+		Subject: r.Subject, Kind: d.Kind, Work: work, Claims: d.Claims, Endpoints: d.Endpoints, Input: d.Input, Gone: d.Gone, GoneAt: d.GoneAt,
 		LoggedIn: d.LoggedIn, Disabled: d.Disabled, Epoch: d.Epoch, Serial: d.Serial, Now: d.Since, Changed: d.Since,
-		Current: Presence{Subject: r.Subject, Kind: cmp.Or(d.Kind, KindHuman), Known: d.Status != "", Status: d.Status, Class: d.Class, Cause: d.Cause, Since: d.Since, Reach: min(d.Reach, ReachLive), Seen: d.Seen},
+		Current: Presence{Subject: r.Subject, Kind: cmp.Or(d.Kind, KindHuman), Known: d.Status != "", Status: d.Status, Class: d.Class, Cause: d.Cause, Since: d.Since, Reach: min(d.Reach, ReachLive), Revision: d.Revision, Seen: d.Seen},
 	}, nil
 }
 
-// JournalRow is one row of the append-only history: a change of status, or the
-// beginning or end of a claim.
+// JournalRow is one row of the append-only history: a change of status, the
+// beginning or end of a claim or request, or that work was taken away.
 type JournalRow struct {
 	ID       string  `json:"id"` // unique per subject; storing a row again changes nothing
 	Subject  Ref     `json:"subject"`
-	Kind     string  `json:"kind"` // transition, claim-set, claim-ended
+	Kind     string  `json:"kind"` // transition, claim-set, claim-ended, requeue, request-opened, request-closed
 	From     string  `json:"from,omitzero"`
 	To       string  `json:"to,omitzero"`
 	Class    Class   `json:"class,omitzero"`
@@ -1752,6 +1873,18 @@ func (o *Output) Row() (row JournalRow, ok bool) {
 		}
 		if o.Kind == OutputClaimEnded {
 			row.ID, row.Kind, row.From, row.To, row.Trigger = "claim-ended/"+c.ID, "claim-ended", c.Status, "", o.Why
+		}
+		return row, true
+	case OutputRequeue:
+		return JournalRow{ID: "requeue/" + o.ID, Kind: "requeue", Trigger: o.Why, At: o.At, Recorded: o.Noticed}, true
+	case OutputRequestOpened, OutputRequestClosed:
+		r := &o.Request
+		row = JournalRow{
+			ID: "request-opened/" + r.ID, Kind: "request-opened", To: r.Claim.Status, Class: r.Claim.Class, Reason: r.Claim.Reason, By: r.Claim.By,
+			At: o.At, Recorded: o.Noticed,
+		}
+		if o.Kind == OutputRequestClosed {
+			row.ID, row.Kind, row.By, row.Trigger = "request-closed/"+r.ID, "request-closed", r.By, r.How
 		}
 		return row, true
 	}

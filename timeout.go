@@ -10,13 +10,16 @@ import (
 type deadlineKind uint8
 
 const (
-	deadlineUntil deadlineKind = iota // a claim or endpoint ends
-	deadlineLease                     // a connection has been silent too long
-	deadlineGrace                     // a connection that left no longer counts
-	deadlineIdle                      // an idle stage is reached
+	deadlineUntil     deadlineKind = iota // a claim, endpoint, request or pending target ends
+	deadlineChallenge                     // a question was not answered
+	deadlineLease                         // a connection has been silent too long
+	deadlineGrace                         // a connection that left no longer counts
+	deadlineRequeue                       // the work of one who left goes to others
+	deadlineIdle                          // an idle stage is reached
+	deadlineSettle                        // a connection that was lost has proved steady
 )
 
-var deadlineNames = [...]string{"until", "lease", "grace", "idle"}
+var deadlineNames = [...]string{"until", "challenge", "lease", "grace", "requeue", "idle", "settle"}
 
 // A deadline is something that time alone brings about. It is due when it is
 // not after now.
@@ -50,6 +53,9 @@ func (m *Machine) next(s *State) (d deadline, ok bool) {
 		} else {
 			d.sooner(m.graceEnd(s, c), deadlineGrace, &ok)
 		}
+	}
+	if s.Work != nil {
+		m.workDeadlines(s, &d, &ok)
 	}
 	if at, found := m.nextIdle(s); found {
 		d.sooner(at, deadlineIdle, &ok)
@@ -146,8 +152,13 @@ func (st *stepper) settleAt(at Instant) {
 			status, trigger, logical, kind = p.Status, cause, when, k
 		}
 	}
-	if st.expireClaims(at) {
+	work := st.expireWork(at)
+	if st.expireClaims(at) || work {
 		attribute(TriggerUntil, at, deadlineUntil)
+	}
+	if w := s.Work; w != nil && w.Challenge != "" && w.Deadline <= at {
+		st.kickOut()
+		attribute(TriggerChallenge, at, deadlineChallenge)
 	}
 	for i := range s.Conns {
 		if c := &s.Conns[i]; c.Left == 0 && m.leaseEnd(s, c) <= at {
@@ -156,6 +167,10 @@ func (st *stepper) settleAt(at Instant) {
 		}
 	}
 	st.expireConns(at, func(cause Cause, left Instant) { attribute(cause, left, deadlineGrace) })
+	if due := m.requeueAt(s); due != 0 && due <= at {
+		st.requeue("requeue@"+strconv.FormatInt(int64(at), 10), s.Gone)
+		attribute(TriggerLoad, at, deadlineRequeue)
+	}
 	idle = at
 	attribute(CauseIdle, at, deadlineIdle)
 	if kind == deadlineUntil {
@@ -217,6 +232,9 @@ func (st *stepper) remove(i int, left Instant) {
 		s.GoneAt, s.Gone = max(left, s.GoneAt), c.Cause
 	}
 	st.touched = true
+	if len(s.Conns) == 0 {
+		st.gone(c.Cause)
+	}
 	st.drop(WhyDisconnected, func(o *Claim) bool {
 		return o.DropOnDisconnect && (o.Conn == c.ID || o.Conn == "" && len(s.Conns) == 0)
 	})

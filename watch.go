@@ -33,6 +33,13 @@ func (ch *channel) put(p Presence, now Instant) {
 	ch.deliver(ch.roster.Put(p, now))
 }
 
+// tell says something to a member itself.
+func (ch *channel) tell(c Change) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	ch.deliver(ch.roster.Tell(c))
+}
+
 // remove takes a member out and ends its own watches in the same step.
 func (ch *channel) remove(subject Ref, now Instant, reason error) {
 	ch.mu.Lock()

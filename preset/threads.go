@@ -9,21 +9,25 @@ import "github.com/presence-go/presence"
 func Threads() presence.Policy {
 	p := common("threads")
 	reason := func(id, label string) presence.Status {
-		return presence.Status{ID: id, Label: label, Color: "#e0a100", Class: presence.ClassAway}
+		return presence.Status{ID: id, Label: label, Color: "#e0a100", Class: presence.ClassAway, DrainsFirst: true, Omits: []string{"threads"}}
 	}
 	p.Statuses = []presence.Status{
-		{ID: "active", Label: "Active", Color: "#2e9e5b", Class: presence.ClassAvailable},
+		{ID: "active", Label: "Active", Color: "#2e9e5b", Class: presence.ClassAvailable, Omits: []string{"since"}},
 		reason("lunch", "Lunch break"),
 		reason("short", "Short break"),
 		reason("training", "Training"),
 		reason("meeting", "Meeting"),
 		reason("technical", "Technical break"),
-		{ID: "not-ready", Label: "Not ready", Color: "#7c8798", Class: presence.ClassAway},
-		{ID: "kicked-out", Label: "Inactive (kicked out)", Color: "#d04437", Class: presence.ClassAway, SelectableBy: []string{presence.BySystem}},
-		{ID: "offline", Label: "Offline", Color: "#8a8f98", Class: presence.ClassOffline, SelectableBy: []string{presence.ByNobody}},
+		{ID: "not-ready", Label: "Not ready", Color: "#7c8798", Class: presence.ClassAway, Omits: []string{"threads"}},
+		{ID: "kicked-out", Label: "Inactive (kicked out)", Color: "#d04437", Class: presence.ClassAway, SelectableBy: []string{presence.BySystem}, Omits: []string{"threads"}},
+		{ID: "offline", Label: "Offline", Color: "#8a8f98", Class: presence.ClassOffline, SelectableBy: []string{presence.ByNobody}, Omits: []string{"threads"}},
 	}
 	p.Default, p.Disconnected = "active", "offline"
 	p.Login = presence.LoginRule{Mode: "reset", Status: "not-ready"}
 	p.SupervisorWhenOffline = "refuse"
+	p.Work = presence.WorkRule{KickedOut: "kicked-out"}
+	p.Views = map[presence.Audience][]string{
+		presence.AudienceTeam: {"since", "reason", "text", "lastSeen", "lastLogin", "work", "threads", "pinned", "pending"},
+	}
 	return p
 }

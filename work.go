@@ -1,0 +1,784 @@
+package presence
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The labels that tell available subjects apart by their work. They are derived
+// and never stored; a subject that is not available has none.
+const (
+	LabelFinishing    = "finishing"     // takes a break once the present work is done
+	LabelNotReceiving = "not-receiving" // at capacity, or in a status that takes no new work
+	LabelFree         = "free"          // nothing to do
+	LabelActive       = "active"        // at work, with room for more
+)
+
+// Limits on the work of one subject.
+const (
+	MaxLoads    = 16        // work channels
+	MaxRequests = 8         // open requests
+	maxLoad     = 1_000_000 // pieces of work, and capacity
+)
+
+// KeyKickedOut is the key of the system claim of one who did not answer a
+// challenge.
+const KeyKickedOut = "kicked-out"
+
+// Count is a number that may be absent, which is not zero. The zero Count is
+// absent; [NewCount] makes others.
+type Count uint32
+
+// NewCount returns n as a Count. Negative numbers count as 0.
+func NewCount(n int) Count { return Count(min(max(n, 0), maxLoad)) + 1 }
+
+// Get returns the number, if there is one.
+func (c Count) Get() (n int, ok bool) { return int(c) - 1, c != 0 }
+
+// MarshalJSON encodes the number, or null.
+func (c Count) MarshalJSON() ([]byte, error) {
+	if n, ok := c.Get(); ok {
+		return json.Marshal(n)
+	}
+	return []byte("null"), nil
+}
+
+// UnmarshalJSON decodes what MarshalJSON wrote.
+func (c *Count) UnmarshalJSON(data []byte) error {
+	var n *int
+	if err := json.Unmarshal(data, &n); err != nil {
+		return err
+	}
+	*c = 0
+	if n != nil {
+		*c = NewCount(*n)
+	}
+	return nil
+}
+
+// Load is how much a subject has to do in one work channel, such as chats or
+// calls, as the host reports it.
+type Load struct {
+	On       string `json:"on,omitzero"` // the work channel; empty is one without a name
+	N        int    `json:"n"`           // pieces of work
+	Capacity Count  `json:"capacity,omitzero"`
+	Pinned   Count  `json:"pinned,omitzero"` // what is shown beside the load and decides nothing
+}
+
+// Request is a status that a subject has asked to be allowed.
+type Request struct {
+	ID    string  `json:"id"`
+	Claim Claim   `json:"claim"` // what is claimed once it is accepted
+	At    Instant `json:"at"`
+	Until Instant `json:"until,omitzero"` // expires then
+	How   Cause   `json:"how,omitzero"`   // of a closed one: accepted, rejected, withdrawn, expired
+	By    string  `json:"by,omitzero"`    // who closed it
+}
+
+// How requests are closed.
+const (
+	RequestAccepted  Cause = "accepted"
+	RequestRejected  Cause = "rejected"
+	RequestWithdrawn Cause = "withdrawn"
+	RequestExpired   Cause = "expired" // its time was over, or the subject chose something else
+)
+
+// Work is what a subject is occupied with and waits for. The host owns the
+// pieces of work; the core counts them.
+type Work struct {
+	Loads []Load  // by work channel
+	Given Instant // when work was last given or ended
+	// Pending is the claim that takes effect when the load is 0. Its For counts
+	// from then.
+	Pending   *Claim
+	Requests  []Request // the open ones, oldest first
+	Closed    *Request  // the one closed last
+	Challenge string    // the id of the question "still there?" that is open
+	Deadline  Instant   // until when it must be answered
+	Requeued  Instant   // the routability revision of the last requeue: older reports of load no longer count
+	Settles   Instant   // until when the connection is too unsteady for new work
+}
+
+func (w *Work) clone() *Work {
+	if w == nil {
+		return nil
+	}
+	c := *w
+	c.Loads, c.Requests = slices.Clone(w.Loads), slices.Clone(w.Requests)
+	if w.Pending != nil {
+		pending := *w.Pending
+		c.Pending = &pending
+	}
+	return &c
+}
+
+// Total is the load over all work channels.
+func (w *Work) Total() (n int) {
+	if w == nil {
+		return 0
+	}
+	for i := range w.Loads {
+		n += w.Loads[i].N
+	}
+	return n
+}
+
+// pinned is the sum of what is pinned, absent if nobody said.
+func (w *Work) pinned() (sum Count) {
+	for i := range w.Loads {
+		if n, ok := w.Loads[i].Pinned.Get(); ok {
+			old, _ := sum.Get()
+			sum = NewCount(max(old, 0) + n)
+		}
+	}
+	return sum
+}
+
+func (w *Work) find(on string) (int, bool) {
+	if w == nil {
+		return 0, false
+	}
+	return slices.BinarySearchFunc(w.Loads, on, func(l Load, on string) int { return strings.Compare(l.On, on) })
+}
+
+// room is how much more a load takes; ok is false where there is no bound.
+func (m *Machine) room(l *Load) (n int, bounded bool) {
+	capacity, given := l.Capacity.Get()
+	if !given {
+		capacity, given = m.policy.Work.Capacity, m.policy.Work.Capacity > 0
+	}
+	return capacity - l.N, given
+}
+
+// full reports whether every work channel is at its capacity.
+func (m *Machine) full(w *Work) bool {
+	if w == nil || len(w.Loads) == 0 {
+		return false
+	}
+	for i := range w.Loads {
+		if n, bounded := m.room(&w.Loads[i]); !bounded || n > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// label tells available subjects apart.
+func (m *Machine) label(s *State, shown *definition) string {
+	switch {
+	case shown.Class != ClassAvailable:
+		return ""
+	case s.Work != nil && s.Work.Pending != nil:
+		return LabelFinishing
+	case shown.Routing != RouteAll || m.full(s.Work):
+		return LabelNotReceiving
+	case s.Work.Total() == 0:
+		return LabelFree
+	default:
+		return LabelActive
+	}
+}
+
+// Labels lists what the members of a channel can be told apart by: the labels
+// of the available ones, then the other statuses in the order of the policy.
+// Every known subject falls under exactly one.
+func (m *Machine) Labels() []string {
+	labels := []string{LabelNotReceiving, LabelActive, LabelFree, LabelFinishing}
+	for i := range m.statuses {
+		if m.statuses[i].Class != ClassAvailable {
+			labels = append(labels, m.statuses[i].ID)
+		}
+	}
+	return labels
+}
+
+// Labelled returns the one of [Machine.Labels] that a presence falls under.
+func (p *Presence) Labelled() string { return cmp.Or(p.Label, p.Status) }
+
+// routing says which work reaches a subject in a status, in one work channel
+// but for its capacity.
+func (m *Machine) routing(s *State, shown *definition, reach Reach, on string) Routing {
+	r := shown.Routing
+	if own, given := shown.RoutingOn[on]; given {
+		r = own
+	}
+	switch reach {
+	case ReachNone:
+		if r != RouteLast {
+			return RouteNone
+		}
+		return r
+	case ReachVirtual:
+		if rule, _ := m.endpointRule(s); !rule.Routable {
+			return RouteNone
+		}
+	}
+	if w := s.Work; w != nil {
+		if w.Pending != nil || s.kickedOut() {
+			return RouteNone
+		}
+		if w.Settles > s.Now {
+			reach = ReachLingering
+		}
+	}
+	if reach == ReachLingering && (r == RouteAll || r == RouteLast) {
+		return RouteSticky // keeps what it has, and is given nothing new
+	}
+	return r
+}
+
+// kickedOut reports whether the subject did not answer a challenge and nobody has
+// let it back in.
+func (s *State) kickedOut() bool {
+	return slices.ContainsFunc(s.Claims, func(c Claim) bool { return c.Source == SourceSystem && c.Key == KeyKickedOut })
+}
+
+// Receives says which work reaches a subject in one work channel now, and for
+// how much more there is room; bounded is false where there is no limit. Sticky
+// work and work handed over need no room.
+func (m *Machine) Receives(s *State, on string) (r Routing, room int, bounded bool) {
+	p := &s.Current
+	shown := m.status(p.Status)
+	if shown == nil || p.Disabled || !p.Known {
+		return RouteNone, 0, true
+	}
+	l := Load{On: on}
+	if i, found := s.Work.find(on); found {
+		l = s.Work.Loads[i]
+	}
+	room, bounded = m.room(&l)
+	return m.routing(s, shown, p.Reach, on), room, bounded
+}
+
+// occupy fills in what a presence says of work.
+func (m *Machine) occupy(s *State, p *Presence, shown *definition) {
+	p.Routing = m.routing(s, shown, p.Reach, "")
+	p.Label = m.label(s, shown)
+	full := m.full(s.Work)
+	if full && (p.Routing == RouteAll || p.Routing == RouteLast) {
+		p.Routing = RouteSticky
+	}
+	p.Routable = p.Routing == RouteAll
+	w := s.Work
+	if p.Label != "" || w != nil && len(w.Loads) > 0 {
+		p.Threads = NewCount(w.Total())
+	}
+	if w == nil {
+		return
+	}
+	p.Pinned = w.pinned()
+	if w.Pending != nil {
+		p.Pending = w.Pending.Status
+	}
+	if len(w.Requests) > 0 {
+		p.Request = w.Requests[0].Claim.Status
+	}
+}
+
+// work returns the subject's work, made if there is none yet.
+func (st *stepper) work() *Work {
+	if st.s.Work == nil {
+		st.s.Work = new(Work)
+	}
+	return st.s.Work
+}
+
+// load returns the load of one work channel, made if there is none yet.
+func (st *stepper) load(on string) (*Load, error) {
+	if on != "" {
+		if err := checkID(on); err != nil {
+			return nil, fmt.Errorf("presence: work channel %w", err)
+		}
+	}
+	i, found := st.s.Work.find(on)
+	if !found {
+		w := st.work()
+		if len(w.Loads) >= MaxLoads {
+			return nil, fmt.Errorf("presence: %w: %s has %d work channels already, at most %d are allowed", ErrLimit, st.s.Subject, len(w.Loads), MaxLoads)
+		}
+		w.Loads = slices.Insert(w.Loads, i, Load{On: on})
+	}
+	return &st.s.Work.Loads[i], nil
+}
+
+// report takes over how much there is to do. A report that was counted before
+// the work was taken away says nothing any more.
+func (st *stepper) reportLoad(e *Event) error {
+	s := st.s
+	if e.Load.N < 0 || e.Load.N > maxLoad {
+		return fmt.Errorf("presence: %w load %d: allowed are 0 to %d", ErrInvalid, e.Load.N, maxLoad)
+	}
+	if s.Disabled {
+		return fmt.Errorf("presence: %w: presence of %s is switched off", ErrDisabled, s.Subject)
+	}
+	if s.Work != nil && e.Revision != 0 && e.Revision < s.Work.Requeued {
+		return nil
+	}
+	l, err := st.load(e.Load.On)
+	if err != nil {
+		return err
+	}
+	l.Capacity, l.Pinned = cmp.Or(e.Load.Capacity, l.Capacity), cmp.Or(e.Load.Pinned, l.Pinned)
+	st.setLoad(l, e.Load.N)
+	return nil
+}
+
+// setLoad notes a new load. Once there is none, what waited for that happens.
+func (st *stepper) setLoad(l *Load, n int) {
+	if l.N != n {
+		l.N, st.s.Work.Given = n, st.s.Now
+	}
+	st.touched = true
+	st.drained()
+}
+
+// drained lets the pending target take effect when there is nothing left to do.
+func (st *stepper) drained() {
+	w := st.s.Work
+	if w.Pending == nil || w.Total() > 0 {
+		return
+	}
+	c := *w.Pending
+	w.Pending = nil
+	if c.For > 0 {
+		c.Until = st.s.Now.Add(c.For)
+	}
+	st.choose(c)
+}
+
+// offer gives a subject a piece of work, or refuses it to one who has become
+// unavailable since whoever offers last looked.
+func (st *stepper) offer(e *Event) error {
+	s, m := st.s, st.m
+	if e.Revision != 0 && e.Revision != s.Current.Revision {
+		return fmt.Errorf("presence: %w revision %d of what %s receives: the present one is %d", ErrStale, e.Revision, s.Subject, s.Current.Revision)
+	}
+	n := max(e.Load.N, 1)
+	r, room, bounded := m.Receives(s, e.Load.On)
+	fits := false
+	switch e.How {
+	case RouteNone: // by hand: status only informs
+		fits = s.Current.Known && !s.Current.Disabled
+	case RouteSticky:
+		fits = r == RouteAll || r == RouteSticky || r == RouteLast
+	case RouteTransfer:
+		fits = r == RouteAll || r == RouteTransfer || r == RouteLast
+	case RouteAll, RouteLast, "":
+		fits = (r == RouteAll || r == RouteLast) && (!bounded || room >= n)
+	default:
+		return fmt.Errorf("presence: %w way %q of giving work: allowed are all, sticky, transfer, none", ErrInvalid, e.How)
+	}
+	if !fits {
+		return fmt.Errorf("presence: %w: %s does not receive this work now: it is %s and takes %s", ErrNotAllowed, s.Subject, s.Current.Status, cmp.Or(r, RouteNone))
+	}
+	l, err := st.load(e.Load.On)
+	if err != nil {
+		return err
+	}
+	st.setLoad(l, min(l.N+n, maxLoad))
+	return nil
+}
+
+// done takes off what has ended.
+func (st *stepper) done(e *Event) error {
+	s := st.s
+	if s.Work != nil && e.Revision != 0 && e.Revision < s.Work.Requeued {
+		return nil
+	}
+	i, found := s.Work.find(e.Load.On)
+	if !found || s.Work.Loads[i].N == 0 {
+		return nil // taken away meanwhile
+	}
+	l := &s.Work.Loads[i]
+	st.setLoad(l, max(0, l.N-max(e.Load.N, 1)))
+	return nil
+}
+
+// challenge asks whether somebody is still there.
+func (st *stepper) challenge(e *Event) error {
+	s := st.s
+	w := st.work()
+	switch {
+	case s.Disabled:
+		return fmt.Errorf("presence: %w: presence of %s is switched off", ErrDisabled, s.Subject)
+	case st.m.reach(s) == ReachNone:
+		return fmt.Errorf("presence: %w: %s is not connected and cannot be asked", ErrOffline, s.Subject)
+	case len(e.ID) > MaxID:
+		return fmt.Errorf("presence: %w challenge: its id is longer than %d bytes", ErrInvalid, MaxID)
+	case w.Challenge != "":
+		return nil // it is being asked already
+	}
+	d := e.Claim.For
+	if d < 0 {
+		return fmt.Errorf("presence: %w duration %v: it must be positive", ErrInvalid, d)
+	}
+	s.Serial++
+	w.Challenge = cmp.Or(e.ID, eventID('h', s.Serial, s.Now))
+	w.Deadline = s.Now.Add(cmp.Or(d, st.m.policy.Work.Challenge))
+	st.out = append(st.out, Output{Kind: OutputChallenge, ID: w.Challenge, At: w.Deadline, Noticed: s.Now})
+	return nil
+}
+
+func (st *stepper) ack(e *Event) error {
+	w := st.s.Work
+	if w == nil || w.Challenge == "" || e.ID != "" && e.ID != w.Challenge {
+		return fmt.Errorf("presence: %w answer: nothing of that id is being asked of %s, or it came too late", ErrStale, st.s.Subject)
+	}
+	w.Challenge, w.Deadline = "", 0
+	return nil
+}
+
+// kickOut puts somebody who did not answer out of work.
+func (st *stepper) kickOut() {
+	w := st.s.Work
+	id := w.Challenge
+	w.Challenge, w.Deadline = "", 0
+	st.insert(Claim{Status: st.m.kickedOut.ID, Source: SourceSystem, Key: KeyKickedOut})
+	st.requeue(id, TriggerChallenge)
+}
+
+// requeue takes all work away, so that it can go to others.
+func (st *stepper) requeue(id string, why Cause) {
+	s := st.s
+	w := st.work()
+	st.persist()
+	n := w.Total()
+	for i := range w.Loads {
+		w.Loads[i].N = 0
+	}
+	w.Given = s.Now
+	st.revise()
+	w.Requeued = s.Current.Revision
+	st.out = append(st.out, Output{Kind: OutputRequeue, ID: id, At: s.Now, Noticed: s.Now, Load: n, Why: why})
+	st.touched = true
+	st.drained()
+}
+
+// revise gives what the subject receives a new revision: offers that were made
+// before are refused. Instants serve, since they also rise over restarts.
+func (st *stepper) revise() {
+	p := &st.s.Current
+	p.Revision = max(p.Revision+1, st.s.Now)
+}
+
+// drains puts off a choice until the present work is done, and reports whether
+// it did.
+func (st *stepper) drains(c *Claim) bool {
+	s, m := st.s, st.m
+	def := m.status(c.Status)
+	if !def.DrainsFirst || s.Work.Total() == 0 {
+		return false
+	}
+	if now, _, _ := m.base(s); now.Class != ClassAvailable {
+		return false
+	}
+	if c.Source == SourceSupervisor && m.policy.Work.SupervisorDrain == drainRequeue {
+		return false
+	}
+	st.persist()
+	c.SetAt = s.Now
+	if c.For > 0 {
+		c.Until = 0 // counts from when it takes effect
+	}
+	s.Work.Pending = c
+	st.change()
+	return true
+}
+
+const (
+	drainFirst   = "drain"
+	drainRequeue = "requeue"
+)
+
+// chose notes that somebody made a choice for the subject: what was planned or
+// asked before no longer stands.
+func (st *stepper) chose() {
+	w := st.s.Work
+	if w == nil {
+		return
+	}
+	if w.Pending != nil {
+		w.Pending = nil
+		st.persist()
+		st.change()
+	}
+	st.closeRequests(func(*Request) bool { return true }, RequestExpired, "")
+}
+
+// request asks for a status that somebody else must allow.
+func (st *stepper) request(e *Event) error {
+	s, m := st.s, st.m
+	c, own, err := m.resolve(s, e)
+	if err != nil {
+		return err
+	}
+	switch {
+	case !own || c.Source != SourceManual:
+		return fmt.Errorf("presence: %w: only %s itself may ask for a status", ErrNotAllowed, s.Subject)
+	case m.reach(s) == ReachNone:
+		return fmt.Errorf("presence: %w: %s is not connected", ErrOffline, s.Subject)
+	case len(e.ID) > MaxID:
+		return fmt.Errorf("presence: %w request: its id is longer than %d bytes", ErrInvalid, MaxID)
+	}
+	if c.For > 0 {
+		c.Until = 0 // counts from when it is accepted
+		c.Key = ""
+	}
+	w := st.work()
+	if e.ID != "" && slices.ContainsFunc(w.Requests, func(r Request) bool { return r.ID == e.ID }) {
+		return nil // the same event again
+	}
+	st.closeRequests(func(r *Request) bool { return r.Claim.Status == c.Status }, RequestWithdrawn, s.Subject.ID)
+	if len(w.Requests) >= MaxRequests {
+		return fmt.Errorf("presence: %w: %s has %d open requests already, at most %d are allowed", ErrLimit, s.Subject, len(w.Requests), MaxRequests)
+	}
+	st.persist()
+	s.Serial++
+	r := Request{ID: cmp.Or(e.ID, eventID('r', s.Serial, s.Now)), Claim: c, At: s.Now}
+	if d := m.policy.Work.RequestFor; d > 0 {
+		r.Until = s.Now.Add(d)
+	}
+	w.Requests = append(w.Requests, r)
+	st.out = append(st.out, Output{Kind: OutputRequestOpened, At: s.Now, Noticed: s.Now, Request: r})
+	st.touched = true
+	return nil
+}
+
+// closeRequests closes the open requests for which which says so.
+func (st *stepper) closeRequests(which func(*Request) bool, how Cause, by string) {
+	s := st.s
+	if s.Work == nil {
+		return
+	}
+	s.Work.Requests = slices.DeleteFunc(s.Work.Requests, func(r Request) bool {
+		if !which(&r) {
+			return false
+		}
+		st.persist()
+		r.How, r.By = how, by
+		s.Work.Closed = &r
+		st.out = append(st.out, Output{Kind: OutputRequestClosed, At: s.Now, Noticed: s.Now, Request: r, Why: how})
+		st.touched = true
+		return true
+	})
+}
+
+// openRequest finds the request of an event, or the oldest one.
+func (st *stepper) openRequest(id string) (Request, error) {
+	s := st.s
+	if s.Work != nil {
+		for _, r := range s.Work.Requests {
+			if id == "" || r.ID == id {
+				return r, nil
+			}
+		}
+		if r := s.Work.Closed; r != nil && (id == "" || r.ID == id) {
+			return Request{}, fmt.Errorf("presence: %w request of %s for %s: already decided, it was %s", ErrStale, s.Subject, r.Claim.Status, r.How)
+		}
+	}
+	return Request{}, fmt.Errorf("presence: %w request: %s has none open", ErrUnknown, s.Subject)
+}
+
+func (st *stepper) withdraw(e *Event) error {
+	if e.Actor.Ref != st.s.Subject || e.Actor.Role == RoleVisitor {
+		return fmt.Errorf("presence: %w: only %s itself may withdraw its request", ErrNotAllowed, st.s.Subject)
+	}
+	r, err := st.openRequest(e.ID)
+	if err != nil {
+		return err
+	}
+	st.closeRequests(func(o *Request) bool { return o.ID == r.ID }, RequestWithdrawn, e.Actor.ID)
+	return nil
+}
+
+// decide accepts or rejects a request.
+func (st *stepper) decide(e *Event) error {
+	s := st.s
+	switch e.Actor.Role {
+	case RoleSupervisor, RoleAdmin, RoleSystem:
+	default:
+		return fmt.Errorf("presence: %w: %s may not decide on a request; a supervisor, an admin or a system may", ErrNotAllowed, e.Actor.Ref)
+	}
+	if e.Actor.Tenant != s.Subject.Tenant {
+		return fmt.Errorf("presence: %w: %s acts for another tenant than that of %s", ErrNotAllowed, e.Actor.Ref, s.Subject)
+	}
+	if e.Actor.Ref == s.Subject && e.Actor.Role != RoleSystem {
+		return fmt.Errorf("presence: %w: nobody decides on their own request", ErrNotAllowed)
+	}
+	r, err := st.openRequest(e.ID)
+	if err != nil {
+		return err
+	}
+	if e.Off {
+		st.closeRequests(func(o *Request) bool { return o.ID == r.ID }, RequestRejected, e.Actor.ID)
+		return nil
+	}
+	if st.m.reach(s) == ReachNone {
+		return fmt.Errorf("presence: %w: %s has left; its request can be rejected only", ErrOffline, s.Subject)
+	}
+	claim := Event{Kind: EventSetClaim, Subject: s.Subject, Actor: Agent(s.Subject), Claim: r.Claim}
+	c, _, err := st.m.resolve(s, &claim)
+	if err != nil {
+		return err
+	}
+	if c.Until != 0 && c.Key == KeyBase {
+		c.Key = KeyTimed
+	}
+	st.closeRequests(func(o *Request) bool { return o.ID == r.ID }, RequestAccepted, e.Actor.ID)
+	st.chose()
+	st.decided(c)
+	return nil
+}
+
+// decided makes a checked choice of the manual rank take effect, at once or
+// once the work is done.
+func (st *stepper) decided(c Claim) {
+	if st.drains(&c) {
+		return
+	}
+	requeues := c.Source == SourceSupervisor && st.m.policy.Work.SupervisorDrain == drainRequeue && st.m.status(c.Status).DrainsFirst && st.s.Work.Total() > 0
+	st.choose(c)
+	if requeues {
+		st.s.Serial++
+		st.requeue(eventID('q', st.s.Serial, st.s.Now), CauseSupervisor)
+	}
+}
+
+// unsteady notes that a connection has come back after it was lost: new work
+// waits until it has proved steady.
+func (st *stepper) unsteady() {
+	if d := st.m.policy.Work.Settle; d > 0 {
+		st.work().Settles = st.s.Now.Add(d)
+		st.touched = true
+	}
+}
+
+// workDeadlines are those that a subject's work brings about.
+func (m *Machine) workDeadlines(s *State, d *deadline, ok *bool) {
+	w := s.Work
+	if w.Pending != nil && w.Pending.Until != 0 {
+		d.sooner(w.Pending.Until, deadlineUntil, ok)
+	}
+	for i := range w.Requests {
+		if until := w.Requests[i].Until; until != 0 {
+			d.sooner(until, deadlineUntil, ok)
+		}
+	}
+	if w.Challenge != "" {
+		d.sooner(w.Deadline, deadlineChallenge, ok)
+	}
+	if at := m.requeueAt(s); at != 0 {
+		d.sooner(at, deadlineRequeue, ok)
+	}
+	if w.Settles > s.Now {
+		d.sooner(w.Settles, deadlineSettle, ok)
+	}
+}
+
+// requeueAt is when the work of somebody who left goes to others, or 0.
+func (m *Machine) requeueAt(s *State) Instant {
+	if m.policy.Work.RequeueAfter == 0 || len(s.Conns) > 0 || s.GoneAt == 0 || s.Work.Total() == 0 {
+		return 0
+	}
+	return s.GoneAt.Add(m.policy.Work.RequeueAfter)
+}
+
+// expireWork ends what waited too long. It reports what it ended.
+func (st *stepper) expireWork(at Instant) bool {
+	w := st.s.Work
+	if w == nil {
+		return false
+	}
+	ended := false
+	if w.Pending != nil && w.Pending.Until != 0 && w.Pending.Until <= at {
+		w.Pending, ended = nil, true
+		st.persist()
+	}
+	n := len(w.Requests)
+	st.closeRequests(func(r *Request) bool { return r.Until != 0 && r.Until <= at }, RequestExpired, "")
+	return ended || len(w.Requests) < n
+}
+
+// gone ends the requests of one who left on purpose, where the policy says so.
+func (st *stepper) gone(cause Cause) {
+	on := st.m.policy.Work.WithdrawOn
+	if cause == CauseLogout && on != "never" || cause == CauseClosed && on == "closed" {
+		st.closeRequests(func(*Request) bool { return true }, RequestWithdrawn, st.s.Subject.ID)
+	}
+}
+
+// WorkRule is what a policy says about work.
+type WorkRule struct {
+	// Capacity is how much work of one work channel a subject takes where
+	// nothing else is reported; 0 means any amount.
+	Capacity int `json:"capacity,omitzero"`
+	// Challenge is how long the question "still there?" waits for its answer; 0
+	// means 60s. KickedOut is the status of those who do not answer; empty means
+	// the first of class away.
+	Challenge time.Duration `json:"challenge,omitzero"`
+	KickedOut string        `json:"kickedOut,omitzero"`
+	// SelfReady lets those who were kicked out end that by choosing an available
+	// status; otherwise only a supervisor can.
+	SelfReady bool `json:"selfReady,omitzero"`
+	// SupervisorDrain is "drain" (the default) or "requeue": whether one whom a
+	// supervisor sends on a break finishes the present work first, or has it
+	// taken away at once.
+	SupervisorDrain string `json:"supervisorDrain,omitzero"`
+	// RequeueAfter is how long after the last connection is gone its subject's
+	// work goes to others; 0 means never.
+	RequeueAfter time.Duration `json:"requeueAfter,omitzero"`
+	// Settle is how long a connection must be there, after it was lost, before
+	// its subject is given new work again.
+	Settle time.Duration `json:"settle,omitzero"`
+	// RequestFor is how long requests stay open; 0 means until they are closed.
+	// WithdrawOn is "logout" (the default), "closed" or "never": which way of
+	// leaving closes them. Losing the connection never does.
+	RequestFor time.Duration `json:"requestFor,omitzero"`
+	WithdrawOn string        `json:"withdrawOn,omitzero"`
+	// Order is how those who may get a piece of work are put in order, after
+	// their availability: "least-loaded" (the default), "longest-idle" or
+	// "round-robin".
+	Order string `json:"order,omitzero"`
+	// Affinity is how long a client whose work has ended still belongs to the
+	// subject that did it, if that receives sticky work; 0 means not at all.
+	Affinity time.Duration `json:"affinity,omitzero"`
+}
+
+func (c *compiler) work(m *Machine) {
+	w := &c.p.Work
+	if w.Capacity < 0 || w.Capacity > maxLoad {
+		c.fault("work.capacity", "%d is not from 0 to %d", w.Capacity, maxLoad)
+	}
+	w.Challenge = c.positive("work.challenge", w.Challenge, time.Minute)
+	c.positive("work.requeueAfter", w.RequeueAfter, 0)
+	c.positive("work.settle", w.Settle, 0)
+	c.positive("work.requestFor", w.RequestFor, 0)
+	c.positive("work.affinity", w.Affinity, 0)
+	w.SupervisorDrain = c.oneOf("work.supervisorDrain", w.SupervisorDrain, drainFirst, drainRequeue)
+	w.WithdrawOn = c.oneOf("work.withdrawOn", w.WithdrawOn, "logout", "closed", "never")
+	w.Order = c.oneOf("work.order", w.Order, OrderLeastLoaded, OrderLongestIdle, OrderRoundRobin)
+	m.kickedOut = m.disconnected
+	if w.KickedOut != "" {
+		m.kickedOut = c.status(m, "work.kickedOut", w.KickedOut, nil)
+	} else if i := slices.IndexFunc(m.statuses, func(d definition) bool { return d.Class == ClassAway }); i >= 0 {
+		m.kickedOut = &m.statuses[i]
+	}
+	for _, id := range sortedKeys(c.p.Retired) {
+		path := "retired." + id
+		if m.status(id) != nil {
+			c.fault(path, "is a status of this policy still")
+		}
+		c.status(m, path, c.p.Retired[id], nil)
+	}
+}
+
+// How those who may get a piece of work are put in order; see WorkRule.Order.
+const (
+	OrderLeastLoaded = "least-loaded"
+	OrderLongestIdle = "longest-idle"
+	OrderRoundRobin  = "round-robin"
+)
