@@ -768,6 +768,16 @@ func (m *Machine) Status(id string) (Status, bool) {
 	return Status{}, false
 }
 
+// Availability returns the place of a status from the most available to the
+// least: by class, then by the order of the policy. What the policy does not
+// have comes last.
+func (m *Machine) Availability(id string) int {
+	if def := m.status(id); def != nil {
+		return def.order
+	}
+	return len(classes) * len(m.statuses)
+}
+
 // Selectable lists the statuses that someone (BySelf, BySupervisor, BySystem)
 // may select, in the order of the policy.
 func (m *Machine) Selectable(by string) []string {

@@ -45,3 +45,16 @@ func (t *Tracker) redefine(ctx context.Context, actor Actor, tenant, id string, 
 	}
 	return t.setPolicy(ctx, actor, tenant, p, ActionDefine, id)
 }
+
+// Machine returns the policy in force for a tenant, compiled.
+func (t *Tracker) Machine(tenant string) *Machine { return t.machine(tenant) }
+
+// Members returns who belongs to a channel by grant, connected or not, in order.
+func (t *Tracker) Members(channel Ref) ([]Ref, error) {
+	if err := checkRef("channel", channel); err != nil {
+		return nil, err
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.grants.Members(channel), nil
+}

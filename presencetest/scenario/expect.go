@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/routing"
 )
 
 // watcher is somebody who watches channels, and what it received and nobody has
@@ -25,6 +26,9 @@ type subscription struct {
 	name    string
 	channel string
 	feed    feed
+	label   string          // the one that is filtered by, or empty
+	labels  []string        // that there were then
+	in      map[string]bool // who has it, if so
 }
 
 // item is one thing that a watcher was told.
@@ -41,7 +45,10 @@ func (i item) String() string {
 		return "snapshot " + showMembers(i.members)
 	case "removed":
 		return i.what
-	case "updated":
+	case "updated", "rejected":
+		if i.subject == "" {
+			return i.what + " " + i.status
+		}
 		return "updated " + i.subject + " " + i.status
 	default:
 		return i.what + " " + i.subject
@@ -58,11 +65,18 @@ func showMembers(members []Shown) string {
 
 // receive takes a frame apart. One without changes says that the group has
 // changed, which is asked for otherwise.
-func (w *watcher) receive(f *presence.Frame) {
+func (s *subscription) receive(f *presence.Frame) {
+	w := s.watcher
 	switch f.Kind {
 	case presence.FrameSnapshot:
 		it := item{what: "snapshot"}
 		for _, v := range f.Members {
+			if s.label != "" {
+				if !s.has(&v) {
+					continue
+				}
+				s.in[v.ID] = true
+			}
 			it.members = append(it.members, Shown{v.ID, v.Status})
 		}
 		w.items = append(w.items, it)
@@ -70,6 +84,16 @@ func (w *watcher) receive(f *presence.Frame) {
 		w.items = append(w.items, item{what: "removed"})
 	case presence.FrameDiff:
 		for _, c := range f.Changes {
+			if c.Op == presence.OpRejected {
+				w.items = append(w.items, item{what: "rejected", status: c.Status})
+				continue
+			}
+			if c.Op == presence.OpChallenge {
+				continue // nothing of the list
+			}
+			if s.label != "" && !s.filter(&c) {
+				continue
+			}
 			it := item{what: string(c.Op), subject: c.Subject.ID}
 			if c.View != nil {
 				it.status = c.View.Status
@@ -79,14 +103,39 @@ func (w *watcher) receive(f *presence.Frame) {
 	}
 }
 
+// filter turns a change into one of the list of those with the label, and
+// reports whether it is any.
+func (s *subscription) filter(c *presence.Change) bool {
+	id := c.Subject.ID
+	was, is := s.in[id], c.View != nil && s.has(c.View)
+	switch {
+	case is && !was:
+		s.in[id], c.Op = true, presence.OpJoined
+	case was && !is:
+		delete(s.in, id)
+		c.Op = presence.OpLeft
+	case is:
+		c.Op = presence.OpUpdated
+	}
+	return was || is
+}
+
+func (s *subscription) has(v *presence.View) bool { return labelOf(v, s.label, s.labels) == s.label }
+
+// labelOf is the label of a view, or its status where that is what is asked
+// for: the status of available subjects is no label.
+func labelOf(v *presence.View, asked string, labels []string) string {
+	if slices.Contains(labels, asked) {
+		return cmp.Or(v.Work, v.Status)
+	}
+	return v.Status
+}
+
 // watch opens a channel to a watcher. A subject watches as what it is; whoever
 // is no subject is a visitor, or a screen of the host that shows what the
 // audience sees.
 func (r *runner) watch(l *Line) error {
 	name, as := l.Subject, presence.Audience(l.Key("as").Text)
-	if l.Has("label") {
-		return r.unsupported(l, "watch with label=")
-	}
 	if slices.ContainsFunc(r.feeds, func(s *subscription) bool { return s.name == name && s.channel == l.Channel }) {
 		return r.fault(l, "watch: %s watches %s already", name, l.Channel)
 	}
@@ -106,7 +155,9 @@ func (r *runner) watch(l *Line) error {
 		w = &watcher{}
 		r.watchers[name] = w
 	}
-	r.feeds = append(r.feeds, &subscription{w, name, l.Channel, f})
+	r.feeds = append(r.feeds, &subscription{
+		watcher: w, name: name, channel: l.Channel, feed: f, label: l.Key("label").Text, labels: r.machine.Labels(), in: make(map[string]bool),
+	})
 	return nil
 }
 
@@ -148,6 +199,10 @@ func init() {
 		FormRefused:    (*runner).judgeRefused,
 		FormLog:        (*runner).judgeLog,
 		FormWhy:        (*runner).judgeWhy,
+		FormLabels:     (*runner).judgeLabels,
+		FormWork:       (*runner).judgeWork,
+		FormCandidates: (*runner).judgeCandidates,
+		FormRequeued:   (*runner).judgeRequeued,
 	}
 }
 
@@ -239,6 +294,7 @@ func (r *runner) sight(subject, as string) (presence.View, error) {
 		Ref: ref, Kind: p.Kind, Status: p.Status, Class: p.Class, Label: p.Status, Reason: p.Reason, Text: p.Text,
 		Since: p.Since, SetAt: p.SetAt, Until: p.Until, Cause: p.Cause, Masked: p.Masked,
 		LastSeen: p.LastSeen, LastLogin: p.LastLogin, Routable: p.Routable,
+		Work: p.Label, Threads: p.Threads, Pinned: p.Pinned, Pending: p.Pending, Request: p.Request,
 	}
 	if def, ok := r.machine.Status(p.Status); ok {
 		v.Color = def.Color
@@ -251,8 +307,8 @@ func (r *runner) judgeStatus(l *Line, e *Expectation) (string, string, error) {
 	if err != nil {
 		return "", "", err
 	}
-	if e.Label != "" && !r.isStatus(e.Label) {
-		return "", "", r.unsupported(l, "the label "+quote(e.Label))
+	if err := r.checkLabel(l, e.Label); err != nil {
+		return "", "", err
 	}
 	want, got := []string{e.Subject, e.Status}, []string{e.Subject, v.Status}
 	compare := func(key, wanted, is string) {
@@ -282,7 +338,7 @@ func (r *runner) judgeStatus(l *Line, e *Expectation) (string, string, error) {
 	if e.Routable != nil {
 		compare("routable", yes(*e.Routable), yes(v.Routable))
 	}
-	compare("label", e.Label, v.Status)
+	compare("label", e.Label, labelOf(&v, e.Label, r.machine.Labels()))
 	if e.Reason != nil {
 		compare("reason", strconv.Quote(*e.Reason), strconv.Quote(v.Reason))
 	}
@@ -299,9 +355,12 @@ func yes(b bool) string {
 	return "no"
 }
 
-func (r *runner) isStatus(id string) bool {
-	_, ok := r.machine.Status(id)
-	return ok
+// checkLabel finds labels that nobody can have.
+func (r *runner) checkLabel(l *Line, label string) error {
+	if _, status := r.machine.Status(label); label == "" || status || slices.Contains(r.machine.Labels(), label) {
+		return nil
+	}
+	return r.fault(l, "there is no label %s; there are %s", quote(label), strings.Join(r.machine.Labels(), ", "))
 }
 
 func (r *runner) judgeField(l *Line, e *Expectation) (string, string, error) {
@@ -318,6 +377,16 @@ func (r *runner) judgeField(l *Line, e *Expectation) (string, string, error) {
 		got = v.Masked
 	case "text":
 		got = v.Text
+	case "request":
+		got = v.Request
+	case "threads", "pinned":
+		n := v.Threads
+		if e.Field == "pinned" {
+			n = v.Pinned
+		}
+		if n, ok := n.Get(); ok {
+			got = strconv.Itoa(n)
+		}
 	default:
 		at, ok := times[e.Field]
 		if !ok {
@@ -340,13 +409,13 @@ func (r *runner) judgeField(l *Line, e *Expectation) (string, string, error) {
 // listed returns the members of a channel that an audience may list, with one
 // label if it is given.
 func (r *runner) listed(l *Line, channel, as, label string) ([]string, error) {
-	if label != "" && !r.isStatus(label) {
-		return nil, r.unsupported(l, "the label "+quote(label))
+	if err := r.checkLabel(l, label); err != nil {
+		return nil, err
 	}
 	views, _, err := r.engine.list(r.ctx, presence.ID(channel), presence.Audience(cmp.Or(as, "team")))
 	var ids []string
 	for _, v := range views {
-		if label == "" || v.Status == label {
+		if label == "" || labelOf(&v, label, r.machine.Labels()) == label {
 			ids = append(ids, v.ID)
 		}
 	}
@@ -354,13 +423,51 @@ func (r *runner) listed(l *Line, channel, as, label string) ([]string, error) {
 }
 
 func (r *runner) judgeList(l *Line, e *Expectation) (string, string, error) {
-	if e.ByRouting {
-		return "", "", r.unsupported(l, "order=routing")
-	}
 	ids, err := r.listed(l, e.Channel, e.As, e.Label)
 	prefix := e.Channel + ": "
+	if e.ByRouting && err == nil {
+		ranked, _, err := r.queue.Ranked(r.ctx, presence.ID(e.Channel), "")
+		order := names(ranked)
+		slices.SortFunc(ids, func(a, b string) int { return slices.Index(order, a) - slices.Index(order, b) })
+		return prefix + inOrder(e.List), prefix + inOrder(ids), err
+	}
 	return prefix + showList(e.List), prefix + showList(ids), err
 }
+
+func (r *runner) judgeLabels(_ *Line, e *Expectation) (string, string, error) {
+	return "labels: " + showList(e.List), "labels: " + showList(r.machine.Labels()), nil
+}
+
+func (r *runner) judgeWork(l *Line, e *Expectation) (string, string, error) {
+	w, ok := r.queue.Get(e.Work)
+	if !ok {
+		return "", "", r.fault(l, "expect work: there is no work %s", quote(e.Work))
+	}
+	got := string(w.Place)
+	if w.Place == routing.Given {
+		got = w.Agent.ID
+	}
+	return e.Work + " " + cmp.Or(e.Subject, e.Word), e.Work + " " + got, nil
+}
+
+func (r *runner) judgeCandidates(_ *Line, e *Expectation) (string, string, error) {
+	ranked, n, err := r.queue.Ranked(r.ctx, presence.ID(e.Channel), "")
+	return "candidates: " + inOrder(e.List), "candidates: " + inOrder(names(ranked[:n])), err
+}
+
+func (r *runner) judgeRequeued(_ *Line, e *Expectation) (string, string, error) {
+	return "requeued: " + inOrder(e.List), "requeued: " + inOrder(r.queue.Taken(presence.ID(e.Subject))), nil
+}
+
+func names(members []routing.Member) (ids []string) {
+	for _, m := range members {
+		ids = append(ids, m.Subject.ID)
+	}
+	return ids
+}
+
+// inOrder writes ids as they are.
+func inOrder(ids []string) string { return cmp.Or(strings.Join(ids, ","), "none") }
 
 // showList writes ids in order.
 func showList(ids []string) string {
@@ -416,8 +523,6 @@ func (r *runner) judgeSeen(l *Line, e *Expectation) (string, string, error) {
 	switch {
 	case e.Word == "nothing":
 		return "nothing", got, nil
-	case e.Word == "rejected":
-		return "", "", r.unsupported(l, "expect seen rejected")
 	case e.Word == "snapshot" && next.what == "snapshot":
 		if len(l.Args) < 3 { // any snapshot
 			want.members = next.members

@@ -52,7 +52,7 @@ var verbs = []rule{
 	{usage: "reject S by=WHO", means: "turns the pending request down"},
 	{usage: "withdraw S", means: "takes the own pending request back"},
 	{usage: "define STATUS class=CLASS [PATH=VALUE...] by=WHO", means: "adds a status while running"},
-	{usage: "undefine STATUS by=WHO", means: "removes a status while running"},
+	{usage: "undefine STATUS [to=STATUS] by=WHO", means: "removes a status while running; claims to it stay, and stand for the other one or for one of their class"},
 
 	{usage: "load S NUMBER [capacity=NUMBER] [pinned=NUMBER] [on=WORK]", means: "reports load and capacity of a work channel"},
 	{usage: "challenge S [for=DURATION]", means: "asks whether somebody is still there"},

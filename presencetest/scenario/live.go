@@ -7,6 +7,7 @@ import (
 	"github.com/benbjohnson/clock"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/routing"
 )
 
 // live runs a file through a whole tracker on a clock that stands still until
@@ -69,6 +70,15 @@ func (l *live) apply(ctx context.Context, e presence.Event) error {
 		return l.connect(ctx, e)
 	case presence.EventSetClaim, presence.EventEndClaim:
 		return l.claim(ctx, e)
+	case presence.EventRequest:
+		_, err := l.tracker.Request(ctx, e.Actor, e.Subject, e.Claim)
+		return err
+	case presence.EventWithdraw:
+		_, err := l.tracker.Withdraw(ctx, e.Actor, e.Subject, e.ID)
+		return err
+	case presence.EventDecide:
+		_, err := l.tracker.Decide(ctx, e.Actor, e.Subject, e.ID, !e.Off)
+		return err
 	}
 	c, ok := l.conns[key(e)]
 	if !ok {
@@ -135,6 +145,18 @@ func (l *live) claim(ctx context.Context, e presence.Event) (err error) {
 
 func (l *live) policy(ctx context.Context, actor presence.Actor, p presence.Policy) error {
 	return l.tracker.SetPolicy(ctx, actor, "", p)
+}
+
+func (l *live) define(ctx context.Context, actor presence.Actor, s presence.Status) error {
+	return l.tracker.Define(ctx, actor, "", s)
+}
+
+func (l *live) undefine(ctx context.Context, actor presence.Actor, id, fallback string) error {
+	return l.tracker.Undefine(ctx, actor, "", id, fallback)
+}
+
+func (l *live) desk(_ func() *presence.Machine, now func() presence.Instant) routing.Desk {
+	return routing.Live(l.tracker, now)
 }
 
 func (l *live) grant(ctx context.Context, subject, to presence.Ref) error {

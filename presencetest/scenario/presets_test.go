@@ -41,7 +41,7 @@ func disguised(p, as presence.Policy) presence.Policy {
 			}
 		}
 	}
-	rename(&p.Default, &p.Disconnected, &p.Login.Status)
+	rename(&p.Default, &p.Disconnected, &p.Login.Status, &p.Work.KickedOut)
 	for i := range p.Statuses {
 		rename(&p.Statuses[i].ID)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/routing"
 )
 
 // pure runs a file on the core alone: the states, rosters and grants are held
@@ -107,6 +108,13 @@ func (p *pure) step(ref presence.Ref, e presence.Event) error {
 				}
 			}
 		}
+		if c, ok := o.Told(ref); ok {
+			for _, ch := range p.channels {
+				if ch.roster.Has(ref) {
+					ch.deliver(ch.roster.Tell(c))
+				}
+			}
+		}
 		if row, ok := o.Row(); ok {
 			row.Subject = ref
 			p.rows[ref] = append(p.rows[ref], row)
@@ -132,6 +140,14 @@ func (p *pure) apply(ctx context.Context, e presence.Event) error {
 		if err := p.allowed.Allow(ctx, e.Actor, action, e.Subject, e.Claim.Status); err != nil {
 			return err
 		}
+	case presence.EventRequest, presence.EventWithdraw:
+		if err := p.allowed.Allow(ctx, e.Actor, presence.ActionClaim, e.Subject, e.Claim.Status); err != nil {
+			return err
+		}
+	case presence.EventDecide:
+		if err := p.allowed.Allow(ctx, e.Actor, presence.ActionDecide, e.Subject, e.ID); err != nil {
+			return err
+		}
 	case presence.EventConnect, presence.EventLogin:
 		e.Node = cmp.Or(e.Node, "local")
 	}
@@ -146,6 +162,36 @@ func (p *pure) policy(ctx context.Context, actor presence.Actor, policy presence
 	if err := p.allowed.Allow(ctx, actor, presence.ActionPolicy, presence.Ref{}, policy.Name); err != nil {
 		return err
 	}
+	return p.install(m)
+}
+
+func (p *pure) define(ctx context.Context, actor presence.Actor, s presence.Status) error {
+	policy := p.machine.Policy()
+	policy.Define(s)
+	return p.redefine(ctx, actor, s.ID, policy)
+}
+
+func (p *pure) undefine(ctx context.Context, actor presence.Actor, id, fallback string) error {
+	policy := p.machine.Policy()
+	if err := policy.Undefine(id, fallback); err != nil {
+		return err
+	}
+	return p.redefine(ctx, actor, id, policy)
+}
+
+func (p *pure) redefine(ctx context.Context, actor presence.Actor, id string, policy presence.Policy) error {
+	m, err := presence.Compile(policy)
+	if err != nil {
+		return err
+	}
+	if err := p.allowed.Allow(ctx, actor, presence.ActionDefine, presence.Ref{}, id); err != nil {
+		return err
+	}
+	return p.install(m)
+}
+
+// install puts a policy in force.
+func (p *pure) install(m *presence.Machine) error {
 	p.machine = m
 	for _, ch := range p.channels {
 		ch.roster.SetMachine(m)
@@ -342,4 +388,37 @@ func (p *pure) list(_ context.Context, channel presence.Ref, a presence.Audience
 
 func (p *pure) journal(_ context.Context, subject presence.Ref) ([]presence.JournalRow, error) {
 	return p.rows[subject], nil
+}
+
+func (p *pure) desk(machine func() *presence.Machine, now func() presence.Instant) routing.Desk {
+	return pureDesk{p, machine, now}
+}
+
+// pureDesk is where a queue finds the agents of a pure engine.
+type pureDesk struct {
+	*pure
+	machine func() *presence.Machine
+	now     func() presence.Instant
+}
+
+func (d pureDesk) Machine(string) *presence.Machine { return d.machine() }
+
+func (d pureDesk) Now() presence.Instant { return d.now() }
+
+func (d pureDesk) State(ctx context.Context, subject presence.Ref) (presence.State, error) {
+	return d.state(ctx, subject)
+}
+
+func (d pureDesk) Apply(ctx context.Context, e presence.Event) error { return d.apply(ctx, e) }
+
+func (d pureDesk) Members(ctx context.Context, channel presence.Ref) ([]presence.State, error) {
+	var states []presence.State
+	for _, ref := range d.grants.Members(channel) {
+		s, err := d.state(ctx, ref)
+		if err != nil {
+			return nil, err
+		}
+		states = append(states, s)
+	}
+	return states, nil
 }

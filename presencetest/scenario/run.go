@@ -17,6 +17,7 @@ import (
 
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/preset"
+	"github.com/presence-go/presence/routing"
 )
 
 // Options says how a file is run.
@@ -159,6 +160,9 @@ type engine interface {
 	state(ctx context.Context, subject presence.Ref) (presence.State, error)
 	view(ctx context.Context, subject presence.Ref, a presence.Audience) (presence.View, error)
 	explain(ctx context.Context, subject presence.Ref, a presence.Audience) ([]string, error)
+	define(ctx context.Context, actor presence.Actor, s presence.Status) error
+	undefine(ctx context.Context, actor presence.Actor, id, fallback string) error
+	desk(m func() *presence.Machine, now func() presence.Instant) routing.Desk
 	list(ctx context.Context, channel presence.Ref, a presence.Audience) ([]presence.View, presence.Group, error)
 	journal(ctx context.Context, subject presence.Ref) ([]presence.JournalRow, error)
 	close() error
@@ -196,6 +200,7 @@ type runner struct {
 	nevers   []*Line
 	refused  *refusal           // how the line before was refused
 	decision *presence.Decision // of the last notify
+	queue    *routing.Queue
 }
 
 // client is the far end of a connection: it sends heartbeats.
@@ -249,8 +254,8 @@ func (r *runner) prepare() error {
 	for i := range r.file.Lines {
 		l := &r.file.Lines[i]
 		switch {
-		case l.Verb == "policy":
-			p, err := r.overridden(l, present)
+		case l.Verb == "policy" || l.Verb == "define" || l.Verb == "undefine":
+			p, err := r.changed(l, present)
 			if err != nil {
 				faults = append(faults, r.fault(l, "%s", strings.TrimPrefix(err.Error(), "presence: ")))
 				continue
@@ -258,7 +263,7 @@ func (r *runner) prepare() error {
 			r.policies[l.Number] = p
 			note(&p)
 			if l.Refused == nil {
-				present, named = p, true
+				present, named = p, named || l.Verb == "policy"
 			}
 		case l.Expect != nil:
 			if !named {
@@ -274,7 +279,7 @@ func (r *runner) prepare() error {
 	}
 	// What the head says is in force from the start.
 	for _, l := range r.file.Lines {
-		if p, ok := r.policies[l.Number]; ok && !l.Has("by") && l.Refused == nil {
+		if p, ok := r.policies[l.Number]; ok && l.Verb == "policy" && !l.Has("by") && l.Refused == nil {
 			r.policy = p
 			continue
 		}
@@ -287,7 +292,32 @@ func (r *runner) fault(l *Line, format string, args ...any) error {
 	return &Fault{r.file.Name, l.Number, fmt.Sprintf(format, args...)}
 }
 
-// overridden is the policy that a line puts in force.
+// changed is the policy that a line puts in force.
+func (r *runner) changed(l *Line, present presence.Policy) (presence.Policy, error) {
+	if l.Verb == "policy" {
+		return r.overridden(l, present)
+	}
+	p := present.Clone()
+	if l.Verb == "undefine" {
+		if err := p.Undefine(l.Status, l.Key("to").Text); err != nil && l.Refused == nil {
+			return p, err
+		}
+		return p, nil
+	}
+	p.Define(presence.Status{ID: l.Status, Class: presence.Class(l.Key("class").Text)})
+	for _, v := range l.Keys {
+		if v.Name == "by" || v.Name == "class" {
+			continue
+		}
+		if err := p.Set("statuses."+l.Status+"."+v.Name, v.Text); err != nil {
+			return p, err
+		}
+	}
+	_, err := presence.Compile(p)
+	return p, err
+}
+
+// overridden is the policy that overrides the one before.
 func (r *runner) overridden(l *Line, present presence.Policy) (presence.Policy, error) {
 	p := present.Clone()
 	if len(l.Args) > 0 {
@@ -383,12 +413,17 @@ func (r *runner) open() error {
 		return fmt.Errorf("scenario: %s: %w", r.file.Name, err)
 	}
 	r.machine, r.scope, r.interval = m, p.ClaimScope, m.Policy().Heartbeat
-	if !r.opts.Live {
+	if r.opts.Live {
+		r.engine, err = newLive(r.now, p, r.observe)
+	} else {
 		r.engine = newPure(r.now, m, r.observe)
-		return nil
 	}
-	r.engine, err = newLive(r.now, p, r.observe)
-	return err
+	if err != nil {
+		return err
+	}
+	desk := r.engine.desk(func() *presence.Machine { return r.machine }, func() presence.Instant { return r.now })
+	r.queue = routing.New(desk, routing.Options{})
+	return nil
 }
 
 // compile compiles a policy of the file as it is to be run.
@@ -410,6 +445,7 @@ func (r *runner) observe(ref presence.Ref, o presence.Output) {
 		r.history[ref] = h
 	}
 	h.outputs = append(h.outputs, o)
+	r.queue.Changed(ref, o)
 	switch o.Kind {
 	case presence.OutputTransition:
 		h.trigger = o.Trigger
@@ -515,6 +551,9 @@ func (r *runner) advance(to presence.Instant) error {
 		if err != nil {
 			return err
 		}
+		if err := r.queue.Step(r.ctx); err != nil {
+			return err
+		}
 		r.drain(false)
 		beat := r.nextBeat()
 		switch {
@@ -575,7 +614,7 @@ func (r *runner) drain(atOnce bool) {
 	for _, s := range slices.Clone(r.feeds) {
 		from := len(s.watcher.items)
 		for f := s.feed.poll(); f != nil; f = s.feed.poll() {
-			s.watcher.receive(f)
+			s.receive(f)
 			if f.Kind == presence.FrameRemoved {
 				r.drop(s)
 			}
@@ -603,6 +642,9 @@ func (r *runner) happen(l *Line) error {
 		}
 	}
 	err := verb(r, l)
+	if err := r.queue.Step(r.ctx); err != nil {
+		return err
+	}
 	r.drain(forAll[l.Verb])
 	if err != nil && !isRefusal(err) {
 		return err
@@ -629,7 +671,7 @@ func (r *runner) happen(l *Line) error {
 }
 
 // forAll has the verbs that concern every subject at once.
-var forAll = map[string]bool{"policy": true, "disable": true, "enable": true, "node": true, "suspend": true}
+var forAll = map[string]bool{"policy": true, "define": true, "undefine": true, "disable": true, "enable": true, "node": true, "suspend": true}
 
 // connecting has the verbs that make a connection.
 var connecting = map[string]bool{"connect": true, "login": true, "resume": true, "wake": true}
@@ -830,6 +872,58 @@ var doers = map[string]func(*runner, *Line) error{
 		return r.engine.apply(r.ctx, r.intent(l, presence.EventEndClaim))
 	},
 
+	"request": func(r *runner, l *Line) error {
+		return r.on(l, presence.Event{
+			Kind: presence.EventRequest, Actor: r.actor(l.Subject), Claim: presence.Claim{Status: l.Status, Reason: l.Key("reason").Text},
+		})
+	},
+	"withdraw": func(r *runner, l *Line) error {
+		return r.on(l, presence.Event{Kind: presence.EventWithdraw, Actor: r.actor(l.Subject)})
+	},
+	"accept": func(r *runner, l *Line) error {
+		return r.on(l, presence.Event{Kind: presence.EventDecide, Actor: r.by(l)})
+	},
+	"reject": func(r *runner, l *Line) error {
+		return r.on(l, presence.Event{Kind: presence.EventDecide, Actor: r.by(l), Off: true})
+	},
+	"define":   (*runner).define,
+	"undefine": (*runner).define,
+
+	"load": func(r *runner, l *Line) error {
+		load := presence.Load{On: l.Key("on").Text, N: l.Args[1].Number}
+		if l.Has("capacity") {
+			load.Capacity = presence.NewCount(l.Key("capacity").Number)
+		}
+		if l.Has("pinned") {
+			load.Pinned = presence.NewCount(l.Key("pinned").Number)
+		}
+		return r.on(l, presence.Event{Kind: presence.EventLoad, Load: load})
+	},
+	"challenge": func(r *runner, l *Line) error {
+		return r.on(l, presence.Event{Kind: presence.EventChallenge, Claim: presence.Claim{For: l.Key("for").Duration}})
+	},
+	"ack": func(r *runner, l *Line) error { return r.on(l, presence.Event{Kind: presence.EventAck}) },
+	"work": func(r *runner, l *Line) error {
+		w := routing.Work{ID: l.Args[0].Text, Channel: presence.ID(l.Channel), Client: l.Key("client").Text}
+		if to := l.Key("to").Text; to != "" {
+			w.To = presence.ID(to)
+		}
+		_, err := r.queue.Add(r.ctx, w)
+		return err
+	},
+	"assign": func(r *runner, l *Line) error {
+		_, err := r.queue.Assign(r.ctx, r.by(l), l.Args[0].Text, presence.ID(l.Subject))
+		return err
+	},
+	"finish": func(r *runner, l *Line) error {
+		_, err := r.queue.Finish(r.ctx, l.Args[0].Text)
+		return err
+	},
+	"message": func(r *runner, l *Line) error {
+		_, err := r.queue.Message(r.ctx, l.Args[0].Text)
+		return err
+	},
+
 	"link": func(r *runner, l *Line) error {
 		return r.engine.link(r.ctx, presence.ID(l.Channel), presence.ID(l.Args[1].Text))
 	},
@@ -866,14 +960,32 @@ func (r *runner) changePolicy(l *Line) error {
 	return r.put(l, actor, r.policies[l.Number])
 }
 
+// define adds or removes a status while running.
+func (r *runner) define(l *Line) error {
+	p := r.policies[l.Number]
+	actor := r.by(l)
+	return r.install(l, p, func(presence.Policy) error {
+		if l.Verb == "undefine" {
+			return r.engine.undefine(r.ctx, actor, l.Status, l.Key("to").Text)
+		}
+		i := slices.IndexFunc(p.Statuses, func(s presence.Status) bool { return s.ID == l.Status })
+		return r.engine.define(r.ctx, actor, p.Statuses[i])
+	})
+}
+
 func (r *runner) put(l *Line, actor presence.Actor, p presence.Policy) error {
+	return r.install(l, p, func(run presence.Policy) error { return r.engine.policy(r.ctx, actor, run) })
+}
+
+// install has the engine put a policy in force, as Mutate leaves it.
+func (r *runner) install(l *Line, p presence.Policy, engine func(presence.Policy) error) error {
 	run, m, err := r.compile(p)
 	if err != nil {
 		return fmt.Errorf("scenario: %s:%d: %w", r.file.Name, l.Number, err)
 	}
 	old := r.machine
 	r.machine = m
-	if err := r.engine.policy(r.ctx, actor, run); err != nil {
+	if err := engine(run); err != nil {
 		r.machine = old
 		return err
 	}

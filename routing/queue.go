@@ -1,0 +1,621 @@
+package routing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/presence-go/presence"
+)
+
+// Desk is where a queue looks up its agents and gives them work. [Live] makes
+// one of a tracker. Methods may block and are called one at a time by each
+// queue; they must not call the queue.
+type Desk interface {
+	// Members returns the states of everybody who belongs to a channel, as of
+	// now, which the queue does not change.
+	Members(ctx context.Context, channel presence.Ref) ([]presence.State, error)
+	// State returns the state of one subject as of now, or an error wrapping
+	// [presence.ErrUnknown].
+	State(ctx context.Context, subject presence.Ref) (presence.State, error)
+	// Apply feeds an EventOffer or EventDone to its subject.
+	Apply(ctx context.Context, e presence.Event) error
+	// Machine returns the policy in force for a tenant.
+	Machine(tenant string) *presence.Machine
+	// Now returns the present instant.
+	Now() presence.Instant
+}
+
+// Place says where a piece of work lies.
+type Place string
+
+// The places.
+const (
+	Waiting Place = "queued"
+	Given   Place = "given"
+	Done    Place = "done"
+)
+
+// Work is one piece of work: a conversation, a call, a task.
+type Work struct {
+	ID      string
+	Channel presence.Ref // whose members may get it
+	On      string       // the work channel whose capacity it takes; empty for the one without a name
+	Client  string       // whose it is; empty for nobody's
+	// To is whom it is meant for. It is theirs while they take work, and moves
+	// on in the moment they no longer do, unless it has been started.
+	To presence.Ref
+
+	Place    Place
+	Agent    presence.Ref     // who has it, or had it last
+	Started  bool             // it stays with its agent whatever the agent's status
+	Arrived  presence.Instant // or came back
+	Since    presence.Instant // when it came to where it lies
+	Revision presence.Instant // under which it was given
+	order    uint64
+}
+
+// Options configures a Queue. The zero value works.
+type Options struct {
+	// Open says whether a channel takes new work now; nil means always. Work that
+	// is under way goes on to its end.
+	Open func(channel presence.Ref, now presence.Instant) (open bool, next presence.Instant)
+	// Observe is told of every piece of work that came to lie elsewhere. It is
+	// called in order, with the queue locked, and must not call the queue.
+	Observe func(Work)
+	// MaxWork bounds the pieces of work that are not done, MaxDone those that
+	// are remembered after. 0 means 1,000,000 and 10,000.
+	MaxWork, MaxDone int
+}
+
+// Queue hands out work by presence. It remembers who has what, so that work is
+// neither lost nor given twice; whether an agent may have it, the agent's state
+// machine decides, in the moment it is given. Its methods are safe for
+// concurrent use.
+type Queue struct {
+	desk Desk
+	opts Options
+
+	mu      sync.Mutex
+	work    map[string]*Work
+	waiting map[presence.Ref][]*Work // by channel, in order of arrival
+	given   map[presence.Ref][]*Work // by agent
+	done    []string                 // the ids of what is done, oldest first
+	last    map[string]affinity      // by client
+	latest  map[string]*Work         // by client
+	turn    map[presence.Ref]presence.Ref
+	took    map[presence.Ref][]string // what was last taken from an agent
+	serial  uint64
+
+	dirtyMu sync.Mutex
+	dirty   map[presence.Ref]bool
+	wake    chan struct{}
+}
+
+// affinity is who did a client's last work, and until when the client is
+// theirs.
+type affinity struct {
+	agent presence.Ref
+	work  string
+	until presence.Instant
+}
+
+// New returns an empty queue over a desk. Have its [Queue.Changed] called for
+// every output of the agents' state machines, and run [Queue.Run] beside it, or
+// [Queue.Step] by hand.
+func New(desk Desk, opts Options) *Queue {
+	if opts.MaxWork <= 0 {
+		opts.MaxWork = 1_000_000
+	}
+	if opts.MaxDone <= 0 {
+		opts.MaxDone = 10_000
+	}
+	return &Queue{
+		desk: desk, opts: opts, work: make(map[string]*Work), waiting: make(map[presence.Ref][]*Work), given: make(map[presence.Ref][]*Work),
+		last: make(map[string]affinity), latest: make(map[string]*Work), turn: make(map[presence.Ref]presence.Ref), took: make(map[presence.Ref][]string),
+		dirty: make(map[presence.Ref]bool), wake: make(chan struct{}, 1),
+	}
+}
+
+// Changed notes that something about a subject has changed. It is quick and
+// takes no lock that is held elsewhere: it may be a tracker's
+// [presence.Options.Observe].
+func (q *Queue) Changed(subject presence.Ref, o presence.Output) {
+	switch o.Kind {
+	case presence.OutputTransition, presence.OutputUpdated, presence.OutputRequeue:
+	default:
+		return
+	}
+	q.dirtyMu.Lock()
+	q.dirty[subject] = true
+	q.dirtyMu.Unlock()
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run carries out what follows from changes until ctx is done, and returns its
+// cause. What could not be done because the desk failed is tried again with the
+// next change.
+func (q *Queue) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-q.wake:
+			_ = q.Step(ctx) // the desk is unavailable; nothing is lost, it stays noted
+		}
+	}
+}
+
+// Step carries out what follows from the changes so far: takes work from those
+// who were kicked out, moves on what was meant for those who no longer take it,
+// and hands out what waits.
+func (q *Queue) Step(ctx context.Context) error {
+	for {
+		q.dirtyMu.Lock()
+		changed := q.dirty
+		q.dirty = make(map[presence.Ref]bool)
+		q.dirtyMu.Unlock()
+		if len(changed) == 0 {
+			return nil
+		}
+		if err := q.sync(ctx, changed); err != nil {
+			q.dirtyMu.Lock()
+			for subject := range changed {
+				q.dirty[subject] = true
+			}
+			q.dirtyMu.Unlock()
+			return err
+		}
+	}
+}
+
+func (q *Queue) sync(ctx context.Context, changed map[presence.Ref]bool) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	subjects := make([]presence.Ref, 0, len(changed))
+	for subject := range changed {
+		subjects = append(subjects, subject)
+	}
+	slices.SortFunc(subjects, compareRefs)
+	for _, subject := range subjects {
+		if err := q.settle(ctx, subject); err != nil {
+			return err
+		}
+	}
+	channels := make([]presence.Ref, 0, len(q.waiting))
+	for channel := range q.waiting {
+		channels = append(channels, channel)
+	}
+	slices.SortFunc(channels, compareRefs)
+	for _, channel := range channels {
+		if err := q.hand(ctx, channel); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle compares what an agent has with what its state says. What was given
+// before its work was taken away comes back, whatever has happened since: the
+// revision tells.
+func (q *Queue) settle(ctx context.Context, agent presence.Ref) error {
+	mine := q.given[agent]
+	if len(mine) == 0 {
+		return nil
+	}
+	s, err := q.desk.State(ctx, agent)
+	if err != nil && !errors.Is(err, presence.ErrUnknown) {
+		return err
+	}
+	taken := presence.Instant(0)
+	if s.Work != nil {
+		taken = s.Work.Requeued
+	}
+	var back, moved []*Work
+	for _, w := range mine {
+		switch {
+		case err != nil || w.Revision < taken:
+			back = append(back, w)
+		case !w.Started && w.To == agent && s.Current.Label == "" && !q.member(&s, w).receives():
+			moved = append(moved, w)
+		}
+	}
+	if len(back) > 0 {
+		q.took[agent] = nil
+	}
+	for _, w := range back {
+		q.took[agent] = append(q.took[agent], w.ID)
+		w.Started, w.To = false, presence.Ref{} // to the general queue
+		q.wait(w)
+	}
+	for _, w := range moved {
+		if err := q.desk.Apply(ctx, presence.Event{Kind: presence.EventDone, Subject: agent, Load: presence.Load{On: w.On, N: 1}, Revision: w.Revision}); err != nil {
+			return err
+		}
+		w.To = presence.Ref{}
+		q.wait(w)
+	}
+	return nil
+}
+
+func (q *Queue) member(s *presence.State, w *Work) Member {
+	return MemberOf(q.desk.Machine(s.Subject.Tenant), s, w.On)
+}
+
+// wait puts work back in its channel's line, at the place of its first arrival.
+func (q *Queue) wait(w *Work) {
+	q.release(w)
+	w.Place, w.Since = Waiting, q.desk.Now()
+	line := q.waiting[w.Channel]
+	at, _ := slices.BinarySearchFunc(line, w, func(a, b *Work) int { return int(a.order) - int(b.order) })
+	q.waiting[w.Channel] = slices.Insert(line, at, w)
+	q.tell(w)
+}
+
+// release takes work from where it lies.
+func (q *Queue) release(w *Work) {
+	drop := func(index map[presence.Ref][]*Work, at presence.Ref) {
+		if list := slices.DeleteFunc(index[at], func(o *Work) bool { return o == w }); len(list) > 0 {
+			index[at] = list
+		} else {
+			delete(index, at)
+		}
+	}
+	switch w.Place {
+	case Waiting:
+		drop(q.waiting, w.Channel)
+	case Given:
+		drop(q.given, w.Agent)
+	}
+}
+
+func (q *Queue) tell(w *Work) {
+	if q.opts.Observe != nil {
+		q.opts.Observe(*w)
+	}
+}
+
+// hand gives the work that waits in a channel to those who take it, in order of
+// arrival. Nobody available is no fault: it goes on waiting.
+func (q *Queue) hand(ctx context.Context, channel presence.Ref) error {
+	for _, w := range slices.Clone(q.waiting[channel]) {
+		if err := q.place(ctx, w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// place tries to give a piece of work to somebody: to whom it is meant for, to
+// whose client it is, or to the first who takes it. An agent who has become
+// unavailable since it was looked up refuses, and the next one is tried.
+func (q *Queue) place(ctx context.Context, w *Work) error {
+	states, err := q.desk.Members(ctx, w.Channel)
+	if err != nil {
+		return err
+	}
+	m := q.desk.Machine(w.Channel.Tenant)
+	members := make([]Member, len(states))
+	for i := range states {
+		members[i] = MemberOf(m, &states[i], w.On)
+	}
+	rule := m.Policy().Work
+	offer := func(member Member, how presence.Routing) (bool, error) {
+		return q.offer(ctx, w, member, how)
+	}
+	if w.To != (presence.Ref{}) {
+		i := slices.IndexFunc(members, func(o Member) bool { return o.Subject == w.To })
+		if i >= 0 && members[i].takes() {
+			if ok, err := offer(members[i], presence.RouteAll); ok || err != nil {
+				return err
+			}
+		}
+	}
+	if a, ok := q.last[w.Client]; ok && w.Client != "" && q.desk.Now() < a.until {
+		i := slices.IndexFunc(members, func(o Member) bool { return o.Subject == a.agent })
+		if i >= 0 && members[i].receives() {
+			if ok, err := offer(members[i], presence.RouteSticky); ok || err != nil {
+				return err
+			}
+		}
+	}
+	for _, member := range Candidates(members, rule.Order, q.turn[w.Channel]) {
+		if ok, err := offer(member, presence.RouteAll); ok || err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// offer gives work to a member under the revision it was looked up with.
+func (q *Queue) offer(ctx context.Context, w *Work, to Member, how presence.Routing) (bool, error) {
+	err := q.desk.Apply(ctx, presence.Event{
+		Kind: presence.EventOffer, Subject: to.Subject, Load: presence.Load{On: w.On, N: 1}, How: how, Revision: to.Revision,
+	})
+	switch {
+	case err == nil:
+	case errors.Is(err, presence.ErrStale), errors.Is(err, presence.ErrNotAllowed), errors.Is(err, presence.ErrUnknown),
+		errors.Is(err, presence.ErrDisabled), errors.Is(err, presence.ErrLimit):
+		return false, nil // whatever changed there is told by itself
+	default:
+		return false, err
+	}
+	q.release(w)
+	w.Place, w.Agent, w.Revision, w.Since = Given, to.Subject, to.Revision, q.desk.Now()
+	w.Started = w.To != to.Subject
+	q.given[w.Agent] = append(q.given[w.Agent], w)
+	q.turn[w.Channel] = w.Agent
+	if w.Client != "" {
+		delete(q.last, w.Client)
+	}
+	q.tell(w)
+	return true, nil
+}
+
+// Add brings a piece of work and tries to place it at once. It returns where it
+// lies then: with an agent, or waiting because nobody is available. Adding work
+// of the same id again changes nothing.
+func (q *Queue) Add(ctx context.Context, w Work) (Work, error) {
+	if w.ID == "" || len(w.ID) > presence.MaxID || len(w.Client) > presence.MaxID {
+		return Work{}, fmt.Errorf("routing: %w work: ids are 1 to %d bytes long", presence.ErrInvalid, presence.MaxID)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if old, there := q.work[w.ID]; there {
+		return *old, nil
+	}
+	if err := q.open(w.Channel); err != nil {
+		return Work{}, err
+	}
+	if len(q.work)-len(q.done) >= q.opts.MaxWork {
+		return Work{}, fmt.Errorf("routing: %w: there are %d pieces of work already", presence.ErrLimit, q.opts.MaxWork)
+	}
+	q.serial++
+	fresh := &Work{ID: w.ID, Channel: w.Channel, On: w.On, Client: w.Client, To: w.To, order: q.serial, Arrived: q.desk.Now()}
+	q.work[w.ID] = fresh
+	if w.Client != "" {
+		q.latest[w.Client] = fresh
+	}
+	q.wait(fresh)
+	err := q.place(ctx, fresh)
+	return *fresh, err
+}
+
+func (q *Queue) open(channel presence.Ref) error {
+	if q.opts.Open == nil {
+		return nil
+	}
+	open, next := q.opts.Open(channel, q.desk.Now())
+	switch {
+	case open:
+		return nil
+	case next == 0:
+		return fmt.Errorf("routing: %w: channel %s is closed", presence.ErrNotAllowed, channel)
+	}
+	return fmt.Errorf("routing: %w: channel %s is closed until %s", presence.ErrNotAllowed, channel, next)
+}
+
+// Assign gives a piece of work to a subject by hand. Status informs whoever
+// does so and forbids nothing; an actor of the role visitor may not.
+func (q *Queue) Assign(ctx context.Context, by presence.Actor, id string, to presence.Ref) (Work, error) {
+	if by.Role == presence.RoleVisitor || by.Tenant != to.Tenant {
+		return Work{}, fmt.Errorf("routing: %w: %s may not assign work to %s", presence.ErrNotAllowed, by.Ref, to)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	w, err := q.find(id)
+	if err != nil {
+		return Work{}, err
+	}
+	if w.Place == Given && w.Agent == to {
+		return *w, nil
+	}
+	for range 3 { // the receiver may be changing just now
+		s, err := q.desk.State(ctx, to)
+		if err != nil {
+			return *w, err
+		}
+		had, place, revision := w.Agent, w.Place, w.Revision
+		ok, err := q.offer(ctx, w, q.member(&s, w), presence.RouteNone)
+		if err != nil {
+			return *w, err
+		}
+		if ok {
+			w.Started = true
+			if place == Given {
+				err = q.finish(ctx, had, w.On, revision)
+			}
+			return *w, err
+		}
+	}
+	return *w, fmt.Errorf("routing: %w: %s cannot be given work now", presence.ErrNotAllowed, to)
+}
+
+func (q *Queue) find(id string) (*Work, error) {
+	w := q.work[id]
+	if w == nil {
+		return nil, fmt.Errorf("routing: %w work %q", presence.ErrUnknown, id)
+	}
+	return w, nil
+}
+
+func (q *Queue) finish(ctx context.Context, agent presence.Ref, on string, revision presence.Instant) error {
+	return q.desk.Apply(ctx, presence.Event{Kind: presence.EventDone, Subject: agent, Load: presence.Load{On: on, N: 1}, Revision: revision})
+}
+
+// Start notes that the agent has begun: the work no longer moves on by itself.
+func (q *Queue) Start(id string) (Work, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	w, err := q.find(id)
+	if err != nil {
+		return Work{}, err
+	}
+	if w.Place != Given {
+		return *w, fmt.Errorf("routing: %w: work %q is with nobody", presence.ErrInvalid, id)
+	}
+	w.Started = true
+	return *w, nil
+}
+
+// Finish ends a piece of work. Its client stays its agent's for the time that
+// the policy gives.
+func (q *Queue) Finish(ctx context.Context, id string) (Work, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	w, err := q.find(id)
+	if err != nil {
+		return Work{}, err
+	}
+	if w.Place == Done {
+		return *w, nil
+	}
+	given := w.Place == Given
+	if given {
+		if err := q.finish(ctx, w.Agent, w.On, w.Revision); err != nil && !errors.Is(err, presence.ErrUnknown) {
+			return *w, err
+		}
+	}
+	q.release(w)
+	w.Place, w.Since = Done, q.desk.Now()
+	if d := q.desk.Machine(w.Channel.Tenant).Policy().Work.Affinity; given && d > 0 && w.Client != "" {
+		q.last[w.Client] = affinity{agent: w.Agent, work: w.ID, until: w.Since.Add(d)}
+	}
+	q.done = append(q.done, w.ID)
+	for len(q.done) > q.opts.MaxDone {
+		q.forget(q.done[0])
+		q.done = q.done[1:]
+	}
+	q.tell(w)
+	return *w, nil
+}
+
+// forget drops what is done, and with it whose the client was.
+func (q *Queue) forget(id string) {
+	if w := q.work[id]; w != nil {
+		if a, ok := q.last[w.Client]; ok && a.work == id {
+			delete(q.last, w.Client)
+		}
+		if q.latest[w.Client] == w {
+			delete(q.latest, w.Client)
+		}
+		delete(q.work, id)
+	}
+}
+
+// Message notes that a client has written again. What is open of the client's
+// stays with its agent; what is done is taken up anew, by the same agent while
+// the client is still theirs.
+func (q *Queue) Message(ctx context.Context, client string) (Work, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	latest := q.latest[client]
+	switch {
+	case latest == nil:
+		return Work{}, fmt.Errorf("routing: %w client %q: there is no work of theirs", presence.ErrUnknown, client)
+	case latest.Place == Given:
+		latest.Started = true
+		return *latest, nil
+	case latest.Place == Waiting:
+		return *latest, q.place(ctx, latest)
+	}
+	if err := q.open(latest.Channel); err != nil {
+		return *latest, err
+	}
+	q.done = slices.DeleteFunc(q.done, func(id string) bool { return id == latest.ID })
+	q.serial++
+	latest.order, latest.Arrived, latest.Started, latest.To = q.serial, q.desk.Now(), false, presence.Ref{}
+	q.wait(latest)
+	err := q.place(ctx, latest)
+	return *latest, err
+}
+
+// Get returns a piece of work.
+func (q *Queue) Get(id string) (Work, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if w := q.work[id]; w != nil {
+		return *w, true
+	}
+	return Work{}, false
+}
+
+// List returns the work that waits in a channel, in order of arrival.
+func (q *Queue) List(channel presence.Ref) []Work { return q.copies(channel, false) }
+
+// Of returns the work that an agent has, in the order in which it was given.
+func (q *Queue) Of(agent presence.Ref) []Work { return q.copies(agent, true) }
+
+func (q *Queue) copies(at presence.Ref, given bool) []Work {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	index := q.waiting
+	if given {
+		index = q.given
+	}
+	var list []Work
+	for _, w := range index[at] {
+		list = append(list, *w)
+	}
+	return list
+}
+
+// Taken returns the ids of the work that was last taken from an agent because
+// it was kicked out or left.
+func (q *Queue) Taken(agent presence.Ref) []string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Clone(q.took[agent])
+}
+
+// Ranked returns the members of a channel in the order in which new work would
+// be offered, with those who would get none at the end; the first n of them
+// would get some.
+func (q *Queue) Ranked(ctx context.Context, channel presence.Ref, on string) (members []Member, n int, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	states, err := q.desk.Members(ctx, channel)
+	if err != nil {
+		return nil, 0, err
+	}
+	m := q.desk.Machine(channel.Tenant)
+	for i := range states {
+		members = append(members, MemberOf(m, &states[i], on))
+	}
+	return members, len(Candidates(members, m.Policy().Work.Order, q.turn[channel])), nil
+}
+
+// Live returns the desk of a tracker. Give the queue's [Queue.Changed] to the
+// tracker as [presence.Options.Observe].
+func Live(t *presence.Tracker, now func() presence.Instant) Desk { return live{t, now} }
+
+type live struct {
+	*presence.Tracker
+	now func() presence.Instant
+}
+
+func (l live) Now() presence.Instant { return l.now() }
+
+func (l live) Members(ctx context.Context, channel presence.Ref) ([]presence.State, error) {
+	refs, err := l.Tracker.Members(channel)
+	if err != nil {
+		return nil, err
+	}
+	states := make([]presence.State, 0, len(refs))
+	for _, ref := range refs {
+		s, err := l.State(ctx, ref)
+		if errors.Is(err, presence.ErrUnknown) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		states = append(states, s)
+	}
+	return states, nil
+}
