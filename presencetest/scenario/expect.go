@@ -2,7 +2,9 @@ package scenario
 
 import (
 	"cmp"
+	"context"
 	"fmt"
+	"iter"
 	"maps"
 	"reflect"
 	"slices"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/report"
 	"github.com/presence-go/presence/routing"
 )
 
@@ -203,6 +206,7 @@ func init() {
 		FormWork:       (*runner).judgeWork,
 		FormCandidates: (*runner).judgeCandidates,
 		FormRequeued:   (*runner).judgeRequeued,
+		FormSpent:      (*runner).judgeSpent,
 	}
 }
 
@@ -457,6 +461,39 @@ func (r *runner) judgeCandidates(_ *Line, e *Expectation) (string, string, error
 
 func (r *runner) judgeRequeued(_ *Line, e *Expectation) (string, string, error) {
 	return "requeued: " + inOrder(e.List), "requeued: " + inOrder(r.queue.Taken(presence.ID(e.Subject))), nil
+}
+
+// judgeSpent asks the report for the sum since the start of the file, or another
+// instant.
+func (r *runner) judgeSpent(_ *Line, e *Expectation) (string, string, error) {
+	from, to := presence.At(r.file.Start), r.now
+	if !e.From.IsZero() {
+		from = presence.At(e.From)
+	}
+	if !e.To.IsZero() {
+		to = presence.At(e.To)
+	}
+	text := func(d time.Duration) string { return fmt.Sprintf("%s spent %v in %s", e.Subject, d, e.Status) }
+	if from >= to {
+		return text(e.Duration), text(0), nil
+	}
+	journal := func(ctx context.Context, q presence.JournalQuery) iter.Seq2[presence.JournalRow, error] {
+		return func(yield func(presence.JournalRow, error) bool) {
+			rows, err := r.engine.journal(ctx, q.Subject)
+			if err != nil {
+				yield(presence.JournalRow{}, err)
+				return
+			}
+			q.Limit = len(rows) + 1
+			for _, row := range q.Select(rows) {
+				if !yield(row, nil) {
+					return
+				}
+			}
+		}
+	}
+	d, err := report.Spent(r.ctx, journal, presence.ID(e.Subject), e.Status, from, to)
+	return text(e.Duration), text(d), err
 }
 
 func names(members []routing.Member) (ids []string) {

@@ -461,7 +461,6 @@ func TestUnsupported(t *testing.T) {
 	for script, what := range map[string]string{
 		`schedule x "mon-fri 09:00-17:00" zone=UTC`: "schedule",
 		"clock +5m":                            "a clock that is set forward",
-		"expect spent alice busy 10m":          "expect spent",
 		"expect group x offline reason=closed": "opening hours",
 	} {
 		_, err := both(t, script)

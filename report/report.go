@@ -1,0 +1,292 @@
+// Package report reads a journal as two reports: the status log, which has every
+// change of status with its time and cause, and the workload, which sums up how
+// long each subject had each status.
+package report
+
+import (
+	"cmp"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/presence-go/presence"
+)
+
+// MaxPeriods bounds the periods of one workload.
+const MaxPeriods = 1000
+
+// Query says what a report is about. From and To are required: a report of an
+// open period would change while it is read.
+type Query struct {
+	Subjects []presence.Ref
+	From, To presence.Instant // From is included, To is not
+	// Every cuts the time into periods of this length, counted from From; zero
+	// means one period. See [Query.At] for days of the calendar.
+	Every time.Duration
+	// At lists the instants between From and To at which a period ends and the
+	// next begins, in order, such as the midnights of a time zone. It excludes Every.
+	At []presence.Instant
+}
+
+// Journal is where a report reads; [presence.Tracker.Journal] is one.
+type Journal func(context.Context, presence.JournalQuery) iter.Seq2[presence.JournalRow, error]
+
+// Entry is one line of the status log.
+type Entry struct {
+	Subject presence.Ref     `json:"subject"`
+	From    string           `json:"from,omitzero"`
+	To      string           `json:"to"`
+	Reason  string           `json:"reason,omitzero"`
+	Cause   presence.Cause   `json:"cause,omitzero"`
+	Trigger presence.Cause   `json:"trigger,omitzero"`
+	At      presence.Instant `json:"at"`
+}
+
+// Sum is how long a subject had a status in one period.
+type Sum struct {
+	Subject presence.Ref     `json:"subject"`
+	From    presence.Instant `json:"from"` // of the period
+	To      presence.Instant `json:"to"`
+	Status  string           `json:"status"` // presence.StatusUnknown before anything was known
+	Reason  string           `json:"reason,omitzero"`
+	For     time.Duration    `json:"seconds"` // in JSON and CSV as seconds
+	Times   int              `json:"times"`   // how often it began in the period
+}
+
+// MarshalJSON writes the duration in seconds.
+func (s Sum) MarshalJSON() ([]byte, error) {
+	type plain Sum
+	return json.Marshal(struct {
+		plain
+		For float64 `json:"seconds"`
+	}{plain(s), s.For.Seconds()})
+}
+
+func (q *Query) check() error {
+	switch {
+	case q.From == 0 || q.To == 0 || q.To <= q.From:
+		return fmt.Errorf("report: %w period: it must begin and end, and end after it begins; got %q to %q", presence.ErrInvalid, q.From, q.To)
+	case q.Every < 0:
+		return fmt.Errorf("report: %w period of %v: it must be positive", presence.ErrInvalid, q.Every)
+	case q.Every > 0 && len(q.At) > 0:
+		return fmt.Errorf("report: %w periods: a length and instants are given, one is allowed", presence.ErrInvalid)
+	case !slices.IsSorted(q.At) || len(q.At) > 0 && (q.At[0] <= q.From || q.At[len(q.At)-1] >= q.To):
+		return fmt.Errorf("report: %w periods: their instants must be in order and within the time of the report", presence.ErrInvalid)
+	}
+	if n := len(q.At); q.Every > 0 && int64(q.To.Sub(q.From)/q.Every) >= MaxPeriods || n >= MaxPeriods {
+		return fmt.Errorf("report: %w: there would be more than %d periods", presence.ErrLimit, MaxPeriods)
+	}
+	return nil
+}
+
+// bounds are the instants at which periods begin, and the end of the last.
+func (q *Query) bounds() []presence.Instant {
+	list := append([]presence.Instant{q.From}, q.At...)
+	if q.Every > 0 {
+		for at := q.From.Add(q.Every); at < q.To; at = at.Add(q.Every) {
+			list = append(list, at)
+		}
+	}
+	return append(list, q.To)
+}
+
+// Log yields the changes of status in the order of the subjects given, each
+// subject's in the order of time. Rows are fetched page by page as the caller
+// goes on. After an error it ends.
+func Log(ctx context.Context, j Journal, q Query) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		if err := q.check(); err != nil {
+			yield(Entry{}, err)
+			return
+		}
+		for _, subject := range q.Subjects {
+			for row, err := range j(ctx, presence.JournalQuery{Subject: subject, From: q.From, To: q.To}) {
+				if err == nil && row.Kind != "transition" {
+					continue
+				}
+				if !yield(entry(row), err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+func entry(row presence.JournalRow) Entry {
+	return Entry{Subject: row.Subject, From: row.From, To: row.To, Reason: row.Reason, Cause: row.Cause, Trigger: row.Trigger, At: row.At}
+}
+
+// Workload yields how long each subject had each status and reason, period by
+// period, in the order in which they first occurred; the sums of one subject
+// and period add up to the period. What came before the journal's first row
+// counts as [presence.StatusUnknown].
+func Workload(ctx context.Context, j Journal, q Query) iter.Seq2[Sum, error] {
+	return func(yield func(Sum, error) bool) {
+		if err := q.check(); err != nil {
+			yield(Sum{}, err)
+			return
+		}
+		for _, subject := range q.Subjects {
+			sums, err := workload(ctx, j, subject, q.bounds())
+			if err != nil {
+				yield(Sum{}, err)
+				return
+			}
+			for _, s := range sums {
+				if !yield(s, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func workload(ctx context.Context, j Journal, subject presence.Ref, bounds []presence.Instant) ([]Sum, error) {
+	w := tally{subject: subject, bounds: bounds, at: bounds[0], status: presence.StatusUnknown}
+	// Everything from the beginning: the status at From began before it.
+	for row, err := range j(ctx, presence.JournalQuery{Subject: subject, To: bounds[len(bounds)-1]}) {
+		if err != nil {
+			return nil, err
+		}
+		if row.Kind == "transition" {
+			w.change(row)
+		}
+	}
+	w.pass(bounds[len(bounds)-1])
+	return w.sums, nil
+}
+
+// tally adds up one subject's time.
+type tally struct {
+	subject        presence.Ref
+	bounds         []presence.Instant
+	period         int
+	first          int // of the sums of the present period
+	at             presence.Instant
+	status, reason string
+	sums           []Sum
+}
+
+func (w *tally) change(row presence.JournalRow) {
+	w.pass(row.At)
+	w.status, w.reason = row.To, row.Reason
+	if row.At >= w.bounds[0] {
+		w.sum().Times++
+	}
+}
+
+// pass lets time pass in the present status.
+func (w *tally) pass(to presence.Instant) {
+	for w.at < to {
+		end := w.bounds[w.period+1]
+		until := min(to, end)
+		w.sum().For += until.Sub(w.at)
+		w.at = until
+		w.turn()
+	}
+}
+
+// turn begins the next period once the present one is over.
+func (w *tally) turn() {
+	if w.at == w.bounds[w.period+1] && w.period+2 < len(w.bounds) {
+		w.period++
+		w.first = len(w.sums)
+	}
+}
+
+func (w *tally) sum() *Sum {
+	for i := w.first; i < len(w.sums); i++ {
+		if s := &w.sums[i]; s.Status == w.status && s.Reason == w.reason {
+			return s
+		}
+	}
+	w.sums = append(w.sums, Sum{Subject: w.subject, From: w.bounds[w.period], To: w.bounds[w.period+1], Status: w.status, Reason: w.reason})
+	return &w.sums[len(w.sums)-1]
+}
+
+// Spent returns how long a subject had a status, whatever the reason.
+func Spent(ctx context.Context, j Journal, subject presence.Ref, status string, from, to presence.Instant) (d time.Duration, err error) {
+	for s, err := range Workload(ctx, j, Query{Subjects: []presence.Ref{subject}, From: from, To: to}) {
+		if err != nil {
+			return 0, err
+		}
+		if s.Status == status {
+			d += s.For
+		}
+	}
+	return d, nil
+}
+
+// WriteJSON writes what a report yields as one JSON array.
+func WriteJSON[T any](w io.Writer, rows iter.Seq2[T, error]) error {
+	sep := "["
+	for row, err := range rows {
+		if err != nil {
+			return err
+		}
+		data, err := json.Marshal(row)
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(w, "%s\n%s", sep, data); err != nil {
+			return err
+		}
+		sep = ","
+	}
+	if sep == "[" {
+		_, err := io.WriteString(w, "[]\n")
+		return err
+	}
+	_, err := io.WriteString(w, "\n]\n")
+	return err
+}
+
+// LogCSV writes a status log with a head line. Cells that a spreadsheet would
+// take for a formula are led by an apostrophe.
+func LogCSV(w io.Writer, rows iter.Seq2[Entry, error]) error {
+	return writeCSV(w, rows, []string{"tenant", "subject", "at", "from", "to", "reason", "cause", "trigger"}, func(e Entry) []string {
+		return []string{e.Subject.Tenant, e.Subject.ID, e.At.String(), e.From, e.To, e.Reason, string(e.Cause), string(e.Trigger)}
+	})
+}
+
+// WorkloadCSV writes a workload with a head line, durations in seconds.
+func WorkloadCSV(w io.Writer, rows iter.Seq2[Sum, error]) error {
+	return writeCSV(w, rows, []string{"tenant", "subject", "from", "to", "status", "reason", "seconds", "times"}, func(s Sum) []string {
+		seconds := strconv.FormatFloat(s.For.Seconds(), 'f', -1, 64)
+		return []string{s.Subject.Tenant, s.Subject.ID, s.From.String(), s.To.String(), s.Status, s.Reason, seconds, strconv.Itoa(s.Times)}
+	})
+}
+
+func writeCSV[T any](w io.Writer, rows iter.Seq2[T, error], head []string, cells func(T) []string) error {
+	out := csv.NewWriter(w)
+	if err := out.Write(head); err != nil {
+		return err
+	}
+	for row, err := range rows {
+		if err != nil {
+			return cmp.Or(flushed(out), err)
+		}
+		line := cells(row)
+		for i, cell := range line {
+			if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
+				line[i] = "'" + cell
+			}
+		}
+		if err := out.Write(line); err != nil {
+			return err
+		}
+	}
+	return flushed(out)
+}
+
+func flushed(out *csv.Writer) error {
+	out.Flush()
+	return out.Error()
+}
