@@ -1,0 +1,200 @@
+package presence_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/preset"
+)
+
+// workPolicy is the threads preset with every rule of work in play.
+func workPolicy(r *rand.Rand) presence.Policy {
+	p := preset.Threads()
+	p.Work.Capacity = r.IntN(4)
+	p.Work.SelfReady = r.IntN(2) == 0
+	p.Work.RequeueAfter = time.Duration(r.IntN(3)) * 3 * time.Minute
+	p.Work.Settle = time.Duration(r.IntN(2)) * 20 * time.Second
+	p.Work.RequestFor = time.Duration(r.IntN(2)) * 2 * time.Minute
+	p.Work.SupervisorDrain = []string{"drain", "requeue"}[r.IntN(2)]
+	p.Work.WithdrawOn = []string{"logout", "closed", "never"}[r.IntN(3)]
+	p.Define(presence.Status{ID: "sticky", Class: presence.ClassAvailable, Routing: presence.RouteSticky})
+	p.Define(presence.Status{ID: "asked", Class: presence.ClassAway, NeedsApproval: true, DrainsFirst: true})
+	return p
+}
+
+// workEvent is something that may happen to ann, most of it about work.
+func workEvent(r *rand.Rand, s *presence.State) presence.Event {
+	pick := func(list ...string) string { return list[r.IntN(len(list))] }
+	revision := func() presence.Instant {
+		switch r.IntN(4) {
+		case 0:
+			return s.Current.Revision - presence.Instant(r.IntN(3))*presence.Instant(time.Second)
+		case 1:
+			return 0
+		}
+		return s.Current.Revision
+	}
+	e := presence.Event{Subject: ann, Actor: presence.Agent(ann), Age: presence.NoAge}
+	if r.IntN(3) == 0 {
+		e.Actor = boss
+	}
+	if s.Current.Reach == presence.ReachNone || s.Current.Class != presence.ClassAvailable && r.IntN(4) == 0 {
+		if e.Kind, e.Conn = presence.EventConnect, "a"; s.Current.Reach == presence.ReachLive {
+			e.Kind, e.Conn, e.Actor, e.Claim.Status = presence.EventSetClaim, "", boss, "active"
+		}
+		return e
+	}
+	switch r.IntN(16) {
+	case 0, 1:
+		e.Kind, e.Conn = presence.EventConnect, pick("a", "b")
+	case 2:
+		e.Kind, e.Conn = presence.EventLogin, pick("a", "b")
+	case 3:
+		e.Kind, e.Conn, e.Cause = presence.EventDisconnect, pick("a", "b"), presence.Cause(pick("closed", "lost"))
+	case 4:
+		e.Kind, e.Conn = presence.EventHeartbeat, pick("a", "b")
+	case 5, 6:
+		e.Kind = presence.EventSetClaim
+		e.Claim.Status = pick("active", "lunch", "short", "not-ready", "sticky", "asked")
+		if r.IntN(4) == 0 {
+			e.Claim.For = time.Minute
+		}
+	case 7:
+		e.Kind, e.Load, e.Revision = presence.EventLoad, presence.Load{On: pick("", "", "calls"), N: r.IntN(3)}, revision()
+	case 8, 9:
+		e.Kind, e.Load.On, e.Revision = presence.EventOffer, pick("", "", "calls"), revision()
+		e.How = presence.Routing(pick("all", "sticky", "none", "transfer"))
+	case 10:
+		e.Kind, e.Load.On, e.Revision = presence.EventDone, pick("", "", "calls"), revision()
+	case 11:
+		e.Kind, e.Claim.For = presence.EventChallenge, time.Duration(1+r.IntN(60))*time.Second
+	case 12:
+		e.Kind, e.ID = presence.EventAck, pick("", "", "other")
+	case 13:
+		e.Kind, e.Claim.Status, e.Actor = presence.EventRequest, pick("asked", "lunch"), presence.Agent(ann)
+	case 14:
+		e.Kind, e.Off = presence.EventDecide, r.IntN(2) == 0
+	case 15:
+		e.Kind = presence.EventKind(pick(string(rune(presence.EventWithdraw)), string(rune(presence.EventLogout)), string(rune(presence.EventEndClaim)))[0])
+	}
+	return e
+}
+
+// TestWorkInvariants: over random histories, who is routable can be given work
+// (invariant 9), each kick-out takes the work away exactly once, after which
+// nothing that was counted before counts (invariant 10), and ticking more or
+// less often changes nothing.
+func TestWorkInvariants(t *testing.T) {
+	kicked, requeued, drained, decided := 0, 0, 0, 0
+	for seed := range uint64(1500) {
+		r := rand.New(rand.NewPCG(seed, 9))
+		m := mustCompile(workPolicy(r))
+		var s, often presence.State
+		now := presence.At(time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
+		ids := make(map[string]bool)
+		var told, toldOften []string
+		for step := range 60 {
+			from := now
+			now = now.Add(time.Duration(r.IntN(40)) * time.Second)
+			e := workEvent(r, &s)
+			label := fmt.Sprintf("seed %d step %d %+v", seed, step, e)
+			before := s.Clone()
+			out, err := m.Step(&s, e, now, nil)
+			var ticks []presence.Output
+			for at := from; at < now; at = at.Add(7 * time.Second) {
+				ticks, _ = m.Step(&often, presence.Event{Kind: presence.EventTick}, at, ticks)
+			}
+			ticks, errOften := m.Step(&often, e, now, ticks)
+			require.Equal(t, err == nil, errOften == nil, label)
+			told, toldOften = append(told, essence(out)...), append(toldOften, essence(ticks)...)
+			require.Equal(t, told, toldOften, label)
+
+			p := &s.Current
+			if p.Routable {
+				require.True(t, p.Reach == presence.ReachLive || p.Reach == presence.ReachVirtual, label)
+				require.Equal(t, presence.ClassAvailable, p.Class, label)
+				require.Empty(t, p.Pending, label)
+				require.False(t, slices.ContainsFunc(s.Claims, func(c presence.Claim) bool { return c.Key == presence.KeyKickedOut }), label)
+				if s.Work != nil && len(s.Work.Loads) > 0 {
+					room := slices.ContainsFunc(s.Work.Loads, func(l presence.Load) bool {
+						_, n, bounded := m.Receives(&s, l.On)
+						return !bounded || n > 0
+					})
+					require.True(t, room, label)
+				}
+			}
+			if err == nil && e.Kind == presence.EventOffer && e.How != presence.RouteNone && e.Revision != 0 {
+				require.Greater(t, s.Work.Total(), 0, label)
+			}
+			for i, o := range out {
+				switch {
+				case o.Kind == presence.OutputRequeue:
+					require.False(t, ids[o.ID], "%s: %s was told twice", label, o.ID)
+					ids[o.ID] = true
+					requeued++
+				case o.Kind == presence.OutputClaimSet && o.Claim.Key == presence.KeyKickedOut:
+					kicked++
+					rest := slices.IndexFunc(out[i:], func(o presence.Output) bool { return o.Kind == presence.OutputRequeue })
+					require.Equal(t, 1, rest, "%s: a kick-out without its requeue", label)
+				case o.Kind == presence.OutputTransition && o.Trigger == presence.TriggerLoad && o.Presence.Class == presence.ClassAway:
+					drained++
+				case o.Kind == presence.OutputRequestClosed:
+					decided++
+				}
+			}
+			if s.Work != nil && before.Work != nil && s.Work.Requeued > before.Work.Requeued {
+				stale := presence.Event{Kind: presence.EventLoad, Subject: ann, Load: presence.Load{N: 3}, Revision: s.Work.Requeued - 1}
+				copied := s.Clone()
+				_, err := m.Step(&copied, stale, now, nil)
+				require.NoError(t, err)
+				require.Equal(t, s.Work.Total(), copied.Work.Total(), label)
+			}
+			if s.Work != nil && s.Work.Pending != nil {
+				require.Positive(t, s.Work.Total(), "%s: pending without work", label)
+			}
+		}
+		record, err := m.Record(&s, 1)
+		require.NoError(t, err)
+		back, err := record.State()
+		require.NoError(t, err)
+		if s.Work != nil {
+			if s.Work.Pending != nil || len(s.Work.Requests) > 0 {
+				require.Equal(t, s.Work.Pending, back.Work.Pending)
+				require.Len(t, back.Work.Requests, len(s.Work.Requests))
+				if len(s.Work.Requests) > 0 {
+					require.Equal(t, s.Work.Requests, back.Work.Requests)
+				}
+			}
+			if back.Work != nil {
+				require.Equal(t, s.Work.Requeued, back.Work.Requeued)
+			}
+		}
+		require.Equal(t, s.Current.Revision, back.Current.Revision)
+	}
+	for what, n := range map[string]int{"kick-outs": kicked, "requeues": requeued, "drained": drained, "decided": decided} {
+		require.Greater(t, n, 50, "too few %s for this to mean anything", what)
+	}
+}
+
+// essence is what two runs that tick differently must agree on.
+func essence(out []presence.Output) (list []string) {
+	for _, o := range out {
+		switch o.Kind {
+		case presence.OutputTransition:
+			list = append(list, fmt.Sprint("to ", o.Presence.Status, o.At, o.Trigger))
+		case presence.OutputRequeue:
+			list = append(list, fmt.Sprint("requeue ", o.ID, o.At, o.Load))
+		case presence.OutputRequestClosed:
+			list = append(list, fmt.Sprint("closed ", o.Request.ID, o.At, o.Why))
+		case presence.OutputClaimSet:
+			list = append(list, fmt.Sprint("set ", o.Claim.Status, o.Claim.Source, o.At))
+		}
+	}
+	return list
+}
