@@ -198,3 +198,44 @@ func essence(out []presence.Output) (list []string) {
 	}
 	return list
 }
+
+// TestStatementD9: whatever happens, everybody known falls under exactly one of
+// the labels offered, and an available one under the one its work says.
+func TestStatementD9(t *testing.T) {
+	met := make(map[string]int)
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 11))
+		m := mustCompile(workPolicy(r))
+		labels := m.Labels()
+		require.Len(t, slices.Compact(slices.Sorted(slices.Values(labels))), len(labels), "no label twice")
+		var s presence.State
+		now := presence.At(time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
+		for range 60 {
+			now = now.Add(time.Duration(r.IntN(40)) * time.Second)
+			_, _ = m.Step(&s, workEvent(r, &s), now, nil) // refused or not
+			p := &s.Current
+			if !p.Known {
+				continue
+			}
+			require.Contains(t, labels, p.Labelled())
+			met[p.Labelled()]++
+			threads, known := p.Threads.Get()
+			switch p.Label {
+			case "":
+				require.NotEqual(t, presence.ClassAvailable, p.Class)
+			case presence.LabelFinishing:
+				require.NotNil(t, s.Work.Pending)
+				require.Positive(t, threads)
+			case presence.LabelFree:
+				require.Zero(t, threads)
+				require.True(t, known)
+				require.Empty(t, p.Pending)
+			case presence.LabelActive:
+				require.Positive(t, threads)
+			}
+		}
+	}
+	for _, label := range []string{presence.LabelFree, presence.LabelActive, presence.LabelFinishing, presence.LabelNotReceiving, "lunch", "kicked-out", "offline"} {
+		require.Positive(t, met[label], label)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 
@@ -94,8 +95,8 @@ type Queue struct {
 	wake    chan struct{}
 }
 
-// affinity is who did a client's last work, and until when the client is
-// theirs.
+// affinity is who has or had a client's last work, and until when the client is
+// theirs: while it is open, and then for as long as the policy says.
 type affinity struct {
 	agent presence.Ref
 	work  string
@@ -231,6 +232,7 @@ func (q *Queue) settle(ctx context.Context, agent presence.Ref) error {
 	for _, w := range back {
 		q.took[agent] = append(q.took[agent], w.ID)
 		w.Started, w.To = false, presence.Ref{} // to the general queue
+		q.unbind(w)
 		q.wait(w)
 	}
 	for _, w := range moved {
@@ -238,6 +240,7 @@ func (q *Queue) settle(ctx context.Context, agent presence.Ref) error {
 			return err
 		}
 		w.To = presence.Ref{}
+		q.unbind(w)
 		q.wait(w)
 	}
 	return nil
@@ -245,6 +248,13 @@ func (q *Queue) settle(ctx context.Context, agent presence.Ref) error {
 
 func (q *Queue) member(s *presence.State, w *Work) Member {
 	return MemberOf(q.desk.Machine(s.Subject.Tenant), s, w.On)
+}
+
+// unbind ends that a client belongs to whom this work was with.
+func (q *Queue) unbind(w *Work) {
+	if a, ok := q.last[w.Client]; ok && a.work == w.ID {
+		delete(q.last, w.Client)
+	}
 }
 
 // wait puts work back in its channel's line, at the place of its first arrival.
@@ -351,7 +361,7 @@ func (q *Queue) offer(ctx context.Context, w *Work, to Member, how presence.Rout
 	q.given[w.Agent] = append(q.given[w.Agent], w)
 	q.turn[w.Channel] = w.Agent
 	if w.Client != "" {
-		delete(q.last, w.Client)
+		q.last[w.Client] = affinity{agent: w.Agent, work: w.ID, until: math.MaxInt64}
 	}
 	q.tell(w)
 	return true, nil
@@ -475,16 +485,16 @@ func (q *Queue) Finish(ctx context.Context, id string) (Work, error) {
 	if w.Place == Done {
 		return *w, nil
 	}
-	given := w.Place == Given
-	if given {
+	if w.Place == Given {
 		if err := q.finish(ctx, w.Agent, w.On, w.Revision); err != nil && !errors.Is(err, presence.ErrUnknown) {
 			return *w, err
 		}
 	}
 	q.release(w)
 	w.Place, w.Since = Done, q.desk.Now()
-	if d := q.desk.Machine(w.Channel.Tenant).Policy().Work.Affinity; given && d > 0 && w.Client != "" {
-		q.last[w.Client] = affinity{agent: w.Agent, work: w.ID, until: w.Since.Add(d)}
+	if a, ok := q.last[w.Client]; ok && a.work == w.ID {
+		a.until = w.Since.Add(q.desk.Machine(w.Channel.Tenant).Policy().Work.Affinity)
+		q.last[w.Client] = a
 	}
 	q.done = append(q.done, w.ID)
 	for len(q.done) > q.opts.MaxDone {
@@ -498,9 +508,7 @@ func (q *Queue) Finish(ctx context.Context, id string) (Work, error) {
 // forget drops what is done, and with it whose the client was.
 func (q *Queue) forget(id string) {
 	if w := q.work[id]; w != nil {
-		if a, ok := q.last[w.Client]; ok && a.work == id {
-			delete(q.last, w.Client)
-		}
+		q.unbind(w)
 		if q.latest[w.Client] == w {
 			delete(q.latest, w.Client)
 		}
