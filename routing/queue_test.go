@@ -1,0 +1,314 @@
+package routing_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/preset"
+	"github.com/presence-go/presence/routing"
+)
+
+var (
+	ann  = presence.ID("ann")
+	bob  = presence.ID("bob")
+	desk = presence.ID("desk")
+	boss = presence.Actor{Ref: presence.ID("boss"), Role: presence.RoleSupervisor}
+)
+
+// house is a tracker with a queue on it.
+type house struct {
+	*presence.Tracker
+	queue *routing.Queue
+	hook  func() // called before an offer or its end reaches the tracker
+}
+
+func newHouse(t *testing.T, p presence.Policy, opts routing.Options) *house {
+	t.Helper()
+	h := &house{}
+	var err error
+	h.Tracker, err = presence.New(&presence.Options{Policy: &p, Observe: func(ref presence.Ref, o presence.Output) { h.queue.Changed(ref, o) }})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, h.Close()) })
+	h.queue = routing.New(between{routing.Live(h.Tracker, func() presence.Instant { return presence.At(time.Now()) }), h}, opts)
+	return h
+}
+
+// between lets something happen between a look at an agent and the offer.
+type between struct {
+	routing.Desk
+	h *house
+}
+
+func (b between) Apply(ctx context.Context, e presence.Event) error {
+	if hook := b.h.hook; hook != nil {
+		b.h.hook = nil
+		hook()
+	}
+	return b.Desk.Apply(ctx, e)
+}
+
+func (h *house) employ(t *testing.T, subject presence.Ref, status string) *presence.Conn {
+	t.Helper()
+	require.NoError(t, h.Grant(t.Context(), subject, desk))
+	c, err := h.Connect(t.Context(), subject, presence.ConnectOptions{Login: true})
+	require.NoError(t, err)
+	h.claim(t, presence.Agent(subject), subject, status)
+	return c
+}
+
+func (h *house) claim(t *testing.T, by presence.Actor, subject presence.Ref, status string) {
+	t.Helper()
+	_, err := h.SetClaim(t.Context(), by, subject, presence.Claim{Status: status})
+	require.NoError(t, err)
+}
+
+func (h *house) add(t *testing.T, id string) routing.Work {
+	t.Helper()
+	w, err := h.queue.Add(t.Context(), routing.Work{ID: id, Channel: desk})
+	require.NoError(t, err)
+	return w
+}
+
+func (h *house) load(t *testing.T, subject presence.Ref) int {
+	t.Helper()
+	s, err := h.State(t.Context(), subject)
+	require.NoError(t, err)
+	return s.Work.Total()
+}
+
+// TestX22OfferRaces: an agent goes on a break, or is kicked out, between being
+// chosen and being given the work. The revision refuses it and the next agent
+// gets it, or it waits: it never lands on one who has become unavailable.
+func TestX22OfferRaces(t *testing.T) {
+	h := newHouse(t, preset.Threads(), routing.Options{})
+	h.employ(t, ann, "active")
+	h.hook = func() { h.claim(t, presence.Agent(ann), ann, "lunch") }
+	require.Equal(t, routing.Waiting, h.add(t, "w1").Place)
+	require.Zero(t, h.load(t, ann))
+
+	h.employ(t, bob, "active")
+	require.NoError(t, h.queue.Step(t.Context()))
+	w, _ := h.queue.Get("w1")
+	require.Equal(t, bob, w.Agent)
+
+	h.claim(t, presence.Agent(ann), ann, "active")
+	h.hook = func() { h.claim(t, boss, ann, "training") }
+	require.Equal(t, bob, h.add(t, "w2").Agent, "ann was less loaded, and is gone")
+	require.Equal(t, 2, h.load(t, bob))
+
+	// Back and forth between look and offer: the agent is available again, but
+	// under another revision, and is offered the work anew.
+	h.claim(t, presence.Agent(ann), ann, "active")
+	h.hook = func() {
+		h.claim(t, presence.Agent(ann), ann, "lunch")
+		h.claim(t, presence.Agent(ann), ann, "active")
+	}
+	w = h.add(t, "w3")
+	require.NoError(t, h.queue.Step(t.Context()))
+	require.Equal(t, h.load(t, ann)+h.load(t, bob), 3)
+	require.Equal(t, routing.Given, w.Place)
+}
+
+// TestX21RequeuedOnce: work that a kick-out took away comes back once, whether
+// the queue hears of it at once, late, or together with the agent's return.
+func TestX21RequeuedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var moves []string
+		h := newHouse(t, preset.Threads(), routing.Options{Observe: func(w routing.Work) {
+			moves = append(moves, fmt.Sprint(w.ID, " ", w.Place, " ", w.Agent.ID))
+		}})
+		h.employ(t, ann, "active")
+		h.add(t, "w1")
+		h.add(t, "w2")
+		require.NoError(t, h.Apply(t.Context(), presence.Event{Kind: presence.EventChallenge, Subject: ann, Claim: presence.Claim{For: 10 * time.Second}}))
+		time.Sleep(10 * time.Second)
+		_, err := h.Sweep(t.Context())
+		require.NoError(t, err)
+		h.claim(t, boss, ann, "active") // let in again before the queue has looked
+		require.NoError(t, h.queue.Step(t.Context()))
+		require.NoError(t, h.queue.Step(t.Context()))
+		require.Equal(t, []string{
+			"w1 queued ", "w1 given ann", "w2 queued ", "w2 given ann",
+			"w1 queued ann", "w2 queued ann", "w1 given ann", "w2 given ann",
+		}, moves)
+		require.Equal(t, []string{"w1", "w2"}, h.queue.Taken(ann))
+		require.Equal(t, 2, h.load(t, ann))
+	})
+}
+
+// TestHandedOutByRun: with Run beside it a queue needs no hand.
+func TestHandedOutByRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, preset.RespondIO(), routing.Options{})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- h.queue.Run(ctx) }()
+		require.Equal(t, routing.Waiting, h.add(t, "w1").Place)
+		h.employ(t, ann, "online")
+		synctest.Wait()
+		w, _ := h.queue.Get("w1")
+		require.Equal(t, ann, w.Agent)
+		cancel()
+		require.ErrorIs(t, <-done, context.Canceled)
+	})
+}
+
+func TestOrders(t *testing.T) {
+	for order, want := range map[string][]string{
+		presence.OrderLeastLoaded: {"c", "a", "b"},
+		presence.OrderLongestIdle: {"b", "a", "c"},
+		presence.OrderRoundRobin:  {"b", "c", "a"},
+	} {
+		members := []routing.Member{
+			{Subject: presence.ID("a"), Routing: presence.RouteAll, Load: 1, Given: 2},
+			{Subject: presence.ID("b"), Routing: presence.RouteAll, Load: 2, Given: 1},
+			{Subject: presence.ID("c"), Routing: presence.RouteAll, Load: 0, Given: 3},
+			{Subject: presence.ID("full"), Routing: presence.RouteAll, Bounded: true},
+			{Subject: presence.ID("last"), Routing: presence.RouteLast},
+			{Subject: presence.ID("away"), Routing: presence.RouteNone},
+			{Subject: presence.ID("sticky"), Routing: presence.RouteSticky},
+		}
+		var got []string
+		for _, m := range routing.Candidates(members, order, presence.ID("a")) {
+			got = append(got, m.Subject.ID)
+		}
+		require.Equal(t, append(want, "last"), got, order)
+	}
+	require.Empty(t, routing.Candidates(nil, "", presence.Ref{}), "nobody is an answer")
+}
+
+func TestRoundRobinTakesTurns(t *testing.T) {
+	p := preset.RespondIO()
+	p.Work.Order = presence.OrderRoundRobin
+	h := newHouse(t, p, routing.Options{})
+	for _, id := range []string{"x", "y", "z"} {
+		h.employ(t, presence.ID(id), "online")
+	}
+	var got []string
+	for i := range 7 {
+		got = append(got, h.add(t, fmt.Sprint("w", i)).Agent.ID)
+	}
+	require.Equal(t, []string{"x", "y", "z", "x", "y", "z", "x"}, got)
+}
+
+func TestClosedChannelTakesNoNewWork(t *testing.T) {
+	open := true
+	h := newHouse(t, preset.RespondIO(), routing.Options{Open: func(presence.Ref, presence.Instant) (bool, presence.Instant) { return open, 0 }})
+	h.employ(t, ann, "online")
+	w, err := h.queue.Add(t.Context(), routing.Work{ID: "w1", Channel: desk, Client: "kim"})
+	require.NoError(t, err)
+	require.Equal(t, ann, w.Agent)
+	open = false
+	_, err = h.queue.Add(t.Context(), routing.Work{ID: "w2", Channel: desk})
+	require.ErrorIs(t, err, presence.ErrNotAllowed)
+	w, err = h.queue.Message(t.Context(), "kim")
+	require.NoError(t, err, "what is under way goes on")
+	require.Equal(t, ann, w.Agent)
+	_, err = h.queue.Finish(t.Context(), "w1")
+	require.NoError(t, err)
+	_, err = h.queue.Message(t.Context(), "kim")
+	require.ErrorIs(t, err, presence.ErrNotAllowed, "and is not taken up anew")
+}
+
+func TestBounds(t *testing.T) {
+	h := newHouse(t, preset.RespondIO(), routing.Options{MaxWork: 2, MaxDone: 1})
+	h.employ(t, ann, "online")
+	h.add(t, "w1")
+	h.add(t, "w2")
+	_, err := h.queue.Add(t.Context(), routing.Work{ID: "w3", Channel: desk})
+	require.ErrorIs(t, err, presence.ErrLimit)
+	for _, id := range []string{"w1", "w2"} {
+		_, err = h.queue.Finish(t.Context(), id)
+		require.NoError(t, err)
+	}
+	_, there := h.queue.Get("w1")
+	require.False(t, there, "only so much is remembered")
+	_, err = h.queue.Finish(t.Context(), "w1")
+	require.ErrorIs(t, err, presence.ErrUnknown)
+	_, err = h.queue.Add(t.Context(), routing.Work{Channel: desk})
+	require.ErrorIs(t, err, presence.ErrInvalid)
+	_, err = h.queue.Assign(t.Context(), presence.Actor{Ref: bob, Role: presence.RoleVisitor}, "w2", ann)
+	require.ErrorIs(t, err, presence.ErrNotAllowed)
+	require.Zero(t, h.load(t, ann))
+}
+
+// TestNothingLostUnderRaces: agents come, go, take breaks and are kicked out
+// while work is added and finished from many goroutines. At the end every piece
+// is where the queue says, once, and the loads that the agents' states have are
+// those of the queue.
+func TestNothingLostUnderRaces(t *testing.T) {
+	p := preset.Threads()
+	p.Work.Capacity = 3
+	h := newHouse(t, p, routing.Options{})
+	agents := make([]presence.Ref, 8)
+	for i := range agents {
+		agents[i] = presence.ID(fmt.Sprint("agent", i))
+		h.employ(t, agents[i], "active")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- h.queue.Run(ctx) }()
+	var group sync.WaitGroup
+	for g := range 4 {
+		group.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(g), 5))
+			for i := range 300 {
+				agent := agents[r.IntN(len(agents))]
+				switch r.IntN(6) {
+				case 0:
+					_, _ = h.SetClaim(ctx, presence.Agent(agent), agent, presence.Claim{Status: []string{"lunch", "active", "active"}[r.IntN(3)]})
+				case 1:
+					_, _ = h.SetClaim(ctx, boss, agent, presence.Claim{Status: "active"})
+				case 2:
+					if own := h.queue.Of(agent); len(own) > 0 {
+						_, _ = h.queue.Finish(ctx, own[0].ID)
+					}
+				case 3:
+					_ = h.Apply(ctx, presence.Event{Kind: presence.EventDisable, Subject: agent}) // takes the work away
+					_ = h.Apply(ctx, presence.Event{Kind: presence.EventEnable, Subject: agent})
+					if c, err := h.Connect(ctx, agent, presence.ConnectOptions{ID: "c"}); err == nil {
+						_ = c.Input()
+					}
+				default:
+					_, _ = h.queue.Add(ctx, routing.Work{ID: fmt.Sprint(g, "/", i), Channel: desk, Client: fmt.Sprint("client", r.IntN(20))})
+				}
+			}
+		})
+	}
+	group.Wait()
+	cancel()
+	<-ran
+	require.NoError(t, h.queue.Step(t.Context()))
+	lies := make(map[string]int)
+	for _, w := range h.queue.List(desk) {
+		lies[w.ID]++
+	}
+	for _, agent := range agents {
+		own := h.queue.Of(agent)
+		for _, w := range own {
+			lies[w.ID]++
+		}
+		require.Equal(t, len(own), h.load(t, agent), "%s", agent)
+	}
+	for id, n := range lies {
+		require.Equal(t, 1, n, id)
+	}
+	for g := range 4 {
+		for i := range 300 {
+			id := fmt.Sprint(g, "/", i)
+			if w, there := h.queue.Get(id); there && w.Place != routing.Done {
+				require.Equal(t, 1, lies[id], id)
+			}
+		}
+	}
+	require.True(t, slices.IsSortedFunc(h.queue.List(desk), func(a, b routing.Work) int { return a.Arrived.Time().Compare(b.Arrived.Time()) }))
+}
