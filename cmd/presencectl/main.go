@@ -7,8 +7,10 @@
 //	presencectl policy respondio                print one as JSON
 //	presencectl policy ./lunch.json             check a policy and print it whole
 //	presencectl grammar                         print the language of scenarios
+//	presencectl drill                           route work through a bad day, and check every step
 //
-// It exits with 1 at the first expectation that fails, and with 2 where a
+// It exits with 1 at the first expectation that fails and after a drill that
+// found a fault, and with 2 where a
 // command, a file or a policy cannot be understood.
 package main
 
@@ -30,6 +32,7 @@ const usage = `usage:
   presencectl simulate [-live] [-svg OUT] FILE...   run scenario files
   presencectl policy [NAME | FILE.json]             list the presets, or print a policy
   presencectl grammar                               print the language of scenario files
+  presencectl drill [-agents N] [-work N] [-seed N] route work through a bad day, and check every step
 `
 
 // What the command exits with.
@@ -58,16 +61,18 @@ func run(args []string, stdout, stderr io.Writer) int {
 			break
 		}
 		fmt.Fprint(stdout, scenario.Grammar())
+	case "drill":
+		err = drill(args, stdout)
 	case "help", "-h", "-help", "--help":
 		fmt.Fprint(stdout, usage)
 	default:
-		err = fmt.Errorf("unknown command %q; want simulate, policy or grammar", command)
+		err = fmt.Errorf("unknown command %q; want simulate, policy, grammar or drill", command)
 	}
 	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return exitFine
 	}
 	fmt.Fprintln(stderr, "presencectl:", err)
-	if _, failed := errors.AsType[*scenario.Failure](err); failed {
+	if _, failed := errors.AsType[*scenario.Failure](err); failed || errors.Is(err, errDrill) {
 		return exitFailed
 	}
 	return exitWrong

@@ -56,7 +56,7 @@ func TestSimulateFaults(t *testing.T) {
 		"verb":        {"version 1\nclam alice busy\n", `:2: unknown verb "clam"`},
 		"status":      {"version 1\nexpect alice lunch\n", `:2: expect: there is no status "lunch"`},
 		"policy":      {"version 1\npolicy nosuch\n", `:2: there is no policy "nosuch"`},
-		"unsupported": {"version 1\nfinish w1\n", `:2: not supported yet: finish`},
+		"unsupported": {"version 1\nclock +5m\n", `:2: not supported yet: a clock`},
 		"version":     {"version 2\n", "version 2 cannot be read"},
 	} {
 		code, out, wrong := call("simulate", write(t, "x.txt", text.text))

@@ -1,0 +1,298 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"github.com/benbjohnson/clock"
+
+	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/preset"
+	"github.com/presence-go/presence/routing"
+)
+
+// errDrill says that a drill found a fault.
+var errDrill = errors.New("the drill failed")
+
+// drill runs a contact centre through a day in virtual time: agents take
+// breaks, lose their connections, do not answer and finish what they have,
+// while work comes in. It checks every single assignment.
+func drill(args []string, stdout io.Writer) error {
+	flags := flag.NewFlagSet("drill", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	d := &centre{out: stdout}
+	flags.IntVar(&d.agents, "agents", 200, "")
+	flags.IntVar(&d.pieces, "work", 5000, "")
+	seed := flags.Uint64("seed", 1, "")
+	if err := flags.Parse(args); err != nil {
+		return fmt.Errorf("drill: %w; it takes -agents N, -work N and -seed N", err)
+	}
+	if flags.NArg() > 0 || d.agents < 1 || d.pieces < 1 {
+		return errors.New("drill takes -agents N, -work N and -seed N, at least one of each, and no arguments")
+	}
+	d.rand = rand.New(rand.NewPCG(*seed, 0))
+	return d.run(context.Background())
+}
+
+// centre is a contact centre under a drill.
+type centre struct {
+	agents, pieces int
+	rand           *rand.Rand
+	out            io.Writer
+
+	clock   *clock.Mock
+	tracker *presence.Tracker
+	queue   *routing.Queue
+	staff   []*agent
+	faults  []string
+
+	// What each agent received under each revision, and what was asked for, as
+	// the state machines told it.
+	received map[presence.Ref]map[presence.Instant]presence.Routing
+	requeued map[string]int
+
+	given, moved, breaks, drains, losses int
+	kicked, requeues                     int // by challenges, and for them
+}
+
+type agent struct {
+	ref   presence.Ref
+	conn  *presence.Conn
+	quiet bool // does not answer
+}
+
+var channel = presence.ID("desk")
+
+func (d *centre) run(ctx context.Context) error {
+	p := preset.Threads()
+	p.Work = presence.WorkRule{
+		KickedOut: "kicked-out", Capacity: 4, Challenge: time.Minute, RequeueAfter: 10 * time.Minute, Settle: 20 * time.Second, Affinity: 5 * time.Minute,
+	}
+	p.Login = presence.LoginRule{Mode: "keep"}
+	d.clock = clock.NewMock()
+	d.clock.Set(time.Date(2026, 1, 5, 8, 0, 0, 0, time.UTC))
+	d.received = make(map[presence.Ref]map[presence.Instant]presence.Routing)
+	d.requeued = make(map[string]int)
+	var err error
+	d.tracker, err = presence.New(&presence.Options{Policy: &p, Clock: d.clock, Observe: d.note})
+	if err != nil {
+		return err
+	}
+	defer d.tracker.Close()
+	now := func() presence.Instant { return presence.At(d.clock.Now()) }
+	d.queue = routing.New(routing.Live(d.tracker, now), routing.Options{Observe: d.check, MaxDone: d.pieces})
+	for i := range d.agents {
+		a := &agent{ref: presence.ID(fmt.Sprintf("agent%03d", i))}
+		if err := d.tracker.Grant(ctx, a.ref, channel); err != nil {
+			return err
+		}
+		if err := d.connect(ctx, a); err != nil {
+			return err
+		}
+		d.staff = append(d.staff, a)
+	}
+	added := 0
+	for second := 0; ; second++ {
+		d.clock.Add(time.Second)
+		for range d.rand.IntN(3) {
+			if added < d.pieces {
+				added++
+				w := routing.Work{ID: fmt.Sprintf("w%05d", added), Channel: channel, Client: fmt.Sprintf("client%d", d.rand.IntN(d.pieces/2+1))}
+				if _, err := d.queue.Add(ctx, w); err != nil {
+					return err
+				}
+			}
+		}
+		for _, a := range d.staff {
+			if err := d.live(ctx, a, second, added == d.pieces); err != nil {
+				return err
+			}
+		}
+		if _, err := d.tracker.Sweep(ctx); err != nil {
+			return err
+		}
+		if err := d.queue.Step(ctx); err != nil {
+			return err
+		}
+		if added == d.pieces && d.done() {
+			return d.report(second)
+		}
+		if second == 24*3600 {
+			d.fault("after a day there is work left that nobody has done")
+			return d.report(second)
+		}
+	}
+}
+
+func (d *centre) fault(format string, args ...any) {
+	d.faults = append(d.faults, fmt.Sprintf(format, args...))
+}
+
+// note takes down what state machines say.
+func (d *centre) note(ref presence.Ref, o presence.Output) {
+	switch o.Kind {
+	case presence.OutputTransition, presence.OutputUpdated:
+		revisions := d.received[ref]
+		if revisions == nil {
+			revisions = make(map[presence.Instant]presence.Routing)
+			d.received[ref] = revisions
+		}
+		// Within a revision only capacity may change, which the machine checks.
+		revisions[o.Presence.Revision] = o.Presence.Routing
+	case presence.OutputRequeue:
+		d.requeued[o.ID]++
+		if d.requeued[o.ID] > 1 {
+			d.fault("%s: requeue %s was told %d times", ref, o.ID, d.requeued[o.ID])
+		}
+		if o.Why == presence.TriggerChallenge {
+			d.requeues++
+		}
+	case presence.OutputClaimSet:
+		if o.Claim.Key == presence.KeyKickedOut {
+			d.kicked++
+		}
+	}
+	d.queue.Changed(ref, o)
+}
+
+// check looks at every piece of work that came to lie elsewhere.
+func (d *centre) check(w routing.Work) {
+	switch w.Place {
+	case routing.Given:
+		d.given++
+		how, known := d.received[w.Agent][w.Revision]
+		switch {
+		case !known:
+			d.fault("%s was given to %s under revision %d, which never was", w.ID, w.Agent, w.Revision)
+		case how != presence.RouteAll && how != presence.RouteSticky:
+			d.fault("%s was given to %s, which received %s at that revision", w.ID, w.Agent, how)
+		}
+	case routing.Waiting:
+		if w.Agent != (presence.Ref{}) {
+			d.moved++
+		}
+	}
+}
+
+func (d *centre) connect(ctx context.Context, a *agent) (err error) {
+	a.conn, err = d.tracker.Connect(ctx, a.ref, presence.ConnectOptions{ID: "desk"})
+	return err
+}
+
+// live is what an agent does in a second. Towards the end everybody works on.
+func (d *centre) live(ctx context.Context, a *agent, second int, closing bool) error {
+	chance := func(n int) bool { return d.rand.IntN(n) == 0 }
+	if a.conn == nil {
+		if chance(60) {
+			return d.connect(ctx, a)
+		}
+		return nil
+	}
+	if second%25 == 0 && a.conn.Heartbeat() != nil {
+		return d.connect(ctx, a)
+	}
+	s, err := d.tracker.State(ctx, a.ref)
+	if err != nil {
+		return err
+	}
+	claim := func(by presence.Actor, status string) error {
+		_, err := d.tracker.SetClaim(ctx, by, a.ref, presence.Claim{Status: status})
+		if errors.Is(err, presence.ErrOffline) {
+			err = nil
+		}
+		return err
+	}
+	supervisor := presence.Actor{Ref: presence.ID("boss"), Role: presence.RoleSupervisor}
+	own := d.queue.Of(a.ref)
+	switch {
+	case s.Work != nil && s.Work.Challenge != "":
+		if !a.quiet && chance(20) {
+			return d.tracker.Apply(ctx, presence.Event{Kind: presence.EventAck, Subject: a.ref})
+		}
+	case s.Current.Status == "kicked-out":
+		if chance(120) {
+			a.quiet = false
+			return claim(supervisor, "active")
+		}
+	case s.Current.Class != presence.ClassAvailable:
+		if chance(120) || closing {
+			return claim(presence.Agent(a.ref), "active")
+		}
+	case chance(1500) && !closing: // the network is gone, or the tab
+		a.conn, d.losses = nil, d.losses+1
+	case chance(1200) && !closing:
+		d.breaks++
+		if len(own) > 0 {
+			d.drains++
+		}
+		return claim(presence.Agent(a.ref), []string{"lunch", "short", "training"}[d.rand.IntN(3)])
+	case chance(2500) && !closing:
+		return claim(supervisor, "meeting")
+	case chance(1000) && len(own) > 0 && !closing:
+		a.quiet = chance(2)
+		return d.tracker.Apply(ctx, presence.Event{Kind: presence.EventChallenge, Subject: a.ref})
+	case len(own) > 0 && chance(90):
+		_, err := d.queue.Finish(ctx, own[d.rand.IntN(len(own))].ID)
+		return err
+	}
+	return nil
+}
+
+// done reports whether all work is.
+func (d *centre) done() bool {
+	if len(d.queue.List(channel)) > 0 {
+		return false
+	}
+	for _, a := range d.staff {
+		if len(d.queue.Of(a.ref)) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// report counts everything once more and says what was found.
+func (d *centre) report(seconds int) error {
+	finished := 0
+	for i := range d.pieces {
+		id := fmt.Sprintf("w%05d", i+1)
+		switch w, there := d.queue.Get(id); {
+		case !there:
+			d.fault("%s is lost", id)
+		case w.Place == routing.Done:
+			finished++
+		}
+	}
+	for _, a := range d.staff {
+		s, err := d.tracker.State(context.Background(), a.ref)
+		if err != nil {
+			return err
+		}
+		if n := len(d.queue.Of(a.ref)); n != s.Work.Total() {
+			d.fault("%s has %d pieces of work, and its state counts %d", a.ref, n, s.Work.Total())
+		}
+	}
+	if d.kicked != d.requeues {
+		d.fault("%d kick-outs, and %d requeues for them", d.kicked, d.requeues)
+	}
+	fmt.Fprintf(d.out, `%d agents, %v of virtual time
+work      %d came in, %d done, %d lost
+given     %d times, each to an agent who received it at that revision
+came back %d times
+breaks    %d, %d of them after the present work was done
+losses    %d
+kick-outs %d, each with one requeue; %d requeues in all
+`, d.agents, time.Duration(seconds)*time.Second, d.pieces, finished, d.pieces-finished, d.given, d.moved, d.breaks, d.drains, d.losses, d.kicked, len(d.requeued))
+	if len(d.faults) == 0 {
+		return nil
+	}
+	for _, f := range d.faults[:min(len(d.faults), 20)] {
+		fmt.Fprintln(d.out, "FAULT    ", f)
+	}
+	return fmt.Errorf("%w: %d faults", errDrill, len(d.faults))
+}
