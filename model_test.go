@@ -661,12 +661,18 @@ func (l *look) top(keep func(*presence.Claim) bool) (vote, bool) {
 	}
 	if len(scoped) > 0 {
 		var fold []vote
+		rank := len(l.p.Sources)
+		for _, list := range scoped {
+			for _, v := range list {
+				rank = min(rank, v.rank)
+			}
+		}
 		for _, s := range l.there {
 			v, ok := topVote(scoped[s.id])
 			if !ok {
 				v = vote{status: defaultIn(l.p).ID} // connecting is no choice that could be later than one
 			}
-			v.rank = rankIn(l.p, presence.SourceManual)
+			v.rank = rank
 			fold = append(fold, v)
 		}
 		best := slices.MinFunc(fold, func(a, b vote) int { return foldIn(l.p, a.status) - foldIn(l.p, b.status) })

@@ -1465,19 +1465,19 @@ func (m *Machine) resolved(c *Claim) *definition {
 
 // top returns the first unexpired claim in the order of rank, later setting and
 // id, among those that keep allows. The claims of connections are first folded
-// into one vote of the manual rank. It reports false if the policy default is
+// into one vote, of the best rank among them. It reports false if the policy default is
 // on top, and a nil claim if it is so by the connections' vote.
 func (m *Machine) top(s *State, now Instant, keep func(*Claim) bool) (*Claim, bool) {
 	var best *Claim
-	scoped := false
+	scoped := Source("") // the best that a connection claims by
 	for i := range s.Claims {
 		c := &s.Claims[i]
 		if c.Until != 0 && c.Until <= now || keep != nil && !keep(c) {
 			continue
 		}
 		if c.Conn != "" {
-			if _, there := s.conn(c.Conn); there {
-				scoped = true
+			if _, there := s.conn(c.Conn); there && (scoped == "" || m.rankOf(c.Source) < m.rankOf(scoped)) {
+				scoped = c.Source
 			}
 			continue
 		}
@@ -1485,11 +1485,11 @@ func (m *Machine) top(s *State, now Instant, keep func(*Claim) bool) (*Claim, bo
 			best = c
 		}
 	}
-	if !scoped {
+	if scoped == "" {
 		return best, best != nil
 	}
 	vote, at, serial := m.foldConns(s, now, keep)
-	competing := Claim{Source: SourceManual, SetAt: at, Serial: serial}
+	competing := Claim{Source: scoped, SetAt: at, Serial: serial}
 	if best != nil && m.before(best, &competing) {
 		return best, true
 	}

@@ -17,6 +17,16 @@ var all = map[string]func() presence.Policy{
 	"respondio":  RespondIO,
 	"threads":    Threads,
 	"tawkto":     TawkTo,
+
+	"chatwoot":   Chatwoot,
+	"discord":    Discord,
+	"matrix":     Matrix,
+	"mattermost": Mattermost,
+	"rocketchat": RocketChat,
+	"slack":      Slack,
+	"teams":      Teams,
+	"xmpp":       XMPP,
+	"zulip":      Zulip,
 }
 
 // Names returns the names of the presets in alphabetical order.
@@ -48,3 +58,26 @@ func common(name string) presence.Policy {
 // inactivity is the time without input after which products that name no other
 // one take a person for inactive.
 const inactivity = 10 * time.Minute
+
+// resumption is for how long a stream that broke can be taken up again.
+const resumption = time.Minute
+
+// offline is the status of those who are not there, which nobody can choose.
+func offline(label string) presence.Status {
+	return presence.Status{ID: "offline", Label: label, Color: "#8a8f98", Class: presence.ClassOffline, SelectableBy: []string{presence.ByNobody}}
+}
+
+// invisible is the status of those who are there and seem not to be, to
+// everybody but themselves and admins.
+func invisible(label string) presence.Status {
+	return presence.Status{
+		ID: "invisible", Label: label, Color: "#8a8f98", Class: presence.ClassAvailable, Routing: presence.RouteNone,
+		HiddenFrom: []presence.Audience{presence.AudienceTeam, presence.AudienceSupervisor, presence.AudienceVisitor, presence.AudienceRouter},
+	}
+}
+
+// elsewhere is the gate of those who are told on another device only once they
+// no longer look at this one.
+var elsewhere = presence.GateRow{
+	Here: presence.Skip, Available: presence.Defer, Away: presence.Deliver, Busy: presence.Deliver, DND: presence.Skip, Disconnected: presence.Deliver,
+}

@@ -120,7 +120,7 @@ func TestPolicyFaults(t *testing.T) {
 	for name, args := range map[string]struct {
 		arg, want string
 	}{
-		"name":    {"nosuch", "want one of default, onportal"},
+		"name":    {"nosuch", "want one of chatwoot, default"},
 		"missing": {filepath.Join(t.TempDir(), "none.json"), "none.json"},
 		"policy":  {write(t, "bad.json", `{"version": 1, "extends": "respondio", "default": "lunch"}`), `"lunch" is not a status`},
 	} {

@@ -71,16 +71,18 @@ func TestPresets(t *testing.T) {
 			if other == name {
 				continue
 			}
-			policy, _ := preset.Lookup(other)
-			policy = disguised(policy, own)
-			result, err := scenario.Run(t.Context(), s.file, scenario.Options{
-				Policies: os.DirFS(files), Mutate: func(p *presence.Policy) { *p = policy.Clone() },
+			t.Run(name+" under "+other, func(t *testing.T) {
+				policy, _ := preset.Lookup(other)
+				policy = disguised(policy, own)
+				result, err := scenario.Run(t.Context(), s.file, scenario.Options{
+					Policies: os.DirFS(files), Mutate: func(p *presence.Policy) { *p = policy.Clone() },
+				})
+				require.Error(t, err, "%s under %s", s.name, other)
+				require.NotNil(t, result, "%s under %s: %v", s.name, other, err)
+				require.Len(t, result.Failures, 1, "%s under %s: %v", s.name, other, err)
+				at := slices.IndexFunc(s.file.Lines, func(l scenario.Line) bool { return l.Number == result.Failures[0].Line })
+				require.NotNil(t, s.file.Lines[at].Expect, "%s under %s: %v", s.name, other, err)
 			})
-			require.Error(t, err, "%s under %s", s.name, other)
-			require.NotNil(t, result, "%s under %s: %v", s.name, other, err)
-			require.Len(t, result.Failures, 1, "%s under %s: %v", s.name, other, err)
-			at := slices.IndexFunc(s.file.Lines, func(l scenario.Line) bool { return l.Number == result.Failures[0].Line })
-			require.NotNil(t, s.file.Lines[at].Expect, "%s under %s: %v", s.name, other, err)
 		}
 	}
 }

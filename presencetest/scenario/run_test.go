@@ -419,7 +419,7 @@ func TestFailures(t *testing.T) {
 
 // wrong are scripts that cannot be run.
 var wrong = []struct{ script, want string }{
-	{"policy nosuch", `x.txt:2: there is no policy "nosuch"; want one of default, onportal, respondio, tawkto, threads, thrivedesk, or a file as ./lunch.json`},
+	{"policy nosuch", `x.txt:2: there is no policy "nosuch"; want one of chatwoot, default, discord, matrix, mattermost, onportal, respondio, rocketchat, slack, tawkto, teams, threads, thrivedesk, xmpp, zulip, or a file as ./lunch.json`},
 	{"policy default idle.before=5m", `x.txt:2: policy: `},
 	{"policy default idle.to=lunch", `idle[0].to: "lunch" is not a status of this policy`},
 	{"policy default\nexpect alice lunch", `x.txt:3: expect: there is no status "lunch"; the policy has available, away, busy, offline`},

@@ -1,0 +1,30 @@
+package preset
+
+import (
+	"time"
+
+	"github.com/presence-go/presence"
+)
+
+// Chatwoot is the policy of Chatwoot: agents are online, busy or offline by
+// choice, and who has not been heard of for a minute is offline. For agents who
+// are not to be taken offline by that, the host claims their status as source
+// "always". New conversations go to those who are online.
+func Chatwoot() presence.Policy {
+	p := common("chatwoot")
+	p.Statuses = []presence.Status{
+		{ID: "online", Label: "Online", Color: "#44ce4b", Class: presence.ClassAvailable},
+		{ID: "busy", Label: "Busy", Color: "#ffc532", Class: presence.ClassBusy},
+		{ID: "offline", Label: "Offline", Color: "#8a8f98", Class: presence.ClassOffline},
+	}
+	p.Default, p.Disconnected = "online", "offline"
+	p.Sources = [][]presence.Source{
+		{presence.SourceSystem}, {presence.SourceCall}, {presence.SourceSupervisor, presence.SourceManual, "always"},
+		{presence.SourceCalendar}, {presence.SourceApp}, {presence.SourceLogin},
+	}
+	p.DisconnectProof = []presence.Source{"always"}
+	p.Heartbeat, p.Lease = 20*time.Second, 60*time.Second
+	p.Grace = presence.Grace{Close: 60 * time.Second, Node: 60 * time.Second, Drain: 60 * time.Second}
+	p.Work.Order = presence.OrderRoundRobin
+	return p
+}
