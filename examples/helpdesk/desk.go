@@ -17,6 +17,7 @@ import (
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/adapters/ws"
 	"github.com/presence-go/presence/preset"
+	"github.com/presence-go/presence/routing"
 )
 
 //go:embed web
@@ -27,6 +28,7 @@ var assets embed.FS
 type desk struct {
 	tracker *presence.Tracker
 	sockets *ws.Handler
+	queue   *routing.Queue
 	feed    *feed
 
 	// The clock goes at a speed of its own. Nothing runs by itself then: beat
@@ -43,6 +45,7 @@ type desk struct {
 	greetings map[string]string // by rung
 	messages  []note            // left by customers
 	notes     []note            // of the team, to show that the desk can be used
+	chats     int
 }
 
 type note struct {
@@ -68,9 +71,11 @@ func open(ctx context.Context, p presence.Policy, speed float64) (*desk, error) 
 	}
 	d.clock.Set(time.Now().UTC())
 	var err error
-	if d.tracker, err = presence.New(&presence.Options{Policy: &p, Clock: d.clock, Observe: d.feed.observe}); err != nil {
+	if d.tracker, err = presence.New(&presence.Options{Policy: &p, Clock: d.clock, Observe: d.observe}); err != nil {
 		return nil, err
 	}
+	now := func() presence.Instant { return presence.At(d.clock.Now()) }
+	d.queue = routing.New(routing.Live(d.tracker, now), routing.Options{Observe: d.told})
 	if d.sockets, err = ws.NewHandler(d.tracker, ws.Options{Authenticate: authenticate, Now: d.clock.Now}); err != nil {
 		return nil, err
 	}
@@ -90,6 +95,12 @@ func open(ctx context.Context, p presence.Policy, speed float64) (*desk, error) 
 	d.ticker = time.NewTicker(50 * time.Millisecond)
 	d.beats.Go(func() { d.beat(ctx) })
 	return d, nil
+}
+
+// observe passes on what state machines say. It is called with a subject locked.
+func (d *desk) observe(subject presence.Ref, o presence.Output) {
+	d.feed.observe(subject, o)
+	d.queue.Changed(subject, o)
 }
 
 func (d *desk) close() {
@@ -117,6 +128,7 @@ func (d *desk) beat(ctx context.Context) {
 		d.clock.Add(passed)
 		_, _ = d.tracker.Sweep(ctx) // there is no storage that could fail
 		d.sockets.Sweep()
+		_ = d.queue.Step(ctx)
 	}
 }
 
@@ -128,6 +140,9 @@ func authenticate(r *http.Request) (presence.Actor, error) {
 			return presence.Actor{}, fmt.Errorf("helpdesk: there is no agent %q: %w", agent, presence.ErrNotAllowed)
 		}
 		return presence.Agent(presence.ID(agent)), nil
+	}
+	if q.Has("supervisor") {
+		return boss, nil
 	}
 	if visitor := q.Get("visitor"); visitor != "" {
 		return presence.Actor{Ref: presence.ID("visitor-" + visitor), Role: presence.RoleVisitor}, nil
@@ -148,12 +163,17 @@ func (d *desk) routes() http.Handler {
 	page("/console", "console.html")
 	page("/widget", "widget.html")
 	page("/timeline", "timeline.html")
+	page("/supervisor", "supervisor.html")
 	mux.Handle("GET /web/", http.StripPrefix("/web/", http.FileServerFS(web)))
 	mux.Handle("GET /ws", d.sockets)
 	mux.Handle("GET /feed", d.feed)
 	mux.HandleFunc("GET /api/state", d.state)
 	mux.HandleFunc("GET /api/history", d.feed.history)
 	mux.HandleFunc("GET /api/explain", d.explain)
+	mux.HandleFunc("GET /api/team", d.team)
+	mux.HandleFunc("GET /api/work", d.work)
+	mux.HandleFunc("POST /api/work", post(d.doWork))
+	mux.HandleFunc("GET /api/report/{kind}", d.reports)
 	mux.HandleFunc("POST /api/speed", post(d.setSpeed))
 	mux.HandleFunc("POST /api/policy", post(d.setPolicy))
 	mux.HandleFunc("POST /api/greeting", post(d.setGreeting))
@@ -164,11 +184,13 @@ func (d *desk) routes() http.Handler {
 
 // state is what the pages need to know besides presence.
 func (d *desk) state(w http.ResponseWriter, _ *http.Request) {
+	m := d.tracker.Machine("")
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	reply(w, map[string]any{
 		"now": presence.At(d.clock.Now()), "speed": d.speed, "policy": d.policy, "policies": preset.Names(),
-		"greetings": d.greetings, "messages": d.messages, "notes": d.notes,
+		"greetings": d.greetings, "messages": d.messages, "notes": d.notes, "agents": sorted(agents), "channels": sorted(channels),
+		"statuses": m.Policy().Statuses, "labels": m.Labels(), "changeable": m.Selectable(presence.BySupervisor),
 	})
 }
 
@@ -188,6 +210,12 @@ type request struct {
 	Rung   string  `json:"rung"`
 	From   string  `json:"from"`
 	Text   string  `json:"text"`
+
+	Do      string `json:"do"`
+	ID      string `json:"id"`
+	Agent   string `json:"agent"`
+	Channel string `json:"channel"`
+	Status  string `json:"status"`
 }
 
 func post(do func(context.Context, request) error) http.HandlerFunc {

@@ -43,7 +43,15 @@ type entry struct {
 
 // observe is told by the tracker, while a subject is locked: it only takes note.
 func (f *feed) observe(subject presence.Ref, o presence.Output) {
-	if o.Kind != presence.OutputTransition && o.Kind != presence.OutputUpdated {
+	switch o.Kind {
+	case presence.OutputTransition, presence.OutputUpdated:
+	case presence.OutputChallenge:
+		f.say("challenge", map[string]any{"agent": subject.ID, "id": o.ID, "until": o.At})
+		return
+	case presence.OutputRequestClosed:
+		f.say("decided", map[string]any{"agent": subject.ID, "status": o.Request.Claim.Status, "how": o.Why})
+		return
+	default:
 		return
 	}
 	p := &o.Presence

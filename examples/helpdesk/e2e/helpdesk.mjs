@@ -232,6 +232,46 @@ await check("E10 invisible works on", click(open.ann, "set-invisible"), own(open
   same(await (await fetch(`${url}/api/state`)).json().then((s) => s.notes.at(-1).text), "I am here all the same", "the last note");
 });
 
+// --- work, and those who supervise it
+
+await start("threads");
+open.boss = await bobsBrowser.newPage();
+await open.boss.setViewportSize({ width: 1000, height: 760 });
+await open.boss.goto(`${url}/supervisor?supervisor`);
+const labelled = (who, label) => sees(open.boss, `[data-testid=agent-${who}]`, "data-label", label);
+const filtered = (n, text) => () => open.boss.waitForFunction(([i, t]) => document.querySelectorAll("#filter option")[i]?.textContent === t, [n, text], { timeout: PATIENCE });
+const choose = (page, id, value) => () => page.getByTestId(id).selectOption(value);
+const card = (who) => () => open.boss.getByTestId(`agent-${who}`).locator(".agent").click();
+await check("agents work", click(open.ann, "back"), own(open.ann, "not-ready"), click(open.ann, "set-active"), own(open.ann, "active"), labelled("ann", "free"),
+  reads(open.boss, "threads-ann", "0 threads"));
+await check("a conversation begins", () => open.widget.locator("#chat").click(), labelled("ann", "active"), reads(open.ann, "mine", "Finish"), reads(open.boss, "threads-ann", "1 thread"));
+await check("filter and counters", filtered(0, "All (3)"), filtered(2, "Active (1)"), choose(open.boss, "filter", "active"), async () => {
+  same(await open.boss.locator("#agents > li").count(), 1, "listed");
+}, choose(open.boss, "filter", "free"), async () => same(await open.boss.locator("#agents > li").count(), 0, "listed"), choose(open.boss, "filter", "all"));
+await check("D28 card", card("ann"), () => open.boss.waitForFunction(() => document.querySelector("#card-name").textContent === "ann" && !document.querySelector("#card").hidden, null, { timeout: PATIENCE }),
+  reads(open.boss, "card-status", "Active"));
+await check("D29 change", choose(open.boss, "card-select", "training"), async () => {
+  await new Promise((next) => setTimeout(next, 300));
+  same(await open.boss.getByTestId("agent-ann").getAttribute("data-label"), "active", "selecting alone");
+  same(await open.boss.getByTestId("card-select").inputValue(), "training", "the selection");
+}, click(open.boss, "card-change"), labelled("ann", "finishing"), reads(open.ann, "mine-label", "finishing"));
+await check("finishing ends", () => open.ann.locator("#mine-list button").first().click(), labelled("ann", "training"), own(open.ann, "training"), reads(open.boss, "card-status", "supervisor"));
+await check("waiting", click(open.boss, "more"), reads(open.boss, "waiting-count", "1"), click(open.ann, "set-active"), reads(open.boss, "waiting-count", "0"), labelled("ann", "active"));
+await check("approval bell", choose(open.ann, "request", "lunch"), () => open.boss.getByTestId("bell-ann").waitFor({ timeout: PATIENCE }), click(open.boss, "reject"),
+  () => open.boss.getByTestId("bell-ann").waitFor({ state: "detached", timeout: PATIENCE }), reads(open.ann, "error", "rejected"), labelled("ann", "active"));
+await check("kicked out", click(open.boss, "challenge"), () => open.ann.locator("#ask:not([hidden])").waitFor({ timeout: PATIENCE }), labelled("ann", "kicked-out"), reads(open.boss, "waiting-count", "1"));
+await check("let in again", choose(open.boss, "card-select", "active"), click(open.boss, "card-change"), labelled("ann", "active"), reads(open.boss, "waiting-count", "0"));
+await check("answered in time", click(open.boss, "challenge"), () => open.ann.locator("#ask:not([hidden])").waitFor({ timeout: PATIENCE }), click(open.ann, "still-here"), () => open.ann.locator("#ask").waitFor({ state: "hidden", timeout: PATIENCE }), labelled("ann", "active"));
+await check("a reason is added", async () => {
+  await open.boss.getByTestId("reason-id").fill("dentist");
+  await open.boss.getByTestId("reason-add").click();
+}, () => open.boss.getByTestId("reason-dentist").waitFor({ timeout: PATIENCE }), filtered(13, "dentist (0)"), () => open.ann.reload(), () => open.ann.getByTestId("set-dentist").waitFor({ timeout: PATIENCE }));
+await check("the day", reads(open.boss, "sums", "Training"), () => open.boss.waitForFunction(() => document.querySelectorAll("#chart rect").length >= 3, null, { timeout: PATIENCE }), async () => {
+  const csv = await (await fetch(`${url}/api/report/workload?hours=1&format=csv`)).text();
+  same(csv.split("\n")[0], "tenant,subject,from,to,status,reason,seconds,times", "the head of the workload");
+  same(csv.includes("kicked-out"), true, "kicked-out in the workload");
+});
+
 await check("no script failed", () => same(errors.join("; "), "", "errors of the pages"));
 await start("default");
 line.close();

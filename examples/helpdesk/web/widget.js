@@ -1,5 +1,6 @@
 import { Link, Roster, dot, element, getState, post } from "./client.js";
 import { follow } from "./feed.js";
+import { ask } from "./desk.js";
 
 const channel = new URLSearchParams(location.search).get("channel") ?? "sales";
 const $ = (id) => document.getElementById(id);
@@ -33,9 +34,20 @@ for (const type of ["snapshot", "diff"]) {
     render();
   });
 }
-$("chat").addEventListener("click", () => {
-  const free = roster.list().find((v) => v.class === "available");
-  $("answer").textContent = free ? `${free.id} will be with you in a moment.` : "Somebody will be with you as soon as they are back.";
+async function mine() {
+  const work = await (await fetch("/api/work")).json();
+  return work.filter((c) => c.client === visitor && c.channel === channel);
+}
+async function answer() {
+  const [chat] = await mine();
+  if (chat) $("answer").textContent = chat.agent ? `${chat.agent} is with you.` : "Somebody will be with you as soon as they are free.";
+  else if ($("answer").dataset.chat) $("answer").textContent = "Your conversation has ended. Write again any time.";
+  if (chat) $("answer").dataset.chat = chat.id;
+}
+$("chat").addEventListener("click", async () => {
+  const again = $("answer").dataset.chat;
+  await ask(again ? { do: "message", from: visitor } : { do: "start", channel, from: visitor }, (refused) => refused && ($("answer").textContent = refused));
+  answer();
 });
 $("leave").addEventListener("submit", async (e) => {
   e.preventDefault();
@@ -55,6 +67,7 @@ async function refresh() {
 }
 follow((m) => {
   if (m.type === "greeting" || m.type === "begin") refresh();
+  if (m.type === "work" && m.value.client === visitor) answer();
 });
 refresh();
 

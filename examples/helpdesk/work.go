@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/report"
+	"github.com/presence-go/presence/routing"
+)
+
+// boss is who the supervisor's page acts as.
+var boss = presence.Actor{Ref: presence.ID("boss"), Role: presence.RoleSupervisor}
+
+// chat is a conversation of a customer, as pages show it.
+type chat struct {
+	ID      string           `json:"id"`
+	Channel string           `json:"channel"`
+	Client  string           `json:"client"`
+	Place   routing.Place    `json:"place"`
+	Agent   string           `json:"agent,omitzero"`
+	Since   presence.Instant `json:"since"`
+}
+
+func shown(w routing.Work) chat {
+	c := chat{ID: w.ID, Channel: w.Channel.ID, Client: w.Client, Place: w.Place, Since: w.Since}
+	if w.Place == routing.Given {
+		c.Agent = w.Agent.ID
+	}
+	return c
+}
+
+// work answers with all conversations that are not over: what waits, by channel,
+// and what agents have.
+func (d *desk) work(w http.ResponseWriter, _ *http.Request) {
+	list := []chat{}
+	for _, channel := range sorted(channels) {
+		for _, c := range d.queue.List(presence.ID(channel)) {
+			list = append(list, shown(c))
+		}
+	}
+	for _, agent := range sorted(agents) {
+		for _, c := range d.queue.Of(presence.ID(agent)) {
+			list = append(list, shown(c))
+		}
+	}
+	reply(w, list)
+}
+
+// team answers with everybody as a supervisor sees them.
+func (d *desk) team(w http.ResponseWriter, r *http.Request) {
+	views := make(map[string]presence.View)
+	for _, channel := range sorted(channels) {
+		list, _, err := d.tracker.List(r.Context(), presence.ID(channel), presence.AudienceSupervisor, boss.Ref)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		for _, v := range list {
+			views[v.ID] = v
+		}
+	}
+	list := make([]presence.View, 0, len(views))
+	for _, id := range sorted(views) {
+		list = append(list, views[id])
+	}
+	reply(w, map[string]any{"now": presence.At(d.clock.Now()), "members": list})
+}
+
+// told tells the pages of a piece of work that lies elsewhere now.
+func (d *desk) told(w routing.Work) { d.feed.say("work", shown(w)) }
+
+// doWork is everything that changes work. What is said in whose name is taken on
+// trust, as everywhere here.
+func (d *desk) doWork(ctx context.Context, q request) error {
+	agent := presence.ID(q.Agent)
+	var err error
+	switch q.Do {
+	case "start": // a customer begins a conversation
+		if _, known := channels[q.Channel]; !known {
+			return fmt.Errorf("helpdesk: there is no channel %q", q.Channel)
+		}
+		d.mu.Lock()
+		d.chats++
+		id := "c" + strconv.Itoa(d.chats)
+		d.mu.Unlock()
+		_, err = d.queue.Add(ctx, routing.Work{ID: id, Channel: presence.ID(q.Channel), Client: q.From})
+	case "message":
+		_, err = d.queue.Message(ctx, q.From)
+	case "finish":
+		_, err = d.queue.Finish(ctx, q.ID)
+	case "assign":
+		_, err = d.queue.Assign(ctx, boss, q.ID, agent)
+	case "challenge":
+		err = d.tracker.Apply(ctx, presence.Event{Kind: presence.EventChallenge, Subject: agent})
+	case "ack":
+		err = d.tracker.Apply(ctx, presence.Event{Kind: presence.EventAck, Subject: agent, ID: q.ID})
+	case "request":
+		_, err = d.tracker.Request(ctx, presence.Agent(agent), agent, presence.Claim{Status: q.Status, Reason: q.Text})
+	case "withdraw":
+		_, err = d.tracker.Withdraw(ctx, presence.Agent(agent), agent, "")
+	case "accept", "reject":
+		_, err = d.tracker.Decide(ctx, boss, agent, "", q.Do == "accept")
+	case "change": // a supervisor changes an agent's status
+		_, err = d.tracker.SetClaim(ctx, boss, agent, presence.Claim{Status: q.Status})
+	case "define": // an admin adds a reason
+		err = d.tracker.Define(ctx, root, "", presence.Status{ID: q.Status, Label: q.Text, Color: "#e0a100", Class: presence.ClassAway, DrainsFirst: true})
+		if err == nil {
+			d.feed.say("policy", q.Status)
+		}
+	case "undefine":
+		err = d.tracker.Undefine(ctx, root, "", q.Status, "")
+		if err == nil {
+			d.feed.say("policy", q.Status)
+		}
+	default:
+		return fmt.Errorf("helpdesk: %q cannot be done; do one of start, message, finish, assign, challenge, ack, request, withdraw, accept, reject, change, define, undefine", q.Do)
+	}
+	return errors.Join(err, d.queue.Step(ctx))
+}
+
+// reports answers with the status log or the workload of everybody, of the last
+// hours, as JSON or CSV.
+func (d *desk) reports(w http.ResponseWriter, r *http.Request) {
+	now := presence.At(d.clock.Now())
+	hours, err := strconv.Atoi(r.URL.Query().Get("hours"))
+	if err != nil || hours < 1 || hours > 24 {
+		http.Error(w, "helpdesk: hours is a number from 1 to 24", http.StatusBadRequest)
+		return
+	}
+	q := report.Query{From: now.Add(-time.Duration(hours) * time.Hour), To: now}
+	for _, agent := range sorted(agents) {
+		q.Subjects = append(q.Subjects, presence.ID(agent))
+	}
+	ctx := r.Context()
+	kind, format := r.PathValue("kind"), r.URL.Query().Get("format")
+	switch {
+	case format == "csv":
+		w.Header().Set("Content-Type", "text/csv; charset=utf-8")
+		w.Header().Set("Content-Disposition", "attachment; filename="+kind+".csv")
+	case format == "" || format == "json":
+		w.Header().Set("Content-Type", "application/json")
+	default:
+		http.Error(w, "helpdesk: format is json or csv", http.StatusBadRequest)
+		return
+	}
+	switch {
+	case kind == "log" && format == "csv":
+		err = report.LogCSV(w, report.Log(ctx, d.tracker.Journal, q))
+	case kind == "log":
+		err = report.WriteJSON(w, report.Log(ctx, d.tracker.Journal, q))
+	case kind == "workload" && format == "csv":
+		err = report.WorkloadCSV(w, report.Workload(ctx, d.tracker.Journal, q))
+	case kind == "workload":
+		err = report.WriteJSON(w, report.Workload(ctx, d.tracker.Journal, q))
+	default:
+		http.Error(w, "helpdesk: there are the reports log and workload", http.StatusNotFound)
+	}
+	if err != nil {
+		fmt.Fprintf(w, "\nhelpdesk: the report ends here: %v\n", err)
+	}
+}
+
+func sorted[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
