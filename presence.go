@@ -88,7 +88,9 @@ type Options struct {
 	// Node names this process in the connections it holds. Empty means "local".
 	Node string
 
-	// StorageTimeout bounds one call of storage. 0 means 5s.
+	// StorageTimeout bounds one call of storage, and so how long Connect waits for
+	// what was chosen before and a claim for being stored. Erasing may take twelve
+	// times as long, since a file may have to be written anew. 0 means 5s.
 	StorageTimeout time.Duration
 	// WatchBuffer is how many frames a watcher may lag before it is sent a
 	// snapshot instead. 0 means 64.
@@ -114,6 +116,7 @@ type Tracker struct {
 	time    *timeline
 	timers  timers
 	journal journal
+	health  health
 
 	sweeping sync.Mutex // held while deadlines are processed; taken first
 
@@ -611,7 +614,12 @@ func (t *Tracker) journalPage(ctx context.Context, q JournalQuery) ([]JournalRow
 	if err := t.flushStorage(ctx); err != nil {
 		return nil, err
 	}
-	return reader.Journal(ctx, q)
+	var rows []JournalRow
+	err := t.callStorage(ctx, t.opts.StorageTimeout, func(ctx context.Context, _ Storage) (err error) {
+		rows, err = reader.Journal(ctx, q)
+		return err
+	})
+	return rows, err
 }
 
 // SetPolicy puts a policy in force for one tenant, from now on: nothing is
@@ -703,9 +711,8 @@ func (t *Tracker) Erase(ctx context.Context, ref Ref) error {
 	}
 	defer sub.unlockIntent()
 	if t.opts.Storage != nil {
-		bounded, cancel := context.WithTimeout(ctx, t.opts.StorageTimeout)
-		defer cancel()
-		if err := t.opts.Storage.Delete(bounded, ref); err != nil {
+		err := t.callStorage(ctx, 12*t.opts.StorageTimeout, func(ctx context.Context, s Storage) error { return s.Delete(ctx, ref) })
+		if err != nil {
 			return fmt.Errorf("presence: %w: erasing %s: %w", ErrUnavailable, ref, err)
 		}
 	}
@@ -904,9 +911,11 @@ func (t *Tracker) admit(ref Ref) (*subject, error) {
 
 // loadRecord reads what is stored of a subject, if anything.
 func (t *Tracker) loadRecord(ctx context.Context, ref Ref) ([]Record, error) {
-	bounded, cancel := context.WithTimeout(ctx, t.opts.StorageTimeout)
-	defer cancel()
-	records, err := t.opts.Storage.Load(bounded, ref)
+	var records []Record
+	err := t.callStorage(ctx, t.opts.StorageTimeout, func(ctx context.Context, s Storage) (err error) {
+		records, err = s.Load(ctx, ref)
+		return err
+	})
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -1051,12 +1060,7 @@ func (t *Tracker) storeFirst(ctx context.Context, sub *subject, e Event, now Ins
 
 // save writes a record. The subject's intent is held.
 func (t *Tracker) save(ctx context.Context, sub *subject, w Write, input Instant) error {
-	bounded, cancel := context.WithTimeout(ctx, t.opts.StorageTimeout)
-	defer cancel()
-	if err := t.opts.Storage.Save(bounded, w); err != nil {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
+	if err := t.callStorage(ctx, t.opts.StorageTimeout, func(ctx context.Context, s Storage) error { return s.Save(ctx, w) }); err != nil {
 		return err
 	}
 	sub.mu.Lock()

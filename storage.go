@@ -1,0 +1,115 @@
+package presence
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+	"time"
+)
+
+// Health says how a tracker gets on with its storage. Nothing that waits is
+// lost while the process lives, except what Dropped counts.
+type Health struct {
+	Err     error   // what storage failed with last; nil if its last answer was none
+	Since   Instant // when it began to fail
+	Records int     // how many subjects have changes that are not stored yet
+	Rows    int     // how many rows of the journal are not stored yet
+	Dropped int     // how many rows were given up, the oldest first, because too many waited
+}
+
+// Health says how storage is doing. Decisions go on from memory while it fails:
+// what must be stored first is refused with [ErrUnavailable], what need not be
+// waits and is written when storage is back.
+func (t *Tracker) Health() Health {
+	j := &t.journal
+	j.mu.Lock()
+	h := Health{Records: len(j.dirty) + j.writing.records, Rows: len(j.waiting) + j.writing.rows, Dropped: j.given}
+	j.mu.Unlock()
+	t.health.mu.Lock()
+	defer t.health.mu.Unlock()
+	h.Err, h.Since = t.health.err, t.health.since
+	return h
+}
+
+// health is the last answer of storage.
+type health struct {
+	mu    sync.Mutex
+	err   error
+	since Instant
+}
+
+// note takes an answer of storage into account. That a record is refused shows
+// that storage works.
+func (h *health) note(err error, now Instant) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err == nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrInvalid) {
+		h.err, h.since = nil, 0
+		return
+	}
+	if h.err == nil {
+		h.since = now
+	}
+	h.err = err
+}
+
+// callStorage makes one call of storage that may take as long as given. If ctx
+// ends it returns the cause of that, which says nothing about storage.
+func (t *Tracker) callStorage(ctx context.Context, most time.Duration, call func(context.Context, Storage) error) error {
+	bounded, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	err := call(bounded, t.opts.Storage)
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	t.health.note(err, t.time.now())
+	return err
+}
+
+// ScanJournal returns the rows of all subjects of a tenant that q selects, by
+// the instant at which they happened, fetching further pages as the caller goes
+// on. After an error it ends. It needs storage that is a [JournalScanner].
+func (t *Tracker) ScanJournal(ctx context.Context, q JournalScan) iter.Seq2[JournalRow, error] {
+	return func(yield func(JournalRow, error) bool) {
+		scanner, ok := t.opts.Storage.(JournalScanner)
+		if !ok {
+			yield(JournalRow{}, fmt.Errorf("presence: %w: there is no storage that can read the journals of all", ErrUnavailable))
+			return
+		}
+		if t.closed.Load() {
+			yield(JournalRow{}, t.closedError())
+			return
+		}
+		if err := t.flushStorage(ctx); err != nil {
+			yield(JournalRow{}, err)
+			return
+		}
+		limit := q.Limit
+		for n := 0; limit <= 0 || n < limit; {
+			if q.Limit = 1000; limit > 0 {
+				q.Limit = min(1000, limit-n)
+			}
+			var rows []JournalRow
+			err := t.callStorage(ctx, t.opts.StorageTimeout, func(ctx context.Context, _ Storage) (err error) {
+				rows, err = scanner.ScanJournal(ctx, q)
+				return err
+			})
+			if err != nil {
+				yield(JournalRow{}, err)
+				return
+			}
+			for _, row := range rows {
+				if !yield(row, nil) {
+					return
+				}
+			}
+			n += len(rows)
+			if len(rows) < q.Limit {
+				return
+			}
+			q.After = rows[len(rows)-1]
+		}
+	}
+}
