@@ -21,10 +21,13 @@ type file struct {
 	writer  *sql.Conn
 	readers *sql.DB
 
-	saveNew, saveOver, current, addRow       *sql.Stmt // on the writer
-	deleteRecord, deleteJournal, setMark     *sql.Stmt
-	loadOne, journalPage, position, scanPage *sql.Stmt // on the readers
-	marked                                   bool      // traces of what was deleted may be left
+	prepared                             []*sql.Stmt
+	saveNew, saveOver, current, addRow   *sql.Stmt // on the writer
+	deleteRecord, deleteJournal, setMark *sql.Stmt
+	loadOne, journalPage                 *sql.Stmt // on the readers
+	position, scanPage                   *sql.Stmt
+
+	marked bool // traces of what was deleted may be left
 }
 
 // lockStep is for how long the engine waits for a lock before asking whether
@@ -66,34 +69,28 @@ func openFile(ctx context.Context, path string, o *Options, create bool) (_ *fil
 	}
 	f.readers.SetMaxOpenConns(o.Readers)
 	f.readers.SetMaxIdleConns(o.Readers)
-	for _, p := range []struct {
-		stmt **sql.Stmt
-		text string
-	}{
-		{&f.saveNew, `INSERT INTO records (tenant, id, revision, data) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING`},
-		{&f.saveOver, `UPDATE records SET revision = ?, data = ? WHERE tenant = ? AND id = ? AND revision = ?`},
-		{&f.current, `SELECT revision, data FROM records WHERE tenant = ? AND id = ?`},
-		{&f.addRow, `INSERT INTO journal (tenant, subject, ` + rowColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`},
-		{&f.deleteRecord, `DELETE FROM records WHERE tenant = ? AND id = ?`},
-		{&f.deleteJournal, `DELETE FROM journal WHERE tenant = ? AND subject = ?`},
-		{&f.setMark, `INSERT INTO marks (name) VALUES (?) ON CONFLICT DO NOTHING`},
-	} {
-		if *p.stmt, err = f.writer.PrepareContext(ctx, p.text); err != nil {
-			return nil, err
+	prepare := func(stmt **sql.Stmt, on interface {
+		PrepareContext(context.Context, string) (*sql.Stmt, error)
+	}, text string,
+	) {
+		if err == nil {
+			*stmt, err = on.PrepareContext(ctx, text)
+			f.prepared = append(f.prepared, *stmt)
 		}
 	}
-	for _, p := range []struct {
-		stmt **sql.Stmt
-		text string
-	}{
-		{&f.loadOne, `SELECT tenant, id, revision, data FROM records WHERE tenant = ? AND id = ?`},
-		{&f.position, `SELECT at, seq FROM journal WHERE tenant = ? AND subject = ? AND id = ?`},
-		{&f.journalPage, `SELECT tenant, subject, ` + rowColumns + ` FROM journal WHERE tenant = ? AND subject = ? AND seq > ? AND at >= ? AND at <= ? ORDER BY seq LIMIT ?`},
-		{&f.scanPage, `SELECT tenant, subject, ` + rowColumns + ` FROM journal WHERE tenant = ? AND at >= ? AND at <= ? AND (at > ? OR seq > ?) ORDER BY at, seq LIMIT ?`},
-	} {
-		if *p.stmt, err = f.readers.PrepareContext(ctx, p.text); err != nil {
-			return nil, err
-		}
+	prepare(&f.saveNew, f.writer, `INSERT INTO records (tenant, id, revision, data) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING`)
+	prepare(&f.saveOver, f.writer, `UPDATE records SET revision = ?, data = ? WHERE tenant = ? AND id = ? AND revision = ?`)
+	prepare(&f.current, f.writer, `SELECT revision, data FROM records WHERE tenant = ? AND id = ?`)
+	prepare(&f.addRow, f.writer, `INSERT INTO journal (tenant, subject, `+rowColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`)
+	prepare(&f.deleteRecord, f.writer, `DELETE FROM records WHERE tenant = ? AND id = ?`)
+	prepare(&f.deleteJournal, f.writer, `DELETE FROM journal WHERE tenant = ? AND subject = ?`)
+	prepare(&f.setMark, f.writer, `INSERT INTO marks (name) VALUES (?) ON CONFLICT DO NOTHING`)
+	prepare(&f.loadOne, f.readers, `SELECT tenant, id, revision, data FROM records WHERE tenant = ? AND id = ?`)
+	prepare(&f.position, f.readers, `SELECT at, seq FROM journal WHERE tenant = ? AND subject = ? AND id = ?`)
+	prepare(&f.journalPage, f.readers, `SELECT tenant, subject, `+rowColumns+` FROM journal WHERE tenant = ? AND subject = ? AND seq > ? AND at >= ? AND at <= ? ORDER BY seq LIMIT ?`)
+	prepare(&f.scanPage, f.readers, `SELECT tenant, subject, `+rowColumns+` FROM journal WHERE tenant = ? AND at >= ? AND at <= ? AND (at > ? OR seq > ?) ORDER BY at, seq LIMIT ?`)
+	if err != nil {
+		return nil, err
 	}
 	return f, f.writer.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM marks WHERE name = ?)`, markTraces).Scan(&f.marked)
 }
@@ -127,6 +124,11 @@ func source(path string, o *Options, create, reads bool) string {
 // close closes everything that is open.
 func (f *file) close() error {
 	var errs []error
+	for _, stmt := range f.prepared { // otherwise the engine goes on keeping the file open
+		if stmt != nil {
+			errs = append(errs, stmt.Close())
+		}
+	}
 	if f.readers != nil {
 		errs = append(errs, f.readers.Close())
 	}

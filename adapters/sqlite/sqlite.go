@@ -86,7 +86,9 @@ type Storage struct {
 
 	closeOnce sync.Once
 	closeErr  error
-	pruned    time.Time // when rows were last pruned; of the writing goroutine
+	// Of the writing goroutine: when rows were last pruned and traces removed by
+	// themselves.
+	pruned, tidied time.Time
 }
 
 // Open opens the file at path, which is created if there is none, and brings its

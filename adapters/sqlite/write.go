@@ -78,6 +78,7 @@ func (s *Storage) submit(ctx context.Context, j *job) error {
 func (s *Storage) writeAll() {
 	defer close(s.ended)
 	for {
+		s.tidy()
 		var batch []*job
 		select {
 		case j := <-s.jobs:
@@ -94,7 +95,6 @@ func (s *Storage) writeAll() {
 			}
 		}
 		s.carryOut(batch)
-		s.pruneIfDue()
 	}
 }
 
@@ -365,8 +365,11 @@ func (s *Storage) emptyLog(ctx context.Context, f *file) error {
 // pruneChunk is how many rows are pruned in one transaction.
 const pruneChunk = 1000
 
-// pruneEvery is how often rows are pruned by themselves, at most.
-const pruneEvery = time.Hour
+// How often rows are pruned and traces removed by themselves, at most.
+const (
+	pruneEvery = time.Hour
+	tidyEvery  = time.Minute
+)
 
 // Prune deletes the rows of the journal that happened before an instant, of all
 // tenants, some at a time so that nobody waits for long. It returns how many
@@ -407,10 +410,15 @@ func (f *file) prune(ctx context.Context, before presence.Instant) (rows int, er
 	return rows, nil
 }
 
-// pruneIfDue prunes some rows that are older than the retention. What fails is
-// tried again with the next batch.
-func (s *Storage) pruneIfDue() {
+// tidy does what is due by itself: some rows that are older than the retention
+// are pruned, and traces removed that a process left behind which was killed
+// while it erased somebody. What fails is tried again later.
+func (s *Storage) tidy() {
 	now := time.Now()
+	if f, err := s.usable(); err == nil && f.marked && now.Sub(s.tidied) >= tidyEvery {
+		s.tidied = now
+		_ = s.removeTraces(f)
+	}
 	if s.opts.Retention == 0 || now.Sub(s.pruned) < pruneEvery {
 		return
 	}
