@@ -862,7 +862,7 @@ func (t *Tracker) resident(ctx context.Context, ref Ref, create bool) (*subject,
 	var records []Record
 	if t.opts.Storage != nil {
 		var err error
-		if records, err = t.loadRecord(ctx, ref); err != nil {
+		if records, err = t.loadRecords(ctx, ref); err != nil {
 			return nil, err
 		}
 	}
@@ -909,20 +909,20 @@ func (t *Tracker) admit(ref Ref) (*subject, error) {
 	return sub, nil
 }
 
-// loadRecord reads what is stored of a subject, if anything.
-func (t *Tracker) loadRecord(ctx context.Context, ref Ref) ([]Record, error) {
+// loadRecords reads what is stored of subjects, where anything is.
+func (t *Tracker) loadRecords(ctx context.Context, refs ...Ref) ([]Record, error) {
 	var records []Record
 	err := t.callStorage(ctx, t.opts.StorageTimeout, func(ctx context.Context, s Storage) (err error) {
-		records, err = s.Load(ctx, ref)
+		records, err = s.Load(ctx, refs...)
 		return err
 	})
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, fmt.Errorf("presence: %w: what is stored of %s cannot be loaded: %w", ErrUnavailable, ref, err)
+		return nil, fmt.Errorf("presence: %w: what is stored of %s cannot be loaded: %w", ErrUnavailable, refs[0], err)
 	}
-	return slices.DeleteFunc(records, func(r Record) bool { return r.Subject != ref }), nil
+	return slices.DeleteFunc(records, func(r Record) bool { return !slices.Contains(refs, r.Subject) }), nil
 }
 
 // restore takes over what was loaded of a subject, unless somebody else was
@@ -1072,7 +1072,7 @@ func (t *Tracker) save(ctx context.Context, sub *subject, w Write, input Instant
 // takeOver makes what storage has the truth after somebody else wrote it, or
 // after a write of our own whose answer was lost. The intent is held.
 func (t *Tracker) takeOver(ctx context.Context, sub *subject) error {
-	records, err := t.loadRecord(ctx, sub.ref)
+	records, err := t.loadRecords(ctx, sub.ref)
 	if err != nil {
 		return err
 	}
@@ -1082,11 +1082,76 @@ func (t *Tracker) takeOver(ctx context.Context, sub *subject) error {
 	if len(records) > 0 {
 		r, revision = records[0], records[0].Revision
 	} // otherwise it was erased elsewhere: what was chosen is not to be written anew
+	if revision == sub.stored || sub.erased {
+		return nil
+	}
 	if err := t.stepLocked(sub, Event{Kind: EventRecord, Subject: sub.ref, Record: &r}, t.time.now()); err != nil {
 		return err
 	}
 	sub.stored = revision
 	return nil
+}
+
+// Refresh takes over what others have stored or deleted since: of the subjects
+// given, or of all in memory where none is given. Subjects that are not in memory
+// are skipped. A tracker whose storage others write to as well needs it to show
+// what they did before it writes itself.
+func (t *Tracker) Refresh(ctx context.Context, subjects ...Ref) error {
+	if t.closed.Load() {
+		return t.closedError()
+	}
+	if t.opts.Storage == nil {
+		return nil
+	}
+	var list []*subject
+	if len(subjects) == 0 {
+		t.eachSubject("", func(sub *subject) { list = append(list, sub) })
+	}
+	for _, ref := range subjects {
+		if sub := t.find(ref); sub != nil {
+			list = append(list, sub)
+		}
+	}
+	list = slices.DeleteFunc(list, func(sub *subject) bool { return !sub.loaded.Load() })
+	var unreadable error // records of this or that subject, which the others need not wait for
+	for chunk := range slices.Chunk(list, 256) {
+		refs := make([]Ref, len(chunk))
+		for i, sub := range chunk {
+			refs[i] = sub.ref
+		}
+		records, err := t.loadRecords(ctx, refs...)
+		if err != nil {
+			return err
+		}
+		revisions := make(map[Ref]uint64, len(records))
+		for _, r := range records {
+			revisions[r.Subject] = r.Revision
+		}
+		for _, sub := range chunk {
+			err := t.refresh(ctx, sub, revisions[sub.ref])
+			if err != nil && !errors.Is(err, ErrInvalid) {
+				return err
+			}
+			unreadable = errors.Join(unreadable, err)
+		}
+	}
+	return unreadable
+}
+
+// refresh takes over what is stored of a subject if that was seen to be at
+// another revision than the one known.
+func (t *Tracker) refresh(ctx context.Context, sub *subject, revision uint64) error {
+	sub.mu.Lock()
+	known := sub.erased || sub.stored == revision
+	sub.mu.Unlock()
+	if known {
+		return nil
+	}
+	if err := sub.lockIntent(ctx); err != nil {
+		return err
+	}
+	defer sub.unlockIntent()
+	return t.takeOver(ctx, sub)
 }
 
 // stepLocked runs the state machine and carries out what it says.
