@@ -58,8 +58,9 @@ import (
 )
 
 var (
-	_ presence.Storage       = (*Storage)(nil)
-	_ presence.JournalReader = (*Storage)(nil)
+	_ presence.Storage        = (*Storage)(nil)
+	_ presence.JournalReader  = (*Storage)(nil)
+	_ presence.JournalScanner = (*Storage)(nil)
 )
 
 // Options configures a [Storage]. The zero value works.
@@ -467,12 +468,28 @@ func (s *Storage) Journal(ctx context.Context, q presence.JournalQuery) ([]prese
 	if err := s.usable(ctx); err != nil {
 		return nil, err
 	}
-	limit := q.Limit
-	if limit <= 0 {
-		limit = 1000
-	}
-	rows, _ := s.pool.Query(ctx, s.sql.journal, q.Subject.Tenant, q.Subject.ID, int64(q.From), int64(q.To), q.After, int64(limit))
+	rows, _ := s.pool.Query(ctx, s.sql.journal, q.Subject.Tenant, q.Subject.ID, int64(q.From), int64(q.To), q.After, limit(q.Limit))
 	return s.collect(ctx, rows)
+}
+
+// ScanJournal returns the rows that q selects among those of all subjects.
+func (s *Storage) ScanJournal(ctx context.Context, q presence.JournalScan) ([]presence.JournalRow, error) {
+	if err := s.usable(ctx); err != nil {
+		return nil, err
+	}
+	after := int64(math.MinInt64)
+	if q.After.ID != "" {
+		after = int64(q.After.At)
+	}
+	rows, _ := s.pool.Query(ctx, s.sql.scan, q.Tenant, int64(q.From), int64(q.To), after, q.After.Subject.ID, q.After.ID, limit(q.Limit))
+	return s.collect(ctx, rows)
+}
+
+func limit(n int) int64 {
+	if n <= 0 {
+		return 1000
+	}
+	return int64(n)
 }
 
 func (s *Storage) collect(ctx context.Context, rows pgx.Rows) ([]presence.JournalRow, error) {
