@@ -413,7 +413,7 @@ func (t *Tracker) storeBehind(ctx context.Context, sub *subject) error {
 			return err
 		}
 		err = t.save(ctx, sub, w, input)
-		if errors.Is(err, ErrConflict) && attempt == 0 {
+		if errors.Is(err, ErrConflict) && attempt < maxConflicts {
 			if err := t.takeOver(ctx, sub); err != nil {
 				return err
 			}

@@ -1016,9 +1016,13 @@ type trial struct {
 	out   []Output
 }
 
+// maxConflicts is how often in a row others may be quicker before a change is
+// refused.
+const maxConflicts = 8
+
 // storeFirst tries an event on a copy of a subject's state and writes the
 // record. It returns nil if there is nothing to be stored first. A conflict is
-// settled by taking over what storage has, once.
+// settled by taking over what storage has.
 func (t *Tracker) storeFirst(ctx context.Context, sub *subject, e Event, now Instant) (*trial, error) {
 	for attempt := 0; ; attempt++ {
 		sub.mu.Lock()
@@ -1048,7 +1052,7 @@ func (t *Tracker) storeFirst(ctx context.Context, sub *subject, e Event, now Ins
 		switch {
 		case err == nil:
 			return tried, nil
-		case errors.Is(err, ErrConflict) && attempt == 0:
+		case errors.Is(err, ErrConflict) && attempt < maxConflicts:
 			if err := t.takeOver(ctx, sub); err != nil {
 				return nil, err
 			}

@@ -295,9 +295,11 @@ func (s *Storage) Save(ctx context.Context, writes ...presence.Write) error {
 		return s.failed(ctx, "saving", err)
 	}
 	if s.news != nil {
-		for _, w := range writes {
-			s.news.add(w.Record.Subject)
+		subjects := make([]presence.Ref, len(writes))
+		for i, w := range writes {
+			subjects[i] = w.Record.Subject
 		}
+		s.news.add(subjects...)
 	}
 	return nil
 }
@@ -532,9 +534,11 @@ func (s *Storage) pruneEvery(ctx context.Context, every time.Duration) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
-		if _, err := s.Prune(ctx, presence.At(time.Now().Add(-s.opts.Retention))); err != nil && ctx.Err() == nil {
+		pruned, err := s.Prune(ctx, presence.At(time.Now().Add(-s.opts.Retention)))
+		if err != nil && ctx.Err() == nil {
 			s.log.Warn("postgres: pruning the journal", "error", err)
 		}
+		s.log.Debug("postgres: pruned the journal", "rows", pruned)
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():

@@ -234,6 +234,9 @@ func freePort(port int) (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
+// Port is where the server listens, on 127.0.0.1.
+func (s *Server) Port() int { return s.port }
+
 // URL returns the address of a database over TCP, which asks for the password.
 func (s *Server) URL(database string) string {
 	return fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d/%s?sslmode=disable", User, strings.ReplaceAll(Password, " ", "%20"), s.port, database)
