@@ -144,6 +144,9 @@ func (s *Server) Restore(dir string) error {
 	if err := os.Rename(dir, s.Dir); err != nil {
 		return err
 	}
+	if err := os.Chmod(s.Dir, 0o700); err != nil {
+		return err
+	}
 	return filepath.WalkDir(s.Dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil {
 			err = s.own(path)

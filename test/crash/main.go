@@ -15,6 +15,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -185,14 +187,10 @@ func childrenOf(pid int) (children []int) {
 	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	for _, path := range lists {
 		text, _ := os.ReadFile(path)
-		for {
-			var child int
-			var n int
-			if n, _ = fmt.Sscan(string(text), &child); n == 0 {
-				break
+		for _, word := range strings.Fields(string(text)) {
+			if child, err := strconv.Atoi(word); err == nil {
+				children = append(children, child)
 			}
-			children = append(children, child)
-			text = text[min(len(text), len(fmt.Sprint(child))+1):]
 		}
 	}
 	return children
@@ -258,9 +256,6 @@ func (g *serverRig) start(ctx context.Context) (string, error) {
 				return "", err
 			}
 			g.server.Wrap = tracer(g.trace())
-			if g.o.relaxed {
-				g.server.Settings["fsync"] = "off"
-			}
 		}
 		ctx, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
