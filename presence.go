@@ -1065,6 +1065,11 @@ func (t *Tracker) storeFirst(ctx context.Context, sub *subject, e Event, now Ins
 // save writes a record. The subject's intent is held.
 func (t *Tracker) save(ctx context.Context, sub *subject, w Write, input Instant) error {
 	if err := t.callStorage(ctx, t.opts.StorageTimeout, func(ctx context.Context, s Storage) error { return s.Save(ctx, w) }); err != nil {
+		if !errors.Is(err, ErrConflict) { // it may be stored all the same: what is known here is not to be relied on
+			sub.mu.Lock()
+			t.markDirty(sub)
+			sub.mu.Unlock()
+		}
 		return err
 	}
 	sub.mu.Lock()
@@ -1094,68 +1099,6 @@ func (t *Tracker) takeOver(ctx context.Context, sub *subject) error {
 	}
 	sub.stored = revision
 	return nil
-}
-
-// Refresh takes over what others have stored or deleted since: of the subjects
-// given, or of all in memory where none is given. Subjects that are not in memory
-// are skipped. A tracker whose storage others write to as well needs it to show
-// what they did before it writes itself.
-func (t *Tracker) Refresh(ctx context.Context, subjects ...Ref) error {
-	if t.closed.Load() {
-		return t.closedError()
-	}
-	if t.opts.Storage == nil {
-		return nil
-	}
-	var list []*subject
-	if len(subjects) == 0 {
-		t.eachSubject("", func(sub *subject) { list = append(list, sub) })
-	}
-	for _, ref := range subjects {
-		if sub := t.find(ref); sub != nil {
-			list = append(list, sub)
-		}
-	}
-	list = slices.DeleteFunc(list, func(sub *subject) bool { return !sub.loaded.Load() })
-	var unreadable error // records of this or that subject, which the others need not wait for
-	for chunk := range slices.Chunk(list, 256) {
-		refs := make([]Ref, len(chunk))
-		for i, sub := range chunk {
-			refs[i] = sub.ref
-		}
-		records, err := t.loadRecords(ctx, refs...)
-		if err != nil {
-			return err
-		}
-		revisions := make(map[Ref]uint64, len(records))
-		for _, r := range records {
-			revisions[r.Subject] = r.Revision
-		}
-		for _, sub := range chunk {
-			err := t.refresh(ctx, sub, revisions[sub.ref])
-			if err != nil && !errors.Is(err, ErrInvalid) {
-				return err
-			}
-			unreadable = errors.Join(unreadable, err)
-		}
-	}
-	return unreadable
-}
-
-// refresh takes over what is stored of a subject if that was seen to be at
-// another revision than the one known.
-func (t *Tracker) refresh(ctx context.Context, sub *subject, revision uint64) error {
-	sub.mu.Lock()
-	known := sub.erased || sub.stored == revision
-	sub.mu.Unlock()
-	if known {
-		return nil
-	}
-	if err := sub.lockIntent(ctx); err != nil {
-		return err
-	}
-	defer sub.unlockIntent()
-	return t.takeOver(ctx, sub)
 }
 
 // stepLocked runs the state machine and carries out what it says.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 	"time"
 )
@@ -66,6 +67,68 @@ func (t *Tracker) callStorage(ctx context.Context, most time.Duration, call func
 	}
 	t.health.note(err, t.time.now())
 	return err
+}
+
+// Refresh takes over what others have stored or deleted since: of the subjects
+// given, or of all in memory where none is given. Subjects that are not in memory
+// are skipped. A tracker whose storage others write to as well needs it to show
+// what they did before it writes itself.
+func (t *Tracker) Refresh(ctx context.Context, subjects ...Ref) error {
+	if t.closed.Load() {
+		return t.closedError()
+	}
+	if t.opts.Storage == nil {
+		return nil
+	}
+	var list []*subject
+	if len(subjects) == 0 {
+		t.eachSubject("", func(sub *subject) { list = append(list, sub) })
+	}
+	for _, ref := range subjects {
+		if sub := t.find(ref); sub != nil {
+			list = append(list, sub)
+		}
+	}
+	list = slices.DeleteFunc(list, func(sub *subject) bool { return !sub.loaded.Load() })
+	var unreadable error // records of this or that subject, which the others need not wait for
+	for chunk := range slices.Chunk(list, 256) {
+		refs := make([]Ref, len(chunk))
+		for i, sub := range chunk {
+			refs[i] = sub.ref
+		}
+		records, err := t.loadRecords(ctx, refs...)
+		if err != nil {
+			return err
+		}
+		revisions := make(map[Ref]uint64, len(records))
+		for _, r := range records {
+			revisions[r.Subject] = r.Revision
+		}
+		for _, sub := range chunk {
+			err := t.refresh(ctx, sub, revisions[sub.ref])
+			if err != nil && !errors.Is(err, ErrInvalid) {
+				return err
+			}
+			unreadable = errors.Join(unreadable, err)
+		}
+	}
+	return unreadable
+}
+
+// refresh takes over what is stored of a subject if that was seen to be at
+// another revision than the one known.
+func (t *Tracker) refresh(ctx context.Context, sub *subject, revision uint64) error {
+	sub.mu.Lock()
+	known := sub.erased || sub.stored == revision
+	sub.mu.Unlock()
+	if known {
+		return nil
+	}
+	if err := sub.lockIntent(ctx); err != nil {
+		return err
+	}
+	defer sub.unlockIntent()
+	return t.takeOver(ctx, sub)
 }
 
 // ScanJournal returns the rows of all subjects of a tenant that q selects, by

@@ -46,7 +46,7 @@ func open(t testing.TB, s *pgtest.Server, opts postgres.Options) *postgres.Stora
 	if opts.Conns == 0 {
 		opts.Conns = 4
 	}
-	storage, err := postgres.Open(t.Context(), s.URL("postgres"), opts)
+	storage, err := postgres.Open(t.Context(), s.URL("postgres"), &opts)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = storage.Close() })
 	return storage
@@ -59,7 +59,7 @@ type reopener struct {
 }
 
 func (r reopener) Reopen(ctx context.Context) (presence.Storage, error) {
-	s, err := postgres.Open(ctx, server.URL("postgres"), r.opts)
+	s, err := postgres.Open(ctx, server.URL("postgres"), &r.opts)
 	return reopener{s, r.opts}, err
 }
 
@@ -67,7 +67,7 @@ func TestStorage(t *testing.T) {
 	t.Parallel()
 	presencetest.RunStorage(t, func(ctx context.Context) (presence.Storage, error) {
 		opts := postgres.Options{Schema: newSchema(), Conns: 8}
-		s, err := postgres.Open(ctx, server.URL("postgres"), opts)
+		s, err := postgres.Open(ctx, server.URL("postgres"), &opts)
 		return reopener{s, opts}, err
 	})
 }
@@ -76,6 +76,6 @@ func TestStorage(t *testing.T) {
 func TestStorageThatAnnounces(t *testing.T) {
 	t.Parallel()
 	presencetest.RunStorage(t, func(ctx context.Context) (presence.Storage, error) {
-		return postgres.Open(ctx, server.URL("postgres"), postgres.Options{Schema: newSchema(), Conns: 8, Announce: true})
+		return postgres.Open(ctx, server.URL("postgres"), &postgres.Options{Schema: newSchema(), Conns: 8, Announce: true})
 	})
 }

@@ -1,6 +1,6 @@
 // Package postgres keeps what presence stores in a PostgreSQL database.
 //
-//	storage, err := postgres.Open(ctx, "postgres://presence@db.example.com/presence", postgres.Options{})
+//	storage, err := postgres.Open(ctx, "postgres://presence@db.example.com/presence", nil)
 //	tracker, err := presence.New(&presence.Options{Storage: storage})
 //
 // Open creates what it needs in a schema of its own, and upgrades what an
@@ -109,7 +109,11 @@ type Storage struct {
 // the form "host=... dbname=...", and makes its schema ready. The password may
 // come from the environment or a password file, as for other programs. It does
 // not wait for a server that is not there yet.
-func Open(ctx context.Context, connString string, opts Options) (*Storage, error) {
+func Open(ctx context.Context, connString string, options *Options) (*Storage, error) {
+	var opts Options
+	if options != nil {
+		opts = *options
+	}
 	if err := opts.check(); err != nil {
 		return nil, err
 	}

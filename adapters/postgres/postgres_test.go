@@ -84,7 +84,7 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := postgres.Open(t.Context(), tt.url, tt.opts)
+			_, err := postgres.Open(t.Context(), tt.url, &tt.opts)
 			require.ErrorIs(t, err, tt.kind)
 			require.ErrorContains(t, err, "postgres: ")
 			require.ErrorContains(t, err, tt.says)
@@ -94,7 +94,7 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := postgres.Open(ctx, url, postgres.Options{})
+	_, err := postgres.Open(ctx, url, nil)
 	require.ErrorIs(t, err, context.Canceled)
 }
 
@@ -105,7 +105,7 @@ func TestOpenWithoutTheRightToCreate(t *testing.T) {
 	open(t, s, postgres.Options{Schema: "presence"})
 	sql(t, s, "postgres", `CREATE ROLE app LOGIN PASSWORD 'app'; GRANT USAGE ON SCHEMA presence TO app;
 		GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA presence TO app`)
-	storage, err := postgres.Open(t.Context(), strings.Replace(s.URL("postgres"), pgtest.User+":not%20a%20secret", "app:app", 1), postgres.Options{})
+	storage, err := postgres.Open(t.Context(), strings.Replace(s.URL("postgres"), pgtest.User+":not%20a%20secret", "app:app", 1), nil)
 	require.NoError(t, err)
 	defer storage.Close()
 	require.NoError(t, storage.Save(t.Context(), presence.Write{Record: record(ann, 1)}))
@@ -139,7 +139,7 @@ func TestOpenInsistsOnDurability(t *testing.T) {
 	require.NoError(t, s.Stop())
 	s.Settings = map[string]string{"fsync": "off"}
 	require.NoError(t, s.Start(t.Context()))
-	_, err = postgres.Open(t.Context(), s.URL("postgres"), postgres.Options{})
+	_, err = postgres.Open(t.Context(), s.URL("postgres"), nil)
 	require.ErrorIs(t, err, presence.ErrInvalid)
 	require.ErrorContains(t, err, "fsync=off")
 	require.Equal(t, "remote_apply", setting(postgres.Options{Relaxed: true}))
@@ -159,7 +159,7 @@ func TestUpgrade(t *testing.T) {
 	errs := make([]error, 8)
 	for i := range errs {
 		opening.Go(func() {
-			storage, err := postgres.Open(t.Context(), s.URL("postgres"), postgres.Options{Conns: 1})
+			storage, err := postgres.Open(t.Context(), s.URL("postgres"), &postgres.Options{Conns: 1})
 			if errs[i] = err; err == nil {
 				errs[i] = storage.Close()
 			}
@@ -206,7 +206,7 @@ func TestSchemaOfALaterVersion(t *testing.T) {
 	s := newServer(t)
 	require.NoError(t, open(t, s, postgres.Options{Schema: "presence"}).Close())
 	sql(t, s, "postgres", `UPDATE presence.version SET version = 99`)
-	_, err := postgres.Open(t.Context(), s.URL("postgres"), postgres.Options{})
+	_, err := postgres.Open(t.Context(), s.URL("postgres"), nil)
 	require.ErrorIs(t, err, presence.ErrInvalid)
 	require.ErrorContains(t, err, "version 99, this package knows 2")
 }
@@ -216,7 +216,7 @@ func TestMigrationIsAllOrNothing(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	sql(t, s, "postgres", `CREATE SCHEMA presence; CREATE TABLE presence.journal (mine text)`)
-	_, err := postgres.Open(t.Context(), s.URL("postgres"), postgres.Options{})
+	_, err := postgres.Open(t.Context(), s.URL("postgres"), nil)
 	require.ErrorContains(t, err, "already exists")
 	require.Equal(t, "journal", sql(t, s, "postgres", `SELECT tablename FROM pg_tables WHERE schemaname = 'presence'`))
 	sql(t, s, "postgres", `DROP TABLE presence.journal`)
@@ -456,13 +456,13 @@ func TestStandby(t *testing.T) {
 	require.NoError(t, standby.Base(t.Context(), primary))
 	require.NoError(t, standby.Start(t.Context()))
 
-	_, err = postgres.Open(t.Context(), standby.URL("postgres"), opts)
+	_, err = postgres.Open(t.Context(), standby.URL("postgres"), &opts)
 	require.ErrorIs(t, err, presence.ErrUnavailable)
 	require.ErrorContains(t, err, "standby")
 
 	both := fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d,127.0.0.1:%d/postgres?sslmode=disable&target_session_attrs=read-write",
 		pgtest.User, "not%20a%20secret", standby.Port(), primary.Port())
-	storage, err := postgres.Open(t.Context(), both, opts)
+	storage, err := postgres.Open(t.Context(), both, &opts)
 	require.NoError(t, err)
 	defer storage.Close()
 	require.NoError(t, storage.Save(t.Context(), presence.Write{Record: record(ann, 2), Expect: 1}))

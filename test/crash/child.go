@@ -60,7 +60,6 @@ func (s *story) tell(format string, args ...any) {
 func live(a assignment) error {
 	ctx := context.Background()
 	tell := (&story{out: os.Stdout}).tell
-	tell("pid %d", os.Getpid())
 	storage, err := openStore(ctx, a.Store, a.Address, a.Relaxed)
 	if err != nil {
 		return err

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/presence-go/presence"
@@ -26,7 +25,6 @@ type told struct {
 
 // life is all that a child has said.
 type life struct {
-	pid      int
 	ready    chan struct{} // closed when storage is open
 	subjects map[string]*told
 	promises int // changes of claims
@@ -51,8 +49,6 @@ func (l *life) listen(r io.Reader) error {
 			return errors.New("crash: the child said nothing on a line")
 		}
 		switch word[0] {
-		case "pid":
-			l.pid, _ = strconv.Atoi(word[1])
 		case "ready":
 			close(l.ready)
 		case "row":
@@ -116,7 +112,7 @@ func newLedger() *ledger {
 // check compares what storage holds with what a life was promised, and returns
 // every difference. If whole, all of the journal is read, not only what is new.
 func (l *ledger) check(ctx context.Context, s store, lived *life, whole bool) error {
-	var faults []error
+	var faults []string
 	l.counts.Rounds++
 	l.counts.Promises += lived.promises
 	l.counts.Flushes += lived.flushes
@@ -127,10 +123,13 @@ func (l *ledger) check(ctx context.Context, s store, lived *life, whole bool) er
 			return fmt.Errorf("crash: what is stored of %s cannot be read: %w", ref, err)
 		}
 		for _, fault := range found {
-			faults = append(faults, fmt.Errorf("%s: %s", ref, fault))
+			faults = append(faults, ref.ID+": "+fault)
 		}
 	}
-	return errors.Join(faults...)
+	if len(faults) > 0 {
+		return fmt.Errorf("%d promises were not kept, among them\n\t%s", len(faults), strings.Join(faults[:min(5, len(faults))], "\n\t"))
+	}
+	return nil
 }
 
 func (a *account) check(ctx context.Context, s store, ref presence.Ref, t *told, whole bool, c *counts) (faults []string, err error) {

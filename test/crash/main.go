@@ -81,7 +81,13 @@ type rig interface {
 func crash(ctx context.Context, o options) (r results, err error) {
 	random := rand.New(rand.NewPCG(o.seed, 1))
 	var g rig
-	if o.mode != "kill" && o.mode != "drop" && o.mode != "some" {
+	switch o.mode {
+	case "kill":
+	case "drop", "some":
+		if _, err := exec.LookPath("strace"); err != nil {
+			return r, fmt.Errorf("crash: what is synced is found out with strace; run scripts/postgres, which brings it: %w", err)
+		}
+	default:
 		return r, fmt.Errorf("crash: no mode %q: allowed are kill, drop, some", o.mode)
 	}
 	switch o.store {
@@ -145,16 +151,19 @@ func oneRound(ctx context.Context, g rig, o options, round int, random *rand.Ran
 	}
 	wait(ctx, time.Duration(20+random.IntN(250))*time.Millisecond)
 	striking := g.strike(ctx, random, r)
-	// Behind a tracer, the child is its only child.
-	_ = syscall.Kill(child.Process.Pid, syscall.SIGSTOP)
-	for _, pid := range childrenOf(child.Process.Pid) {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
+	for killed := false; !killed; {
+		if len(command) == 1 {
+			_ = child.Process.Kill()
+		}
+		for _, pid := range childrenOf(child.Process.Pid) { // of the tracer, once it has started it
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		select {
+		case err = <-heard:
+			killed = true
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
-	if len(command) == 1 {
-		_ = child.Process.Kill()
-	}
-	_ = syscall.Kill(child.Process.Pid, syscall.SIGCONT)
-	err = <-heard
 	_ = child.Wait()
 	if err := errors.Join(striking, err, g.finish(ctx, random, r)); err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/adapters/postgres"
+	"github.com/presence-go/presence/adapters/sqlite"
 )
 
 // store is storage whose journal can be read.
@@ -23,7 +24,9 @@ func openStore(ctx context.Context, name, address string, relaxed bool) (store, 
 		if relaxed {
 			address += "&synchronous_commit=off"
 		}
-		return postgres.Open(ctx, address, postgres.Options{Conns: workers + 2, Relaxed: relaxed})
+		return postgres.Open(ctx, address, &postgres.Options{Conns: workers + 2, Relaxed: relaxed})
+	case "sqlite":
+		return sqlite.Open(ctx, address, &sqlite.Options{NoSync: relaxed})
 	default:
 		return nil, fmt.Errorf("crash: no store %q: allowed are sqlite, postgres", name)
 	}

@@ -123,11 +123,8 @@ func (d *disk) line(line string) error {
 	}
 	r := result.FindStringSubmatch(text)
 	if r == nil {
-		if strings.Contains(text[strings.LastIndexByte(text, ')')+1:], "= ?") { // it was killed in the middle
-			d.busy[pid] = text
-			return nil
-		}
-		return errors.New("no result")
+		d.busy[pid] = text // it was killed in the middle
+		return nil
 	}
 	if strings.HasPrefix(r[3], "-") {
 		return nil
