@@ -15,7 +15,7 @@ import (
 type Health struct {
 	Err     error   // what storage failed with last; nil if its last answer was none
 	Since   Instant // when it began to fail
-	Records int     // how many subjects have changes that are not stored yet
+	Records int     // how many subjects have changes that are not stored yet, or that may not be
 	Rows    int     // how many rows of the journal are not stored yet
 	Dropped int     // how many rows were given up, the oldest first, because too many waited
 }

@@ -153,7 +153,7 @@ func TestHealth(t *testing.T) {
 	require.ErrorIs(t, o.claim(ann, presence.Claim{Status: "busy"}), presence.ErrUnavailable)
 	h := o.Health()
 	require.ErrorIs(t, h.Err, presencetest.ErrFault)
-	require.Equal(t, presence.Health{Err: h.Err, Since: began}, h, "what was refused does not wait")
+	require.Equal(t, presence.Health{Err: h.Err, Since: began, Records: 1}, h, "what was refused may be stored all the same, and is looked at again")
 
 	o.clock.Add(time.Second)
 	require.NoError(t, c.Logout())
