@@ -194,7 +194,9 @@ type journal struct {
 
 	mu      sync.Mutex
 	waiting []JournalRow
-	dropped int
+	dropped int // since that was last logged
+	given   int // up in all
+	writing struct{ records, rows int }
 	dirty   []*subject
 	noted   Instant // when the last inputs were last looked through
 	recent  *ring.Rings[Ref, JournalRow]
@@ -217,6 +219,7 @@ func (j *journal) bound() {
 		over += maxBacklog / 16 // not one by one
 		j.waiting = slices.Delete(j.waiting, 0, over)
 		j.dropped += over
+		j.given += over
 	}
 }
 
@@ -270,28 +273,36 @@ func (t *Tracker) flushStorage(ctx context.Context) error {
 	j.mu.Lock()
 	dirty, rows, dropped := j.dirty, j.waiting, j.dropped
 	j.dirty, j.waiting, j.dropped = nil, nil, 0
+	j.writing.records, j.writing.rows = len(dirty), len(rows)
 	j.mu.Unlock()
+	defer j.written()
 	if dropped > 0 {
 		t.log.Error("presence: journal rows dropped because storage was behind for too long", "rows", dropped)
 	}
 	var unreadable error
-	for i, sub := range dirty {
-		switch err := t.storeBehind(ctx, sub); {
-		case err == nil:
-		case errors.Is(err, ErrInvalid): // this record alone
-			unreadable = fmt.Errorf("presence: the record of %s cannot be stored: %w", sub.ref, err)
-			j.addDirty(sub)
-		default: // the rest would only fail as well, and slowly
-			j.addDirty(dirty[i:]...)
-			j.putBack(rows)
-			return fmt.Errorf("presence: %w: the record of %s cannot be stored: %w", ErrUnavailable, sub.ref, err)
+	for len(dirty) > 0 {
+		batch := dirty[:min(len(dirty), maxRecords)]
+		alone, err := t.storeTogether(ctx, batch)
+		var refused []*subject
+		for len(alone) > 0 && err == nil {
+			if err = t.storeBehind(ctx, alone[0]); errors.Is(err, ErrInvalid) { // this record alone
+				unreadable = fmt.Errorf("presence: the record of %s cannot be stored: %w", alone[0].ref, err)
+				refused = append(refused, alone[0])
+				err = nil
+			}
+			alone = alone[1:]
 		}
+		if err != nil { // the rest would only fail as well, and slowly
+			j.addDirty(dirty...)
+			j.putBack(rows)
+			return fmt.Errorf("presence: %w: records cannot be stored: %w", ErrUnavailable, err)
+		}
+		j.addDirty(refused...)
+		dirty = dirty[len(batch):]
 	}
 	for len(rows) > 0 {
 		batch := rows[:min(len(rows), 512)]
-		bounded, cancel := context.WithTimeout(ctx, t.opts.StorageTimeout)
-		err := t.opts.Storage.Append(bounded, batch...)
-		cancel()
+		err := t.callStorage(ctx, t.opts.StorageTimeout, func(ctx context.Context, s Storage) error { return s.Append(ctx, batch...) })
 		if err != nil {
 			j.putBack(rows)
 			return fmt.Errorf("presence: %w: the journal cannot be stored: %w", ErrUnavailable, err)
@@ -307,6 +318,79 @@ func (j *journal) putBack(rows []JournalRow) {
 	defer j.mu.Unlock()
 	j.waiting = append(rows, j.waiting...)
 	j.bound()
+}
+
+// written says that nothing is being written any more.
+func (j *journal) written() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.writing.records, j.writing.rows = 0, 0
+}
+
+// maxRecords bounds the records that are written in one call.
+const maxRecords = 256
+
+// storeTogether writes records that changed without anybody waiting for it, in
+// one call. It returns those that have to be written one by one: somebody is
+// writing them just now, or one of them was refused.
+func (t *Tracker) storeTogether(ctx context.Context, subs []*subject) (alone []*subject, err error) {
+	type trial struct {
+		sub   *subject
+		input Instant
+		steps uint64
+	}
+	var tried []trial
+	var writes []Write
+	defer func() {
+		for _, t := range tried {
+			t.sub.unlockIntent()
+		}
+	}()
+	for _, sub := range subs {
+		select {
+		case sub.intent <- struct{}{}:
+		default:
+			alone = append(alone, sub)
+			continue
+		}
+		sub.mu.Lock()
+		behind := sub.dirty && !sub.erased
+		if behind {
+			t.foldHandles(sub)
+			var record Record
+			if record, err = sub.m.Record(&sub.state, sub.stored+1); err == nil {
+				tried = append(tried, trial{sub, sub.m.lastInput(&sub.state), sub.steps})
+				writes = append(writes, Write{Record: record, Expect: sub.stored})
+			}
+		}
+		sub.mu.Unlock()
+		if !behind || err != nil {
+			sub.unlockIntent()
+		}
+		if err != nil {
+			alone, err = append(alone, sub), nil
+		}
+	}
+	if len(writes) == 0 {
+		return alone, nil
+	}
+	err = t.callStorage(ctx, t.opts.StorageTimeout, func(ctx context.Context, s Storage) error { return s.Save(ctx, writes...) })
+	if errors.Is(err, ErrConflict) || errors.Is(err, ErrInvalid) {
+		return subs, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i, w := range writes {
+		tried := tried[i]
+		tried.sub.mu.Lock()
+		tried.sub.stored, tried.sub.input, tried.sub.dirty = w.Record.Revision, tried.input, false
+		if tried.sub.steps != tried.steps {
+			t.markDirty(tried.sub) // it went on meanwhile
+		}
+		tried.sub.mu.Unlock()
+	}
+	return alone, nil
 }
 
 // storeBehind writes a record that changed without anybody waiting for it.
@@ -329,7 +413,7 @@ func (t *Tracker) storeBehind(ctx context.Context, sub *subject) error {
 			return err
 		}
 		err = t.save(ctx, sub, w, input)
-		if errors.Is(err, ErrConflict) && attempt == 0 {
+		if errors.Is(err, ErrConflict) && attempt < maxConflicts {
 			if err := t.takeOver(ctx, sub); err != nil {
 				return err
 			}

@@ -88,7 +88,9 @@ type Options struct {
 	// Node names this process in the connections it holds. Empty means "local".
 	Node string
 
-	// StorageTimeout bounds one call of storage. 0 means 5s.
+	// StorageTimeout bounds one call of storage, and so how long Connect waits for
+	// what was chosen before and a claim for being stored. Erasing may take twelve
+	// times as long, since a file may have to be written anew. 0 means 5s.
 	StorageTimeout time.Duration
 	// WatchBuffer is how many frames a watcher may lag before it is sent a
 	// snapshot instead. 0 means 64.
@@ -114,6 +116,7 @@ type Tracker struct {
 	time    *timeline
 	timers  timers
 	journal journal
+	health  health
 
 	sweeping sync.Mutex // held while deadlines are processed; taken first
 
@@ -611,7 +614,12 @@ func (t *Tracker) journalPage(ctx context.Context, q JournalQuery) ([]JournalRow
 	if err := t.flushStorage(ctx); err != nil {
 		return nil, err
 	}
-	return reader.Journal(ctx, q)
+	var rows []JournalRow
+	err := t.callStorage(ctx, t.opts.StorageTimeout, func(ctx context.Context, _ Storage) (err error) {
+		rows, err = reader.Journal(ctx, q)
+		return err
+	})
+	return rows, err
 }
 
 // SetPolicy puts a policy in force for one tenant, from now on: nothing is
@@ -703,9 +711,8 @@ func (t *Tracker) Erase(ctx context.Context, ref Ref) error {
 	}
 	defer sub.unlockIntent()
 	if t.opts.Storage != nil {
-		bounded, cancel := context.WithTimeout(ctx, t.opts.StorageTimeout)
-		defer cancel()
-		if err := t.opts.Storage.Delete(bounded, ref); err != nil {
+		err := t.callStorage(ctx, 12*t.opts.StorageTimeout, func(ctx context.Context, s Storage) error { return s.Delete(ctx, ref) })
+		if err != nil {
 			return fmt.Errorf("presence: %w: erasing %s: %w", ErrUnavailable, ref, err)
 		}
 	}
@@ -855,7 +862,7 @@ func (t *Tracker) resident(ctx context.Context, ref Ref, create bool) (*subject,
 	var records []Record
 	if t.opts.Storage != nil {
 		var err error
-		if records, err = t.loadRecord(ctx, ref); err != nil {
+		if records, err = t.loadRecords(ctx, ref); err != nil {
 			return nil, err
 		}
 	}
@@ -902,18 +909,20 @@ func (t *Tracker) admit(ref Ref) (*subject, error) {
 	return sub, nil
 }
 
-// loadRecord reads what is stored of a subject, if anything.
-func (t *Tracker) loadRecord(ctx context.Context, ref Ref) ([]Record, error) {
-	bounded, cancel := context.WithTimeout(ctx, t.opts.StorageTimeout)
-	defer cancel()
-	records, err := t.opts.Storage.Load(bounded, ref)
+// loadRecords reads what is stored of subjects, where anything is.
+func (t *Tracker) loadRecords(ctx context.Context, refs ...Ref) ([]Record, error) {
+	var records []Record
+	err := t.callStorage(ctx, t.opts.StorageTimeout, func(ctx context.Context, s Storage) (err error) {
+		records, err = s.Load(ctx, refs...)
+		return err
+	})
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, fmt.Errorf("presence: %w: what is stored of %s cannot be loaded: %w", ErrUnavailable, ref, err)
+		return nil, fmt.Errorf("presence: %w: what is stored of %s cannot be loaded: %w", ErrUnavailable, refs[0], err)
 	}
-	return slices.DeleteFunc(records, func(r Record) bool { return r.Subject != ref }), nil
+	return slices.DeleteFunc(records, func(r Record) bool { return !slices.Contains(refs, r.Subject) }), nil
 }
 
 // restore takes over what was loaded of a subject, unless somebody else was
@@ -1007,9 +1016,13 @@ type trial struct {
 	out   []Output
 }
 
+// maxConflicts is how often in a row others may be quicker before a change is
+// refused.
+const maxConflicts = 8
+
 // storeFirst tries an event on a copy of a subject's state and writes the
 // record. It returns nil if there is nothing to be stored first. A conflict is
-// settled by taking over what storage has, once.
+// settled by taking over what storage has.
 func (t *Tracker) storeFirst(ctx context.Context, sub *subject, e Event, now Instant) (*trial, error) {
 	for attempt := 0; ; attempt++ {
 		sub.mu.Lock()
@@ -1039,7 +1052,7 @@ func (t *Tracker) storeFirst(ctx context.Context, sub *subject, e Event, now Ins
 		switch {
 		case err == nil:
 			return tried, nil
-		case errors.Is(err, ErrConflict) && attempt == 0:
+		case errors.Is(err, ErrConflict) && attempt < maxConflicts:
 			if err := t.takeOver(ctx, sub); err != nil {
 				return nil, err
 			}
@@ -1051,11 +1064,11 @@ func (t *Tracker) storeFirst(ctx context.Context, sub *subject, e Event, now Ins
 
 // save writes a record. The subject's intent is held.
 func (t *Tracker) save(ctx context.Context, sub *subject, w Write, input Instant) error {
-	bounded, cancel := context.WithTimeout(ctx, t.opts.StorageTimeout)
-	defer cancel()
-	if err := t.opts.Storage.Save(bounded, w); err != nil {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+	if err := t.callStorage(ctx, t.opts.StorageTimeout, func(ctx context.Context, s Storage) error { return s.Save(ctx, w) }); err != nil {
+		if !errors.Is(err, ErrConflict) { // it may be stored all the same: what is known here is not to be relied on
+			sub.mu.Lock()
+			t.markDirty(sub)
+			sub.mu.Unlock()
 		}
 		return err
 	}
@@ -1068,7 +1081,7 @@ func (t *Tracker) save(ctx context.Context, sub *subject, w Write, input Instant
 // takeOver makes what storage has the truth after somebody else wrote it, or
 // after a write of our own whose answer was lost. The intent is held.
 func (t *Tracker) takeOver(ctx context.Context, sub *subject) error {
-	records, err := t.loadRecord(ctx, sub.ref)
+	records, err := t.loadRecords(ctx, sub.ref)
 	if err != nil {
 		return err
 	}
@@ -1078,6 +1091,9 @@ func (t *Tracker) takeOver(ctx context.Context, sub *subject) error {
 	if len(records) > 0 {
 		r, revision = records[0], records[0].Revision
 	} // otherwise it was erased elsewhere: what was chosen is not to be written anew
+	if revision == sub.stored || sub.erased {
+		return nil
+	}
 	if err := t.stepLocked(sub, Event{Kind: EventRecord, Subject: sub.ref, Record: &r}, t.time.now()); err != nil {
 		return err
 	}

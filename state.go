@@ -1777,7 +1777,7 @@ func (r Record) State() (State, error) {
 // JournalRow is one row of the append-only history: a change of status, the
 // beginning or end of a claim or request, or that work was taken away.
 type JournalRow struct {
-	ID       string  `json:"id"` // unique per subject; storing a row again changes nothing
+	ID       string  `json:"id"` // unique per subject, at most MaxID+16 bytes; storing a row again changes nothing
 	Subject  Ref     `json:"subject"`
 	Kind     string  `json:"kind"` // transition, claim-set, claim-ended, requeue, request-opened, request-closed
 	From     string  `json:"from,omitzero"`
@@ -1806,17 +1806,20 @@ type Write struct {
 // not keep or change the slices they are given, and hand over ownership of what
 // they return. A nil error means that the change is durable. An error that
 // leaves the outcome unknown is allowed: calls are repeated, and repeating one
-// is harmless. After Close of whatever opened it, every method returns an error.
+// is harmless. A call that fails, or whose context ends, harms no other. After
+// Close of whatever opened it, every method returns an error wrapping
+// [ErrClosed].
 type Storage interface {
 	// Load returns the records of the subjects that have one, each once and in
-	// any order.
+	// any order. Of what one Save stored it sees all or nothing.
 	Load(ctx context.Context, subjects ...Ref) ([]Record, error)
-	// Save stores all writes or none, of at most one record a subject. Where a stored revision is not the one
-	// expected it returns an error wrapping [ErrConflict], unless storage holds
-	// exactly the record to be written already.
+	// Save stores all writes or none, of at most one record a subject. Where a
+	// stored revision is not the one expected it returns an error wrapping
+	// [ErrConflict], unless storage holds exactly the record to be written
+	// already.
 	Save(ctx context.Context, writes ...Write) error
-	// Append adds rows to the journal in order. A row whose subject and id are
-	// there already is skipped.
+	// Append adds rows to the journal in order, all or none. A row whose subject
+	// and id are there already is skipped.
 	Append(ctx context.Context, rows ...JournalRow) error
 	// Delete removes the records and journals of subjects; unknown ones are skipped.
 	Delete(ctx context.Context, subjects ...Ref) error
@@ -1897,6 +1900,47 @@ type JournalReader interface {
 	Journal(ctx context.Context, q JournalQuery) ([]JournalRow, error)
 }
 
+// JournalScan selects rows of all subjects of one tenant with From <= At < To
+// (zero means unbounded), at most Limit of them (0 means 1,000), after the row
+// After: the last one of the page before, or the zero row. If that row has been
+// deleted meanwhile, the rows of its instant are selected anew.
+type JournalScan struct {
+	Tenant   string
+	From, To Instant
+	After    JournalRow // Subject, ID and At count
+	Limit    int
+}
+
+// Select returns the rows that q selects among all rows, which are in the order
+// in which they were appended. It returns them in the order of a scan: by the
+// instant at which they happened, and within one as they were appended.
+func (q JournalScan) Select(rows []JournalRow) []JournalRow {
+	var selected []JournalRow
+	for _, r := range rows {
+		if r.Subject.Tenant != q.Tenant || q.From != 0 && r.At < q.From || q.To != 0 && r.At >= q.To || q.After.ID != "" && r.At < q.After.At {
+			continue
+		}
+		selected = append(selected, r)
+	}
+	slices.SortStableFunc(selected, func(a, b JournalRow) int { return cmp.Compare(a.At, b.At) })
+	i := slices.IndexFunc(selected, func(r JournalRow) bool { return r.Subject == q.After.Subject && r.ID == q.After.ID })
+	selected = selected[i+1:]
+	limit := q.Limit
+	if limit <= 0 {
+		limit = 1000
+	}
+	return selected[:min(limit, len(selected))]
+}
+
+// JournalScanner is implemented by storages that can read the journals of all
+// subjects of a tenant together, as reports over a period do. What is appended
+// while somebody pages through is seen if it comes after the page.
+type JournalScanner interface {
+	// ScanJournal returns rows by the instant at which they happened, and within
+	// one as they were appended.
+	ScanJournal(ctx context.Context, q JournalScan) ([]JournalRow, error)
+}
+
 // checkID checks an id of any kind. The error names what is wrong, for the
 // caller to say what the id is of.
 func checkID(id string) error {
@@ -1931,6 +1975,9 @@ func checkText(what, text string, limit int) error {
 	}
 	if !utf8.ValidString(text) {
 		return fmt.Errorf("presence: %w %s: it is not UTF-8", ErrInvalid, what)
+	}
+	if strings.Contains(text, "\x00") { // some storages cannot keep it
+		return fmt.Errorf("presence: %w %s: it contains a zero character", ErrInvalid, what)
 	}
 	return nil
 }

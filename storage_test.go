@@ -400,6 +400,26 @@ func TestClaimOfUnknownOutcomeCanBeRepeated(t *testing.T) {
 
 // The journal holds what was told, each once and in order, whatever storage
 // does meanwhile.
+// A change that is known to have failed may be stored all the same. Taking it
+// back must then reach storage, although there seems to be nothing to take back.
+func TestChangeOfUnknownOutcomeIsTakenBack(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	o.connect(ann, "tab")
+	o.sweep()
+	o.storage.LoseAnswers(1, presencetest.Save)
+	require.ErrorIs(t, o.claim(ann, presence.Claim{Status: "busy"}), presence.ErrUnavailable)
+	require.Equal(t, "available", o.status(ann))
+	_, err := o.EndClaim(t.Context(), presence.Agent(ann), ann, presence.Claim{})
+	require.NoError(t, err)
+	stored, ok := o.stored(ann)
+	require.True(t, ok)
+	require.Empty(t, stored.Claims)
+	o.crash()
+	o.connect(ann, "tab")
+	require.Equal(t, "available", o.status(ann))
+}
+
 func TestJournalHoldsEachRowOnceInOrder(t *testing.T) {
 	t.Parallel()
 	refs := []presence.Ref{ann, bob, {Tenant: "acme", ID: "ann"}}
@@ -670,4 +690,45 @@ func TestClaimsAtOnce(t *testing.T) {
 	o.connect(ann, "tab")
 	require.Equal(t, claims, o.state(ann).Claims)
 	require.False(t, slices.Contains(o.statuses(ann), "available"))
+}
+
+// Trackers that share storage show what the others stored once they look.
+func TestRefresh(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	c := o.connect(ann, "tab")
+	first := o.Tracker
+	o.connect(bob, "tab")
+	o.Tracker = o.open()
+	o.connect(ann, "phone")
+	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy"}))
+	status := func(ref presence.Ref) string {
+		view, err := first.Get(t.Context(), ref, presence.AudienceTeam)
+		require.NoError(t, err)
+		return view.Status
+	}
+	require.Equal(t, "available", status(ann))
+	require.NoError(t, first.Refresh(t.Context(), bob, presence.ID("never heard of")))
+	require.Equal(t, "available", status(ann))
+	require.NoError(t, first.Refresh(t.Context(), ann))
+	require.Equal(t, "busy", status(ann))
+
+	// What was there already is left alone, whatever else has happened.
+	before := o.storage.Calls(presencetest.Save)
+	require.NoError(t, first.Refresh(t.Context()))
+	require.NoError(t, o.Refresh(t.Context()))
+	require.Equal(t, before, o.storage.Calls(presencetest.Save))
+
+	_, err := c.Claim(t.Context(), presence.Claim{Status: "away"})
+	require.NoError(t, err)
+	require.NoError(t, o.Refresh(t.Context()))
+	require.Equal(t, "away", o.status(ann))
+	require.NoError(t, first.Erase(t.Context(), ann))
+	require.NoError(t, o.Refresh(t.Context()))
+	require.Equal(t, "available", o.status(ann), "here, ann is connected and has chosen nothing")
+
+	o.storage.Fail(1, presencetest.Load)
+	require.ErrorIs(t, o.Refresh(t.Context()), presence.ErrUnavailable)
+	require.NoError(t, first.Close())
+	require.ErrorIs(t, first.Refresh(t.Context()), presence.ErrClosed)
 }

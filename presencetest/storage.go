@@ -11,14 +11,15 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/presence-go/presence"
 )
 
 // CheckStorage checks a storage against the contract of [presence.Storage] and,
-// if it implements that, [presence.JournalReader]. For every rule, open is called
-// anew and must return storage that is empty. What has a Close method is closed
-// after its rule.
+// where it implements them, [presence.JournalReader], [presence.JournalScanner]
+// and [Reopener]. For every rule, open is called anew and must return storage
+// that is empty. What has a Close method is closed after its rule.
 func CheckStorage(ctx context.Context, open func(context.Context) (presence.Storage, error)) error {
 	return storageSuite.check(ctx, open)
 }
@@ -29,14 +30,18 @@ func RunStorage(t *testing.T, open func(context.Context) (presence.Storage, erro
 	storageSuite.run(t, open)
 }
 
+// Reopener is implemented by storage that can be opened again after it was
+// closed. Storage need not have the method itself: a test may wrap it in a type
+// that has.
+type Reopener interface {
+	// Reopen returns what holds all that was stored when the receiver was closed.
+	Reopen(ctx context.Context) (presence.Storage, error)
+}
+
 var storageSuite = suite[presence.Storage, storageProbe]{
 	name:  "storage",
 	probe: func(p *probe, s presence.Storage) storageProbe { return storageProbe{p, s} },
-	close: func(p storageProbe) {
-		if c, ok := p.s.(io.Closer); ok {
-			_ = c.Close()
-		}
-	},
+	close: storageProbe.end,
 	rules: storageRules,
 }
 
@@ -143,6 +148,16 @@ func (p storageProbe) find(subject presence.Ref) (presence.Record, bool) {
 	return presence.Record{}, false
 }
 
+// at counts the subjects whose record is at a revision.
+func (p storageProbe) at(revision uint64, subjects ...presence.Ref) (n int) {
+	for _, subject := range subjects {
+		if r, _ := p.find(subject); r.Revision == revision {
+			n++
+		}
+	}
+	return n
+}
+
 func (p storageProbe) delete(subjects ...presence.Ref) {
 	if p.failed() {
 		return
@@ -176,6 +191,79 @@ func (p storageProbe) journal(q presence.JournalQuery) []presence.JournalRow {
 		p.failf("Journal(%+v): wanted no error, got %w", q, err)
 	}
 	return rows
+}
+
+// scans reports whether the journals of all can be read together.
+func (p storageProbe) scans() bool {
+	_, ok := p.s.(presence.JournalScanner)
+	return ok
+}
+
+func (p storageProbe) scan(q presence.JournalScan) []presence.JournalRow {
+	if p.failed() {
+		return nil
+	}
+	rows, err := p.s.(presence.JournalScanner).ScanJournal(p.ctx, q)
+	if err != nil {
+		p.failf("ScanJournal(%+v): wanted no error, got %w", q, err)
+	}
+	return rows
+}
+
+// finds checks which rows a scan returns, by id.
+func (p storageProbe) finds(q presence.JournalScan, ids ...string) {
+	got := idsOf(p.scan(q))
+	if !slices.Equal(got, ids) {
+		p.failf("ScanJournal(%+v): wanted rows %v, got %v", q, ids, got)
+	}
+}
+
+// closes reports whether the storage can be closed.
+func (p storageProbe) closes() bool {
+	_, ok := p.s.(io.Closer)
+	return ok
+}
+
+// end closes what a rule has left open, or not.
+func (p storageProbe) end() {
+	if c, ok := p.s.(io.Closer); ok {
+		_ = c.Close()
+	}
+}
+
+func (p storageProbe) close() {
+	if p.failed() || !p.closes() {
+		return
+	}
+	if err := p.s.(io.Closer).Close(); err != nil {
+		p.failf("Close: wanted no error, got %w", err)
+	}
+}
+
+// reopens reports whether what was closed can be opened again.
+func (p storageProbe) reopens() bool {
+	_, ok := p.s.(Reopener)
+	return ok
+}
+
+// reopened closes the storage and returns a probe of what is opened in its
+// place, whose end is for the caller to call.
+func (p storageProbe) reopened() storageProbe {
+	p.close()
+	return p.open()
+}
+
+// open opens what was closed.
+func (p storageProbe) open() storageProbe {
+	if p.failed() {
+		return p
+	}
+	s, err := p.s.(Reopener).Reopen(p.ctx)
+	if err != nil {
+		p.failf("Reopen: wanted no error, got %w", err)
+		return p
+	}
+	return storageProbe{p.probe, s}
 }
 
 // selects checks which rows a query returns, by id.
@@ -223,10 +311,10 @@ var storageRules = []rule[storageProbe]{
 		text: "Load returns the records of all the subjects it is asked for that have one, each once and in any order, and of no others.",
 		check: func(p storageProbe) {
 			var all []presence.Ref
-			for i := range 40 {
+			for i := range 3000 {
 				subject := presence.ID("subject-" + strconv.Itoa(i))
 				all = append(all, subject)
-				if i%2 == 0 {
+				if i%150 == 0 {
 					p.save(after(0, rec(subject, 1, subject.ID)))
 				}
 			}
@@ -239,7 +327,7 @@ var storageRules = []rule[storageProbe]{
 				}
 				loaded[r.Subject] = true
 			}
-			want(p.probe, "records of 40 subjects, 20 of them saved", 20, len(loaded))
+			want(p.probe, "records of 3,000 subjects, 20 of them saved", 20, len(loaded))
 			want(p.probe, "whether there is one that was not asked for", false, loaded[ann])
 		},
 	},
@@ -263,18 +351,32 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name: "ids",
-		text: "Ids are told apart bytewise, up to 128 bytes of any printable UTF-8.",
+		text: "Ids of subjects and tenants are told apart bytewise, up to 128 bytes of any UTF-8 without control characters.",
 		check: func(p storageProbe) {
 			stem := strings.Repeat("é", presence.MaxID/2-1)
 			ids := []string{
 				"Ann", "aNN", "ann ", " ann", "Renée", "Rene\u0301e", stem + "ab", stem + "ac",
-				"%", "_", "*", "'", `"`, `\`, "a:b", "a.b", "a%2Fb", "0", "00", "☎️",
+				"%", "_", "*", "'", "''", `"`, "`", `\`, `\\`, `\'`, `\0`, "$1", "?", "--", "/*", "a:b", "a.b", "a%2Fb", "a/b", "0", "00", "0x0", "1e1",
+				"null", "NULL", "true", "[1]", `{"a":1}`, "<a>", "&amp;", "☎", "☎️", "👩‍💻", "👩💻", "\U0001F9D1\U0001F3FD", "\U0001F9D1",
+				"ß", "ss", "ſ", "s", "İ", "i", "ﬁ", "fi", "ё", "е", "\u200b", "\u200bx", "x\u200b", "\u202ex", "שלום", "\ufeffx", "\ufffd", "\uffff", "\U0010ffff",
+				"\u00a0", "\u3000", strings.Repeat("\U0001F600", presence.MaxID/4), strings.Repeat("'", presence.MaxID), strings.Repeat(`\`, presence.MaxID),
 			}
+			var refs []presence.Ref
 			for _, id := range ids {
-				p.save(after(0, rec(presence.ID(id), 1, "of "+id)))
+				refs = append(refs, presence.ID(id))
+				if len(id) > 3 {
+					refs = append(refs, presence.Ref{Tenant: id, ID: "of a tenant"})
+				}
 			}
-			for _, id := range ids {
-				p.holds(rec(presence.ID(id), 1, "of "+id))
+			var writes []presence.Write
+			for _, ref := range refs {
+				writes = append(writes, after(0, rec(ref, 1, fmt.Sprintf("of %q", ref))))
+			}
+			for pair := range slices.Chunk(writes, 2) {
+				p.save(pair...)
+			}
+			for _, w := range writes {
+				p.holds(w.Record)
 			}
 		},
 	},
@@ -434,6 +536,211 @@ var storageRules = []rule[storageProbe]{
 		},
 	},
 	{
+		name: "batches-at-once",
+		text: "Of batches over the same subjects that are saved at once, in whatever order they name them, exactly one succeeds as a whole; the others return an error wrapping presence.ErrConflict.",
+		check: func(p storageProbe) {
+			const rounds, writers = 8, 6
+			for round := range uint64(rounds) {
+				errs := make([]error, writers)
+				var wg sync.WaitGroup
+				for i := range writers {
+					data := fmt.Sprintf("writer %d of round %d", i, round)
+					batch := []presence.Write{after(round, rec(ann, round+1, data)), after(round, rec(bob, round+1, data))}
+					if i%2 == 1 {
+						slices.Reverse(batch)
+					}
+					wg.Go(func() { errs[i] = p.s.Save(p.ctx, batch...) })
+				}
+				wg.Wait()
+				winners := 0
+				for _, err := range errs {
+					if err == nil {
+						winners++
+					} else {
+						conflict(p, err)
+					}
+				}
+				want(p.probe, fmt.Sprintf("how many of round %d succeed", round), 1, winners)
+				a, _ := p.find(ann)
+				b, _ := p.find(bob)
+				want(p.probe, "data of the second subject of the batch", string(a.Data), string(b.Data))
+			}
+		},
+	},
+	{
+		name: "whole-batches",
+		text: "A Load while batches are saved sees all of each, or nothing.",
+		check: func(p storageProbe) {
+			const batches = 60
+			p.save(after(0, rec(ann, 1, "a")), after(0, rec(bob, 1, "b")), after(0, rec(cid, 1, "c")))
+			var wg sync.WaitGroup
+			var saved, loaded error
+			ended := make(chan struct{})
+			wg.Go(func() {
+				defer close(ended)
+				for n := uint64(1); n < batches && saved == nil; n++ {
+					saved = p.s.Save(p.ctx, after(n, rec(ann, n+1, "a")), after(n, rec(bob, n+1, "b")), after(n, rec(cid, n+1, "c")))
+				}
+			})
+			wg.Go(func() {
+				for loaded == nil {
+					var records []presence.Record
+					if records, loaded = p.s.Load(p.ctx, ann, cid, bob); loaded != nil {
+						return
+					}
+					for _, r := range records {
+						if r.Revision != records[0].Revision {
+							loaded = fmt.Errorf("%s is at revision %d, %s at %d", records[0].Subject, records[0].Revision, r.Subject, r.Revision)
+						}
+					}
+					select {
+					case <-ended:
+						return
+					case <-time.After(50 * time.Microsecond):
+					}
+				}
+			})
+			wg.Wait()
+			if err := errors.Join(saved, loaded); err != nil {
+				p.failf("wanted whole batches and no error, got %w", err)
+			}
+		},
+	},
+	{
+		name: "neighbours",
+		text: "Of calls at once each has an answer of its own: one that is refused harms no other.",
+		check: func(p storageProbe) {
+			const rounds, writers = 6, 8
+			subjects := make([]presence.Ref, writers)
+			for i := range subjects {
+				subjects[i] = presence.ID("writer-" + strconv.Itoa(i))
+				if i%2 == 1 {
+					p.save(after(0, rec(subjects[i], 1, "another's")))
+					p.save(after(1, rec(subjects[i], 2, "another's")))
+				}
+			}
+			for round := range uint64(rounds) {
+				errs := make([]error, writers)
+				var wg sync.WaitGroup
+				for i, subject := range subjects {
+					w := after(round, rec(subject, round+1, "data"))
+					if i%2 == 1 {
+						w = after(0, rec(subject, round+50, "data"))
+					}
+					wg.Go(func() { errs[i] = p.s.Save(p.ctx, w) })
+				}
+				wg.Wait()
+				for i, err := range errs {
+					if i%2 == 0 && err != nil {
+						p.failf("Save beside one that is refused: wanted no error, got %w", err)
+					} else if i%2 == 1 && err == nil {
+						p.failf("Save of what another holds, beside one that is not refused: wanted an error, got none")
+					}
+				}
+			}
+			for i, subject := range subjects {
+				if i%2 == 1 {
+					p.holds(rec(subject, 2, "another's"))
+				} else {
+					p.holds(rec(subject, rounds, "data"))
+				}
+			}
+		},
+	},
+	{
+		name: "context-ends",
+		text: "A call whose context ends while it is under way is carried out, or returns the context's error and has stored all or nothing; calls beside it do not notice.",
+		check: func(p storageProbe) {
+			for round := range uint64(25) {
+				batch := []presence.Write{after(round, rec(ann, round+1, "a")), after(round, rec(bob, round+1, "b"))}
+				ctx, cancel := context.WithTimeout(p.ctx, time.Duration(round*round)*10*time.Microsecond)
+				var ended, beside error
+				var wg sync.WaitGroup
+				wg.Go(func() { ended = p.s.Save(ctx, batch...) })
+				wg.Go(func() { beside = p.s.Save(p.ctx, after(round, rec(cid, round+1, "c"))) })
+				wg.Wait()
+				if ended != nil && !errors.Is(ended, ctx.Err()) {
+					p.failf("Save: wanted no error or the context's, got %w", ended)
+				}
+				cancel()
+				if beside != nil {
+					p.failf("Save beside one whose context ends: wanted no error, got %w", beside)
+				}
+				n := p.at(round+1, ann, bob)
+				if n == 1 && ended != nil {
+					pause(p.ctx) // it may have been carried out only now
+					n = p.at(round+1, ann, bob)
+				}
+				if n == 1 || n == 0 && ended == nil {
+					p.failf("Save of 2 records answered %v: wanted both stored, or none and an error; got %d", ended, n)
+				}
+				if ended != nil {
+					p.save(batch...)
+				}
+				want(p.probe, "how many of 2 are stored", 2, p.at(round+1, ann, bob))
+			}
+		},
+	},
+	{
+		name: "repeated-late",
+		text: "A Save repeated after others have saved, because its answer was lost, is refused and undoes nothing.",
+		check: func(p storageProbe) {
+			first := after(0, rec(ann, 1, "one"))
+			p.save(first)
+			second := after(1, rec(ann, 2, "two"))
+			p.save(second)
+			p.saveFails(first)
+			p.holds(second.Record)
+			p.save(after(2, rec(ann, 3, "one"))) // as at first, but later
+			p.saveFails(first)
+			p.saveFails(second)
+			p.holds(rec(ann, 3, "one"))
+		},
+	},
+	{
+		name: "repeated-in-part",
+		text: "A Save of what is stored already together with what is not stores the rest.",
+		check: func(p storageProbe) {
+			first := after(0, rec(ann, 1, "one"))
+			p.save(first)
+			p.save(after(0, rec(bob, 1, "bob")), first)
+			p.save(first, after(0, rec(cid, 1, "cid")))
+			p.holds(first.Record)
+			p.holds(rec(bob, 1, "bob"))
+			p.holds(rec(cid, 1, "cid"))
+		},
+	},
+	{
+		name: "large-batches",
+		text: "Thousands of subjects and rows in one call are taken, still all or none.",
+		check: func(p storageProbe) {
+			const count = 1500
+			var subjects []presence.Ref
+			var writes []presence.Write
+			var rows []presence.JournalRow
+			for i := range count {
+				subject := presence.ID("subject-" + strconv.Itoa(i))
+				subjects = append(subjects, subject)
+				writes = append(writes, after(0, rec(subject, 1, "data")))
+				rows = append(rows, row(subject, "r"+strconv.Itoa(i), i))
+			}
+			p.append(rows...)
+			first, middle, last := subjects[0], subjects[count/2], subjects[count-1]
+			p.save(after(0, rec(last, 1, "in the way")))
+			p.saveFails(writes...)
+			p.holdsNone(first)
+			p.holdsNone(middle)
+			p.holds(rec(last, 1, "in the way"))
+			p.save(writes[:count-1]...)
+			want(p.probe, "how many of three are stored", 3, p.at(1, first, middle, last))
+			if p.reads() {
+				p.selects(presence.JournalQuery{Subject: last}, "r1499")
+			}
+			p.delete(subjects...)
+			want(p.probe, "how many of three are there after all were deleted", 0, p.at(1, first, middle, last))
+		},
+	},
+	{
 		name: "repeated-append",
 		text: "Append of rows that are there already, repeated because its answer was lost, returns no error; so does Append of none.",
 		check: func(p storageProbe) {
@@ -524,20 +831,22 @@ var storageRules = []rule[storageProbe]{
 				canceled("Journal", err)
 				p.selects(presence.JournalQuery{Subject: ann}, "r1")
 			}
+			if p.scans() {
+				_, err := p.s.(presence.JournalScanner).ScanJournal(ctx, presence.JournalScan{})
+				canceled("ScanJournal", err)
+			}
 		},
 	},
 	{
 		name:    "closed",
-		text:    "After Close, every method returns an error.",
-		applies: func(p storageProbe) bool { _, ok := p.s.(io.Closer); return ok },
+		text:    "After Close, every method returns an error wrapping presence.ErrClosed.",
+		applies: storageProbe.closes,
 		check: func(p storageProbe) {
 			p.save(after(0, rec(ann, 1, "ann")))
-			if err := p.s.(io.Closer).Close(); err != nil {
-				p.failf("Close: wanted no error, got %w", err)
-			}
+			p.close()
 			refused := func(method string, err error) {
-				if err == nil {
-					p.failf("%s: wanted an error, got none", method)
+				if !errors.Is(err, presence.ErrClosed) {
+					p.failf("%s: wanted an error wrapping presence.ErrClosed, got %w", method, orNil(err))
 				}
 			}
 			_, err := p.s.Load(p.ctx, ann)
@@ -549,6 +858,108 @@ var storageRules = []rule[storageProbe]{
 				_, err := p.s.(presence.JournalReader).Journal(p.ctx, presence.JournalQuery{Subject: ann})
 				refused("Journal", err)
 			}
+			if p.scans() {
+				_, err := p.s.(presence.JournalScanner).ScanJournal(p.ctx, presence.JournalScan{})
+				refused("ScanJournal", err)
+			}
+		},
+	},
+	{
+		name:    "close-under-way",
+		text:    "Calls under way at Close return, either carried out or with an error wrapping presence.ErrClosed; what was answered with no error is kept.",
+		applies: storageProbe.closes,
+		check: func(p storageProbe) {
+			const writers, most = 6, 300
+			p.save(after(0, rec(ann, 1, "ann")))
+			var wg sync.WaitGroup
+			enough := make(chan struct{}, 1)
+			acknowledged, errs := make([]uint64, writers), make([]error, writers)
+			for i := range writers {
+				subject := presence.ID("writer-" + strconv.Itoa(i))
+				wg.Go(func() {
+					for n := range uint64(most) {
+						if errs[i] = p.s.Save(p.ctx, after(n, rec(subject, n+1, "data"))); errs[i] != nil {
+							return
+						}
+						if acknowledged[i] = n + 1; n == most/10 {
+							select {
+							case enough <- struct{}{}:
+							default:
+							}
+						}
+					}
+				})
+			}
+			all := make(chan struct{})
+			go func() { wg.Wait(); close(all) }()
+			select {
+			case <-enough:
+			case <-all:
+			}
+			if err := inTime(p.s.(io.Closer).Close); err != nil {
+				p.failf("Close: wanted no error, got %w", err)
+			}
+			if err := inTime(func() error { <-all; return nil }); err != nil {
+				p.failf("Save under way: %w", err)
+				return
+			}
+			for _, err := range errs {
+				if err != nil && !errors.Is(err, presence.ErrClosed) {
+					p.failf("Save under way: wanted no error or one wrapping presence.ErrClosed, got %w", err)
+				}
+			}
+			if p.failed() || !p.reopens() {
+				return
+			}
+			p = p.open()
+			defer p.end()
+			for i := range writers {
+				got, _ := p.find(presence.ID("writer-" + strconv.Itoa(i)))
+				if r := got.Revision; r < acknowledged[i] || r > acknowledged[i]+1 {
+					p.failf("after Reopen: wanted revision %d or the next, got %d", acknowledged[i], r)
+				}
+			}
+		},
+	},
+	{
+		name:    "reopen",
+		text:    "After Close and opening again, the records are those that were stored last, and revisions are compared with them.",
+		applies: storageProbe.reopens,
+		check: func(p storageProbe) {
+			p.save(after(0, rec(ann, 1, "one")), after(0, rec(bob, 1, "bob")), after(0, rec(cid, 1<<62, "cid")))
+			p.save(after(1, rec(ann, 2, "two")))
+			p.delete(bob)
+			p = p.reopened()
+			defer p.end()
+			p.holds(rec(ann, 2, "two"))
+			p.holdsNone(bob)
+			p.holds(rec(cid, 1<<62, "cid"))
+			conflict(p, p.saveFails(after(1, rec(ann, 3, "over the one before"))))
+			conflict(p, p.saveFails(after(0, rec(ann, 3, "as if new"))))
+			p.save(after(1, rec(ann, 2, "two"))) // repeated, its answer was lost
+			p.save(after(2, rec(ann, 3, "three")), after(0, rec(bob, 1, "bob again")))
+			p = p.reopened()
+			defer p.end()
+			p.holds(rec(ann, 3, "three"))
+			p.holds(rec(bob, 1, "bob again"))
+		},
+	},
+	{
+		name:    "reopen-journal",
+		text:    "After Close and opening again, the journal goes on behind the rows there are, and skips those.",
+		applies: func(p storageProbe) bool { return p.reopens() && p.reads() },
+		check: func(p storageProbe) {
+			p.append(row(ann, "z", 2), row(bob, "b1", 1), row(ann, "r2", 1))
+			p = p.reopened()
+			defer p.end()
+			p.append(row(ann, "r2", 1), row(ann, "a", 3), row(ann, "m", 0))
+			p.selects(presence.JournalQuery{Subject: ann}, "z", "r2", "a", "m")
+			p.selects(presence.JournalQuery{Subject: ann, After: "r2"}, "a", "m")
+			p = p.reopened()
+			defer p.end()
+			p.append(row(ann, "z", 2), row(ann, "b", 4))
+			p.selects(presence.JournalQuery{Subject: ann}, "z", "r2", "a", "m", "b")
+			p.selects(presence.JournalQuery{Subject: bob}, "b1")
 		},
 	},
 	{
@@ -568,6 +979,43 @@ var storageRules = []rule[storageProbe]{
 			for i := range got {
 				if !p.failed() {
 					want(p.probe, "row "+rows[i].ID, rows[i], got[i])
+				}
+			}
+			if p.scans() {
+				got = p.scan(presence.JournalScan{})
+				want(p.probe, "number of rows scanned", len(rows), len(got))
+				for i, j := range []int{0, 1, 2} {
+					if !p.failed() {
+						want(p.probe, "row "+rows[j].ID+" scanned", rows[j], got[i])
+					}
+				}
+			}
+		},
+	},
+	{
+		name:    "journal-capacity",
+		text:    "Rows are kept whole with every text as long as it may be, of any UTF-8 without zero characters.",
+		applies: storageProbe.reads,
+		check: func(p storageProbe) {
+			const mark = "\t\n'\"\\%_\u007f\u0085 "
+			fill := func(n int, with string) string {
+				return mark + strings.Repeat(with, (n-len(mark))/len(with))
+			}
+			longest := func(with string) presence.JournalRow {
+				return presence.JournalRow{
+					ID: fill(presence.MaxID+16, with), Subject: presence.Ref{Tenant: fill(presence.MaxID, with), ID: fill(presence.MaxID, with)}, Kind: "claim-ended",
+					From: fill(presence.MaxID, with), To: fill(presence.MaxID, with), Class: presence.ClassOffline, Cause: presence.CauseSupervisor, Trigger: presence.TriggerConnect,
+					Reach: "lingering", Source: presence.Source(fill(presence.MaxID, with)), Key: fill(presence.MaxID, with), Reason: fill(presence.MaxReason, with),
+					By: fill(presence.MaxID, with), At: second(1), Recorded: second(1),
+				}
+			}
+			for _, with := range []string{"x", "é", "\u3000", "\U0001F600"} {
+				row := longest(with)
+				p.append(row)
+				got := p.journal(presence.JournalQuery{Subject: row.Subject})
+				if want(p.probe, "number of rows", 1, len(got)); !p.failed() {
+					got[0].Recorded = row.Recorded
+					want(p.probe, "row", row, got[0])
 				}
 			}
 		},
@@ -607,6 +1055,9 @@ var storageRules = []rule[storageProbe]{
 			p.selects(presence.JournalQuery{Subject: ann}, "r1", "r2", "r3")
 			p.selects(presence.JournalQuery{Subject: bob}, "r1", "r2", "r3")
 			p.selects(presence.JournalQuery{Subject: cid})
+			if p.scans() {
+				p.finds(presence.JournalScan{After: row(bob, "r2", 2)}, "r3", "r3")
+			}
 		},
 	},
 	{
@@ -675,6 +1126,51 @@ var storageRules = []rule[storageProbe]{
 		},
 	},
 	{
+		name:    "journal-grows",
+		text:    "Rows appended between two pages are on a later one.",
+		applies: storageProbe.reads,
+		check: func(p storageProbe) {
+			p.append(row(ann, "r1", 5), row(ann, "r2", 6))
+			q := presence.JournalQuery{Subject: ann, After: "r2"}
+			p.selects(q)
+			p.append(row(ann, "r3", 7), row(ann, "r4", 8))
+			p.selects(q, "r3", "r4")
+			q.After = "r4"
+			p.selects(q)
+			p.append(row(ann, "r5", 9))
+			p.selects(q, "r5")
+		},
+	},
+	{
+		name:    "journal-whole-batches",
+		text:    "Append takes all of its rows or, if its context ends, all or none; repeating it then adds what is missing.",
+		applies: storageProbe.reads,
+		check: func(p storageProbe) {
+			var ids []string
+			for round := range 25 {
+				var batch []presence.JournalRow
+				for i := range 3 {
+					ids = append(ids, fmt.Sprintf("r%02d-%d", round, i))
+					batch = append(batch, row(ann, ids[len(ids)-1], round))
+				}
+				ctx, cancel := context.WithTimeout(p.ctx, time.Duration(round*round)*10*time.Microsecond)
+				err := p.s.Append(ctx, batch...)
+				cancel()
+				after := ""
+				if round > 0 {
+					after = ids[len(ids)-4]
+				}
+				if n := len(p.journal(presence.JournalQuery{Subject: ann, After: after})); n != 3 && (n != 0 || err == nil) {
+					p.failf("Append of 3 rows answered %v: wanted all stored, or none and an error; got %d", err, n)
+				}
+				if err != nil {
+					p.append(batch...)
+				}
+			}
+			p.selects(presence.JournalQuery{Subject: ann}, ids...)
+		},
+	},
+	{
 		name:    "journal-concurrent",
 		text:    "Rows appended at once by many are all kept, those of each in its order.",
 		applies: storageProbe.reads,
@@ -718,6 +1214,89 @@ var storageRules = []rule[storageProbe]{
 			p.selects(presence.JournalQuery{Subject: bob}, "b1")
 			p.append(row(ann, "r2", 2))
 			p.selects(presence.JournalQuery{Subject: ann}, "r2")
+		},
+	},
+	{
+		name:    "scan-tenant",
+		text:    "A scan returns the rows of all subjects of the tenant, and of no other tenant.",
+		applies: storageProbe.scans,
+		check: func(p storageProbe) {
+			other := func(id, rowID string, at int) presence.JournalRow {
+				return row(presence.Ref{Tenant: "acme", ID: id}, rowID, at)
+			}
+			p.append(row(ann, "a1", 1), other("ann", "x1", 2), row(bob, "b1", 3), other("zoe", "z1", 4), row(cid, "c1", 5))
+			p.finds(presence.JournalScan{}, "a1", "b1", "c1")
+			p.finds(presence.JournalScan{Tenant: "acme"}, "x1", "z1")
+			p.finds(presence.JournalScan{Tenant: "acm"})
+		},
+	},
+	{
+		name:    "scan-order",
+		text:    "A scan returns rows by the instant at which they happened, and those of one instant in the order in which they were appended.",
+		applies: storageProbe.scans,
+		check: func(p storageProbe) {
+			p.append(row(bob, "b9", 5), row(ann, "a10", 3))
+			p.append(row(ann, "a9", 5))
+			p.append(row(cid, "c1", 5), row(bob, "b1", 4), row(bob, "b0", 5), row(ann, "old", 1))
+			p.finds(presence.JournalScan{}, "old", "a10", "b1", "b9", "a9", "c1", "b0")
+		},
+	},
+	{
+		name:    "scan-window",
+		text:    "A scan selects the rows with From <= At < To, zero meaning unbounded.",
+		applies: storageProbe.scans,
+		check: func(p storageProbe) {
+			p.append(row(ann, "r1", 1), row(bob, "r2", 2), row(ann, "r3", 3))
+			p.finds(presence.JournalScan{From: second(2)}, "r2", "r3")
+			p.finds(presence.JournalScan{From: second(2) + 1}, "r3")
+			p.finds(presence.JournalScan{To: second(2)}, "r1")
+			p.finds(presence.JournalScan{To: second(2) + 1}, "r1", "r2")
+			p.finds(presence.JournalScan{From: second(2), To: second(3)}, "r2")
+			p.finds(presence.JournalScan{From: second(2), To: second(2)})
+		},
+	},
+	{
+		name:    "scan-pages",
+		text:    "A scan returns at most Limit rows, 1,000 where Limit is 0; paging with the last row of each page returns every row once.",
+		applies: storageProbe.scans,
+		check: func(p storageProbe) {
+			const count = 1010
+			var ids []string
+			var rows []presence.JournalRow
+			for i := range count {
+				ids = append(ids, fmt.Sprintf("r%04d", i))
+				rows = append(rows, row(presence.ID("subject-"+strconv.Itoa(i%7)), ids[i], 1+i/5)) // five on each instant
+			}
+			p.append(rows...)
+			want(p.probe, "rows without a limit", 1000, len(p.scan(presence.JournalScan{})))
+			var paged []string
+			q := presence.JournalScan{Limit: 97, From: second(1), To: second(1000)}
+			for len(paged) <= count && !p.failed() {
+				page := p.scan(q)
+				if len(page) == 0 {
+					break
+				}
+				if len(page) > q.Limit {
+					p.failf("wanted at most %d rows, got %d", q.Limit, len(page))
+				}
+				paged = append(paged, idsOf(page)...)
+				q.After = page[len(page)-1]
+			}
+			if !slices.Equal(paged, ids) {
+				p.failf("paging: wanted %d rows in order, got %d: %v", len(ids), len(paged), paged)
+			}
+		},
+	},
+	{
+		name:    "scan-gone",
+		text:    "If the row after which a scan goes on has been deleted, it goes on with the rows of that instant.",
+		applies: storageProbe.scans,
+		check: func(p storageProbe) {
+			p.append(row(ann, "a1", 1), row(ann, "a2", 2), row(bob, "b2", 2), row(cid, "c2", 2), row(ann, "a3", 3))
+			p.delete(bob)
+			if !slices.Contains(idsOf(p.scan(presence.JournalScan{})), "b2") { // that it is gone is another rule
+				p.finds(presence.JournalScan{After: row(bob, "b2", 2)}, "a2", "c2", "a3")
+			}
 		},
 	},
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +27,7 @@ func TestStorageSuitePasses(t *testing.T) {
 		"without faults": func() presence.Storage {
 			return presencetest.NewFaultyStorage(memory.NewStorage(memory.StorageOptions{}))
 		},
+		"that can be opened again": func() presence.Storage { return newLasting(nil) },
 		"that neither reads its journal nor closes": func() presence.Storage {
 			return struct{ presence.Storage }{memory.NewStorage(memory.StorageOptions{})}
 		},
@@ -48,6 +50,7 @@ type storageMutant struct {
 	onAppend  func(ctx context.Context, s *memory.Storage, rows ...presence.JournalRow) error
 	onDelete  func(ctx context.Context, s *memory.Storage, subjects ...presence.Ref) error
 	onJournal func(ctx context.Context, s *memory.Storage, q presence.JournalQuery) ([]presence.JournalRow, error)
+	onScan    func(ctx context.Context, s *memory.Storage, q presence.JournalScan) ([]presence.JournalRow, error)
 	onClose   func(s *memory.Storage) error
 }
 
@@ -86,6 +89,13 @@ func (m *storageMutant) Journal(ctx context.Context, q presence.JournalQuery) ([
 	return m.onJournal(ctx, m.Storage, q)
 }
 
+func (m *storageMutant) ScanJournal(ctx context.Context, q presence.JournalScan) ([]presence.JournalRow, error) {
+	if m.onScan == nil {
+		return m.Storage.ScanJournal(ctx, q)
+	}
+	return m.onScan(ctx, m.Storage, q)
+}
+
 func (m *storageMutant) Close() error {
 	if m.onClose == nil {
 		return m.Storage.Close()
@@ -102,6 +112,16 @@ func stored(s *memory.Storage, subject presence.Ref) (presence.Record, bool) {
 	return records[0], true
 }
 
+// storedAlready counts the writes that memory has exactly so.
+func storedAlready(s *memory.Storage, writes []presence.Write) (n int) {
+	for _, w := range writes {
+		if r, ok := stored(s, w.Record.Subject); ok && same(r, w.Record) {
+			n++
+		}
+	}
+	return n
+}
+
 func same(a, b presence.Record) bool {
 	return a.Revision == b.Revision && string(a.Data) == string(b.Data)
 }
@@ -115,23 +135,23 @@ func rewritten(s *memory.Storage, to func(presence.Ref) presence.Ref) *storageMu
 		}
 		return list
 	}
+	asGiven := new(rawJournal) // for scans
 	return &storageMutant{
 		Storage: s,
 		onLoad: func(ctx context.Context, s *memory.Storage, subjects ...presence.Ref) (found []presence.Record, err error) {
+			records, err := s.Load(ctx, all(subjects)...)
+			if err != nil {
+				return nil, err
+			}
 			for i, subject := range subjects {
-				if slices.Contains(subjects[:i], subject) {
-					continue
-				}
-				records, err := s.Load(ctx, to(subject))
-				if err != nil {
-					return nil, err
-				}
 				for _, r := range records {
-					r.Subject = subject
-					found = append(found, r)
+					if r.Subject == to(subject) && !slices.Contains(subjects[:i], subject) {
+						r.Subject, r.Data = subject, slices.Clone(r.Data)
+						found = append(found, r)
+					}
 				}
 			}
-			return found, ctx.Err()
+			return found, nil
 		},
 		onSave: func(ctx context.Context, s *memory.Storage, writes ...presence.Write) error {
 			for i := range writes {
@@ -140,12 +160,18 @@ func rewritten(s *memory.Storage, to func(presence.Ref) presence.Ref) *storageMu
 			return s.Save(ctx, writes...)
 		},
 		onAppend: func(ctx context.Context, s *memory.Storage, rows ...presence.JournalRow) error {
+			given := slices.Clone(rows)
 			rows = slices.Clone(rows)
 			for i := range rows {
 				rows[i].Subject = to(rows[i].Subject)
 			}
-			return s.Append(ctx, rows...)
+			err := s.Append(ctx, rows...)
+			if err == nil {
+				asGiven.add(given)
+			}
+			return err
 		},
+		onScan: asGiven.scan,
 		onDelete: func(ctx context.Context, s *memory.Storage, subjects ...presence.Ref) error {
 			return s.Delete(ctx, all(subjects)...)
 		},
@@ -165,6 +191,26 @@ func rewritten(s *memory.Storage, to func(presence.Ref) presence.Ref) *storageMu
 type rawJournal struct {
 	mu   sync.Mutex
 	rows []presence.JournalRow
+}
+
+// add keeps the rows that are not there yet.
+func (j *rawJournal) add(batch []presence.JournalRow) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, row := range batch {
+		if j.index(row) < 0 {
+			j.rows = append(j.rows, row)
+		}
+	}
+}
+
+func (j *rawJournal) scan(ctx context.Context, s *memory.Storage, q presence.JournalScan) ([]presence.JournalRow, error) {
+	if _, err := s.ScanJournal(ctx, q); err != nil {
+		return nil, err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return q.Select(j.rows), nil
 }
 
 func journalMutant(add func(j *rawJournal, batch []presence.JournalRow)) func(s *memory.Storage) *storageMutant {
@@ -188,6 +234,7 @@ func journalMutant(add func(j *rawJournal, batch []presence.JournalRow)) func(s 
 				j.rows = slices.DeleteFunc(j.rows, func(r presence.JournalRow) bool { return slices.Contains(subjects, r.Subject) })
 				return nil
 			},
+			onScan: j.scan,
 			onJournal: func(ctx context.Context, s *memory.Storage, q presence.JournalQuery) ([]presence.JournalRow, error) {
 				if _, err := s.Journal(ctx, q); err != nil {
 					return nil, err
@@ -208,6 +255,162 @@ func journalMutant(add func(j *rawJournal, batch []presence.JournalRow)) func(s 
 
 func (j *rawJournal) index(row presence.JournalRow) int {
 	return slices.IndexFunc(j.rows, func(r presence.JournalRow) bool { return r.Subject == row.Subject && r.ID == row.ID })
+}
+
+// lasting is memory that can be opened again: what was done to it is done anew.
+type lasting struct {
+	*storageMutant
+	done *oplog
+	redo func([]op) []op // what is done anew; nil for all
+}
+
+// op is one call that changed something.
+type op struct {
+	writes  []presence.Write
+	rows    []presence.JournalRow
+	deleted []presence.Ref
+}
+
+type oplog struct {
+	mu  sync.Mutex
+	ops []op
+}
+
+func newLasting(redo func([]op) []op) *lasting {
+	return (&lasting{done: new(oplog), redo: redo}).open()
+}
+
+// open returns an open one that holds the same.
+func (l *lasting) open() *lasting {
+	l.done.mu.Lock()
+	defer l.done.mu.Unlock()
+	s := memory.NewStorage(memory.StorageOptions{JournalRows: 5000})
+	ops := slices.Clone(l.done.ops)
+	if l.redo != nil {
+		ops = l.redo(ops)
+	}
+	for _, o := range ops {
+		ctx := context.Background()
+		if err := errors.Join(s.Save(ctx, o.writes...), s.Append(ctx, o.rows...), s.Delete(ctx, o.deleted...)); err != nil {
+			panic(err)
+		}
+	}
+	note := func(o op, err error) error {
+		if err == nil {
+			l.done.ops = append(l.done.ops, o)
+		}
+		return err
+	}
+	return &lasting{done: l.done, redo: l.redo, storageMutant: &storageMutant{
+		Storage: s,
+		onSave: func(ctx context.Context, s *memory.Storage, writes ...presence.Write) error {
+			l.done.mu.Lock()
+			defer l.done.mu.Unlock()
+			err := s.Save(ctx, writes...)
+			for i := range writes {
+				writes[i].Record.Data = slices.Clone(writes[i].Record.Data)
+			}
+			return note(op{writes: writes}, err)
+		},
+		onAppend: func(ctx context.Context, s *memory.Storage, rows ...presence.JournalRow) error {
+			l.done.mu.Lock()
+			defer l.done.mu.Unlock()
+			return note(op{rows: slices.Clone(rows)}, s.Append(ctx, rows...))
+		},
+		onDelete: func(ctx context.Context, s *memory.Storage, subjects ...presence.Ref) error {
+			l.done.mu.Lock()
+			defer l.done.mu.Unlock()
+			return note(op{deleted: slices.Clone(subjects)}, s.Delete(ctx, subjects...))
+		},
+	}}
+}
+
+// Reopen implements presencetest.Reopener.
+func (l *lasting) Reopen(context.Context) (presence.Storage, error) { return l.open(), nil }
+
+// onScan returns storage that scans in its own way from all the rows of a tenant.
+func onScan(choose func(q presence.JournalScan, all []presence.JournalRow) []presence.JournalRow) func(s *memory.Storage) *storageMutant {
+	return func(s *memory.Storage) *storageMutant {
+		j := new(rawJournal)
+		return &storageMutant{
+			Storage: s,
+			onAppend: func(ctx context.Context, s *memory.Storage, rows ...presence.JournalRow) error {
+				err := s.Append(ctx, rows...)
+				if err == nil {
+					j.add(rows)
+				}
+				return err
+			},
+			onDelete: func(ctx context.Context, s *memory.Storage, subjects ...presence.Ref) error {
+				err := s.Delete(ctx, subjects...)
+				if err == nil {
+					j.mu.Lock()
+					defer j.mu.Unlock()
+					j.rows = slices.DeleteFunc(j.rows, func(r presence.JournalRow) bool { return slices.Contains(subjects, r.Subject) })
+				}
+				return err
+			},
+			onScan: func(ctx context.Context, s *memory.Storage, q presence.JournalScan) ([]presence.JournalRow, error) {
+				if _, err := s.ScanJournal(ctx, q); err != nil {
+					return nil, err
+				}
+				j.mu.Lock()
+				defer j.mu.Unlock()
+				return choose(q, slices.Clone(j.rows)), nil
+			},
+		}
+	}
+}
+
+// overlapping returns storage whose Save takes a millisecond, in which others
+// may happen.
+func overlapping(save func(ctx context.Context, s *memory.Storage, took <-chan time.Time, writes ...presence.Write) error) func(s *memory.Storage) *storageMutant {
+	return func(s *memory.Storage) *storageMutant {
+		return &storageMutant{Storage: s, onSave: func(ctx context.Context, s *memory.Storage, writes ...presence.Write) error {
+			if err := s.Save(ctx); err != nil || len(writes) > 100 {
+				return errors.Join(err, s.Save(ctx, writes...))
+			}
+			return save(ctx, s, time.After(time.Millisecond), writes...)
+		}}
+	}
+}
+
+// overlappingAppend returns storage whose Append takes a millisecond, unless the
+// context ends before that.
+func overlappingAppend(ended func(ctx context.Context, s *memory.Storage, rows []presence.JournalRow) error) func(s *memory.Storage) *storageMutant {
+	return func(s *memory.Storage) *storageMutant {
+		return &storageMutant{Storage: s, onAppend: func(ctx context.Context, s *memory.Storage, rows ...presence.JournalRow) error {
+			if err := s.Append(ctx); err != nil {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+				return ended(ctx, s, rows)
+			case <-time.After(time.Millisecond):
+				return s.Append(ctx, rows...)
+			}
+		}}
+	}
+}
+
+// oneAtATime lets nobody see what a save is about to do.
+func oneAtATime(of func(s *memory.Storage) *storageMutant) func(s *memory.Storage) *storageMutant {
+	return func(s *memory.Storage) *storageMutant {
+		m := of(s)
+		var mu sync.RWMutex
+		save := m.onSave
+		m.onSave = func(ctx context.Context, s *memory.Storage, writes ...presence.Write) error {
+			mu.Lock()
+			defer mu.Unlock()
+			return save(ctx, s, writes...)
+		}
+		m.onLoad = func(ctx context.Context, s *memory.Storage, subjects ...presence.Ref) ([]presence.Record, error) {
+			mu.RLock()
+			defer mu.RUnlock()
+			return s.Load(ctx, subjects...)
+		}
+		return m
+	}
 }
 
 // onRow returns a journal whose rows are changed before they are kept.
@@ -283,14 +486,16 @@ func TestStorageSuiteCatches(t *testing.T) {
 		}},
 		{"as often as asked for", "load-many", func(s *memory.Storage) *storageMutant {
 			return &storageMutant{Storage: s, onLoad: func(ctx context.Context, s *memory.Storage, subjects ...presence.Ref) (found []presence.Record, err error) {
+				records, err := s.Load(ctx, subjects...)
 				for _, subject := range subjects {
-					records, err := s.Load(ctx, subject)
-					if err != nil {
-						return nil, err
+					for _, r := range records {
+						if r.Subject == subject {
+							r.Data = slices.Clone(r.Data)
+							found = append(found, r)
+						}
 					}
-					found = append(found, records...)
 				}
-				return found, ctx.Err()
+				return found, err
 			}}
 		}},
 		{"whatever there is", "load-many", func(s *memory.Storage) *storageMutant {
@@ -427,7 +632,7 @@ func TestStorageSuiteCatches(t *testing.T) {
 		{"a conflict of revisions by another name", "stale-revision", func(s *memory.Storage) *storageMutant {
 			return &storageMutant{Storage: s, onSave: func(ctx context.Context, s *memory.Storage, writes ...presence.Write) error {
 				err := s.Save(ctx, writes...)
-				if _, ok := stored(s, writes[0].Record.Subject); ok && writes[0].Expect != 0 && errors.Is(err, presence.ErrConflict) {
+				if _, ok := stored(s, writes[0].Record.Subject); ok && len(writes) == 1 && writes[0].Expect != 0 && errors.Is(err, presence.ErrConflict) {
 					return errors.New("no row was changed")
 				}
 				return err
@@ -436,7 +641,7 @@ func TestStorageSuiteCatches(t *testing.T) {
 		{"a conflict of new records by another name", "expect-none", func(s *memory.Storage) *storageMutant {
 			return &storageMutant{Storage: s, onSave: func(ctx context.Context, s *memory.Storage, writes ...presence.Write) error {
 				err := s.Save(ctx, writes...)
-				if writes[0].Expect == 0 && errors.Is(err, presence.ErrConflict) {
+				if len(writes) == 1 && writes[0].Expect == 0 && errors.Is(err, presence.ErrConflict) {
 					return errors.New("unique constraint violated")
 				}
 				return err
@@ -444,7 +649,7 @@ func TestStorageSuiteCatches(t *testing.T) {
 		}},
 		{"a new record over an old one does nothing", "expect-none", func(s *memory.Storage) *storageMutant {
 			return &storageMutant{Storage: s, onSave: func(ctx context.Context, s *memory.Storage, writes ...presence.Write) error {
-				if _, ok := stored(s, writes[0].Record.Subject); ok && len(writes) == 1 && writes[0].Expect == 0 {
+				if r, _ := stored(s, writes[0].Record.Subject); r.Revision == 1 && len(writes) == 1 && writes[0].Expect == 0 {
 					return ctx.Err()
 				}
 				return s.Save(ctx, writes...)
@@ -455,38 +660,214 @@ func TestStorageSuiteCatches(t *testing.T) {
 				w.Expect = 0
 			}
 		})},
-		{"one write after the other until one fails", "all-or-none", func(s *memory.Storage) *storageMutant {
+		{"one write after the other until one fails", "all-or-none", oneAtATime(func(s *memory.Storage) *storageMutant {
 			return &storageMutant{Storage: s, onSave: func(ctx context.Context, s *memory.Storage, writes ...presence.Write) error {
+				if len(writes) > 100 {
+					return s.Save(ctx, writes...)
+				}
 				for _, w := range writes {
 					if err := s.Save(ctx, w); err != nil {
 						return err
 					}
 				}
-				return nil
+				return s.Save(ctx)
 			}}
-		}},
-		{"every write that can be", "all-or-none", func(s *memory.Storage) *storageMutant {
+		})},
+		{"every write that can be", "all-or-none", oneAtATime(func(s *memory.Storage) *storageMutant {
 			return &storageMutant{Storage: s, onSave: func(ctx context.Context, s *memory.Storage, writes ...presence.Write) error {
-				var errs []error
+				if len(writes) > 100 {
+					return s.Save(ctx, writes...)
+				}
+				errs := []error{s.Save(ctx)}
 				for _, w := range slices.Backward(writes) {
 					errs = append(errs, s.Save(ctx, w))
 				}
 				return errors.Join(errs...)
 			}}
-		}},
-		{"two writes at most", "all-or-none", func(s *memory.Storage) *storageMutant {
+		})},
+		{"of three writes two", "all-or-none", func(s *memory.Storage) *storageMutant {
 			return &storageMutant{Storage: s, onSave: func(ctx context.Context, s *memory.Storage, writes ...presence.Write) error {
-				return s.Save(ctx, writes[:min(len(writes), 2)]...)
+				if len(writes) == 3 {
+					writes = writes[:2]
+				}
+				return s.Save(ctx, writes...)
 			}}
 		}},
 		{"what was saved before is a conflict", "repeated-save", func(s *memory.Storage) *storageMutant {
 			return &storageMutant{Storage: s, onSave: func(ctx context.Context, s *memory.Storage, writes ...presence.Write) error {
+				if n := storedAlready(s, writes); n > 0 && n == len(writes) {
+					return fmt.Errorf("%w: at another revision", presence.ErrConflict)
+				}
+				return s.Save(ctx, writes...)
+			}}
+		}},
+		{"what was saved before in part is a conflict", "repeated-in-part", func(s *memory.Storage) *storageMutant {
+			return &storageMutant{Storage: s, onSave: func(ctx context.Context, s *memory.Storage, writes ...presence.Write) error {
+				if n := storedAlready(s, writes); n > 0 && n < len(writes) {
+					return fmt.Errorf("%w: at another revision", presence.ErrConflict)
+				}
+				return s.Save(ctx, writes...)
+			}}
+		}},
+		{"what was saved before in part is enough", "repeated-in-part", func(s *memory.Storage) *storageMutant {
+			return &storageMutant{Storage: s, onSave: func(ctx context.Context, s *memory.Storage, writes ...presence.Write) error {
+				if len(writes) > 0 && storedAlready(s, writes[:1]) == 1 {
+					return s.Save(ctx)
+				}
+				return s.Save(ctx, writes...)
+			}}
+		}},
+		{"what was saved once may be saved for ever", "repeated-late", func(s *memory.Storage) *storageMutant {
+			var mu sync.Mutex
+			seen := make(map[string]bool)
+			return &storageMutant{Storage: s, onSave: func(ctx context.Context, s *memory.Storage, writes ...presence.Write) error {
+				mu.Lock()
+				defer mu.Unlock()
+				key := fmt.Sprintf("%+v", writes)
+				if seen[key] {
+					return s.Save(ctx)
+				}
+				err := s.Save(ctx, writes...)
+				seen[key] = err == nil && len(writes) > 0
+				return err
+			}}
+		}},
+		{"one that is late wins", "repeated-late", onWrite(func(s *memory.Storage, w *presence.Write) {
+			if r, ok := stored(s, w.Record.Subject); ok && string(r.Data) == "two" && string(w.Record.Data) == "one" {
+				w.Expect = r.Revision
+			}
+		})},
+		{"locks are taken in the order named", "batches-at-once", func(s *memory.Storage) *storageMutant {
+			var locks sync.Map
+			return &storageMutant{Storage: s, onSave: func(ctx context.Context, s *memory.Storage, writes ...presence.Write) error {
+				if len(writes) > 100 || s.Save(ctx) != nil {
+					return s.Save(ctx, writes...)
+				}
 				for _, w := range writes {
-					if r, ok := stored(s, w.Record.Subject); ok && r.Revision != w.Expect {
-						return fmt.Errorf("%w: at %d", presence.ErrConflict, r.Revision)
+					lock, _ := locks.LoadOrStore(w.Record.Subject, make(chan struct{}, 1))
+					select {
+					case lock.(chan struct{}) <- struct{}{}:
+						defer func() { <-lock.(chan struct{}) }()
+					case <-time.After(time.Second):
+						return errors.New("deadlock detected")
+					}
+					if len(writes) > 1 {
+						<-time.After(time.Microsecond)
 					}
 				}
 				return s.Save(ctx, writes...)
+			}}
+		}},
+		{"all are compared, then each is written", "whole-batches", func(s *memory.Storage) *storageMutant {
+			alone := make(chan struct{}, 1)
+			return &storageMutant{Storage: s, onSave: func(ctx context.Context, s *memory.Storage, writes ...presence.Write) error {
+				alone <- struct{}{}
+				defer func() { <-alone }()
+				writable := !slices.ContainsFunc(writes, func(w presence.Write) bool {
+					r, _ := stored(s, w.Record.Subject)
+					return !same(r, w.Record) && r.Revision != w.Expect
+				})
+				if !writable || len(writes) > 100 || s.Save(ctx) != nil {
+					return s.Save(ctx, writes...)
+				}
+				for _, w := range writes {
+					if err := s.Save(without(ctx), w); err != nil {
+						return err
+					}
+					if len(writes) > 2 {
+						<-time.After(time.Millisecond)
+					}
+				}
+				return nil
+			}}
+		}},
+		{"one that is refused refuses those beside it", "neighbours", func(s *memory.Storage) *storageMutant {
+			var mu sync.Mutex
+			failed := make(chan presence.Ref)
+			return overlapping(func(ctx context.Context, s *memory.Storage, took <-chan time.Time, writes ...presence.Write) error {
+				mu.Lock()
+				broadcast := failed
+				mu.Unlock()
+				err := s.Save(ctx, writes...)
+				if errors.Is(err, presence.ErrConflict) && len(writes) == 1 {
+					mu.Lock()
+					if strings.HasPrefix(writes[0].Record.Subject.ID, "writer-") {
+						close(failed)
+						failed = make(chan presence.Ref)
+					}
+					mu.Unlock()
+				}
+				select {
+				case <-broadcast:
+					return errors.New("the transaction was rolled back")
+				case <-took:
+					return err
+				}
+			})(s)
+		}},
+		{"a context that ends halves a batch", "context-ends", overlapping(func(ctx context.Context, s *memory.Storage, took <-chan time.Time, writes ...presence.Write) error {
+			select {
+			case <-ctx.Done():
+				return errors.Join(s.Save(without(ctx), writes[:1]...), ctx.Err())
+			case <-took:
+				return s.Save(ctx, writes...)
+			}
+		})},
+		{"acknowledged when the context ends", "context-ends", overlapping(func(ctx context.Context, s *memory.Storage, took <-chan time.Time, writes ...presence.Write) error {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-took:
+				return s.Save(ctx, writes...)
+			}
+		})},
+		{"a context that ends, ends those beside it", "context-ends", func(s *memory.Storage) *storageMutant {
+			var mu sync.Mutex
+			ended := make(chan struct{})
+			return overlapping(func(ctx context.Context, s *memory.Storage, took <-chan time.Time, writes ...presence.Write) error {
+				mu.Lock()
+				broadcast := ended
+				mu.Unlock()
+				select {
+				case <-ctx.Done():
+					mu.Lock()
+					defer mu.Unlock()
+					close(ended)
+					ended = make(chan struct{})
+					return ctx.Err()
+				case <-broadcast:
+					return context.Canceled
+				case <-took:
+					return s.Save(ctx, writes...)
+				}
+			})(s)
+		}},
+		{"a thousand writes at most", "large-batches", func(s *memory.Storage) *storageMutant {
+			return &storageMutant{Storage: s, onSave: func(ctx context.Context, s *memory.Storage, writes ...presence.Write) error {
+				if len(writes) > 1000 {
+					return errors.New("too many parameters")
+				}
+				return s.Save(ctx, writes...)
+			}}
+		}},
+		{"large batches in pieces", "large-batches", func(s *memory.Storage) *storageMutant {
+			return &storageMutant{Storage: s, onSave: func(ctx context.Context, s *memory.Storage, writes ...presence.Write) error {
+				for chunk := range slices.Chunk(writes, 500) {
+					if err := s.Save(ctx, chunk...); err != nil {
+						return err
+					}
+				}
+				return s.Save(ctx)
+			}}
+		}},
+		{"a thousand are deleted at most", "large-batches", func(s *memory.Storage) *storageMutant {
+			return &storageMutant{Storage: s, onDelete: func(ctx context.Context, s *memory.Storage, subjects ...presence.Ref) error {
+				return s.Delete(ctx, subjects[:min(len(subjects), 1000)]...)
+			}}
+		}},
+		{"a thousand are loaded at most", "load-many", func(s *memory.Storage) *storageMutant {
+			return &storageMutant{Storage: s, onLoad: func(ctx context.Context, s *memory.Storage, subjects ...presence.Ref) ([]presence.Record, error) {
+				return s.Load(ctx, subjects[:min(len(subjects), 1000)]...)
 			}}
 		}},
 		{"only revisions are compared", "same-revision", func(s *memory.Storage) *storageMutant {
@@ -499,7 +880,7 @@ func TestStorageSuiteCatches(t *testing.T) {
 		}},
 		{"comparing and writing are two steps", "one-winner", func(s *memory.Storage) *storageMutant {
 			return &storageMutant{Storage: s, onSave: func(ctx context.Context, s *memory.Storage, writes ...presence.Write) error {
-				if len(writes) > 1 {
+				if len(writes) > 1 || s.Save(ctx) != nil {
 					return s.Save(ctx, writes...)
 				}
 				w := writes[0]
@@ -546,7 +927,10 @@ func TestStorageSuiteCatches(t *testing.T) {
 		}},
 		{"only the last is deleted", "delete", func(s *memory.Storage) *storageMutant {
 			return &storageMutant{Storage: s, onDelete: func(ctx context.Context, s *memory.Storage, subjects ...presence.Ref) error {
-				return s.Delete(ctx, subjects[max(0, len(subjects)-1):]...)
+				if len(subjects) < 100 {
+					subjects = subjects[max(0, len(subjects)-1):]
+				}
+				return s.Delete(ctx, subjects...)
 			}}
 		}},
 		{"ids are deleted by prefix", "delete", func(s *memory.Storage) *storageMutant {
@@ -595,7 +979,12 @@ func TestStorageSuiteCatches(t *testing.T) {
 			}}
 		}},
 		{"one tenant for all", "tenants", func(s *memory.Storage) *storageMutant {
-			return rewritten(s, func(r presence.Ref) presence.Ref { return presence.ID(r.ID) })
+			return rewritten(s, func(r presence.Ref) presence.Ref {
+				if len(r.Tenant) < 4 {
+					r.Tenant = ""
+				}
+				return r
+			})
 		}},
 		{"tenant and id are one word", "tenants", func(s *memory.Storage) *storageMutant {
 			return rewritten(s, func(r presence.Ref) presence.Ref { return presence.ID(r.String()) })
@@ -640,9 +1029,14 @@ func TestStorageSuiteCatches(t *testing.T) {
 				return s.Journal(without(ctx), q)
 			}}
 		}},
+		{"ScanJournal goes on", "done-context", func(s *memory.Storage) *storageMutant {
+			return &storageMutant{Storage: s, onScan: func(ctx context.Context, s *memory.Storage, q presence.JournalScan) ([]presence.JournalRow, error) {
+				return s.ScanJournal(without(ctx), q)
+			}}
+		}},
 		{"a done context by another name", "done-context", func(s *memory.Storage) *storageMutant {
 			return &storageMutant{Storage: s, onSave: func(ctx context.Context, s *memory.Storage, writes ...presence.Write) error {
-				if ctx.Err() != nil {
+				if errors.Is(ctx.Err(), context.Canceled) {
 					return fmt.Errorf("%w: too late", presence.ErrUnavailable)
 				}
 				return s.Save(ctx, writes...)
@@ -650,6 +1044,56 @@ func TestStorageSuiteCatches(t *testing.T) {
 		}},
 		{"Close does nothing", "closed", func(s *memory.Storage) *storageMutant {
 			return &storageMutant{Storage: s, onClose: func(*memory.Storage) error { return nil }}
+		}},
+		{"closed by another name", "closed", func(s *memory.Storage) *storageMutant {
+			return &storageMutant{Storage: s, onAppend: func(ctx context.Context, s *memory.Storage, rows ...presence.JournalRow) error {
+				if err := s.Append(ctx, rows...); errors.Is(err, presence.ErrClosed) {
+					return errors.New("sql: database is closed")
+				} else {
+					return err
+				}
+			}}
+		}},
+		{"closed, but scanning still", "closed", func(s *memory.Storage) *storageMutant {
+			return &storageMutant{Storage: s, onScan: func(ctx context.Context, s *memory.Storage, q presence.JournalScan) ([]presence.JournalRow, error) {
+				rows, err := s.ScanJournal(ctx, q)
+				if errors.Is(err, presence.ErrClosed) {
+					return nil, nil
+				}
+				return rows, err
+			}}
+		}},
+		{"Close waits for what does not come", "close-under-way", func(s *memory.Storage) *storageMutant {
+			var busy atomic.Bool
+			var closes atomic.Int64
+			closedAgain := make(chan struct{})
+			return &storageMutant{
+				Storage: s,
+				onSave: func(ctx context.Context, s *memory.Storage, writes ...presence.Write) error {
+					if len(writes) == 1 && writes[0].Expect == 20 && strings.HasPrefix(writes[0].Record.Subject.ID, "writer-") {
+						busy.Store(true)
+					}
+					return s.Save(ctx, writes...)
+				},
+				onClose: func(s *memory.Storage) error {
+					if closes.Add(1) == 2 {
+						close(closedAgain)
+					} else if busy.Load() {
+						<-closedAgain
+					}
+					return s.Close()
+				},
+			}
+		}},
+		{"calls under way fail with an error of their own", "close-under-way", func(s *memory.Storage) *storageMutant {
+			return overlapping(func(ctx context.Context, s *memory.Storage, took <-chan time.Time, writes ...presence.Write) error {
+				<-took
+				if err := s.Save(ctx, writes...); errors.Is(err, presence.ErrClosed) {
+					return errors.New("sql: transaction has already been rolled back")
+				} else {
+					return err
+				}
+			})(s)
 		}},
 		{"closed, but deleting still", "closed", func(s *memory.Storage) *storageMutant {
 			return &storageMutant{Storage: s, onDelete: func(ctx context.Context, s *memory.Storage, subjects ...presence.Ref) error {
@@ -662,7 +1106,98 @@ func TestStorageSuiteCatches(t *testing.T) {
 		}},
 		{"instants in milliseconds", "journal-rows", onRow(func(r *presence.JournalRow) { r.At -= r.At % 1e6 })},
 		{"recorded by its own clock", "journal-rows", onRow(func(r *presence.JournalRow) { r.Recorded = presence.At(time.Now()) })},
-		{"nobody did it", "journal-rows", onRow(func(r *presence.JournalRow) { r.By = "" })},
+		{"nobody did it", "journal-rows", onRow(func(r *presence.JournalRow) { r.By = strings.TrimPrefix(r.By, "bob") })},
+		{"what is yet to come does not come", "journal-rows", func(s *memory.Storage) *storageMutant {
+			return &storageMutant{Storage: s, onAppend: func(ctx context.Context, s *memory.Storage, rows ...presence.JournalRow) error {
+				now := presence.At(time.Now())
+				return s.Append(ctx, slices.DeleteFunc(slices.Clone(rows), func(r presence.JournalRow) bool { return r.At > now })...)
+			}}
+		}},
+		{"scans know the id of a row alone", "journal-subjects", onScan(func(q presence.JournalScan, all []presence.JournalRow) []presence.JournalRow {
+			if i := slices.IndexFunc(all, func(r presence.JournalRow) bool { return r.ID == q.After.ID }); i >= 0 {
+				q.After = all[i]
+			}
+			return q.Select(all)
+		})},
+		{"row ids have 128 bytes", "journal-capacity", onRow(func(r *presence.JournalRow) { r.ID = r.ID[:min(len(r.ID), presence.MaxID)] })},
+		{"reasons have 32 characters", "journal-capacity", onRow(func(r *presence.JournalRow) {
+			chars := []rune(r.Reason)
+			r.Reason = string(chars[:min(len(chars), 32)])
+		})},
+		{"texts without space around them", "journal-capacity", onRow(func(r *presence.JournalRow) { r.Key = strings.TrimSpace(r.Key) })},
+		{"a page is remembered", "journal-grows", func(s *memory.Storage) *storageMutant {
+			var mu sync.Mutex
+			pages := make(map[presence.JournalQuery][]presence.JournalRow)
+			return &storageMutant{Storage: s, onJournal: func(ctx context.Context, s *memory.Storage, q presence.JournalQuery) ([]presence.JournalRow, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				rows, err := s.Journal(ctx, q)
+				page, there := pages[q]
+				if q.After == "" || err != nil || !there {
+					page = rows
+				}
+				pages[q] = page
+				return slices.Clone(page), err
+			}}
+		}},
+		{"a context that ends halves a batch of rows", "journal-whole-batches", overlappingAppend(func(ctx context.Context, s *memory.Storage, rows []presence.JournalRow) error {
+			return errors.Join(s.Append(without(ctx), rows[:1]...), ctx.Err())
+		})},
+		{"rows are acknowledged when the context ends", "journal-whole-batches", overlappingAppend(func(context.Context, *memory.Storage, []presence.JournalRow) error {
+			return nil
+		})},
+		{"a scan of every tenant", "scan-tenant", onScan(func(q presence.JournalScan, all []presence.JournalRow) []presence.JournalRow {
+			for i := range all {
+				all[i].Subject.Tenant = q.Tenant
+			}
+			return q.Select(all)
+		})},
+		{"the default tenant alone is scanned", "scan-tenant", onScan(func(q presence.JournalScan, all []presence.JournalRow) []presence.JournalRow {
+			q.Tenant = ""
+			return q.Select(all)
+		})},
+		{"a scan in the order appended", "scan-order", onScan(func(q presence.JournalScan, all []presence.JournalRow) []presence.JournalRow {
+			rows := q.Select(all)
+			return slices.DeleteFunc(all, func(r presence.JournalRow) bool { return !slices.Contains(rows, r) })
+		})},
+		{"a scan by instant and id", "scan-order", onScan(func(q presence.JournalScan, all []presence.JournalRow) []presence.JournalRow {
+			slices.SortStableFunc(all, func(a, b presence.JournalRow) int { return strings.Compare(a.ID, b.ID) })
+			return q.Select(all)
+		})},
+		{"a scan that includes To", "scan-window", onScan(func(q presence.JournalScan, all []presence.JournalRow) []presence.JournalRow {
+			if q.To != 0 {
+				q.To++
+			}
+			return q.Select(all)
+		})},
+		{"a scan that excludes From", "scan-window", onScan(func(q presence.JournalScan, all []presence.JournalRow) []presence.JournalRow {
+			if q.From != 0 && q.Limit == 0 {
+				q.From++
+			}
+			return q.Select(all)
+		})},
+		{"a scan of any number", "scan-pages", onScan(func(q presence.JournalScan, all []presence.JournalRow) []presence.JournalRow {
+			q.Limit = len(all) + 1
+			return q.Select(all)
+		})},
+		{"a scan goes on with the next instant", "scan-pages", onScan(func(q presence.JournalScan, all []presence.JournalRow) []presence.JournalRow {
+			if q.Limit > 0 && q.After.ID != "" {
+				q.From, q.After = q.After.At+1, presence.JournalRow{}
+			}
+			return q.Select(all)
+		})},
+		{"a scan goes on with the same instant", "scan-pages", onScan(func(q presence.JournalScan, all []presence.JournalRow) []presence.JournalRow {
+			if q.Limit > 0 && q.After.ID != "" {
+				q.From, q.After = q.After.At, presence.JournalRow{}
+			}
+			return q.Select(all)
+		})},
+		{"a scan ends where its row is gone", "scan-gone", onScan(func(q presence.JournalScan, all []presence.JournalRow) []presence.JournalRow {
+			if q.After.ID != "" && !slices.ContainsFunc(all, func(r presence.JournalRow) bool { return r.Subject == q.After.Subject && r.ID == q.After.ID }) {
+				return nil
+			}
+			return q.Select(all)
+		})},
 		{"by instant", "journal-order", onQuery(func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow {
 			slices.SortStableFunc(all, func(a, b presence.JournalRow) int { return int(a.At - b.At) })
 			return q.Select(all)
@@ -771,15 +1306,7 @@ func TestStorageSuiteCatches(t *testing.T) {
 			j.rows = next.rows
 		})},
 		{"the journal stays", "journal-deleted", func(s *memory.Storage) *storageMutant {
-			m := journalMutant(func(j *rawJournal, batch []presence.JournalRow) {
-				j.mu.Lock()
-				defer j.mu.Unlock()
-				for _, row := range batch {
-					if j.index(row) < 0 {
-						j.rows = append(j.rows, row)
-					}
-				}
-			})(s)
+			m := journalMutant((*rawJournal).add)(s)
 			m.onDelete = nil
 			return m
 		}},
@@ -807,6 +1334,43 @@ func TestStorageSuiteCatches(t *testing.T) {
 		mutants = append(mutants, mutant[presence.Storage]{v.name, v.rule, func(<-chan struct{}) presence.Storage {
 			return v.of(memory.NewStorage(memory.StorageOptions{JournalRows: 5000}))
 		}})
+	}
+	lastingVariants := []struct {
+		name string
+		rule string
+		redo func([]op) []op
+	}{
+		{"what was deleted is back", "reopen", func(ops []op) []op {
+			return slices.DeleteFunc(ops, func(o op) bool { return o.deleted != nil })
+		}},
+		{"revisions of 32 bits", "reopen", func(ops []op) []op {
+			for i := range ops {
+				for j := range ops[i].writes {
+					ops[i].writes[j].Record.Revision &= 1<<32 - 1
+				}
+			}
+			return ops
+		}},
+		{"rows by instant from then on", "reopen-journal", func(ops []op) []op {
+			for i := range ops {
+				slices.SortStableFunc(ops[i].rows, func(a, b presence.JournalRow) int { return int(a.At - b.At) })
+			}
+			return ops
+		}},
+		{"the rows that came last are lost", "reopen-journal", func(ops []op) []op {
+			return slices.DeleteFunc(ops, func(o op) bool {
+				return slices.ContainsFunc(o.rows, func(r presence.JournalRow) bool { return r.ID == "m" })
+			})
+		}},
+		{"what was under way at Close is lost", "close-under-way", func(ops []op) []op {
+			if len(ops) > 20 {
+				ops = ops[:len(ops)-10]
+			}
+			return ops
+		}},
+	}
+	for _, v := range lastingVariants {
+		mutants = append(mutants, mutant[presence.Storage]{v.name, v.rule, func(<-chan struct{}) presence.Storage { return newLasting(v.redo) }})
 	}
 	caught(t, presencetest.CheckStorage, mutants)
 }

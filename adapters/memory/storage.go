@@ -12,10 +12,11 @@ import (
 )
 
 var (
-	_ presence.Storage       = (*Storage)(nil)
-	_ presence.JournalReader = (*Storage)(nil)
-	_ presence.Transport     = (*Transport)(nil)
-	_ presence.Notifier      = (*Notifier)(nil)
+	_ presence.Storage        = (*Storage)(nil)
+	_ presence.JournalReader  = (*Storage)(nil)
+	_ presence.JournalScanner = (*Storage)(nil)
+	_ presence.Transport      = (*Transport)(nil)
+	_ presence.Notifier       = (*Notifier)(nil)
 )
 
 // StorageOptions configures a [Storage]. The zero value works.
@@ -28,8 +29,8 @@ type StorageOptions struct {
 	JournalTotal int
 }
 
-// Storage is a presence.Storage and presence.JournalReader that forgets
-// everything with the process. What it calls stored outlives a tracker, not the
+// Storage is a presence.Storage, presence.JournalReader and
+// presence.JournalScanner that forgets everything with the process. What it calls stored outlives a tracker, not the
 // process. There is one record for each subject that was saved and not deleted;
 // the journal is bounded. A row that has made room for newer ones is forgotten,
 // so that appending it again is not recognised.
@@ -144,6 +145,17 @@ func (s *Storage) Journal(ctx context.Context, q presence.JournalQuery) ([]prese
 	return q.Select(s.journal.rows(q.Subject)), nil
 }
 
+// ScanJournal returns the rows that q selects, of those that are kept. It looks
+// at all of them.
+func (s *Storage) ScanJournal(ctx context.Context, q presence.JournalScan) ([]presence.JournalRow, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if err := s.usable(ctx); err != nil {
+		return nil, err
+	}
+	return q.Select(s.journal.all()), nil
+}
+
 // Close makes every later call fail. A second Close changes nothing and says so.
 func (s *Storage) Close() error {
 	s.mu.Lock()
@@ -160,7 +172,7 @@ func (s *Storage) Close() error {
 type journal struct {
 	perSubject, total int
 	histories         map[presence.Ref]*history
-	order             list.List // the subject of every row kept, the oldest row first
+	order             list.List // the subject of every row kept, the row appended first at the front
 }
 
 // history is the journal of one subject, oldest row first.
@@ -224,6 +236,18 @@ func (j *journal) rows(subject presence.Ref) []presence.JournalRow {
 	rows := make([]presence.JournalRow, len(h.entries))
 	for i := range h.entries {
 		rows[i] = h.entries[i].row
+	}
+	return rows
+}
+
+// all returns every row in the order in which they were appended.
+func (j *journal) all() []presence.JournalRow {
+	rows := make([]presence.JournalRow, 0, j.order.Len())
+	next := make(map[presence.Ref]int, len(j.histories)) // of each history, the first entry not taken
+	for e := j.order.Front(); e != nil; e = e.Next() {
+		subject := e.Value.(presence.Ref)
+		rows = append(rows, j.histories[subject].entries[next[subject]].row)
+		next[subject]++
 	}
 	return rows
 }

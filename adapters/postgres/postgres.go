@@ -1,0 +1,622 @@
+// Package postgres keeps what presence stores in a PostgreSQL database.
+//
+//	storage, err := postgres.Open(ctx, "postgres://presence@db.example.com/presence", nil)
+//	tracker, err := presence.New(&presence.Options{Storage: storage})
+//
+// Open creates what it needs in a schema of its own, and upgrades what an
+// earlier version of this package left there; see [Options.Schema].
+//
+// # Durability
+//
+// What a call has answered survives a crash of the client, of the server and of
+// its machine, if its disks do what they say. Open therefore refuses a server
+// that runs with fsync=off, and switches synchronous_commit on in its sessions
+// where the server has it off; [Options.Relaxed] allows both.
+//
+// # Trouble
+//
+// An error of a server that cannot be reached, cannot be written to or has no
+// room wraps [presence.ErrUnavailable]. Nothing is tried again here. Connections
+// that broke are replaced by the next call, so that a server that restarts, or a
+// standby that takes over under the same name, needs nobody's help. With several
+// hosts in the connection string, add target_session_attrs=read-write.
+//
+// # Several processes
+//
+// Any number of them may use one schema. Whoever writes over a record that
+// another has changed is told so, and takes that over. To hear of it earlier,
+// set [Options.Announce] in all of them and run [Storage.Follow].
+//
+// # Erasing
+//
+// Delete removes the rows. Their bytes stay in the server's files until it
+// reuses the room, and in its log until that is recycled; see [Storage.Compact].
+// The planner's statistics are switched off for columns that hold ids or texts,
+// so that none is copied there.
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/presence-go/presence"
+)
+
+var (
+	_ presence.Storage        = (*Storage)(nil)
+	_ presence.JournalReader  = (*Storage)(nil)
+	_ presence.JournalScanner = (*Storage)(nil)
+)
+
+// Options configures a [Storage]. The zero value works.
+type Options struct {
+	// Schema is the database schema that holds the tables, at most 63 bytes.
+	// Empty means "presence". It is created if it is missing, for which the role
+	// needs the right to create schemas; it needs none if it owns the schema.
+	Schema string
+	// Conns bounds the connections to the server. 0 means what the connection
+	// string says with pool_max_conns, or else 16.
+	Conns int
+	// Retention is how long journal rows are kept, from the instant at which they
+	// happened. 0 means for ever. Rows that are older are deleted in the
+	// background, once an hour and a few thousand at a time; see [Storage.Prune].
+	Retention time.Duration
+	// Announce tells other processes what this one saves and deletes, shortly
+	// after it did; see [Storage.Follow]. Announcements contain the ids of
+	// subjects.
+	Announce bool
+	// Relaxed allows a server, or a session, that does not write to disk before it
+	// answers. A crash of the server then loses what was answered last. With
+	// synchronous_commit=off in the connection string, sessions do not wait.
+	Relaxed bool
+	// Logger receives what goes wrong in the background; nil discards it.
+	Logger *slog.Logger
+}
+
+// Storage is a presence.Storage, presence.JournalReader and
+// presence.JournalScanner in a PostgreSQL database of version 13 or later. All
+// its methods are safe for concurrent use, by any number of processes.
+type Storage struct {
+	pool   *pgxpool.Pool
+	opts   Options
+	log    *slog.Logger
+	sql    statements
+	news   *announcer // nil where nothing is announced
+	closed atomic.Bool
+	config *pgx.ConnConfig // of connections outside the pool
+	name   string          // tells what this one announces from what others do
+	ending context.Context // done once Close was called
+	end    context.CancelFunc
+	work   sync.WaitGroup
+}
+
+// Open connects to the database that a connection string names, as a URL or in
+// the form "host=... dbname=...", and makes its schema ready. The password may
+// come from the environment or a password file, as for other programs. It does
+// not wait for a server that is not there yet.
+func Open(ctx context.Context, connString string, options *Options) (*Storage, error) {
+	var opts Options
+	if options != nil {
+		opts = *options
+	}
+	if err := opts.check(); err != nil {
+		return nil, err
+	}
+	config, err := pgxpool.ParseConfig(connString)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: %w connection string: %w", presence.ErrInvalid, err)
+	}
+	switch {
+	case opts.Conns > 0:
+		config.MaxConns = int32(opts.Conns)
+	case !strings.Contains(connString, "pool_max_conns"):
+		config.MaxConns = 16
+	}
+	if config.ConnConfig.RuntimeParams["application_name"] == "" {
+		config.ConnConfig.RuntimeParams["application_name"] = "presence"
+	}
+	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, setUp, opts.Relaxed)
+		return err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: %w connection string: %w", presence.ErrInvalid, err)
+	}
+	s := &Storage{pool: pool, opts: opts, log: opts.Logger, config: config.ConnConfig.Copy(), name: newName(), sql: statementsFor(opts.Schema)}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if err := s.prepare(ctx); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	s.ending, s.end = context.WithCancel(context.Background())
+	if opts.Retention > 0 {
+		s.work.Go(func() { s.pruneEvery(s.ending, time.Hour) })
+	}
+	if opts.Announce {
+		s.news = newAnnouncer()
+		s.work.Go(func() { s.announceAll(s.ending) })
+	}
+	return s, nil
+}
+
+func (o *Options) check() error {
+	o.Schema = cmp.Or(o.Schema, "presence")
+	var faults []error
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Errorf("postgres: %w option "+format, append([]any{presence.ErrInvalid}, args...)...))
+	}
+	if len(o.Schema) > 63 || strings.ContainsRune(o.Schema, 0) || strings.HasPrefix(o.Schema, "pg_") {
+		fault("Schema: %q: at most 63 bytes are allowed, without a zero byte, and not beginning with pg_", o.Schema)
+	}
+	if o.Conns < 0 || o.Conns > math.MaxInt32 {
+		fault("Conns: %d: 0 to %d are allowed", o.Conns, math.MaxInt32)
+	}
+	if o.Retention < 0 {
+		fault("Retention: %v is negative", o.Retention)
+	}
+	return errors.Join(faults...)
+}
+
+// setUp makes a new session answer a commit only once it is on disk, unless that
+// is relaxed; stricter settings, such as waiting for a standby, are left as they
+// are. A client that stops in the middle of a batch must not lock others out, and
+// conflicts are looked for by revision, not by the server.
+const setUp = `SELECT set_config('default_transaction_isolation', 'read committed', false),
+	set_config('idle_in_transaction_session_timeout', '10s', false),
+	CASE WHEN NOT $1 AND current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', false) END`
+
+// prepare looks at what kind of database this is, and makes the schema ready.
+func (s *Storage) prepare(ctx context.Context) error {
+	var encoding, fsync string
+	var standby, readOnly bool
+	err := s.pool.QueryRow(ctx, `SELECT current_setting('server_encoding'), current_setting('fsync'), pg_is_in_recovery(), current_setting('transaction_read_only')::bool`).
+		Scan(&encoding, &fsync, &standby, &readOnly)
+	switch {
+	case err != nil:
+		return s.failed(ctx, "connecting", err)
+	case encoding != "UTF8":
+		return fmt.Errorf("postgres: %w database: its encoding is %s, needed is UTF8", presence.ErrInvalid, encoding)
+	case standby:
+		return fmt.Errorf("postgres: %w: this server is a standby, which cannot be written to; connect to the primary, or name all servers and add target_session_attrs=read-write", presence.ErrUnavailable)
+	case readOnly:
+		return fmt.Errorf("postgres: %w: the database is set to be read-only", presence.ErrUnavailable)
+	case fsync != "on" && !s.opts.Relaxed:
+		return fmt.Errorf("postgres: %w server: it runs with fsync=%s, so that nothing it answers is durable; Options.Relaxed allows that", presence.ErrInvalid, fsync)
+	}
+	if err := s.migrate(ctx); err != nil {
+		return s.failed(ctx, "making the schema "+s.opts.Schema+" ready", err)
+	}
+	return nil
+}
+
+// Close ends every connection, after the calls under way have returned. A second
+// Close changes nothing and says so with [presence.ErrClosed].
+func (s *Storage) Close() error {
+	if s.closed.Swap(true) {
+		return s.closedError()
+	}
+	s.end()
+	s.work.Wait()
+	s.pool.Close()
+	return nil
+}
+
+func (s *Storage) closedError() error { return fmt.Errorf("postgres: %w storage", presence.ErrClosed) }
+
+// usable says why a call cannot be served, if so.
+func (s *Storage) usable(ctx context.Context) error {
+	if s.closed.Load() {
+		return s.closedError()
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// failed says what went wrong with the database, and drops connections that are
+// of no use any more.
+func (s *Storage) failed(ctx context.Context, doing string, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if s.closed.Load() {
+		return s.closedError()
+	}
+	if errors.Is(err, presence.ErrConflict) || errors.Is(err, presence.ErrInvalid) {
+		return err
+	}
+	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch {
+		case strings.HasPrefix(answer.Code, "22"), strings.HasPrefix(answer.Code, "54"): // what was given cannot be stored, now or later
+			return fmt.Errorf("postgres: %w: %s: %w", presence.ErrInvalid, doing, err)
+		case answer.Code == "25006": // an old primary, perhaps: the next connection may lead to the new one
+			s.pool.Reset()
+			return fmt.Errorf("postgres: %w: %s: this server can only be read, as a standby can: %w", presence.ErrUnavailable, doing, err)
+		case strings.HasPrefix(answer.Code, "08"), strings.HasPrefix(answer.Code, "57P"):
+			s.pool.Reset() // the server is going, or has gone
+		}
+	} else {
+		s.pool.Reset() // no answer: what happened to one connection has happened to all, as a rule
+	}
+	return fmt.Errorf("postgres: %w: %s: %w", presence.ErrUnavailable, doing, err)
+}
+
+// Load returns the records of the subjects that have one, each once.
+func (s *Storage) Load(ctx context.Context, subjects ...presence.Ref) ([]presence.Record, error) {
+	if err := s.usable(ctx); err != nil || len(subjects) == 0 {
+		return nil, err
+	}
+	tenants, ids := columns(sorted(subjects))
+	rows, _ := s.pool.Query(ctx, s.sql.load, tenants, ids)
+	records, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r presence.Record, err error) {
+		var revision int64
+		err = row.Scan(&r.Subject.Tenant, &r.Subject.ID, &revision, &r.Data)
+		r.Revision = uint64(revision)
+		return r, err
+	})
+	if err != nil {
+		return nil, s.failed(ctx, "loading", err)
+	}
+	return records, nil
+}
+
+// Save stores all writes or none. A revision may be up to 1<<63 - 1.
+func (s *Storage) Save(ctx context.Context, writes ...presence.Write) error {
+	if err := s.usable(ctx); err != nil || len(writes) == 0 {
+		return err
+	}
+	for _, w := range writes {
+		if w.Record.Revision > math.MaxInt64 || w.Expect > math.MaxInt64 {
+			return fmt.Errorf("postgres: %w revision %d of %s, expecting %d: at most %d is allowed", presence.ErrInvalid, w.Record.Revision, w.Record.Subject, w.Expect, uint64(math.MaxInt64))
+		}
+	}
+	var err error
+	if len(writes) == 1 {
+		err = s.saveOne(ctx, writes[0])
+	} else {
+		err = s.saveAll(ctx, writes)
+	}
+	if err != nil {
+		return s.failed(ctx, "saving", err)
+	}
+	if s.news != nil {
+		subjects := make([]presence.Ref, len(writes))
+		for i, w := range writes {
+			subjects[i] = w.Record.Subject
+		}
+		s.news.add(subjects...)
+	}
+	return nil
+}
+
+// saveOne needs one statement where nobody else has written, which is a
+// transaction of its own.
+func (s *Storage) saveOne(ctx context.Context, w presence.Write) error {
+	r := w.Record
+	var done pgconn.CommandTag
+	var err error
+	if w.Expect == 0 {
+		done, err = s.pool.Exec(ctx, s.sql.insert, r.Subject.Tenant, r.Subject.ID, int64(r.Revision), notNil(r.Data))
+	} else {
+		done, err = s.pool.Exec(ctx, s.sql.update, r.Subject.Tenant, r.Subject.ID, int64(w.Expect), int64(r.Revision), notNil(r.Data))
+	}
+	if err != nil || done.RowsAffected() == 1 {
+		return err
+	}
+	// Which of two records is the one to be written must be read from what is
+	// stored now, and is not changed by what it is compared with later.
+	stored, err := s.revisions(ctx, s.pool, s.sql.compare, []presence.Write{w})
+	if err != nil {
+		return err
+	}
+	if got := stored[r.Subject]; !got.same {
+		return conflict(w, got.revision)
+	}
+	return nil
+}
+
+// saveAll locks what is there in the order of the subjects, so that no two
+// batches wait for each other; then it decides and writes. Inserting waits only
+// for whoever is inserting as well, again in order.
+func (s *Storage) saveAll(ctx context.Context, writes []presence.Write) error {
+	writes = slices.Clone(writes)
+	slices.SortFunc(writes, func(a, b presence.Write) int { return compareRefs(a.Record.Subject, b.Record.Subject) })
+	for i := range writes[1:] {
+		if writes[i].Record.Subject == writes[i+1].Record.Subject {
+			return fmt.Errorf("postgres: %w batch: it has two records of %s", presence.ErrInvalid, writes[i].Record.Subject)
+		}
+	}
+	tx, err := s.pool.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer rollback(tx)
+	stored, err := s.revisions(ctx, tx, s.sql.lock, writes)
+	if err != nil {
+		return err
+	}
+	var inserts, updates []presence.Write
+	for _, w := range writes {
+		switch got, there := stored[w.Record.Subject]; {
+		case got.same: // the same call again
+		case there != (w.Expect != 0) || got.revision != int64(w.Expect):
+			return conflict(w, got.revision)
+		case there:
+			updates = append(updates, w)
+		default:
+			inserts = append(inserts, w)
+		}
+	}
+	for sql, list := range map[string][]presence.Write{s.sql.insertAll: inserts, s.sql.updateAll: updates} {
+		if len(list) == 0 {
+			continue
+		}
+		tenants, ids, revisions, data := fields(list)
+		done, err := tx.Exec(ctx, sql, tenants, ids, revisions, data)
+		if err != nil {
+			return err
+		}
+		if done.RowsAffected() != int64(len(list)) {
+			return fmt.Errorf("postgres: %w: of a batch of %d records, %d were inserted by somebody else meanwhile", presence.ErrConflict, len(writes), int64(len(list))-done.RowsAffected())
+		}
+	}
+	return tx.Commit(ctx)
+}
+
+// rollback ends a transaction that was not committed, without hanging on a
+// server that does not answer.
+func rollback(tx pgx.Tx) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = tx.Rollback(ctx)
+}
+
+// stored is what there is of a record: its revision, and whether it is the very
+// one that is to be written.
+type stored struct {
+	revision int64
+	same     bool
+}
+
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+func (s *Storage) revisions(ctx context.Context, q querier, sql string, writes []presence.Write) (map[presence.Ref]stored, error) {
+	tenants, ids, revisions, data := fields(writes)
+	found := make(map[presence.Ref]stored, len(writes))
+	rows, _ := q.Query(ctx, sql, tenants, ids, revisions, data)
+	var ref presence.Ref
+	var got stored
+	_, err := pgx.ForEachRow(rows, []any{&ref.Tenant, &ref.ID, &got.revision, &got.same}, func() error {
+		found[ref] = got
+		return nil
+	})
+	return found, err
+}
+
+func conflict(w presence.Write, stored int64) error {
+	return fmt.Errorf("postgres: %w: %s is at revision %d, expected was %d", presence.ErrConflict, w.Record.Subject, stored, w.Expect)
+}
+
+// Append adds rows to the journal in order, all or none.
+func (s *Storage) Append(ctx context.Context, rows ...presence.JournalRow) error {
+	if err := s.usable(ctx); err != nil || len(rows) == 0 {
+		return err
+	}
+	tenants, subjects, ids := make([]string, len(rows)), make([]string, len(rows)), make([]string, len(rows))
+	at, texts := make([]int64, len(rows)), make([]string, len(rows))
+	stripes := make([]int32, len(rows))
+	for i, r := range rows {
+		text, err := json.Marshal(r)
+		if err != nil {
+			return fmt.Errorf("postgres: %w journal row %s of %s: %w", presence.ErrInvalid, r.ID, r.Subject, err)
+		}
+		tenants[i], subjects[i], ids[i], at[i], texts[i] = r.Subject.Tenant, r.Subject.ID, r.ID, int64(r.At), string(text)
+		stripes[i] = stripe(r.Subject)
+	}
+	batch := new(pgx.Batch) // one transaction, and one round trip
+	batch.Queue(s.sql.lockJournal, distinct(stripes))
+	batch.Queue(s.sql.append, tenants, subjects, ids, at, texts)
+	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
+		return s.failed(ctx, "appending to the journal", err)
+	}
+	return nil
+}
+
+// Delete removes the records and journals of subjects.
+func (s *Storage) Delete(ctx context.Context, subjects ...presence.Ref) error {
+	if err := s.usable(ctx); err != nil || len(subjects) == 0 {
+		return err
+	}
+	refs := sorted(subjects)
+	tenants, ids := columns(refs)
+	stripes := make([]int32, len(refs))
+	for i, r := range refs {
+		stripes[i] = stripe(r)
+	}
+	batch := new(pgx.Batch)
+	batch.Queue(s.sql.lockJournal, distinct(stripes))
+	batch.Queue(s.sql.lockRecords, tenants, ids)
+	batch.Queue(s.sql.deleteRecords, tenants, ids)
+	batch.Queue(s.sql.deleteJournal, tenants, ids)
+	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
+		return s.failed(ctx, "deleting", err)
+	}
+	if s.news != nil {
+		s.news.add(refs...)
+	}
+	return nil
+}
+
+// Journal returns the rows that q selects. Where the row q.After has been
+// pruned, all that are left come after it.
+func (s *Storage) Journal(ctx context.Context, q presence.JournalQuery) ([]presence.JournalRow, error) {
+	if err := s.usable(ctx); err != nil {
+		return nil, err
+	}
+	rows, _ := s.pool.Query(ctx, s.sql.journal, q.Subject.Tenant, q.Subject.ID, int64(q.From), int64(q.To), q.After, limit(q.Limit))
+	return s.collect(ctx, rows)
+}
+
+// ScanJournal returns the rows that q selects among those of all subjects.
+func (s *Storage) ScanJournal(ctx context.Context, q presence.JournalScan) ([]presence.JournalRow, error) {
+	if err := s.usable(ctx); err != nil {
+		return nil, err
+	}
+	after := int64(math.MinInt64)
+	if q.After.ID != "" {
+		after = int64(q.After.At)
+	}
+	rows, _ := s.pool.Query(ctx, s.sql.scan, q.Tenant, int64(q.From), int64(q.To), after, q.After.Subject.ID, q.After.ID, limit(q.Limit))
+	return s.collect(ctx, rows)
+}
+
+func limit(n int) int64 {
+	if n <= 0 {
+		return 1000
+	}
+	return int64(n)
+}
+
+func (s *Storage) collect(ctx context.Context, rows pgx.Rows) ([]presence.JournalRow, error) {
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r presence.JournalRow, err error) {
+		var text []byte
+		if err = row.Scan(&text); err == nil {
+			err = json.Unmarshal(text, &r)
+		}
+		return r, err
+	})
+	if err != nil {
+		return nil, s.failed(ctx, "reading the journal", err)
+	}
+	return list, nil
+}
+
+// pruneChunk is how many rows one statement of Prune deletes.
+const pruneChunk = 5000
+
+// Prune deletes the journal rows of what happened before an instant, in chunks,
+// and returns how many it deleted, also where it could not delete all. Several
+// processes may prune at once.
+func (s *Storage) Prune(ctx context.Context, before presence.Instant) (pruned int64, err error) {
+	for {
+		if err := s.usable(ctx); err != nil {
+			return pruned, err
+		}
+		done, err := s.pool.Exec(ctx, s.sql.prune, int64(before), pruneChunk)
+		if err != nil {
+			return pruned, s.failed(ctx, "pruning the journal", err)
+		}
+		pruned += done.RowsAffected()
+		if done.RowsAffected() < pruneChunk {
+			return pruned, nil
+		}
+	}
+}
+
+func (s *Storage) pruneEvery(ctx context.Context, every time.Duration) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		pruned, err := s.Prune(ctx, presence.At(time.Now().Add(-s.opts.Retention)))
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("postgres: pruning the journal", "error", err)
+		}
+		s.log.Debug("postgres: pruned the journal", "rows", pruned)
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Compact writes the tables anew, so that nothing that was deleted is left in
+// their files. Nobody can use them meanwhile, which takes as long as copying
+// them does. The server's log, its backups and standbys are not touched.
+func (s *Storage) Compact(ctx context.Context) error {
+	if err := s.usable(ctx); err != nil {
+		return err
+	}
+	for _, sql := range s.sql.compact {
+		if _, err := s.pool.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
+			return s.failed(ctx, "compacting", err)
+		}
+	}
+	return nil
+}
+
+// stripes is how many locks the subjects' journals share. It must be the same
+// in every process of a schema.
+const stripes = 64
+
+// stripe is the lock under which a subject's journal grows, so that rows are
+// seen in the order in which they are numbered.
+func stripe(r presence.Ref) int32 {
+	return int32(uint32(hash(r.Tenant+"\x00"+r.ID)) % stripes)
+}
+
+func hash(s string) int32 {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(s))
+	return int32(h.Sum32())
+}
+
+// distinct sorts stripes, so that everybody locks them in the same order.
+func distinct(stripes []int32) []int32 {
+	slices.Sort(stripes)
+	return slices.Compact(stripes)
+}
+
+func compareRefs(a, b presence.Ref) int {
+	return cmp.Or(strings.Compare(a.Tenant, b.Tenant), strings.Compare(a.ID, b.ID))
+}
+
+// sorted returns each of the subjects once, in the order of the database.
+func sorted(subjects []presence.Ref) []presence.Ref {
+	return slices.Compact(slices.SortedFunc(slices.Values(subjects), compareRefs))
+}
+
+func columns(refs []presence.Ref) (tenants, ids []string) {
+	tenants, ids = make([]string, len(refs)), make([]string, len(refs))
+	for i, r := range refs {
+		tenants[i], ids[i] = r.Tenant, r.ID
+	}
+	return tenants, ids
+}
+
+func fields(writes []presence.Write) (tenants, ids []string, revisions []int64, data [][]byte) {
+	for _, w := range writes {
+		tenants, ids = append(tenants, w.Record.Subject.Tenant), append(ids, w.Record.Subject.ID)
+		revisions, data = append(revisions, int64(w.Record.Revision)), append(data, notNil(w.Record.Data))
+	}
+	return tenants, ids, revisions, data
+}
+
+// notNil is data that is not NULL in the database.
+func notNil(data []byte) []byte {
+	if data == nil {
+		return []byte{}
+	}
+	return data
+}

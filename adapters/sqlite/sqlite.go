@@ -1,0 +1,220 @@
+// Package sqlite keeps presence in one SQLite file: what people chose and the
+// journal of what happened, durable without a server and without cgo.
+//
+//	storage, err := sqlite.Open(ctx, "presence.db", nil)
+//	tracker, err := presence.New(&presence.Options{Storage: storage})
+//
+// # Durability
+//
+// A call that returns no error has been synced to the disk. Calls that are made
+// at once share one transaction and one sync, each with an answer of its own:
+// one that is refused harms no other.
+//
+// # Several processes
+//
+// Any number of processes on one machine may open the file; records are shared
+// by comparing revisions. A process that holds the file for longer than
+// [Options.BusyTimeout] makes calls fail until it lets go.
+//
+// # Trouble
+//
+// An error that is not about the call itself wraps [presence.ErrUnavailable] and
+// says what is wrong: the disk is full, the file is locked, read-only, corrupted
+// or gone. Nothing has to be opened again when that is over. A file that was
+// removed is missed at the next call, since what is written to it is lost; one
+// that was put in its place is opened.
+//
+// # Erasing
+//
+// [Storage.Delete] returns when nothing of the subjects is left in the files.
+// SQLite leaves copies behind where it rebalances its trees, which even
+// overwriting what is deleted does not reach, so the whole file is written anew:
+// that takes seconds for each gigabyte, during which nothing else is stored.
+// Several subjects in one call, or in calls at once, cost as much as one.
+package sqlite
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	driver "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/presence-go/presence"
+)
+
+var (
+	_ presence.Storage        = (*Storage)(nil)
+	_ presence.JournalReader  = (*Storage)(nil)
+	_ presence.JournalScanner = (*Storage)(nil)
+)
+
+// Options configures a [Storage]. The zero value works.
+type Options struct {
+	// NoSync leaves it to the system when what was stored reaches the disk. A
+	// process that is killed loses nothing then, but a machine that fails loses
+	// what was answered with no error.
+	NoSync bool
+	// BusyTimeout is how long a call waits for another process that holds the
+	// file, unless its context ends before. 0 means 5s.
+	BusyTimeout time.Duration
+	// Retention is how long the rows of the journal are kept, by the instant at
+	// which they happened. Older ones are deleted some at a time when rows are
+	// appended, at most once an hour. 0 means for ever. See [Storage.Prune].
+	Retention time.Duration
+	// Readers is how many calls may read at once. 0 means 4.
+	Readers int
+}
+
+// Storage is a presence.Storage, presence.JournalReader and
+// presence.JournalScanner in one file. All its methods are safe for concurrent
+// use.
+type Storage struct {
+	path string
+	opts Options
+
+	jobs    chan *job
+	closing chan struct{} // closed by Close
+	ended   chan struct{} // closed when nothing is written any more
+
+	mu   sync.RWMutex // held shared while reading, exclusively while the files are changed
+	file *file        // nil while it cannot be opened
+
+	closeOnce sync.Once
+	closeErr  error
+	// Of the writing goroutine: when rows were last pruned and traces removed by
+	// themselves.
+	pruned, tidied time.Time
+}
+
+// Open opens the file at path, which is created if there is none, and brings its
+// schema up to date. A file of a newer version than this package knows, or of
+// another application, is refused with an error wrapping presence.ErrInvalid.
+func Open(ctx context.Context, path string, opts *Options) (*Storage, error) {
+	var o Options
+	if opts != nil {
+		o = *opts
+	}
+	var faults []error
+	if path == "" || path == ":memory:" {
+		faults = append(faults, fmt.Errorf("sqlite: %w path %q: the name of a file is needed", presence.ErrInvalid, path))
+	}
+	if o.BusyTimeout < 0 {
+		faults = append(faults, fmt.Errorf("sqlite: %w option BusyTimeout: %v is negative", presence.ErrInvalid, o.BusyTimeout))
+	}
+	if o.Retention < 0 {
+		faults = append(faults, fmt.Errorf("sqlite: %w option Retention: %v is negative", presence.ErrInvalid, o.Retention))
+	}
+	if o.Readers < 0 {
+		faults = append(faults, fmt.Errorf("sqlite: %w option Readers: %d is negative", presence.ErrInvalid, o.Readers))
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	o.BusyTimeout = cmp.Or(o.BusyTimeout, 5*time.Second)
+	o.Readers = cmp.Or(o.Readers, 4)
+	s := &Storage{
+		path: path, opts: o,
+		jobs: make(chan *job, maxBatch), closing: make(chan struct{}), ended: make(chan struct{}),
+	}
+	f, err := openFile(ctx, path, &s.opts, true)
+	if err != nil {
+		return nil, fmt.Errorf("sqlite: opening %s: %w", path, s.explain(ctx, err))
+	}
+	s.file = f
+	go s.writeAll()
+	return s, nil
+}
+
+// Close waits for calls under way and closes the file. A second Close changes
+// nothing and says so.
+func (s *Storage) Close() error {
+	first := false
+	s.closeOnce.Do(func() {
+		first = true
+		close(s.closing)
+		<-s.ended
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.file != nil {
+			s.closeErr = s.file.close()
+			s.file = nil
+		}
+	})
+	if !first {
+		return s.closedError()
+	}
+	if s.closeErr != nil {
+		return fmt.Errorf("sqlite: closing %s: %w", s.path, s.explain(context.Background(), s.closeErr))
+	}
+	return nil
+}
+
+func (s *Storage) closedError() error { return fmt.Errorf("sqlite: %w storage", presence.ErrClosed) }
+
+func (s *Storage) isClosed() bool {
+	select {
+	case <-s.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+// What can be wrong with the file itself.
+var (
+	errGone      = errors.New("the file has been removed")
+	errTraces    = errors.New("another process reads the file, so that traces are left in it; delete again")
+	errForeign   = fmt.Errorf("%w file: it belongs to another application", presence.ErrInvalid)
+	errTooNew    = fmt.Errorf("%w file: its schema is newer than this package", presence.ErrInvalid)
+	errNotWanted = fmt.Errorf("%w record: it is too large", presence.ErrInvalid)
+)
+
+// explain turns an error of the engine into one of the contract.
+func (s *Storage) explain(ctx context.Context, err error) error {
+	switch {
+	case err == nil || errors.Is(err, presence.ErrConflict) || errors.Is(err, presence.ErrInvalid) || errors.Is(err, presence.ErrClosed):
+		return err
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	what := ""
+	switch code(err) {
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+		what = fmt.Sprintf("another process has locked the file for more than %v", s.opts.BusyTimeout)
+	case sqlite3.SQLITE_FULL:
+		what = "the disk is full"
+	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH:
+		what = "the file or its directory cannot be written"
+	case sqlite3.SQLITE_CANTOPEN:
+		what = "the file cannot be opened: its directory must be there and writable"
+	case sqlite3.SQLITE_NOTADB:
+		what = "the file is not a database, or its beginning is corrupted"
+	case sqlite3.SQLITE_CORRUPT:
+		what = "the file is corrupted; restore it from a backup"
+	case sqlite3.SQLITE_TOOBIG:
+		return fmt.Errorf("%w: %w", errNotWanted, err)
+	case 0:
+		return fmt.Errorf("%w: %w", presence.ErrUnavailable, err)
+	default:
+		what = "the file cannot be used"
+	}
+	return fmt.Errorf("%w: %s: %w", presence.ErrUnavailable, what, err)
+}
+
+// code is the engine's primary code of an error, or 0.
+func code(err error) int {
+	if e, ok := errors.AsType[*driver.Error](err); ok {
+		return e.Code() & 0xff
+	}
+	return 0
+}
+
+func isBusy(err error) bool {
+	c := code(err)
+	return c == sqlite3.SQLITE_BUSY || c == sqlite3.SQLITE_LOCKED
+}

@@ -1,0 +1,434 @@
+package sqlite
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/presence-go/presence"
+)
+
+// maxBatch bounds the calls that share a transaction.
+const maxBatch = 1024
+
+// job is one call that changes something, waiting to be carried out.
+type job struct {
+	ctx    context.Context
+	do     func(context.Context, *file) error
+	erases bool // answered when no traces are left
+	state  atomic.Int32
+	err    error // what it was refused with
+	answer chan error
+}
+
+// A job waits until it is either taken to be carried out or given up by its
+// caller, whoever is first.
+const (
+	waiting int32 = iota
+	taken
+	givenUp
+)
+
+func (j *job) take() bool { return j.state.CompareAndSwap(waiting, taken) }
+
+// submit has a job carried out and returns its answer. If ctx ends before the
+// job was taken, nothing of it happens.
+func (s *Storage) submit(ctx context.Context, j *job) error {
+	if s.isClosed() {
+		return s.closedError()
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	j.ctx, j.answer = ctx, make(chan error, 1)
+	select {
+	case s.jobs <- j:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-s.closing:
+		return s.closedError()
+	}
+	select {
+	case err := <-j.answer:
+		return s.explain(ctx, err)
+	case <-ctx.Done():
+		j.state.CompareAndSwap(waiting, givenUp)
+		select {
+		case err := <-j.answer:
+			return s.explain(context.WithoutCancel(ctx), err)
+		default:
+			return context.Cause(ctx)
+		}
+	case <-s.ended:
+		select {
+		case err := <-j.answer:
+			return s.explain(ctx, err)
+		default:
+			return s.closedError()
+		}
+	}
+}
+
+// writeAll carries out jobs until Close, as many at once as are waiting.
+func (s *Storage) writeAll() {
+	defer close(s.ended)
+	for {
+		s.tidy()
+		var batch []*job
+		select {
+		case j := <-s.jobs:
+			batch = append(batch, j)
+		case <-s.closing:
+			return
+		}
+		for more := true; more && len(batch) < maxBatch; {
+			select {
+			case j := <-s.jobs:
+				batch = append(batch, j)
+			default:
+				more = false
+			}
+		}
+		s.carryOut(batch)
+	}
+}
+
+// carryOut carries out a batch in one transaction and answers each job.
+func (s *Storage) carryOut(batch []*job) {
+	f, err := s.usable()
+	if err == nil {
+		err = s.begin(f, batch)
+	}
+	if err != nil {
+		answer(batch, err)
+		return
+	}
+	batch = slices.DeleteFunc(batch, func(j *job) bool { return !j.take() })
+	err = s.transact(f, batch)
+	if err != nil && len(batch) > 1 {
+		// One job may have met what concerns it alone, such as a damaged page.
+		for _, j := range batch {
+			j.state.Store(waiting)
+			s.carryOut([]*job{j})
+		}
+		return
+	}
+	if err == nil {
+		err = f.there() // otherwise it went where nobody will find it
+	}
+	if err != nil {
+		answer(batch, err)
+		return
+	}
+	erasing := slices.DeleteFunc(slices.Clone(batch), func(j *job) bool { return !j.erases || j.err != nil })
+	for _, j := range batch {
+		if !j.erases || j.err != nil {
+			j.answer <- j.err
+		}
+	}
+	if len(erasing) > 0 {
+		answer(erasing, s.removeTraces(f))
+	}
+}
+
+func answer(jobs []*job, err error) {
+	for _, j := range jobs {
+		j.answer <- err
+	}
+}
+
+// begin begins a transaction. If another process holds the file, it waits for as
+// long as may be and somebody waits for the answer.
+func (s *Storage) begin(f *file, batch []*job) error {
+	ctx := context.Background()
+	return patiently(ctx, s.opts.BusyTimeout, func() error {
+		_, err := f.writer.ExecContext(ctx, `BEGIN IMMEDIATE`)
+		if isBusy(err) && !slices.ContainsFunc(batch, func(j *job) bool { return j.ctx.Err() == nil }) {
+			return errNobodyWaits
+		}
+		return err
+	})
+}
+
+var errNobodyWaits = errors.New("the callers have given up")
+
+// transact carries out a batch in the transaction that was begun, and ends it. An
+// error is about the file; what a job is refused with, it notes.
+func (s *Storage) transact(f *file, batch []*job) (err error) {
+	ctx := context.Background()
+	exec := func(statement string) error {
+		_, err := f.writer.ExecContext(ctx, statement)
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = exec(`ROLLBACK`) // the engine may have done so itself
+		}
+	}()
+	changed := false
+	for _, j := range batch {
+		if len(batch) > 1 {
+			if err := exec(`SAVEPOINT job`); err != nil {
+				return err
+			}
+		}
+		j.err = j.do(ctx, f)
+		if code(j.err) != 0 && !refused(j.err) {
+			return j.err
+		}
+		changed = changed || j.err == nil
+		if len(batch) == 1 {
+			continue
+		}
+		if j.err != nil {
+			if err := exec(`ROLLBACK TO job`); err != nil {
+				return err
+			}
+		}
+		if err := exec(`RELEASE job`); err != nil {
+			return err
+		}
+	}
+	if !changed {
+		return exec(`ROLLBACK`)
+	}
+	return exec(`COMMIT`)
+}
+
+// refused reports whether an error is about a job and not about the file.
+func refused(err error) bool {
+	return errors.Is(err, presence.ErrConflict) || errors.Is(err, presence.ErrInvalid)
+}
+
+// usable returns the file, opened anew where another one has taken its place.
+func (s *Storage) usable() (*file, error) {
+	s.mu.RLock()
+	f := s.file
+	s.mu.RUnlock()
+	if f != nil {
+		if err := f.there(); !errors.Is(err, errReplaced) {
+			return f, err
+		}
+		s.mu.Lock()
+		s.file = nil
+		s.mu.Unlock()
+		_ = f.close() // what it could not write is lost already
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.opts.BusyTimeout)
+	defer cancel()
+	f, err := openFile(ctx, s.path, &s.opts, false)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.file = f
+	return f, nil
+}
+
+// Save stores all writes or none.
+func (s *Storage) Save(ctx context.Context, writes ...presence.Write) error {
+	writes = slices.Clone(writes) // they may be written after the caller has given up
+	for i := range writes {
+		writes[i].Record.Data = append([]byte{}, writes[i].Record.Data...)
+	}
+	return s.submit(ctx, &job{do: func(ctx context.Context, f *file) error {
+		for i := range writes {
+			if err := f.save(ctx, &writes[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}})
+}
+
+func (f *file) save(ctx context.Context, w *presence.Write) error {
+	r := &w.Record
+	var result sql.Result
+	var err error
+	if w.Expect == 0 {
+		result, err = f.saveNew.ExecContext(ctx, r.Subject.Tenant, r.Subject.ID, int64(r.Revision), r.Data)
+	} else {
+		result, err = f.saveOver.ExecContext(ctx, int64(r.Revision), r.Data, r.Subject.Tenant, r.Subject.ID, int64(w.Expect))
+	}
+	if err != nil {
+		return err
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 1 {
+		return err
+	}
+	var revision int64
+	var data []byte
+	err = f.current.QueryRowContext(ctx, r.Subject.Tenant, r.Subject.ID).Scan(&revision, &data)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return fmt.Errorf("sqlite: %w: there is no record of %s, expected was revision %d", presence.ErrConflict, r.Subject, w.Expect)
+	case err != nil:
+		return err
+	case uint64(revision) == r.Revision && bytes.Equal(data, r.Data):
+		return nil // the same call again
+	}
+	return fmt.Errorf("sqlite: %w: %s is at revision %d, expected was %d", presence.ErrConflict, r.Subject, uint64(revision), w.Expect)
+}
+
+// Append adds rows to the journal, in order.
+func (s *Storage) Append(ctx context.Context, rows ...presence.JournalRow) error {
+	rows = slices.Clone(rows)
+	return s.submit(ctx, &job{do: func(ctx context.Context, f *file) error {
+		for i := range rows {
+			r := &rows[i]
+			_, err := f.addRow.ExecContext(ctx, r.Subject.Tenant, r.Subject.ID, r.ID, r.Kind, r.From, r.To, string(r.Class), string(r.Cause), string(r.Trigger),
+				r.Reach, string(r.Source), r.Key, r.Reason, r.By, int64(r.At), int64(r.Recorded))
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}})
+}
+
+// Delete removes the records and journals of subjects, so that nothing of them
+// is left in the files. If it fails after they were removed, because another
+// process reads the file or the disk is full, call it again.
+func (s *Storage) Delete(ctx context.Context, subjects ...presence.Ref) error {
+	subjects = slices.Clone(subjects)
+	return s.submit(ctx, &job{erases: true, do: func(ctx context.Context, f *file) error {
+		for _, subject := range subjects {
+			for _, statement := range []*sql.Stmt{f.deleteRecord, f.deleteJournal} {
+				result, err := statement.ExecContext(ctx, subject.Tenant, subject.ID)
+				if err != nil {
+					return err
+				}
+				n, err := result.RowsAffected()
+				if err != nil {
+					return err
+				}
+				f.marked = f.marked || n > 0
+			}
+		}
+		if !f.marked {
+			return nil
+		}
+		_, err := f.setMark.ExecContext(ctx, markTraces)
+		return err
+	}})
+}
+
+// removeTraces writes the file anew without what was deleted, and empties the
+// log beside it.
+func (s *Storage) removeTraces(f *file) error {
+	if !f.marked {
+		return nil
+	}
+	ctx := context.Background()
+	err := patiently(ctx, s.opts.BusyTimeout, func() error {
+		_, err := f.writer.ExecContext(ctx, `VACUUM`)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.emptyLog(ctx, f); err != nil {
+		return err
+	}
+	if _, err := f.writer.ExecContext(ctx, `DELETE FROM marks WHERE name = ?`, markTraces); err != nil {
+		return err
+	}
+	f.marked = false
+	return nil
+}
+
+// emptyLog moves what is in the log into the file and cuts the log off, which no
+// reader must hold.
+func (s *Storage) emptyLog(ctx context.Context, f *file) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for deadline := time.Now().Add(s.opts.BusyTimeout); ; {
+		var busy, frames, moved int
+		err := f.writer.QueryRowContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &frames, &moved)
+		switch {
+		case err != nil && !isBusy(err):
+			return err
+		case err == nil && busy == 0:
+			return nil
+		case time.Now().After(deadline):
+			return errTraces
+		}
+	}
+}
+
+// pruneChunk is how many rows are pruned in one transaction.
+const pruneChunk = 1000
+
+// How often rows are pruned and traces removed by themselves, at most.
+const (
+	pruneEvery = time.Hour
+	tidyEvery  = time.Minute
+)
+
+// Prune deletes the rows of the journal that happened before an instant, of all
+// tenants, some at a time so that nobody waits for long. It returns how many
+// there were. The records stay.
+func (s *Storage) Prune(ctx context.Context, before presence.Instant) (rows int, err error) {
+	for {
+		var n int
+		err := s.submit(ctx, &job{do: func(ctx context.Context, f *file) (err error) {
+			n, err = f.prune(ctx, before)
+			return err
+		}})
+		if rows += n; err != nil || n < pruneChunk {
+			return rows, err
+		}
+	}
+}
+
+// prune deletes up to pruneChunk rows.
+func (f *file) prune(ctx context.Context, before presence.Instant) (rows int, err error) {
+	next := f.writer.QueryRowContext(ctx, `SELECT min(tenant) FROM journal`)
+	for rows < pruneChunk {
+		var tenant sql.NullString
+		if err := next.Scan(&tenant); err != nil || !tenant.Valid {
+			return rows, err
+		}
+		result, err := f.writer.ExecContext(ctx, `DELETE FROM journal WHERE seq IN (SELECT seq FROM journal WHERE tenant = ? AND at < ? ORDER BY at LIMIT ?)`,
+			tenant.String, int64(before), pruneChunk-rows)
+		if err != nil {
+			return rows, err
+		}
+		n, err := result.RowsAffected()
+		if err != nil {
+			return rows, err
+		}
+		rows += int(n)
+		next = f.writer.QueryRowContext(ctx, `SELECT min(tenant) FROM journal WHERE tenant > ?`, tenant.String)
+	}
+	return rows, nil
+}
+
+// tidy does what is due by itself: some rows that are older than the retention
+// are pruned, and traces removed that a process left behind which was killed
+// while it erased somebody. What fails is tried again later.
+func (s *Storage) tidy() {
+	now := time.Now()
+	if f, err := s.usable(); err == nil && f.marked && now.Sub(s.tidied) >= tidyEvery {
+		s.tidied = now
+		_ = s.removeTraces(f)
+	}
+	if s.opts.Retention == 0 || now.Sub(s.pruned) < pruneEvery {
+		return
+	}
+	var n int
+	j := &job{ctx: context.Background(), answer: make(chan error, 1), do: func(ctx context.Context, f *file) (err error) {
+		n, err = f.prune(ctx, presence.At(now.Add(-s.opts.Retention)))
+		return err
+	}}
+	s.carryOut([]*job{j})
+	if err := <-j.answer; err == nil && n < pruneChunk {
+		s.pruned = now
+	}
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/presence-go/presence"
+)
+
+const (
+	workers   = 4
+	perWorker = 4 // subjects
+	idleAfter = 25 * time.Millisecond
+)
+
+// childVariable is set in the environment of a process that is to be killed.
+const childVariable = "PRESENCE_CRASH_CHILD"
+
+// assignment is what such a process is to do.
+type assignment struct {
+	Store   string `json:"store"`
+	Address string `json:"address"`
+	Relaxed bool   `json:"relaxed"`
+	Life    int    `json:"life"` // how many there were before
+	Seed    uint64 `json:"seed"`
+}
+
+func subjectName(i int) presence.Ref { return presence.ID("s" + strconv.Itoa(i)) }
+
+// story is the child's end of the pipe. Each line is one write, so that what was
+// said before the process was killed arrives whole, and in order.
+type story struct {
+	mu  sync.Mutex
+	out *os.File
+}
+
+func (s *story) tell(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fmt.Fprintf(s.out, format+"\n", args...)
+}
+
+// live is what the child does until it is killed. It tells, a line each:
+//
+//	ready                 storage is open
+//	row SUBJECT ID        a row of the journal has come about, and may be stored from now on
+//	try SUBJECT CLAIM     a change begins after which the subject has this claim, "-" for none
+//	done SUBJECT CLAIM    the call returned without an error: the change is promised
+//	failed SUBJECT CLAIM  the call returned an error: whether the change is stored is not known
+//	settled SUBJECT       a call returned: its rows are in the hands of the tracker
+//	writing               a flush begins
+//	written               it returned without an error: all rows settled before it began are promised
+func live(a assignment) error {
+	ctx := context.Background()
+	tell := (&story{out: os.Stdout}).tell
+	storage, err := openStore(ctx, a.Store, a.Address, a.Relaxed)
+	if err != nil {
+		return err
+	}
+	policy := presence.DefaultPolicy()
+	policy.Idle = []presence.IdleStage{{After: idleAfter, To: "away", On: []string{"available", "busy"}}}
+	tracker, err := presence.New(&presence.Options{Storage: storage, Policy: &policy, Observe: func(ref presence.Ref, o presence.Output) {
+		if row, ok := o.Row(); ok {
+			tell("row %s %s", ref.ID, row.ID)
+		}
+	}})
+	if err != nil {
+		return err
+	}
+	tell("ready")
+	go func() { _ = tracker.Run(ctx) }()
+	for w := range workers {
+		go func() {
+			random := rand.New(rand.NewPCG(a.Seed, uint64(w)))
+			conns := make([]*presence.Conn, perWorker)
+			for n := 0; ; n++ {
+				i := random.IntN(perWorker)
+				ref := subjectName(w*perWorker + i)
+				if conns[i] == nil {
+					if conns[i], err = tracker.Connect(ctx, ref, presence.ConnectOptions{ID: "tab"}); err == nil {
+						tell("settled %s", ref.ID)
+					}
+					continue
+				}
+				act(ctx, tracker, conns[i], random, fmt.Sprintf("c%d-%d-%d", a.Life, w, n), tell, func() { conns[i] = nil })
+			}
+		}()
+	}
+	for {
+		tell("writing")
+		if _, err := tracker.Sweep(ctx); err == nil {
+			tell("written")
+		}
+		time.Sleep(time.Duration(rand.IntN(8)) * time.Millisecond)
+	}
+}
+
+// act does one thing that a person might do, and tells of it.
+func act(ctx context.Context, tracker *presence.Tracker, conn *presence.Conn, random *rand.Rand, id string, tell func(string, ...any), gone func()) {
+	ref := conn.Subject()
+	change := func(claim string, do func() error) {
+		tell("try %s %s", ref.ID, claim)
+		if err := do(); err != nil {
+			tell("failed %s %s", ref.ID, claim)
+			return
+		}
+		tell("done %s %s", ref.ID, claim)
+	}
+	switch random.IntN(10) {
+	case 0:
+		change("-", func() error {
+			_, err := tracker.EndClaim(ctx, presence.Agent(ref), ref, presence.Claim{})
+			return err
+		})
+	case 1:
+		_ = conn.Logout()
+		gone()
+	case 2, 3:
+		_ = conn.Input()
+	default:
+		change(id, func() error {
+			status := []string{"busy", "away"}[random.IntN(2)]
+			_, err := tracker.SetClaim(ctx, presence.Agent(ref), ref, presence.Claim{ID: id, Status: status, Text: "of " + id})
+			return err
+		})
+	}
+	tell("settled %s", ref.ID)
+}
+
+// liveIfChild does not return in a process that is to be killed.
+func liveIfChild() {
+	text := os.Getenv(childVariable)
+	if text == "" {
+		return
+	}
+	var a assignment
+	err := json.Unmarshal([]byte(text), &a)
+	if err == nil {
+		err = live(a)
+	}
+	fmt.Fprintln(os.Stderr, errors.Join(errors.New("crash: the process to be killed ended by itself"), err))
+	os.Exit(1)
+}
