@@ -114,6 +114,7 @@ type Tracker struct {
 	time    *timeline
 	timers  timers
 	journal journal
+	ready   readiness
 
 	sweeping sync.Mutex // held while deadlines are processed; taken first
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -138,6 +139,14 @@ type WatchOptions struct {
 	// belongs to. Agents may look as self or team, visitors as visitor only;
 	// supervisors, admins and systems as whom they like.
 	Audience Audience
+	// Notify, if given, is called whenever [Watch.Poll] may have something to
+	// return: for the first snapshot, which may be before the call that opens the
+	// watch has returned, after frames have arrived, and at the end. Read with Poll
+	// until it returns nil or an error; several changes can share one call. It is
+	// called with no lock held, by one goroutine at a time for all watches of the
+	// tracker, and must not block: hand the watch to whoever reads it. So one
+	// goroutine can serve many watches.
+	Notify func()
 }
 
 // Watch is one watcher's stream of frames: a snapshot, then diffs.
@@ -148,6 +157,8 @@ type Watch struct {
 	key    streamKey
 	member bool // watches by right of its grant, and is evicted with it
 	ready  chan struct{}
+	notify func()
+	told   atomic.Bool // notify is about to be called
 
 	mu     sync.Mutex
 	queue  []*Frame
@@ -157,8 +168,9 @@ type Watch struct {
 	reason error
 
 	// Of the reader alone.
-	trusted Instant // when the authorizer last agreed
-	asked   Instant // when it was last asked
+	trusted  Instant // when the authorizer last agreed
+	asked    Instant // when it was last asked
+	retrying atomic.Bool
 }
 
 // Watch starts watching a channel. An agent needs a grant of the channel and is
@@ -183,7 +195,7 @@ func (t *Tracker) Watch(ctx context.Context, actor Actor, channel Ref, opts Watc
 	if err != nil {
 		return nil, err
 	}
-	return t.watch(ch, actor, a, member)
+	return t.watch(ch, actor, a, member, opts.Notify)
 }
 
 // WatchSubject starts watching one subject, without any channel.
@@ -212,7 +224,7 @@ func (t *Tracker) WatchSubject(ctx context.Context, actor Actor, subject Ref, op
 	if a == AudienceSelf {
 		actor.Ref = subject
 	}
-	return t.watch(sub.channels[i], actor, a, false)
+	return t.watch(sub.channels[i], actor, a, false, opts.Notify)
 }
 
 // audience checks whose eyes an actor may look through.
@@ -235,12 +247,12 @@ func (t *Tracker) audience(ctx context.Context, actor Actor, at Ref, opts WatchO
 }
 
 // watch adds a watcher to a channel.
-func (t *Tracker) watch(ch *channel, actor Actor, a Audience, member bool) (*Watch, error) {
+func (t *Tracker) watch(ch *channel, actor Actor, a Audience, member bool, notify func()) (*Watch, error) {
 	if t.watches.Add(1) > int64(t.opts.MaxWatches) {
 		t.watches.Add(-1)
 		return nil, fmt.Errorf("presence: %w: %d watches are open already", ErrLimit, t.opts.MaxWatches)
 	}
-	w := &Watch{t: t, ch: ch, actor: actor, key: newStreamKey(a, actor.Ref), member: member, ready: make(chan struct{}, 1), stale: true, trusted: t.time.now()}
+	w := &Watch{t: t, ch: ch, actor: actor, key: newStreamKey(a, actor.Ref), member: member, ready: make(chan struct{}, 1), notify: notify, stale: true, trusted: t.time.now()}
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	if ch.closed {
@@ -249,6 +261,7 @@ func (t *Tracker) watch(ch *channel, actor Actor, a Audience, member bool) (*Wat
 	}
 	ch.open(w.key) // so that changes from now on are counted
 	ch.watches[w.key] = append(ch.watches[w.key], w)
+	w.signal()
 	return w, nil
 }
 
@@ -269,7 +282,11 @@ func (w *Watch) push(f *Frame) {
 	w.signal()
 }
 
+// signal says that there may be something to read.
 func (w *Watch) signal() {
+	if w.notify != nil {
+		w.t.ready.add(w)
+	}
 	select {
 	case w.ready <- struct{}{}:
 	default:
@@ -323,8 +340,67 @@ func (w *Watch) Next(ctx context.Context) (*Frame, error) {
 
 // Poll returns the next frame if there is one now, and nil otherwise.
 func (w *Watch) Poll() (*Frame, error) {
-	f, _, err := w.poll(context.Background())
+	f, again, err := w.poll(context.Background())
+	if again > 0 && w.notify != nil && !w.retrying.Swap(true) {
+		go w.signalAfter(again)
+	}
 	return f, err
+}
+
+// signalAfter has the reader ask again once the authorizer may answer.
+func (w *Watch) signalAfter(d time.Duration) {
+	timer := w.t.opts.Clock.Timer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-w.t.stopped.Done():
+	}
+	w.retrying.Store(false)
+	w.signal()
+}
+
+// readiness calls the Notify functions of watches that have something to read.
+// Watches are added under the locks of what happened; a goroutine that lives
+// only while there is something to do calls the functions without any.
+type readiness struct {
+	mu      sync.Mutex
+	waiting []*Watch
+	calling bool
+}
+
+// add has a watch's function called, once however often it is added before. The
+// watch tells by itself whether it waits already.
+func (r *readiness) add(w *Watch) {
+	if w.told.Swap(true) {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.waiting = append(r.waiting, w)
+	if !r.calling {
+		r.calling = true
+		go r.call()
+	}
+}
+
+func (r *readiness) call() {
+	var list []*Watch
+	for {
+		r.mu.Lock()
+		clear(list)
+		list, r.waiting = r.waiting, list[:0]
+		if len(list) == 0 {
+			r.calling = false
+			r.waiting = nil
+			r.mu.Unlock()
+			return
+		}
+		r.mu.Unlock()
+		for _, w := range list {
+			w.told.Store(false) // what comes from now on is told anew
+			w.notify()
+		}
+	}
 }
 
 // poll returns the next frame if there is one, and how long to wait before
