@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/wire"
 	"github.com/presence-go/presence/adapters/ws"
 )
 
@@ -33,7 +34,7 @@ func TestMain(m *testing.M) {
 	stacks = stacks[:runtime.Stack(stacks, true)]
 	for stack := range strings.SplitSeq(string(stacks), "\n\n") {
 		frames, _, _ := strings.Cut(stack, "created by ")
-		if strings.Contains(frames, "adapters/ws.(*") {
+		if strings.Contains(frames, "adapters/ws.(*") || strings.Contains(frames, "adapters/wire.(*") {
 			fmt.Fprintf(os.Stderr, "a goroutine was left behind:\n%s\n", stack)
 			code = 1
 		}
@@ -336,7 +337,7 @@ func (c *client) closed() gobwas.StatusCode {
 // empty waits until no socket is left.
 func (w *world) empty() {
 	w.t.Helper()
-	for limit := time.Now().Add(10 * time.Second); w.handler.Sockets() > 0; runtime.Gosched() {
+	for limit := time.Now().Add(10 * time.Second); w.handler.Sessions() > 0; runtime.Gosched() {
 		require.True(w.t, time.Now().Before(limit), "sockets are left")
 	}
 }
@@ -348,11 +349,11 @@ func TestOptionsFaults(t *testing.T) {
 
 	_, err = ws.NewHandler(nil, ws.Options{
 		AllowedOrigins: []string{"*", "app.example.com", "https://app.example.com/path"}, MaxMessage: 10, MessagesPerSecond: -1, Burst: -1,
-		MaxChannels: -1, MaxSockets: -1, MaxSocketsPerSubject: -1, WriteTimeout: -1, HelloTimeout: -1, PingInterval: -1,
+		MaxChannels: -1, MaxSessions: -1, MaxSessionsPerSubject: -1, WriteTimeout: -1, HelloTimeout: -1, PingInterval: -1,
 	})
 	for _, name := range []string{
 		"tracker", "Authenticate", "AllowedOrigins[1]", "AllowedOrigins[2]", "MaxMessage", "MessagesPerSecond", "Burst",
-		"MaxChannels", "MaxSockets:", "MaxSocketsPerSubject", "WriteTimeout", "HelloTimeout", "PingInterval",
+		"MaxChannels", "MaxSessions:", "MaxSessionsPerSubject", "WriteTimeout", "HelloTimeout", "PingInterval",
 	} {
 		require.ErrorContains(t, err, name)
 	}
@@ -423,7 +424,7 @@ func TestOrigin(t *testing.T) {
 		_, status, why := w.dial("id=ann", header...)
 		require.Equal(t, want, status, "%q: %s", origin, why)
 		if want != 0 {
-			require.Contains(t, why, fmt.Sprintf("%q may not open sockets here", origin))
+			require.Contains(t, why, fmt.Sprintf("%q may not open sessions here", origin))
 		}
 	}
 	open := setup(t, func(c *conf) { c.ws.AllowedOrigins = []string{"*"} })
@@ -452,11 +453,11 @@ func TestAuthentication(t *testing.T) {
 		require.NotContains(t, why, "row 17")
 		require.NotContains(t, why, "db-7")
 	}
-	require.Zero(t, w.handler.Sockets())
+	require.Zero(t, w.handler.Sessions())
 }
 
 func TestPlainRequest(t *testing.T) {
-	w := setup(t, func(c *conf) { c.ws.MaxSockets = 1 })
+	w := setup(t, func(c *conf) { c.ws.MaxSessions = 1 })
 	for range 3 { // what is refused takes no room
 		response, err := http.Get(w.server.URL + "/?id=ann")
 		require.NoError(t, err)
@@ -623,7 +624,7 @@ func TestFrozenPage(t *testing.T) {
 	f = bob.until("diff")
 	require.Equal(t, presence.OpLeft, f.Changes[0].Op, f.raw)
 	require.Equal(t, presence.CauseLost, f.Changes[0].View.Cause)
-	require.Equal(t, 2, w.handler.Sockets())
+	require.Equal(t, 2, w.handler.Sessions())
 
 	// It thaws: the connection is no longer known, and hello brings it back.
 	require.Equal(t, "stale", ann.ask(`"type":"pong","seq":10,"idle":260000`).Code)
@@ -668,13 +669,13 @@ func TestResume(t *testing.T) {
 	bob.until("diff")
 	fresh, second := w.enter("id=ann", `,"conn":"tab"`)
 	require.Greater(t, second.Epoch, first.Epoch)
-	require.EqualValues(t, ws.StatusReplaced, old.closed())
+	require.EqualValues(t, wire.StatusReplaced, old.closed())
 
 	// The old socket says goodbye in every way it has, and nothing changes.
 	old.write(gobwas.OpText, true, `{"type":"bye","cause":"logout"}`)
 	old.write(gobwas.OpClose, true, "")
 	old.conn.Close()
-	for limit := time.Now().Add(10 * time.Second); w.handler.Sockets() > 2; runtime.Gosched() {
+	for limit := time.Now().Add(10 * time.Second); w.handler.Sessions() > 2; runtime.Gosched() {
 		require.True(t, time.Now().Before(limit))
 	}
 	state, err := w.tracker.State(t.Context(), presence.ID("ann"))
@@ -702,7 +703,7 @@ func TestHelloUnderAnotherID(t *testing.T) {
 	other, _ := w.enter("id=ann", `,"conn":"one"`)
 	other.do(`"type":"input"`)
 	c.do(`"type":"input"`)
-	require.Equal(t, 2, w.handler.Sockets())
+	require.Equal(t, 2, w.handler.Sessions())
 }
 
 func TestWaysToLeave(t *testing.T) {
@@ -935,16 +936,16 @@ func TestEarlyMessage(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	w := setup(t, func(c *conf) { c.ws.MaxSockets, c.ws.MaxSocketsPerSubject, c.ws.MaxChannels = 3, 2, 2 })
+	w := setup(t, func(c *conf) { c.ws.MaxSessions, c.ws.MaxSessionsPerSubject, c.ws.MaxChannels = 3, 2, 2 })
 	first, _ := w.enter("id=v1&role=visitor", "")
 	w.enter("id=v1&role=visitor", "")
 	_, status, why := w.dial("id=v1&role=visitor")
 	require.Equal(t, http.StatusTooManyRequests, status)
-	require.Contains(t, why, "v1 has 2 sockets open")
+	require.Contains(t, why, "v1 has 2 sessions open")
 	w.enter("id=v2&role=visitor", "")
 	_, status, why = w.dial("id=v3&role=visitor")
 	require.Equal(t, http.StatusServiceUnavailable, status)
-	require.Contains(t, why, "3 sockets are open")
+	require.Contains(t, why, "3 sessions are open")
 
 	first.do(`"type":"watch","channel":"a"`)
 	first.do(`"type":"watch","channel":"b"`)
@@ -957,7 +958,7 @@ func TestLimits(t *testing.T) {
 	first.say(`{"type":"bye"}`)
 	first.closed()
 	first.conn.Close()
-	for limit := time.Now().Add(10 * time.Second); w.handler.Sockets() > 2; runtime.Gosched() {
+	for limit := time.Now().Add(10 * time.Second); w.handler.Sessions() > 2; runtime.Gosched() {
 		require.True(t, time.Now().Before(limit))
 	}
 	w.enter("id=v1&role=visitor", "")
@@ -1074,7 +1075,7 @@ func TestStuckReaderIsLost(t *testing.T) {
 	require.NoError(t, ann.conn.(*net.TCPConn).SetReadBuffer(1))
 	ann.do(`"type":"watch","channel":"sales"`)
 	another := w.chatter()
-	for limit := time.Now().Add(10 * time.Second); w.handler.Sockets() > 0; another() {
+	for limit := time.Now().Add(10 * time.Second); w.handler.Sessions() > 0; another() {
 		require.True(t, time.Now().Before(limit), "still connected")
 	}
 	require.Equal(t, presence.CauseLost, w.left())
@@ -1092,7 +1093,7 @@ func TestShutdown(t *testing.T) {
 	}
 	require.NoError(t, <-done)
 	require.Equal(t, presence.CauseDrain, w.left())
-	require.Zero(t, w.handler.Sockets())
+	require.Zero(t, w.handler.Sessions())
 	_, status, _ := w.dial("id=ann")
 	require.Equal(t, http.StatusServiceUnavailable, status)
 	require.ErrorIs(t, w.handler.Close(), presence.ErrClosed)
@@ -1110,7 +1111,7 @@ func TestShutdownCutsOff(t *testing.T) {
 	require.Equal(t, gobwas.StatusGoingAway, ann.closed()) // and does not answer
 	cancel(reason)
 	require.ErrorIs(t, <-done, reason)
-	require.Zero(t, w.handler.Sockets())
+	require.Zero(t, w.handler.Sessions())
 }
 
 func TestTrackerClosed(t *testing.T) {
