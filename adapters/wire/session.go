@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -101,6 +102,7 @@ func (s *Session) Begin(hello Hello, watch Position) {
 	s.in.Lock()
 	defer s.in.Unlock()
 	now := s.h.opts.Now()
+	s.allow(now) // it counts
 	m := hello.message()
 	if err := cmp.Or(m.check(), s.hello(now, &m)); err != nil {
 		s.blame(now, "", "", err)
@@ -111,8 +113,13 @@ func (s *Session) Begin(hello Hello, watch Position) {
 		if s.ending.Load() {
 			return
 		}
-		if err := s.watch(&message{Channel: mark.Channel, Epoch: mark.Epoch, Seq: mark.Seq}); err != nil {
-			s.blame(now, "", mark.Channel, err)
+		err := s.watch(&message{Channel: mark.Channel, Epoch: mark.Epoch, Seq: mark.Seq})
+		if err == nil {
+			continue
+		}
+		s.blame(now, "", mark.Channel, err)
+		if faultOf(err).code == codeLimit {
+			return // it is the same for all that follow
 		}
 	}
 }
@@ -414,6 +421,9 @@ func (s *Session) bye(m *message) error {
 	return nil
 }
 
+// maxEpoch is the longest name of an epoch that is worth remembering.
+const maxEpoch = 64
+
 // watch starts passing on the frames of a channel, from where the client says
 // that it knows them.
 func (s *Session) watch(m *message) error {
@@ -421,7 +431,9 @@ func (s *Session) watch(m *message) error {
 	switch epoch := m.Epoch.(type) {
 	case nil:
 	case string:
-		opts.Epoch = epoch
+		if len(epoch) <= maxEpoch {
+			opts.Epoch = strings.Clone(epoch)
+		}
 	default:
 		return faultf(codeMalformed, "epoch: %v is not a string", epoch)
 	}
@@ -758,14 +770,6 @@ func (s *Session) Part() {
 	s.watches = nil
 	s.pull.Unlock()
 	s.h.remove(s)
-}
-
-// Quiesce waits until nothing is being written and makes sure that nothing will
-// be.
-func (s *Session) Quiesce() {
-	s.out.Lock()
-	s.broken = true
-	s.out.Unlock()
 }
 
 // leave says how the connection left, once.
