@@ -25,9 +25,9 @@ func (p Position) String() string {
 			b.WriteByte(',')
 		}
 		b.WriteString(url.QueryEscape(m.Channel))
-		b.WriteByte('~')
+		b.WriteByte('/')
 		b.WriteString(url.QueryEscape(m.Epoch))
-		b.WriteByte('~')
+		b.WriteByte('/')
 		b.WriteString(strconv.FormatUint(m.Seq, 10))
 	}
 	return b.String()
@@ -38,24 +38,16 @@ func (p Position) String() string {
 func ParsePosition(s string) Position {
 	var p Position
 	for part := range strings.SplitSeq(s, ",") {
-		fields := strings.Split(part, "~")
-		if len(fields) < 3 {
+		fields := strings.Split(part, "/")
+		if len(fields) != 3 {
 			continue
 		}
-		n := len(fields) - 2 // a name may have the separator in it
-		channel, err := url.QueryUnescape(strings.Join(fields[:n], "~"))
-		if err != nil {
-			continue
+		channel, err := url.QueryUnescape(fields[0])
+		epoch, err2 := url.QueryUnescape(fields[1])
+		seq, err3 := strconv.ParseUint(fields[2], 10, 64)
+		if err == nil && err2 == nil && err3 == nil {
+			p = append(p, Mark{Channel: channel, Epoch: epoch, Seq: seq})
 		}
-		epoch, err := url.QueryUnescape(fields[n])
-		if err != nil {
-			continue
-		}
-		seq, err := strconv.ParseUint(fields[n+1], 10, 64)
-		if err != nil {
-			continue
-		}
-		p = append(p, Mark{Channel: channel, Epoch: epoch, Seq: seq})
 	}
 	return p
 }

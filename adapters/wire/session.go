@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -104,7 +103,11 @@ func (s *Session) Begin(hello Hello, watch Position) {
 	now := s.h.opts.Now()
 	s.allow(now) // it counts
 	m := hello.message()
-	if err := cmp.Or(m.check(), s.hello(now, &m)); err != nil {
+	err := m.check()
+	if err == nil {
+		err = s.hello(now, &m)
+	}
+	if err != nil {
 		s.blame(now, "", "", err)
 		s.End("", StatusPolicy, "no hello was taken")
 		return

@@ -63,11 +63,11 @@ func (h *Server) sign(who []byte, conn string) []byte {
 // verify returns whose session a secret is for.
 func (h *Server) verify(secret, conn string) (key connKey, epoch uint32, ok bool) {
 	first, second, _ := strings.Cut(secret, ".")
-	who, err := base64.RawURLEncoding.DecodeString(first)
+	who, err := base64.RawURLEncoding.Strict().DecodeString(first)
 	if err != nil || len(who) < 5 {
 		return key, 0, false
 	}
-	signature, err := base64.RawURLEncoding.DecodeString(second)
+	signature, err := base64.RawURLEncoding.Strict().DecodeString(second)
 	if err != nil || !hmac.Equal(signature, h.sign(who, conn)) {
 		return key, 0, false
 	}
