@@ -60,9 +60,10 @@ type Options struct {
 	// wraps [presence.ErrUnavailable] with 503.
 	Authenticate func(*http.Request) (presence.Actor, error)
 	// AllowedOrigins lists the origins, such as "https://app.example.com", whose
-	// pages may open sessions beside those of the host itself; "*" allows all of
-	// them. A request without an Origin header does not come from a page and is
-	// left to Authenticate.
+	// pages may open sessions beside those of the host itself. "*" allows all of
+	// them, and so is for servers that go by tokens: where cookies say who
+	// somebody is, any page could act for them. A request without an Origin header
+	// does not come from a page and is left to Authenticate.
 	AllowedOrigins []string
 
 	// MaxMessage is the longest message taken from a client, in bytes. 0 means 4096.
@@ -261,11 +262,9 @@ func (h *Server) CheckOrigin(w http.ResponseWriter, r *http.Request) bool {
 	_, host, _ := strings.Cut(origin, "://")
 	switch {
 	case ok && strings.EqualFold(host, r.Host):
-	case ok && h.origins[origin]:
+	case ok && h.origins[origin] || h.origins["*"]:
 		w.Header().Set("Access-Control-Allow-Origin", given)
 		w.Header().Set("Access-Control-Allow-Credentials", "true")
-	case h.origins["*"]: // with a token, but not with the cookies of whoever is logged in
-		w.Header().Set("Access-Control-Allow-Origin", "*")
 	default:
 		http.Error(w, fmt.Sprintf("wire: pages of origin %q may not open sessions here; pages of this host may, and those of the origins the server was configured with", given), http.StatusForbidden)
 		return false
