@@ -118,6 +118,7 @@ type Roster struct {
 	members map[Ref]*Presence
 	streams map[streamKey]*stream
 	order   []streamKey // of the streams, always the same
+	recall  int         // how many frames each stream remembers
 }
 
 // streamKey names a stream: watchers with the same key receive the same frames.
@@ -139,6 +140,8 @@ type stream struct {
 	sent    map[Ref]Instant // when a subject's last change went out, with a publish interval
 	pending map[Ref]Instant // subjects whose newest state waits, and until when
 	last    *Frame          // the snapshot of seq, once somebody asked for it
+	recent  []*Frame        // the newest diffs, up to that of seq
+	since   uint64          // the first seq after which anybody may go on
 }
 
 // row is a member as the audience sees it.
@@ -206,7 +209,10 @@ func (r *Roster) Remove(subject Ref, now Instant) []*Frame {
 
 // SetMachine puts another policy in force. What it changes is published with
 // the next Put of each member, or by Refresh.
-func (r *Roster) SetMachine(m *Machine) { r.m = m }
+func (r *Roster) SetMachine(m *Machine) {
+	r.m = m
+	r.forget() // it may show less than the one before
+}
 
 // Refresh publishes every difference between what audiences were told and what
 // they may see now.
@@ -270,6 +276,24 @@ func (r *Roster) Close(a Audience, viewer Ref) {
 	key := newStreamKey(a, viewer)
 	delete(r.streams, key)
 	r.order = slices.DeleteFunc(r.order, func(k streamKey) bool { return k == key })
+}
+
+// after returns the frames of a stream that follow one, if all of them are
+// remembered. There may be none.
+func (r *Roster) after(key streamKey, epoch string, seq uint64) (frames []*Frame, ok bool) {
+	s := r.streams[key]
+	if s == nil || s.epoch != epoch || seq < s.since || seq > s.seq || s.seq-seq > uint64(len(s.recent)) {
+		return nil, false
+	}
+	return s.recent[len(s.recent)-int(s.seq-seq):], true
+}
+
+// forget makes sure that nobody who has missed something is told it later: the
+// next frame of whoever comes back is a snapshot.
+func (r *Roster) forget() {
+	for _, s := range r.streams {
+		s.recent, s.since = nil, s.seq+1
+	}
 }
 
 // List returns the rows that an audience may list, by id.
@@ -409,7 +433,18 @@ func (r *Roster) update(s *stream, now Instant, subjects []Ref) *Frame {
 	s.seq++
 	f := newFrame(FrameDiff, s)
 	f.Changes = changes
+	s.remember(f, r.recall)
 	return f
+}
+
+// remember keeps a diff for those who come back, in place of the oldest.
+func (s *stream) remember(f *Frame, limit int) {
+	if over := len(s.recent) + 1 - limit; over > 0 {
+		s.recent = slices.Delete(s.recent, 0, min(over, len(s.recent)))
+	}
+	if limit > 0 {
+		s.recent = append(s.recent, f)
+	}
 }
 
 func compareRows(subject Ref, old, next row) (Change, bool) {

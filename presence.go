@@ -95,6 +95,10 @@ type Options struct {
 	// WatchBuffer is how many frames a watcher may lag before it is sent a
 	// snapshot instead. 0 means 64.
 	WatchBuffer int
+	// Recall is how many frames each audience's stream of a channel is kept for,
+	// while anybody watches it, so that watchers who come back are sent what they
+	// missed and no snapshot. 0 means 32, negative none.
+	Recall int
 	// NotifyWorkers bounds the calls of the notifier under way at once. 0 means 16.
 	NotifyWorkers int
 	// JournalRows is how many rows of a subject's journal are kept in memory
@@ -117,6 +121,7 @@ type Tracker struct {
 	timers  timers
 	journal journal
 	health  health
+	ready   readiness
 
 	sweeping sync.Mutex // held while deadlines are processed; taken first
 
@@ -190,6 +195,9 @@ func New(opts *Options) (*Tracker, error) {
 	atLeast("MaxWatches", &o.MaxWatches, 1_000_000, 0)
 	if o.JournalRows == 0 {
 		o.JournalRows = 1000
+	}
+	if o.Recall == 0 {
+		o.Recall = 32
 	}
 	if o.StorageTimeout < 0 {
 		faults = append(faults, fmt.Errorf("presence: %w option StorageTimeout: %v is negative", ErrInvalid, o.StorageTimeout))

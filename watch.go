@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,12 +19,15 @@ type channel struct {
 	mu      sync.Mutex
 	roster  *Roster
 	watches map[streamKey][]*Watch
-	epochs  uint64
+	epochs  []uint64 // opened so far, by audience
 	closed  bool
 }
 
-func newChannel(ref Ref, m *Machine) *channel {
-	return &channel{ref: ref, roster: NewRoster(ref, m), watches: make(map[streamKey][]*Watch)}
+// newChannel returns a channel whose streams remember so many frames.
+func newChannel(ref Ref, m *Machine, recall int) *channel {
+	ch := &channel{ref: ref, roster: NewRoster(ref, m), watches: make(map[streamKey][]*Watch)}
+	ch.roster.recall = recall
+	return ch
 }
 
 // put takes over a member's presence and tells the watchers.
@@ -55,6 +59,14 @@ func (ch *channel) remove(subject Ref, now Instant, reason error) {
 		ch.forgetIdle(key)
 	}
 	ch.deliver(ch.roster.Remove(subject, now))
+	ch.roster.forget() // what happens until it is let in again is not for it to know
+}
+
+// forget makes those who come back begin with a snapshot.
+func (ch *channel) forget() {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	ch.roster.forget()
 }
 
 func (ch *channel) setMachine(m *Machine) {
@@ -114,7 +126,7 @@ func (ch *channel) snapshot(w *Watch) *Frame {
 	if w.ended || !w.stale {
 		return nil
 	}
-	f := ch.open(w.key)
+	f := ch.open(w.key, w.t.time.now())
 	if w.lagged {
 		lagged := *f
 		lagged.Lagged = true
@@ -125,10 +137,18 @@ func (ch *channel) snapshot(w *Watch) *Frame {
 	return f
 }
 
-func (ch *channel) open(key streamKey) *Frame {
+// open returns the snapshot of a stream. The epoch of a new one is that of no
+// other: not of another audience, of a channel of this name that was forgotten,
+// or of the process that ran here before. It is made of what the audience itself
+// did, so that it tells nothing about anybody else.
+func (ch *channel) open(key streamKey, now Instant) *Frame {
 	return ch.roster.Open(key.audience, key.viewer, func() string {
-		ch.epochs++
-		return strconv.FormatUint(ch.epochs, 36)
+		if ch.epochs == nil {
+			ch.epochs = make([]uint64, len(audiences))
+		}
+		i := slices.Index(audiences, key.audience)
+		ch.epochs[i]++
+		return strconv.FormatInt(int64(now), 36) + "." + string(key.audience[:2]) + strconv.FormatUint(ch.epochs[i], 36)
 	})
 }
 
@@ -138,6 +158,20 @@ type WatchOptions struct {
 	// belongs to. Agents may look as self or team, visitors as visitor only;
 	// supervisors, admins and systems as whom they like.
 	Audience Audience
+	// Epoch and Seq are those of the last frame that the watcher knows, from a
+	// watch that has ended. If the channel remembers every frame since then, the
+	// watch goes on with those; otherwise it begins with a snapshot as ever. It
+	// does so for the same audience only, and not for one subject by itself.
+	Epoch string
+	Seq   uint64
+	// Notify, if given, is called whenever [Watch.Poll] may have something to
+	// return: for the first snapshot, which may be before the call that opens the
+	// watch has returned, after frames have arrived, and at the end. Read with Poll
+	// until it returns nil or an error; several changes can share one call. It is
+	// called with no lock held, by one goroutine at a time for all watches of the
+	// tracker, and must not block: hand the watch to whoever reads it. So one
+	// goroutine can serve many watches.
+	Notify func()
 }
 
 // Watch is one watcher's stream of frames: a snapshot, then diffs.
@@ -148,6 +182,8 @@ type Watch struct {
 	key    streamKey
 	member bool // watches by right of its grant, and is evicted with it
 	ready  chan struct{}
+	notify func()
+	told   atomic.Bool // notify is about to be called
 
 	mu     sync.Mutex
 	queue  []*Frame
@@ -157,8 +193,9 @@ type Watch struct {
 	reason error
 
 	// Of the reader alone.
-	trusted Instant // when the authorizer last agreed
-	asked   Instant // when it was last asked
+	trusted  Instant // when the authorizer last agreed
+	asked    Instant // when it was last asked
+	retrying atomic.Bool
 }
 
 // Watch starts watching a channel. An agent needs a grant of the channel and is
@@ -183,7 +220,7 @@ func (t *Tracker) Watch(ctx context.Context, actor Actor, channel Ref, opts Watc
 	if err != nil {
 		return nil, err
 	}
-	return t.watch(ch, actor, a, member)
+	return t.watch(ch, actor, a, member, opts)
 }
 
 // WatchSubject starts watching one subject, without any channel.
@@ -203,7 +240,7 @@ func (t *Tracker) WatchSubject(ctx context.Context, actor Actor, subject Ref, op
 	defer sub.mu.Unlock()
 	i := slices.IndexFunc(sub.channels, func(ch *channel) bool { return ch.owner != nil })
 	if i < 0 {
-		ch := newChannel(subject, sub.m)
+		ch := newChannel(subject, sub.m, 0)
 		ch.owner = sub
 		ch.put(sub.state.Current, t.time.now())
 		sub.channels = append(sub.channels, ch)
@@ -212,7 +249,7 @@ func (t *Tracker) WatchSubject(ctx context.Context, actor Actor, subject Ref, op
 	if a == AudienceSelf {
 		actor.Ref = subject
 	}
-	return t.watch(sub.channels[i], actor, a, false)
+	return t.watch(sub.channels[i], actor, a, false, opts)
 }
 
 // audience checks whose eyes an actor may look through.
@@ -235,20 +272,26 @@ func (t *Tracker) audience(ctx context.Context, actor Actor, at Ref, opts WatchO
 }
 
 // watch adds a watcher to a channel.
-func (t *Tracker) watch(ch *channel, actor Actor, a Audience, member bool) (*Watch, error) {
+func (t *Tracker) watch(ch *channel, actor Actor, a Audience, member bool, opts WatchOptions) (*Watch, error) {
 	if t.watches.Add(1) > int64(t.opts.MaxWatches) {
 		t.watches.Add(-1)
 		return nil, fmt.Errorf("presence: %w: %d watches are open already", ErrLimit, t.opts.MaxWatches)
 	}
-	w := &Watch{t: t, ch: ch, actor: actor, key: newStreamKey(a, actor.Ref), member: member, ready: make(chan struct{}, 1), stale: true, trusted: t.time.now()}
+	w := &Watch{t: t, ch: ch, actor: actor, key: newStreamKey(a, actor.Ref), member: member, ready: make(chan struct{}, 1), notify: opts.Notify, stale: true, trusted: t.time.now()}
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	if ch.closed {
 		t.watches.Add(-1)
 		return nil, t.closedError()
 	}
-	ch.open(w.key) // so that changes from now on are counted
+	missed, known := ch.roster.after(w.key, opts.Epoch, opts.Seq)
+	if known && len(missed) <= t.opts.WatchBuffer {
+		w.queue, w.stale = slices.Clone(missed), false
+	} else {
+		ch.open(w.key, w.trusted) // so that changes from now on are counted
+	}
 	ch.watches[w.key] = append(ch.watches[w.key], w)
+	w.signal()
 	return w, nil
 }
 
@@ -269,7 +312,11 @@ func (w *Watch) push(f *Frame) {
 	w.signal()
 }
 
+// signal says that there may be something to read.
 func (w *Watch) signal() {
+	if w.notify != nil {
+		w.t.ready.add(w)
+	}
 	select {
 	case w.ready <- struct{}{}:
 	default:
@@ -323,8 +370,67 @@ func (w *Watch) Next(ctx context.Context) (*Frame, error) {
 
 // Poll returns the next frame if there is one now, and nil otherwise.
 func (w *Watch) Poll() (*Frame, error) {
-	f, _, err := w.poll(context.Background())
+	f, again, err := w.poll(context.Background())
+	if again > 0 && w.notify != nil && !w.retrying.Swap(true) {
+		go w.signalAfter(again)
+	}
 	return f, err
+}
+
+// signalAfter has the reader ask again once the authorizer may answer.
+func (w *Watch) signalAfter(d time.Duration) {
+	timer := w.t.opts.Clock.Timer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-w.t.stopped.Done():
+	}
+	w.retrying.Store(false)
+	w.signal()
+}
+
+// readiness calls the Notify functions of watches that have something to read.
+// Watches are added under the locks of what happened; a goroutine that lives
+// only while there is something to do calls the functions without any.
+type readiness struct {
+	mu      sync.Mutex
+	waiting []*Watch
+	calling bool
+}
+
+// add has a watch's function called, once however often it is added before. The
+// watch tells by itself whether it waits already.
+func (r *readiness) add(w *Watch) {
+	if w.told.Swap(true) {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.waiting = append(r.waiting, w)
+	if !r.calling {
+		r.calling = true
+		go r.call()
+	}
+}
+
+func (r *readiness) call() {
+	var list []*Watch
+	for {
+		r.mu.Lock()
+		clear(list)
+		list, r.waiting = r.waiting, list[:0]
+		if len(list) == 0 {
+			r.calling = false
+			r.waiting = nil
+			r.mu.Unlock()
+			return
+		}
+		r.mu.Unlock()
+		for _, w := range list {
+			w.told.Store(false) // what comes from now on is told anew
+			w.notify()
+		}
+	}
 }
 
 // poll returns the next frame if there is one, and how long to wait before
@@ -398,6 +504,7 @@ func (w *Watch) authorize(ctx context.Context) (suspended time.Duration) {
 		return 0
 	case errors.Is(err, ErrNotAllowed):
 		w.end(&Frame{Kind: FrameRemoved, Version: FrameVersion, Channel: w.ch.ref}, err)
+		w.ch.forget()
 		w.detach()
 		return 0
 	case late:
@@ -487,7 +594,7 @@ func (t *Tracker) channelLocked(ref Ref) (*channel, error) {
 	if len(t.channels) >= t.opts.MaxChannels {
 		return nil, fmt.Errorf("presence: %w: %d channels are known already", ErrLimit, t.opts.MaxChannels)
 	}
-	ch := newChannel(ref, t.machineLocked(ref.Tenant))
+	ch := newChannel(ref, t.machineLocked(ref.Tenant), t.opts.Recall)
 	t.channels[ref] = ch
 	return ch, nil
 }

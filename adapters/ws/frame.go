@@ -2,17 +2,21 @@ package ws
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"io"
-	"net"
 
 	gobwas "github.com/gobwas/ws"
+
+	"github.com/presence-go/presence/adapters/wire"
 )
 
 // readBuffer is what a socket keeps for reading while it is idle: enough for a
 // heartbeat to arrive in one call of the system.
 const readBuffer = 128
+
+// maxOversize is how many times the longest message is read and thrown away in
+// order to keep a socket whose message was too long.
+const maxOversize = 16
 
 // arrival says what a frame brought.
 type arrival uint8
@@ -117,23 +121,23 @@ func (r *reader) next(buf []byte) (a arrival, message, control []byte, err error
 	}
 }
 
-// copyLimit is up to which size a payload is copied behind its header, so that
-// both go out in one record and one call of the system.
-const copyLimit = 4096
+// framing makes frames of WebSockets.
+type framing struct{}
 
-// writeFrame writes one frame from the server, using buf for the header.
-func writeFrame(w io.Writer, buf *bytes.Buffer, op gobwas.OpCode, payload []byte) error {
-	buf.Reset()
-	header := gobwas.Header{Fin: true, OpCode: op, Length: int64(len(payload))}
-	if err := gobwas.WriteHeader(buf, header); err != nil {
-		return err
-	}
-	if len(payload) <= copyLimit {
-		buf.Write(payload)
-		_, err := w.Write(buf.Bytes())
-		return err
-	}
-	parts := net.Buffers{buf.Bytes(), payload}
-	_, err := parts.WriteTo(w)
-	return err
+func (framing) Streams() bool { return false }
+
+func (framing) Message(b *wire.Batch, payload []byte, _ wire.Position) {
+	appendFrame(b, gobwas.OpText, payload)
+}
+
+func (framing) Ping(b *wire.Batch) { appendFrame(b, gobwas.OpPing, nil) }
+
+func (framing) Close(b *wire.Batch, status wire.Status, reason string) {
+	appendFrame(b, gobwas.OpClose, gobwas.NewCloseFrameBody(gobwas.StatusCode(status), reason))
+}
+
+// appendFrame appends one frame from the server to a batch.
+func appendFrame(b *wire.Batch, op gobwas.OpCode, payload []byte) {
+	_ = gobwas.WriteHeader(b, gobwas.Header{Fin: true, OpCode: op, Length: int64(len(payload))})
+	_, _ = b.Write(payload)
 }

@@ -2,19 +2,16 @@ package ws
 
 import (
 	"bytes"
-	"encoding/json"
 	"io"
 	"strings"
 	"testing"
-	"unicode/utf8"
 
 	gobwas "github.com/gobwas/ws"
 	"github.com/stretchr/testify/require"
 )
 
 // FuzzReader feeds arbitrary bytes to what takes them apart. Whatever comes, it
-// keeps no more of a message than it may, gets no further than its input, and
-// answers every message with something that can be sent.
+// keeps no more of a message than it may and gets no further than its input.
 func FuzzReader(f *testing.F) {
 	wire := func(frames ...gobwas.Frame) []byte {
 		var b bytes.Buffer
@@ -54,16 +51,7 @@ func FuzzReader(f *testing.F) {
 				continue
 			}
 			require.False(t, r.partial())
-			m, err := decode(message)
-			require.LessOrEqual(t, len(m.Ref), maxRef)
-			if err == nil {
-				require.Contains(t, string(message), "{", "only objects and null are messages, and null has no type")
-				require.GreaterOrEqual(t, millis(m.For), millis(0))
-				continue
-			}
-			told, err := json.Marshal(failure{Type: "error", V: Version, Ref: m.Ref, Code: faultOf(err).code, Message: faultOf(err).text})
-			require.NoError(t, err)
-			require.True(t, utf8.Valid(told))
+			require.LessOrEqual(t, len(message), limit)
 		}
 		require.Fail(t, "read more frames than there are bytes")
 	})

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
-	"github.com/presence-go/presence/adapters/ws"
+	"github.com/presence-go/presence/adapters/wire"
 	"github.com/presence-go/presence/preset"
 )
 
@@ -247,7 +247,7 @@ func (st *stage) over(who, tab, say string) {
 	if c == nil {
 		return
 	}
-	n := st.handler.Sockets()
+	n := st.handler.Sessions()
 	if say != "" {
 		c.say(say)
 		c.closed()
@@ -260,8 +260,8 @@ func (st *stage) over(who, tab, say string) {
 func (st *stage) hangUp(c *client, left int) {
 	st.t.Helper()
 	c.conn.Close()
-	for limit := time.Now().Add(10 * time.Second); st.handler.Sockets() != left; runtime.Gosched() {
-		require.True(st.t, time.Now().Before(limit), "the server has %d sockets, not %d", st.handler.Sockets(), left)
+	for limit := time.Now().Add(10 * time.Second); st.handler.Sessions() != left; runtime.Gosched() {
+		require.True(st.t, time.Now().Before(limit), "the server has %d sockets, not %d", st.handler.Sessions(), left)
 	}
 }
 
@@ -270,11 +270,11 @@ func (st *stage) again(who, tab string) {
 	st.t.Helper()
 	key := who + "/" + tab
 	old := st.clients[key]
-	n := st.handler.Sockets()
+	n := st.handler.Sessions()
 	delete(st.clients, key)
 	st.come(who, tab, false)
 	if old != nil {
-		require.Equal(st.t, ws.StatusReplaced, int(old.closed()))
+		require.EqualValues(st.t, wire.StatusReplaced, old.closed())
 		st.hangUp(old, n)
 	}
 }
@@ -298,7 +298,7 @@ func (st *stage) pong(who, tab, fields string) {
 // look has another visitor come by and try what may tell something.
 func (st *stage) look() {
 	st.t.Helper()
-	n := st.handler.Sockets()
+	n := st.handler.Sessions()
 	c, f := st.enter("id=passer-by&role=visitor", "")
 	note := func(f frame) { st.seen = append(st.seen, fmt.Sprintf("%d, in passing: %s", st.scene, f.raw)) }
 	note(f)

@@ -23,6 +23,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/sse"
+	"github.com/presence-go/presence/adapters/wire"
 	"github.com/presence-go/presence/adapters/ws"
 )
 
@@ -33,7 +35,7 @@ func TestMain(m *testing.M) {
 	stacks = stacks[:runtime.Stack(stacks, true)]
 	for stack := range strings.SplitSeq(string(stacks), "\n\n") {
 		frames, _, _ := strings.Cut(stack, "created by ")
-		if strings.Contains(frames, "adapters/ws.(*") {
+		if strings.Contains(frames, "adapters/ws.(*") || strings.Contains(frames, "adapters/wire.(*") || strings.Contains(frames, "adapters/sse.") {
 			fmt.Fprintf(os.Stderr, "a goroutine was left behind:\n%s\n", stack)
 			code = 1
 		}
@@ -49,6 +51,7 @@ type world struct {
 	tracker *presence.Tracker
 	handler *ws.Handler
 	server  *httptest.Server
+	over    string               // how clients enter: over "ws", which is the default, or "sse"
 	outputs chan presence.Output // about ann
 }
 
@@ -83,7 +86,12 @@ func setup(t testing.TB, change func(*conf)) *world {
 	require.NoError(t, err)
 	w.handler, err = ws.NewHandler(w.tracker, c.ws)
 	require.NoError(t, err)
-	w.server = httptest.NewUnstartedServer(w.handler)
+	streams := sse.Over(w.handler.Server)
+	mux := http.NewServeMux()
+	mux.Handle("/", w.handler)
+	mux.Handle("/events", streams)
+	mux.Handle("/messages", streams)
+	w.server = httptest.NewUnstartedServer(mux)
 	if c.listen != nil {
 		w.server.Listener = c.listen(w.server.Listener)
 	}
@@ -97,6 +105,25 @@ func setup(t testing.TB, change func(*conf)) *world {
 		require.NoError(t, w.tracker.Grant(t.Context(), presence.ID(id), presence.ID("sales")))
 	}
 	return w
+}
+
+// setupOver is setup with clients that enter over a transport.
+func setupOver(t testing.TB, over string, change func(*conf)) *world {
+	t.Helper()
+	w := setup(t, change)
+	w.over = over
+	return w
+}
+
+// refused tries to enter and returns the status with which that was refused.
+func (w *world) refused(query string) (status int, why string) {
+	w.t.Helper()
+	if w.over == "sse" {
+		_, status, why = w.stream(query)
+	} else {
+		_, status, why = w.dial(query)
+	}
+	return status, why
 }
 
 // authenticate believes what the query says.
@@ -163,6 +190,7 @@ type frame struct {
 	View      *presence.View
 	Statuses  []struct{ ID, Label, Class, Color string }
 	Seq       uint64
+	Secret    string
 	Code      string
 	Message   string
 	Allowed   []string
@@ -181,6 +209,11 @@ type client struct {
 	conn    net.Conn
 	in      io.Reader
 	skipped []frame // while waiting for an answer
+
+	// Of a stream.
+	events *bufio.Scanner
+	post   string // where to
+	last   string // the last id
 }
 
 // dial opens a socket or returns the status with which it was refused.
@@ -227,6 +260,11 @@ func (w *world) open(query string) *client {
 // enter opens a socket and says hello.
 func (w *world) enter(query, hello string) (*client, frame) {
 	w.t.Helper()
+	if w.over == "sse" {
+		c, status, why := w.stream(query + "&" + parameters(w.t, hello))
+		require.Equal(w.t, http.StatusOK, status, why)
+		return c, c.welcome()
+	}
 	c := w.open(query)
 	c.say(`{"type":"hello","v":1` + hello + `}`)
 	return c, c.until("welcome")
@@ -238,10 +276,20 @@ func (c *client) write(op gobwas.OpCode, fin bool, payload string) {
 	require.NoError(c.t, gobwas.WriteFrame(c.conn, f))
 }
 
-func (c *client) say(text string) { c.t.Helper(); c.write(gobwas.OpText, true, text) }
+func (c *client) say(text string) {
+	c.t.Helper()
+	if c.events != nil {
+		require.Equal(c.t, http.StatusNoContent, c.send(text), text)
+		return
+	}
+	c.write(gobwas.OpText, true, text)
+}
 
 // read returns the next frame of the wire.
 func (c *client) read() (gobwas.OpCode, string, error) {
+	if c.events != nil {
+		return c.event()
+	}
 	h, err := gobwas.ReadHeader(c.in)
 	if err != nil {
 		return 0, "", err
@@ -336,7 +384,7 @@ func (c *client) closed() gobwas.StatusCode {
 // empty waits until no socket is left.
 func (w *world) empty() {
 	w.t.Helper()
-	for limit := time.Now().Add(10 * time.Second); w.handler.Sockets() > 0; runtime.Gosched() {
+	for limit := time.Now().Add(10 * time.Second); w.handler.Sessions() > 0; runtime.Gosched() {
 		require.True(w.t, time.Now().Before(limit), "sockets are left")
 	}
 }
@@ -348,11 +396,11 @@ func TestOptionsFaults(t *testing.T) {
 
 	_, err = ws.NewHandler(nil, ws.Options{
 		AllowedOrigins: []string{"*", "app.example.com", "https://app.example.com/path"}, MaxMessage: 10, MessagesPerSecond: -1, Burst: -1,
-		MaxChannels: -1, MaxSockets: -1, MaxSocketsPerSubject: -1, WriteTimeout: -1, HelloTimeout: -1, PingInterval: -1,
+		MaxChannels: -1, MaxSessions: -1, MaxSessionsPerSubject: -1, WriteTimeout: -1, HelloTimeout: -1, PingInterval: -1,
 	})
 	for _, name := range []string{
 		"tracker", "Authenticate", "AllowedOrigins[1]", "AllowedOrigins[2]", "MaxMessage", "MessagesPerSecond", "Burst",
-		"MaxChannels", "MaxSockets:", "MaxSocketsPerSubject", "WriteTimeout", "HelloTimeout", "PingInterval",
+		"MaxChannels", "MaxSessions:", "MaxSessionsPerSubject", "WriteTimeout", "HelloTimeout", "PingInterval",
 	} {
 		require.ErrorContains(t, err, name)
 	}
@@ -397,8 +445,10 @@ func TestWelcome(t *testing.T) {
 	}
 }
 
-func TestTenants(t *testing.T) {
-	w := setup(t, nil)
+func TestTenants(t *testing.T) { both(t, testTenants) }
+
+func testTenants(t *testing.T, over string) {
+	w := setupOver(t, over, nil)
 	c, f := w.enter("id=ann&tenant=acme", "")
 	require.Equal(t, presence.Ref{Tenant: "acme", ID: "ann"}, f.Self.Ref)
 	require.Equal(t, "not-allowed", c.ask(`"type":"watch","channel":"sales"`).Code, "the grant is of another tenant")
@@ -423,7 +473,7 @@ func TestOrigin(t *testing.T) {
 		_, status, why := w.dial("id=ann", header...)
 		require.Equal(t, want, status, "%q: %s", origin, why)
 		if want != 0 {
-			require.Contains(t, why, fmt.Sprintf("%q may not open sockets here", origin))
+			require.Contains(t, why, fmt.Sprintf("%q may not open sessions here", origin))
 		}
 	}
 	open := setup(t, func(c *conf) { c.ws.AllowedOrigins = []string{"*"} })
@@ -452,11 +502,11 @@ func TestAuthentication(t *testing.T) {
 		require.NotContains(t, why, "row 17")
 		require.NotContains(t, why, "db-7")
 	}
-	require.Zero(t, w.handler.Sockets())
+	require.Zero(t, w.handler.Sessions())
 }
 
 func TestPlainRequest(t *testing.T) {
-	w := setup(t, func(c *conf) { c.ws.MaxSockets = 1 })
+	w := setup(t, func(c *conf) { c.ws.MaxSessions = 1 })
 	for range 3 { // what is refused takes no room
 		response, err := http.Get(w.server.URL + "/?id=ann")
 		require.NoError(t, err)
@@ -466,8 +516,10 @@ func TestPlainRequest(t *testing.T) {
 	w.enter("id=ann", "")
 }
 
-func TestClaims(t *testing.T) {
-	w := setup(t, nil)
+func TestClaims(t *testing.T) { both(t, testClaims) }
+
+func testClaims(t *testing.T, over string) {
+	w := setupOver(t, over, nil)
 	bob, _ := w.enter("id=bob", "")
 	guest, _ := w.enter("id=v1&role=visitor", "")
 	for _, c := range []*client{bob, guest} {
@@ -512,8 +564,10 @@ func TestClaims(t *testing.T) {
 	require.Equal(t, "limit", limited.Code)
 }
 
-func TestOwnViewFollows(t *testing.T) {
-	w := setup(t, nil)
+func TestOwnViewFollows(t *testing.T) { both(t, testOwnViewFollows) }
+
+func testOwnViewFollows(t *testing.T, over string) {
+	w := setupOver(t, over, nil)
 	one, _ := w.enter("id=ann", `,"conn":"one"`)
 	two, _ := w.enter("id=ann", `,"conn":"two"`)
 	two.until("self")
@@ -528,8 +582,10 @@ func TestOwnViewFollows(t *testing.T) {
 	require.Equal(t, presence.CauseLost, f.View.Cause)
 }
 
-func TestHeartbeat(t *testing.T) {
-	w := setup(t, nil)
+func TestHeartbeat(t *testing.T) { both(t, testHeartbeat) }
+
+func testHeartbeat(t *testing.T, over string) {
+	w := setupOver(t, over, nil)
 	c, _ := w.enter("id=ann", "")
 	state := func() presence.Connection {
 		s, err := w.tracker.State(t.Context(), presence.ID("ann"))
@@ -565,8 +621,10 @@ func TestHeartbeat(t *testing.T) {
 	}
 }
 
-func TestPingInterval(t *testing.T) {
-	w := setup(t, func(c *conf) { c.ws.PingInterval = 10 * time.Second })
+func TestPingInterval(t *testing.T) { both(t, testPingInterval) }
+
+func testPingInterval(t *testing.T, over string) {
+	w := setupOver(t, over, func(c *conf) { c.ws.PingInterval = 10 * time.Second })
 	c, f := w.enter("id=ann", "")
 	require.Equal(t, 10_000, f.Heartbeat)
 	for seq := range uint64(5) {
@@ -576,8 +634,10 @@ func TestPingInterval(t *testing.T) {
 	}
 }
 
-func TestPingsComeByThemselves(t *testing.T) {
-	w := setup(t, func(c *conf) {
+func TestPingsComeByThemselves(t *testing.T) { both(t, testPingsComeByThemselves) }
+
+func testPingsComeByThemselves(t *testing.T, over string) {
+	w := setupOver(t, over, func(c *conf) {
 		c.tracker.Clock, c.ws.Now, c.ws.PingInterval = nil, nil, 10*time.Millisecond
 	})
 	c, _ := w.enter("id=ann", "")
@@ -623,7 +683,7 @@ func TestFrozenPage(t *testing.T) {
 	f = bob.until("diff")
 	require.Equal(t, presence.OpLeft, f.Changes[0].Op, f.raw)
 	require.Equal(t, presence.CauseLost, f.Changes[0].View.Cause)
-	require.Equal(t, 2, w.handler.Sockets())
+	require.Equal(t, 2, w.handler.Sessions())
 
 	// It thaws: the connection is no longer known, and hello brings it back.
 	require.Equal(t, "stale", ann.ask(`"type":"pong","seq":10,"idle":260000`).Code)
@@ -636,8 +696,10 @@ func TestFrozenPage(t *testing.T) {
 	ann.do(`"type":"input"`)
 }
 
-func TestSilence(t *testing.T) {
-	w := setup(t, nil)
+func TestSilence(t *testing.T) { both(t, testSilence) }
+
+func testSilence(t *testing.T, over string) {
+	w := setupOver(t, over, nil)
 	c, _ := w.enter("id=ann", "")
 	for range 3 {
 		w.advance(25 * time.Second)
@@ -668,13 +730,13 @@ func TestResume(t *testing.T) {
 	bob.until("diff")
 	fresh, second := w.enter("id=ann", `,"conn":"tab"`)
 	require.Greater(t, second.Epoch, first.Epoch)
-	require.EqualValues(t, ws.StatusReplaced, old.closed())
+	require.EqualValues(t, wire.StatusReplaced, old.closed())
 
 	// The old socket says goodbye in every way it has, and nothing changes.
 	old.write(gobwas.OpText, true, `{"type":"bye","cause":"logout"}`)
 	old.write(gobwas.OpClose, true, "")
 	old.conn.Close()
-	for limit := time.Now().Add(10 * time.Second); w.handler.Sockets() > 2; runtime.Gosched() {
+	for limit := time.Now().Add(10 * time.Second); w.handler.Sessions() > 2; runtime.Gosched() {
 		require.True(t, time.Now().Before(limit))
 	}
 	state, err := w.tracker.State(t.Context(), presence.ID("ann"))
@@ -702,7 +764,7 @@ func TestHelloUnderAnotherID(t *testing.T) {
 	other, _ := w.enter("id=ann", `,"conn":"one"`)
 	other.do(`"type":"input"`)
 	c.do(`"type":"input"`)
-	require.Equal(t, 2, w.handler.Sockets())
+	require.Equal(t, 2, w.handler.Sessions())
 }
 
 func TestWaysToLeave(t *testing.T) {
@@ -744,8 +806,10 @@ func TestWaysToLeave(t *testing.T) {
 	}
 }
 
-func TestByeForNoReason(t *testing.T) {
-	w := setup(t, nil)
+func TestByeForNoReason(t *testing.T) { both(t, testByeForNoReason) }
+
+func testByeForNoReason(t *testing.T, over string) {
+	w := setupOver(t, over, nil)
 	c, _ := w.enter("id=ann", "")
 	f := c.ask(`"type":"bye","cause":"lunch"`)
 	require.Equal(t, "invalid", f.Code)
@@ -817,8 +881,10 @@ func TestHelloComesFirst(t *testing.T) {
 	c.until("welcome")
 }
 
-func TestTooManyFaults(t *testing.T) {
-	w := setup(t, func(c *conf) { c.ws.Burst = 1000 })
+func TestTooManyFaults(t *testing.T) { both(t, testTooManyFaults) }
+
+func testTooManyFaults(t *testing.T, over string) {
+	w := setupOver(t, over, func(c *conf) { c.ws.Burst = 1000 })
 	c, _ := w.enter("id=ann", "")
 	for range 19 {
 		c.say(`{"type":"dance"}`)
@@ -833,8 +899,10 @@ func TestTooManyFaults(t *testing.T) {
 	require.Equal(t, presence.CauseLost, w.left())
 }
 
-func TestRate(t *testing.T) {
-	w := setup(t, func(c *conf) { c.ws.MessagesPerSecond, c.ws.Burst = 2, 5 })
+func TestRate(t *testing.T) { both(t, testRate) }
+
+func testRate(t *testing.T, over string) {
+	w := setupOver(t, over, func(c *conf) { c.ws.MessagesPerSecond, c.ws.Burst = 2, 5 })
 	c, _ := w.enter("id=ann", "") // takes the first
 	for range 4 {
 		c.do(`"type":"input"`)
@@ -934,17 +1002,19 @@ func TestEarlyMessage(t *testing.T) {
 	c.do(`"type":"input"`)
 }
 
-func TestLimits(t *testing.T) {
-	w := setup(t, func(c *conf) { c.ws.MaxSockets, c.ws.MaxSocketsPerSubject, c.ws.MaxChannels = 3, 2, 2 })
+func TestLimits(t *testing.T) { both(t, testLimits) }
+
+func testLimits(t *testing.T, over string) {
+	w := setupOver(t, over, func(c *conf) { c.ws.MaxSessions, c.ws.MaxSessionsPerSubject, c.ws.MaxChannels = 3, 2, 2 })
 	first, _ := w.enter("id=v1&role=visitor", "")
 	w.enter("id=v1&role=visitor", "")
-	_, status, why := w.dial("id=v1&role=visitor")
+	status, why := w.refused("id=v1&role=visitor")
 	require.Equal(t, http.StatusTooManyRequests, status)
-	require.Contains(t, why, "v1 has 2 sockets open")
+	require.Contains(t, why, "v1 has 2 sessions open")
 	w.enter("id=v2&role=visitor", "")
-	_, status, why = w.dial("id=v3&role=visitor")
+	status, why = w.refused("id=v3&role=visitor")
 	require.Equal(t, http.StatusServiceUnavailable, status)
-	require.Contains(t, why, "3 sockets are open")
+	require.Contains(t, why, "3 sessions are open")
 
 	first.do(`"type":"watch","channel":"a"`)
 	first.do(`"type":"watch","channel":"b"`)
@@ -957,14 +1027,16 @@ func TestLimits(t *testing.T) {
 	first.say(`{"type":"bye"}`)
 	first.closed()
 	first.conn.Close()
-	for limit := time.Now().Add(10 * time.Second); w.handler.Sockets() > 2; runtime.Gosched() {
+	for limit := time.Now().Add(10 * time.Second); w.handler.Sessions() > 2; runtime.Gosched() {
 		require.True(t, time.Now().Before(limit))
 	}
 	w.enter("id=v1&role=visitor", "")
 }
 
-func TestUnwatch(t *testing.T) {
-	w := setup(t, nil)
+func TestUnwatch(t *testing.T) { both(t, testUnwatch) }
+
+func testUnwatch(t *testing.T, over string) {
+	w := setupOver(t, over, nil)
 	bob, _ := w.enter("id=bob", "")
 	ann, _ := w.enter("id=ann", "")
 	bob.do(`"type":"watch","channel":"sales"`)
@@ -979,8 +1051,10 @@ func TestUnwatch(t *testing.T) {
 	require.Equal(t, "busy", bob.until("snapshot").Members[0].Status)
 }
 
-func TestRemoved(t *testing.T) {
-	w := setup(t, func(c *conf) { c.ws.MaxChannels = 1 })
+func TestRemoved(t *testing.T) { both(t, testRemoved) }
+
+func testRemoved(t *testing.T, over string) {
+	w := setupOver(t, over, func(c *conf) { c.ws.MaxChannels = 1 })
 	ann, _ := w.enter("id=ann", "")
 	ann.do(`"type":"watch","channel":"sales"`)
 	ann.until("snapshot")
@@ -993,8 +1067,10 @@ func TestRemoved(t *testing.T) {
 }
 
 // A frame that is too long to be copied goes out in two parts.
-func TestLongFrame(t *testing.T) {
-	w := setup(t, nil)
+func TestLongFrame(t *testing.T) { both(t, testLongFrame) }
+
+func testLongFrame(t *testing.T, over string) {
+	w := setupOver(t, over, nil)
 	for i := range 200 {
 		require.NoError(t, w.tracker.Grant(t.Context(), presence.ID(fmt.Sprintf("agent-%03d", i)), presence.ID("sales")))
 	}
@@ -1033,8 +1109,10 @@ func (w *world) chatter() (another func() string) {
 	}
 }
 
-func TestSlowReaderIsSentASnapshot(t *testing.T) {
-	w := setup(t, func(c *conf) {
+func TestSlowReaderIsSentASnapshot(t *testing.T) { both(t, testSlowReaderIsSentASnapshot) }
+
+func testSlowReaderIsSentASnapshot(t *testing.T, over string) {
+	w := setupOver(t, over, func(c *conf) {
 		c.listen = func(l net.Listener) net.Listener { return small{l} }
 		c.tracker.WatchBuffer = 2
 		c.ws.WriteTimeout = 20 * time.Second
@@ -1065,8 +1143,10 @@ func TestSlowReaderIsSentASnapshot(t *testing.T) {
 	ann.do(`"type":"input"`)
 }
 
-func TestStuckReaderIsLost(t *testing.T) {
-	w := setup(t, func(c *conf) {
+func TestStuckReaderIsLost(t *testing.T) { both(t, testStuckReaderIsLost) }
+
+func testStuckReaderIsLost(t *testing.T, over string) {
+	w := setupOver(t, over, func(c *conf) {
 		c.listen = func(l net.Listener) net.Listener { return small{l} }
 		c.ws.WriteTimeout = 50 * time.Millisecond
 	})
@@ -1074,8 +1154,9 @@ func TestStuckReaderIsLost(t *testing.T) {
 	require.NoError(t, ann.conn.(*net.TCPConn).SetReadBuffer(1))
 	ann.do(`"type":"watch","channel":"sales"`)
 	another := w.chatter()
-	for limit := time.Now().Add(10 * time.Second); w.handler.Sockets() > 0; another() {
+	for limit := time.Now().Add(10 * time.Second); w.handler.Sessions() > 0; another() {
 		require.True(t, time.Now().Before(limit), "still connected")
+		w.advance(10 * time.Millisecond) // until the moment is over in which a stream may be opened again
 	}
 	require.Equal(t, presence.CauseLost, w.left())
 }
@@ -1092,7 +1173,7 @@ func TestShutdown(t *testing.T) {
 	}
 	require.NoError(t, <-done)
 	require.Equal(t, presence.CauseDrain, w.left())
-	require.Zero(t, w.handler.Sockets())
+	require.Zero(t, w.handler.Sessions())
 	_, status, _ := w.dial("id=ann")
 	require.Equal(t, http.StatusServiceUnavailable, status)
 	require.ErrorIs(t, w.handler.Close(), presence.ErrClosed)
@@ -1110,11 +1191,13 @@ func TestShutdownCutsOff(t *testing.T) {
 	require.Equal(t, gobwas.StatusGoingAway, ann.closed()) // and does not answer
 	cancel(reason)
 	require.ErrorIs(t, <-done, reason)
-	require.Zero(t, w.handler.Sockets())
+	require.Zero(t, w.handler.Sessions())
 }
 
-func TestTrackerClosed(t *testing.T) {
-	w := setup(t, nil)
+func TestTrackerClosed(t *testing.T) { both(t, testTrackerClosed) }
+
+func testTrackerClosed(t *testing.T, over string) {
+	w := setupOver(t, over, nil)
 	ann, _ := w.enter("id=ann", "")
 	ann.do(`"type":"watch","channel":"sales"`)
 	require.NoError(t, w.tracker.Close())
@@ -1131,8 +1214,10 @@ func (a authorizer) Allow(_ context.Context, _ presence.Actor, action presence.A
 	return a(action)
 }
 
-func TestUnavailableTellsNothing(t *testing.T) {
-	w := setup(t, func(c *conf) {
+func TestUnavailableTellsNothing(t *testing.T) { both(t, testUnavailableTellsNothing) }
+
+func testUnavailableTellsNothing(t *testing.T, over string) {
+	w := setupOver(t, over, func(c *conf) {
 		c.tracker.Authorizer = authorizer(func(presence.Action) error { return errors.New("dial db-7: refused") })
 	})
 	c, _ := w.enter("id=ann", "")
@@ -1148,8 +1233,10 @@ func TestUnavailableTellsNothing(t *testing.T) {
 	}
 }
 
-func TestSwitchedOff(t *testing.T) {
-	w := setup(t, nil)
+func TestSwitchedOff(t *testing.T) { both(t, testSwitchedOff) }
+
+func testSwitchedOff(t *testing.T, over string) {
+	w := setupOver(t, over, nil)
 	ann, _ := w.enter("id=ann", "")
 	require.NoError(t, w.tracker.Apply(t.Context(), presence.Event{Kind: presence.EventDisable, Subject: presence.ID("ann")}))
 	require.Equal(t, "disabled", ann.ask(`"type":"claim","status":"busy"`).Code)

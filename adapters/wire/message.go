@@ -1,4 +1,4 @@
-package ws
+package wire
 
 import (
 	"encoding/json"
@@ -23,10 +23,11 @@ const (
 	typeRelease = "release"
 	typeWatch   = "watch"
 	typeUnwatch = "unwatch"
+	typeSuspend = "suspend"
 	typeBye     = "bye"
 )
 
-var types = []string{typeHello, typePong, typeInput, typeFocus, typeClaim, typeRelease, typeWatch, typeUnwatch, typeBye}
+var types = []string{typeHello, typePong, typeInput, typeFocus, typeClaim, typeRelease, typeWatch, typeUnwatch, typeSuspend, typeBye}
 
 // message is anything a client says; which fields are read depends on the type.
 type message struct {
@@ -38,6 +39,7 @@ type message struct {
 	Device  string   `json:"device"`
 	Idle    *float64 `json:"idle"` // milliseconds; absent means that the client does not know
 	Visible *bool    `json:"visible"`
+	Epoch   any      `json:"epoch"` // a string where it matters
 	Seq     uint64   `json:"seq"`
 	Status  string   `json:"status"`
 	For     float64  `json:"for"` // milliseconds
@@ -76,7 +78,7 @@ type fault struct {
 func (f *fault) Error() string { return f.text }
 
 func faultf(c code, format string, args ...any) *fault {
-	return &fault{code: c, text: fmt.Sprintf("ws: "+format, args...)}
+	return &fault{code: c, text: fmt.Sprintf("wire: "+format, args...)}
 }
 
 // blames reports whether the client is at fault rather than the circumstances.
@@ -118,6 +120,35 @@ func faultOf(err error) *fault {
 	return faultf(codeUnavailable, "this cannot be done now; nothing has changed, try again")
 }
 
+// Rejection says why something that a client sent was no message.
+type Rejection int
+
+// The rejections.
+const (
+	Binary   Rejection = iota // it is not text
+	TooLarge                  // it is longer than Options.MaxMessage
+)
+
+func (s *Session) rejected(why Rejection) *fault {
+	if why == Binary {
+		return faultf(codeMalformed, "binary messages are not understood; send JSON as text")
+	}
+	return faultf(codeTooLarge, "the message is longer than %d bytes", s.h.opts.MaxMessage)
+}
+
+// Hello is what a client says of itself when it opens a session.
+type Hello struct {
+	Conn    string   // the id of the connection, empty for a new one
+	Login   bool     // the person has just entered credentials
+	Device  string   // a class of device
+	Idle    *float64 // how long ago the last input was, in milliseconds; nil if that is not known
+	Visible *bool    // whether the page can be seen; nil if that is not known
+}
+
+func (h Hello) message() message {
+	return message{Type: typeHello, V: Version, Conn: h.Conn, Login: h.Login, Device: h.Device, Idle: h.Idle, Visible: h.Visible}
+}
+
 // decode reads a message and checks what can be checked without knowing who
 // sent it. What was read is returned with a fault too, for the answer's ref.
 func decode(data []byte) (m message, err error) {
@@ -133,16 +164,21 @@ func decode(data []byte) (m message, err error) {
 		}
 		return m, faultf(codeMalformed, "the message is not one JSON object: %v", err)
 	}
+	return m, m.check()
+}
+
+// check checks what can be checked of any message.
+func (m *message) check() error {
 	switch {
 	case len(m.Ref) > maxRef:
 		m.Ref = ""
-		return m, faultf(codeInvalid, "ref: longer than %d bytes", maxRef)
+		return faultf(codeInvalid, "ref: longer than %d bytes", maxRef)
 	case m.Idle != nil && !inTime(*m.Idle):
-		return m, faultf(codeInvalid, "idle: %v is not a number of milliseconds from 0 to %.0f", *m.Idle, maxMillis)
+		return faultf(codeInvalid, "idle: %v is not a number of milliseconds from 0 to %.0f", *m.Idle, maxMillis)
 	case !inTime(m.For):
-		return m, faultf(codeInvalid, "for: %v is not a number of milliseconds from 0 to %.0f", m.For, maxMillis)
+		return faultf(codeInvalid, "for: %v is not a number of milliseconds from 0 to %.0f", m.For, maxMillis)
 	}
-	return m, nil
+	return nil
 }
 
 // maxMillis bounds times given by clients to a hundred years.
@@ -160,6 +196,7 @@ type (
 		Ref       string           `json:"ref,omitzero"`
 		Conn      string           `json:"conn"`
 		Epoch     uint32           `json:"epoch"`
+		Secret    string           `json:"secret,omitzero"`
 		Now       presence.Instant `json:"now"`
 		Heartbeat int64            `json:"heartbeat"`
 		Lease     int64            `json:"lease"`

@@ -1,0 +1,79 @@
+package wire
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+)
+
+// FuzzMessages feeds arbitrary bodies to what takes them apart. Whatever comes,
+// every message is answered with something that can be sent.
+func FuzzMessages(f *testing.F) {
+	for _, text := range []string{
+		`{"type":"hello","v":1,"conn":"c","login":true,"device":"web","idle":12.5,"visible":true}`,
+		`{"type":"pong","seq":18446744073709551615,"idle":-1}`,
+		`{"type":"claim","ref":"1","status":"busy","for":1e308,"reason":"\u0000","text":"\ud800"}`,
+		`{"type":"watch","channel":{},"epoch":[7]}`, `[[[[`, `null{}`, ``, "\xff", " ", `[null,7,"[",{"ref":"` + strings.Repeat("r", 65) + `"}]`,
+		`[` + strings.Repeat(`{},`, 16) + `{}]`,
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		messages, ok := split(body)
+		if !ok {
+			return
+		}
+		require.LessOrEqual(t, len(messages), maxPosted)
+		for _, data := range messages {
+			require.LessOrEqual(t, len(data), len(body))
+			m, err := decode(data)
+			require.LessOrEqual(t, len(m.Ref), maxRef)
+			if err == nil {
+				require.Contains(t, "{n", string(strings.TrimLeft(string(data), " \t\r\n")[0]), "only objects and null are messages, and null has no type")
+				require.GreaterOrEqual(t, millis(m.For), millis(0))
+				continue
+			}
+			told, err := json.Marshal(failure{Type: "error", V: Version, Ref: m.Ref, Code: faultOf(err).code, Message: faultOf(err).text})
+			require.NoError(t, err)
+			require.True(t, utf8.Valid(told))
+		}
+	})
+}
+
+// FuzzPosition feeds arbitrary positions to what reads them. What it makes of
+// them can be sent, and is read as the same.
+func FuzzPosition(f *testing.F) {
+	for _, s := range []string{"", "sales/mx2r.te1/7", "a//1,b/x/18446744073709551615", "///", "%zz/x/1", "a%2Cb~c/x/1", "\n/\r/0", "a/b/-1,,/"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		p := ParsePosition(s)
+		out := p.String()
+		require.NotContains(t, out, "\n")
+		require.NotContains(t, out, "\r")
+		require.NotContains(t, out, " ")
+		require.True(t, utf8.ValidString(out))
+		require.LessOrEqual(t, len(out), 4*len(s)+4)
+		require.Equal(t, p, ParsePosition(out))
+	})
+}
+
+// FuzzSecret feeds arbitrary secrets to what checks them.
+func FuzzSecret(f *testing.F) {
+	h := &Server{key: [32]byte{1}}
+	good := h.secret(connKey{conn: "tab"}, 1)
+	for _, s := range []string{"", ".", good, good + "A", "A" + good, strings.ToUpper(good)} {
+		f.Add(s, "tab")
+	}
+	f.Fuzz(func(t *testing.T, secret, conn string) {
+		key, epoch, ok := h.verify(secret, conn)
+		require.Equal(t, secret == good && conn == "tab", ok)
+		if ok {
+			require.Equal(t, connKey{conn: "tab"}, key)
+			require.EqualValues(t, 1, epoch)
+		}
+	})
+}

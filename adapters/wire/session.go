@@ -1,0 +1,798 @@
+package wire
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/presence-go/presence"
+)
+
+// Session is what one client and the server have to say to each other, over one
+// socket or stream. Its methods are safe for concurrent use; messages are dealt
+// with one at a time, in the order of the calls.
+type Session struct {
+	h       *Server
+	actor   presence.Actor
+	conn    Conn
+	framing Framing
+
+	// Of the server, under its lock. The key and epoch are changed by whoever
+	// deals with a message, who may read them without.
+	key      connKey
+	epoch    uint32
+	place    int // in the heap, or -1
+	due      time.Time
+	interval time.Duration // of pings; 0 before the hello
+	severed  bool          // nothing can be told any more, and little time is left
+
+	live    atomic.Pointer[presence.Conn]
+	ending  atomic.Bool
+	parts   atomic.Int32 // of what has to end before the session is forgotten
+	wakes   atomic.Int32 // reasons to look for something to write
+	owed    atomic.Int32 // pings to be sent
+	pings   atomic.Uint64
+	unheard atomic.Int32 // pings sent since anything was read
+	posts   atomic.Int32 // under way
+
+	in      sync.Mutex // held while a message is dealt with
+	greeted bool
+	visible bool // what the client said last, if told
+	told    bool
+	input   time.Time // the last input as the client reported it, if it did so last
+	tokens  float64   // of the rate limit
+	filled  time.Time
+	faults  []time.Time // of the last minute
+
+	pull     sync.Mutex // held while frames are taken and written; taken before out
+	watches  []*watching
+	finished bool
+
+	out    sync.Mutex // held while writing
+	broken bool       // nothing can be written any more
+}
+
+// watching is a watch whose frames a session passes on.
+type watching struct {
+	watch *presence.Watch
+	own   bool // of the person's own view, rather than of a channel
+	Mark       // how far its frames have been written
+}
+
+// present reports whether an actor has a presence of its own, rather than only
+// watching.
+func present(actor presence.Actor) bool {
+	return actor.Role != presence.RoleVisitor && actor.Role != presence.RoleSystem
+}
+
+// answers reports whether the client has to answer pings: over a stream, those
+// who only watch need not, as one that broke is found out by writing.
+func (s *Session) answers() bool { return present(s.actor) || !s.framing.Streams() }
+
+// Ending reports whether the session is over, so that nothing that comes in
+// matters any more.
+func (s *Session) Ending() bool { return s.ending.Load() }
+
+// Heard notes that something came in, whatever it was.
+func (s *Session) Heard() { s.unheard.Store(0) }
+
+// Receive does what a message asks for, and answers it.
+func (s *Session) Receive(data []byte) {
+	s.in.Lock()
+	defer s.in.Unlock()
+	if s.ending.Load() {
+		return
+	}
+	if now := s.h.opts.Now(); s.allow(now) {
+		s.handle(now, data, false)
+	}
+}
+
+// Begin says hello in the client's name and starts watching where a position
+// says, as far as that goes. Without a hello that is taken the session ends.
+func (s *Session) Begin(hello Hello, watch Position) {
+	s.in.Lock()
+	defer s.in.Unlock()
+	now := s.h.opts.Now()
+	s.allow(now) // it counts
+	m := hello.message()
+	err := m.check()
+	if err == nil {
+		err = s.hello(now, &m)
+	}
+	if err != nil {
+		s.blame(now, "", "", err)
+		s.End("", StatusPolicy, "no hello was taken")
+		return
+	}
+	for _, mark := range watch {
+		if s.ending.Load() {
+			return
+		}
+		err := s.watch(&message{Channel: mark.Channel, Epoch: mark.Epoch, Seq: mark.Seq})
+		if err == nil {
+			continue
+		}
+		s.blame(now, "", mark.Channel, err)
+		if faultOf(err).code == codeLimit {
+			return // it is the same for all that follow
+		}
+	}
+}
+
+// post does what messages that came beside the session ask for. That they came
+// is a heartbeat.
+func (s *Session) post(messages []json.RawMessage) {
+	s.in.Lock()
+	defer s.in.Unlock()
+	s.Heard()
+	for _, data := range messages {
+		now := s.h.opts.Now()
+		switch {
+		case s.ending.Load():
+			return
+		case !s.allow(now):
+		case len(data) > s.h.opts.MaxMessage:
+			s.blame(now, "", "", s.rejected(TooLarge))
+		default:
+			s.handle(now, data, true)
+		}
+	}
+	if c := s.live.Load(); c != nil {
+		_ = c.Heartbeat() // if it is not known any more, its next message is told
+	}
+}
+
+// Reject tells the client what was wrong with something that came in its place.
+func (s *Session) Reject(why Rejection) {
+	s.in.Lock()
+	defer s.in.Unlock()
+	if s.ending.Load() {
+		return
+	}
+	if now := s.h.opts.Now(); s.allow(now) {
+		s.blame(now, "", "", s.rejected(why))
+	}
+}
+
+// Answer writes what the transport has to say by itself, such as the answer to
+// a ping of its own. It counts as a message of the client.
+func (s *Session) Answer(pack func(*Batch)) {
+	s.in.Lock()
+	defer s.in.Unlock()
+	if !s.ending.Load() && s.allow(s.h.opts.Now()) {
+		_ = s.write(pack)
+	}
+}
+
+// allow takes a token from the session's bucket, or tells the client that there
+// is none.
+func (s *Session) allow(now time.Time) bool {
+	o := &s.h.opts
+	if passed := now.Sub(s.filled); passed > 0 {
+		s.tokens = min(s.tokens+passed.Seconds()*o.MessagesPerSecond, float64(o.Burst))
+	}
+	s.filled = now
+	if s.tokens < 1 {
+		s.blame(now, "", "", faultf(codeRate, "more than %v messages a second with bursts of %d; this one was dropped", o.MessagesPerSecond, o.Burst))
+		return false
+	}
+	s.tokens--
+	return true
+}
+
+func (s *Session) handle(now time.Time, data []byte, posted bool) {
+	m, err := decode(data)
+	var answer any
+	if err == nil {
+		if posted {
+			m.Conn = s.key.conn // which it was addressed to
+		}
+		answer, err = s.do(now, &m)
+	}
+	switch {
+	case err != nil && !s.ending.Load():
+		s.blame(now, m.Ref, "", err)
+	case err == nil && answer != nil:
+		s.send(answer)
+	}
+}
+
+// do carries a message out. The answer is nil where there is nothing to say.
+func (s *Session) do(now time.Time, m *message) (answer any, err error) {
+	if !slices.Contains(types, m.Type) {
+		return nil, &fault{code: codeInvalid, text: "wire: type " + strconv.Quote(m.Type) + " is not known", allowed: types}
+	}
+	if m.Type == typeHello {
+		return nil, s.hello(now, m)
+	}
+	if !s.greeted {
+		return nil, &fault{code: codeInvalid, text: "wire: say hello first", allowed: []string{typeHello}}
+	}
+	var view *presence.View
+	switch m.Type {
+	case typeWatch:
+		return nil, s.watch(m)
+	case typeUnwatch:
+		return nil, s.unwatch(m)
+	case typeBye:
+		return nil, s.bye(m)
+	case typeSuspend:
+		s.End(presence.CauseClosed, StatusSuspended, "suspended")
+		return nil, nil
+	case typePong:
+		err = s.pong(now, m)
+	default:
+		view, err = s.act(m)
+	}
+	if err != nil || m.Ref == "" {
+		return nil, err
+	}
+	return done{Type: "done", V: Version, Ref: m.Ref, View: view}, nil
+}
+
+// act does what only those who have a presence may do.
+func (s *Session) act(m *message) (*presence.View, error) {
+	c := s.live.Load()
+	if c == nil {
+		return nil, faultf(codeNotAllowed, "%s only watches and has no presence to change", s.actor.Ref)
+	}
+	s.input = time.Time{} // it may be input
+	var view presence.View
+	var err error
+	switch m.Type {
+	case typeInput:
+		return nil, gone(c.Input())
+	case typeFocus:
+		return nil, gone(c.Focus(m.Channel))
+	case typeClaim:
+		view, err = c.Claim(s.h.stopped, presence.Claim{Status: m.Status, For: millis(m.For), Reason: m.Reason, Text: m.Text})
+	case typeRelease:
+		view, err = c.EndClaim(s.h.stopped, m.Key)
+	}
+	if err == nil {
+		return &view, nil
+	}
+	f := faultOf(err)
+	if m.Type == typeClaim && (f.code == codeUnknown || f.code == codeNotAllowed) {
+		for _, status := range s.selectable() {
+			f.allowed = append(f.allowed, status.ID)
+		}
+	}
+	s.logUnavailable(f, err)
+	return nil, f
+}
+
+// gone tells that a connection is no longer known as that it is stale: either
+// way the client has to say hello again.
+func gone(err error) error {
+	if errors.Is(err, presence.ErrUnknown) {
+		return &fault{code: codeStale, text: err.Error()}
+	}
+	return err
+}
+
+// sameInput is how far two reports of an input may differ that are of the same
+// one: they took different times to arrive.
+const sameInput = 500 * time.Millisecond
+
+// pong is the heartbeat: it proves that the page's own code runs.
+func (s *Session) pong(now time.Time, m *message) error {
+	if m.Seq == 0 || m.Seq > s.pings.Load() {
+		return faultf(codeInvalid, "seq %d: the last ping was %d", m.Seq, s.pings.Load())
+	}
+	c := s.live.Load()
+	if c == nil {
+		return nil
+	}
+	var err error
+	if news := s.reports(now, m); news {
+		err = c.Report(m.Seq, millis(*m.Idle))
+	} else {
+		err = c.Heartbeat() // which costs next to nothing
+	}
+	if err == nil {
+		err = s.see(c, m.Visible)
+	}
+	return gone(err)
+}
+
+// reports tells whether a heartbeat says something new of the last input.
+func (s *Session) reports(now time.Time, m *message) bool {
+	if m.Idle == nil {
+		return false
+	}
+	input := now.Add(-millis(*m.Idle))
+	if !s.input.IsZero() && input.Sub(s.input).Abs() < sameInput {
+		return false
+	}
+	s.input = input
+	return true
+}
+
+// see passes on whether the page can be seen, when that is news.
+func (s *Session) see(c *presence.Conn, visible *bool) error {
+	if visible == nil || s.told && *visible == s.visible {
+		return nil
+	}
+	s.visible, s.told = *visible, true
+	return c.Visible(*visible)
+}
+
+// hello opens or resumes the connection, which may be done again at any time,
+// and lets pings begin.
+func (s *Session) hello(now time.Time, m *message) error {
+	if m.V != Version {
+		return &fault{code: codeInvalid, text: "wire: version " + strconv.Itoa(m.V) + " is not spoken here", allowed: []string{strconv.Itoa(Version)}}
+	}
+	policy := s.h.t.Policy(s.actor.Tenant)
+	answer := welcome{Type: "welcome", V: Version, Ref: m.Ref, Now: presence.At(now), Lease: policy.Lease.Milliseconds(), Statuses: []status{}}
+	switch {
+	case present(s.actor):
+		c, view, err := s.connect(m)
+		if err != nil {
+			s.logUnavailable(faultOf(err), err)
+			return err
+		}
+		answer.Conn, answer.Epoch, answer.Self = c.ID(), c.Epoch(), view
+		answer.Statuses = s.selectable()
+	case s.framing.Streams():
+		conn, err := s.name(m.Conn)
+		if err != nil {
+			return err
+		}
+		s.h.bind(s, conn, 0)
+		answer.Conn, answer.Epoch = conn, s.epoch
+	}
+	if s.framing.Streams() {
+		answer.Secret = s.h.secret(s.key, s.epoch)
+	}
+	interval := policy.Heartbeat
+	if s.h.opts.PingInterval > 0 {
+		interval = s.h.opts.PingInterval
+	}
+	answer.Heartbeat = interval.Milliseconds()
+	s.h.schedule(s, interval)
+	s.send(answer)
+	if !s.greeted {
+		s.greeted = true
+		s.watchSelf()
+	}
+	return nil
+}
+
+// connect makes the connection under the id asked for, or the present one.
+func (s *Session) connect(m *message) (*presence.Conn, *presence.View, error) {
+	opts := presence.ConnectOptions{ID: m.Conn, Device: m.Device, Login: m.Login}
+	if m.Idle != nil {
+		opts.IdleFor = millis(*m.Idle)
+	}
+	before := s.live.Load()
+	if before != nil && opts.ID == "" {
+		opts.ID = before.ID()
+	}
+	c, err := s.h.t.Connect(s.h.stopped, s.actor.Ref, opts)
+	if err != nil {
+		return nil, nil, err
+	}
+	if before != nil && before.ID() != c.ID() {
+		_ = before.Close()
+	}
+	s.live.Store(c)
+	s.told, s.input = false, time.Time{}
+	switch {
+	case !s.h.bind(s, c.ID(), c.Epoch()):
+		s.End("", StatusReplaced, replaced)
+	case s.ending.Load():
+		s.leave(presence.CauseLost) // whoever ended the session could not see the connection
+	}
+	if err := s.see(c, m.Visible); err != nil {
+		return nil, nil, gone(err)
+	}
+	view, err := s.h.t.Get(s.h.stopped, s.actor.Ref, presence.AudienceSelf)
+	return c, &view, err
+}
+
+// selectable lists the statuses that the person may choose.
+func (s *Session) selectable() []status {
+	list := []status{}
+	for _, def := range s.h.t.Policy(s.actor.Tenant).Statuses {
+		if slices.Contains(def.SelectableBy, presence.BySelf) {
+			list = append(list, status{ID: def.ID, Label: def.Label, Class: def.Class, Color: def.Color})
+		}
+	}
+	return list
+}
+
+// bye ends the connection and the session.
+func (s *Session) bye(m *message) error {
+	switch m.Cause {
+	case "", "closed":
+		s.End(presence.CauseClosed, StatusNormal, "bye")
+	case "logout":
+		s.End(presence.CauseLogout, StatusNormal, "bye")
+	default:
+		return &fault{code: codeInvalid, text: "wire: cause " + strconv.Quote(m.Cause) + " is no way to leave", allowed: []string{"closed", "logout"}}
+	}
+	return nil
+}
+
+// maxEpoch is the longest name of an epoch that is worth remembering.
+const maxEpoch = 64
+
+// watch starts passing on the frames of a channel, from where the client says
+// that it knows them.
+func (s *Session) watch(m *message) error {
+	opts := presence.WatchOptions{Seq: m.Seq, Notify: s.wake}
+	switch epoch := m.Epoch.(type) {
+	case nil:
+	case string:
+		if len(epoch) <= maxEpoch {
+			opts.Epoch = strings.Clone(epoch)
+		}
+	default:
+		return faultf(codeMalformed, "epoch: %v is not a string", epoch)
+	}
+	s.pull.Lock()
+	n, twice := 0, false
+	for _, w := range s.watches {
+		if !w.own {
+			n++
+			twice = twice || w.Channel == m.Channel
+		}
+	}
+	s.pull.Unlock()
+	switch {
+	case twice:
+		return faultf(codeInvalid, "channel %q is being watched already", m.Channel)
+	case n >= s.h.opts.MaxChannels:
+		return faultf(codeLimit, "%d channels are being watched, which is all a session may; unwatch one first", n)
+	}
+	watch, err := s.h.t.Watch(s.h.stopped, s.actor, presence.Ref{Tenant: s.actor.Tenant, ID: m.Channel}, opts)
+	if err != nil {
+		s.logUnavailable(faultOf(err), err)
+		return err
+	}
+	w := &watching{watch: watch, Mark: Mark{Channel: m.Channel, Epoch: opts.Epoch, Seq: m.Seq}}
+	s.follow(w, m.Ref)
+	return nil
+}
+
+// watchSelf sends the subject's own view whenever it changes.
+func (s *Session) watchSelf() {
+	if !present(s.actor) {
+		return
+	}
+	watch, err := s.h.t.WatchSubject(s.h.stopped, s.actor, s.actor.Ref, presence.WatchOptions{Notify: s.wake})
+	if err != nil {
+		s.h.log.Warn("wire: own view", "subject", s.actor.Ref, "error", err)
+		return
+	}
+	s.follow(&watching{watch: watch, own: true}, "")
+}
+
+// follow adds a watch to those whose frames are passed on, and says so if the
+// client wants to know.
+func (s *Session) follow(w *watching, ref string) {
+	s.pull.Lock()
+	finished := s.finished
+	if !finished {
+		s.watches = append(s.watches, w)
+		if ref != "" {
+			s.send(done{Type: "done", V: Version, Ref: ref})
+		}
+	}
+	s.pull.Unlock()
+	if finished {
+		_ = w.watch.Close()
+		return
+	}
+	s.wake() // it may have been called before there was anything to find
+}
+
+// unwatch ends a watch. Once it returns, no more of its frames go out.
+func (s *Session) unwatch(m *message) error {
+	s.pull.Lock()
+	defer s.pull.Unlock()
+	i := slices.IndexFunc(s.watches, func(w *watching) bool { return !w.own && w.Channel == m.Channel })
+	if i < 0 {
+		return faultf(codeUnknown, "channel %q is not being watched", m.Channel)
+	}
+	_ = s.watches[i].watch.Close()
+	s.watches = slices.Delete(s.watches, i, i+1)
+	if m.Ref != "" {
+		_ = s.write(func(b *Batch) { s.pack(b, done{Type: "done", V: Version, Ref: m.Ref}, s.position()) })
+	}
+	return nil
+}
+
+// wake has somebody look for something to write. It never waits.
+func (s *Session) wake() {
+	if s.wakes.Add(1) == 1 {
+		s.h.mu.Lock()
+		defer s.h.mu.Unlock()
+		s.h.goLocked(s.flush)
+	}
+}
+
+// wakeLocked is wake under the server's lock.
+func (s *Session) wakeLocked() {
+	if s.wakes.Add(1) == 1 {
+		s.h.goLocked(s.flush)
+	}
+}
+
+// flush writes what there is to write until there is no more.
+func (s *Session) flush() {
+	for {
+		reasons := s.wakes.Load()
+		s.ping()
+		for s.passOn() {
+		}
+		if s.wakes.CompareAndSwap(reasons, 0) {
+			return
+		}
+	}
+}
+
+// ping asks the page for a heartbeat, and its browser for a sign of life if
+// nothing at all came since the last time. Pings that piled up count as one
+// silence, since it was the server that was late.
+func (s *Session) ping() {
+	owed := s.owed.Swap(0)
+	if owed == 0 {
+		return
+	}
+	quiet := s.unheard.Add(1) > 1
+	_ = s.write(func(b *Batch) {
+		if quiet {
+			s.framing.Ping(b)
+		}
+		for range owed {
+			s.pack(b, ping{Type: "ping", V: Version, Seq: s.pings.Add(1), Now: presence.At(s.h.opts.Now())}, nil)
+		}
+	})
+}
+
+// enough is how many bytes are written at once, if there are more.
+const enough = 64 << 10
+
+// passOn writes the frames that are waiting, as many as go out together, and
+// reports whether there may be more.
+func (s *Session) passOn() (more bool) {
+	s.pull.Lock()
+	defer s.pull.Unlock()
+	batch := batches.Get().(*Batch)
+	defer batch.free()
+	for i := 0; i < len(s.watches) && !more; {
+		w := s.watches[i]
+		f, err := w.watch.Poll()
+		switch {
+		case err != nil:
+			s.watches = slices.Delete(s.watches, i, i+1)
+			s.over(batch, w, err)
+		case f == nil:
+			i++
+		default:
+			if f.Kind == presence.FrameRemoved {
+				s.watches = slices.Delete(s.watches, i, i+1) // it is free for another try before that is known
+			}
+			s.packFrame(batch, w, f)
+			more = batch.Len() >= enough
+		}
+	}
+	return s.writeBatch(batch) == nil && more
+}
+
+// packFrame appends a frame to a batch: to a person its own view, and that of a
+// channel as it is.
+func (s *Session) packFrame(b *Batch, w *watching, f *presence.Frame) {
+	if w.own {
+		var view *presence.View
+		for i := range f.Members {
+			view = &f.Members[i]
+		}
+		for i := range f.Changes {
+			view = f.Changes[i].View
+		}
+		s.pack(b, self{Type: "self", V: Version, View: view}, nil)
+		return
+	}
+	payload, err := f.JSON()
+	if err != nil {
+		s.h.log.Error("wire: a frame cannot be encoded", "channel", w.Channel, "error", err)
+		return
+	}
+	w.Epoch, w.Seq = f.Epoch, f.Seq
+	s.framing.Message(b, payload, s.position())
+}
+
+// position is how far the frames of all channels have been written.
+func (s *Session) position() Position {
+	if !s.framing.Streams() {
+		return nil
+	}
+	p := make(Position, 0, len(s.watches))
+	for _, w := range s.watches {
+		if !w.own && w.Epoch != "" {
+			p = append(p, w.Mark)
+		}
+	}
+	return p
+}
+
+// over tells the client that a watch has ended.
+func (s *Session) over(b *Batch, w *watching, reason error) {
+	if w.own {
+		s.h.log.Debug("wire: own view ended", "subject", s.actor.Ref, "error", reason)
+		return
+	}
+	f := faultOf(reason)
+	s.logUnavailable(f, reason)
+	s.pack(b, failure{Type: "error", V: Version, Code: f.code, Message: f.text, Channel: w.Channel}, s.position())
+}
+
+// blame tells the client what went wrong, and ends the session of one that goes
+// on doing wrong.
+func (s *Session) blame(now time.Time, ref, channel string, err error) {
+	f := faultOf(err)
+	s.send(failure{Type: "error", V: Version, Ref: ref, Code: f.code, Message: f.text, Channel: channel, Allowed: f.allowed})
+	if !f.blames() {
+		return
+	}
+	s.faults = slices.DeleteFunc(s.faults, func(at time.Time) bool { return now.Sub(at) >= time.Minute })
+	if s.faults = append(s.faults, now); len(s.faults) >= faultsPerMinute {
+		s.End(presence.CauseLost, StatusPolicy, "too many faults within a minute")
+	}
+}
+
+func (s *Session) logUnavailable(f *fault, err error) {
+	if f.code == codeUnavailable {
+		s.h.log.Warn("wire: unavailable", "subject", s.actor.Ref, "error", err)
+	}
+}
+
+// pack appends a message to a batch.
+func (s *Session) pack(b *Batch, v any, at Position) {
+	payload, err := json.Marshal(v)
+	if err != nil {
+		s.h.log.Error("wire: a message cannot be encoded", "error", err)
+		return
+	}
+	s.framing.Message(b, payload, at)
+}
+
+// send writes a message.
+func (s *Session) send(v any) {
+	_ = s.write(func(b *Batch) { s.pack(b, v, nil) })
+}
+
+// write writes what pack appends to a batch.
+func (s *Session) write(pack func(*Batch)) error {
+	batch := batches.Get().(*Batch)
+	defer batch.free()
+	pack(batch)
+	return s.writeBatch(batch)
+}
+
+// writeBatch writes a batch. A client that does not take it in time is lost.
+func (s *Session) writeBatch(b *Batch) error {
+	if b.Len() == 0 {
+		return nil
+	}
+	s.out.Lock()
+	// The order of the next two lines and of those in End makes sure that whoever
+	// writes on has the short deadline.
+	_ = s.conn.SetWriteDeadline(time.Now().Add(s.h.opts.WriteTimeout))
+	if s.ending.Load() || s.broken {
+		s.out.Unlock()
+		return net.ErrClosed
+	}
+	_, err := b.WriteTo(s.conn)
+	s.broken = err != nil
+	s.out.Unlock()
+	if err != nil {
+		s.h.running.Go(s.fail) // by itself, since whoever writes may hold what ending needs
+	}
+	return err
+}
+
+// fail ends a session to which nothing can be written.
+func (s *Session) fail() {
+	if s.framing.Streams() {
+		s.Sever()
+		return
+	}
+	s.End(presence.CauseLost, StatusNone, "")
+}
+
+// Sever notes that the way to the client is gone, of a stream that may be opened
+// again or followed by a bye. The session ends a moment later.
+func (s *Session) Sever() {
+	s.conn.Close() // so that a write under way does not keep the lock
+	s.out.Lock()
+	s.broken = true
+	s.out.Unlock()
+	s.h.sever(s)
+}
+
+// End ends the session for everybody: the connection leaves by the cause at once,
+// and the client is told the status, if there is one, and given a moment to
+// close. Only the first call does anything.
+func (s *Session) End(cause presence.Cause, status Status, text string) {
+	if s.ending.Swap(true) {
+		return
+	}
+	s.leave(cause)
+	s.bid(status, text)
+	s.Part()
+}
+
+// bid tells the client why it is over.
+func (s *Session) bid(status Status, text string) {
+	if status == StatusNone {
+		s.conn.Close()
+		return
+	}
+	_ = s.conn.SetWriteDeadline(time.Now().Add(closeTimeout))
+	s.out.Lock()
+	defer s.out.Unlock()
+	told := !s.broken
+	if told {
+		batch := batches.Get().(*Batch)
+		defer batch.free()
+		s.framing.Close(batch, status, text)
+		_, err := batch.WriteTo(s.conn)
+		told = err == nil
+	}
+	if !told || s.framing.Streams() {
+		s.conn.Close()
+		return
+	}
+	_ = s.conn.SetReadDeadline(time.Now().Add(closeTimeout))
+}
+
+// Part is called when the transport no longer waits for the client. The session
+// is forgotten once it has ended as well.
+func (s *Session) Part() {
+	if s.parts.Add(-1) > 0 {
+		return
+	}
+	s.pull.Lock()
+	s.finished = true
+	for _, w := range s.watches {
+		_ = w.watch.Close()
+	}
+	s.watches = nil
+	s.pull.Unlock()
+	s.h.remove(s)
+}
+
+// leave says how the connection left, once.
+func (s *Session) leave(cause presence.Cause) {
+	c := s.live.Swap(nil)
+	if c == nil {
+		return
+	}
+	var err error
+	switch cause {
+	case presence.CauseClosed:
+		err = c.Close()
+	case presence.CauseLost:
+		err = c.Lost()
+	case presence.CauseLogout:
+		err = c.Logout()
+	case presence.CauseDrain:
+		err = s.h.t.Apply(context.Background(), presence.Event{Kind: presence.EventDisconnect, Subject: c.Subject(), Conn: c.ID(), Epoch: c.Epoch(), Cause: cause})
+	}
+	if err != nil {
+		s.h.log.Debug("wire: leaving", "subject", c.Subject(), "conn", c.ID(), "error", err)
+	}
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"container/heap"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/wire"
+)
+
+const (
+	audience = "presence"
+	// maxLife is the longest life of a token that is taken. What is remembered of
+	// used tokens is forgotten with them, so that it bounds that too.
+	maxLife = 2 * time.Minute
+	// maxID is the longest id of a token that is taken, in bytes.
+	maxID = 64
+)
+
+// claims is what a token says: who, in which tenant and role.
+type claims struct {
+	Tenant string        `json:"tenant,omitempty"`
+	Role   presence.Role `json:"role,omitempty"`
+	jwt.RegisteredClaims
+}
+
+// Tokens issues and checks tokens that open one session each. It is safe for
+// concurrent use.
+type Tokens struct {
+	key    []byte
+	max    int
+	now    func() time.Time
+	parser *jwt.Parser
+
+	mu   sync.Mutex
+	used map[string]bool
+	ends spent // the same ids, by when they are over
+}
+
+// NewTokens returns tokens signed with a key of 32 bytes or more, of which at
+// most max used ones are remembered.
+func NewTokens(key []byte, max int, now func() time.Time) (*Tokens, error) {
+	if len(key) < 32 || max < 1 {
+		return nil, fmt.Errorf("jwt: a key of %d bytes and room for %d tokens: at least 32 and 1 are needed", len(key), max)
+	}
+	return &Tokens{
+		key: key, max: max, now: now, used: make(map[string]bool),
+		parser: jwt.NewParser(
+			jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), // and no other that a token may name
+			jwt.WithAudience(audience), jwt.WithExpirationRequired(), jwt.WithTimeFunc(now),
+		),
+	}, nil
+}
+
+// Issue returns a token for somebody.
+func (t *Tokens) Issue(actor presence.Actor, life time.Duration) (string, error) {
+	now := t.now()
+	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims{actor.Tenant, actor.Role, jwt.RegisteredClaims{
+		Subject: actor.ID, ID: rand.Text(), Audience: jwt.ClaimStrings{audience},
+		IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(life)),
+	}}).SignedString(t.key)
+}
+
+// Authenticate says who opens a session, for [wire.Options]. It takes each token
+// once: one that is seen again was copied, or is brought by a client that should
+// have fetched another.
+func (t *Tokens) Authenticate(r *http.Request) (presence.Actor, error) {
+	var c claims
+	if _, err := t.parser.ParseWithClaims(wire.Token(r), &c, func(*jwt.Token) (any, error) { return t.key, nil }); err != nil {
+		return presence.Actor{}, fmt.Errorf("jwt: %w", err)
+	}
+	switch c.Role {
+	case presence.RoleAgent, presence.RoleSupervisor, presence.RoleAdmin, presence.RoleVisitor:
+	default: // such as that of a backend, which has other ways in
+		return presence.Actor{}, fmt.Errorf("jwt: role %q is not for browsers", c.Role)
+	}
+	if c.Subject == "" || c.ID == "" || len(c.ID) > maxID {
+		return presence.Actor{}, fmt.Errorf("jwt: a token needs a subject and an id of up to %d bytes", maxID)
+	}
+	if err := t.spend(c.ID, c.ExpiresAt.Time); err != nil {
+		return presence.Actor{}, err
+	}
+	return presence.Actor{Ref: presence.Ref{Tenant: c.Tenant, ID: c.Subject}, Role: c.Role}, nil
+}
+
+// spend notes that a token has been used, until it is over anyway.
+func (t *Tokens) spend(id string, ends time.Time) error {
+	now := t.now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for len(t.ends) > 0 && !t.ends[0].at.After(now) {
+		delete(t.used, heap.Pop(&t.ends).(end).id)
+	}
+	switch {
+	case ends.Sub(now) > maxLife:
+		return fmt.Errorf("jwt: the token lives for %v more, at most %v is allowed", ends.Sub(now), maxLife)
+	case t.used[id]:
+		return errors.New("jwt: the token has been used before")
+	case len(t.used) >= t.max:
+		// To forget one that lives would let it be used again.
+		return fmt.Errorf("jwt: %w: %d tokens have been used within %v", presence.ErrUnavailable, t.max, maxLife)
+	}
+	t.used[id] = true
+	heap.Push(&t.ends, end{id, ends})
+	return nil
+}
+
+// spent orders used tokens by when they are over.
+type spent []end
+
+type end struct {
+	id string
+	at time.Time
+}
+
+func (s spent) Len() int           { return len(s) }
+func (s spent) Less(i, j int) bool { return s[i].at.Before(s[j].at) }
+func (s spent) Swap(i, j int)      { s[i], s[j] = s[j], s[i] }
+func (s *spent) Push(x any)        { *s = append(*s, x.(end)) }
+func (s *spent) Pop() any {
+	last := (*s)[len(*s)-1]
+	*s = (*s)[:len(*s)-1]
+	return last
+}

@@ -1,0 +1,146 @@
+package presence_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/presence-go/presence"
+)
+
+// One goroutine reads every watch: it is told which of them to look at.
+func TestOneGoroutineServesManyWatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, nil)
+		const channels = 5
+		ready := make(chan int, 100)
+		var watches []*presence.Watch
+		for i := range channels {
+			channel := presence.ID("channel-" + string(rune('a'+i)))
+			require.NoError(t, d.Grant(t.Context(), ann, channel))
+			w, err := d.Watch(t.Context(), boss, channel, presence.WatchOptions{Notify: func() { ready <- i }})
+			require.NoError(t, err)
+			watches = append(watches, w)
+		}
+		// drain reads what its callers have been told of, and counts frames by watch.
+		drain := func() (frames, calls [channels]int, ended int) {
+			for {
+				synctest.Wait()
+				var i int
+				select {
+				case i = <-ready:
+				default:
+					return frames, calls, ended
+				}
+				calls[i]++
+				for {
+					f, err := watches[i].Poll()
+					if err != nil {
+						require.ErrorIs(t, err, presence.ErrClosed)
+						ended++
+						break
+					}
+					if f == nil {
+						break
+					}
+					frames[i]++
+				}
+			}
+		}
+		frames, _, _ := drain()
+		require.Equal(t, [channels]int{1, 1, 1, 1, 1}, frames, "the first snapshot is announced")
+
+		c := d.login(ann, "tab")
+		frames, calls, _ := drain()
+		require.Equal(t, [channels]int{1, 1, 1, 1, 1}, frames)
+		require.Equal(t, [channels]int{1, 1, 1, 1, 1}, calls)
+
+		require.NoError(t, c.Logout())
+		synctest.Wait()
+		d.login(ann, "tab")
+		frames, calls, _ = drain()
+		require.Equal(t, [channels]int{2, 2, 2, 2, 2}, frames, "nothing is lost")
+		require.Equal(t, [channels]int{2, 2, 2, 2, 2}, calls)
+
+		frames, calls, _ = drain()
+		require.Zero(t, frames)
+		require.Zero(t, calls, "nobody is called where nothing happened")
+
+		require.NoError(t, watches[0].Close())
+		_, calls, ended := drain()
+		require.Equal(t, 1, ended)
+		require.Equal(t, [channels]int{1}, calls, "the end is announced")
+	})
+}
+
+// The function is called with no lock held: it may use the tracker and the watch.
+func TestNotifyMayUseTheTracker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, nil)
+		require.NoError(t, d.Grant(t.Context(), ann, sales))
+		var w *presence.Watch
+		opened := make(chan struct{})
+		got := make(chan string, 10)
+		w, err := d.Watch(t.Context(), boss, sales, presence.WatchOptions{Notify: func() {
+			<-opened
+			for f, err := w.Poll(); f != nil && err == nil; f, err = w.Poll() {
+				view, err := d.Get(context.Background(), ann, presence.AudienceTeam)
+				if err != nil {
+					view.Status = err.Error()
+				}
+				got <- view.Status
+			}
+		}})
+		require.NoError(t, err)
+		close(opened)
+		require.Equal(t, "offline", <-got)
+		d.login(ann, "tab")
+		require.Equal(t, "available", <-got)
+	})
+}
+
+// A watch that is suspended because nobody can say whether it may go on
+// announces by itself when it is worth asking again.
+func TestSuspendedWatchAnnouncesItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var down atomic.Bool
+		d := newDesk(t, &presence.Options{AuthorizeEvery: time.Minute, Authorizer: authorizerFunc(func() error {
+			if down.Load() {
+				return errors.New("the directory is down")
+			}
+			return nil
+		})})
+		require.NoError(t, d.Grant(t.Context(), ann, sales))
+		frames := make(chan *presence.Frame, 10)
+		ready := make(chan struct{}, 1)
+		w, err := d.Watch(t.Context(), boss, sales, presence.WatchOptions{Notify: func() { ready <- struct{}{} }})
+		require.NoError(t, err)
+		go func() {
+			for range ready {
+				for f, err := w.Poll(); f != nil && err == nil; f, err = w.Poll() {
+					frames <- f
+				}
+			}
+		}()
+		t.Cleanup(func() {
+			_ = w.Close()
+			synctest.Wait()
+			close(ready)
+		})
+		require.Equal(t, presence.FrameSnapshot, (<-frames).Kind)
+		down.Store(true)
+		time.Sleep(4 * time.Minute)
+		d.login(ann, "tab")
+		synctest.Wait()
+		require.Empty(t, frames, "nothing is shown while it cannot be told whether it may be")
+		down.Store(false)
+		f := <-frames // although nothing happens any more
+		require.Equal(t, presence.FrameSnapshot, f.Kind)
+		require.Equal(t, "available", f.Members[0].Status)
+	})
+}
