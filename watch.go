@@ -20,6 +20,7 @@ type channel struct {
 	watches map[streamKey][]*Watch
 	epochs  uint64
 	closed  bool
+	armed   Instant // when the openings look at it
 }
 
 func newChannel(ref Ref, m *Machine) *channel {
@@ -472,7 +473,7 @@ func (t *Tracker) forgetUnused(ch *channel) {
 func (ch *channel) close(members bool) bool {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	if len(ch.watches) > 0 || !members && ch.roster.Len() > 0 {
+	if len(ch.watches) > 0 || !members && ch.roster.Len() > 0 || ch.roster.hours.hours != nil {
 		return false
 	}
 	ch.closed = true

@@ -28,6 +28,9 @@ type Schedule struct {
 	holidays func(Date) (string, bool)
 }
 
+// A Schedule gates the channel of a tracker.
+var _ presence.Hours = (*Schedule)(nil)
+
 // New makes a schedule of a plan; opts may be nil. It reports every fault of the
 // plan together.
 func New(plan Plan, opts *Options) (*Schedule, error) {
@@ -301,8 +304,7 @@ func (s *Schedule) Intervals(from, to time.Time) iter.Seq[Interval] {
 func (s *Schedule) EndOfDay(now time.Time) time.Time { return EndOfDay(s.loc, now) }
 
 // OpenAt reports whether it is open at an instant and when that changes next, 0
-// if not within [Horizon]. It is what a tracker asks
-// of the hours of a channel.
+// if not within [Horizon]. It makes a schedule the [presence.Hours] of a channel.
 func (s *Schedule) OpenAt(now presence.Instant) (open bool, next presence.Instant) {
 	open, at, ok := s.change(now.Time())
 	if ok {
