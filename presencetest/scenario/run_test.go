@@ -459,9 +459,7 @@ func TestFaults(t *testing.T) {
 
 func TestUnsupported(t *testing.T) {
 	for script, what := range map[string]string{
-		`schedule x "mon-fri 09:00-17:00" zone=UTC`: "schedule",
-		"clock +5m":                            "a clock that is set forward",
-		"expect group x offline reason=closed": "opening hours",
+		"clock +5m": "a clock that is set forward",
 	} {
 		_, err := both(t, script)
 		require.ErrorContains(t, err, "not supported yet: "+what, script)
