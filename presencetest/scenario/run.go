@@ -268,6 +268,15 @@ func (r *runner) prepare() error {
 			if l.Refused == nil {
 				present, named = p, named || l.Verb == "policy"
 			}
+		case l.Verb == "schedule":
+			h, err := openingHours(l)
+			if err != nil {
+				for text := range strings.SplitSeq(err.Error(), "\n") {
+					faults = append(faults, r.fault(l, "%s", strings.TrimPrefix(text, "schedule: ")))
+				}
+				continue
+			}
+			r.hours[l.Number] = h
 		case l.Expect != nil:
 			if !named {
 				note(&present)
@@ -342,7 +351,7 @@ func (r *runner) overridden(l *Line, present presence.Policy) (presence.Policy, 
 }
 
 // openingHours are the hours that a line sets.
-func openingHours(l *Line) (presence.Hours, error) {
+func openingHours(l *Line) (*schedule.Schedule, error) {
 	plan, err := schedule.Parse(l.Args[1].Text)
 	if err != nil {
 		return nil, err
@@ -355,11 +364,7 @@ func openingHours(l *Line) (presence.Hours, error) {
 		}
 		plan.Exceptions = append(plan.Exceptions, e)
 	}
-	h, err := schedule.New(plan, nil)
-	if err != nil {
-		return nil, err
-	}
-	return h, nil
+	return schedule.New(plan, nil)
 }
 
 // named reads a policy by its name: a preset, or a file.
