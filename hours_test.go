@@ -115,6 +115,13 @@ func TestGroupIsGatedByHours(t *testing.T) {
 					if got, want := screens[v].group, with.roster.Group(v.audience, v.subject); got != want {
 						return fmt.Errorf("event %d (%s): %s was told of %+v, and it is %+v", i, e.text(), v.audience, got, want)
 					}
+					if v.audience == presence.AudienceVisitor {
+						continue
+					}
+					got, want := screens[v].group, twins[v].group
+					if got.Reason, got.NextOpen = "", 0; got != want {
+						return fmt.Errorf("event %d (%s): %s was told of %+v, and without hours of %+v", i, e.text(), v.audience, got, want)
+					}
 				}
 				var members []presence.View
 				for _, subject := range with.roster.Members() {
@@ -343,4 +350,21 @@ func TestX39ZoneDataChanges(t *testing.T) {
 	require.Equal(t, presence.RungAvailable, rungAt(t, tracker, sales).Rung)
 	require.NoError(t, tracker.SetHours(t.Context(), sales, in("Europe/Berlin")))
 	require.Equal(t, presence.RungOffline, rungAt(t, tracker, sales).Rung)
+}
+
+// Whoever comes after closing time opens nothing, also where nobody has noticed
+// yet that it is over.
+func TestNothingOpensAfterHours(t *testing.T) {
+	m := mustCompile(presence.DefaultPolicy())
+	roster := presence.NewRoster(sales, m)
+	roster.Open(presence.AudienceVisitor, presence.Ref{}, func() string { return "e" })
+	hours := turnsEvery{every: time.Hour, shut: int64(nineSharp)/int64(time.Hour)%2 == 1}
+	require.Empty(t, roster.SetHours(hours, nineSharp), "open, and as empty as before")
+	next, ok := roster.Next()
+	require.True(t, ok)
+	require.Equal(t, nineSharp.Add(time.Hour), next)
+	frames := roster.Put(presence.Presence{Subject: ann, Known: true, Status: "available", Class: presence.ClassAvailable}, next)
+	require.Len(t, frames, 1)
+	require.Equal(t, presence.Group{Rung: presence.RungOffline, Count: 1, Reason: presence.ReasonClosed, NextOpen: next.Add(time.Hour)}, frames[0].Group)
+	require.Empty(t, roster.Flush(next))
 }
