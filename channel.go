@@ -46,6 +46,11 @@ type Change struct {
 type Group struct {
 	Rung  string `json:"rung"`  // the best rung any member stands on
 	Count int    `json:"count"` // members present, of those the audience may list
+	// Reason is [ReasonClosed] outside the channel's hours, whatever its members
+	// do; for visitors the rung is then offline. See [Roster.SetHours].
+	Reason string `json:"reason,omitzero"`
+	// NextOpen is when a closed channel opens next, as far as is known.
+	NextOpen Instant `json:"nextOpen,omitzero"`
 }
 
 // FrameKind says what a Frame is.
@@ -119,6 +124,7 @@ type Roster struct {
 	streams map[streamKey]*stream
 	order   []streamKey // of the streams, always the same
 	recall  int         // how many frames each stream remembers
+	hours   opening
 }
 
 // streamKey names a stream: watchers with the same key receive the same frames.
@@ -218,8 +224,10 @@ func (r *Roster) SetMachine(m *Machine) {
 // they may see now.
 func (r *Roster) Refresh(now Instant) []*Frame { return r.publish(now, r.Members()...) }
 
-// Next returns when the next held-back change is due.
+// Next returns when the next held-back change is due, or the channel opens or
+// closes.
 func (r *Roster) Next() (at Instant, ok bool) {
+	at, ok = r.hours.next, r.hours.next != 0
 	for _, s := range r.streams {
 		for _, due := range s.pending {
 			if !ok || due < at {
@@ -230,8 +238,10 @@ func (r *Roster) Next() (at Instant, ok bool) {
 	return at, ok
 }
 
-// Flush returns the frames that were held back and are due.
+// Flush returns the frames that were held back and are due, and says whether the
+// channel has opened or closed.
 func (r *Roster) Flush(now Instant) []*Frame {
+	r.hours.pass(now)
 	var frames []*Frame
 	for _, key := range r.order {
 		s := r.streams[key]
@@ -263,7 +273,7 @@ func (r *Roster) Open(a Audience, viewer Ref, epoch func() string) *Frame {
 		for subject, p := range r.members {
 			s.put(subject, r.row(key, p))
 		}
-		s.group = s.sum()
+		s.group = r.gate(a, s.sum())
 		r.streams[key] = s
 		at, _ := slices.BinarySearchFunc(r.order, key, compareKeys)
 		r.order = slices.Insert(r.order, at, key)
@@ -321,7 +331,7 @@ func (r *Roster) look(a Audience, viewer Ref) ([]View, Group) {
 		}
 	}
 	slices.SortFunc(views, func(a, b View) int { return compareRefs(a.Ref, b.Ref) })
-	return views, s.sum()
+	return views, r.gate(a, s.sum())
 }
 
 func newStreamKey(a Audience, viewer Ref) streamKey {
@@ -380,6 +390,7 @@ func (m *Machine) rung(c Class) int {
 
 // publish tells every stream about the present state of subjects.
 func (r *Roster) publish(now Instant, subjects ...Ref) []*Frame {
+	r.hours.pass(now)
 	var frames []*Frame
 	for _, key := range r.order {
 		s := r.streams[key]
@@ -425,7 +436,7 @@ func (r *Roster) update(s *stream, now Instant, subjects []Ref) *Frame {
 			s.sent[subject] = now
 		}
 	}
-	group := s.sum()
+	group := r.gate(s.key.audience, s.sum())
 	if len(changes) == 0 && group == s.group {
 		return nil
 	}

@@ -30,6 +30,7 @@ var pureFiles = map[string][]string{
 	"access.go":  nil,
 	"channel.go": {"sync"}, // for sync.OnceValues: a frame is encoded once
 	"notify.go":  nil,
+	"hours.go":   nil,
 }
 
 // impureNames are what no deciding file may name although it imports the package.

@@ -222,8 +222,15 @@ type Policy struct {
 	// not available.
 	Retired map[string]string `json:"retired,omitzero"`
 
-	Group  GroupRule  `json:"group"`
-	Widget WidgetRule `json:"widget"`
+	Group GroupRule `json:"group"`
+	// ScheduleOpenEmpty is "offline" (the default) or "visible": what visitors see
+	// of a channel within its hours while nobody is there. Visible stands on the
+	// rung away: there is something to see, and nobody to talk to.
+	ScheduleOpenEmpty string `json:"scheduleOpenEmpty,omitzero"`
+	// AssumeStaffed makes a channel available to visitors whenever its hours say
+	// that it is open, whoever is there.
+	AssumeStaffed bool       `json:"assumeStaffed,omitzero"`
+	Widget        WidgetRule `json:"widget"`
 	// Views lists for an audience the fields that it sees beside status, class,
 	// label and color: since, setAt, until, reason, text, cause, masked,
 	// lastSeen, lastLogin, routable, work, threads, pinned, pending, request. An audience without an entry has the one
@@ -528,6 +535,7 @@ func (c *compiler) compile() *Machine {
 		}
 		*rung.word = c.oneOf("group."+rung.path, *rung.word, "available", "away", "offline")
 	}
+	p.ScheduleOpenEmpty = c.oneOf("scheduleOpenEmpty", p.ScheduleOpenEmpty, "offline", "visible")
 	p.Widget.List = c.oneOf("widget.list", p.Widget.List, "all", "online", "none")
 	c.views(m)
 	for _, kind := range sortedKeys(p.Gate) {

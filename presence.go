@@ -115,13 +115,14 @@ type Options struct {
 // locks, the timers and the storage. All its methods are safe for concurrent
 // use and return an error wrapping [ErrClosed] after Close.
 type Tracker struct {
-	opts    Options
-	log     *slog.Logger
-	time    *timeline
-	timers  timers
-	journal journal
-	health  health
-	ready   readiness
+	opts     Options
+	log      *slog.Logger
+	time     *timeline
+	timers   timers
+	journal  journal
+	health   health
+	ready    readiness
+	openings openings
 
 	sweeping sync.Mutex // held while deadlines are processed; taken first
 
@@ -349,6 +350,9 @@ func (t *Tracker) meetDeadlines() (next Instant) {
 			t.stepLocked(sub, Event{Kind: EventTick}, at)
 		}
 		sub.mu.Unlock()
+	}
+	if at := t.openAndClose(now); at != 0 && (next == 0 || at < next) {
+		next = at
 	}
 	if at, ok := t.flushChannels(now); ok && (next == 0 || at < next) {
 		next = at

@@ -21,6 +21,7 @@ type channel struct {
 	watches map[streamKey][]*Watch
 	epochs  []uint64 // opened so far, by audience
 	closed  bool
+	armed   Instant // when the openings look at it
 }
 
 // newChannel returns a channel whose streams remember so many frames.
@@ -579,7 +580,7 @@ func (t *Tracker) forgetUnused(ch *channel) {
 func (ch *channel) close(members bool) bool {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	if len(ch.watches) > 0 || !members && ch.roster.Len() > 0 {
+	if len(ch.watches) > 0 || !members && ch.roster.Len() > 0 || ch.roster.hours.hours != nil {
 		return false
 	}
 	ch.closed = true

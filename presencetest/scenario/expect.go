@@ -518,12 +518,18 @@ func (r *runner) judgeCount(l *Line, e *Expectation) (string, string, error) {
 }
 
 func (r *runner) judgeGroup(l *Line, e *Expectation) (string, string, error) {
-	if e.Reason != nil || !e.NextOpen.IsZero() {
-		return "", "", r.unsupported(l, "opening hours of a group")
-	}
 	_, group, err := r.engine.list(r.ctx, presence.ID(e.Channel), presence.Audience(cmp.Or(e.As, "visitor")))
 	prefix := "group " + e.Channel + asText(e.As) + " "
-	return prefix + e.Word, prefix + group.Rung, err
+	want, got := prefix+e.Word, prefix+group.Rung
+	if e.Reason != nil {
+		want += " reason=" + strconv.Quote(*e.Reason)
+		got += " reason=" + strconv.Quote(group.Reason)
+	}
+	if !e.NextOpen.IsZero() {
+		want += " nextopen=" + r.time(presence.At(e.NextOpen))
+		got += " nextopen=" + r.time(group.NextOpen)
+	}
+	return want, got, err
 }
 
 func (r *runner) judgeSelectable(_ *Line, e *Expectation) (string, string, error) {

@@ -171,6 +171,10 @@ func (l *live) link(ctx context.Context, channel, to presence.Ref) error {
 	return l.tracker.Link(ctx, channel, to)
 }
 
+func (l *live) hours(ctx context.Context, channel presence.Ref, h presence.Hours) error {
+	return l.tracker.SetHours(ctx, channel, h)
+}
+
 func (l *live) join(ctx context.Context, actor presence.Actor, channel presence.Ref) error {
 	return l.tracker.Join(ctx, actor, channel)
 }

@@ -16,6 +16,7 @@ import (
 // here, and [presence.Machine.Step] and its like decide everything.
 type pure struct {
 	now      presence.Instant
+	behind   time.Duration // how far the wall clock has been set back
 	machine  *presence.Machine
 	states   map[presence.Ref]*presence.State
 	rows     map[presence.Ref][]presence.JournalRow
@@ -51,8 +52,13 @@ func newPure(start presence.Instant, m *presence.Machine, observe func(presence.
 
 func (p *pure) set(now presence.Instant) { p.now = now }
 
-// stepWall tells every subject. Nothing else about time changes in the core.
+// stepWall tells every subject, and every channel, whose hours go by the wall
+// clock too. Nothing else about time changes in the core.
 func (p *pure) stepWall(ctx context.Context, now presence.Instant, by time.Duration, _ []string) error {
+	p.behind -= by
+	for _, ch := range p.channels {
+		ch.deliver(ch.roster.SetClock(p.behind, p.now))
+	}
 	return p.apply(ctx, presence.Event{Kind: presence.EventClock, From: now, To: now.Add(by)})
 }
 
@@ -266,6 +272,12 @@ func (p *pure) exit(subject presence.Ref, ch *pureChannel) {
 	ch.deliver(ch.roster.Remove(subject, p.now))
 }
 
+func (p *pure) hours(_ context.Context, channel presence.Ref, h presence.Hours) error {
+	ch := p.channel(channel)
+	ch.deliver(ch.roster.SetHours(h, p.now))
+	return nil
+}
+
 func (p *pure) join(ctx context.Context, actor presence.Actor, channel presence.Ref) error {
 	if err := p.allowed.Allow(ctx, actor, presence.ActionJoin, actor.Ref, channel.ID); err != nil {
 		return err
@@ -317,6 +329,7 @@ func (p *pure) channel(ref presence.Ref) *pureChannel {
 	ch := p.channels[ref]
 	if ch == nil {
 		ch = &pureChannel{roster: presence.NewRoster(ref, p.machine)}
+		ch.roster.SetClock(p.behind, p.now)
 		p.channels[ref] = ch
 	}
 	return ch

@@ -18,6 +18,7 @@ import (
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/preset"
 	"github.com/presence-go/presence/routing"
+	"github.com/presence-go/presence/schedule"
 )
 
 // Options says how a file is run.
@@ -155,6 +156,7 @@ type engine interface {
 	revoke(ctx context.Context, subject, to presence.Ref) error
 	link(ctx context.Context, channel, to presence.Ref) error
 	join(ctx context.Context, actor presence.Actor, channel presence.Ref) error
+	hours(ctx context.Context, channel presence.Ref, h presence.Hours) error
 	watch(ctx context.Context, actor presence.Actor, channel presence.Ref, a presence.Audience) (feed, error)
 	gate(ctx context.Context, subject presence.Ref, kind, channel string) (presence.Decision, error)
 	state(ctx context.Context, subject presence.Ref) (presence.State, error)
@@ -184,6 +186,7 @@ type runner struct {
 	now    presence.Instant
 
 	policies map[int]presence.Policy // by the line that puts one in force
+	hours    map[int]presence.Hours  // by the line that sets them
 	policy   presence.Policy         // the one in force
 	machine  *presence.Machine       // compiled from it, as Mutate left it
 	scope    string                  // the scope of claims that it asks for
@@ -241,7 +244,7 @@ var audiences = []presence.Audience{
 // expectations are of one that is or was in force.
 func (r *runner) prepare() error {
 	var faults []error
-	r.policies = make(map[int]presence.Policy)
+	r.policies, r.hours = make(map[int]presence.Policy), make(map[int]presence.Hours)
 	r.policy = presence.DefaultPolicy()
 	present := r.policy
 	statuses := map[string]bool{presence.StatusUnknown: true, presence.StatusDisabled: true}
@@ -265,6 +268,15 @@ func (r *runner) prepare() error {
 			if l.Refused == nil {
 				present, named = p, named || l.Verb == "policy"
 			}
+		case l.Verb == "schedule":
+			h, err := openingHours(l)
+			if err != nil {
+				for text := range strings.SplitSeq(err.Error(), "\n") {
+					faults = append(faults, r.fault(l, "%s", strings.TrimPrefix(text, "schedule: ")))
+				}
+				continue
+			}
+			r.hours[l.Number] = h
 		case l.Expect != nil:
 			if !named {
 				note(&present)
@@ -336,6 +348,23 @@ func (r *runner) overridden(l *Line, present presence.Policy) (presence.Policy, 
 	}
 	_, err := presence.Compile(p)
 	return p, err
+}
+
+// openingHours are the hours that a line sets.
+func openingHours(l *Line) (*schedule.Schedule, error) {
+	plan, err := schedule.Parse(l.Args[1].Text)
+	if err != nil {
+		return nil, err
+	}
+	plan.Zone = l.Key("zone").Text
+	for _, text := range l.Key("except").List {
+		var e schedule.Exception
+		if err := e.Date.UnmarshalText([]byte(text)); err != nil {
+			return nil, err
+		}
+		plan.Exceptions = append(plan.Exceptions, e)
+	}
+	return schedule.New(plan, nil)
 }
 
 // named reads a policy by its name: a preset, or a file.
@@ -932,6 +961,9 @@ var doers = map[string]func(*runner, *Line) error{
 	},
 	"revoke": func(r *runner, l *Line) error {
 		return r.engine.revoke(r.ctx, presence.ID(l.Subject), presence.ID(l.Channel))
+	},
+	"schedule": func(r *runner, l *Line) error {
+		return r.engine.hours(r.ctx, presence.ID(l.Channel), r.hours[l.Number])
 	},
 	"join": func(r *runner, l *Line) error {
 		return r.engine.join(r.ctx, r.actor(l.Subject), presence.ID(l.Channel))

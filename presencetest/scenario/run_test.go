@@ -422,6 +422,9 @@ var wrong = []struct{ script, want string }{
 	{"policy nosuch", `x.txt:2: there is no policy "nosuch"; want one of chatwoot, default, discord, matrix, mattermost, onportal, respondio, rocketchat, slack, tawkto, teams, threads, thrivedesk, xmpp, zulip, or a file as ./lunch.json`},
 	{"policy default idle.before=5m", `x.txt:2: policy: `},
 	{"policy default idle.to=lunch", `idle[0].to: "lunch" is not a status of this policy`},
+	{`schedule x "mon 9-17" zone=UTC`, `x.txt:2: invalid plan: "9-17": want hours such as 09:00-12:00, or closed`},
+	{`schedule x "mon 12:00-09:00,10:00-11:00" zone=Mars/Dust`, `x.txt:2: invalid plan: zone "Mars/Dust"`},
+	{`schedule x "mon 12:00-09:00,10:00-11:00" zone=Mars/Dust`, `x.txt:2: invalid plan: mon: 10:00-11:00 begins before 12:00-09:00 has ended`},
 	{"policy default\nexpect alice lunch", `x.txt:3: expect: there is no status "lunch"; the policy has available, away, busy, offline`},
 	{"expect alice available masked=lunch", `"lunch"`},
 	{"expect alice.masked lunch", `"lunch"`},
@@ -459,9 +462,7 @@ func TestFaults(t *testing.T) {
 
 func TestUnsupported(t *testing.T) {
 	for script, what := range map[string]string{
-		`schedule x "mon-fri 09:00-17:00" zone=UTC`: "schedule",
-		"clock +5m":                            "a clock that is set forward",
-		"expect group x offline reason=closed": "opening hours",
+		"clock +5m": "a clock that is set forward",
 	} {
 		_, err := both(t, script)
 		require.ErrorContains(t, err, "not supported yet: "+what, script)

@@ -42,6 +42,7 @@ var candidates = []string{
 	"views.self=none", "views.team=none", "views.visitor=setAt", "views.visitor=setAt,masked,lastSeen",
 	"widget.list=all", "widget.list=online", "widget.list=none", "publish=90s", "publish=10m", "disabled=true", "disabled=false",
 	"group.available=away", "group.away=available", "group.away=away", "group.away=offline", "group.busy=available",
+	"scheduleOpenEmpty=visible", "scheduleOpenEmpty=offline", "assumeStaffed=true",
 	"gate.push.available=skip", "gate.push.away=deliver", "gate.push.disconnected=deliver",
 	"gate.mobile.available=skip", "gate.mobile.away=deliver", "gate.mobile.disconnected=deliver",
 	"gate.inapp.available=skip", "gate.inapp.away=skip", "gate.inapp.away=deliver",

@@ -1,0 +1,223 @@
+package schedule
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// MaxText is the length in bytes of the longest text that [Parse] reads.
+const MaxText = 64 << 10
+
+const (
+	closedWord = "closed"
+	zoneWord   = "zone"
+	wantSpan   = "want hours such as 09:00-12:00"
+)
+
+// Parse reads a plan from text: rules separated by semicolons, each for days of
+// the week or for dates, and the zone if there is a rule for it.
+//
+//	mon-fri 09:00-12:00,13:00-17:00; sat,sun 10:00-14:00; 2026-12-25,2026-12-26 closed; zone Europe/Berlin
+//
+// Days without a rule are closed, and "closed" alone is a week without hours. A
+// time of day may be written without its leading zero, and 24:00 as 00:00 at an
+// end. All faults are reported together. Whether the zone exists and hours fit
+// together is for [Plan.Validate] and [New] to say.
+func Parse(text string) (Plan, error) {
+	if len(text) > MaxText {
+		return Plan{}, fault("%d bytes of text, allowed are %d", len(text), MaxText)
+	}
+	if !utf8.ValidString(text) {
+		return Plan{}, fault("want UTF-8 text, got other bytes")
+	}
+	p := parser{}
+	if rules := strings.TrimSpace(text); rules != closedWord {
+		for rule := range strings.SplitSeq(strings.TrimSuffix(rules, ";"), ";") {
+			p.rule(rule)
+		}
+	}
+	if len(p.faults) > maxFaults {
+		p.faults = append(p.faults[:maxFaults], fault("there are %d more faults", len(p.faults)-maxFaults))
+	}
+	if err := errors.Join(p.faults...); err != nil {
+		return Plan{}, err
+	}
+	return p.plan, nil
+}
+
+// maxFaults is how many faults of one text are spelled out.
+const maxFaults = 20
+
+type parser struct {
+	plan   Plan
+	given  [7]bool // weekdays that have a rule
+	faults []error
+}
+
+func (p *parser) fault(format string, args ...any) {
+	p.faults = append(p.faults, fault(format, args...))
+}
+
+func (p *parser) rule(rule string) {
+	words := strings.Fields(closeUp(rule))
+	if len(words) != 2 {
+		p.fault(`%.64q: want days and their hours, as in "mon-fri 09:00-12:00,13:00-17:00", or closed`, rule)
+		return
+	}
+	if words[0] == zoneWord {
+		if p.plan.Zone != "" {
+			p.fault("zone %.64s: there is one already, %.64s", words[1], p.plan.Zone)
+		}
+		p.plan.Zone = words[1]
+		return
+	}
+	hours := p.hours(words[1])
+	for days := range strings.SplitSeq(words[0], ",") {
+		if date, ok := parseDate(days); ok {
+			p.plan.Exceptions = append(p.plan.Exceptions, Exception{Date: date, Hours: slices.Clone(hours)})
+			continue
+		}
+		from, to, isRange := strings.Cut(strings.ToLower(days), "-")
+		if !isRange {
+			to = from
+		}
+		a, b := slices.Index(dayNames[:], from), slices.Index(dayNames[:], to)
+		if a < 0 || b < 0 {
+			p.fault("%.32q: want a day of the week such as mon, a range such as mon-fri, or a date such as 2026-12-25", days)
+			continue
+		}
+		for day := a; ; day = (day + 1) % 7 {
+			if p.given[day] {
+				p.fault("%s has two rules; want all its hours in one, separated by commas", dayNames[day])
+			}
+			p.given[day] = true
+			p.plan.Week[day] = slices.Clone(hours)
+			if day == b {
+				break
+			}
+		}
+	}
+}
+
+func (p *parser) hours(text string) (hours Day) {
+	if text == closedWord {
+		return nil
+	}
+	for item := range strings.SplitSeq(text, ",") {
+		span, ok := parseSpan(item)
+		if !ok {
+			p.fault("%.32q: %s, or closed", item, wantSpan)
+			continue
+		}
+		hours = append(hours, span)
+	}
+	return hours
+}
+
+// closeUp takes away the spaces around commas.
+func closeUp(s string) string {
+	parts := strings.Split(s, ",")
+	for i := range parts {
+		switch {
+		case i == 0:
+			parts[i] = strings.TrimRight(parts[i], " \t")
+		case i == len(parts)-1:
+			parts[i] = strings.TrimLeft(parts[i], " \t")
+		default:
+			parts[i] = strings.TrimSpace(parts[i])
+		}
+	}
+	return strings.Join(parts, ",")
+}
+
+func parseDate(s string) (Date, bool) {
+	t, err := time.Parse(time.DateOnly, s)
+	if err != nil || t.Year() < 1 {
+		return Date{}, false
+	}
+	return Date{t.Year(), t.Month(), t.Day()}, true
+}
+
+func parseSpan(s string) (Span, bool) {
+	from, to, ok := strings.Cut(s, "-")
+	a, okA := parseTime(from)
+	b, okB := parseTime(to)
+	if b == 0 {
+		b = endOfDay // midnight at an end is that of the day
+	}
+	return Span{a, b}, ok && okA && okB && a < endOfDay
+}
+
+func parseTime(s string) (TimeOfDay, bool) {
+	hour, minute, ok := strings.Cut(s, ":")
+	h, okH := digits(hour, 1, 24)
+	m, okM := digits(minute, 2, 59)
+	t := TimeOfDay(h*60 + m)
+	return t, ok && okH && okM && t <= endOfDay
+}
+
+// digits reads a number of at least so many digits and at most two.
+func digits(s string, least, most int) (int, bool) {
+	if len(s) < least || len(s) > 2 || strings.ContainsFunc(s, func(r rune) bool { return r < '0' || r > '9' }) {
+		return 0, false
+	}
+	n, err := strconv.Atoi(s)
+	return n, err == nil && n <= most
+}
+
+// String returns a plan in the form that [Parse] reads, the days with equal
+// hours together. Names of exceptions are not part of it.
+func (p Plan) String() string {
+	var rules []string
+	if week := p.Week.String(); week != closedWord {
+		rules = append(rules, week)
+	}
+	for _, e := range p.Exceptions {
+		rules = append(rules, e.Date.String()+" "+e.Hours.String())
+	}
+	if p.Zone != "" {
+		rules = append(rules, zoneWord+" "+p.Zone)
+	}
+	if len(rules) == 0 {
+		return closedWord
+	}
+	return strings.Join(rules, "; ")
+}
+
+// String returns a week as mon-fri 09:00-12:00,13:00-17:00; sat 10:00-14:00, or
+// closed.
+func (w Week) String() string {
+	var rules []string
+	for i, day := range weekdays {
+		hours := w[day]
+		same := func(d time.Weekday) bool { return slices.Equal(w[d], hours) }
+		if len(hours) == 0 || slices.ContainsFunc(weekdays[:i], same) {
+			continue // not written, or already
+		}
+		var days []string
+		for j := i; j < len(weekdays); j++ {
+			if !same(weekdays[j]) {
+				continue
+			}
+			end := j
+			for end+1 < len(weekdays) && same(weekdays[end+1]) {
+				end++
+			}
+			if end >= j+2 {
+				days = append(days, dayNames[weekdays[j]]+"-"+dayNames[weekdays[end]])
+				j = end
+			} else {
+				days = append(days, dayNames[weekdays[j]])
+			}
+		}
+		rules = append(rules, strings.Join(days, ",")+" "+hours.String())
+	}
+	if len(rules) == 0 {
+		return closedWord
+	}
+	return strings.Join(rules, "; ")
+}

@@ -1,0 +1,300 @@
+// Package schedule says when something is open: weekly hours in a time zone,
+// with exceptions by date.
+//
+//	plan, err := schedule.Parse("mon-fri 09:00-12:00,13:00-17:00; 2026-12-24 09:00-12:00; 2026-12-25 closed")
+//	plan.Zone = "Europe/Berlin"
+//	hours, err := schedule.New(plan, nil)
+//	open, why := hours.Open(time.Now())
+//	next, ok := hours.NextChange(time.Now())
+//	err = tracker.SetHours(ctx, presence.ID("site"), hours) // closes the channel for visitors outside the hours
+//
+// # What hours mean
+//
+// Hours belong to the date on which they begin. Those that end no later than
+// they begin go on past midnight: "fri 22:00-06:00" ends on Saturday. "24:00" is
+// the end of a day, so that "00:00-24:00" is all of it. Hours that follow each
+// other without a gap, also those of two days, are one time of being open.
+//
+// An exception says all about its date: whatever the week says of it does not
+// hold, and hours that began the day before end with that day.
+//
+// # Where clocks are set
+//
+// Hours open at the first instant at which a clock in the zone shows their
+// beginning or later, and close at the last at which it shows their end or
+// earlier. So a time of day that does not exist, because clocks are set forward
+// over it, is the end of the gap; of one that comes twice, because clocks are
+// set back, the first counts for opening and the second for closing. Nothing
+// closes and opens again within an hour that is repeated. Days have as many
+// hours as they have, and a day that a place skipped has none.
+//
+// Everything here is a pure function of its arguments and of the zone's data,
+// which is read when a schedule is made: after an update of that data, make it
+// anew and set it again.
+package schedule
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/presence-go/presence"
+)
+
+// Limits on a plan.
+const (
+	MaxSpans      = 24     // hours of one day
+	MaxExceptions = 10_000 // of one plan
+	MaxName       = 128    // bytes of an exception's name
+)
+
+// Plan is what opening hours say, as data. Its JSON form is
+//
+//	{
+//	  "zone": "Europe/Berlin",
+//	  "week": {"mon": ["09:00-12:00", "13:00-17:00"], "sat": ["10:00-14:00"]},
+//	  "exceptions": [{"date": "2026-12-25", "name": "Christmas"}, {"date": "2026-12-24", "hours": ["09:00-12:00"]}]
+//	}
+//
+// and its text form that of [Parse].
+type Plan struct {
+	// Zone is the time zone of all hours by its IANA name, such as
+	// "Europe/Berlin"; empty means UTC.
+	Zone string `json:"zone,omitzero"`
+	Week Week   `json:"week"`
+	// Exceptions are the dates on which other hours hold than those of the week.
+	// Where several are for one date the last counts.
+	Exceptions []Exception `json:"exceptions,omitzero"`
+}
+
+// Week has the hours of each day, by [time.Weekday].
+type Week [7]Day
+
+// Day has the hours of one day, in order and without overlaps; none if it is
+// closed all day.
+type Day []Span
+
+// Span is one stretch of hours. One whose To is not after its From ends on the
+// next day.
+type Span struct {
+	From TimeOfDay // 00:00 to 23:59
+	To   TimeOfDay // 00:01 to 24:00
+}
+
+// TimeOfDay is what a clock shows, in minutes after midnight; 1,440 is the end
+// of the day.
+type TimeOfDay int16
+
+const endOfDay TimeOfDay = 24 * 60
+
+// Date is a day of the calendar.
+type Date struct {
+	Year  int
+	Month time.Month
+	Day   int
+}
+
+// Exception has the hours of one date in place of those of the week; without
+// hours it is closed all day.
+type Exception struct {
+	Date  Date   `json:"date"`
+	Hours Day    `json:"hours,omitzero"`
+	Name  string `json:"name,omitzero"` // why, for people
+}
+
+// wraps reports whether a span goes on past midnight.
+func (s Span) wraps() bool { return s.To <= s.From }
+
+// Validate reports every fault of a plan, joined into one error.
+func (p Plan) Validate() error {
+	_, err := p.zone()
+	return p.validate(err)
+}
+
+// validate reports the faults of a plan, those of its zone given.
+func (p Plan) validate(zone error) error {
+	faults := []error{zone}
+	for _, day := range weekdays {
+		faults = append(faults, p.Week[day].validate(dayNames[day])...)
+	}
+	if len(p.Exceptions) > MaxExceptions {
+		faults = append(faults, fault("%d exceptions, allowed are %d", len(p.Exceptions), MaxExceptions))
+	} else {
+		for i, e := range p.Exceptions {
+			faults = append(faults, e.validate(i)...)
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// zone loads the zone that a plan names.
+func (p Plan) zone() (*time.Location, error) {
+	if p.Zone == "Local" {
+		return nil, fault("zone %q is wherever this process runs; want the name of a place such as Europe/Berlin", p.Zone)
+	}
+	loc, err := time.LoadLocation(p.Zone)
+	if err != nil {
+		return nil, fault("zone %.64q: %v; want an IANA name such as Europe/Berlin, and its data on this machine or by importing time/tzdata", p.Zone, err)
+	}
+	return loc, nil
+}
+
+func (d Day) validate(name string) (faults []error) {
+	if len(d) > MaxSpans {
+		return []error{fault("%s: %d times of being open, allowed are %d", name, len(d), MaxSpans)}
+	}
+	for i, s := range d {
+		switch {
+		case s.From < 0 || s.From >= endOfDay || s.To <= 0 || s.To > endOfDay:
+			faults = append(faults, fault("%s: %s: want times from 00:00 to 24:00, and 24:00 only as an end", name, s))
+		case s.From == s.To:
+			faults = append(faults, fault("%s: %s: opens and closes at the same time; all day is 00:00-24:00", name, s))
+		case i > 0 && (d[i-1].wraps() || s.From < d[i-1].To):
+			faults = append(faults, fault("%s: %s begins before %s has ended; want them in order, without overlaps", name, s, d[i-1]))
+		}
+	}
+	return faults
+}
+
+func (e Exception) validate(i int) (faults []error) {
+	if day := e.Date.number(); e.Date.Year < 1 || e.Date.Year > 9999 || dateOf(day) != e.Date {
+		faults = append(faults, fault("exception %d: there is no date %s", i+1, e.Date))
+	}
+	if len(e.Name) > MaxName || !utf8.ValidString(e.Name) || strings.ContainsFunc(e.Name, unicode.IsControl) {
+		faults = append(faults, fault("exception %d: name %.32q: want at most %d bytes of UTF-8 without control characters", i+1, e.Name, MaxName))
+	}
+	return append(faults, e.Hours.validate(e.Date.String())...)
+}
+
+// fault makes an error out of what is wrong with a plan.
+func fault(format string, args ...any) error {
+	return fmt.Errorf("schedule: %w plan: %w", presence.ErrInvalid, fmt.Errorf(format, args...))
+}
+
+// clone returns a copy of a plan that shares nothing with it.
+func (p Plan) clone() Plan {
+	for day := range p.Week {
+		p.Week[day] = slices.Clone(p.Week[day])
+	}
+	p.Exceptions = slices.Clone(p.Exceptions)
+	for i := range p.Exceptions {
+		p.Exceptions[i].Hours = slices.Clone(p.Exceptions[i].Hours)
+	}
+	return p
+}
+
+// number counts days since the first of January 1970.
+func (d Date) number() int64 {
+	return wall(time.Date(d.Year, d.Month, d.Day, 0, 0, 0, 0, time.UTC).Unix()).day()
+}
+
+// dateOf is the date of a day by its number.
+func dateOf(day int64) Date {
+	year, month, dom := time.Unix(day*daySeconds, 0).UTC().Date()
+	return Date{year, month, dom}
+}
+
+// weekdayOf is the weekday of a day by its number; the first was a Thursday.
+func weekdayOf(day int64) time.Weekday { return time.Weekday(((day+4)%7 + 7) % 7) }
+
+// DateIn returns the date that a calendar shows in a zone, nil for UTC.
+func DateIn(zone *time.Location, now time.Time) Date {
+	if zone == nil {
+		zone = time.UTC
+	}
+	return dateOf(local(zone, within(now).Unix()).day())
+}
+
+// weekdays and their names, Monday first as hours are written.
+var (
+	weekdays = []time.Weekday{time.Monday, time.Tuesday, time.Wednesday, time.Thursday, time.Friday, time.Saturday, time.Sunday}
+	dayNames = [7]string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
+)
+
+// String returns a date as 2026-12-25.
+func (d Date) String() string { return fmt.Sprintf("%04d-%02d-%02d", d.Year, d.Month, d.Day) }
+
+// MarshalText encodes a date as String does.
+func (d Date) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText decodes a date such as 2026-12-25.
+func (d *Date) UnmarshalText(text []byte) error {
+	date, ok := parseDate(string(text))
+	if !ok {
+		return fault("%.32q: want a date such as 2026-12-25", text)
+	}
+	*d = date
+	return nil
+}
+
+// String returns a time of day as 09:30.
+func (t TimeOfDay) String() string {
+	if t < 0 {
+		return fmt.Sprintf("%d minutes", int16(t))
+	}
+	return fmt.Sprintf("%02d:%02d", t/60, t%60)
+}
+
+// String returns a span as 09:00-12:00.
+func (s Span) String() string { return s.From.String() + "-" + s.To.String() }
+
+// MarshalText encodes a span as String does.
+func (s Span) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText decodes a span such as 09:00-12:00.
+func (s *Span) UnmarshalText(text []byte) error {
+	span, ok := parseSpan(string(text))
+	if !ok {
+		return fault("%.32q: %s", text, wantSpan)
+	}
+	*s = span
+	return nil
+}
+
+// String returns the hours of a day as 09:00-12:00,13:00-17:00, or closed.
+func (d Day) String() string {
+	if len(d) == 0 {
+		return closedWord
+	}
+	spans := make([]string, len(d))
+	for i, s := range d {
+		spans[i] = s.String()
+	}
+	return strings.Join(spans, ",")
+}
+
+// MarshalJSON encodes a week as an object of days with hours, by mon to sun.
+func (w Week) MarshalJSON() ([]byte, error) {
+	days := make(map[string]Day)
+	for day, hours := range w {
+		if len(hours) > 0 {
+			days[dayNames[day]] = hours
+		}
+	}
+	return json.Marshal(days)
+}
+
+// UnmarshalJSON decodes what MarshalJSON writes. Days that it does not name are
+// closed.
+func (w *Week) UnmarshalJSON(data []byte) error {
+	var days map[string]Day
+	if err := json.Unmarshal(data, &days); err != nil {
+		return err
+	}
+	*w = Week{}
+	for name, hours := range days {
+		day := slices.Index(dayNames[:], name)
+		if day < 0 {
+			return fault("week: %.32q: want one of mon, tue, wed, thu, fri, sat, sun", name)
+		}
+		if len(hours) > 0 {
+			w[day] = hours
+		}
+	}
+	return nil
+}

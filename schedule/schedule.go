@@ -1,0 +1,316 @@
+package schedule
+
+import (
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/presence-go/presence"
+)
+
+// Options are what a plan cannot say as data.
+type Options struct {
+	// Location is the zone of all hours in place of the one that the plan names,
+	// for places that have no name there, such as one of [time.FixedZone].
+	Location *time.Location
+	// Holidays reports whether a date is closed as a holiday, and its name. It is
+	// asked for dates without an exception. It must be a pure function and quick.
+	// Nil means no holidays.
+	Holidays func(Date) (name string, closed bool)
+}
+
+// Schedule is a plan, validated and with its zone's data. It is immutable and
+// safe for concurrent use.
+type Schedule struct {
+	plan     Plan
+	loc      *time.Location
+	dated    map[int64]*Exception // by the number of the day
+	holidays func(Date) (string, bool)
+}
+
+// A Schedule gates the channel of a tracker.
+var _ presence.Hours = (*Schedule)(nil)
+
+// New makes a schedule of a plan; opts may be nil. It reports every fault of the
+// plan together.
+func New(plan Plan, opts *Options) (*Schedule, error) {
+	s := &Schedule{plan: plan.clone(), dated: make(map[int64]*Exception, len(plan.Exceptions))}
+	var zone error
+	if opts != nil {
+		s.loc, s.holidays = opts.Location, opts.Holidays
+	}
+	if s.loc == nil {
+		s.loc, zone = plan.zone()
+	} else if _, offset := time.Unix(0, 0).In(s.loc).Zone(); max(offset, -offset) > around/2 {
+		zone = fault("zone %q: an offset of %d seconds; want less than a day", s.loc, offset)
+	}
+	if err := plan.validate(zone); err != nil {
+		return nil, err
+	}
+	for i := range s.plan.Exceptions {
+		e := &s.plan.Exceptions[i]
+		s.dated[e.Date.number()] = e
+	}
+	return s, nil
+}
+
+// Plan returns a copy of the plan that s was made of.
+func (s *Schedule) Plan() Plan { return s.plan.clone() }
+
+// Location returns the zone of the hours.
+func (s *Schedule) Location() *time.Location { return s.loc }
+
+// String returns the plan as text.
+func (s *Schedule) String() string { return s.plan.String() }
+
+// hours returns what holds on a day, and why if that is not what the week says.
+func (s *Schedule) hours(day int64) (hours Day, name string, special bool) {
+	if e := s.dated[day]; e != nil {
+		return e.Hours, e.Name, true
+	}
+	if s.holidays != nil {
+		if name, closed := s.holidays(dateOf(day)); closed {
+			return nil, name, true
+		}
+	}
+	return s.plan.Week[weekdayOf(day)], "", false
+}
+
+// stretch is a time of being open by one span of one day, as clocks show it.
+type stretch struct {
+	from, to wall
+	cut      bool // it ends because the next date has an exception
+	day      int64
+	span     Span
+}
+
+// instants returns a stretch in Unix seconds, the first inclusive.
+func (s *Schedule) instants(st stretch) (from, to int64) {
+	if st.cut {
+		return first(s.loc, st.from), first(s.loc, st.to)
+	}
+	return first(s.loc, st.from), last(s.loc, st.to)
+}
+
+// reach is how many days a stretch can have begun before the day on which it
+// holds: one past midnight, and what a clock may be set.
+const reach = 3
+
+// stretches yields all that may be open between two instants, in the order of
+// beginnings.
+func (s *Schedule) stretches(after, until int64) iter.Seq[stretch] {
+	return func(yield func(stretch) bool) {
+		ends := local(s.loc, until).day() + reach
+		for day := local(s.loc, after).day() - reach; day <= ends; day++ {
+			hours, _, _ := s.hours(day)
+			for _, span := range hours {
+				st := stretch{from: on(day, span.From), to: on(day, span.To), day: day, span: span}
+				if span.wraps() {
+					st.to += daySeconds
+				}
+				if midnight := on(day+1, 0); st.to >= midnight {
+					if _, _, special := s.hours(day + 1); special {
+						st.to, st.cut = midnight, true
+					}
+				}
+				if !yield(st) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// joined yields the stretches, with those that touch on the clock made one: they
+// touch whatever clocks are set to, so that nobody has to look.
+func (s *Schedule) joined(after, until int64) iter.Seq[stretch] {
+	return func(yield func(stretch) bool) {
+		var whole stretch
+		some := false
+		for next := range s.stretches(after, until) {
+			switch {
+			case some && next.from <= whole.to:
+				if next.to > whole.to {
+					whole.to, whole.cut = next.to, next.cut
+				}
+				continue
+			case some && !yield(whole):
+				return
+			}
+			whole, some = next, true
+		}
+		if some {
+			yield(whole)
+		}
+	}
+}
+
+// opened yields the times of being open between two instants in order, with a
+// gap between each two. The first may have begun before, the last end after.
+func (s *Schedule) opened(after, until int64) iter.Seq2[int64, int64] {
+	return func(yield func(from, to int64) bool) {
+		var from, to int64
+		some := false
+		for st := range s.joined(after, until) {
+			opens, closes := s.instants(st)
+			if opens >= until {
+				break
+			}
+			switch {
+			case closes <= max(opens, after):
+				continue
+			case some && opens <= to: // in an hour that is repeated
+				to = max(to, closes)
+				continue
+			case some && !yield(from, to):
+				return
+			}
+			from, to, some = opens, closes, true
+		}
+		if some {
+			yield(from, to)
+		}
+	}
+}
+
+// Horizon is how far ahead changes are looked for.
+const Horizon = 5 * 366 * 24 * time.Hour
+
+// change returns whether it is open and when that changes next, in Unix seconds.
+func (s *Schedule) change(now time.Time) (open bool, next int64, ok bool) {
+	now = within(now)
+	at, until := now.Unix(), within(now.Add(Horizon)).Unix()
+	for from, to := range s.opened(at, until) {
+		if from > at {
+			return false, from, true
+		}
+		return true, to, to < until
+	}
+	return false, 0, false
+}
+
+// Why says why it is open or closed.
+type Why struct {
+	Open bool `json:"open"`
+	// Date is the date that decides: the one on which the hours began, or the one
+	// that it is.
+	Date Date `json:"date"`
+	// Span is the hours by which it is open; zero if it is closed.
+	Span Span `json:"span,omitzero"`
+	// Hours are all those of the date.
+	Hours Day `json:"hours,omitzero"`
+	// Exception is set where an exception or a holiday decides in place of the
+	// week, and Name is its name.
+	Exception bool   `json:"exception,omitzero"`
+	Name      string `json:"name,omitzero"`
+}
+
+// String says it in a line, such as "closed: fri 2026-12-25 is closed
+// (Christmas)".
+func (w Why) String() string {
+	day := dayNames[weekdayOf(w.Date.number())] + " " + w.Date.String()
+	text := "closed: " + day + " has " + w.Hours.String()
+	switch {
+	case w.Open:
+		text = "open: " + day + " has " + w.Hours.String()
+	case len(w.Hours) == 0:
+		text = "closed: " + day + " is closed"
+	}
+	switch {
+	case w.Name != "":
+		text += " (" + w.Name + ")"
+	case w.Exception:
+		text += " (exception)"
+	}
+	return text
+}
+
+// Open reports whether it is open at an instant, and why.
+func (s *Schedule) Open(now time.Time) (open bool, why Why) {
+	at := within(now).Unix()
+	day := local(s.loc, at).day()
+	for st := range s.stretches(at, at) {
+		if opens, closes := s.instants(st); opens <= at && at < closes {
+			open, day, why.Span = true, st.day, st.span
+			break
+		}
+	}
+	why.Open, why.Date = open, dateOf(day)
+	hours, name, special := s.hours(day)
+	why.Hours, why.Name, why.Exception = append(Day(nil), hours...), name, special
+	return open, why
+}
+
+// NextChange returns the first instant after now at which it opens or closes.
+// If nothing changes within [Horizon], ok is false.
+func (s *Schedule) NextChange(now time.Time) (at time.Time, ok bool) {
+	_, next, ok := s.change(now)
+	if !ok {
+		return time.Time{}, false
+	}
+	return s.time(next), true
+}
+
+// NextOpen returns when it is open next: now itself while it is open, else the
+// next opening. If there is none within [Horizon], ok is false.
+func (s *Schedule) NextOpen(now time.Time) (at time.Time, ok bool) {
+	open, next, ok := s.change(now)
+	switch {
+	case open:
+		return now.In(s.loc), true
+	case !ok:
+		return time.Time{}, false
+	}
+	return s.time(next), true
+}
+
+// Interval is a time of being open.
+type Interval struct {
+	From time.Time `json:"from"`
+	To   time.Time `json:"to"` // not included
+}
+
+// String returns the interval in RFC 3339.
+func (i Interval) String() string {
+	return fmt.Sprintf("%s/%s", i.From.Format(time.RFC3339), i.To.Format(time.RFC3339))
+}
+
+// Intervals returns the times of being open from one instant to another, clipped
+// to that, in order and with a gap between each two. They are computed as the
+// caller goes on.
+func (s *Schedule) Intervals(from, to time.Time) iter.Seq[Interval] {
+	return func(yield func(Interval) bool) {
+		from, to := within(from).In(s.loc), within(to).In(s.loc)
+		if !from.Before(to) {
+			return
+		}
+		for opens, closes := range s.opened(from.Unix(), to.Unix()+1) {
+			i := Interval{s.time(opens), s.time(closes)}
+			if i.From.Before(from) {
+				i.From = from
+			}
+			if i.To.After(to) {
+				i.To = to
+			}
+			if i.From.Before(i.To) && !yield(i) {
+				return
+			}
+		}
+	}
+}
+
+// EndOfDay returns the end of the day that it is where the hours are. See
+// [EndOfDay].
+func (s *Schedule) EndOfDay(now time.Time) time.Time { return EndOfDay(s.loc, now) }
+
+// OpenAt reports whether it is open at an instant and when that changes next, 0
+// if not within [Horizon]. It makes a schedule the [presence.Hours] of a channel.
+func (s *Schedule) OpenAt(now presence.Instant) (open bool, next presence.Instant) {
+	open, at, ok := s.change(now.Time())
+	if ok {
+		next = presence.At(time.Unix(at, 0))
+	}
+	return open, next
+}
+
+func (s *Schedule) time(unix int64) time.Time { return time.Unix(unix, 0).In(s.loc) }
