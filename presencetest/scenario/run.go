@@ -204,6 +204,7 @@ type runner struct {
 	refused  *refusal           // how the line before was refused
 	decision *presence.Decision // of the last notify
 	queue    *routing.Queue
+	opening  map[string]presence.Hours // by channel
 }
 
 // client is the far end of a connection: it sends heartbeats.
@@ -450,8 +451,14 @@ func (r *runner) open() error {
 	if err != nil {
 		return err
 	}
+	r.opening = make(map[string]presence.Hours)
 	desk := r.engine.desk(func() *presence.Machine { return r.machine }, func() presence.Instant { return r.now })
-	r.queue = routing.New(desk, routing.Options{})
+	r.queue = routing.New(desk, routing.Options{Open: func(channel presence.Ref, now presence.Instant) (bool, presence.Instant) {
+		if hours := r.opening[channel.ID]; hours != nil {
+			return hours.OpenAt(now)
+		}
+		return true, 0
+	}})
 	return nil
 }
 
@@ -963,6 +970,7 @@ var doers = map[string]func(*runner, *Line) error{
 		return r.engine.revoke(r.ctx, presence.ID(l.Subject), presence.ID(l.Channel))
 	},
 	"schedule": func(r *runner, l *Line) error {
+		r.opening[l.Channel] = r.hours[l.Number]
 		return r.engine.hours(r.ctx, presence.ID(l.Channel), r.hours[l.Number])
 	},
 	"join": func(r *runner, l *Line) error {
