@@ -45,6 +45,7 @@ type desk struct {
 	greetings map[string]string // by rung
 	messages  []note            // left by customers
 	notes     []note            // of the team, to show that the desk can be used
+	hours     map[string]hours  // by channel
 	chats     int
 }
 
@@ -62,7 +63,7 @@ func open(ctx context.Context, p presence.Policy, speed float64) (*desk, error) 
 		return nil, err
 	}
 	d := &desk{
-		clock: clock.NewMock(), feed: newFeed(), speed: speed, policy: p.Name,
+		clock: clock.NewMock(), feed: newFeed(), speed: speed, policy: p.Name, hours: make(map[string]hours),
 		greetings: map[string]string{
 			presence.RungAvailable: "Hello! Ask us anything, we usually answer within a minute.",
 			presence.RungAway:      "We have stepped away. Leave a message: we are back within the hour.",
@@ -75,7 +76,7 @@ func open(ctx context.Context, p presence.Policy, speed float64) (*desk, error) 
 		return nil, err
 	}
 	now := func() presence.Instant { return presence.At(d.clock.Now()) }
-	d.queue = routing.New(routing.Live(d.tracker, now), routing.Options{Observe: d.told})
+	d.queue = routing.New(routing.Live(d.tracker, now), routing.Options{Observe: d.told, Open: d.openNow})
 	if d.sockets, err = ws.NewHandler(d.tracker, ws.Options{Authenticate: authenticate, Now: d.clock.Now}); err != nil {
 		return nil, err
 	}
@@ -174,6 +175,7 @@ func (d *desk) routes() http.Handler {
 	mux.HandleFunc("GET /api/work", d.work)
 	mux.HandleFunc("POST /api/work", post(d.doWork))
 	mux.HandleFunc("GET /api/report/{kind}", d.reports)
+	mux.HandleFunc("POST /api/hours", post(d.setHours))
 	mux.HandleFunc("POST /api/speed", post(d.setSpeed))
 	mux.HandleFunc("POST /api/policy", post(d.setPolicy))
 	mux.HandleFunc("POST /api/greeting", post(d.setGreeting))
@@ -189,7 +191,7 @@ func (d *desk) state(w http.ResponseWriter, _ *http.Request) {
 	defer d.mu.Unlock()
 	reply(w, map[string]any{
 		"now": presence.At(d.clock.Now()), "speed": d.speed, "policy": d.policy, "policies": preset.Names(),
-		"greetings": d.greetings, "messages": d.messages, "notes": d.notes, "agents": sorted(agents), "channels": sorted(channels),
+		"greetings": d.greetings, "messages": d.messages, "notes": d.notes, "agents": sorted(agents), "channels": sorted(channels), "hours": d.hoursLocked(),
 		"statuses": m.Policy().Statuses, "labels": m.Labels(), "changeable": m.Selectable(presence.BySupervisor),
 	})
 }

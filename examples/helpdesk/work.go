@@ -12,6 +12,7 @@ import (
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/report"
 	"github.com/presence-go/presence/routing"
+	"github.com/presence-go/presence/schedule"
 )
 
 // boss is who the supervisor's page acts as.
@@ -122,6 +123,64 @@ func (d *desk) doWork(ctx context.Context, q request) error {
 		return fmt.Errorf("helpdesk: %q cannot be done; do one of start, message, finish, assign, challenge, ack, request, withdraw, accept, reject, change, define, undefine", q.Do)
 	}
 	return errors.Join(err, d.queue.Step(ctx))
+}
+
+// hours are when a channel is open.
+type hours struct {
+	text, zone string
+	*schedule.Schedule
+}
+
+// setHours sets when a channel is open: q.Text in the zone q.Status, or always
+// without a text.
+func (d *desk) setHours(ctx context.Context, q request) error {
+	if _, known := channels[q.Channel]; !known {
+		return fmt.Errorf("helpdesk: there is no channel %q", q.Channel)
+	}
+	var set presence.Hours
+	fresh := hours{text: q.Text, zone: q.Status}
+	if q.Text != "" {
+		plan, err := schedule.Parse(q.Text)
+		if err != nil {
+			return err
+		}
+		plan.Zone = q.Status
+		if fresh.Schedule, err = schedule.New(plan, nil); err != nil {
+			return err
+		}
+		set = fresh.Schedule
+	}
+	d.mu.Lock()
+	d.hours[q.Channel] = fresh
+	d.mu.Unlock()
+	d.feed.say("hours", q.Channel)
+	return d.tracker.SetHours(ctx, presence.ID(q.Channel), set)
+}
+
+// openNow says whether a channel takes new conversations.
+func (d *desk) openNow(channel presence.Ref, now presence.Instant) (open bool, next presence.Instant) {
+	d.mu.Lock()
+	h := d.hours[channel.ID].Schedule
+	d.mu.Unlock()
+	if h == nil {
+		return true, 0
+	}
+	return h.OpenAt(now)
+}
+
+// hoursLocked is what pages show of the hours.
+func (d *desk) hoursLocked() map[string]any {
+	shown := make(map[string]any)
+	for channel := range channels {
+		h := d.hours[channel]
+		entry := map[string]any{"text": h.text, "zone": h.zone, "open": true}
+		if h.Schedule != nil {
+			open, next := h.OpenAt(presence.At(d.clock.Now()))
+			entry["open"], entry["next"] = open, next
+		}
+		shown[channel] = entry
+	}
+	return shown
 }
 
 // reports answers with the status log or the workload of everybody, of the last

@@ -82,7 +82,7 @@ func suggestions(t *testing.T) string {
 		}
 	}
 	var b strings.Builder
-	ids, _ := statements()
+	ids := statements()
 	for _, id := range ids {
 		slices.SortStableFunc(found[id], func(x, y suggestion) int { return cmp.Or(x.others-y.others, y.hit-x.hit) })
 		for i, s := range found[id] {

@@ -266,6 +266,15 @@ await check("a reason is added", async () => {
   await open.boss.getByTestId("reason-id").fill("dentist");
   await open.boss.getByTestId("reason-add").click();
 }, () => open.boss.getByTestId("reason-dentist").waitFor({ timeout: PATIENCE }), filtered(13, "dentist (0)"), () => open.ann.reload(), () => open.ann.getByTestId("set-dentist").waitFor({ timeout: PATIENCE }));
+await check("opening hours", async () => {
+  await open.boss.getByTestId("hours-text").fill("mon-sun 25:00-26:00");
+}, click(open.boss, "hours-save"), reads(open.boss, "hours-state", "always open"), () => open.boss.waitForFunction(() => document.querySelector("#error").textContent !== "", null, { timeout: PATIENCE }), async () => {
+  const hour = new Date((await (await fetch(`${url}/api/state`)).json()).now).getUTCHours();
+  await open.boss.getByTestId("hours-text").fill(hour < 10 ? "mon-sun 12:00-24:00" : "mon-sun 00:00-09:00");
+  await open.boss.getByTestId("hours-zone").fill("UTC");
+}, click(open.boss, "hours-save"), reads(open.boss, "hours-state", "closed until"), reads(open.widget, "banner", "We are offline"), labelled("ann", "active"),
+  async () => same((await fetch(`${url}/api/work`, { method: "POST", body: JSON.stringify({ do: "start", channel: "sales", from: "late" }) })).status, 403, "a new conversation"),
+  () => open.boss.getByTestId("hours-text").fill(""), click(open.boss, "hours-save"), reads(open.boss, "hours-state", "always open"), reads(open.widget, "banner", "We are online"));
 await check("the day", reads(open.boss, "sums", "Training"), () => open.boss.waitForFunction(() => document.querySelectorAll("#chart rect").length >= 3, null, { timeout: PATIENCE }), async () => {
   const csv = await (await fetch(`${url}/api/report/workload?hours=1&format=csv`)).text();
   same(csv.split("\n")[0], "tenant,subject,from,to,status,reason,seconds,times", "the head of the workload");

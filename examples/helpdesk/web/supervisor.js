@@ -80,11 +80,21 @@ function renderReasons() {
   );
 }
 
+function renderHours() {
+  const form = $("hours");
+  if (!form.channel.options.length) form.channel.replaceChildren(...state.channels.map((c) => make("option", { value: c }, c)));
+  const h = state.hours[form.channel.value];
+  $("hours-state").textContent = h.text
+    ? `${form.channel.value}: ${h.text} (${h.zone || "UTC"}), now ${h.open ? "open" : "closed"}${h.next ? ` until ${h.next.slice(0, 16).replace("T", " ")} UTC` : ""}`
+    : `${form.channel.value} is always open.`;
+}
+
 function render() {
   renderAgents();
   renderCard();
   renderQueue();
   renderReasons();
+  renderHours();
   $("clock").textContent = team.now.slice(0, 19).replace("T", " ") + " UTC";
 }
 
@@ -168,6 +178,13 @@ $("define").addEventListener("submit", async (e) => {
   e.preventDefault();
   const form = e.target;
   if (await ask({ do: "define", status: form.elements.id.value, text: form.elements.label.value || form.elements.id.value }, says)) form.reset();
+});
+$("hours").channel.addEventListener("change", renderHours);
+$("hours").addEventListener("submit", async (e) => {
+  e.preventDefault();
+  const f = e.target;
+  const answer = await fetch("/api/hours", { method: "POST", body: JSON.stringify({ channel: f.channel.value, text: f.elements.text.value, status: f.zone.value }) });
+  says(answer.ok ? "" : (await answer.text()).trim());
 });
 $("hours-shown").addEventListener("change", reports);
 
