@@ -23,6 +23,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	_ "time/tzdata" // for the opening hours of scenarios, wherever this runs
 
 	"github.com/presence-go/presence/presencetest/scenario"
 	"github.com/presence-go/presence/preset"
