@@ -14,8 +14,9 @@ import (
 
 // file is the open file: one connection that writes, and some that read.
 type file struct {
-	path string
-	info fs.FileInfo
+	path   string
+	info   fs.FileInfo
+	beside map[string]fs.FileInfo // the log and its index, by name
 
 	db      *sql.DB // of the writing connection alone
 	writer  *sql.Conn
@@ -92,6 +93,12 @@ func openFile(ctx context.Context, path string, o *Options, create bool) (_ *fil
 	if err != nil {
 		return nil, err
 	}
+	f.beside = make(map[string]fs.FileInfo)
+	for _, suffix := range []string{"-wal", "-shm"} {
+		if info, err := os.Stat(path + suffix); err == nil {
+			f.beside[path+suffix] = info
+		}
+	}
 	return f, f.writer.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM marks WHERE name = ?)`, markTraces).Scan(&f.marked)
 }
 
@@ -139,6 +146,17 @@ func (f *file) close() error {
 		errs = append(errs, f.db.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// abandon removes what lies beside a file that was closed and in whose place
+// there is another one. The engine has left the log where it is, and would take
+// it for that of the other file.
+func (f *file) abandon() {
+	for name, info := range f.beside {
+		if now, err := os.Stat(name); err == nil && os.SameFile(now, info) {
+			_ = os.Remove(name)
+		}
+	}
 }
 
 // there says whether the file is still where it was opened.

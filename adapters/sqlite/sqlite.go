@@ -123,7 +123,7 @@ func Open(ctx context.Context, path string, opts *Options) (*Storage, error) {
 	}
 	f, err := openFile(ctx, path, &s.opts, true)
 	if err != nil {
-		return nil, fmt.Errorf("sqlite: opening %s: %w", path, s.explain(ctx, err))
+		return nil, s.explain(ctx, err)
 	}
 	s.file = f
 	go s.writeAll()
@@ -149,7 +149,7 @@ func (s *Storage) Close() error {
 		return s.closedError()
 	}
 	if s.closeErr != nil {
-		return fmt.Errorf("sqlite: closing %s: %w", s.path, s.explain(context.Background(), s.closeErr))
+		return s.explain(context.Background(), s.closeErr)
 	}
 	return nil
 }
@@ -167,18 +167,19 @@ func (s *Storage) isClosed() bool {
 
 // What can be wrong with the file itself.
 var (
-	errGone      = errors.New("the file has been removed")
-	errTraces    = errors.New("another process reads the file, so that traces are left in it; delete again")
-	errForeign   = fmt.Errorf("%w file: it belongs to another application", presence.ErrInvalid)
-	errTooNew    = fmt.Errorf("%w file: its schema is newer than this package", presence.ErrInvalid)
-	errNotWanted = fmt.Errorf("%w record: it is too large", presence.ErrInvalid)
+	errGone    = errors.New("the file has been removed")
+	errTraces  = errors.New("another process reads the file, so that traces are left in it; delete again")
+	errForeign = fmt.Errorf("%w file: it belongs to another application", presence.ErrInvalid)
+	errTooNew  = fmt.Errorf("%w file: its schema is newer than this package", presence.ErrInvalid)
 )
 
 // explain turns an error of the engine into one of the contract.
 func (s *Storage) explain(ctx context.Context, err error) error {
 	switch {
-	case err == nil || errors.Is(err, presence.ErrConflict) || errors.Is(err, presence.ErrInvalid) || errors.Is(err, presence.ErrClosed):
+	case err == nil || errors.Is(err, presence.ErrConflict) || errors.Is(err, presence.ErrClosed):
 		return err
+	case errors.Is(err, presence.ErrInvalid):
+		return fmt.Errorf("sqlite: %s: %w", s.path, err)
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	}
@@ -197,13 +198,13 @@ func (s *Storage) explain(ctx context.Context, err error) error {
 	case sqlite3.SQLITE_CORRUPT:
 		what = "the file is corrupted; restore it from a backup"
 	case sqlite3.SQLITE_TOOBIG:
-		return fmt.Errorf("%w: %w", errNotWanted, err)
+		return fmt.Errorf("sqlite: %w record: it is too large: %w", presence.ErrInvalid, err)
 	case 0:
-		return fmt.Errorf("%w: %w", presence.ErrUnavailable, err)
+		return fmt.Errorf("sqlite: %w: %s: %w", presence.ErrUnavailable, s.path, err)
 	default:
 		what = "the file cannot be used"
 	}
-	return fmt.Errorf("%w: %s: %w", presence.ErrUnavailable, what, err)
+	return fmt.Errorf("sqlite: %w: %s: %s: %w", presence.ErrUnavailable, s.path, what, err)
 }
 
 // code is the engine's primary code of an error, or 0.

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	sqlite3 "modernc.org/sqlite/lib"
+
 	"github.com/presence-go/presence"
 )
 
@@ -60,7 +62,7 @@ func (s *Storage) submit(ctx context.Context, j *job) error {
 		j.state.CompareAndSwap(waiting, givenUp)
 		select {
 		case err := <-j.answer:
-			return s.explain(context.WithoutCancel(ctx), err)
+			return s.explain(ctx, err)
 		default:
 			return context.Cause(ctx)
 		}
@@ -78,11 +80,13 @@ func (s *Storage) submit(ctx context.Context, j *job) error {
 func (s *Storage) writeAll() {
 	defer close(s.ended)
 	for {
-		s.tidy()
+		again := s.tidy()
 		var batch []*job
 		select {
 		case j := <-s.jobs:
 			batch = append(batch, j)
+		case <-again:
+			continue
 		case <-s.closing:
 			return
 		}
@@ -103,6 +107,7 @@ func (s *Storage) carryOut(batch []*job) {
 	f, err := s.usable()
 	if err == nil {
 		err = s.begin(f, batch)
+		s.dropIfBroken(f, err)
 	}
 	if err != nil {
 		answer(batch, err)
@@ -110,6 +115,7 @@ func (s *Storage) carryOut(batch []*job) {
 	}
 	batch = slices.DeleteFunc(batch, func(j *job) bool { return !j.take() })
 	err = s.transact(f, batch)
+	s.dropIfBroken(f, err)
 	if err != nil && len(batch) > 1 {
 		// One job may have met what concerns it alone, such as a damaged page.
 		for _, j := range batch {
@@ -178,7 +184,7 @@ func (s *Storage) transact(f *file, batch []*job) (err error) {
 			}
 		}
 		j.err = j.do(ctx, f)
-		if code(j.err) != 0 && !refused(j.err) {
+		if j.err != nil && !refused(j.err) {
 			return j.err
 		}
 		changed = changed || j.err == nil
@@ -202,7 +208,7 @@ func (s *Storage) transact(f *file, batch []*job) (err error) {
 
 // refused reports whether an error is about a job and not about the file.
 func refused(err error) bool {
-	return errors.Is(err, presence.ErrConflict) || errors.Is(err, presence.ErrInvalid)
+	return errors.Is(err, presence.ErrConflict) || code(err) == sqlite3.SQLITE_TOOBIG
 }
 
 // usable returns the file, opened anew where another one has taken its place.
@@ -214,10 +220,8 @@ func (s *Storage) usable() (*file, error) {
 		if err := f.there(); !errors.Is(err, errReplaced) {
 			return f, err
 		}
-		s.mu.Lock()
-		s.file = nil
-		s.mu.Unlock()
-		_ = f.close() // what it could not write is lost already
+		s.drop(f)
+		f.abandon()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.opts.BusyTimeout)
 	defer cancel()
@@ -229,6 +233,24 @@ func (s *Storage) usable() (*file, error) {
 	defer s.mu.Unlock()
 	s.file = f
 	return f, nil
+}
+
+// dropIfBroken drops the file where the connection is in no state to go on.
+func (s *Storage) dropIfBroken(f *file, err error) {
+	if err == nil || errors.Is(err, errNobodyWaits) {
+		return
+	}
+	if c := code(err); c == 0 || c == sqlite3.SQLITE_ERROR || c == sqlite3.SQLITE_MISUSE {
+		s.drop(f)
+	}
+}
+
+// drop closes the file, for it to be opened again with the next batch.
+func (s *Storage) drop(f *file) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = f.close() // what it could not write has been answered so
+	s.file = nil
 }
 
 // Save stores all writes or none.
@@ -346,11 +368,11 @@ func (s *Storage) removeTraces(f *file) error {
 // emptyLog moves what is in the log into the file and cuts the log off, which no
 // reader must hold.
 func (s *Storage) emptyLog(ctx context.Context, f *file) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	for deadline := time.Now().Add(s.opts.BusyTimeout); ; {
 		var busy, frames, moved int
+		s.mu.Lock()
 		err := f.writer.QueryRowContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &frames, &moved)
+		s.mu.Unlock()
 		switch {
 		case err != nil && !isBusy(err):
 			return err
@@ -389,10 +411,10 @@ func (s *Storage) Prune(ctx context.Context, before presence.Instant) (rows int,
 
 // prune deletes up to pruneChunk rows.
 func (f *file) prune(ctx context.Context, before presence.Instant) (rows int, err error) {
-	next := f.writer.QueryRowContext(ctx, `SELECT min(tenant) FROM journal`)
+	query, after := `SELECT min(tenant) FROM journal`, []any(nil)
 	for rows < pruneChunk {
 		var tenant sql.NullString
-		if err := next.Scan(&tenant); err != nil || !tenant.Valid {
+		if err := f.writer.QueryRowContext(ctx, query, after...).Scan(&tenant); err != nil || !tenant.Valid {
 			return rows, err
 		}
 		result, err := f.writer.ExecContext(ctx, `DELETE FROM journal WHERE seq IN (SELECT seq FROM journal WHERE tenant = ? AND at < ? ORDER BY at LIMIT ?)`,
@@ -405,22 +427,28 @@ func (f *file) prune(ctx context.Context, before presence.Instant) (rows int, er
 			return rows, err
 		}
 		rows += int(n)
-		next = f.writer.QueryRowContext(ctx, `SELECT min(tenant) FROM journal WHERE tenant > ?`, tenant.String)
+		query, after = `SELECT min(tenant) FROM journal WHERE tenant > ?`, []any{tenant.String}
 	}
 	return rows, nil
 }
 
 // tidy does what is due by itself: some rows that are older than the retention
 // are pruned, and traces removed that a process left behind which was killed
-// while it erased somebody. What fails is tried again later.
-func (s *Storage) tidy() {
+// while it erased somebody. What fails is tried again later, also if nothing
+// else is to be done: it returns what receives then.
+func (s *Storage) tidy() (again <-chan time.Time) {
 	now := time.Now()
-	if f, err := s.usable(); err == nil && f.marked && now.Sub(s.tidied) >= tidyEvery {
-		s.tidied = now
-		_ = s.removeTraces(f)
+	if f, err := s.usable(); err == nil && f.marked {
+		if now.Sub(s.tidied) >= tidyEvery {
+			s.tidied = now
+			_ = s.removeTraces(f)
+		}
+		if f.marked {
+			again = time.After(tidyEvery)
+		}
 	}
 	if s.opts.Retention == 0 || now.Sub(s.pruned) < pruneEvery {
-		return
+		return again
 	}
 	var n int
 	j := &job{ctx: context.Background(), answer: make(chan error, 1), do: func(ctx context.Context, f *file) (err error) {
@@ -431,4 +459,5 @@ func (s *Storage) tidy() {
 	if err := <-j.answer; err == nil && n < pruneChunk {
 		s.pruned = now
 	}
+	return again
 }

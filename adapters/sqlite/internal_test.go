@@ -1,0 +1,237 @@
+package sqlite
+
+import (
+	"database/sql"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/presence-go/presence"
+)
+
+func opened(t *testing.T, opts *Options) *Storage {
+	t.Helper()
+	s, err := Open(t.Context(), filepath.Join(t.TempDir(), "presence.db"), opts)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func record(i int, data string) presence.Write {
+	return presence.Write{Record: presence.Record{Subject: presence.ID(fmt.Sprintf("subject-%d", i)), Revision: 1, Data: []byte(data)}}
+}
+
+// commits counts the transactions in the log of a file: frames that say how
+// large the file is after them.
+func commits(t *testing.T, path string) (n int) {
+	t.Helper()
+	log, err := os.ReadFile(path + "-wal")
+	require.NoError(t, err)
+	if len(log) < 32 {
+		return 0
+	}
+	page := int(binary.BigEndian.Uint32(log[8:]))
+	salt := string(log[16:24])
+	for at := 32; at+24+page <= len(log) && string(log[at+8:at+16]) == salt; at += 24 + page {
+		if binary.BigEndian.Uint32(log[at+4:]) != 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// Calls that wait together are carried out in one transaction, each with an
+// answer of its own.
+func TestCallsShareATransaction(t *testing.T) {
+	t.Parallel()
+	s := opened(t, nil)
+	require.NoError(t, s.Save(t.Context(), record(0, "there")))
+	require.NoError(t, s.emptyLog(t.Context(), s.file))
+	const count = 200
+	other, err := sql.Open("sqlite", "file:"+s.path)
+	require.NoError(t, err)
+	defer other.Close()
+	lock, err := other.Conn(t.Context())
+	require.NoError(t, err)
+	_, err = lock.ExecContext(t.Context(), `BEGIN IMMEDIATE`)
+	require.NoError(t, err)
+	done := make(chan error, count)
+	for i := range count {
+		go func() { done <- s.Save(t.Context(), record(i/2, fmt.Sprintf("of %d", i%2))) }() // two want each
+	}
+	require.Eventually(t, func() bool { return len(s.jobs) == count-1 }, time.Minute, time.Millisecond, "one waits for the lock, the others for that one")
+	_, err = lock.ExecContext(t.Context(), `ROLLBACK`)
+	require.NoError(t, err)
+	refusedOnes := 0
+	for range count {
+		if err := <-done; err != nil {
+			require.ErrorIs(t, err, presence.ErrConflict)
+			refusedOnes++
+		}
+	}
+	require.Equal(t, count/2+1, refusedOnes, "the second of each, and both of the first")
+	require.LessOrEqual(t, commits(t, s.path), 2)
+}
+
+// Storage that the engine bounds says that the disk is full, and goes on when
+// there is room.
+func TestNoMorePages(t *testing.T) {
+	t.Parallel()
+	s := opened(t, nil)
+	_, err := s.file.writer.ExecContext(t.Context(), `PRAGMA max_page_count = 40`)
+	require.NoError(t, err)
+	last := 0
+	for ; last < 1000; last++ {
+		if err = s.Save(t.Context(), record(last, strings.Repeat("x", 3000))); err != nil {
+			break
+		}
+	}
+	require.ErrorIs(t, err, presence.ErrUnavailable)
+	require.ErrorContains(t, err, "the disk is full")
+	require.Positive(t, last)
+
+	// What still fits is stored, also beside what does not.
+	var wg sync.WaitGroup
+	errs := make([]error, 8)
+	for i := range errs {
+		wg.Go(func() {
+			if i%2 == 0 {
+				errs[i] = s.Save(t.Context(), record(2000+i, strings.Repeat("x", 30_000)))
+			} else {
+				errs[i] = s.Save(t.Context(), presence.Write{Expect: 1, Record: presence.Record{Subject: presence.ID(fmt.Sprintf("subject-%d", i/2)), Revision: 2, Data: []byte("short")}})
+			}
+		})
+	}
+	wg.Wait()
+	for i, err := range errs {
+		if i%2 == 0 {
+			require.ErrorIs(t, err, presence.ErrUnavailable)
+		} else {
+			require.NoError(t, err)
+		}
+	}
+	_, err = s.file.writer.ExecContext(t.Context(), `PRAGMA max_page_count = 4000`)
+	require.NoError(t, err)
+	require.NoError(t, s.Save(t.Context(), record(last, strings.Repeat("x", 3000))))
+}
+
+// A process that is killed after somebody was deleted and before traces were
+// removed leaves that to the next one.
+func TestTracesOfAKilledProcess(t *testing.T) {
+	t.Parallel()
+	s := opened(t, nil)
+	require.NoError(t, s.Save(t.Context(), record(1, "secret")))
+	ctx := t.Context()
+	_, err := s.file.writer.ExecContext(ctx, `PRAGMA secure_delete = off; DELETE FROM records; INSERT INTO marks VALUES ('`+markTraces+`')`)
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	left, err := os.ReadFile(s.path)
+	require.NoError(t, err)
+	require.Contains(t, string(left), "secret")
+
+	again, err := Open(ctx, s.path, nil)
+	require.NoError(t, err)
+	require.NoError(t, again.Save(ctx, record(2, "other"))) // after what is done first
+	require.NoError(t, again.Close())
+	left, err = os.ReadFile(s.path)
+	require.NoError(t, err)
+	require.NotContains(t, string(left), "secret")
+	require.False(t, again.isMarked(t))
+}
+
+func (s *Storage) isMarked(t *testing.T) bool {
+	t.Helper()
+	again, err := Open(t.Context(), s.path, nil)
+	require.NoError(t, err)
+	defer again.Close()
+	return again.file.marked
+}
+
+// A connection in no state to go on is opened anew.
+func TestConnectionIsOpenedAnew(t *testing.T) {
+	t.Parallel()
+	s := opened(t, nil)
+	require.NoError(t, s.Save(t.Context(), record(1, "one")))
+	require.NoError(t, s.file.writer.Close())
+	require.ErrorIs(t, s.Save(t.Context(), record(2, "two")), presence.ErrUnavailable)
+	require.NoError(t, s.Save(t.Context(), record(2, "two")))
+	_, err := s.file.writer.ExecContext(t.Context(), `BEGIN`)
+	require.NoError(t, err)
+	require.ErrorIs(t, s.Save(t.Context(), record(3, "three")), presence.ErrUnavailable)
+	require.NoError(t, s.Save(t.Context(), record(3, "three")))
+}
+
+func rowsAt(tenant string, first, n int) (rows []presence.JournalRow) {
+	for i := range n {
+		rows = append(rows, presence.JournalRow{ID: fmt.Sprint(first + i), Subject: presence.Ref{Tenant: tenant, ID: fmt.Sprint("s", i%3)}, At: presence.Instant(first + i)})
+	}
+	return rows
+}
+
+func (s *Storage) count(t *testing.T) (n int) {
+	t.Helper()
+	require.NoError(t, s.file.readers.QueryRow(`SELECT count(*) FROM journal`).Scan(&n))
+	return n
+}
+
+func TestPrune(t *testing.T) {
+	t.Parallel()
+	s := opened(t, &Options{NoSync: true})
+	for _, tenant := range []string{"", "acme", "zeta"} {
+		require.NoError(t, s.Append(t.Context(), rowsAt(tenant, 1, 600)...))
+	}
+	require.NoError(t, s.Save(t.Context(), record(1, "stays")))
+	n, err := s.Prune(t.Context(), 1)
+	require.NoError(t, err)
+	require.Zero(t, n, "before the first")
+	n, err = s.Prune(t.Context(), 401)
+	require.NoError(t, err)
+	require.Equal(t, 1200, n)
+	require.Equal(t, 600, s.count(t))
+	rows, err := s.ScanJournal(t.Context(), presence.JournalScan{Tenant: "acme", Limit: 1})
+	require.NoError(t, err)
+	require.EqualValues(t, 401, rows[0].At, "the instant itself is kept")
+	n, err = s.Prune(t.Context(), 1<<60)
+	require.NoError(t, err)
+	require.Equal(t, 600, n)
+	require.Zero(t, s.count(t))
+	records, err := s.Load(t.Context(), presence.ID("subject-1"))
+	require.NoError(t, err)
+	require.Len(t, records, 1)
+}
+
+// What is older than the retention goes by itself, some with every batch, then
+// not before an hour has passed.
+func TestRetention(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, err := Open(t.Context(), filepath.Join(t.TempDir(), "presence.db"), &Options{Retention: 24 * time.Hour, NoSync: true})
+		require.NoError(t, err)
+		defer s.Close()
+		now := presence.At(time.Now())
+		day := presence.Instant(24 * time.Hour)
+		time.Sleep(pruneEvery) // it has looked when it was opened
+		require.NoError(t, s.Append(t.Context(), rowsAt("acme", int(now-2*day), 1100)...))
+		require.NoError(t, s.Append(t.Context(), rowsAt("", int(now-day/2), 10)...))
+		require.NoError(t, s.Save(t.Context(), record(1, "a batch")))
+		require.NoError(t, s.Save(t.Context(), record(2, "a batch")))
+		require.NoError(t, s.Save(t.Context(), record(3, "a batch")))
+		require.Equal(t, 10, s.count(t))
+
+		require.NoError(t, s.Append(t.Context(), rowsAt("acme", int(now-2*day), 10)...))
+		require.NoError(t, s.Save(t.Context(), record(4, "a batch")))
+		require.Equal(t, 20, s.count(t))
+		time.Sleep(pruneEvery)
+		require.NoError(t, s.Save(t.Context(), record(5, "a batch")))
+		require.NoError(t, s.Save(t.Context(), record(6, "a batch")))
+		require.Equal(t, 10, s.count(t))
+	})
+}
