@@ -86,6 +86,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Open(actor, conn, framing{}, false, (&socket{h: h.Server, conn: conn, in: newReader(from, h.Options().MaxMessage)}).run)
 }
 
+// maxCode is the highest status that means anything.
+const maxCode = 4999
+
 // socket reads what comes over one WebSocket.
 type socket struct {
 	h    *wire.Server
@@ -153,7 +156,7 @@ func (c *socket) message(s *wire.Session, buf []byte) (closed bool, err error) {
 		switch a {
 		case arrivedClose:
 			code, _ := gobwas.ParseCloseFrameData(control)
-			if code == 0 || gobwas.CheckCloseFrameData(code, "") != nil {
+			if code == 0 || code > maxCode || gobwas.CheckCloseFrameData(code, "") != nil {
 				code = gobwas.StatusNormalClosure
 			}
 			s.End(presence.CauseClosed, wire.Status(code), "")

@@ -201,6 +201,7 @@ type frame struct {
 	Changes   []presence.Change
 
 	raw string
+	at  string // of a stream, the position then
 }
 
 // client is a WebSocket client that answers nothing by itself.
@@ -319,8 +320,7 @@ func (c *client) receive() frame {
 		require.NoError(c.t, err)
 		switch op {
 		case gobwas.OpText:
-			f := frame{raw: payload}
-			require.NoError(c.t, json.Unmarshal([]byte(payload), &f), payload)
+			f := parse(c, payload)
 			require.Equal(c.t, 1, f.V, payload)
 			return f
 		case gobwas.OpClose:
