@@ -70,6 +70,7 @@ func inWorld(t *testing.T, change func(*conf), test func(*world)) {
 			cancel()
 			<-running
 			w.tracker.Close()
+			time.Sleep(time.Second) // which the HTTP server gives a client that it hung up on
 		})
 		for _, id := range []string{"ann", "bob"} {
 			w.grant(id, "sales")
@@ -485,7 +486,7 @@ func TestHowASocketEndsDecidesTheGrace(t *testing.T) {
 				c.end(w, ann)
 				seen := func() presence.Class {
 					synctest.Wait()
-					view, err := w.tracker.Get(t.Context(), presence.ID("ann"), presence.AudienceTeam)
+					view, err := w.tracker.Get(w.t.Context(), presence.ID("ann"), presence.AudienceTeam)
 					require.NoError(t, err)
 					return view.Class
 				}
@@ -523,7 +524,7 @@ func TestAQuietPageIsAskedAndItsAnswerIsAHeartbeat(t *testing.T) {
 		require.Equal(t, []string{"pusher:ping"}, ann.events())
 		w.pass(time.Hour)
 		require.True(t, ann.open())
-		view, err := w.tracker.Get(t.Context(), presence.ID("ann"), presence.AudienceTeam)
+		view, err := w.tracker.Get(w.t.Context(), presence.ID("ann"), presence.AudienceTeam)
 		require.NoError(t, err)
 		require.Equal(t, "away", view.Status, "she is there and has done nothing")
 		ann.take()
@@ -614,10 +615,10 @@ func TestIdentifySaysHowAUserTakesPart(t *testing.T) {
 		sam, ann := w.enter("sam", "presence-sales"), w.enter("ann", "presence-sales")
 		require.Equal(t, []string{"ann"}, sam.ids("presence-sales"), "a supervisor without a grant is no member")
 		require.Equal(t, "default", ann.info("presence-sales", "ann")["cause"], "she sees herself in full")
-		state, err := w.tracker.State(t.Context(), presence.ID("sam"))
+		state, err := w.tracker.State(w.t.Context(), presence.ID("sam"))
 		require.NoError(t, err)
 		require.Equal(t, "mobile", one(t, state.Conns).Device)
-		_, err = w.tracker.State(t.Context(), presence.ID("clerk"))
+		_, err = w.tracker.State(w.t.Context(), presence.ID("clerk"))
 		require.ErrorIs(t, err, presence.ErrUnknown)
 
 		for user, status := range map[string]int{"mallory": 403, "bob": 403, "clerk": 0} {
@@ -666,7 +667,7 @@ func TestMembersAreAsThePolicySays(t *testing.T) {
 				require.Equal(t, map[bool]string{true: "away", false: "offline"}[c.away], info["status"])
 				require.Equal(t, "The ann", info["name"])
 				require.Zero(t, visitor.removed)
-				require.NoError(t, w.tracker.Revoke(t.Context(), presence.ID("ann"), presence.ID("sales")))
+				require.NoError(t, w.tracker.Revoke(w.t.Context(), presence.ID("ann"), presence.ID("sales")))
 				require.Equal(t, []string{"pusher_internal:member_removed presence-sales"}, visitor.events())
 			})
 		})
@@ -693,7 +694,7 @@ func TestWhoLosesAccessSeesNothingAnyMore(t *testing.T) {
 		ann, bob := w.enter("ann", "presence-sales"), w.enter("bob", "presence-sales")
 		ann.subscribe("presence-vip", "ann")
 		ann.take()
-		require.NoError(t, w.tracker.Revoke(t.Context(), presence.ID("ann"), presence.ID("sales")))
+		require.NoError(t, w.tracker.Revoke(w.t.Context(), presence.ID("ann"), presence.ID("sales")))
 		got := ann.take()
 		require.Len(t, got, 2)
 		require.Equal(t, "pusher_internal:subscription_succeeded", got[0].Event)
@@ -790,7 +791,7 @@ func TestSubscriptions(t *testing.T) {
 					require.Equal(t, c.status, got.status(t), string(got.Data))
 				}
 				require.True(t, s.open())
-				if state, err := w.tracker.State(t.Context(), presence.ID("ann")); err == nil {
+				if state, err := w.tracker.State(w.t.Context(), presence.ID("ann")); err == nil {
 					require.Empty(t, state.Conns, "who was refused is not there")
 				}
 			})
@@ -846,7 +847,7 @@ func TestOneSocketMayActAsSeveralUsers(t *testing.T) {
 		require.Equal(t, []string{"ann"}, c.ids("presence-sales"))
 		c.leave()
 		w.pass(5 * time.Second)
-		views, _, err := w.tracker.List(t.Context(), presence.ID("sales"), presence.AudienceTeam, presence.Ref{})
+		views, _, err := w.tracker.List(w.t.Context(), presence.ID("sales"), presence.AudienceTeam, presence.Ref{})
 		require.NoError(t, err)
 		for _, v := range views {
 			require.Equal(t, presence.ClassOffline, v.Class)
