@@ -4,30 +4,31 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"reflect"
+	"strings"
 	"sync"
 
 	"github.com/presence-go/presence"
 )
 
 // userInfo is what clients are told of a member's presence, beside what the app
-// itself tells of the user: what the view of their audience has.
+// itself tells of the user: all that the view of their audience has but the name,
+// which is the user_id.
 type userInfo struct {
-	Kind     presence.Kind    `json:"kind,omitzero"`
-	Status   string           `json:"status"`
-	Class    presence.Class   `json:"class,omitzero"`
-	Label    string           `json:"label,omitzero"`
-	Color    string           `json:"color,omitzero"`
-	Reason   string           `json:"reason,omitzero"`
-	Text     string           `json:"text,omitzero"`
-	Since    presence.Instant `json:"since,omitzero"`
-	SetAt    presence.Instant `json:"setAt,omitzero"`
-	Until    presence.Instant `json:"until,omitzero"`
-	Cause    presence.Cause   `json:"cause,omitzero"`
-	Masked   string           `json:"masked,omitzero"`
-	LastSeen presence.Instant `json:"lastSeen,omitzero"`
+	*presence.View
+	ID     string `json:"id,omitempty"`
+	Tenant string `json:"tenant,omitempty"`
 }
 
-var reserved = []string{"kind", "status", "class", "label", "color", "reason", "text", "since", "setAt", "until", "cause", "masked", "lastSeen"}
+// reserved are the names of what is told of a presence.
+var reserved = func() (names []string) {
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[presence.View]()) {
+		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" && len(field.Index) == 1 {
+			names = append(names, name)
+		}
+	}
+	return names
+}()
 
 // ownInfo returns what an app tells of a user without what is told here, or nil
 // if it is no JSON object.
@@ -47,10 +48,7 @@ func ownInfo(info json.RawMessage) json.RawMessage {
 
 // infoOf joins what an app tells of a member and what its view says.
 func infoOf(v *presence.View, own json.RawMessage) json.RawMessage {
-	seen := text(userInfo{
-		Kind: v.Kind, Status: v.Status, Class: v.Class, Label: v.Label, Color: v.Color, Reason: v.Reason, Text: v.Text,
-		Since: v.Since, SetAt: v.SetAt, Until: v.Until, Cause: v.Cause, Masked: v.Masked, LastSeen: v.LastSeen,
-	})
+	seen := text(userInfo{View: v})
 	if own == nil {
 		return seen
 	}

@@ -142,7 +142,7 @@ type Options struct {
 	MaxSubscriptions int
 	// MaxQueued is how much may wait for a client that is slow to take events, in
 	// bytes, before it is lost. What it misses of presence it is told anew. 0
-	// means 256 KiB.
+	// means 1 MiB.
 	MaxQueued int
 	// MaxSockets bounds the open sockets in all. 0 means 100,000.
 	MaxSockets int
@@ -210,7 +210,7 @@ func New(t *presence.Tracker, opts Options) (*Handler, error) {
 	atLeast(fault, "Burst", &opts.Burst, 200, 1)
 	atLeast(fault, "ClientEventsPerSecond", &opts.ClientEventsPerSecond, 10, 0.1)
 	atLeast(fault, "MaxSubscriptions", &opts.MaxSubscriptions, 100, 1)
-	atLeast(fault, "MaxQueued", &opts.MaxQueued, 256<<10, 16<<10)
+	atLeast(fault, "MaxQueued", &opts.MaxQueued, 1<<20, 16<<10)
 	atLeast(fault, "MaxSockets", &opts.MaxSockets, 100_000, 1)
 	atLeast(fault, "MaxChannels", &opts.MaxChannels, 100_000, 1)
 	atLeast(fault, "MaxCached", &opts.MaxCached, 10_000, 1)

@@ -166,6 +166,7 @@ type client struct {
 	removed int                                   // that were
 	code    int                                   // of the close frame
 	ended   bool
+	held    chan struct{} // while it does not read
 }
 
 // dial opens a socket.
@@ -183,7 +184,10 @@ func (w *world) dial(path string, header ...string) *client {
 	if rest != nil {
 		in = rest
 	}
-	w.t.Cleanup(func() { conn.Close() })
+	w.t.Cleanup(func() {
+		conn.Close()
+		c.resume()
+	})
 	go c.read(in)
 	return c
 }
@@ -208,6 +212,12 @@ func (w *world) open() *client {
 
 func (c *client) read(in io.Reader) {
 	for {
+		c.mu.Lock()
+		held := c.held
+		c.mu.Unlock()
+		if held != nil {
+			<-held
+		}
 		h, err := gobwas.ReadHeader(in)
 		payload := make([]byte, h.Length)
 		if err == nil {
@@ -241,6 +251,22 @@ func (c *client) read(in io.Reader) {
 			_ = gobwas.WriteFrame(c.conn, gobwas.MaskFrame(gobwas.NewCloseFrame(payload)))
 			c.conn.Close()
 		}
+	}
+}
+
+// pause stops reading after the next frame, until resume.
+func (c *client) pause() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held = make(chan struct{})
+}
+
+func (c *client) resume() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held != nil {
+		close(c.held)
+		c.held = nil
 	}
 }
 

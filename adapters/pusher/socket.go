@@ -34,8 +34,8 @@ type socket struct {
 	cancel context.CancelFunc
 
 	ending atomic.Bool
-	out    sync.Mutex // held while writing
-	broken bool       // nothing can be written any more; under out
+	out    chan struct{} // has an element while somebody writes
+	broken bool          // nothing can be written any more; of who writes
 
 	queue    sync.Mutex
 	queued   [][]byte // frames of events, which wait for nobody
@@ -48,7 +48,6 @@ type socket struct {
 	life     sync.Mutex
 	timer    *time.Timer
 	pinged   time.Duration // when it was last asked to
-	excused  bool          // for not answering, since nobody was there to hear it
 
 	messages  bucket
 	events    bucket
@@ -125,7 +124,7 @@ func newSocket(b *hub, conn net.Conn, early []byte) *socket {
 		from = io.MultiReader(bytes.NewReader(early), conn)
 	}
 	s := &socket{
-		hub: b, id: newSocketID(), conn: conn, began: time.Now(),
+		hub: b, id: newSocketID(), conn: conn, out: make(chan struct{}, 1), began: time.Now(),
 		subs: make(map[string]*subscription), seats: make(map[presence.Ref]*seat),
 	}
 	s.in = wsutil.Reader{
@@ -680,16 +679,12 @@ func (s *socket) tick() {
 	switch unanswered := s.pinged > heard; {
 	case unanswered && now < deadline:
 		s.timer.Reset(deadline - now)
-	case unanswered && now > deadline+time.Second && !s.excused:
-		// It was this process that stood still; the answer may be on its way.
-		s.excused = true
-		s.timer.Reset(patience)
 	case unanswered:
 		s.hub.h.spawn(func() { s.end(presence.CauseLost, codeNoPong, "no pong came") })
 	case now < heard+s.interval:
 		s.timer.Reset(heard + s.interval - now)
 	default:
-		s.pinged, s.excused = now, false
+		s.pinged = now
 		s.timer.Reset(min(patience, s.interval))
 		s.hub.h.spawn(func() { s.send(say("pusher:ping", "", json.RawMessage("{}"))) })
 	}
@@ -734,22 +729,23 @@ func (s *socket) drain() {
 
 // send writes one frame. A client that does not take it in time is lost.
 func (s *socket) send(f []byte) error {
-	s.out.Lock()
+	s.out <- struct{}{}
 	// The order of the next two lines and of those in end makes sure that whoever
 	// writes on has the short deadline.
 	_ = s.conn.SetWriteDeadline(time.Now().Add(s.hub.h.opts.WriteTimeout))
 	if s.ending.Load() {
-		s.out.Unlock()
+		<-s.out
 		return net.ErrClosed
 	}
 	err := s.writeLocked(f)
-	s.out.Unlock()
+	<-s.out
 	if err != nil {
 		s.end(presence.CauseLost, 0, "")
 	}
 	return err
 }
 
+// writeLocked writes a frame, by who may.
 func (s *socket) writeLocked(f []byte) error {
 	_, err := s.conn.Write(f)
 	s.broken = s.broken || err != nil
@@ -770,8 +766,8 @@ func (s *socket) end(cause presence.Cause, code int, why string) {
 		return
 	}
 	_ = s.conn.SetWriteDeadline(time.Now().Add(closeTimeout))
-	s.out.Lock()
-	defer s.out.Unlock()
+	s.out <- struct{}{}
+	defer func() { <-s.out }()
 	if s.broken || s.writeLocked(closing(code, why)) != nil {
 		s.conn.Close()
 		return
