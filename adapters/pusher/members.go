@@ -12,8 +12,8 @@ import (
 )
 
 // userInfo is what clients are told of a member's presence, beside what the app
-// itself tells of the user: all that the view of their audience has but the name,
-// which is the user_id.
+// itself tells of the user: all that the view of their audience has. The id is the
+// app's own where it tells one, since there it need not be text.
 type userInfo struct {
 	*presence.View
 	ID     string `json:"id,omitempty"`
@@ -31,8 +31,8 @@ var reserved = func() (names []string) {
 }()
 
 // ownInfo returns what an app tells of a user without what is told here, or nil
-// if it is no JSON object.
-func ownInfo(info json.RawMessage) json.RawMessage {
+// if it is no JSON object. It has an id, which Laravel Echo shows nothing else of.
+func ownInfo(id string, info json.RawMessage) json.RawMessage {
 	var fields map[string]json.RawMessage
 	if len(info) > maxUserInfo || json.Unmarshal(info, &fields) != nil {
 		return nil
@@ -40,18 +40,21 @@ func ownInfo(info json.RawMessage) json.RawMessage {
 	for _, name := range reserved {
 		delete(fields, name)
 	}
-	if len(fields) == 0 {
+	if fields == nil {
 		return nil
+	}
+	if fields["id"] == nil {
+		fields["id"] = text(id)
 	}
 	return text(fields)
 }
 
 // infoOf joins what an app tells of a member and what its view says.
 func infoOf(v *presence.View, own json.RawMessage) json.RawMessage {
-	seen := text(userInfo{View: v})
 	if own == nil {
-		return seen
+		return text(userInfo{View: v, ID: v.ID})
 	}
+	seen := text(userInfo{View: v})
 	return append(append(own[:len(own)-1:len(own)-1], ','), seen[1:]...)
 }
 
@@ -91,7 +94,7 @@ var audiences = []presence.Audience{
 
 // note keeps what a user says of itself.
 func (p *profiles) note(u User) {
-	info := ownInfo(u.Info)
+	info := ownInfo(u.ID, u.Info)
 	if info == nil || p.h.opts.UserInfo != nil {
 		return
 	}
@@ -141,7 +144,7 @@ func (p *profiles) settle(ctx context.Context, id string, among ...presence.Audi
 // of returns what the app tells an audience of a subject.
 func (p *profiles) of(subject presence.Ref, a presence.Audience) json.RawMessage {
 	if f := p.h.opts.UserInfo; f != nil {
-		return ownInfo(f(subject))
+		return ownInfo(subject.ID, f(subject))
 	}
 	if a == presence.AudienceSelf {
 		a = presence.AudienceTeam

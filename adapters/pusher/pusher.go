@@ -12,7 +12,7 @@
 // The channel presence-sales shows the tracker's channel sales, as the audience
 // of whoever subscribes sees it. Its members are those who are there by the
 // policy, connected or not, each once however many connections it has, and their
-// user_info has status, class, label, color, since and whatever else the
+// user_info has id, status, class, label, color, since and whatever else the
 // audience may see, beside what the app itself tells of the user. A change is
 // told by a further member_added for a member that is there, which clients put
 // in the place of what they had.

@@ -447,7 +447,7 @@ func TestTwoDevicesOfOneUserAreOneMember(t *testing.T) {
 		laptop := w.enter("ann", "presence-sales")
 		require.Equal(t, []string{"ann", "bob"}, laptop.ids("presence-sales"))
 		require.Equal(t, []string{"pusher_internal:member_added presence-sales"}, bob.events())
-		require.Equal(t, map[string]any{"name": "The ann", "status": "available", "class": "available", "label": "Available", "color": "#2e9e5b", "since": "2000-01-01T00:00:00Z"}, bob.info("presence-sales", "ann"))
+		require.Equal(t, map[string]any{"id": "ann", "name": "The ann", "status": "available", "class": "available", "label": "Available", "color": "#2e9e5b", "since": "2000-01-01T00:00:00Z"}, bob.info("presence-sales", "ann"))
 
 		phone := w.enter("ann", "presence-sales")
 		require.Empty(t, bob.events(), "a second device is no second member")
@@ -709,7 +709,7 @@ func TestUserInfoCanComeFromTheHost(t *testing.T) {
 	}, func(w *world) {
 		visitor := w.enter("visitor-1", "presence-sales")
 		w.enter("bob", "presence-sales")
-		require.Equal(t, map[string]any{"name": "Ann", "x": map[string]any{"y": []any{1.0}}, "status": "offline", "class": "offline", "label": "Offline", "color": "#8a8f98"}, visitor.info("presence-sales", "ann"))
+		require.Equal(t, map[string]any{"id": "ann", "name": "Ann", "x": map[string]any{"y": []any{1.0}}, "status": "offline", "class": "offline", "label": "Offline", "color": "#8a8f98"}, visitor.info("presence-sales", "ann"))
 		require.NotContains(t, visitor.info("presence-sales", "bob"), "name", "what was signed is not told then")
 	})
 }
@@ -844,19 +844,23 @@ func TestUserIDsMayBeNumbers(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		w.grant("10", "foobar")
 		c := w.open()
-		data := `{"user_id":10,"user_info":{"name":"Mr. Channels"}}`
+		data := `{"user_id":10,"user_info":{"id":10,"name":"Mr. Channels"}}`
 		c.send("pusher:subscribe", "", map[string]string{"channel": "presence-foobar", "channel_data": data, "auth": w.sign(c.id + ":presence-foobar:" + data)})
 		got := one(t, c.take())
 		var answer struct {
 			Presence struct {
 				Count int
 				IDs   []string
-				Hash  map[string]struct{ Name, Status string }
+				Hash  map[string]struct {
+					ID           int
+					Name, Status string
+				}
 			}
 		}
 		got.data(t, &answer)
 		require.Equal(t, 1, answer.Presence.Count)
 		require.Equal(t, []string{"10"}, answer.Presence.IDs)
+		require.Equal(t, 10, answer.Presence.Hash["10"].ID)
 		require.Equal(t, "Mr. Channels", answer.Presence.Hash["10"].Name)
 		require.Equal(t, "available", answer.Presence.Hash["10"].Status)
 	})
