@@ -1,0 +1,240 @@
+package pusher
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"reflect"
+	"strings"
+	"sync"
+
+	"github.com/presence-go/presence"
+)
+
+// userInfo is what clients are told of a member's presence, beside what the app
+// itself tells of the user: all that the view of their audience has. The id is the
+// app's own where it tells one, since there it need not be text.
+type userInfo struct {
+	*presence.View
+	ID     string `json:"id,omitempty"`
+	Tenant string `json:"tenant,omitempty"`
+}
+
+// reserved are the names of what is told of a presence.
+var reserved = func() (names []string) {
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[presence.View]()) {
+		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" && len(field.Index) == 1 {
+			names = append(names, name)
+		}
+	}
+	return names
+}()
+
+// ownInfo returns what an app tells of a user without what is told here, or nil
+// if it is no JSON object. It has an id, which Laravel Echo shows nothing else of.
+func ownInfo(id string, info json.RawMessage) json.RawMessage {
+	var fields map[string]json.RawMessage
+	if len(info) > maxUserInfo || json.Unmarshal(info, &fields) != nil {
+		return nil
+	}
+	for _, name := range reserved {
+		delete(fields, name)
+	}
+	if fields == nil {
+		return nil
+	}
+	if fields["id"] == nil {
+		fields["id"] = text(id)
+	}
+	return text(fields)
+}
+
+// infoOf joins what an app tells of a member and what its view says.
+func infoOf(v *presence.View, own json.RawMessage) json.RawMessage {
+	if own == nil {
+		return text(userInfo{View: v, ID: v.ID})
+	}
+	seen := text(userInfo{View: v})
+	return append(append(own[:len(own)-1:len(own)-1], ','), seen[1:]...)
+}
+
+// profiles is what the users of an app told of themselves when they came.
+type profiles struct {
+	h   *Handler
+	app *App
+
+	mu      sync.Mutex
+	all     map[string]*profile
+	changes uint64
+}
+
+// profile is what is told of one user.
+type profile struct {
+	info json.RawMessage
+	// held is what an audience goes on being told that the user was hidden from
+	// when info came: news would betray that somebody is there.
+	held map[presence.Audience]json.RawMessage
+}
+
+// told is what an audience is told.
+func (p *profile) told(a presence.Audience) json.RawMessage {
+	if p == nil {
+		return nil
+	}
+	if held, hidden := p.held[a]; hidden {
+		return held
+	}
+	return p.info
+}
+
+// audiences are those that a subject can be hidden from.
+var audiences = []presence.Audience{
+	presence.AudienceTeam, presence.AudienceSupervisor, presence.AudienceAdmin, presence.AudienceVisitor, presence.AudienceRouter,
+}
+
+// note keeps what a user says of itself.
+func (p *profiles) note(u User) {
+	info := ownInfo(u.ID, u.Info)
+	if info == nil || p.h.opts.UserInfo != nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old := p.all[u.ID]
+	if old != nil && bytes.Equal(old.info, info) {
+		return
+	}
+	for id := range p.all {
+		if old != nil || len(p.all) < p.h.opts.MaxUsers {
+			break
+		}
+		delete(p.all, id)
+	}
+	next := &profile{info: info, held: make(map[presence.Audience]json.RawMessage, len(audiences))}
+	for _, a := range audiences {
+		next.held[a] = old.told(a) // until it is settled
+	}
+	p.all[u.ID] = next
+	p.changes++
+}
+
+// settle tells the news of a user to those audiences that may know of it.
+func (p *profiles) settle(ctx context.Context, id string, among ...presence.Audience) {
+	p.mu.Lock()
+	profile := p.all[id]
+	var held []presence.Audience
+	if profile != nil {
+		for _, a := range among {
+			if _, is := profile.held[a]; is {
+				held = append(held, a)
+			}
+		}
+	}
+	p.mu.Unlock()
+	for _, a := range held {
+		if may, _ := p.h.t.MayReveal(ctx, presence.Ref{Tenant: p.app.Tenant, ID: id}, a); may {
+			p.mu.Lock()
+			delete(profile.held, a)
+			p.changes++
+			p.mu.Unlock()
+		}
+	}
+}
+
+// of returns what the app tells an audience of a subject.
+func (p *profiles) of(subject presence.Ref, a presence.Audience) json.RawMessage {
+	if f := p.h.opts.UserInfo; f != nil {
+		return ownInfo(subject.ID, f(subject))
+	}
+	if a == presence.AudienceSelf {
+		a = presence.AudienceTeam
+	}
+	p.settle(context.Background(), subject.ID, a)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.all[subject.ID].told(a)
+}
+
+// generation changes whenever what is told of somebody does.
+func (p *profiles) generation() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.changes
+}
+
+// listed reports whether a row of the tracker is a member here.
+func (h *Handler) listed(v *presence.View) bool {
+	return v != nil && v.ID != unspeakable && (h.opts.Roster || v.Class != "" && v.Class != presence.ClassOffline)
+}
+
+type (
+	memberData struct {
+		UserID   string          `json:"user_id"`
+		UserInfo json.RawMessage `json:"user_info,omitempty"`
+	}
+	subscribedData struct {
+		Presence membersData `json:"presence"`
+	}
+	membersData struct {
+		Count int                        `json:"count"`
+		IDs   []string                   `json:"ids"`
+		Hash  map[string]json.RawMessage `json:"hash"`
+	}
+)
+
+// render turns a frame of the tracker into those that a client of a presence
+// channel understands. The whole list is told as the answer to a subscription,
+// also in the middle of one: clients put it in the place of what they had.
+func (ch *channel) render(f *presence.Frame, a presence.Audience) [][]byte {
+	h, profiles := ch.hub.h, &ch.hub.profiles
+	var frames [][]byte
+	switch f.Kind {
+	case presence.FrameSnapshot, presence.FrameRemoved:
+		data := membersData{IDs: []string{}, Hash: make(map[string]json.RawMessage, len(f.Members))}
+		for i := range f.Members {
+			if v := &f.Members[i]; h.listed(v) {
+				data.IDs = append(data.IDs, v.ID)
+				data.Hash[v.ID] = infoOf(v, profiles.of(v.Ref, a))
+			}
+		}
+		data.Count = len(data.IDs)
+		frames = append(frames, say("pusher_internal:subscription_succeeded", ch.name, text(subscribedData{data})))
+	case presence.FrameDiff:
+		for i := range f.Changes {
+			switch c := &f.Changes[i]; {
+			case h.listed(c.View):
+				frames = append(frames, say("pusher_internal:member_added", ch.name, text(memberData{c.Subject.ID, infoOf(c.View, profiles.of(c.Subject, a))})))
+			case c.Op == presence.OpLeft || h.opts.Roster:
+				frames = append(frames, say("pusher_internal:member_removed", ch.name, text(memberData{UserID: c.Subject.ID})))
+			}
+		}
+	}
+	return frames
+}
+
+// rendered is a frame of the tracker, made ready for clients once.
+type rendered struct {
+	from       *presence.Frame
+	generation uint64
+	to         func() [][]byte
+}
+
+// frames returns what a frame of the tracker is for an audience. The last few
+// are kept, since all who watch the same are sent them at about the same time.
+func (ch *channel) frames(f *presence.Frame, a presence.Audience) [][]byte {
+	generation := ch.hub.profiles.generation()
+	ch.recent.Lock()
+	var to func() [][]byte
+	for _, r := range ch.last {
+		if r.from == f && r.generation == generation {
+			to = r.to
+		}
+	}
+	if to == nil {
+		to = sync.OnceValue(func() [][]byte { return ch.render(f, a) })
+		ch.last[ch.oldest] = rendered{f, generation, to}
+		ch.oldest = (ch.oldest + 1) % len(ch.last)
+	}
+	ch.recent.Unlock()
+	return to()
+}

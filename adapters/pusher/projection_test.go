@@ -1,0 +1,333 @@
+package pusher_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/pusher"
+	"github.com/presence-go/presence/preset"
+)
+
+// strict is a policy under which people hide from everybody else, are away while
+// they are not connected, and every audience sees all that there is to see.
+func strict() presence.Policy {
+	p := presence.DefaultPolicy()
+	p.Name, p.Disconnected = "strict", "away"
+	p.Statuses = append(p.Statuses, presence.Status{
+		ID: "gone", Class: presence.ClassBusy, HiddenFrom: []presence.Audience{presence.AudienceVisitor, presence.AudienceTeam}, SelectableBy: []string{presence.BySelf},
+	})
+	all := []string{"since", "setAt", "until", "reason", "text", "cause", "masked", "lastSeen", "lastLogin", "routable"}
+	p.Views = map[presence.Audience][]string{presence.AudienceVisitor: all, presence.AudienceTeam: all}
+	return p
+}
+
+var policies = map[string]func() presence.Policy{
+	"default": presence.DefaultPolicy, "thrivedesk": preset.ThriveDesk, "tawkto": preset.TawkTo, "respondio": preset.RespondIO, "strict": strict,
+}
+
+// wanted is the map of members that an audience has to see, from the tracker's
+// own list.
+func (w *world) wanted(a presence.Audience, viewer string, roster bool) map[string]map[string]any {
+	w.t.Helper()
+	views, group, err := w.tracker.List(w.t.Context(), presence.ID("sales"), a, presence.ID(viewer))
+	require.NoError(w.t, err)
+	members, there := make(map[string]map[string]any), 0
+	for _, v := range views {
+		present := v.Class != "" && v.Class != presence.ClassOffline
+		if present {
+			there++
+		}
+		if !present && !roster {
+			continue
+		}
+		var fields map[string]any
+		require.NoError(w.t, json.Unmarshal([]byte(encode(v)), &fields))
+		delete(fields, "tenant")
+		members[v.ID] = fields
+	}
+	require.Equal(w.t, group.Count, there)
+	return members
+}
+
+// has is the map of members that a client has.
+func (c *client) has(channel string) map[string]map[string]any {
+	synctest.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	members := make(map[string]map[string]any)
+	for id, info := range c.members[channel] {
+		var fields map[string]any
+		require.NoError(c.t, json.Unmarshal(info, &fields))
+		if name, told := fields["name"]; told {
+			require.Equal(c.t, "The "+id, name)
+		}
+		delete(fields, "name") // which the app told
+		members[id] = fields
+	}
+	return members
+}
+
+// tab is a client of a script.
+type tab struct {
+	*client
+	user     string
+	audience presence.Audience
+	on       bool // subscribed
+	slow     bool
+}
+
+// TestMembersAreTheTrackersOwn plays random scripts. At the end of each, and at
+// times in between, every client's map of members is the tracker's list for its
+// audience, and each member came and left in turn.
+func TestMembersAreTheTrackersOwn(t *testing.T) {
+	for name, policy := range policies {
+		for _, roster := range []bool{false, true} {
+			for seed := range uint64(4) {
+				t.Run(fmt.Sprintf("%s/roster=%v/%d", name, roster, seed), func(t *testing.T) { playRandom(t, policy(), roster, seed) })
+			}
+		}
+	}
+}
+
+func playRandom(t *testing.T, policy presence.Policy, roster bool, seed uint64) {
+	r := rand.New(rand.NewPCG(seed, 7))
+	audience := map[string]presence.Audience{"visitor-1": presence.AudienceVisitor, "sam": presence.AudienceSupervisor, "dan": presence.AudienceSelf}
+	inWorld(t, func(c *conf) {
+		c.tracker.Policy, c.tracker.WatchBuffer, c.pusher.Roster = &policy, 2+r.IntN(4), roster
+		c.pusher.Identify = func(u pusher.User) (pusher.Identity, error) {
+			who := pusher.Identity{Role: presence.RoleAgent, Audience: audience[u.ID]}
+			switch u.ID {
+			case "visitor-1":
+				who.Role = presence.RoleVisitor
+			case "sam":
+				who.Role = presence.RoleSupervisor
+			}
+			return who, nil
+		}
+	}, func(w *world) {
+		people := []string{"ann", "bob", "cyd", "dan", "sam", "visitor-1"}
+		for _, id := range []string{"cyd", "dan"} {
+			w.grant(id, "sales")
+		}
+		var tabs []*tab
+		var script []string
+		note := func(format string, args ...any) { script = append(script, fmt.Sprintf(format, args...)) }
+		compare := func() {
+			synctest.Wait()
+			for _, tab := range tabs {
+				if !tab.on || tab.slow || !tab.open() {
+					continue
+				}
+				a := tab.audience
+				if a == "" {
+					a = presence.AudienceTeam
+				}
+				if tab.has("presence-sales") == nil {
+					continue
+				}
+				require.Equal(t, w.wanted(a, tab.user, roster), tab.has("presence-sales"), "%s sees\n%s", tab.user, strings.Join(script, "\n"))
+			}
+		}
+		for range 100 {
+			tabs = slices.DeleteFunc(tabs, func(tab *tab) bool { return !tab.slow && !tab.open() })
+			who := people[r.IntN(len(people))]
+			var some *tab
+			if len(tabs) > 0 {
+				some = tabs[r.IntN(len(tabs))]
+			}
+			switch n := r.IntN(24); {
+			case n < 5 && len(tabs) < 12:
+				note("%s opens a tab", who)
+				fresh := &tab{client: w.open(), user: who, audience: audience[who]}
+				fresh.subscribe("presence-sales", who)
+				got := one(t, fresh.take())
+				fresh.on = got.Event != "pusher:subscription_error"
+				tabs = append(tabs, fresh)
+			case n < 6 && some != nil && !some.slow:
+				note("%s leaves a page", some.user)
+				some.leave()
+			case n < 7 && some != nil && !some.slow:
+				note("%s is cut off", some.user)
+				some.lose()
+			case n < 8 && some != nil:
+				note("%s freezes a page", some.user)
+				some.mu.Lock()
+				some.mute = true
+				some.mu.Unlock()
+			case n < 9 && some != nil && !some.slow && some.on:
+				note("%s unsubscribes", some.user)
+				some.send("pusher:unsubscribe", "", map[string]string{"channel": "presence-sales"})
+				some.on = false
+			case n < 10 && some != nil && !some.slow && !some.on:
+				note("%s subscribes again", some.user)
+				some.subscribe("presence-sales", some.user)
+				got := some.take()
+				some.on = got[len(got)-1].Event != "pusher:subscription_error"
+			case n < 11 && some != nil && some.on:
+				if some.slow {
+					note("%s reads on", some.user)
+					some.resume()
+				} else {
+					note("%s stops reading", some.user)
+					some.pause()
+				}
+				some.slow = !some.slow
+			case n < 16:
+				statuses := policy.Statuses
+				status := statuses[r.IntN(len(statuses))].ID
+				note("%s chooses %s", who, status)
+				_, _ = w.tracker.SetClaim(w.t.Context(), presence.Agent(presence.ID(who)), presence.ID(who), presence.Claim{Status: status, For: time.Duration(r.IntN(3)) * 20 * time.Second, Text: "as I like"})
+			case n < 17 && who != "visitor-1":
+				note("%s loses access", who)
+				require.NoError(t, w.tracker.Revoke(w.t.Context(), presence.ID(who), presence.ID("sales")))
+				for _, tab := range tabs {
+					if tab.user == who && who != "sam" {
+						tab.on = false
+					}
+				}
+			case n < 19 && who != "visitor-1":
+				note("%s is granted access", who)
+				w.grant(who, "sales")
+			case n < 20 && who != "visitor-1":
+				note("%s is terminated", who)
+				require.NoError(t, w.handler.Terminate(w.app.ID, who))
+			case n < 21 && some != nil && some.on && !some.slow:
+				note("%s says something", some.user)
+				some.send("client-x", "presence-sales", 1)
+			default:
+				d := time.Duration(r.IntN(20_000)) * time.Millisecond
+				if r.IntN(6) == 0 {
+					d *= 20
+				}
+				note("%v later", d)
+				w.pass(d)
+			}
+			compare()
+		}
+		for _, tab := range tabs {
+			if tab.slow {
+				tab.slow = false
+				tab.resume()
+			}
+		}
+		w.pass(2 * time.Minute)
+		compare()
+	})
+}
+
+// TestHiddenMembersLookLikeThoseWhoLeft plays a script twice: ann hides, or she
+// logs out, and comes back at the same instant. Meanwhile what others are sent is
+// the same to the byte, whatever she does while she hides.
+func TestHiddenMembersLookLikeThoseWhoLeft(t *testing.T) {
+	for name, c := range map[string]struct {
+		policy presence.Policy
+		hidden string
+		from   []string // who is not to know
+	}{
+		"tawkto": {preset.TawkTo(), "invisible", []string{"visitor-1"}},
+		"strict": {strict(), "gone", []string{"visitor-1", "bob"}},
+	} {
+		for _, roster := range []bool{false, true} {
+			for seed := range uint64(10) {
+				t.Run(fmt.Sprintf("%s/roster=%v/%d", name, roster, seed), func(t *testing.T) {
+					play := func(hides bool) map[string][]string {
+						return playHiding(t, c.policy, c.hidden, c.from, roster, hides, seed)
+					}
+					hiding, leaving := play(true), play(false)
+					require.NotEmpty(t, hiding)
+					require.Equal(t, leaving, hiding)
+				})
+			}
+		}
+	}
+}
+
+func playHiding(t *testing.T, policy presence.Policy, hidden string, from []string, roster, hides bool, seed uint64) map[string][]string {
+	r := rand.New(rand.NewPCG(seed, 11))
+	sent := make(map[string][]string)
+	inWorld(t, func(c *conf) { c.tracker.Policy, c.pusher.Roster = &policy, roster }, func(w *world) {
+		claim := func(status string) {
+			_, err := w.tracker.SetClaim(w.t.Context(), presence.Agent(presence.ID("ann")), presence.ID("ann"), presence.Claim{Status: status})
+			require.NoError(t, err)
+		}
+		come := func(name string) *client {
+			c := w.open()
+			auth, err := w.app.Authorize(c.id, "presence-sales", &pusher.User{ID: "ann", Info: json.RawMessage(fmt.Sprintf(`{"name":%q}`, name))})
+			require.NoError(t, err)
+			c.send("pusher:subscribe", "", map[string]string{"channel": "presence-sales", "auth": auth.Auth, "channel_data": auth.ChannelData})
+			synctest.Wait()
+			return c
+		}
+		watching := make(map[string]*client)
+		for _, id := range []string{"bob", "visitor-1"} {
+			watching[id] = w.enter(id, "presence-sales")
+		}
+		if r.IntN(3) > 0 { // or else nobody has ever seen her
+			come("Ann")
+		}
+		come("Ann")
+		w.pass(time.Duration(r.IntN(40_000)) * time.Millisecond)
+
+		if hides {
+			claim(hidden)
+		} else {
+			require.NoError(t, w.handler.Terminate(w.app.ID, "ann"))
+		}
+		w.pass(time.Second)
+		var tabs []*client
+		for i := range 20 {
+			n, d := r.IntN(7), time.Duration(1+r.IntN(20_000))*time.Millisecond
+			if hides {
+				switch n {
+				case 0:
+					tabs = append(tabs, come(fmt.Sprint("Ann ", i)))
+					claim(hidden)
+				case 1:
+					if len(tabs) > 0 {
+						tabs[0].leave()
+						tabs = tabs[1:]
+					}
+				case 2:
+					for _, tab := range tabs {
+						tab.send("client-typing", "presence-sales", i)
+					}
+				case 3:
+					claim(hidden)
+				}
+			}
+			if n == 4 { // somebody else comes by
+				name := fmt.Sprint("visitor-", i)
+				c := w.enter(name, "presence-sales")
+				c.mu.Lock()
+				sent["in passing"] = append(sent["in passing"], c.raw[1:]...)
+				c.mu.Unlock()
+				c.leave()
+			}
+			if n == 5 {
+				w.claim("bob", policy.Statuses[r.IntN(2)].ID)
+			}
+			w.pass(d)
+		}
+		for _, id := range slices.Sorted(maps.Keys(watching)) {
+			if slices.Contains(from, id) {
+				c := watching[id]
+				synctest.Wait()
+				c.mu.Lock()
+				sent[id] = slices.DeleteFunc(slices.Clone(c.raw[1:]), func(raw string) bool { return strings.Contains(raw, "pusher:ping") })
+				c.mu.Unlock()
+				require.NotContains(t, strings.Join(sent[id], "\n"), "Ann 1")
+			}
+		}
+	})
+	return sent
+}

@@ -1,0 +1,819 @@
+package pusher
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	gobwas "github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
+
+	"github.com/presence-go/presence"
+)
+
+// socket is one open WebSocket. Its run goroutine reads, does what is asked and
+// owns everything that is not marked otherwise.
+type socket struct {
+	hub    *hub
+	id     string
+	conn   net.Conn
+	in     wsutil.Reader
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	ending atomic.Bool
+	out    chan struct{} // has an element while somebody writes
+	broken bool          // nothing can be written any more; of who writes
+
+	queue    sync.Mutex
+	queued   [][]byte // frames of events, which wait for nobody
+	bytes    int
+	draining bool
+
+	began    time.Time
+	interval time.Duration
+	heard    atomic.Int64 // when the page last said something, since it began
+	life     sync.Mutex
+	timer    *time.Timer
+	pinged   time.Duration // when it was last asked to
+
+	messages  bucket
+	events    bucket
+	faults    []time.Time // of the last minute
+	fragments int         // of the message that is coming in
+
+	pumps sync.WaitGroup
+	mu    sync.Mutex
+	subs  map[string]*subscription
+	user  *User // who signed in
+	seats map[presence.Ref]*seat
+	gone  bool // the seats are given up
+}
+
+// subscription is a socket's subscription to a channel.
+type subscription struct {
+	name string
+	kind kind
+	ch   *channel
+
+	// Of presence channels.
+	user     User
+	subject  presence.Ref
+	member   bool
+	audience presence.Audience
+	watch    *presence.Watch
+	done     chan struct{} // closed when no more of the watch is sent
+
+	live bool // events reach it; under the hub's lock
+}
+
+// seat is the presence connection of a socket as one subject.
+type seat struct {
+	conn *presence.Conn
+	opts presence.ConnectOptions
+	uses int
+}
+
+// bucket bounds how often something happens.
+type bucket struct {
+	tokens float64
+	filled time.Time
+}
+
+// take takes a token if there is one.
+func (b *bucket) take(now time.Time, perSecond float64, burst int) bool {
+	if b.filled.IsZero() {
+		b.tokens = float64(burst)
+	} else if passed := now.Sub(b.filled); passed > 0 {
+		b.tokens = min(b.tokens+passed.Seconds()*perSecond, float64(burst))
+	}
+	b.filled = now
+	if b.tokens < 1 {
+		return false
+	}
+	b.tokens--
+	return true
+}
+
+const (
+	// readBuffer is what a socket keeps for reading while it is idle.
+	readBuffer = 256
+	// maxFragments is in how many parts a message may come.
+	maxFragments = 64
+	// faultsPerMinute is how much a client may do wrong before its socket is closed.
+	faultsPerMinute = 20
+	// closeTimeout is how long a client may take to answer a close frame.
+	closeTimeout = time.Second
+)
+
+func newSocket(b *hub, conn net.Conn, early []byte) *socket {
+	from := io.Reader(conn)
+	if len(early) > 0 {
+		from = io.MultiReader(bytes.NewReader(early), conn)
+	}
+	s := &socket{
+		hub: b, id: newSocketID(), conn: conn, out: make(chan struct{}, 1), began: time.Now(),
+		subs: make(map[string]*subscription), seats: make(map[presence.Ref]*seat),
+	}
+	s.in = wsutil.Reader{
+		Source: bufio.NewReaderSize(from, readBuffer), State: gobwas.StateServerSide, MaxMessageSize: int64(b.h.opts.MaxMessage),
+		OnContinuation: func(gobwas.Header, io.Reader) error {
+			if s.fragments++; s.fragments > maxFragments {
+				return wsutil.ErrMessageTooLarge
+			}
+			return nil
+		},
+		OnIntermediate: s.control,
+	}
+	s.interval = b.h.opts.PingInterval
+	if s.interval == 0 {
+		s.interval = b.h.t.Policy(b.Tenant).Heartbeat
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// newSocketID makes an id that nobody guesses, since subscriptions are signed for it.
+func newSocketID() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // it never fails
+	return fmt.Sprintf("%d.%d", binary.BigEndian.Uint32(b[:4]), binary.BigEndian.Uint32(b[4:]))
+}
+
+// errClosed says that the client closed, and has been answered.
+var errClosed = errors.New("closed by the client")
+
+// run greets the client and serves it until the socket has ended.
+func (s *socket) run() {
+	s.send(say("pusher:connection_established", "", text(struct {
+		SocketID        string `json:"socket_id"`
+		ActivityTimeout int    `json:"activity_timeout"`
+	}{s.id, int(max(s.hub.h.opts.ActivityTimeout.Seconds(), 1))})))
+	s.life.Lock()
+	s.timer = time.AfterFunc(s.interval, func() { s.hub.h.spawn(s.tick) })
+	s.life.Unlock()
+	err := s.serve()
+	switch {
+	case s.ending.Load():
+	case errors.Is(err, wsutil.ErrFrameTooLarge), errors.Is(err, wsutil.ErrMessageTooLarge):
+		s.end(presence.CauseLost, codeTooBig, fmt.Sprintf("a message may have %d bytes, in %d parts", s.hub.h.opts.MaxMessage, maxFragments))
+	case isProtocolError(err):
+		s.end(presence.CauseLost, codeProtocolError, err.Error())
+	default:
+		s.end(presence.CauseLost, 0, "")
+	}
+	if !errors.Is(err, errClosed) {
+		// What still comes in is read for a moment: to close the connection over
+		// it would keep the reason from the client.
+		_, _ = io.Copy(io.Discard, s.conn)
+	}
+	s.conn.Close()
+	s.life.Lock()
+	s.timer.Stop()
+	s.life.Unlock()
+	s.pumps.Wait()
+	s.hub.remove(s)
+}
+
+func isProtocolError(err error) bool {
+	_, ok := errors.AsType[gobwas.ProtocolError](err)
+	return ok || errors.Is(err, gobwas.ErrHeaderLengthMSB) || errors.Is(err, gobwas.ErrHeaderLengthUnexpected)
+}
+
+// buffers are for messages that are coming in; idle sockets have none.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// serve takes in messages and does what they ask, until it cannot.
+func (s *socket) serve() error {
+	for {
+		s.fragments = 0
+		header, err := s.in.NextFrame()
+		if err != nil {
+			return err
+		}
+		if header.OpCode.IsControl() {
+			err = s.control(header, &s.in)
+		} else {
+			err = s.message(header.OpCode)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// control deals with a frame of the protocol's own. That a browser answers says
+// nothing about the page, so that it is no heartbeat.
+func (s *socket) control(header gobwas.Header, r io.Reader) error {
+	payload, err := io.ReadAll(io.LimitReader(r, gobwas.MaxControlFramePayloadSize))
+	switch {
+	case err != nil:
+		return err
+	case header.OpCode == gobwas.OpClose:
+		code, _ := gobwas.ParseCloseFrameData(payload)
+		if code == 0 || gobwas.CheckCloseFrameData(code, "") != nil {
+			code = gobwas.StatusNormalClosure
+		}
+		s.end(presence.CauseClosed, int(code), "")
+		return errClosed
+	case s.ending.Load():
+	case !s.allow(time.Now()):
+	case header.OpCode == gobwas.OpPing:
+		s.send(wire(gobwas.NewPongFrame(payload)))
+	}
+	return nil
+}
+
+// message takes in the message that has begun.
+func (s *socket) message(op gobwas.OpCode) error {
+	buffer := buffers.Get().(*bytes.Buffer)
+	defer buffers.Put(buffer)
+	buffer.Reset()
+	if _, err := buffer.ReadFrom(&s.in); err != nil {
+		return err
+	}
+	now := time.Now()
+	s.heard.Store(int64(now.Sub(s.began)))
+	switch {
+	case s.ending.Load():
+	case !s.allow(now):
+	case op != gobwas.OpText:
+		s.blame(now, 0, "binary messages are not understood; send JSON as text")
+	default:
+		s.heartbeat()
+		if m, err := decode(buffer.Bytes()); err != nil {
+			s.blame(now, 0, err.Error())
+		} else {
+			s.handle(now, m)
+		}
+	}
+	return nil
+}
+
+// allow reports whether a message may be processed now, and tells the client if
+// not.
+func (s *socket) allow(now time.Time) bool {
+	o := &s.hub.h.opts
+	if s.messages.take(now, o.MessagesPerSecond, o.Burst) {
+		return true
+	}
+	s.blame(now, 0, fmt.Sprintf("more than %v messages a second with bursts of %d; this one was dropped", o.MessagesPerSecond, o.Burst))
+	return false
+}
+
+// blame tells the client what it did wrong, and ends the socket of one that
+// goes on doing wrong.
+func (s *socket) blame(now time.Time, code int, why string) {
+	s.send(failure(code, why))
+	s.fault(now)
+}
+
+func (s *socket) fault(now time.Time) {
+	s.faults = slices.DeleteFunc(s.faults, func(at time.Time) bool { return now.Sub(at) >= time.Minute })
+	if s.faults = append(s.faults, now); len(s.faults) >= faultsPerMinute {
+		s.end(presence.CauseLost, codeOverCapacity, "too many faults within a minute")
+	}
+}
+
+// handle does what a message asks for.
+func (s *socket) handle(now time.Time, m envelope) {
+	switch m.Event {
+	case "pusher:ping":
+		s.send(say("pusher:pong", "", json.RawMessage("{}")))
+	case "pusher:pong":
+	case "pusher:subscribe":
+		var data subscribeData
+		if err := decodeData(m.Data, &data); err != nil {
+			s.blame(now, 0, err.Error())
+			return
+		}
+		if err := s.subscribe(&data); err != nil && s.ctx.Err() == nil {
+			s.logUnavailable(err)
+			s.send(refused(data.Channel, err))
+			s.fault(now)
+		}
+	case "pusher:unsubscribe":
+		var data unsubscribeData
+		if err := decodeData(m.Data, &data); err != nil {
+			s.blame(now, 0, err.Error())
+			return
+		}
+		if sub := s.take(data.Channel, nil); sub != nil {
+			s.release(sub)
+			if sub.watch != nil {
+				_ = sub.watch.Close()
+				<-sub.done
+			}
+		}
+	case "pusher:signin":
+		if err := s.signIn(m.Data); err != nil && s.ctx.Err() == nil {
+			s.logUnavailable(err)
+			s.send(failure(codeUnauthorized, refusalOf(err).Error))
+			s.end(presence.CauseLost, codeUnauthorized, refusalOf(err).Error)
+		}
+	default:
+		if !strings.HasPrefix(m.Event, "client-") {
+			s.blame(now, 0, fmt.Sprintf("event %.80q is not known; clients send pusher:ping, pusher:pong, pusher:subscribe, pusher:unsubscribe, pusher:signin and events that begin with client-", m.Event))
+			return
+		}
+		if err := s.clientEvent(now, m); err != nil {
+			s.send(failure(codeClientEvent, err.Error()))
+		}
+	}
+}
+
+func (s *socket) logUnavailable(err error) {
+	if refusalOf(err).Status == 503 {
+		s.hub.h.log.Warn("pusher: unavailable", "app", s.hub.ID, "error", err)
+	}
+}
+
+// subscribe does what a client that subscribes asks for. It is answered here
+// only where it is refused: the list of a presence channel comes with the
+// channel's first frame.
+func (s *socket) subscribe(d *subscribeData) error {
+	if err := checkChannel(d.Channel); err != nil {
+		return faultf("Invalid", 400, "channel: %v", err)
+	}
+	s.mu.Lock()
+	_, twice := s.subs[d.Channel]
+	n, user := len(s.subs), s.user
+	s.mu.Unlock()
+	switch {
+	case twice:
+		return faultf("Invalid", 400, "there is a subscription to channel %s already", d.Channel)
+	case n >= s.hub.h.opts.MaxSubscriptions:
+		return faultf("LimitReached", 429, "there are %d subscriptions, which is all a socket may have", n)
+	}
+	sub := &subscription{name: d.Channel}
+	sub.kind, _ = kindOf(d.Channel)
+	switch sub.kind {
+	case kindPublic:
+	case kindUser:
+		if user == nil || d.Channel != userPrefix+user.ID {
+			return faultf("AuthError", 403, "channel %s is for its user alone, who has to be signed in", d.Channel)
+		}
+	default:
+		if !s.hub.signed(d.Auth, subscribeText(s.id, d.Channel, d.ChannelData)) {
+			return faultf("AuthError", 401, "auth is wrong: it has to be the key, a colon and the hexadecimal HMAC SHA-256 of the socket id, a colon and the channel, and of a colon and channel_data if there is any")
+		}
+	}
+	if sub.kind == kindPresence {
+		return s.observe(sub, d.ChannelData, user)
+	}
+	if err := s.add(sub); err != nil {
+		return err
+	}
+	s.send(say("pusher_internal:subscription_succeeded", sub.name, json.RawMessage("{}")))
+	s.hub.start(s, sub)
+	return nil
+}
+
+// add enters a subscription everywhere.
+func (s *socket) add(sub *subscription) error {
+	if err := s.hub.enter(s, sub); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	gone := s.gone
+	if !gone {
+		s.subs[sub.name] = sub
+	}
+	s.mu.Unlock()
+	if gone {
+		s.hub.leave(s, sub)
+		return net.ErrClosed
+	}
+	return nil
+}
+
+// observe subscribes to a presence channel as the user of the data that was
+// signed, or else as who signed in.
+func (s *socket) observe(sub *subscription, data string, signedIn *User) error {
+	switch {
+	case data != "":
+		var d channelData
+		if err := json.Unmarshal([]byte(data), &d); err != nil {
+			return faultf("Invalid", 400, "channel_data: %v", err)
+		}
+		u, err := userOf(d.UserID, d.UserInfo)
+		if err != nil {
+			return faultf("Invalid", 400, "channel_data: %v", err)
+		}
+		sub.user = u
+	case signedIn != nil:
+		sub.user = *signedIn
+	default:
+		return faultf("AuthError", 401, "channel %s needs channel_data with a user_id, or a user who is signed in", sub.name)
+	}
+	who, err := s.hub.h.identify(sub.user)
+	if err != nil {
+		return err
+	}
+	sub.subject, sub.member = presence.Ref{Tenant: s.hub.Tenant, ID: sub.user.ID}, who.member()
+	actor := presence.Actor{Ref: sub.subject, Role: who.Role}
+	if sub.audience = who.Audience; sub.audience == "" {
+		sub.audience = actor.Audience()
+	}
+	sub.watch, err = s.hub.h.t.Watch(s.ctx, actor, s.hub.presenceChannel(sub.name), presence.WatchOptions{Audience: sub.audience})
+	if err != nil {
+		return err
+	}
+	// The first frame is made when it is read, so that whoever comes is in it.
+	err = s.sit(sub.subject, sub.user, who)
+	if err == nil {
+		if err = s.add(sub); err != nil {
+			s.rise(sub.subject, sub.user.ID)
+		}
+	}
+	if err != nil {
+		_ = sub.watch.Close()
+		return err
+	}
+	sub.done = make(chan struct{})
+	s.pumps.Go(func() {
+		defer close(sub.done)
+		s.over(sub, sub.watch.Stream(s.ctx, outlet{s, sub}))
+	})
+	return nil
+}
+
+// sit takes part as a subject, with a presence connection unless it observes.
+func (s *socket) sit(subject presence.Ref, user User, who Identity) error {
+	s.hub.act(s, user.ID, +1)
+	if !who.member() {
+		return nil
+	}
+	s.hub.profiles.note(user)
+	s.mu.Lock()
+	place := s.seats[subject]
+	if place != nil {
+		place.uses++
+	}
+	s.mu.Unlock()
+	if place == nil {
+		place = &seat{uses: 1, opts: presence.ConnectOptions{Device: who.Device, Login: who.Login}}
+		conn, err := s.hub.h.t.Connect(s.ctx, subject, place.opts)
+		if err != nil {
+			s.hub.act(s, user.ID, -1)
+			return err
+		}
+		place.conn, place.opts.ID, place.opts.Login = conn, conn.ID(), false
+		s.mu.Lock()
+		gone := s.gone
+		if !gone {
+			s.seats[subject] = place
+		}
+		s.mu.Unlock()
+		if gone { // whoever ended the socket could not see the connection
+			_ = conn.Lost()
+		}
+	}
+	s.hub.profiles.settle(s.ctx, user.ID, audiences...)
+	return nil
+}
+
+// rise undoes sit.
+func (s *socket) rise(subject presence.Ref, user string) {
+	s.hub.act(s, user, -1)
+	var conn *presence.Conn
+	s.mu.Lock()
+	if place := s.seats[subject]; place != nil {
+		if place.uses--; place.uses == 0 {
+			conn = place.conn
+			delete(s.seats, subject)
+		}
+	}
+	s.mu.Unlock()
+	if conn != nil {
+		s.left(conn, presence.CauseClosed)
+	}
+}
+
+// heartbeat notes that the page's own code runs. A connection that was given up
+// meanwhile is made again.
+func (s *socket) heartbeat() {
+	s.mu.Lock()
+	places := make([]*seat, 0, len(s.seats))
+	for _, place := range s.seats {
+		places = append(places, place)
+	}
+	s.mu.Unlock()
+	for _, place := range places {
+		err := place.conn.Heartbeat()
+		if err == nil || !errors.Is(err, presence.ErrUnknown) && !errors.Is(err, presence.ErrStale) {
+			continue
+		}
+		conn, err := s.hub.h.t.Connect(s.ctx, place.conn.Subject(), place.opts)
+		if err != nil {
+			s.hub.h.log.Debug("pusher: connecting again", "app", s.hub.ID, "subject", place.conn.Subject(), "error", err)
+			continue
+		}
+		s.mu.Lock()
+		gone := s.gone || s.seats[conn.Subject()] != place
+		place.conn = conn
+		s.mu.Unlock()
+		if gone {
+			_ = conn.Lost()
+		}
+	}
+}
+
+// signIn takes a socket for a user's.
+func (s *socket) signIn(data json.RawMessage) error {
+	var d signInData
+	if err := decodeData(data, &d); err != nil {
+		return faultf("Invalid", 400, "%v", err)
+	}
+	s.mu.Lock()
+	twice := s.user != nil
+	s.mu.Unlock()
+	if twice {
+		return faultf("Invalid", 400, "the socket is signed in already")
+	}
+	if !s.hub.signed(d.Auth, signInText(s.id, d.UserData)) {
+		return faultf("AuthError", 401, "auth is wrong: it has to be the key, a colon and the hexadecimal HMAC SHA-256 of the socket id, ::user:: and user_data")
+	}
+	var signed userData
+	if err := json.Unmarshal([]byte(d.UserData), &signed); err != nil {
+		return faultf("Invalid", 400, "user_data: %v", err)
+	}
+	u, err := userOf(signed.ID, signed.UserInfo)
+	if err != nil {
+		return faultf("Invalid", 400, "user_data: %v", err)
+	}
+	who, err := s.hub.h.identify(u)
+	if err != nil {
+		return err
+	}
+	subject := presence.Ref{Tenant: s.hub.Tenant, ID: u.ID}
+	if err := s.sit(subject, u, who); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	gone := s.gone
+	if !gone {
+		s.user = &u
+	}
+	s.mu.Unlock()
+	if gone {
+		s.rise(subject, u.ID)
+		return net.ErrClosed
+	}
+	s.send(say("pusher:signin_success", "", text(struct {
+		UserData string `json:"user_data"`
+	}{d.UserData})))
+	return nil
+}
+
+// clientEvent passes on what a client tells the others on a channel.
+func (s *socket) clientEvent(now time.Time, m envelope) error {
+	s.mu.Lock()
+	sub := s.subs[m.Channel]
+	s.mu.Unlock()
+	o := &s.hub.h.opts
+	switch {
+	case s.hub.NoClientEvents:
+		return errors.New("client events are not enabled for this app")
+	case sub == nil:
+		return fmt.Errorf("client event %.80q: there is no subscription to channel %.80q", m.Event, m.Channel)
+	case sub.kind != kindPrivate && sub.kind != kindPresence:
+		return fmt.Errorf("client event %.80q: only private and presence channels have them", m.Event)
+	case sub.kind == kindPresence && !sub.member:
+		return fmt.Errorf("client event %.80q: only members of channel %s may send some", m.Event, m.Channel)
+	case len(m.Event) > maxEventName:
+		return fmt.Errorf("the name of the client event is %d bytes long, at most %d are allowed", len(m.Event), maxEventName)
+	case len(m.Data) > maxEventData:
+		return fmt.Errorf("the data of client event %q is %d bytes long, at most %d are allowed", m.Event, len(m.Data), maxEventData)
+	case !s.events.take(now, o.ClientEventsPerSecond, max(int(o.ClientEventsPerSecond), 1)):
+		return fmt.Errorf("client event %q: more than %v a second are not allowed", m.Event, o.ClientEventsPerSecond)
+	}
+	if o.ClientEvent != nil {
+		var conn *presence.Conn
+		s.mu.Lock()
+		if place := s.seats[sub.subject]; place != nil && sub.kind == kindPresence {
+			conn = place.conn
+		}
+		s.mu.Unlock()
+		if err := o.ClientEvent(s.ctx, ClientEvent{Conn: conn, Channel: m.Channel, Name: m.Event, Data: m.Data}); err != nil {
+			return err
+		}
+	}
+	s.hub.forward(s.ctx, s, sub, m)
+	return nil
+}
+
+// take removes a subscription from the socket if it is there, and, if only is
+// given, if it is that one.
+func (s *socket) take(name string, only *subscription) *subscription {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sub := s.subs[name]
+	if sub == nil || only != nil && sub != only {
+		return nil
+	}
+	delete(s.subs, name)
+	return sub
+}
+
+// release gives up what a subscription that was taken out has.
+func (s *socket) release(sub *subscription) {
+	s.hub.leave(s, sub)
+	if sub.kind == kindPresence {
+		s.rise(sub.subject, sub.user.ID)
+	}
+}
+
+// over ends a subscription whose watch has ended by itself.
+func (s *socket) over(sub *subscription, reason error) {
+	if s.ending.Load() || s.take(sub.name, sub) == nil {
+		return
+	}
+	s.release(sub)
+	s.logUnavailable(reason)
+	s.send(refused(sub.name, reason))
+}
+
+// outlet sends the frames of a presence channel.
+type outlet struct {
+	s   *socket
+	sub *subscription
+}
+
+func (o outlet) Send(_ context.Context, f *presence.Frame) error {
+	for _, payload := range o.sub.ch.frames(f, o.sub.audience) {
+		if err := o.s.send(payload); err != nil {
+			return err
+		}
+	}
+	if f.Kind == presence.FrameSnapshot {
+		o.s.hub.start(o.s, o.sub)
+	}
+	return nil
+}
+
+func (outlet) Close(error) error { return nil }
+
+// tick asks the page for a sign of life when none came for some time, and ends
+// the socket of one that gives none.
+func (s *socket) tick() {
+	s.life.Lock()
+	defer s.life.Unlock()
+	if s.ending.Load() {
+		return
+	}
+	now, heard, patience := time.Since(s.began), time.Duration(s.heard.Load()), s.hub.h.opts.PongTimeout
+	deadline := s.pinged + patience
+	switch unanswered := s.pinged > heard; {
+	case unanswered && now < deadline:
+		s.timer.Reset(deadline - now)
+	case unanswered:
+		s.hub.h.spawn(func() { s.end(presence.CauseLost, codeNoPong, "no pong came") })
+	case now < heard+s.interval:
+		s.timer.Reset(heard + s.interval - now)
+	default:
+		s.pinged = now
+		s.timer.Reset(min(patience, s.interval))
+		s.hub.h.spawn(func() { s.send(say("pusher:ping", "", json.RawMessage("{}"))) })
+	}
+}
+
+// post queues a frame and never waits. A client that has too much waiting is
+// lost.
+func (s *socket) post(f []byte) {
+	s.queue.Lock()
+	defer s.queue.Unlock()
+	if s.ending.Load() {
+		return
+	}
+	if s.bytes+len(f) > s.hub.h.opts.MaxQueued {
+		s.hub.h.spawn(func() { s.end(presence.CauseLost, codeOverCapacity, "too slow: events were lost") })
+		return
+	}
+	s.queued = append(s.queued, f)
+	s.bytes += len(f)
+	if !s.draining {
+		s.draining = s.hub.h.spawn(s.drain)
+	}
+}
+
+// drain writes what is queued.
+func (s *socket) drain() {
+	for {
+		s.queue.Lock()
+		if len(s.queued) == 0 || s.ending.Load() {
+			s.queued, s.bytes, s.draining = nil, 0, false
+			s.queue.Unlock()
+			return
+		}
+		f := s.queued[0]
+		s.queued[0] = nil
+		s.queued = s.queued[1:]
+		s.bytes -= len(f)
+		s.queue.Unlock()
+		_ = s.send(f)
+	}
+}
+
+// send writes one frame. A client that does not take it in time is lost.
+func (s *socket) send(f []byte) error {
+	s.out <- struct{}{}
+	// The order of the next two lines and of those in end makes sure that whoever
+	// writes on has the short deadline.
+	_ = s.conn.SetWriteDeadline(time.Now().Add(s.hub.h.opts.WriteTimeout))
+	if s.ending.Load() {
+		<-s.out
+		return net.ErrClosed
+	}
+	err := s.writeLocked(f)
+	<-s.out
+	if err != nil {
+		s.end(presence.CauseLost, 0, "")
+	}
+	return err
+}
+
+// writeLocked writes a frame, by who may.
+func (s *socket) writeLocked(f []byte) error {
+	_, err := s.conn.Write(f)
+	s.broken = s.broken || err != nil
+	return err
+}
+
+// end ends the socket for everybody: its connections leave by the cause at once,
+// and the client is told the code, if there is one, and given a moment to close.
+// Only the first call does anything.
+func (s *socket) end(cause presence.Cause, code int, why string) {
+	if s.ending.Swap(true) {
+		return
+	}
+	s.leave(cause)
+	s.cancel()
+	if code == 0 {
+		s.conn.Close()
+		return
+	}
+	_ = s.conn.SetWriteDeadline(time.Now().Add(closeTimeout))
+	s.out <- struct{}{}
+	defer func() { <-s.out }()
+	if s.broken || s.writeLocked(closing(code, why)) != nil {
+		s.conn.Close()
+		return
+	}
+	_ = s.conn.SetReadDeadline(time.Now().Add(closeTimeout))
+}
+
+// leave gives up everything that the socket is to others.
+func (s *socket) leave(cause presence.Cause) {
+	s.mu.Lock()
+	s.gone = true
+	var conns []*presence.Conn
+	for _, place := range s.seats {
+		conns = append(conns, place.conn)
+	}
+	subs, user := s.subs, s.user
+	s.seats, s.subs = nil, nil
+	s.mu.Unlock()
+	for _, conn := range conns {
+		s.left(conn, cause)
+	}
+	for _, sub := range subs {
+		s.hub.leave(s, sub)
+		if sub.kind == kindPresence {
+			s.hub.act(s, sub.user.ID, -1)
+		}
+	}
+	if user != nil {
+		s.hub.act(s, user.ID, -1)
+	}
+}
+
+// left says how a connection left.
+func (s *socket) left(c *presence.Conn, cause presence.Cause) {
+	var err error
+	switch cause {
+	case presence.CauseClosed:
+		err = c.Close()
+	case presence.CauseLogout:
+		err = c.Logout()
+	case presence.CauseDrain:
+		err = s.hub.h.t.Apply(context.Background(), presence.Event{Kind: presence.EventDisconnect, Subject: c.Subject(), Conn: c.ID(), Epoch: c.Epoch(), Cause: cause})
+	default:
+		err = c.Lost()
+	}
+	if err != nil {
+		s.hub.h.log.Debug("pusher: leaving", "app", s.hub.ID, "subject", c.Subject(), "conn", c.ID(), "error", err)
+	}
+}

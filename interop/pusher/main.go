@@ -1,0 +1,255 @@
+// Command pusher serves the adapter for Pusher clients to some that nobody here
+// wrote, and tells their tests what the core says.
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/pusher"
+	"github.com/presence-go/presence/preset"
+)
+
+func main() {
+	npm := flag.String("npm", "node_modules", "where the packages are that pages load")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := serve(ctx, *npm); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// grace is long enough for a page to come back in, also on a busy machine.
+const grace = 3 * time.Second
+
+// The apps differ in their policies only.
+var apps = map[string]func() presence.Policy{
+	"default":    presence.DefaultPolicy,
+	"thrivedesk": preset.ThriveDesk,
+	"tawkto":     preset.TawkTo,
+}
+
+// server is a tracker with the adapter before it, and what an app's own backend
+// would be.
+type server struct {
+	tracker *presence.Tracker
+	handler *pusher.Handler
+	apps    map[string]pusher.App
+
+	mu    sync.Mutex
+	hooks []json.RawMessage
+	conns map[net.Conn]bool
+}
+
+func serve(ctx context.Context, npm string) error {
+	tracker, err := presence.New(nil)
+	if err != nil {
+		return err
+	}
+	defer tracker.Close()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	url := "http://" + listener.Addr().String()
+	s := &server{tracker: tracker, apps: make(map[string]pusher.App), conns: make(map[net.Conn]bool)}
+	opts := pusher.Options{
+		Identify: identify, PingInterval: time.Second, PongTimeout: 2 * time.Second, MessagesPerSecond: 1000,
+		ClientEvent: func(ctx context.Context, e pusher.ClientEvent) error {
+			if e.Name != "client-status" || e.Conn == nil {
+				return nil
+			}
+			var claim presence.Claim
+			if err := json.Unmarshal(e.Data, &claim); err != nil {
+				return err
+			}
+			_, err := e.Conn.Claim(ctx, claim)
+			return err
+		},
+	}
+	for id, policy := range apps {
+		p := policy()
+		p.Heartbeat, p.Lease, p.Grace = time.Second, 6*time.Second, presence.Grace{Close: grace, Loss: grace}
+		tenant := "tenant-" + id
+		if err := tracker.SetPolicy(ctx, presence.Actor{Ref: presence.Ref{Tenant: tenant, ID: "root"}, Role: presence.RoleAdmin}, tenant, p); err != nil {
+			return err
+		}
+		s.apps[id] = pusher.App{ID: id, Key: "key-" + id, Secret: "secret-" + id, Tenant: tenant, Webhooks: []pusher.Webhook{{URL: url + "/hooks"}}}
+		opts.Apps = append(opts.Apps, s.apps[id])
+	}
+	if s.handler, err = pusher.New(tracker, opts); err != nil {
+		return err
+	}
+	defer s.handler.Close()
+	go tracker.Run(ctx)
+
+	mux := http.NewServeMux()
+	mux.Handle("/app/", s.handler)
+	mux.Handle("/apps/", s.handler)
+	mux.HandleFunc("POST /auth/{app}", s.auth)
+	mux.HandleFunc("POST /user-auth/{app}", s.userAuth)
+	mux.HandleFunc("POST /do/{app}/{what}", s.do)
+	mux.HandleFunc("GET /members/{app}/{channel}", s.members)
+	mux.HandleFunc("POST /hooks", s.hook)
+	mux.HandleFunc("GET /hooks", s.hooked)
+	mux.HandleFunc("GET /page", page)
+	mux.Handle("GET /npm/", http.StripPrefix("/npm/", http.FileServer(http.Dir(npm))))
+	web := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ConnState: s.track}
+	go func() {
+		<-ctx.Done()
+		web.Close()
+	}()
+	fmt.Println(url)
+	if err := web.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// identify lets supervisors and visitors in, and whoever wants to see herself.
+func identify(u pusher.User) (pusher.Identity, error) {
+	switch {
+	case strings.HasPrefix(u.ID, "visitor-"):
+		return pusher.Identity{Role: presence.RoleVisitor}, nil
+	case strings.HasPrefix(u.ID, "super-"):
+		return pusher.Identity{Role: presence.RoleSupervisor}, nil
+	}
+	return pusher.Identity{Role: presence.RoleAgent}, nil
+}
+
+// user says who makes a request. Whoever asks is who they say they are.
+func user(r *http.Request) *pusher.User {
+	id := cmp.Or(r.Header.Get("X-User"), r.FormValue("user"))
+	info, _ := json.Marshal(map[string]string{"id": id, "name": "The " + id})
+	return &pusher.User{ID: id, Info: info}
+}
+
+func (s *server) auth(w http.ResponseWriter, r *http.Request) {
+	channel, who := r.FormValue("channel_name"), user(r)
+	if strings.HasPrefix(who.ID, "mallory.") {
+		http.Error(w, "not you", http.StatusForbidden)
+		return
+	}
+	if !strings.HasPrefix(channel, "presence-") {
+		who = nil
+	}
+	answer(w)(s.apps[r.PathValue("app")].Authorize(r.FormValue("socket_id"), channel, who))
+}
+
+func (s *server) userAuth(w http.ResponseWriter, r *http.Request) {
+	answer(w)(s.apps[r.PathValue("app")].SignIn(r.FormValue("socket_id"), *user(r)))
+}
+
+func answer(w http.ResponseWriter) func(v any, err error) {
+	return func(v any, err error) {
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(v)
+	}
+}
+
+// do does what no client can.
+func (s *server) do(w http.ResponseWriter, r *http.Request) {
+	tenant := s.apps[r.PathValue("app")].Tenant
+	ref := func(name string) presence.Ref { return presence.Ref{Tenant: tenant, ID: r.FormValue(name)} }
+	subject := ref("subject")
+	answer(w)(struct{}{}, func() error {
+		switch what := r.PathValue("what"); what {
+		case "grant":
+			return s.tracker.Grant(r.Context(), subject, ref("channel"))
+		case "revoke":
+			return s.tracker.Revoke(r.Context(), subject, ref("channel"))
+		case "claim":
+			_, err := s.tracker.SetClaim(r.Context(), presence.Agent(subject), subject, presence.Claim{Status: r.FormValue("status"), Text: r.FormValue("text")})
+			return err
+		case "cut":
+			s.cut()
+			return nil
+		default:
+			return fmt.Errorf("%w: %q cannot be done", presence.ErrUnknown, what)
+		}
+	}())
+}
+
+// members tells what an audience sees of a channel: the rows of those who are
+// there, as the core has them.
+func (s *server) members(w http.ResponseWriter, r *http.Request) {
+	channel := presence.Ref{Tenant: s.apps[r.PathValue("app")].Tenant, ID: r.PathValue("channel")}
+	views, group, err := s.tracker.List(r.Context(), channel, presence.Audience(r.FormValue("audience")), presence.Ref{})
+	rows := make(map[string]presence.View)
+	for _, v := range views {
+		if v.Class != "" && v.Class != presence.ClassOffline {
+			rows[v.ID] = v
+		}
+	}
+	if err == nil && group.Count != len(rows) {
+		err = fmt.Errorf("%d members are there, the core counts %d", len(rows), group.Count)
+	}
+	answer(w)(rows, err)
+}
+
+// hook keeps a webhook as it came, for the app's own library to check.
+func (s *server) hook(_ http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+	headers := make(map[string]string)
+	for name := range r.Header {
+		headers[strings.ToLower(name)] = r.Header.Get(name)
+	}
+	kept, _ := json.Marshal(map[string]any{"headers": headers, "rawBody": string(body)})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hooks = append(s.hooks, kept)
+}
+
+func (s *server) hooked(w http.ResponseWriter, _ *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	answer(w)(s.hooks, nil)
+}
+
+// track keeps the connections of sockets, and cut cuts them off without a word.
+func (s *server) track(c net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch state {
+	case http.StateHijacked:
+		s.conns[c] = true
+	case http.StateClosed:
+		delete(s.conns, c)
+	}
+}
+
+func (s *server) cut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.Close()
+	}
+	clear(s.conns)
+}
+
+// page is an empty page with the clients as they come from npm.
+func page(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/html")
+	io.WriteString(w, `<!doctype html><title>Pusher</title>
+<script src="/npm/pusher-js/dist/web/pusher.js"></script>
+<script src="/npm/laravel-echo/dist/echo.iife.js"></script>`)
+}
