@@ -15,19 +15,22 @@ const Version = 1
 
 // The types of messages from the client, see PROTOCOL.md.
 const (
-	typeHello   = "hello"
-	typePong    = "pong"
-	typeInput   = "input"
-	typeFocus   = "focus"
-	typeClaim   = "claim"
-	typeRelease = "release"
-	typeWatch   = "watch"
-	typeUnwatch = "unwatch"
-	typeSuspend = "suspend"
-	typeBye     = "bye"
+	typeHello    = "hello"
+	typePong     = "pong"
+	typeInput    = "input"
+	typeFocus    = "focus"
+	typeClaim    = "claim"
+	typeRelease  = "release"
+	typeRequest  = "request"
+	typeWithdraw = "withdraw"
+	typeAck      = "ack"
+	typeWatch    = "watch"
+	typeUnwatch  = "unwatch"
+	typeSuspend  = "suspend"
+	typeBye      = "bye"
 )
 
-var types = []string{typeHello, typePong, typeInput, typeFocus, typeClaim, typeRelease, typeWatch, typeUnwatch, typeSuspend, typeBye}
+var types = []string{typeHello, typePong, typeInput, typeFocus, typeClaim, typeRelease, typeRequest, typeWithdraw, typeAck, typeWatch, typeUnwatch, typeSuspend, typeBye}
 
 // message is anything a client says; which fields are read depends on the type.
 type message struct {
@@ -48,6 +51,7 @@ type message struct {
 	Key     string   `json:"key"`
 	Channel string   `json:"channel"`
 	Cause   string   `json:"cause"`
+	ID      string   `json:"id"` // of a request or challenge
 }
 
 // code is the word by which an error is told to a client.
@@ -219,6 +223,13 @@ type (
 		Type string         `json:"type"`
 		V    int            `json:"v"`
 		View *presence.View `json:"view"`
+	}
+	notice struct {
+		Type   string           `json:"type"` // challenge or rejected
+		V      int              `json:"v"`
+		ID     string           `json:"id"`
+		Status string           `json:"status,omitzero"`
+		Until  presence.Instant `json:"until,omitzero"`
 	}
 	done struct {
 		Type string         `json:"type"`

@@ -256,12 +256,21 @@ func (s *Session) act(m *message) (*presence.View, error) {
 		view, err = c.Claim(s.h.stopped, presence.Claim{Status: m.Status, For: millis(m.For), Reason: m.Reason, Text: m.Text})
 	case typeRelease:
 		view, err = c.EndClaim(s.h.stopped, m.Key)
+	case typeRequest:
+		view, err = s.h.t.Request(s.h.stopped, s.actor, s.actor.Ref, presence.Claim{Status: m.Status, For: millis(m.For), Reason: m.Reason, Text: m.Text})
+	case typeWithdraw:
+		view, err = s.h.t.Withdraw(s.h.stopped, s.actor, s.actor.Ref, m.ID)
+	case typeAck:
+		err = s.h.t.Apply(s.h.stopped, presence.Event{Kind: presence.EventAck, Subject: s.actor.Ref, ID: m.ID})
+		if err == nil {
+			return nil, nil
+		}
 	}
 	if err == nil {
 		return &view, nil
 	}
 	f := faultOf(err)
-	if m.Type == typeClaim && (f.code == codeUnknown || f.code == codeNotAllowed) {
+	if (m.Type == typeClaim || m.Type == typeRequest) && (f.code == codeUnknown || f.code == codeNotAllowed) {
 		for _, status := range s.selectable() {
 			f.allowed = append(f.allowed, status.ID)
 		}
@@ -599,10 +608,19 @@ func (s *Session) packFrame(b *Batch, w *watching, f *presence.Frame) {
 		for i := range f.Members {
 			view = &f.Members[i]
 		}
+		told := false
 		for i := range f.Changes {
-			view = f.Changes[i].View
+			switch c := &f.Changes[i]; c.Op {
+			case presence.OpChallenge, presence.OpRejected:
+				s.pack(b, notice{Type: string(c.Op), V: Version, ID: c.ID, Status: c.Status, Until: c.Until}, nil)
+				told = true
+			default:
+				view = c.View
+			}
 		}
-		s.pack(b, self{Type: "self", V: Version, View: view}, nil)
+		if view != nil || !told {
+			s.pack(b, self{Type: "self", V: Version, View: view}, nil)
+		}
 		return
 	}
 	payload, err := f.JSON()

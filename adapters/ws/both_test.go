@@ -43,6 +43,10 @@ func TestEveryMessage(t *testing.T) {
 		{`"type":"claim","status":"busy","for":-1`, refused("invalid"), refused("invalid")},
 		{`"type":"release","key":"timed"`, done, refused("not-allowed")},
 		{`"type":"release"`, done, refused("not-allowed")},
+		{`"type":"request","status":"busy","reason":"r"`, done, refused("not-allowed")},
+		{`"type":"request","status":"lunch"`, refused("unknown"), refused("not-allowed")},
+		{`"type":"withdraw"`, refused("unknown"), refused("not-allowed")},
+		{`"type":"ack"`, refused("stale"), refused("not-allowed")},
 		{`"type":"watch","channel":"sales"`, done, done},
 		{`"type":"watch","channel":"sales"`, refused("invalid"), refused("invalid")},
 		{`"type":"unwatch","channel":"sales"`, done, done},
@@ -73,6 +77,31 @@ func TestEveryMessage(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What only the person is told goes to the person, and the own view stays.
+func TestChallengeAndRequest(t *testing.T) {
+	both(t, func(t *testing.T, over string) {
+		w := setupOver(t, over, nil)
+		ann := presence.ID("ann")
+		boss := presence.Actor{Ref: presence.ID("boss"), Role: presence.RoleSupervisor}
+		p, _ := w.enter("id=ann", "")
+		p.until("self")
+		require.NoError(t, w.tracker.Apply(t.Context(), presence.Event{Kind: presence.EventChallenge, Subject: ann, ID: "h1"}))
+		f := p.until("challenge")
+		require.Contains(t, f.raw, `"id":"h1"`)
+		p.do(`"type":"ack","id":"h1"`)
+		require.Equal(t, "stale", p.ask(`"type":"ack","id":"h1"`).Code)
+
+		p.do(`"type":"request","status":"busy"`)
+		require.Contains(t, p.until("self").raw, `"request":"busy"`)
+		_, err := w.tracker.Decide(t.Context(), boss, ann, "", false)
+		require.NoError(t, err)
+		require.Contains(t, p.until("rejected").raw, `"status":"busy"`)
+		f = p.until("self")
+		require.Contains(t, f.raw, `"status":"available"`)
+		require.NotContains(t, f.raw, `"request"`)
+	})
 }
 
 func TestSuspend(t *testing.T) {
