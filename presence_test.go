@@ -556,7 +556,9 @@ func TestLimitsHold(t *testing.T) {
 	})
 }
 
-func TestTenantsDoNotMeet(t *testing.T) {
+// X48: the same person in two tenants is two subjects: claims, policies, work and
+// requests of one say nothing about the other, and nobody acts across.
+func TestX48TenantsDoNotMeet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, nil)
 		there := presence.Ref{Tenant: "acme", ID: "ann"}
@@ -576,6 +578,21 @@ func TestTenantsDoNotMeet(t *testing.T) {
 		require.Equal(t, "default", d.Policy("").Name)
 		require.Equal(t, "tawkto", d.Policy("acme").Name)
 		require.Equal(t, "available", d.status(ann))
+
+		require.NoError(t, d.Apply(t.Context(), presence.Event{Kind: presence.EventLoad, Subject: there, Load: presence.Load{N: 3}}))
+		_, err = d.Request(t.Context(), presence.Agent(there), there, presence.Claim{Status: "away"})
+		require.NoError(t, err)
+		s, err := d.State(t.Context(), ann)
+		require.NoError(t, err)
+		require.Zero(t, s.Work.Total())
+		require.Empty(t, s.Current.Request)
+		_, err = d.Decide(t.Context(), boss, there, "", true)
+		require.ErrorIs(t, err, presence.ErrNotAllowed)
+		_, err = d.Request(t.Context(), presence.Agent(ann), there, presence.Claim{Status: "away"})
+		require.ErrorIs(t, err, presence.ErrNotAllowed)
+		require.ErrorIs(t, d.Define(t.Context(), acme, "", presence.Status{ID: "lunch", Class: presence.ClassAway}), presence.ErrNotAllowed)
+		require.NoError(t, d.Define(t.Context(), acme, "acme", presence.Status{ID: "lunch", Class: presence.ClassAway}))
+		require.Len(t, d.Policy("").Statuses, 4)
 	})
 }
 
