@@ -19,6 +19,7 @@ import (
 	"os/signal"
 	"strings"
 	"time"
+	_ "time/tzdata" // opening hours know every zone, on every machine
 
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/preset"
