@@ -159,7 +159,7 @@ func TestClientLeaves(t *testing.T) {
 func TestRequests(t *testing.T) {
 	_, server := setup(t, Options{AllowedOrigins: []string{"https://app.example.com"}}, false)
 	for name, c := range map[string]struct {
-		method, path, origin string
+		method, path, origin string // or what a browser says of it where it names none
 		status               int
 		text                 string
 	}{
@@ -169,6 +169,10 @@ func TestRequests(t *testing.T) {
 		"idle":            {"GET", "/presence/events?id=ann&idle=long", "", 400, "idle"},
 		"nobody":          {"GET", "/presence/events", "", 401, "log in first"},
 		"strange origin":  {"GET", "/presence/events?id=ann", "https://evil.example.com", 403, "may not open sessions"},
+		"a picture":       {"GET", "/presence/events?id=ann", "cross-site", 403, "may not open sessions"},
+		"a neighbour's":   {"GET", "/presence/events?id=ann", "same-site", 403, "may not open sessions"},
+		"our own":         {"GET", "/presence/events", "same-origin", 401, "log in first"},
+		"typed":           {"GET", "/presence/events", "none", 401, "log in first"},
 		"posting there":   {"POST", "/presence/events?id=ann", "", 405, "GET is"},
 		"getting here":    {"GET", "/presence/messages?id=ann", "", 405, "POST is"},
 		"elsewhere":       {"GET", "/presence/else", "", 404, "events and messages"},
@@ -182,8 +186,10 @@ func TestRequests(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r, err := http.NewRequestWithContext(t.Context(), c.method, server.URL+c.path, strings.NewReader("{}"))
 			require.NoError(t, err)
-			if c.origin != "" {
+			if strings.Contains(c.origin, "://") {
 				r.Header.Set("Origin", c.origin)
+			} else if c.origin != "" {
+				r.Header.Set("Sec-Fetch-Site", c.origin)
 			}
 			response, err := server.Client().Do(r)
 			require.NoError(t, err)

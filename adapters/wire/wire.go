@@ -255,17 +255,17 @@ func normalOrigin(origin string) (string, bool) {
 // read the answer.
 func (h *Server) CheckOrigin(w http.ResponseWriter, r *http.Request) bool {
 	given := r.Header.Get("Origin")
-	if given == "" {
-		return true
-	}
 	origin, ok := normalOrigin(given)
 	_, host, _ := strings.Cut(origin, "://")
 	switch {
+	case given == "" && !strings.HasSuffix(r.Header.Get("Sec-Fetch-Site"), "-site"):
+		return true // no page, or one of this host
 	case ok && strings.EqualFold(host, r.Host):
+	case given == "" && h.origins["*"]:
 	case ok && h.origins[origin] || h.origins["*"]:
 		w.Header().Set("Access-Control-Allow-Origin", given)
 		w.Header().Set("Access-Control-Allow-Credentials", "true")
-	default:
+	default: // also a picture on a page somewhere, which names no origin but comes with cookies
 		http.Error(w, fmt.Sprintf("wire: pages of origin %q may not open sessions here; pages of this host may, and those of the origins the server was configured with", given), http.StatusForbidden)
 		return false
 	}
