@@ -302,14 +302,30 @@ func (g *serverRig) strike(ctx context.Context, random *rand.Rand, r *results) e
 	return nil
 }
 
-func (g *serverRig) finish(_ context.Context, random *rand.Rand, r *results) error {
+func (g *serverRig) finish(ctx context.Context, random *rand.Rand, r *results) error {
 	if g.o.mode == "kill" {
-		return nil
+		return g.settle(ctx)
 	}
 	if err := forget(g.o, g.trace(), g.base(), g.server.Dir, random, r); err != nil {
 		return err
 	}
 	return g.server.Restore(g.base())
+}
+
+// settle waits until a server that lives has carried out what the child had asked
+// for when it was killed: that may be stored or not, but not stored later.
+func (g *serverRig) settle(ctx context.Context) error {
+	for g.running {
+		n, err := g.server.Exec(ctx, "postgres", `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'presence'`)
+		if err != nil {
+			return err
+		}
+		if n == "0" {
+			break
+		}
+		wait(ctx, 5*time.Millisecond)
+	}
+	return nil
 }
 
 func (g *serverRig) Close() error { return errors.Join(g.server.Close(), os.RemoveAll(g.work)) }
