@@ -37,8 +37,21 @@ var schemas atomic.Int64
 // newSchema returns the name of a schema that nobody else uses.
 func newSchema() string { return fmt.Sprintf("Test %d", schemas.Add(1)) }
 
+// newDatabase makes a database that nobody else uses.
+func newDatabase(t testing.TB) string {
+	t.Helper()
+	name := fmt.Sprintf("test%d", schemas.Add(1))
+	sql(t, server, "postgres", "CREATE DATABASE "+name)
+	return name
+}
+
 // open opens storage on a server, in a schema of its own unless one is named.
 func open(t testing.TB, s *pgtest.Server, opts postgres.Options) *postgres.Storage {
+	t.Helper()
+	return openIn(t, s, "postgres", opts)
+}
+
+func openIn(t testing.TB, s *pgtest.Server, database string, opts postgres.Options) *postgres.Storage {
 	t.Helper()
 	if opts.Schema == "" {
 		opts.Schema = newSchema()
@@ -46,7 +59,7 @@ func open(t testing.TB, s *pgtest.Server, opts postgres.Options) *postgres.Stora
 	if opts.Conns == 0 {
 		opts.Conns = 4
 	}
-	storage, err := postgres.Open(t.Context(), s.URL("postgres"), &opts)
+	storage, err := postgres.Open(t.Context(), s.URL(database), &opts)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = storage.Close() })
 	return storage

@@ -101,11 +101,11 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 // A schema may be made by somebody who is allowed to, for a role that is not.
 func TestOpenWithoutTheRightToCreate(t *testing.T) {
 	t.Parallel()
-	s := newServer(t)
-	open(t, s, postgres.Options{Schema: "presence"})
-	sql(t, s, "postgres", `CREATE ROLE app LOGIN PASSWORD 'app'; GRANT USAGE ON SCHEMA presence TO app;
+	db := newDatabase(t)
+	openIn(t, server, db, postgres.Options{Schema: "presence"})
+	sql(t, server, db, `CREATE ROLE app LOGIN PASSWORD 'app'; GRANT USAGE ON SCHEMA presence TO app;
 		GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA presence TO app`)
-	storage, err := postgres.Open(t.Context(), strings.Replace(s.URL("postgres"), pgtest.User+":not%20a%20secret", "app:app", 1), nil)
+	storage, err := postgres.Open(t.Context(), strings.Replace(server.URL(db), pgtest.User+":not%20a%20secret", "app:app", 1), nil)
 	require.NoError(t, err)
 	defer storage.Close()
 	require.NoError(t, storage.Save(t.Context(), presence.Write{Record: record(ann, 1)}))
@@ -149,17 +149,17 @@ func TestOpenInsistsOnDurability(t *testing.T) {
 // everything works on it.
 func TestUpgrade(t *testing.T) {
 	t.Parallel()
-	s := newServer(t)
+	db := newDatabase(t)
 	dump, err := os.ReadFile("testdata/version1.sql")
 	require.NoError(t, err)
-	sql(t, s, "postgres", string(dump))
-	require.Equal(t, "1", sql(t, s, "postgres", `SELECT version FROM presence.version`))
+	sql(t, server, db, string(dump))
+	require.Equal(t, "1", sql(t, server, db, `SELECT version FROM presence.version`))
 
 	var opening sync.WaitGroup // by several processes that start together
 	errs := make([]error, 8)
 	for i := range errs {
 		opening.Go(func() {
-			storage, err := postgres.Open(t.Context(), s.URL("postgres"), &postgres.Options{Conns: 1})
+			storage, err := postgres.Open(t.Context(), server.URL(db), &postgres.Options{Conns: 1})
 			if errs[i] = err; err == nil {
 				errs[i] = storage.Close()
 			}
@@ -167,9 +167,9 @@ func TestUpgrade(t *testing.T) {
 	}
 	opening.Wait()
 	require.NoError(t, errors.Join(errs...))
-	require.Equal(t, "2", sql(t, s, "postgres", `SELECT version FROM presence.version`))
+	require.Equal(t, "2", sql(t, server, db, `SELECT version FROM presence.version`))
 
-	storage := open(t, s, postgres.Options{Schema: "presence"})
+	storage := openIn(t, server, db, postgres.Options{Schema: "presence"})
 	refs := []presence.Ref{ann, {Tenant: "acme", ID: "René ☎"}}
 	records, err := storage.Load(t.Context(), refs...)
 	require.NoError(t, err)
@@ -196,17 +196,17 @@ func TestUpgrade(t *testing.T) {
 		require.Equal(t, []string{"next"}, ids(after))
 	}
 	// The schema is what a new one is.
-	open(t, s, postgres.Options{Schema: "fresh"})
+	openIn(t, server, db, postgres.Options{Schema: "fresh"})
 	const shape = `SELECT string_agg(replace(indexdef, '%[1]s', '') || '', E'\n' ORDER BY indexname) FROM pg_indexes WHERE schemaname = '%[1]s'`
-	require.Equal(t, sql(t, s, "postgres", fmt.Sprintf(shape, "fresh")), sql(t, s, "postgres", fmt.Sprintf(shape, "presence")))
+	require.Equal(t, sql(t, server, db, fmt.Sprintf(shape, "fresh")), sql(t, server, db, fmt.Sprintf(shape, "presence")))
 }
 
 func TestSchemaOfALaterVersion(t *testing.T) {
 	t.Parallel()
-	s := newServer(t)
-	require.NoError(t, open(t, s, postgres.Options{Schema: "presence"}).Close())
-	sql(t, s, "postgres", `UPDATE presence.version SET version = 99`)
-	_, err := postgres.Open(t.Context(), s.URL("postgres"), nil)
+	db := newDatabase(t)
+	require.NoError(t, openIn(t, server, db, postgres.Options{Schema: "presence"}).Close())
+	sql(t, server, db, `UPDATE presence.version SET version = 99`)
+	_, err := postgres.Open(t.Context(), server.URL(db), nil)
 	require.ErrorIs(t, err, presence.ErrInvalid)
 	require.ErrorContains(t, err, "version 99, this package knows 2")
 }
@@ -214,13 +214,13 @@ func TestSchemaOfALaterVersion(t *testing.T) {
 // A migration that fails half way leaves nothing behind.
 func TestMigrationIsAllOrNothing(t *testing.T) {
 	t.Parallel()
-	s := newServer(t)
-	sql(t, s, "postgres", `CREATE SCHEMA presence; CREATE TABLE presence.journal (mine text)`)
-	_, err := postgres.Open(t.Context(), s.URL("postgres"), nil)
+	db := newDatabase(t)
+	sql(t, server, db, `CREATE SCHEMA presence; CREATE TABLE presence.journal (mine text)`)
+	_, err := postgres.Open(t.Context(), server.URL(db), nil)
 	require.ErrorContains(t, err, "already exists")
-	require.Equal(t, "journal", sql(t, s, "postgres", `SELECT tablename FROM pg_tables WHERE schemaname = 'presence'`))
-	sql(t, s, "postgres", `DROP TABLE presence.journal`)
-	open(t, s, postgres.Options{Schema: "presence"})
+	require.Equal(t, "journal", sql(t, server, db, `SELECT tablename FROM pg_tables WHERE schemaname = 'presence'`))
+	sql(t, server, db, `DROP TABLE presence.journal`)
+	openIn(t, server, db, postgres.Options{Schema: "presence"})
 }
 
 func TestRevisionOutOfRange(t *testing.T) {
@@ -406,10 +406,10 @@ func TestSessionsAreEnded(t *testing.T) {
 // Where the database is slow, a call ends with its context, and harms no other.
 func TestSlowDatabase(t *testing.T) {
 	t.Parallel()
-	s := newServer(t)
-	storage := open(t, s, postgres.Options{Schema: "presence", Conns: 2})
+	db := newDatabase(t)
+	storage := openIn(t, server, db, postgres.Options{Schema: "presence", Conns: 2})
 	require.NoError(t, storage.Save(t.Context(), presence.Write{Record: record(ann, 1)}, presence.Write{Record: record(bob, 1)}))
-	locker, err := pgx.Connect(t.Context(), s.URL("postgres"))
+	locker, err := pgx.Connect(t.Context(), server.URL(db))
 	require.NoError(t, err)
 	defer locker.Close(context.WithoutCancel(t.Context()))
 	tx, err := locker.Begin(t.Context())

@@ -304,7 +304,7 @@ func (s *Server) Kill() error {
 	}
 	if pid, err := s.pid(); err == nil {
 		_ = syscall.Kill(pid, syscall.SIGSTOP) // it must not start others meanwhile
-		children := childrenOf(pid)
+		children := Children(pid)
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 		for _, child := range children {
 			_ = syscall.Kill(child, syscall.SIGKILL)
@@ -335,8 +335,8 @@ func (s *Server) pid() (int, error) {
 	return strconv.Atoi(first)
 }
 
-// childrenOf returns the processes that a process has started.
-func childrenOf(pid int) (children []int) {
+// Children returns the processes that a process has started.
+func Children(pid int) (children []int) {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, path := range stats {
 		text, err := os.ReadFile(path)

@@ -61,8 +61,9 @@ func live(a assignment) error {
 	ctx := context.Background()
 	tell := (&story{out: os.Stdout}).tell
 	storage, err := openStore(ctx, a.Store, a.Address, a.Relaxed)
-	if err != nil {
-		return err
+	for err != nil { // the server was killed just now; if it is not that, whoever checks finds out
+		time.Sleep(10 * time.Millisecond)
+		storage, err = openStore(ctx, a.Store, a.Address, a.Relaxed)
 	}
 	policy := presence.DefaultPolicy()
 	policy.Idle = []presence.IdleStage{{After: idleAfter, To: "away", On: []string{"available", "busy"}}}

@@ -15,8 +15,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -155,7 +153,7 @@ func oneRound(ctx context.Context, g rig, o options, round int, random *rand.Ran
 		if len(command) == 1 {
 			_ = child.Process.Kill()
 		}
-		for _, pid := range childrenOf(child.Process.Pid) { // of the tracer, once it has started it
+		for _, pid := range pgtest.Children(child.Process.Pid) { // of the tracer, once it has started it
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 		select {
@@ -189,20 +187,6 @@ func wait(ctx context.Context, d time.Duration) {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-}
-
-// childrenOf returns the children of a process.
-func childrenOf(pid int) (children []int) {
-	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	for _, path := range lists {
-		text, _ := os.ReadFile(path)
-		for _, word := range strings.Fields(string(text)) {
-			if child, err := strconv.Atoi(word); err == nil {
-				children = append(children, child)
-			}
-		}
-	}
-	return children
 }
 
 // keep is how likely what was not synced survives in a mode.
@@ -251,8 +235,29 @@ func newServerRig(ctx context.Context, o options) (*serverRig, error) {
 	if err != nil {
 		return nil, err
 	}
-	server.Settings = map[string]string{"wal_writer_delay": "10s"}
-	return &serverRig{o: o, server: server, work: work}, nil
+	g := &serverRig{o: o, server: server, work: work}
+	if err := g.prepare(ctx); err != nil {
+		return nil, errors.Join(err, g.Close())
+	}
+	return g, nil
+}
+
+// database is the one that every server has.
+const database = "template1"
+
+// prepare leaves the server one database: a server that was killed syncs all its
+// files when it starts, which takes long where each sync is traced.
+func (g *serverRig) prepare(ctx context.Context) error {
+	if err := g.server.Start(ctx); err != nil {
+		return err
+	}
+	for _, sql := range []string{`UPDATE pg_database SET datistemplate = false`, `DROP DATABASE template0`, `DROP DATABASE postgres`} {
+		if _, err := g.server.Exec(ctx, database, sql); err != nil {
+			return err
+		}
+	}
+	g.server.Settings = map[string]string{"wal_writer_delay": "10s"} // what nobody waits for stays unwritten for long
+	return g.server.Stop()
 }
 
 func (g *serverRig) trace() string { return filepath.Join(g.work, "trace") }
@@ -273,7 +278,7 @@ func (g *serverRig) start(ctx context.Context) (string, error) {
 		}
 		g.running = true
 	}
-	return g.server.URL("postgres"), nil
+	return g.server.URL(database), nil
 }
 
 func (g *serverRig) childTrace() []string { return nil }
@@ -302,14 +307,30 @@ func (g *serverRig) strike(ctx context.Context, random *rand.Rand, r *results) e
 	return nil
 }
 
-func (g *serverRig) finish(_ context.Context, random *rand.Rand, r *results) error {
+func (g *serverRig) finish(ctx context.Context, random *rand.Rand, r *results) error {
 	if g.o.mode == "kill" {
-		return nil
+		return g.settle(ctx)
 	}
 	if err := forget(g.o, g.trace(), g.base(), g.server.Dir, random, r); err != nil {
 		return err
 	}
 	return g.server.Restore(g.base())
+}
+
+// settle waits until a server that lives has carried out what the child had asked
+// for when it was killed: that may be stored or not, but not stored later.
+func (g *serverRig) settle(ctx context.Context) error {
+	for g.running {
+		n, err := g.server.Exec(ctx, database, `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'presence'`)
+		if err != nil {
+			return err
+		}
+		if n == "0" {
+			break
+		}
+		wait(ctx, 5*time.Millisecond)
+	}
+	return nil
 }
 
 func (g *serverRig) Close() error { return errors.Join(g.server.Close(), os.RemoveAll(g.work)) }
