@@ -287,6 +287,28 @@ func TestWebhooksAreRepeatedAndGivenUp(t *testing.T) {
 	})
 }
 
+func TestWebhooksThatWaitAreBounded(t *testing.T) {
+	h := &hook{t: t, statuses: make([]int, 1000)}
+	inWorld(t, func(c *conf) {
+		c.pusher.MessagesPerSecond, c.pusher.Burst, c.pusher.ClientEventsPerSecond = 1e6, 1e6, 1e6
+		c.pusher.Apps[0].Webhooks = []pusher.Webhook{{URL: "https://x.example", Client: &http.Client{Transport: h}, Events: []string{"client_event"}}}
+	}, func(w *world) {
+		c := w.open()
+		c.subscribe("private-a", "")
+		c.take()
+		long := strings.Repeat("x", 10_000)
+		for range 2000 { // 20 MB, of which 16 MiB may wait
+			c.send("client-x", "private-a", long)
+		}
+		synctest.Wait()
+		h.statuses = nil
+		w.pass(10 * time.Minute)
+		got := len(h.take())
+		require.Greater(t, got, 1500)
+		require.Less(t, got, 1700)
+	})
+}
+
 func TestAppsHaveTheirOwnTenants(t *testing.T) {
 	other := pusher.App{ID: "4", Key: "other", Secret: "s", Tenant: "acme"}
 	inWorld(t, func(c *conf) { c.pusher.Apps = append(c.pusher.Apps, other) }, func(w *world) {

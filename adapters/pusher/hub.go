@@ -84,8 +84,9 @@ func (b *hub) enter(s *socket, sub *subscription) error {
 		return err
 	}
 	sub.ch = ch
+	_, had := ch.subs[s] // one that is ending
 	ch.subs[s] = sub
-	if len(ch.subs) == 1 {
+	if len(ch.subs) == 1 && !had {
 		b.outbox.put(hookEvent{Name: hookOccupied, Channel: ch.name})
 		if ch.kind == kindPresence {
 			b.countLocked(ch.name)

@@ -110,7 +110,9 @@ type Options struct {
 	// Apps are the applications served.
 	Apps []App
 	// Identify says how a user that an app has signed takes part. An error
-	// refuses the user. Nil means that users whose id begins with visitor- are
+	// refuses the user with status 401, one that wraps [presence.ErrNotAllowed]
+	// with 403 and its text, one that wraps [presence.ErrUnavailable] with 503.
+	// Nil means that users whose id begins with visitor- are
 	// visitors and all others agents.
 	Identify func(User) (Identity, error)
 	// UserInfo returns what is told of a subject beside its presence, a JSON
@@ -312,7 +314,12 @@ func normalOrigin(origin string) (string, bool) {
 // identify says how a user takes part.
 func (h *Handler) identify(u User) (Identity, error) {
 	if h.opts.Identify != nil {
-		return h.opts.Identify(u)
+		who, err := h.opts.Identify(u)
+		if err != nil && !errors.Is(err, presence.ErrNotAllowed) && !errors.Is(err, presence.ErrUnavailable) {
+			h.log.Debug("pusher: not let in", "user", u.ID, "error", err)
+			err = faultf("AuthError", http.StatusUnauthorized, "user %q is not let in", u.ID)
+		}
+		return who, err
 	}
 	if strings.HasPrefix(u.ID, "visitor-") {
 		return Identity{Role: presence.RoleVisitor}, nil

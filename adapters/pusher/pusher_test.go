@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -635,7 +636,9 @@ func TestIdentifySaysHowAUserTakesPart(t *testing.T) {
 			if who, known := roles[u.ID]; known {
 				return who, nil
 			}
-			return pusher.Identity{}, fmt.Errorf("%w: %s is nobody", presence.ErrNotAllowed, u.ID)
+			return pusher.Identity{}, map[string]error{
+				"mallory": fmt.Errorf("%w: %s is nobody", presence.ErrNotAllowed, u.ID), "eve": errors.New("the table has no such row"), "sick": presence.ErrUnavailable,
+			}[u.ID]
 		}
 	}, func(w *world) {
 		sam, ann := w.enter("sam", "presence-sales"), w.enter("ann", "presence-sales")
@@ -647,7 +650,7 @@ func TestIdentifySaysHowAUserTakesPart(t *testing.T) {
 		_, err = w.tracker.State(w.t.Context(), presence.ID("clerk"))
 		require.ErrorIs(t, err, presence.ErrUnknown)
 
-		for user, status := range map[string]int{"mallory": 403, "bob": 403, "clerk": 0} {
+		for user, status := range map[string]int{"mallory": 403, "eve": 401, "sick": 503, "bob": 403, "clerk": 0} {
 			c := w.open()
 			c.subscribe("presence-sales", user)
 			got := one(t, c.take())

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -300,9 +301,10 @@ func (s *socket) handle(now time.Time, m envelope) {
 			return
 		}
 		if err := s.subscribe(&data); err != nil && s.ctx.Err() == nil {
-			s.logUnavailable(err)
 			s.send(refused(data.Channel, err))
-			s.fault(now)
+			if !s.unavailable(err) {
+				s.fault(now)
+			}
 		}
 	case "pusher:unsubscribe":
 		var data unsubscribeData
@@ -319,7 +321,7 @@ func (s *socket) handle(now time.Time, m envelope) {
 		}
 	case "pusher:signin":
 		if err := s.signIn(m.Data); err != nil && s.ctx.Err() == nil {
-			s.logUnavailable(err)
+			s.unavailable(err)
 			s.send(failure(codeUnauthorized, refusalOf(err).Error))
 			s.end(presence.CauseLost, codeUnauthorized, refusalOf(err).Error)
 		}
@@ -334,10 +336,14 @@ func (s *socket) handle(now time.Time, m envelope) {
 	}
 }
 
-func (s *socket) logUnavailable(err error) {
-	if refusalOf(err).Status == 503 {
-		s.hub.h.log.Warn("pusher: unavailable", "app", s.hub.ID, "error", err)
+// unavailable reports whether the circumstances are at fault rather than the
+// client, and logs it.
+func (s *socket) unavailable(err error) bool {
+	if refusalOf(err).Status != http.StatusServiceUnavailable {
+		return false
 	}
+	s.hub.h.log.Warn("pusher: unavailable", "app", s.hub.ID, "error", err)
+	return true
 }
 
 // subscribe does what a client that subscribes asks for. It is answered here
@@ -642,7 +648,7 @@ func (s *socket) over(sub *subscription, reason error) {
 		return
 	}
 	s.release(sub)
-	s.logUnavailable(reason)
+	s.unavailable(reason)
 	s.send(refused(sub.name, reason))
 }
 

@@ -49,6 +49,7 @@ type hookEvent struct {
 const (
 	hookBatch   = 100             // events of one request at most
 	hookQueue   = 10_000          // events waiting at most
+	hookBytes   = 16 << 20        // of their data
 	hookBackoff = time.Second     // before the first repetition, doubled for each further one
 	hookPatient = 5 * time.Minute // how long a request is repeated that fails
 	hookTimeout = 10 * time.Second
@@ -68,6 +69,7 @@ type endpoint struct {
 
 	mu      sync.Mutex
 	waiting []hookEvent
+	bytes   int // of their data
 	sending bool
 	dropped int
 }
@@ -109,11 +111,12 @@ func (o *outbox) put(event hookEvent) {
 func (e *endpoint) put(event hookEvent) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.waiting) >= hookQueue {
+	if len(e.waiting) >= hookQueue || e.bytes+len(event.Data) > hookBytes {
 		e.dropped++
 		return
 	}
 	e.waiting = append(e.waiting, event)
+	e.bytes += len(event.Data)
 	if !e.sending {
 		e.sending = true
 		e.outbox.h.sending.Go(e.send)
@@ -132,6 +135,9 @@ func (e *endpoint) take() []hookEvent {
 	n := min(len(e.waiting), hookBatch)
 	batch := slices.Clone(e.waiting[:n])
 	e.waiting = slices.Delete(e.waiting, 0, n)
+	for i := range batch {
+		e.bytes -= len(batch[i].Data)
+	}
 	e.sending = n > 0
 	return batch
 }
