@@ -343,9 +343,10 @@ export function createPresence(url, options = {}) {
       else if (!m.ref) tell(type, error);
     }
     if (now) {
+      const was = state;
       presence.state = state = now;
       if (now == "open") pending.forEach(({ m }) => post({ k: "ask", m }));
-      tell("state", state);
+      if (now != was) tell("state", now);
     }
     tell("message", m);
   }
