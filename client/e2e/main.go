@@ -16,10 +16,13 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/sse"
+	"github.com/presence-go/presence/adapters/wire"
 	"github.com/presence-go/presence/adapters/ws"
 	"github.com/presence-go/presence/client"
 )
@@ -35,7 +38,7 @@ func main() {
 	policy := presence.DefaultPolicy()
 	if *quick {
 		policy.Heartbeat, policy.Lease = time.Second, 4*time.Second
-		policy.Grace.Close, policy.Grace.Loss = 3*time.Second, 2*time.Second
+		policy.Grace.Loss = 2 * time.Second
 	}
 	if err := run(ctx, policy); err != nil {
 		log.Fatal(err)
@@ -52,7 +55,7 @@ type entry struct {
 // site is the tracker and what is known of it.
 type site struct {
 	tracker *presence.Tracker
-	sockets *ws.Handler
+	server  *wire.Server
 
 	mu      sync.Mutex
 	history map[string][]entry
@@ -65,7 +68,7 @@ func run(ctx context.Context, policy presence.Policy) error {
 		return err
 	}
 	defer s.tracker.Close()
-	if s.sockets, err = ws.NewHandler(s.tracker, ws.Options{Authenticate: authenticate}); err != nil {
+	if s.server, err = wire.NewServer(s.tracker, wire.Options{Authenticate: authenticate}); err != nil {
 		return err
 	}
 	if err := s.tracker.Link(ctx, presence.ID("sales"), presence.ID("inbox")); err != nil {
@@ -83,7 +86,8 @@ func run(ctx context.Context, policy presence.Policy) error {
 		fmt.Fprint(w, "<!doctype html><title>elsewhere</title>")
 	})
 	mux.Handle("GET /client/", http.StripPrefix("/client/", http.FileServerFS(client.Files())))
-	mux.Handle("GET /presence/ws", s.sockets)
+	mux.Handle("/presence/ws", ws.Over(s.server))
+	mux.Handle("/presence/", sse.Over(s.server))
 	mux.HandleFunc("GET /facts", s.facts)
 
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -96,7 +100,7 @@ func run(ctx context.Context, policy presence.Policy) error {
 	go func() { running <- server.Serve(listener) }()
 	fmt.Printf("http://%s\n", listener.Addr())
 	<-ctx.Done()
-	_ = s.sockets.Close()
+	_ = s.server.Close()
 	_ = server.Close()
 	for range cap(running) {
 		if err := <-running; err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, context.Canceled) {
@@ -106,15 +110,16 @@ func run(ctx context.Context, policy presence.Policy) error {
 	return nil
 }
 
+// authenticate believes a token of the form agent=ann or visitor=kim.
 func authenticate(r *http.Request) (presence.Actor, error) {
-	q := r.URL.Query()
-	if agent := q.Get("agent"); agent != "" {
-		return presence.Agent(presence.ID(agent)), nil
+	role, name, _ := strings.Cut(wire.Token(r), "=")
+	switch {
+	case role == "agent" && name != "":
+		return presence.Agent(presence.ID(name)), nil
+	case role == "visitor" && name != "":
+		return presence.Actor{Ref: presence.ID("visitor-" + name), Role: presence.RoleVisitor}, nil
 	}
-	if visitor := q.Get("visitor"); visitor != "" {
-		return presence.Actor{Ref: presence.ID("visitor-" + visitor), Role: presence.RoleVisitor}, nil
-	}
-	return presence.Actor{}, errors.New("e2e: say who you are with ?agent= or ?visitor=")
+	return presence.Actor{}, errors.New("e2e: the token says who you are, as agent=NAME or visitor=NAME")
 }
 
 // page serves the one page there is. An agent who opens it may see to the inbox.
@@ -160,5 +165,5 @@ func (s *site) facts(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]any{"live": live, "visible": shown, "history": history, "sockets": s.sockets.Sessions()})
+	_ = json.NewEncoder(w).Encode(map[string]any{"live": live, "visible": shown, "history": history, "sessions": s.server.Sessions()})
 }

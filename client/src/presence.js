@@ -345,7 +345,10 @@ export function createPresence(url, options = {}) {
     if (now) {
       const was = state;
       presence.state = state = now;
-      if (now == "open") pending.forEach(({ m }) => post({ k: "ask", m }));
+      if (now == "open") {
+        pending.forEach(({ m }) => post({ k: "ask", m }));
+        check(); // at the pace that the server has told
+      }
       if (now != was) tell("state", now);
     }
     tell("message", m);
@@ -489,7 +492,6 @@ export function createPresence(url, options = {}) {
     } else if (type == "welcome") {
       focused = undefined;
       sync();
-      check();
     }
   }
 
