@@ -103,7 +103,9 @@ class Follower extends (globalThis.HTMLElement ?? class {}) {
     if (!presence || !id) return;
     const { signal } = (this.#ended = new AbortController());
     const mine = (e) => e.detail.channel.id == id;
+    let lost;
     const drop = (error) => {
+      lost = true;
       this.channelNow = null;
       this.dataset.error = error.code;
       this.render();
@@ -111,7 +113,7 @@ class Follower extends (globalThis.HTMLElement ?? class {}) {
     presence.addEventListener("change", (e) => mine(e) && this.channelNow && this.render(), { signal });
     presence.addEventListener("removed", (e) => mine(e) && drop(e.detail.error), { signal });
     presence.addEventListener("state", () => this.render(), { signal });
-    signal.addEventListener("abort", () => presence.unwatch(id));
+    signal.addEventListener("abort", () => lost || presence.unwatch(id));
     delete this.dataset.error;
     try {
       const channel = await presence.watch(id);

@@ -6,7 +6,7 @@
 // Lock and the socket. Pages and leader talk in a few kinds of messages over a
 // BroadcastChannel, which the leader's own page handles like everybody's:
 //
-//   lead    a new leader asks every page to report
+//   lead    a new leader asks every page to report; who led before follows
 //   tab     a page reports: what is to be merged, what it watches
 //   ask     a page has something for the server
 //   m       the leader passes on what the server says, or its own state
@@ -80,10 +80,7 @@ function stream(base, token) {
   let source;
   let back; // where messages go
   let sent = Promise.resolve();
-  const end = (code) => {
-    it.close();
-    it.onclose({ code });
-  };
+  const end = (code) => it.onclose({ code });
   const it = {
     readyState: 1,
     send(text) {
@@ -130,12 +127,12 @@ export function createPresence(url, options = {}) {
   let timer; // for what is next: to check, to connect, to give up
   let greeting = { heartbeat: BEAT }; // the last welcome
   let conn; // the connection's id
+  let leader; // the page that leads, as far as this one knows
   let count = 0;
 
   // Of the leader.
   const tabs = new Map(); // the latest report of every page
   const watched = new Map(); // channels watched at the server, with the ref of the watch
-  let leading;
   let socket;
   let attempts = 0;
   let streaming; // by server-sent events
@@ -195,7 +192,7 @@ export function createPresence(url, options = {}) {
   function unwatch(id) {
     const channel = channels.get(id);
     if (!channel?.users || --channel.users) return;
-    if (!leading) channels.delete(id);
+    if (leader != me) channels.delete(id);
     report();
   }
 
@@ -221,7 +218,7 @@ export function createPresence(url, options = {}) {
     take({ type: "state", state: "connecting" });
     if (options.shared == false || !navigator.locks || !window.BroadcastChannel) return lead();
     bus = new BroadcastChannel(name);
-    bus.onmessage = ({ data }) => (leading && data.k == "m") || hear(data); // one who led does not know yet
+    bus.onmessage = (e) => hear(e.data);
     check();
     // By this lock, which goes with the page, the leader notices its end.
     lock(name + me, {}, () => {
@@ -232,7 +229,7 @@ export function createPresence(url, options = {}) {
 
   function stop(state, goodbye) {
     if (!run) return;
-    if (leading) send(goodbye);
+    say(goodbye);
     run.abort();
     run.release();
     run = undefined;
@@ -269,6 +266,7 @@ export function createPresence(url, options = {}) {
 
   // Says something to all pages, of which this is one.
   function post(m) {
+    m.id = me;
     bus?.postMessage(m);
     hear(m);
   }
@@ -282,10 +280,14 @@ export function createPresence(url, options = {}) {
   }
 
   function hear(m) {
-    if (m.k == "lead") report({ hi: true });
-    else if (m.k == "m") (m.to ?? me) == me && take(m.m);
-    else if (m.k == "logout") end(m.k);
-    else if (leading) m.k == "tab" ? reported(m) : state == "open" && send(m.m);
+    const { k, id } = m;
+    if (k == "lead") {
+      if (id != me) follow(); // it may be this page that was replaced
+      leader = id;
+      report({ hi: true });
+    } else if (k == "m") id == (leader ??= id) && (m.to ?? me) == me && take(m.m);
+    else if (k == "logout") end(k);
+    else if (leader == me) k == "tab" ? reported(m) : say(m.m);
   }
 
   function report(more = {}) {
@@ -293,7 +295,6 @@ export function createPresence(url, options = {}) {
     const mine = [...channels.values()].filter((c) => c.users);
     post({
       k: "tab",
-      id: me,
       visible: !document.hidden,
       idle: touched && since(touched),
       focus: faced && (document.hasFocus() ? faced : ""),
@@ -308,12 +309,11 @@ export function createPresence(url, options = {}) {
     const ref = (m.ref = `${me}.${++count}`);
     return new Promise((resolve, reject) => {
       const settle = (error, view) => {
-        clearTimeout(timer);
         pending.delete(ref);
         error ? reject(error) : resolve(view);
       };
-      const timer = setTimeout(() => settle(new PresenceError({ code: "unavailable", message: "presence: no answer in time" })), PATIENCE);
       pending.set(ref, { m, settle });
+      setTimeout(() => settle(new PresenceError({ code: "unavailable", message: "presence: no answer in time" })), PATIENCE);
       post({ k: "ask", m });
     });
   }
@@ -356,12 +356,13 @@ export function createPresence(url, options = {}) {
 
   function frame(m) {
     const channel = channels.get(m.channel.id);
+    const known = channel?.epoch;
     const changes = channel?.apply(m);
     if (changes) {
       channel.resolve(channel);
       if (channel.users) tell("change", { channel, changes });
-    } else if (channel) {
-      if (leading) abandon(channel.id);
+    } else if (known) {
+      if (leader == me) abandon(channel.id);
       report();
     }
   }
@@ -388,11 +389,11 @@ export function createPresence(url, options = {}) {
   // is dead, or the page that leads has been stopped without a word. It looks
   // twice, since what this page missed while it was stopped itself comes late.
   function check(again) {
-    if (!run || (leading && state != "open")) return;
+    if (!run || (leader == me && state != "open")) return;
     const silent = state != "refused" && since(heard) > (state == "open" ? 2.2 * greeting.heartbeat : ABANDONED);
     if (silent && again) {
       heard = mark();
-      if (leading) return connect();
+      if (leader == me) return connect();
       campaign(true);
     }
     later(silent ? 500 : greeting.heartbeat / 2, () => check(silent));
@@ -401,7 +402,6 @@ export function createPresence(url, options = {}) {
   // --- the leader
 
   function lead() {
-    leading = true;
     tabs.clear();
     post({ k: "lead" });
     connect();
@@ -409,9 +409,8 @@ export function createPresence(url, options = {}) {
 
   // Is no leader, any longer.
   function follow() {
-    leading = false;
+    leader = undefined;
     drop();
-    channels.forEach((c) => c.users || channels.delete(c.id));
     check();
   }
 
@@ -455,18 +454,22 @@ export function createPresence(url, options = {}) {
     const over = code == 1002 || code == 1009;
     become(over ? "refused" : "waiting");
     if (code == 4009) conn = random(); // another page has taken the old one
-    if (!over && code != 1000) later(code == 4009 ? 1e3 : Math.random() * Math.min(CAP, 1e3 * 2 ** attempts++), connect);
+    if (!over && code != 1000) later(Math.random() * Math.min(CAP, 1e3 * 2 ** attempts++), connect);
   }
 
   // There is reason to believe that now is a good time.
   function hurry(fresh) {
-    if (!leading || state == "refused") return;
+    if (leader != me || state == "refused") return;
     if (fresh) attempts = 0;
     if (fresh || state == "waiting") connect();
   }
 
   function send(m) {
     if (socket?.readyState == 1) socket.send(JSON.stringify(m));
+  }
+
+  function say(m) {
+    if (leader == me && state == "open") send(m);
   }
 
   function receive(m) {
@@ -476,6 +479,7 @@ export function createPresence(url, options = {}) {
       tabs.forEach((t) => (t.login = false));
     } else if (type == "error") {
       if (code == "stale") return hello();
+      if (code == "rate") return closed(m); // something was dropped, who knows what
       watched.forEach((ref, id) => ref == m.ref && (m.channel = id));
     }
     const over = type == "removed" ? m.channel.id : type == "error" && m.channel;
@@ -529,7 +533,7 @@ export function createPresence(url, options = {}) {
       }
     }
     if (ready && (m.login || m.hello)) hello();
-    if (m.input && presence.self) send({ type: "input" });
+    if (m.input && presence.self) say({ type: "input" });
     if (m.visible && !known?.visible) hurry();
     sync();
   }
@@ -549,7 +553,7 @@ export function createPresence(url, options = {}) {
 
   // Tells the server what has changed about that.
   function sync() {
-    if (!leading || state != "open") return;
+    if (leader != me || state != "open") return;
     const { visible, focus, watches } = merged();
     if (visible != shown) beat ? pong() : hello();
     if (focus != focused && presence.self) send({ type: "focus", channel: (focused = focus) });

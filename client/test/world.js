@@ -35,6 +35,8 @@ export class World {
   held = new Map(); // name of a lock to who holds it and who waits
   online = true;
   problems = [];
+  theft = 1; // how long it takes until a page is told that its lock was stolen
+  dials = 0; // WebSockets tried
 
   constructor({ seed = 1, heartbeat = 25000, lease = 60000 } = {}) {
     this.random = chance(seed);
@@ -124,7 +126,7 @@ class Page {
   errors = [];
   told = []; // of the events: [type, detail]
 
-  constructor(world, { hidden = false, focused = !hidden, start = true, locks = true, url = "/ws", session = new Map(), sse, ...options }) {
+  constructor(world, { hidden = false, focused = !hidden, start = true, locks = true, url = "/ws", session = new Map(), storing = true, sse, ...options }) {
     this.world = world;
     this.session = session;
     const page = this;
@@ -137,8 +139,7 @@ class Page {
       document: this.document,
       location: new URL("https://desk.example/app"),
       navigator: { locks: locks && this.locks(), sendBeacon: (to, text) => world.server.post(to, text) },
-      localStorage: storage(world.storage),
-      sessionStorage: storage(session),
+      ...(storing && { localStorage: storage(world.storage), sessionStorage: storage(session) }), // to name them throws otherwise
       WebSocket: class extends Socket {
         constructor(url, protocols) {
           super(page, url, protocols);
@@ -154,10 +155,8 @@ class Page {
           super(page, url);
         }
       },
-      fetch: async (to, { body }) => {
-        if (!world.online) throw new TypeError("the network is down");
-        return { ok: world.server.post(to, body) };
-      },
+      // A page that goes takes its requests along.
+      fetch: (to, { body }) => new Promise((resolve, reject) => world.task(page, 2, () => (world.online ? resolve({ ok: world.server.post(to, body) }) : reject(new TypeError("the network is down"))))),
       setTimeout: (f, ms = 0) => {
         const task = world.task(page, ms, () => (timers.delete(task.n), f()));
         timers.set(task.n, task);
@@ -257,7 +256,7 @@ class Page {
           if (steal) {
             for (const h of lock.holders) {
               h.stolen = true;
-              world.task(h.page, 1, () => h.reject(new DOMException("stolen", "AbortError")));
+              world.task(h.page, world.theft, () => h.reject(new DOMException("stolen", "AbortError")));
             }
             lock.holders.clear();
             lock.queue.unshift(entry);
@@ -297,6 +296,7 @@ class Socket {
   constructor(page, url, protocols) {
     Object.assign(this, { page, url, protocols });
     const { world } = page;
+    world.dials++;
     world.task(page, 20, () => {
       if (this.readyState) return;
       if (!world.online) return; // hangs
@@ -335,6 +335,7 @@ class Socket {
     if (this.readyState == 1 && this.page.world.online && !this.dead) {
       this.page.world.task(null, 5, () => this.page.world.server.ended(this, "closed"));
     }
+    if (this.readyState != 3) this.page.world.task(this.page, 5, () => this.onclose?.({ code: 1005 }));
     this.readyState = 3;
   }
 }
