@@ -138,11 +138,17 @@ test("a leader that is stopped without a word is replaced before others notice",
   const { queue } = world.held.get("presence:desk");
   assert.equal(new Set(queue.map((q) => q.page)).size, queue.length, "nobody stands in line twice");
   assert.ok(queue.some((q) => q.page == a));
-  b.leave();
-  await world.pass(30_000);
-  assert.equal(a.state, "open");
-  assert.deepEqual(world.server.log.map((l) => l[2]), ["joined"]);
+  b.stopped = true;
+  await world.pass(90_000);
+  b.stopped = false;
+  await world.pass(90_000);
+  assert.deepEqual([a.state, b.state], ["open", "open"]);
+  assert.equal(new Set(queue.map((q) => q.page)).size, queue.length, "nor after it went the other way");
   a.leave();
+  await world.pass(30_000);
+  assert.equal(b.state, "open");
+  assert.deepEqual(world.server.log.map((l) => l[2]), ["joined"]);
+  b.leave();
   await world.pass(100);
   assert.ok([...world.held.values()].every((l) => !l.holders.size && !l.queue.length));
   clean(world);
@@ -160,8 +166,9 @@ test("the leads of one that was replaced and does not know are no concern of oth
     a.stopped = false;
     await world.pass(10_000);
     assert.deepEqual([a.state, b.state, c.state], ["open", "open", "open"], `told after ${theft} ms`);
-    assert.equal(conn(world).length, 1);
     await world.pass(60_000);
+    assert.equal(conn(world).length, 1);
+    assert.equal(kinds(world, "hello").length, 2);
     assert.equal(world.server.sockets.size, 1);
     clean(world);
   }
@@ -307,6 +314,19 @@ test("after sleep it reconnects at once, and its idle time has grown", async () 
   assert.ok(idle > 3_600_000, `idle ${idle}`);
   assert.equal(page.state, "open");
   assert.equal(kinds(world, "input").length, 1, "waking is no input");
+  clean(world);
+});
+
+test("tabs that wake together do not fight over the lead", async () => {
+  const world = new World();
+  const pages = [world.open(), world.open(), world.open(), world.open()];
+  await world.pass(1000);
+  for (const page of pages) page.stopped = true;
+  await world.pass(3_600_000);
+  for (const page of pages) page.stopped = false;
+  await world.pass(100_000);
+  assert.deepEqual(pages.map((page) => page.state), ["open", "open", "open", "open"]);
+  assert.equal(kinds(world, "hello").length, 2);
   clean(world);
 });
 
@@ -780,7 +800,9 @@ test("a login is said once, by whoever leads", async () => {
   assert.deepEqual(kinds(world, "hello").map((m) => Boolean(m.login)), [false, true, false]);
   a.presence.open({ login: true });
   await world.pass(100);
-  assert.deepEqual(kinds(world, "hello").map((m) => Boolean(m.login)), [false, true, false, true]);
+  world.server.breakAll();
+  await world.pass(5000);
+  assert.deepEqual(kinds(world, "hello").map((m) => Boolean(m.login)), [false, true, false, true, false]);
   clean(world);
 });
 
