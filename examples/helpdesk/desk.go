@@ -16,6 +16,7 @@ import (
 
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/adapters/ws"
+	"github.com/presence-go/presence/client"
 	"github.com/presence-go/presence/preset"
 	"github.com/presence-go/presence/routing"
 )
@@ -166,6 +167,7 @@ func (d *desk) routes() http.Handler {
 	page("/timeline", "timeline.html")
 	page("/supervisor", "supervisor.html")
 	mux.Handle("GET /web/", http.StripPrefix("/web/", http.FileServerFS(web)))
+	mux.Handle("GET /client/", http.StripPrefix("/client/", http.FileServerFS(client.Files())))
 	mux.Handle("GET /ws", d.sockets)
 	mux.Handle("GET /feed", d.feed)
 	mux.HandleFunc("GET /api/state", d.state)

@@ -1,19 +1,19 @@
-import { Link, Roster, dot, element, getState, post } from "./client.js";
+import { clock, listenForInput, recover, suffer, suffering } from "./demo.js";
 import { follow } from "./feed.js";
+import { dot, element, getState, join, listed, post } from "./page.js";
 
 const agent = new URLSearchParams(location.search).get("agent") ?? "ann";
 const $ = (id) => document.getElementById(id);
-const link = new Link(`agent=${encodeURIComponent(agent)}`, { key: `presence:${agent}` });
-const rosters = { sales: new Roster(), support: new Roster() };
-let statuses = [];
-let self = null;
+const presence = join(`agent=${encodeURIComponent(agent)}`);
+const channels = new Map(); // those that are this agent's
+const loggedIn = `logged in: ${agent}`; // in this tab, which outlives a reload
 
 document.title = `Console of ${agent}`;
 $("name").textContent = agent;
 $("profile-name").textContent = agent;
 
 function render() {
-  const view = self ?? { status: "…", label: "…" };
+  const view = presence.self ?? { status: "…", label: "…" };
   const until = view.until ? `, until ${view.until.slice(11, 19)}` : "";
   const masked = view.masked && view.masked !== view.status ? ` (chosen: ${view.masked})` : "";
   $("status").textContent = `${view.label ?? view.status}${until}${masked}${view.cause ? ` · ${view.cause}` : ""}`;
@@ -23,12 +23,12 @@ function render() {
   $("profile-status").textContent = view.label ?? view.status;
   const chosen = view.masked || view.status;
   $("choices").replaceChildren(
-    ...statuses.map((s) =>
+    ...presence.statuses.map((s) =>
       element("button", { "data-testid": `set-${s.id}`, "aria-pressed": String(s.id === chosen), onclick: () => choose(s.id) }, dot({ color: s.color, class: s.class, label: s.label }), " ", s.label),
     ),
   );
   const team = new Map();
-  for (const r of Object.values(rosters)) for (const v of r.list()) team.set(v.id, v);
+  for (const channel of channels.values()) for (const v of listed(channel)) team.set(v.id, v);
   $("team").replaceChildren(
     ...[...team.values()].map((v) =>
       element("li", { "data-testid": `team-${v.id}`, "data-status": v.status, "data-class": v.class }, dot(v), v.id, element("span", { class: "what" }, v.label + (v.reason ? ` (${v.reason})` : ""))),
@@ -36,81 +36,81 @@ function render() {
   );
 }
 
-function choose(status) {
+// Does what was asked for, or says why not.
+async function attempt(promise) {
   $("error").textContent = "";
-  link.send({ type: "claim", ref: status, status, for: Number($("for").value) || undefined });
+  try {
+    await promise;
+  } catch ({ message, allowed }) {
+    $("error").textContent = `${message}${allowed ? ` (allowed: ${allowed.join(", ")})` : ""}`;
+  }
 }
 
-link.addEventListener("welcome", ({ detail }) => {
-  statuses = detail.statuses;
-  self = detail.self;
-  render();
-});
-link.addEventListener("self", ({ detail }) => {
-  self = detail.view;
+function choose(status) {
+  attempt(presence.claim(status, { for: Number($("for").value) || undefined }));
+}
+
+function showLink() {
+  const state = suffering() ?? presence.state;
+  $("link").dataset.state = state;
+  $("link").textContent = { open: "connected", network: "network lost", sleep: "asleep", freeze: "frozen" }[state] ?? state;
+  const troubled = Boolean(suffering());
+  document.querySelector("[data-do=recover]").disabled = !troubled;
+  for (const b of document.querySelectorAll("[data-do=network],[data-do=sleep],[data-do=freeze]")) b.disabled = troubled;
+}
+
+function open() {
+  const login = !sessionStorage.getItem(loggedIn); // a new tab is a login here; a reload is not
+  sessionStorage.setItem(loggedIn, true);
+  $("desk").hidden = false;
+  $("gone").hidden = true;
+  presence.open({ login });
+}
+
+presence.addEventListener("self", () => {
   render();
   if ($("why").open) explain();
 });
-for (const type of ["snapshot", "diff"]) {
-  link.addEventListener(type, ({ detail }) => {
-    if (!rosters[detail.channel.id].apply(detail)) {
-      link.send({ type: "unwatch", channel: detail.channel.id }); // something was missed: begin anew
-      link.send({ type: "watch", channel: detail.channel.id });
-    }
-    render();
-  });
-}
-link.addEventListener("error", ({ detail }) => {
-  if (detail.ref?.startsWith("watch ")) return; // a channel that is not this agent's
-  if (detail.code !== "stale") $("error").textContent = `${detail.message}${detail.allowed ? ` (allowed: ${detail.allowed.join(", ")})` : ""}`;
+presence.addEventListener("change", render);
+presence.addEventListener("removed", ({ detail }) => {
+  channels.delete(detail.channel.id);
+  render();
 });
-link.addEventListener("state", ({ detail }) => {
-  $("link").dataset.state = detail;
-  $("link").textContent = { open: "connected", network: "network lost", sleep: "asleep", freeze: "frozen" }[detail] ?? detail;
-  const troubled = Boolean(link.trouble);
-  document.querySelector("[data-do=recover]").disabled = !troubled;
-  for (const b of document.querySelectorAll("[data-do=network],[data-do=sleep],[data-do=freeze]")) b.disabled = troubled;
-  if (detail === "logout" || detail === "gone") {
-    $("desk").hidden = true;
-    $("gone").hidden = false;
-    $("gone-text").textContent = detail === "logout" ? `${agent} has logged out.` : `The tab of ${agent} is closed.`;
-    $("back").textContent = detail === "logout" ? "Log in" : "Open again";
-  }
+presence.addEventListener("error", ({ detail }) => attempt(Promise.reject(detail)));
+presence.addEventListener("state", ({ detail }) => {
+  showLink();
+  render();
+  if (detail !== "logout" && detail !== "closed") return;
+  if (detail === "logout") sessionStorage.removeItem(loggedIn);
+  $("desk").hidden = true;
+  $("gone").hidden = false;
+  $("gone-text").textContent = detail === "logout" ? `${agent} has logged out.` : `The tab of ${agent} is closed.`;
+  $("back").textContent = detail === "logout" ? "Log in" : "Open again";
 });
 
-$("back").addEventListener("click", () => {
-  const login = link.id() === null;
-  $("desk").hidden = false;
-  $("gone").hidden = true;
-  link.connect({ login });
-});
-$("release").addEventListener("click", () => link.send({ type: "release", ref: "release" }));
-$("logout").addEventListener("click", () => link.bye("logout"));
+$("back").addEventListener("click", open);
+$("release").addEventListener("click", () => attempt(presence.release()));
+$("logout").addEventListener("click", () => presence.logout());
 for (const b of document.querySelectorAll("[data-do]")) {
   b.addEventListener("click", () => {
     switch (b.dataset.do) {
       case "recover":
-        return link.recover();
+        recover();
+        break;
       case "close":
-        link.bye("closed");
-        return link.tell("state", "gone");
+        return presence.close();
       case "reload":
         return location.reload();
       default:
-        return link.suffer(b.dataset.do);
+        suffer(b.dataset.do);
     }
+    showLink();
   });
 }
 
-$("note").addEventListener("submit", async (e) => {
+$("note").addEventListener("submit", (e) => {
   e.preventDefault();
-  $("error").textContent = "";
-  try {
-    await post("/api/notes", { from: agent, text: e.target.text.value });
-    e.target.reset();
-  } catch (error) {
-    $("error").textContent = error.message;
-  }
+  attempt(post("/api/notes", { from: agent, text: e.target.text.value }).then(() => e.target.reset()));
 });
 
 async function explain() {
@@ -121,17 +121,22 @@ $("why").addEventListener("toggle", () => $("why").open && explain());
 
 async function refresh() {
   const state = await getState();
-  link.setClock(state.now, state.speed);
+  clock.set(state.now, state.speed);
   const last = state.notes?.at(-1);
   $("notes").textContent = last ? `${last.from}: ${last.text}` : "";
 }
 follow((m) => {
-  if (m.type === "policy") link.hello(); // there are other statuses to choose from
+  if (m.type === "policy") presence.refresh(); // there are other statuses to choose from
   if (m.type !== "status") refresh();
 });
 
-link.listenForInput();
-for (const channel of Object.keys(rosters)) link.watch(channel);
+listenForInput(presence);
+for (const id of ["sales", "support"]) {
+  presence.watch(id).then(
+    (channel) => (channels.set(id, channel), render()),
+    () => {}, // a channel that is not this agent's
+  );
+}
 await refresh();
-link.connect({ login: link.id() === null }); // a new tab is a login here; a reload is not
+open();
 render();

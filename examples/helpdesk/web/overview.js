@@ -1,5 +1,5 @@
-import { element, getState, post } from "./client.js";
 import { follow } from "./feed.js";
+import { element, getState, post } from "./page.js";
 
 const policy = document.querySelector("#policy");
 const form = document.querySelector("#greeting");

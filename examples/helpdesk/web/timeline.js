@@ -1,5 +1,5 @@
-import { getState } from "./client.js";
 import { follow, getHistory } from "./feed.js";
+import { getState } from "./page.js";
 
 const colours = { available: "#2e9e5b", busy: "#d04437", away: "#c98a00", dnd: "#7a4fb5", offline: "#98a2b3", "": "#d7dbe2" };
 const history = new Map(); // agent -> [{at, status, class, cause, trigger, masked}]

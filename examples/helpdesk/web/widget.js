@@ -1,39 +1,36 @@
-import { Link, Roster, dot, element, getState, post } from "./client.js";
-import { follow } from "./feed.js";
 import { ask } from "./desk.js";
+import { follow } from "./feed.js";
+import { dot, element, getState, join, listed, post } from "./page.js";
 
 const channel = new URLSearchParams(location.search).get("channel") ?? "sales";
 const $ = (id) => document.getElementById(id);
 const visitor = (sessionStorage.getItem("visitor") ?? Math.random().toString(36).slice(2, 10));
 sessionStorage.setItem("visitor", visitor);
-const link = new Link(`visitor=${visitor}`);
-const roster = new Roster();
+const presence = join(`visitor=${visitor}`);
+const offline = { members: new Map(), group: { rung: "offline" } };
+let watched = offline;
 const headlines = { available: "We are online", away: "We are away", offline: "We are offline" };
 let greetings = {};
 
 $("title").textContent = `Talk to ${channel}`;
 
 function render() {
-  const { rung } = roster.group;
+  const { rung } = watched.group;
   $("banner").dataset.rung = rung;
   $("banner").textContent = headlines[rung];
   $("greeting").textContent = greetings[rung] ?? "";
   $("agents").replaceChildren(
-    ...roster.list().map((v) => element("li", { "data-testid": `agent-${v.id}`, "data-status": v.status, "data-class": v.class }, dot(v), v.id, element("span", { class: "soft" }, v.label))),
+    ...listed(watched).map((v) => element("li", { "data-testid": `agent-${v.id}`, "data-status": v.status, "data-class": v.class }, dot(v), v.id, element("span", { class: "soft" }, v.label))),
   );
   $("chat").hidden = rung === "offline";
   $("leave").hidden = rung === "available";
 }
 
-for (const type of ["snapshot", "diff"]) {
-  link.addEventListener(type, ({ detail }) => {
-    if (!roster.apply(detail)) {
-      link.send({ type: "unwatch", channel });
-      link.send({ type: "watch", channel });
-    }
-    render();
-  });
-}
+presence.addEventListener("change", render);
+presence.addEventListener("removed", () => {
+  watched = offline;
+  render();
+});
 async function mine() {
   const work = await (await fetch("/api/work")).json();
   return work.filter((c) => c.client === visitor && c.channel === channel);
@@ -71,5 +68,6 @@ follow((m) => {
 });
 refresh();
 
-link.watch(channel);
-link.connect();
+presence.open();
+watched = await presence.watch(channel);
+render();
