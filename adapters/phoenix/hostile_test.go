@@ -1,6 +1,7 @@
 package phoenix_test
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -208,6 +209,43 @@ func TestSlowReaderIsSentTheState(t *testing.T) {
 		require.Less(t, len(slow.of("presence_diff")), 10, "what was missed is not made up for")
 		another()
 		require.Equal(t, quick.list("sales"), slow.list("sales"))
+	})
+}
+
+// One who is further behind than the room remembers starts anew.
+func TestVerySlowReaderIsSentTheState(t *testing.T) {
+	bubble(t, func(c *conf) { c.tracker.WatchBuffer = 1000 }, func(t *testing.T, w *world) {
+		quick := w.enter("token=ann", "sales")
+		slow, _, _ := w.dial("token=ann")
+		go func() { _ = slow.send(gobwas.OpText, true, `["1","1","sales","phx_join",{}]`) }()
+		another := w.chatter()
+		for range 600 {
+			another()
+			synctest.Wait()
+		}
+		go slow.read()
+		require.Equal(t, quick.list("sales"), slow.list("sales"))
+		require.Less(t, len(slow.of("presence_diff")), 300)
+		another()
+		require.Equal(t, quick.list("sales"), slow.list("sales"))
+	})
+}
+
+// What a client sends without waiting for the handshake is not lost.
+func TestEarlyMessage(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, w *world) {
+		conn, _ := w.connect(t.Context(), "", "")
+		defer conn.Close()
+		join := gobwas.MustCompileFrame(gobwas.MaskFrame(gobwas.NewTextFrame([]byte(`["1","1","sales","phx_join",{}]`))))
+		go fmt.Fprintf(conn, "GET /socket/websocket?vsn=2.0.0&token=ann HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n%s", join)
+		in := bufio.NewReader(conn)
+		response, err := http.ReadResponse(in, nil)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusSwitchingProtocols, response.StatusCode)
+		c := &client{t: t, conn: conn, in: in, refs: 1, done: make(chan struct{}), lists: make(map[string]members), blinks: make(map[string]int)}
+		go c.read()
+		require.Equal(t, "available", c.status("sales", "ann"))
+		c.do("sales", "input", `{}`)
 	})
 }
 

@@ -1,7 +1,9 @@
 package phoenix_test
 
 import (
+	"context"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -364,6 +366,20 @@ func TestShutdownDrains(t *testing.T) {
 		require.Equal(t, presence.CauseDrain, state.Conns[0].Cause)
 		_, status, _ := w.dial("token=ann")
 		require.Equal(t, http.StatusServiceUnavailable, status)
+	})
+}
+
+func TestShutdownCutsOff(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, w *world) {
+		ann := w.enter("token=ann", "sales")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		reason := errors.New("no more patience")
+		done := make(chan error, 1)
+		go func() { done <- w.handler.Shutdown(ctx) }()
+		require.EqualValues(t, 1001, ann.ended()) // and does not answer
+		cancel(reason)
+		require.ErrorIs(t, <-done, reason)
+		require.Zero(t, w.handler.Sockets())
 	})
 }
 
