@@ -196,16 +196,16 @@ func (w *world) chatter() (another func() string) {
 func TestSlowReaderIsSentTheState(t *testing.T) {
 	bubble(t, func(c *conf) { c.tracker.WatchBuffer = 4 }, func(t *testing.T, w *world) {
 		quick := w.enter("token=ann", "sales")
-		slow, _, _ := w.dial("token=ann")
-		go func() { _ = slow.send(gobwas.OpText, true, `["1","1","sales","phx_join",{}]`) }()
+		slow := w.slow("token=ann")
 		another, text := w.chatter(), ""
 		for range 1000 {
 			text = another()
 			synctest.Wait()
 		}
 		require.Equal(t, text, quick.list("sales")["bob"][0]["text"])
-		go slow.read()
+		close(slow.gate)
 		require.Equal(t, text, slow.list("sales")["bob"][0]["text"])
+		require.Len(t, slow.of("presence_state"), 2)
 		require.Less(t, len(slow.of("presence_diff")), 10, "what was missed is not made up for")
 		another()
 		require.Equal(t, quick.list("sales"), slow.list("sales"))
@@ -216,16 +216,16 @@ func TestSlowReaderIsSentTheState(t *testing.T) {
 func TestVerySlowReaderIsSentTheState(t *testing.T) {
 	bubble(t, func(c *conf) { c.tracker.WatchBuffer = 1000 }, func(t *testing.T, w *world) {
 		quick := w.enter("token=ann", "sales")
-		slow, _, _ := w.dial("token=ann")
-		go func() { _ = slow.send(gobwas.OpText, true, `["1","1","sales","phx_join",{}]`) }()
+		slow := w.slow("token=ann")
 		another := w.chatter()
 		for range 600 {
 			another()
 			synctest.Wait()
 		}
-		go slow.read()
+		close(slow.gate)
 		require.Equal(t, quick.list("sales"), slow.list("sales"))
-		require.Less(t, len(slow.of("presence_diff")), 300)
+		require.Len(t, slow.of("presence_state"), 2)
+		require.Less(t, len(slow.of("presence_diff")), 10)
 		another()
 		require.Equal(t, quick.list("sales"), slow.list("sales"))
 	})

@@ -166,7 +166,8 @@ type client struct {
 	refs int
 	done chan struct{}
 
-	quirk  bool // as realtime-js, which forgets refs
+	quirk  bool          // as realtime-js, which forgets refs
+	gate   chan struct{} // if not nil, one for every frame that may be read
 	mu     sync.Mutex
 	frames []frame
 	lists  map[string]members // by topic
@@ -219,6 +220,21 @@ func (w *world) open(query string) *client {
 	return c
 }
 
+// slow opens a socket, joins sales and stops reading after the state. Closing
+// the gate makes it read on.
+func (w *world) slow(query string) *client {
+	w.t.Helper()
+	c, _, _ := w.dial(query)
+	c.gate = make(chan struct{})
+	go c.read()
+	c.say(`["1","1","sales","phx_join",{}]`)
+	for range 3 { // the reply, the state, the group
+		c.gate <- struct{}{}
+	}
+	synctest.Wait()
+	return c
+}
+
 // enter opens a socket and joins a topic.
 func (w *world) enter(query, topic string) *client {
 	w.t.Helper()
@@ -231,6 +247,9 @@ func (w *world) enter(query, topic string) *client {
 func (c *client) read() {
 	defer close(c.done)
 	for {
+		if c.gate != nil {
+			<-c.gate
+		}
 		h, err := gobwas.ReadHeader(c.in)
 		if err != nil {
 			return
