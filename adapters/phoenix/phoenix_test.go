@@ -172,8 +172,10 @@ func TestJoinAgainReplacesTheFirst(t *testing.T) {
 		require.Equal(t, first, last(ann.of("phx_close")).joinRef)
 		require.NotEqual(t, first, last(ann.of("presence_state")).joinRef)
 		ann.refused("unknown", ann.push(first, "sales", "input", `{}`))
+		n := len(ann.of("presence_diff"))
 		bob.do("sales", "claim", `{"status":"busy"}`)
 		require.Equal(t, "busy", ann.status("sales", "bob"))
+		require.Len(t, ann.of("presence_diff"), n+1, "told once")
 		require.Zero(t, bob.blinks["ann"])
 	})
 }
