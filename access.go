@@ -259,10 +259,15 @@ type View struct {
 	Pinned    Count   `json:"pinned,omitzero"`
 	Pending   string  `json:"pending,omitzero"` // the status that follows once the work is done
 	Request   string  `json:"request,omitzero"` // the status that has been asked for
+	Devices   int     `json:"devices,omitzero"` // connections, live or lingering
 }
 
 // viewFields are the fields that a policy grants to audiences.
-var viewFields = []string{"since", "setAt", "until", "reason", "text", "cause", "masked", "lastSeen", "lastLogin", "routable", "work", "threads", "pinned", "pending", "request"}
+var viewFields = []string{"since", "setAt", "until", "reason", "text", "cause", "masked", "lastSeen", "lastLogin", "routable", "work", "threads", "pinned", "pending", "request", fieldNameDevices}
+
+// fieldNameDevices is the one field that no audience is shown by default: every
+// tab that somebody opens or closes is then a change.
+const fieldNameDevices = "devices"
 
 type fieldSet uint16
 
@@ -282,6 +287,7 @@ const (
 	fieldPinned
 	fieldPending
 	fieldRequest
+	fieldDevices
 )
 
 // View projects a presence for one audience. A subject hidden from it, and one
@@ -304,7 +310,7 @@ func (m *Machine) View(p *Presence, a Audience) View {
 	full := View{
 		Status: p.Status, Class: p.Class, Reason: p.Reason, Text: p.Text, Since: p.Since, SetAt: p.SetAt, Until: p.Until,
 		Cause: p.Cause, Masked: p.Masked, LastSeen: p.LastSeen, LastLogin: p.LastLogin, Routable: p.Routable,
-		Work: p.Label, Threads: p.Threads, Pinned: p.Pinned, Pending: p.Pending, Request: p.Request,
+		Work: p.Label, Threads: p.Threads, Pinned: p.Pinned, Pending: p.Pending, Request: p.Request, Devices: p.Devices,
 	}
 	if i := slices.IndexFunc(p.Seen, func(s Seen) bool { return s.Audience == a }); i >= 0 && slices.Contains(m.hideable, a) {
 		if seen := &p.Seen[i]; seen.Left {
@@ -344,6 +350,7 @@ func (m *Machine) View(p *Presence, a Audience) View {
 	show(shown, fieldPinned, &v.Pinned, full.Pinned)
 	show(shown, fieldPending, &v.Pending, full.Pending)
 	show(shown, fieldRequest, &v.Request, full.Request)
+	show(shown, fieldDevices, &v.Devices, full.Devices)
 	return v
 }
 

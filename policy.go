@@ -233,8 +233,9 @@ type Policy struct {
 	Widget        WidgetRule `json:"widget"`
 	// Views lists for an audience the fields that it sees beside status, class,
 	// label and color: since, setAt, until, reason, text, cause, masked,
-	// lastSeen, lastLogin, routable, work, threads, pinned, pending, request. An audience without an entry has the one
-	// of [DefaultViews].
+	// lastSeen, lastLogin, routable, work, threads, pinned, pending, request,
+	// devices. An audience without an entry has the one of [DefaultViews]. Nobody
+	// who can be hidden from may be shown devices: one that hides would be counted.
 	Views map[Audience][]string `json:"views,omitzero"`
 	// Hideable lists audiences from which single claims may hide, beyond those
 	// that a status is hidden from.
@@ -253,7 +254,7 @@ func DefaultSources() [][]Source {
 
 // DefaultViews is what each audience sees under a policy that does not say.
 func DefaultViews() map[Audience][]string {
-	all := slices.Clone(viewFields)
+	all := slices.DeleteFunc(slices.Clone(viewFields), func(field string) bool { return field == fieldNameDevices })
 	return map[Audience][]string{
 		AudienceSelf:       all,
 		AudienceSupervisor: all,
@@ -406,6 +407,7 @@ type Machine struct {
 	proof        map[Source]bool
 	hideable     []Audience
 	views        map[Audience]fieldSet
+	devices      bool // some audience is shown how many there are
 	heartbeat    time.Duration
 	lease        time.Duration
 	startup      time.Duration
@@ -743,6 +745,15 @@ func (c *compiler) views(m *Machine) {
 	}
 	slices.Sort(hideable)
 	m.hideable = slices.Compact(hideable)
+	for _, a := range sortedKeys(m.views) {
+		if m.views[a]&fieldDevices == 0 {
+			continue
+		}
+		m.devices = true
+		if slices.Contains(m.hideable, a) {
+			c.fault(fmt.Sprintf("views.%s", a), "%q is not for an audience that can be hidden from", fieldNameDevices)
+		}
+	}
 }
 
 // fields looks up names of fields of views.

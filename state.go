@@ -343,6 +343,7 @@ type Presence struct {
 
 	LastSeen  Instant // when the last connection left; none while one is there
 	LastLogin Instant
+	Devices   int // connections, where the policy shows anybody how many
 	// HiddenFrom lists the audiences that see the left view. Seen is what each
 	// audience that can be hidden from has been shown; it is never changed in
 	// place.
@@ -1573,6 +1574,12 @@ func (m *Machine) derive(s *State, logical, idle Instant) (p Presence, since Ins
 	if len(s.Conns) == 0 {
 		p.LastSeen = s.GoneAt
 	}
+	if m.devices {
+		p.Devices = len(s.Conns)
+		if _, restarted := s.conn(restartConn); restarted {
+			p.Devices--
+		}
+	}
 	if s.Disabled || m.policy.Disabled {
 		p.Disabled, p.Status, p.Cause = true, StatusDisabled, CauseDisabled
 		return p, logical
@@ -1693,7 +1700,7 @@ func samePresence(a, b *Presence) bool {
 	return a.Known == b.Known && a.Kind == b.Kind && a.Status == b.Status && a.Class == b.Class && a.Reason == b.Reason && a.Text == b.Text &&
 		a.SetAt == b.SetAt && a.Until == b.Until && a.Cause == b.Cause && a.Masked == b.Masked &&
 		a.Reach == b.Reach && a.Routing == b.Routing && a.Revision == b.Revision && a.Label == b.Label &&
-		a.Threads == b.Threads && a.Pinned == b.Pinned && a.Pending == b.Pending && a.Request == b.Request && a.Disabled == b.Disabled &&
+		a.Threads == b.Threads && a.Pinned == b.Pinned && a.Pending == b.Pending && a.Request == b.Request && a.Disabled == b.Disabled && a.Devices == b.Devices &&
 		a.LastSeen == b.LastSeen && a.LastLogin == b.LastLogin &&
 		slices.Equal(a.HiddenFrom, b.HiddenFrom) && slices.Equal(a.Seen, b.Seen)
 }

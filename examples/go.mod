@@ -7,6 +7,7 @@ require (
 	github.com/gobwas/ws v1.5.0
 	github.com/presence-go/presence v0.0.0
 	github.com/presence-go/presence/adapters/pusher v0.0.0
+	github.com/presence-go/presence/adapters/phoenix v0.0.0
 	github.com/presence-go/presence/adapters/ws v0.0.0
 	github.com/stretchr/testify v1.12.1
 )
@@ -22,3 +23,5 @@ replace github.com/presence-go/presence => ..
 replace github.com/presence-go/presence/adapters/pusher => ../adapters/pusher
 
 replace github.com/presence-go/presence/adapters/ws => ../adapters/ws
+
+replace github.com/presence-go/presence/adapters/phoenix => ../adapters/phoenix

@@ -1,0 +1,21 @@
+module github.com/presence-go/presence/adapters/phoenix
+
+go 1.26.0
+
+require (
+	github.com/presence-go/presence v0.0.0
+	github.com/stretchr/testify v1.12.1
+)
+
+require (
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	golang.org/x/sync v0.24.0 // indirect
+)
+
+require (
+	github.com/benbjohnson/clock v1.3.5 // indirect
+	github.com/gobwas/httphead v0.1.0 // indirect
+	github.com/gobwas/ws v1.5.0
+)
+
+replace github.com/presence-go/presence => ../..

@@ -1,0 +1,231 @@
+package phoenix
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+	"unicode/utf8"
+
+	"github.com/presence-go/presence"
+)
+
+// The events of the protocol, and those that can be pushed on a joined topic.
+const (
+	eventHeartbeat = "heartbeat"
+	eventJoin      = "phx_join"
+	eventLeave     = "phx_leave"
+	eventReply     = "phx_reply"
+	eventError     = "phx_error"
+	eventClose     = "phx_close"
+	eventState     = "presence_state"
+	eventDiff      = "presence_diff"
+	eventGroup     = "presence_group"
+
+	eventClaim   = "claim"
+	eventRelease = "release"
+	eventInput   = "input"
+	eventFocus   = "focus"
+	eventLogout  = "logout"
+
+	eventToken    = "access_token" // of Supabase
+	eventPresence = "presence"     // of Supabase: track and untrack
+)
+
+const (
+	maxRef   = 64  // bytes of a reference
+	maxTopic = 255 // bytes of a topic, and of an event
+)
+
+// message is anything a client says.
+type message struct {
+	joinRef, ref *string
+	topic, event string
+	payload      json.RawMessage
+}
+
+// errMalformed says that a message is not one of the protocol.
+var errMalformed = errors.New("phoenix: a message is a list of join_ref, ref, topic, event and payload")
+
+// decode reads a text message.
+func decode(data []byte) (m message, err error) {
+	var parts []json.RawMessage
+	if json.Unmarshal(data, &parts) != nil || len(parts) != 5 {
+		return m, errMalformed
+	}
+	for i, to := range []any{&m.joinRef, &m.ref, &m.topic, &m.event} {
+		if json.Unmarshal(parts[i], to) != nil {
+			return m, errMalformed
+		}
+	}
+	m.payload = parts[4]
+	return m, m.check()
+}
+
+// decodeBinary reads what a binary message is about. What it carries is never
+// understood, but clients wait for an answer.
+func decodeBinary(data []byte) (m message, err error) {
+	const push, broadcast = 0, 3 // of Phoenix, of Supabase
+	var sizes []byte
+	switch {
+	case len(data) >= 5 && data[0] == push:
+		sizes, data = data[1:5], data[5:]
+	case len(data) >= 7 && data[0] == broadcast:
+		sizes, data = data[1:5], data[7:]
+	default:
+		return m, errMalformed
+	}
+	var fields [4]string
+	for i, n := range sizes {
+		if len(data) < int(n) {
+			return m, errMalformed
+		}
+		fields[i], data = string(data[:n]), data[n:]
+	}
+	m.joinRef, m.ref, m.topic, m.event = &fields[0], &fields[1], fields[2], fields[3]
+	return m, m.check()
+}
+
+func (m *message) check() error {
+	for _, ref := range []*string{m.joinRef, m.ref} {
+		if ref != nil && (len(*ref) > maxRef || !utf8.ValidString(*ref)) {
+			return errMalformed
+		}
+	}
+	if m.topic == "" || len(m.topic) > maxTopic || len(m.event) > maxTopic || !utf8.ValidString(m.topic) {
+		return errMalformed
+	}
+	return nil
+}
+
+// encode returns a message as it goes out.
+func encode(joinRef, ref *string, topic, event string, payload any) []byte {
+	data, _ := json.Marshal([]any{joinRef, ref, topic, event, payload}) // all of it can be encoded
+	return data
+}
+
+// reply is the payload of a phx_reply.
+type reply struct {
+	Status   string `json:"status"`
+	Response any    `json:"response"`
+}
+
+// The words by which errors are told to clients.
+const (
+	wordInvalid      = "invalid"
+	wordUnknown      = "unknown"
+	wordNotAllowed   = "not-allowed"
+	wordLimit        = "limit"
+	wordUnavailable  = "unavailable"
+	wordUnauthorized = "unauthorized"
+)
+
+// fault is something to tell a client that it did wrong, or that went wrong.
+type fault struct {
+	word string
+	text string
+}
+
+func (f *fault) Error() string { return f.text }
+
+func faultf(word, format string, args ...any) *fault {
+	return &fault{word, fmt.Sprintf("phoenix: "+format, args...)}
+}
+
+// MarshalJSON is what a client receives as the reason of a refusal.
+func (f *fault) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Reason  string `json:"reason"`
+		Message string `json:"message"`
+	}{f.word, f.text})
+}
+
+// status is the fault as a status of HTTP.
+func (f *fault) status() int {
+	switch f.word {
+	case wordNotAllowed:
+		return http.StatusForbidden
+	case wordUnavailable:
+		return http.StatusServiceUnavailable
+	default:
+		return http.StatusUnauthorized
+	}
+}
+
+var words = []struct {
+	err  error
+	word string
+}{
+	{presence.ErrInvalid, wordInvalid},
+	{presence.ErrUnknown, wordUnknown},
+	{presence.ErrNotAllowed, wordNotAllowed},
+	{presence.ErrLimit, wordLimit},
+	{presence.ErrStale, "stale"},
+	{presence.ErrOffline, "offline"},
+	{presence.ErrDisabled, "disabled"},
+	{presence.ErrClosed, "closed"},
+}
+
+// faultOf turns an error of the tracker into what the client is told. What is
+// wrong inside the server is not for it to know.
+func faultOf(err error) *fault {
+	if f, ok := errors.AsType[*fault](err); ok {
+		return f
+	}
+	if !errors.Is(err, presence.ErrUnavailable) && !errors.Is(err, presence.ErrConflict) {
+		for _, w := range words {
+			if errors.Is(err, w.err) {
+				return &fault{w.word, err.Error()}
+			}
+		}
+	}
+	return faultf(wordUnavailable, "this cannot be done now; nothing has changed, try again")
+}
+
+// authFault turns what Authenticate said into what the client is told.
+func authFault(err error) *fault {
+	switch {
+	case errors.Is(err, presence.ErrNotAllowed):
+		return &fault{wordNotAllowed, err.Error()}
+	case errors.Is(err, presence.ErrUnavailable):
+		return faultf(wordUnavailable, "who you are cannot be told now, try again")
+	default:
+		return faultf(wordUnauthorized, "log in first")
+	}
+}
+
+// payload is what a client may say with any event; which fields are read
+// depends on it.
+type payload struct {
+	Status string   `json:"status"`
+	For    float64  `json:"for"` // milliseconds
+	Reason string   `json:"reason"`
+	Text   string   `json:"text"`
+	Key    string   `json:"key"`
+	Idle   *float64 `json:"idle"` // milliseconds
+	On     *bool    `json:"on"`
+
+	AccessToken string   `json:"access_token"`
+	Event       string   `json:"event"`
+	Payload     *payload `json:"payload"` // of track
+}
+
+// maxMillis bounds times given by clients to a hundred years.
+const maxMillis = 100 * 365.25 * 24 * 60 * 60 * 1000
+
+func millis(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
+
+// decodePayload reads what came with an event. Fields that are not known are
+// for others, such as what an application tracks about itself.
+func decodePayload(data json.RawMessage) (p payload, err error) {
+	if err := json.Unmarshal(data, &p); err != nil {
+		return p, faultf(wordInvalid, "the payload cannot be read: %v", err)
+	}
+	for q := &p; q != nil; q = q.Payload {
+		if q.For < 0 || q.For > maxMillis || q.Idle != nil && (*q.Idle < 0 || *q.Idle > maxMillis) {
+			return p, faultf(wordInvalid, "times are milliseconds from 0 to %.0f", maxMillis)
+		}
+	}
+	return p, nil
+}

@@ -1,0 +1,717 @@
+package phoenix
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	gobwas "github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
+
+	"github.com/presence-go/presence"
+)
+
+// socket is one open WebSocket. Its run goroutine reads, does what is asked and
+// owns everything that is not marked otherwise.
+type socket struct {
+	h      *Handler
+	actor  presence.Actor // replaced by a join with another token
+	params url.Values
+	opened Credentials
+	token  string // the one that the actor was told by
+	conn   net.Conn
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	tokens float64 // of the rate limit
+	filled time.Time
+
+	ending atomic.Bool
+	out    sync.Mutex // held while writing
+	broken bool       // nothing can be written any more; under out
+
+	pumps sync.WaitGroup
+	mu    sync.Mutex
+	// Under mu.
+	topics map[string]*topic
+
+	binding sync.Mutex // held while the connection is made or given up
+	// Under binding.
+	holds map[string]bool // the topics for which there is a connection
+	live  *presence.Conn
+	left  presence.Cause // how the socket ended, once it has
+}
+
+// topic is a topic that a socket has joined.
+type topic struct {
+	name    string
+	joinRef *string
+	channel presence.Ref
+	room    *room
+	watch   *presence.Watch // of the pump alone
+	ctx     context.Context
+	cancel  context.CancelFunc
+	done    chan struct{} // closed once nothing more is sent
+}
+
+const (
+	maxParts   = 1024 // in how many frames a message may come, pings between them included
+	readBuffer = 256  // bytes; enough for a heartbeat to arrive in one call of the system
+	keptBuffer = 4096 // up to which size a buffer for messages is kept
+)
+
+func newSocket(h *Handler, actor presence.Actor, c Credentials, conn net.Conn, early []byte) *socket {
+	s := &socket{
+		h: h, actor: actor, params: c.Params, opened: c, token: c.Token, conn: conn,
+		tokens: float64(h.opts.Burst), filled: time.Now(),
+		topics: make(map[string]*topic), holds: make(map[string]bool),
+	}
+	if len(early) > 0 {
+		s.conn = &earlyConn{conn, io.MultiReader(bytes.NewReader(early), conn)}
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// earlyConn is a connection of which something was read already.
+type earlyConn struct {
+	net.Conn
+	from io.Reader
+}
+
+func (c *earlyConn) Read(p []byte) (int, error) { return c.from.Read(p) }
+
+// run reads and does what is asked until the socket has ended.
+func (s *socket) run() {
+	err := s.read()
+	switch {
+	case s.ending.Load():
+	case errors.Is(err, wsutil.ErrMessageTooLarge):
+		s.end(presence.CauseLost, gobwas.StatusMessageTooBig, "message too long")
+	case errors.Is(err, errMalformed) || errors.Is(err, wsutil.ErrInvalidUTF8):
+		s.end(presence.CauseLost, gobwas.StatusInvalidFramePayloadData, errMalformed.Error())
+	case isProtocolError(err):
+		s.end(presence.CauseLost, gobwas.StatusProtocolError, err.Error())
+	case isTimeout(err):
+		s.end(presence.CauseLost, gobwas.StatusPolicyViolation, "nothing was heard")
+	default:
+		s.end(presence.CauseLost, 0, "")
+	}
+	// What still comes in is read for a moment: to close the connection over it
+	// would keep the reason from the client.
+	_, _ = io.Copy(io.Discard, s.conn)
+	s.conn.Close()
+	s.pumps.Wait()
+	s.h.remove(s)
+}
+
+func isProtocolError(err error) bool {
+	_, ok := errors.AsType[gobwas.ProtocolError](err)
+	return ok || errors.Is(err, gobwas.ErrHeaderLengthMSB) || errors.Is(err, gobwas.ErrHeaderLengthUnexpected)
+}
+
+func isTimeout(err error) bool {
+	timeout, ok := errors.AsType[net.Error](err)
+	return ok && timeout.Timeout()
+}
+
+// errClosed says that the client closed.
+var errClosed = errors.New("phoenix: closed by the client")
+
+// read takes in messages until something ends that.
+func (s *socket) read() error {
+	parts := 0
+	part := func(gobwas.Header, io.Reader) error {
+		if parts++; parts > maxParts {
+			return wsutil.ErrMessageTooLarge
+		}
+		return nil
+	}
+	reader := &wsutil.Reader{
+		Source: bufio.NewReaderSize(s.conn, readBuffer), State: gobwas.StateServerSide, CheckUTF8: true,
+		MaxMessageSize: int64(s.h.opts.MaxMessage),
+		OnContinuation: part,
+		OnIntermediate: func(h gobwas.Header, r io.Reader) error {
+			if err := part(h, r); err != nil {
+				return err
+			}
+			return s.control(h, r)
+		},
+	}
+	var buffer bytes.Buffer
+	for {
+		_ = s.conn.SetReadDeadline(time.Now().Add(s.h.opts.IdleTimeout))
+		if s.ending.Load() { // whoever ended the socket meanwhile wants it read no longer than this
+			_ = s.conn.SetReadDeadline(time.Now().Add(closeTimeout))
+			return errClosed
+		}
+		h, err := reader.NextFrame()
+		if err != nil {
+			return err
+		}
+		if !s.pace() {
+			return errClosed
+		}
+		if h.OpCode.IsControl() {
+			if err := s.control(h, reader); err != nil {
+				return err
+			}
+			_ = reader.Discard() // nothing is left; it has to know
+			continue
+		}
+		parts = 0
+		buffer.Reset()
+		if _, err := buffer.ReadFrom(reader); err != nil {
+			return err
+		}
+		if err := s.handle(h.OpCode, buffer.Bytes()); err != nil {
+			return err
+		}
+		if buffer.Cap() > keptBuffer {
+			buffer = bytes.Buffer{}
+		}
+	}
+}
+
+// pace waits until a frame may be processed. It reports false if the socket
+// ends meanwhile.
+func (s *socket) pace() bool {
+	o := &s.h.opts
+	now := time.Now()
+	s.tokens = min(s.tokens+now.Sub(s.filled).Seconds()*o.MessagesPerSecond, float64(o.Burst))
+	s.filled = now
+	if s.tokens--; s.tokens >= 0 {
+		return true
+	}
+	wait := time.NewTimer(time.Duration(-s.tokens / o.MessagesPerSecond * float64(time.Second)))
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+		return true
+	case <-s.ctx.Done():
+		return false
+	}
+}
+
+// control answers a control frame.
+func (s *socket) control(h gobwas.Header, r io.Reader) error {
+	payload := make([]byte, h.Length) // at most 125, which has been checked
+	if _, err := io.ReadFull(r, payload); err != nil {
+		return err
+	}
+	switch h.OpCode {
+	case gobwas.OpPing:
+		_ = s.write(gobwas.OpPong, payload)
+	case gobwas.OpClose:
+		code, _ := gobwas.ParseCloseFrameData(payload)
+		if code == 0 || gobwas.CheckCloseFrameData(code, "") != nil {
+			code = gobwas.StatusNormalClosure
+		}
+		s.end(presence.CauseClosed, code, "")
+		return errClosed
+	}
+	return nil
+}
+
+// handle does what a message asks for and answers it.
+func (s *socket) handle(op gobwas.OpCode, data []byte) error {
+	if op == gobwas.OpBinary {
+		m, err := decodeBinary(data)
+		if err == nil {
+			s.answer(&m, nil, faultf(wordUnknown, "messages are not carried here, only presence"))
+		}
+		return err
+	}
+	m, err := decode(data)
+	if err != nil {
+		return err
+	}
+	s.beat()
+	response, err := s.do(&m)
+	s.answer(&m, response, err)
+	if err == nil {
+		s.after(&m)
+	}
+	return nil
+}
+
+// answer replies to a message that waits for it.
+func (s *socket) answer(m *message, response any, err error) {
+	if m.ref == nil {
+		return
+	}
+	answer := reply{"ok", response}
+	if err != nil {
+		f := faultOf(err)
+		s.logUnavailable(f, err)
+		answer = reply{"error", f}
+	} else if response == nil {
+		answer.Response = struct{}{}
+	}
+	_ = s.write(gobwas.OpText, encode(m.joinRef, m.ref, m.topic, eventReply, answer))
+}
+
+// after does what follows the reply to a message.
+func (s *socket) after(m *message) {
+	switch m.event {
+	case eventJoin:
+		s.mu.Lock()
+		t := s.topics[m.topic]
+		s.mu.Unlock()
+		if t != nil {
+			s.pumps.Go(func() { s.pump(t) })
+		}
+	case eventLeave:
+		_ = s.write(gobwas.OpText, encode(m.joinRef, m.joinRef, m.topic, eventClose, struct{}{}))
+	}
+}
+
+// do carries a message out.
+func (s *socket) do(m *message) (response any, err error) {
+	if m.topic == "phoenix" {
+		if m.event != eventHeartbeat {
+			return nil, faultf(wordUnknown, "the topic phoenix is for heartbeats")
+		}
+		return nil, nil
+	}
+	p, err := decodePayload(m.payload)
+	if err != nil {
+		return nil, err
+	}
+	if m.event == eventJoin {
+		return s.join(m, &p)
+	}
+	s.mu.Lock()
+	t := s.topics[m.topic]
+	s.mu.Unlock()
+	if t == nil || m.joinRef != nil && t.joinRef != nil && *m.joinRef != *t.joinRef {
+		if m.event == eventLeave {
+			return nil, nil // it has been left, or taken away
+		}
+		return nil, faultf(wordUnknown, "the topic is not joined")
+	}
+	switch m.event {
+	case eventLeave:
+		s.part(t)
+		return nil, nil
+	case eventToken:
+		if s.h.opts.Dialect == Supabase {
+			return nil, s.renew(t, p.AccessToken)
+		}
+	case eventPresence:
+		if s.h.opts.Dialect == Supabase {
+			return s.track(t, &p)
+		}
+	}
+	return s.act(t, m.event, &p)
+}
+
+// present reports whether the actor has a presence of its own, rather than only
+// watching.
+func (s *socket) present() bool {
+	return s.actor.Role != presence.RoleVisitor && s.actor.Role != presence.RoleSystem
+}
+
+// joined is what the reply to a join says.
+type joined struct {
+	Key      string   `json:"key,omitempty"`
+	Conn     string   `json:"conn,omitempty"`
+	Statuses []status `json:"statuses,omitempty"`
+}
+
+// status is one that the person may choose.
+type status struct {
+	ID    string         `json:"id"`
+	Label string         `json:"label"`
+	Class presence.Class `json:"class"`
+	Color string         `json:"color,omitzero"`
+}
+
+// join starts sending what is seen of a topic's channel. The sending itself
+// begins after the reply.
+func (s *socket) join(m *message, p *payload) (response any, err error) {
+	if s.h.opts.Dialect == Supabase && p.AccessToken != "" {
+		if err := s.become(p.AccessToken); err != nil {
+			return nil, err
+		}
+	}
+	channel := presence.Ref{Tenant: s.actor.Tenant, ID: s.h.opts.Channel(m.topic)}
+	if channel.ID == "" {
+		return nil, faultf(wordUnknown, "there is no such topic")
+	}
+	s.mu.Lock()
+	old, n := s.topics[m.topic], len(s.topics)
+	s.mu.Unlock()
+	if old != nil { // the client has lost track of it
+		s.stop(old)
+		_ = s.write(gobwas.OpText, encode(old.joinRef, old.joinRef, old.name, eventClose, struct{}{}))
+	} else if n >= s.h.opts.MaxTopics {
+		return nil, faultf(wordLimit, "%d topics are joined, which is all a socket may; leave one first", n)
+	}
+	w, err := s.h.t.Watch(s.ctx, s.actor, channel, presence.WatchOptions{})
+	if err == nil && s.h.opts.Dialect == Phoenix && s.present() {
+		if err = s.hold(m.topic); err != nil {
+			_ = w.Close()
+		}
+	}
+	if err != nil {
+		if old != nil {
+			s.unhold(m.topic)
+		}
+		return nil, err
+	}
+	t := &topic{
+		name: m.topic, joinRef: m.joinRef, channel: channel, watch: w, done: make(chan struct{}),
+		room: s.h.enter(roomKey{m.topic, channel, s.actor.Audience()}),
+	}
+	t.ctx, t.cancel = context.WithCancel(s.ctx)
+	s.mu.Lock()
+	s.topics[m.topic] = t
+	s.mu.Unlock()
+	answer := joined{}
+	if s.present() {
+		answer.Key, answer.Statuses = Key(s.actor.Ref), s.selectable()
+		s.binding.Lock()
+		if s.live != nil {
+			answer.Conn = s.live.ID()
+		}
+		s.binding.Unlock()
+	}
+	return answer, nil
+}
+
+// selectable lists the statuses that the person may choose.
+func (s *socket) selectable() (list []status) {
+	for _, def := range s.h.t.Policy(s.actor.Tenant).Statuses {
+		if slices.Contains(def.SelectableBy, presence.BySelf) {
+			list = append(list, status{ID: def.ID, Label: def.Label, Class: def.Class, Color: def.Color})
+		}
+	}
+	return list
+}
+
+// become makes the socket that of whom an access token names.
+func (s *socket) become(token string) error {
+	if token == s.token {
+		return nil
+	}
+	actor, err := s.authenticate(token)
+	if err != nil {
+		return err
+	}
+	if actor != s.actor {
+		s.mu.Lock()
+		n := len(s.topics)
+		s.mu.Unlock()
+		if n > 0 {
+			return faultf(wordNotAllowed, "the socket is that of %s; open another for %s", s.actor.Ref, actor.Ref)
+		}
+		if err := s.h.pass(s.actor.Ref, actor.Ref); err != nil {
+			return err
+		}
+		s.actor = actor
+	}
+	s.token = token
+	return nil
+}
+
+func (s *socket) authenticate(token string) (presence.Actor, error) {
+	c := s.opened
+	c.Token = token
+	actor, err := s.h.opts.Authenticate(c)
+	if err != nil {
+		return actor, authFault(err)
+	}
+	return actor, nil
+}
+
+// renew checks another access token for a topic that is joined. One that says
+// somebody else, or nobody, ends it.
+func (s *socket) renew(t *topic, token string) error {
+	if token == "" || token == s.token {
+		return nil
+	}
+	actor, err := s.authenticate(token)
+	if err == nil && actor != s.actor {
+		err = faultf(wordNotAllowed, "the token is not that of %s", s.actor.Ref)
+	}
+	if err != nil {
+		s.part(t)
+		_ = s.write(gobwas.OpText, encode(t.joinRef, t.joinRef, t.name, eventClose, faultOf(err)))
+		return err
+	}
+	s.token = token
+	return nil
+}
+
+// stop ends the sending of a topic. Once it returns, no more of it goes out.
+func (s *socket) stop(t *topic) {
+	s.mu.Lock()
+	delete(s.topics, t.name)
+	s.mu.Unlock()
+	t.cancel()
+	<-t.done
+}
+
+// part leaves a topic.
+func (s *socket) part(t *topic) {
+	s.stop(t)
+	s.unhold(t.name)
+}
+
+// pump sends what a topic's watch says until it is over.
+func (s *socket) pump(t *topic) {
+	reason := s.stream(t)
+	_ = t.watch.Close()
+	s.h.leave(t.room)
+	s.mu.Lock()
+	ended := s.topics[t.name] == t
+	if ended {
+		delete(s.topics, t.name)
+	}
+	s.mu.Unlock()
+	close(t.done)
+	if !ended || s.ending.Load() {
+		return
+	}
+	s.unhold(t.name)
+	f := faultOf(reason)
+	s.logUnavailable(f, reason)
+	event := eventError // the client tries again
+	if f.word == wordNotAllowed {
+		event = eventClose // it does not
+	}
+	_ = s.write(gobwas.OpText, encode(t.joinRef, t.joinRef, t.name, event, f))
+}
+
+func (s *socket) stream(t *topic) error {
+	for {
+		f, err := t.watch.Next(t.ctx)
+		if err != nil {
+			return err
+		}
+		if f.Kind == presence.FrameRemoved {
+			continue // the reason follows
+		}
+		messages, ok := t.room.turn(f, t.joinRef)
+		if !ok {
+			// Too far behind for what the room remembers.
+			again, err := s.h.t.Watch(t.ctx, s.actor, t.channel, presence.WatchOptions{})
+			if err != nil {
+				return err
+			}
+			_ = t.watch.Close()
+			t.watch = again
+			continue
+		}
+		for _, m := range messages {
+			if err := s.write(gobwas.OpText, m); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// hold makes sure that there is a connection while a topic needs it.
+func (s *socket) hold(topic string) error {
+	s.binding.Lock()
+	defer s.binding.Unlock()
+	if s.live == nil {
+		if err := s.connectLocked(s.params.Get("conn")); err != nil {
+			return err
+		}
+	}
+	s.holds[topic] = true
+	return nil
+}
+
+// connectLocked makes a connection, under an id if it is not empty.
+func (s *socket) connectLocked(id string) error {
+	if s.left != "" {
+		return faultf(wordUnavailable, "the socket has ended")
+	}
+	opts := presence.ConnectOptions{ID: id, Device: s.params.Get("device"), Login: s.params.Get("login") == "true"}
+	c, err := s.h.t.Connect(s.ctx, s.actor.Ref, opts)
+	if err == nil {
+		s.live = c
+		s.params.Del("login") // it was entered once
+	}
+	return err
+}
+
+// unhold gives the connection up when no topic needs it any more. Whoever comes
+// back within the policy's grace was never gone.
+func (s *socket) unhold(topic string) {
+	s.binding.Lock()
+	defer s.binding.Unlock()
+	delete(s.holds, topic)
+	if len(s.holds) == 0 {
+		s.giveUpLocked(presence.CauseClosed)
+	}
+}
+
+// giveUpLocked says how the connection left, if there is one.
+func (s *socket) giveUpLocked(cause presence.Cause) {
+	c := s.live
+	s.live = nil
+	clear(s.holds)
+	if c == nil {
+		return
+	}
+	var err error
+	switch cause {
+	case presence.CauseClosed:
+		err = c.Close()
+	case presence.CauseLost:
+		err = c.Lost()
+	case presence.CauseLogout:
+		err = c.Logout()
+	case presence.CauseDrain:
+		err = s.h.t.Apply(context.Background(), presence.Event{Kind: presence.EventDisconnect, Subject: c.Subject(), Conn: c.ID(), Epoch: c.Epoch(), Cause: cause})
+	}
+	if err != nil {
+		s.h.log.Debug("phoenix: leaving", "subject", c.Subject(), "conn", c.ID(), "error", err)
+	}
+}
+
+// beat notes that the page is alive. A connection that was given up meanwhile,
+// or taken over by a page of the same id, is made anew.
+func (s *socket) beat() {
+	s.binding.Lock()
+	defer s.binding.Unlock()
+	if s.live == nil {
+		return
+	}
+	err := s.live.Heartbeat()
+	if errors.Is(err, presence.ErrStale) || errors.Is(err, presence.ErrUnknown) {
+		err = s.connectLocked("")
+	}
+	if err != nil {
+		s.h.log.Debug("phoenix: heartbeat", "subject", s.actor.Ref, "error", err)
+	}
+}
+
+// act does what only those who are connected may do.
+func (s *socket) act(t *topic, event string, p *payload) (response any, err error) {
+	switch event {
+	case eventClaim, eventRelease, eventInput, eventFocus, eventLogout:
+	default:
+		return nil, faultf(wordUnknown, "event %q: there are claim, release, input, focus and logout", event)
+	}
+	s.binding.Lock()
+	c := s.live
+	s.binding.Unlock()
+	if c == nil {
+		return nil, faultf(wordNotAllowed, "%s only watches and has no presence to change", s.actor.Ref)
+	}
+	switch event {
+	case eventClaim:
+		return c.Claim(s.ctx, presence.Claim{Status: p.Status, For: millis(p.For), Reason: p.Reason, Text: p.Text})
+	case eventRelease:
+		return c.EndClaim(s.ctx, p.Key)
+	case eventInput:
+		if p.Idle != nil {
+			return nil, c.Report(0, millis(*p.Idle))
+		}
+		return nil, c.Input()
+	case eventFocus:
+		if p.On != nil && !*p.On {
+			return nil, c.Focus("")
+		}
+		return nil, c.Focus(t.channel.ID)
+	default:
+		s.binding.Lock()
+		defer s.binding.Unlock()
+		s.giveUpLocked(presence.CauseLogout)
+		return nil, nil
+	}
+}
+
+// track is how a client of Supabase becomes present: it is connected while it
+// tracks itself anywhere, and chooses the status that it tracks, if any.
+func (s *socket) track(t *topic, p *payload) (response any, err error) {
+	switch {
+	case strings.EqualFold(p.Event, "untrack"):
+		s.unhold(t.name)
+		return nil, nil
+	case !strings.EqualFold(p.Event, "track"):
+		return nil, faultf(wordUnknown, "presence event %q: there are track and untrack", p.Event)
+	case !s.present():
+		return nil, faultf(wordNotAllowed, "%s only watches", s.actor.Ref)
+	}
+	if err := s.hold(t.name); err != nil {
+		return nil, err
+	}
+	if p.Payload == nil || p.Payload.Status == "" {
+		return nil, nil
+	}
+	return s.act(t, eventClaim, p.Payload)
+}
+
+func (s *socket) logUnavailable(f *fault, err error) {
+	if f.word == wordUnavailable {
+		s.h.log.Warn("phoenix: unavailable", "subject", s.actor.Ref, "error", err)
+	}
+}
+
+// write sends one frame. A client that does not take it in time is lost.
+func (s *socket) write(op gobwas.OpCode, payload []byte) error {
+	s.out.Lock()
+	// The order of the next two lines and of those in end makes sure that whoever
+	// writes on has the short deadline.
+	_ = s.conn.SetWriteDeadline(time.Now().Add(s.h.opts.WriteTimeout))
+	if s.ending.Load() {
+		s.out.Unlock()
+		return net.ErrClosed
+	}
+	err := s.writeLocked(op, payload)
+	s.out.Unlock()
+	if err != nil {
+		s.end(presence.CauseLost, 0, "")
+	}
+	return err
+}
+
+func (s *socket) writeLocked(op gobwas.OpCode, payload []byte) error {
+	var header bytes.Buffer
+	_ = gobwas.WriteHeader(&header, gobwas.Header{Fin: true, OpCode: op, Length: int64(len(payload))})
+	parts := net.Buffers{header.Bytes(), payload}
+	_, err := parts.WriteTo(s.conn)
+	s.broken = s.broken || err != nil
+	return err
+}
+
+// end ends the socket for everybody: the connection leaves by the cause at once,
+// and the client is told the status, if there is one, and given a moment to
+// close. Only the first call does anything.
+func (s *socket) end(cause presence.Cause, status gobwas.StatusCode, text string) {
+	if s.ending.Swap(true) {
+		return
+	}
+	s.cancel()
+	s.binding.Lock()
+	s.left = cause
+	s.giveUpLocked(cause)
+	s.binding.Unlock()
+	if status == 0 {
+		s.conn.Close()
+		return
+	}
+	_ = s.conn.SetWriteDeadline(time.Now().Add(closeTimeout))
+	s.out.Lock()
+	defer s.out.Unlock()
+	if s.broken || s.writeLocked(gobwas.OpClose, gobwas.NewCloseFrameBody(status, text)) != nil {
+		s.conn.Close()
+		return
+	}
+	_ = s.conn.SetReadDeadline(time.Now().Add(closeTimeout))
+}

@@ -1,0 +1,4 @@
+package xmpp
+
+// Unescape is for the test that it undoes Node.
+var Unescape = unescape

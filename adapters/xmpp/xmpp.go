@@ -1,0 +1,613 @@
+// Package xmpp shows presence to XMPP: to any client of any server, each
+// subject is a contact of an external component (XEP-0114) that it can add.
+//
+//	gateway, err := xmpp.New(tracker, xmpp.Options{
+//		Domain: "agents.example.org", Secret: secret, Address: "localhost:5347", Observer: whoIsIt,
+//	})
+//	err = gateway.Run(ctx)
+//
+// Ann is then ann@agents.example.org. Who subscribes to her sees what the
+// tracker shows the audience that Options.Observer puts them in, and nothing
+// goes the other way: what XMPP users do is not presence here.
+//
+// # Who remembers
+//
+// A subscription is remembered by the user's own server, which asks for the
+// state again ("probes") whenever the user logs in. So nothing needs to be
+// stored here; give [Options.Subscriptions] if users who are logged in while
+// this process restarts are not to wait for that.
+//
+// # Connection
+//
+// [Gateway.Run] connects, and connects again with growing pauses. While there
+// is no connection nothing queues up; when there is one again, everybody is
+// sent the state of then.
+package xmpp
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha1"
+	"encoding/hex"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/presence-go/presence"
+)
+
+// Subscription says that an XMPP user watches a subject.
+type Subscription struct {
+	Observer string // the bare JID of the user, as "bob@example.org"
+	Node     string // of the subject's JID, before the "@"; see [Node]
+}
+
+// Options configures a [Gateway]. Domain, Secret, Observer, and Address or Dial
+// are needed; the zero value of every other field stands for its default.
+type Options struct {
+	// Domain is the component's, and Secret what its server knows it by.
+	Domain string
+	Secret string
+	// Address is where the server takes components, as "localhost:5347". The
+	// protocol has no encryption of its own: Dial replaces it where the way is
+	// not trusted.
+	Address string
+	Dial    func(context.Context) (net.Conn, error)
+
+	// Observer says who the user of a bare JID is to the tracker; visitors, for
+	// example, see what visitors see. An error that wraps
+	// [presence.ErrNotAllowed] refuses the subscription, any other leaves it
+	// unanswered until it is asked for again. It may take 5 seconds.
+	Observer func(ctx context.Context, jid string) (presence.Actor, error)
+	// Subject names the subject of a node, or "" for none. nil means the node
+	// with the escapes of XEP-0106 undone. Servers turn nodes into lower case.
+	Subject func(node string) string
+	// Show says how a view looks in XMPP. nil means [Show].
+	Show func(presence.View) Shown
+
+	// Subscriptions are known from before, and Changed is told what becomes of
+	// them, to be given again after a restart. It must be quick.
+	Subscriptions []Subscription
+	Changed       func(s Subscription, on bool)
+
+	// MaxSubscriptions bounds all subscriptions, MaxPerObserver those of one user.
+	// 0 means 10,000 and 256.
+	MaxSubscriptions int
+	MaxPerObserver   int
+	// MaxStanza is the longest stanza read, in bytes; a longer one ends the
+	// connection. 0 means 65536.
+	MaxStanza int
+	// WriteTimeout is how long the server may take to accept a stanza. 0 means 10s.
+	WriteTimeout time.Duration
+	// Logger receives what goes wrong in the background; nil discards it.
+	Logger *slog.Logger
+}
+
+const (
+	observerTimeout = 5 * time.Second
+	firstPause      = time.Second // before connecting again, at most
+	lastPause       = time.Minute
+	maxJID          = 2047 // bytes of a bare JID, the "@" included
+)
+
+// resource is that of the JIDs from which presence is sent.
+const resource = "presence"
+
+// Gateway is the component. It is safe for concurrent use.
+type Gateway struct {
+	t    *presence.Tracker
+	opts Options
+	log  *slog.Logger
+
+	mu         sync.Mutex
+	subs       map[Subscription]*follower
+	byObserver map[string]int
+	running    bool
+	following  sync.WaitGroup
+
+	out  sync.Mutex // held while writing
+	conn net.Conn   // while there is a session; under out
+}
+
+// follower sends one user the presence of one subject.
+type follower struct {
+	Subscription
+	watch *presence.Watch
+
+	mu    sync.Mutex
+	shown Shown // as the user knows it, or will on the next connection
+	known bool
+}
+
+// New returns a gateway. It reports every fault of the options together.
+func New(t *presence.Tracker, opts Options) (*Gateway, error) {
+	var faults []error
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Errorf("xmpp: "+format, args...))
+	}
+	if t == nil {
+		fault("a tracker is needed")
+	}
+	if opts.Domain == "" || strings.ContainsAny(opts.Domain, "@/ ") || len(opts.Domain) > 1023 {
+		fault("option Domain: %q is not the domain of a component", opts.Domain)
+	}
+	if opts.Secret == "" {
+		fault("option Secret: it is needed")
+	}
+	if opts.Observer == nil {
+		fault("option Observer: it is needed, to say who XMPP users are")
+	}
+	if (opts.Address == "") == (opts.Dial == nil) {
+		fault("options Address and Dial: one of them is needed")
+	}
+	for _, bound := range []struct {
+		name             string
+		value            *int
+		byDefault, least int
+	}{{"MaxSubscriptions", &opts.MaxSubscriptions, 10_000, 1}, {"MaxPerObserver", &opts.MaxPerObserver, 256, 1}, {"MaxStanza", &opts.MaxStanza, 65536, 4096}} {
+		if *bound.value = cmp.Or(*bound.value, bound.byDefault); *bound.value < bound.least {
+			fault("option %s: %d is too small, at least %d is needed", bound.name, *bound.value, bound.least)
+		}
+	}
+	if opts.WriteTimeout < 0 {
+		fault("option WriteTimeout: %v is negative", opts.WriteTimeout)
+	}
+	opts.WriteTimeout = cmp.Or(opts.WriteTimeout, 10*time.Second)
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	if opts.Subject == nil {
+		opts.Subject = unescape
+	}
+	if opts.Show == nil {
+		opts.Show = Show
+	}
+	if opts.Dial == nil {
+		opts.Dial = func(ctx context.Context) (net.Conn, error) {
+			return (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", opts.Address)
+		}
+	}
+	g := &Gateway{t: t, opts: opts, log: opts.Logger, subs: make(map[Subscription]*follower), byObserver: make(map[string]int)}
+	if g.log == nil {
+		g.log = slog.New(slog.DiscardHandler)
+	}
+	return g, nil
+}
+
+// Run is the component until ctx is done, and then tells everybody that the
+// subjects are unavailable. It returns the cause of the context's end.
+func (g *Gateway) Run(ctx context.Context) error {
+	g.mu.Lock()
+	running := g.running
+	g.running = true
+	g.mu.Unlock()
+	if running {
+		return fmt.Errorf("xmpp: %w: Run is running already", presence.ErrInvalid)
+	}
+	followed, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer func() {
+		stop()
+		g.following.Wait()
+		g.mu.Lock()
+		g.running = false
+		g.mu.Unlock()
+	}()
+	for _, s := range g.opts.Subscriptions {
+		if f, fresh, err := g.follow(followed, s); err == nil && fresh {
+			g.start(followed, f)
+		} else if err != nil {
+			g.log.Info("xmpp: subscription from before", "observer", s.Observer, "node", s.Node, "error", err)
+			if errors.Is(err, presence.ErrNotAllowed) {
+				g.changed(s, false)
+			}
+		}
+	}
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		began := time.Now()
+		err := g.session(ctx, followed)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if time.Since(began) > lastPause {
+			pause = firstPause
+		}
+		wait := rand.N(pause) // not all at once after an outage
+		g.log.Warn("xmpp: not connected", "domain", g.opts.Domain, "again", wait, "error", err)
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// stanza is what comes in, as far as it is looked at.
+type stanza struct {
+	XMLName xml.Name
+	ID      string  `xml:"id,attr"`
+	From    string  `xml:"from,attr"`
+	To      string  `xml:"to,attr"`
+	Type    string  `xml:"type,attr"`
+	First   []child `xml:",any"`
+}
+
+type child struct{ XMLName xml.Name }
+
+// limited bounds how much is read for one stanza.
+type limited struct {
+	r    io.Reader
+	left int
+}
+
+var errStanzaTooLong = errors.New("xmpp: stanza too long")
+
+func (l *limited) Read(p []byte) (int, error) {
+	if l.left <= 0 {
+		return 0, errStanzaTooLong
+	}
+	n, err := l.r.Read(p[:min(len(p), l.left)])
+	l.left -= n
+	return n, err
+}
+
+// session connects and serves until the connection ends.
+func (g *Gateway) session(ctx, followed context.Context) error {
+	conn, err := g.opts.Dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	in := &limited{r: conn, left: g.opts.MaxStanza}
+	d := xml.NewDecoder(in)
+	_ = conn.SetDeadline(time.Now().Add(g.opts.WriteTimeout))
+	greeted := context.AfterFunc(ctx, func() { conn.Close() })
+	err = g.greet(conn, d)
+	if !greeted() || err != nil {
+		return cmp.Or(err, context.Cause(ctx))
+	}
+	_ = conn.SetDeadline(time.Time{})
+	g.log.Info("xmpp: connected", "domain", g.opts.Domain)
+	g.out.Lock()
+	g.conn = conn
+	g.out.Unlock()
+	over := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(over)
+		g.farewell()
+		conn.Close()
+	})
+	defer func() {
+		if !stop() {
+			<-over
+		}
+		g.out.Lock()
+		g.conn = nil
+		g.out.Unlock()
+	}()
+	g.following.Go(g.tellAll)
+	for {
+		in.left = g.opts.MaxStanza
+		t, err := d.Token()
+		if err != nil {
+			return err
+		}
+		switch t := t.(type) {
+		case xml.EndElement:
+			return errors.New("xmpp: the server closed the stream")
+		case xml.StartElement:
+			if t.Name.Local == "error" && t.Name.Space == streams {
+				return streamError(d, &t)
+			}
+			var s stanza
+			if err := d.DecodeElement(&s, &t); err != nil {
+				return err
+			}
+			g.handle(followed, &s)
+		}
+	}
+}
+
+const streams = "http://etherx.jabber.org/streams"
+
+// greet opens the stream and proves who we are.
+func (g *Gateway) greet(conn net.Conn, d *xml.Decoder) error {
+	if _, err := fmt.Fprintf(conn, "<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' xmlns:stream='%s' to='%s'>", streams, escapeText(g.opts.Domain)); err != nil {
+		return err
+	}
+	header, err := start(d)
+	if err != nil {
+		return err
+	}
+	if header.Name.Space != streams || header.Name.Local != "stream" {
+		return fmt.Errorf("xmpp: the server opens with %q, not with a stream", header.Name.Local)
+	}
+	i := slices.IndexFunc(header.Attr, func(a xml.Attr) bool { return a.Name.Local == "id" })
+	if i < 0 {
+		return errors.New("xmpp: the server's stream has no id")
+	}
+	proof := sha1.Sum([]byte(header.Attr[i].Value + g.opts.Secret))
+	if _, err := fmt.Fprintf(conn, "<handshake>%s</handshake>", hex.EncodeToString(proof[:])); err != nil {
+		return err
+	}
+	answer, err := start(d)
+	switch {
+	case err != nil:
+		return err
+	case answer.Name.Local == "error":
+		return streamError(d, &answer)
+	case answer.Name.Local != "handshake":
+		return fmt.Errorf("xmpp: the server answers the handshake with %q", answer.Name.Local)
+	}
+	return d.Skip()
+}
+
+// start reads up to the next element.
+func start(d *xml.Decoder) (xml.StartElement, error) {
+	for {
+		t, err := d.Token()
+		if err != nil {
+			return xml.StartElement{}, err
+		}
+		if e, ok := t.(xml.StartElement); ok {
+			return e, nil
+		}
+	}
+}
+
+func streamError(d *xml.Decoder, e *xml.StartElement) error {
+	var s stanza
+	if err := d.DecodeElement(&s, e); err != nil || len(s.First) == 0 {
+		return errors.New("xmpp: the server ends the stream with an error")
+	}
+	return fmt.Errorf("xmpp: the server ends the stream: %s", s.First[0].XMLName.Local)
+}
+
+// handle does what a stanza asks for.
+func (g *Gateway) handle(ctx context.Context, s *stanza) {
+	node, domain, _ := cutJID(s.To)
+	from := bare(s.From)
+	if domain != g.opts.Domain || s.From == "" || len(from) > maxJID || len(node) > maxJID {
+		return
+	}
+	switch {
+	case s.XMLName.Local == "presence" && node != "":
+		g.presence(ctx, s, Subscription{Observer: from, Node: node})
+	case s.XMLName.Local == "iq" && (s.Type == "get" || s.Type == "set"):
+		g.iq(s, node)
+	case s.XMLName.Local == "message" && s.Type != "error" && s.Type != "groupchat":
+		g.refuse(s)
+	}
+}
+
+func (g *Gateway) presence(ctx context.Context, s *stanza, sub Subscription) {
+	switch s.Type {
+	case "subscribe", "probe":
+		f, fresh, err := g.follow(ctx, sub)
+		if err != nil {
+			g.log.Debug("xmpp: subscription", "observer", sub.Observer, "node", sub.Node, "error", err)
+			g.decline(s, sub, err)
+			return
+		}
+		if s.Type == "subscribe" {
+			g.answer(sub, "subscribed")
+		}
+		if fresh {
+			g.start(ctx, f)
+			return
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.known {
+			g.send(g.told(f, s.From))
+		} // otherwise it is about to be sent
+	case "unsubscribe":
+		g.mu.Lock()
+		f := g.subs[sub]
+		g.mu.Unlock()
+		if f != nil && g.forget(f) {
+			g.changed(sub, false)
+			_ = f.watch.Close()
+		}
+		g.answer(sub, "unsubscribed")
+	}
+}
+
+// answer answers a subscription.
+func (g *Gateway) answer(s Subscription, with string) {
+	g.send(element{XMLName: name("presence"), From: g.jid(s.Node), To: s.Observer, Type: with})
+}
+
+// decline says that a subscription is none, if that is certain: the user's
+// server then forgets it. Somebody nobody has heard of may yet come.
+func (g *Gateway) decline(s *stanza, sub Subscription, err error) {
+	probe := s.Type == "probe"
+	switch {
+	case errors.Is(err, presence.ErrNotAllowed), !probe && (errors.Is(err, presence.ErrUnknown) || errors.Is(err, presence.ErrInvalid) || errors.Is(err, presence.ErrLimit)):
+		g.answer(sub, "unsubscribed")
+	case probe:
+		g.send(element{XMLName: name("presence"), From: g.jid(sub.Node), To: s.From, Type: "unavailable"})
+	}
+}
+
+// follow returns what sends a user the presence of a subject. A fresh one has to
+// be started.
+func (g *Gateway) follow(ctx context.Context, s Subscription) (f *follower, fresh bool, err error) {
+	g.mu.Lock()
+	f, all, of := g.subs[s], len(g.subs), g.byObserver[s.Observer]
+	g.mu.Unlock()
+	switch {
+	case f != nil:
+		return f, false, nil
+	case all >= g.opts.MaxSubscriptions:
+		return nil, false, fmt.Errorf("xmpp: %w: %d subscriptions are known already", presence.ErrLimit, all)
+	case of >= g.opts.MaxPerObserver:
+		return nil, false, fmt.Errorf("xmpp: %w: %s has %d subscriptions already", presence.ErrLimit, s.Observer, of)
+	}
+	id := g.opts.Subject(s.Node)
+	if id == "" {
+		return nil, false, fmt.Errorf("xmpp: %w node %q", presence.ErrUnknown, s.Node)
+	}
+	bounded, cancel := context.WithTimeout(ctx, observerTimeout)
+	defer cancel()
+	actor, err := g.opts.Observer(bounded, s.Observer)
+	if err != nil {
+		return nil, false, err
+	}
+	watch, err := g.t.WatchSubject(bounded, actor, presence.Ref{Tenant: actor.Tenant, ID: id}, presence.WatchOptions{})
+	if err != nil {
+		return nil, false, err
+	}
+	f = &follower{Subscription: s, watch: watch}
+	g.mu.Lock()
+	g.subs[s] = f
+	g.byObserver[s.Observer]++
+	g.mu.Unlock()
+	g.changed(s, true)
+	return f, true, nil
+}
+
+func (g *Gateway) start(ctx context.Context, f *follower) {
+	g.following.Go(func() { g.pump(ctx, f) })
+}
+
+func (g *Gateway) changed(s Subscription, on bool) {
+	if g.opts.Changed != nil {
+		g.opts.Changed(s, on)
+	}
+}
+
+// forget ends a subscription and reports whether that is news.
+func (g *Gateway) forget(f *follower) bool {
+	g.mu.Lock()
+	there := g.subs[f.Subscription] == f
+	if there {
+		delete(g.subs, f.Subscription)
+		if g.byObserver[f.Observer]--; g.byObserver[f.Observer] == 0 {
+			delete(g.byObserver, f.Observer)
+		}
+	}
+	g.mu.Unlock()
+	return there
+}
+
+// pump sends a user what is new about a subject until access ends.
+func (g *Gateway) pump(ctx context.Context, f *follower) {
+	defer f.watch.Close()
+	for {
+		frame, err := f.watch.Next(ctx)
+		if err == nil {
+			g.tell(f, g.look(frame))
+			continue
+		}
+		if ctx.Err() == nil && g.forget(f) {
+			g.tell(f, Shown{})
+			if errors.Is(err, presence.ErrNotAllowed) {
+				g.changed(f.Subscription, false)
+				g.answer(f.Subscription, "unsubscribed")
+			}
+		}
+		return
+	}
+}
+
+// look is how a subject looks after a frame. One without a row, because it must
+// not be listed or has been erased, is unavailable.
+func (g *Gateway) look(frame *presence.Frame) (shown Shown) {
+	for i := range frame.Members {
+		shown = g.opts.Show(frame.Members[i])
+	}
+	for i := range frame.Changes {
+		if view := frame.Changes[i].View; view != nil {
+			shown = g.opts.Show(*view)
+		}
+	}
+	return shown
+}
+
+// tell sends a user how a subject looks now, unless that is known.
+func (g *Gateway) tell(f *follower, shown Shown) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.known && f.shown == shown {
+		return
+	}
+	f.shown, f.known = shown, true
+	g.send(g.told(f, f.Observer))
+}
+
+// tellAll sends everybody the state, after connecting.
+func (g *Gateway) tellAll() {
+	g.each(func(f *follower) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.known {
+			g.send(g.told(f, f.Observer))
+		}
+	})
+}
+
+// farewell tells everybody that nobody is there any more.
+func (g *Gateway) farewell() {
+	g.each(func(f *follower) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.shown.Available {
+			g.send(element{XMLName: name("presence"), From: g.jid(f.Node) + "/" + resource, To: f.Observer, Type: "unavailable"})
+		}
+	})
+	g.write([]byte("</stream:stream>"))
+}
+
+func (g *Gateway) each(do func(*follower)) {
+	g.mu.Lock()
+	list := make([]*follower, 0, len(g.subs))
+	for _, f := range g.subs {
+		list = append(list, f)
+	}
+	g.mu.Unlock()
+	for _, f := range list {
+		do(f)
+	}
+}
+
+// Subscriptions returns how many there are.
+func (g *Gateway) Subscriptions() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.subs)
+}
+
+// send writes a stanza if there is a connection. What cannot be written is made
+// up for by the next connection.
+func (g *Gateway) send(e element) {
+	data, err := xml.Marshal(e)
+	if err != nil {
+		g.log.Warn("xmpp: encoding", "error", err)
+		return
+	}
+	g.write(data)
+}
+
+func (g *Gateway) write(data []byte) {
+	g.out.Lock()
+	defer g.out.Unlock()
+	if g.conn == nil {
+		return
+	}
+	_ = g.conn.SetWriteDeadline(time.Now().Add(g.opts.WriteTimeout))
+	if _, err := g.conn.Write(data); err != nil {
+		g.log.Debug("xmpp: writing", "error", err)
+		g.conn.Close() // the session notices, and starts anew
+		g.conn = nil
+	}
+}
