@@ -22,6 +22,7 @@ const maxBatch = 1024
 type job struct {
 	ctx    context.Context
 	do     func(context.Context, *file) error
+	parts  bool // it may be refused when a part of it has been done
 	erases bool // answered when no traces are left
 	state  atomic.Int32
 	err    error // what it was refused with
@@ -76,9 +77,13 @@ func (s *Storage) submit(ctx context.Context, j *job) error {
 	}
 }
 
-// writeAll carries out jobs until Close, as many at once as are waiting.
+// writeAll carries out jobs until Close, as many at once as are waiting. Callers
+// that have just been answered often come back at once: it waits for as many as
+// it answered last, for half of the time that this took at most, since the sync
+// that a larger batch saves costs more. One caller alone is never waited for.
 func (s *Storage) writeAll() {
 	defer close(s.ended)
+	last, took := 0, time.Duration(0)
 	for {
 		again := s.tidy()
 		var batch []*job
@@ -90,16 +95,42 @@ func (s *Storage) writeAll() {
 		case <-s.closing:
 			return
 		}
-		for more := true; more && len(batch) < maxBatch; {
+		batch = s.gather(batch, last, took/2)
+		last = len(batch)
+		began := time.Now()
+		s.carryOut(batch)
+		took = time.Since(began)
+	}
+}
+
+// gather adds the jobs that are waiting, and while there are fewer than wanted
+// those that come within a time.
+func (s *Storage) gather(batch []*job, wanted int, within time.Duration) []*job {
+	for len(batch) < maxBatch {
+		select {
+		case j := <-s.jobs:
+			batch = append(batch, j)
+			continue
+		default:
+		}
+		if len(batch) >= wanted {
+			return batch
+		}
+		timer := time.NewTimer(within)
+		for len(batch) < wanted {
 			select {
 			case j := <-s.jobs:
 				batch = append(batch, j)
-			default:
-				more = false
+				continue
+			case <-timer.C:
+			case <-s.closing:
 			}
+			timer.Stop()
+			return batch
 		}
-		s.carryOut(batch)
+		timer.Stop()
 	}
+	return batch
 }
 
 // carryOut carries out a batch in one transaction and answers each job.
@@ -178,37 +209,32 @@ func (s *Storage) transact(f *file, batch []*job) (err error) {
 	}()
 	changed := false
 	for _, j := range batch {
-		if len(batch) > 1 {
+		apart := j.parts && len(batch) > 1
+		if apart {
 			if err := exec(`SAVEPOINT job`); err != nil {
 				return err
 			}
 		}
 		j.err = j.do(ctx, f)
-		if j.err != nil && !refused(j.err) {
+		if j.err != nil && !errors.Is(j.err, presence.ErrConflict) {
 			return j.err
 		}
 		changed = changed || j.err == nil
-		if len(batch) == 1 {
-			continue
-		}
-		if j.err != nil {
+		if apart && j.err != nil {
 			if err := exec(`ROLLBACK TO job`); err != nil {
 				return err
 			}
 		}
-		if err := exec(`RELEASE job`); err != nil {
-			return err
+		if apart {
+			if err := exec(`RELEASE job`); err != nil {
+				return err
+			}
 		}
 	}
 	if !changed {
 		return exec(`ROLLBACK`)
 	}
 	return exec(`COMMIT`)
-}
-
-// refused reports whether an error is about a job and not about the file.
-func refused(err error) bool {
-	return errors.Is(err, presence.ErrConflict) || code(err) == sqlite3.SQLITE_TOOBIG
 }
 
 // usable returns the file, opened anew where another one has taken its place.
@@ -259,7 +285,7 @@ func (s *Storage) Save(ctx context.Context, writes ...presence.Write) error {
 	for i := range writes {
 		writes[i].Record.Data = append([]byte{}, writes[i].Record.Data...)
 	}
-	return s.submit(ctx, &job{do: func(ctx context.Context, f *file) error {
+	return s.submit(ctx, &job{parts: len(writes) > 1, do: func(ctx context.Context, f *file) error {
 		for i := range writes {
 			if err := f.save(ctx, &writes[i]); err != nil {
 				return err

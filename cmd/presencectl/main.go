@@ -7,6 +7,7 @@
 //	presencectl policy respondio                print one as JSON
 //	presencectl policy ./lunch.json             check a policy and print it whole
 //	presencectl grammar                         print the language of scenarios
+//	presencectl journal presence.db ann         print what happened, from a file of adapters/sqlite
 //	presencectl drill                           route work through a bad day, and check every step
 //
 // It exits with 1 at the first expectation that fails and after a drill that
@@ -33,6 +34,8 @@ const usage = `usage:
   presencectl simulate [-live] [-svg OUT] FILE...   run scenario files
   presencectl policy [NAME | FILE.json]             list the presets, or print a policy
   presencectl grammar                               print the language of scenario files
+  presencectl journal [-tenant T] [-from T] [-to T] FILE [SUBJECT]
+                                                    print what happened, as JSON, from a file of adapters/sqlite
   presencectl drill [-agents N] [-work N] [-seed N] route work through a bad day, and check every step
 `
 
@@ -62,12 +65,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 			break
 		}
 		fmt.Fprint(stdout, scenario.Grammar())
+	case "journal":
+		err = journal(args, stdout)
 	case "drill":
 		err = drill(args, stdout)
 	case "help", "-h", "-help", "--help":
 		fmt.Fprint(stdout, usage)
 	default:
-		err = fmt.Errorf("unknown command %q; want simulate, policy, grammar or drill", command)
+		err = fmt.Errorf("unknown command %q; want simulate, policy, grammar, journal or drill", command)
 	}
 	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return exitFine

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log"
+	"log/slog"
 	"net/http"
 	"slices"
 	"sync"
@@ -15,6 +17,7 @@ import (
 	"github.com/benbjohnson/clock"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/sqlite"
 	"github.com/presence-go/presence/adapters/ws"
 	"github.com/presence-go/presence/client"
 	"github.com/presence-go/presence/preset"
@@ -27,6 +30,7 @@ var assets embed.FS
 // desk is the help desk: a tracker, the sockets of its pages, and what the pages
 // need besides.
 type desk struct {
+	storage *sqlite.Storage
 	tracker *presence.Tracker
 	sockets *ws.Handler
 	queue   *routing.Queue
@@ -59,7 +63,7 @@ type note struct {
 // maxNotes bounds what people can leave behind.
 const maxNotes = 50
 
-func open(ctx context.Context, p presence.Policy, speed float64) (*desk, error) {
+func open(ctx context.Context, db string, p presence.Policy, speed float64) (_ *desk, err error) {
 	if err := checkSpeed(speed); err != nil {
 		return nil, err
 	}
@@ -71,9 +75,18 @@ func open(ctx context.Context, p presence.Policy, speed float64) (*desk, error) 
 			presence.RungOffline:   "We are closed. Leave a message and we will write to you tomorrow.",
 		},
 	}
-	d.clock.Set(time.Now().UTC())
-	var err error
-	if d.tracker, err = presence.New(&presence.Options{Policy: &p, Clock: d.clock, Observe: d.observe}); err != nil {
+	if d.storage, err = sqlite.Open(ctx, db, nil); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = d.storage.Close()
+		}
+	}()
+	if err := d.startClock(ctx); err != nil {
+		return nil, err
+	}
+	if d.tracker, err = presence.New(&presence.Options{Policy: &p, Storage: d.storage, Clock: d.clock, Observe: d.observe, Logger: slog.Default()}); err != nil {
 		return nil, err
 	}
 	now := func() presence.Instant { return presence.At(d.clock.Now()) }
@@ -111,11 +124,35 @@ func (d *desk) close() {
 	d.ticker.Stop()
 	d.feed.close()
 	_ = d.sockets.Close() // a second close is harmless
-	_ = d.tracker.Close()
+	if err := d.tracker.Close(); err != nil && !errors.Is(err, presence.ErrClosed) {
+		log.Print(err)
+	}
+	_ = d.storage.Close()
+}
+
+// startClock sets the clock to now, or to where it was if it went faster than
+// time when the file was last used: a history must not go back.
+func (d *desk) startClock(ctx context.Context) error {
+	now := time.Now().UTC()
+	q := presence.JournalScan{From: presence.At(now)}
+	for {
+		rows, err := d.storage.ScanJournal(ctx, q)
+		if err != nil {
+			return err
+		}
+		if len(rows) == 0 {
+			break
+		}
+		q.After = rows[len(rows)-1]
+		now = q.After.At.Time().Add(time.Second)
+	}
+	d.clock.Set(now)
+	return nil
 }
 
 // beat moves the clock as fast as is wished and processes what falls due.
 func (d *desk) beat(ctx context.Context) {
+	storing := true
 	for last := time.Now(); ; {
 		select {
 		case <-d.ticker.C:
@@ -128,7 +165,11 @@ func (d *desk) beat(ctx context.Context) {
 		d.mu.Unlock()
 		last = now
 		d.clock.Add(passed)
-		_, _ = d.tracker.Sweep(ctx) // there is no storage that could fail
+		_, err := d.tracker.Sweep(ctx)
+		if stored := err == nil; stored != storing && ctx.Err() == nil {
+			storing = stored
+			log.Printf("helpdesk: what happens is stored: %v; %+v", stored, d.tracker.Health())
+		}
 		d.sockets.Sweep()
 		_ = d.queue.Step(ctx)
 	}

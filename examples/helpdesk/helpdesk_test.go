@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -53,10 +54,16 @@ func behind() []string {
 // serve runs a help desk and returns where, and a function that ends it.
 func serve(t *testing.T, policy string) (url string, stop func()) {
 	t.Helper()
+	return serveOn(t, "", policy)
+}
+
+// serveOn is serve with a file that stays.
+func serveOn(t *testing.T, db, policy string) (url string, stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	urls, ended := make(chan string, 1), make(chan error, 1)
 	go func() {
-		ended <- run(ctx, "127.0.0.1:0", policy, 1, func(url string) { urls <- url })
+		ended <- run(ctx, "127.0.0.1:0", db, policy, 1, func(url string) { urls <- url })
 	}()
 	stopped := false
 	stop = func() {
@@ -314,15 +321,38 @@ func TestWhoIsRefused(t *testing.T) {
 
 func TestFlags(t *testing.T) {
 	never := func(string) { t.Error("it serves all the same") }
-	err := run(t.Context(), "127.0.0.1:0", "nonsense", 1, never)
+	err := run(t.Context(), "127.0.0.1:0", "", "nonsense", 1, never)
 	require.ErrorContains(t, err, `no policy "nonsense"`)
 	for _, name := range preset.Names() {
 		require.ErrorContains(t, err, name)
 	}
-	err = run(t.Context(), "127.0.0.1:0", "default", 0, never)
+	err = run(t.Context(), "127.0.0.1:0", "", "default", 0, never)
 	require.ErrorContains(t, err, "0.1 and 600")
-	err = run(t.Context(), "nowhere:-1", "default", 1, never)
+	err = run(t.Context(), "nowhere:-1", "", "default", 1, never)
 	require.ErrorContains(t, err, "-addr")
+}
+
+// What was chosen is there after the desk was started again, and nothing else is
+// shown first.
+func TestStartedAgain(t *testing.T) {
+	db := filepath.Join(t.TempDir(), "desk.db")
+	url, stop := serveOn(t, db, "default")
+	ann := connect(t, url, "agent=ann")
+	ann.say(`{"type":"hello","v":1,"conn":"tab","login":true}`)
+	ann.until(typed("welcome"))
+	status, _, _ := fetch(t, "POST", url+"/api/speed", `{"speed":600}`) // so that the clock is ahead of time
+	require.Equal(t, http.StatusNoContent, status)
+	ann.say(`{"type":"claim","ref":"c","status":"busy"}`)
+	require.Equal(t, "busy", ann.until(func(m message) bool { return m.Ref == "c" }).View.Status)
+	stop()
+
+	url, _ = serveOn(t, db, "default")
+	ann = connect(t, url, "agent=ann")
+	ann.say(`{"type":"hello","v":1,"conn":"tab"}`)
+	require.Equal(t, "busy", ann.until(typed("welcome")).Self.Status)
+
+	err := run(t.Context(), "127.0.0.1:0", filepath.Join(db, "no", "directory"), "default", 1, func(string) { t.Error("it serves all the same") })
+	require.ErrorIs(t, err, presence.ErrUnavailable)
 }
 
 // With pages open, feeds among them, the end does not wait for them to go.

@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"time"
 	_ "time/tzdata" // opening hours know every zone, on every machine
@@ -29,10 +30,11 @@ func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "address to serve on")
 	policy := flag.String("policy", "default", "preset to begin with: "+strings.Join(preset.Names(), ", "))
 	speed := flag.Float64("speed", 1, "how much faster than real time the clock goes, 0.1 to 600")
+	db := flag.String("db", "", "file to keep claims and the journal in, for the next start; empty means one that is removed at the end")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *addr, *policy, *speed, func(url string) {
+	if err := run(ctx, *addr, *db, *policy, *speed, func(url string) {
 		fmt.Printf("The help desk is open at %s\n", url)
 	}); err != nil {
 		log.Fatal(err)
@@ -40,12 +42,20 @@ func main() {
 }
 
 // run serves until ctx is done. It calls ready with the address once it does.
-func run(ctx context.Context, addr, policy string, speed float64, ready func(url string)) error {
+func run(ctx context.Context, addr, db, policy string, speed float64, ready func(url string)) error {
 	p, known := preset.Lookup(policy)
 	if !known {
 		return fmt.Errorf("helpdesk: there is no policy %q; there are %s", policy, strings.Join(preset.Names(), ", "))
 	}
-	d, err := open(ctx, p, speed)
+	if db == "" {
+		dir, err := os.MkdirTemp("", "helpdesk")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		db = filepath.Join(dir, "helpdesk.db")
+	}
+	d, err := open(ctx, db, p, speed)
 	if err != nil {
 		return err
 	}
