@@ -19,6 +19,13 @@ export interface View {
   lastSeen?: string;
   lastLogin?: string;
   routable?: boolean;
+  work?: "free" | "active" | "finishing" | "not-receiving";
+  threads?: number;
+  pinned?: number;
+  /** The status that follows once the work is done. */
+  pending?: string;
+  /** The status asked for, until it is decided. */
+  request?: string;
 }
 
 /** A status that the person may choose. */
@@ -118,6 +125,11 @@ export interface Presence extends EventTarget {
   claim(status: string, options?: { for?: number; reason?: string; text?: string }): Promise<View>;
   /** Ends what was chosen: of one key, or all of it. */
   release(key?: "base" | "timed"): Promise<View>;
+  /**
+   * Says anything else of the protocol that is answered, such as
+   * `{ type: "request", status: "lunch" }` or `{ type: "ack", id }`.
+   */
+  ask(message: { type: string; [field: string]: unknown }): Promise<View | undefined>;
 
   /** Follows a channel. Resolves once its members are known; rejects with a PresenceError. */
   watch(channel: string): Promise<Channel>;

@@ -106,7 +106,7 @@ function stream(base, token) {
 }
 
 export function createPresence(url, options = {}) {
-  const presence = Object.assign(new EventTarget(), { state: "closed", self: null, statuses: [], open, close, logout, refresh, claim, release, watch, unwatch, focus, input });
+  const presence = Object.assign(new EventTarget(), { state: "closed", self: null, statuses: [], open, close, logout, refresh, claim, release, ask, watch, unwatch, focus, input });
   const tell = (type, detail) => presence.dispatchEvent(new CustomEvent(type, { detail }));
 
   // Of this page.
@@ -305,8 +305,9 @@ export function createPresence(url, options = {}) {
     });
   }
 
-  function ask(m) {
-    const ref = (m.ref = `${me}.${++count}`);
+  function ask(what) {
+    const ref = `${me}.${++count}`;
+    const m = { ...what, ref };
     return new Promise((resolve, reject) => {
       const settle = (error, view) => {
         pending.delete(ref);

@@ -531,6 +531,9 @@ test("claims and releases are answered, by the error of the server too", async (
     const error = await refused;
     assert.ok(error instanceof page.PresenceError);
     assert.deepEqual([error.name, error.code, plain(error.allowed)], ["PresenceError", "unknown", ["available", "busy"]]);
+    const asked = page.presence.ask({ type: "request", status: "lunch" });
+    await world.pass(100);
+    assert.equal((await asked).request, "lunch");
     const released = page.presence.release("base");
     await world.pass(100);
     assert.equal((await released).status, "available");

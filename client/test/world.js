@@ -470,6 +470,9 @@ class Server {
         ok({ id: "ann", status: m.status });
         this.conns.forEach(({ socket }) => socket?.receive({ type: "self", v: 1, view: { id: "ann", status: m.status } }));
         break;
+      case "request":
+        ok({ id: "ann", status: "available", request: m.status });
+        break;
       case "release":
         ok({ id: "ann", status: "available" });
         break;
