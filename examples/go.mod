@@ -6,8 +6,8 @@ require (
 	github.com/benbjohnson/clock v1.3.5
 	github.com/gobwas/ws v1.5.0
 	github.com/presence-go/presence v0.0.0
-	github.com/presence-go/presence/adapters/pusher v0.0.0
 	github.com/presence-go/presence/adapters/phoenix v0.0.0
+	github.com/presence-go/presence/adapters/pusher v0.0.0
 	github.com/presence-go/presence/adapters/ws v0.0.0
 	github.com/stretchr/testify v1.12.1
 )

@@ -4,8 +4,8 @@ go 1.26.0
 
 require (
 	github.com/presence-go/presence v0.0.0
-	github.com/presence-go/presence/adapters/pusher v0.0.0
 	github.com/presence-go/presence/adapters/phoenix v0.0.0
+	github.com/presence-go/presence/adapters/pusher v0.0.0
 )
 
 require (
@@ -18,4 +18,5 @@ require (
 replace github.com/presence-go/presence => ..
 
 replace github.com/presence-go/presence/adapters/pusher => ../adapters/pusher
+
 replace github.com/presence-go/presence/adapters/phoenix => ../adapters/phoenix
