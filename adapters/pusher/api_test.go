@@ -12,7 +12,9 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -163,7 +165,9 @@ func TestAPIRefusesWhatIsNotSigned(t *testing.T) {
 // hook is an endpoint of webhooks. It answers with the statuses it is given, and
 // with 200 after them.
 type hook struct {
-	t        *testing.T
+	t *testing.T
+
+	mu       sync.Mutex
 	statuses []int
 	got      []string
 	times    []time.Time
@@ -177,6 +181,8 @@ func (h *hook) RoundTrip(r *http.Request) (*http.Response, error) {
 	require.Equal(h.t, app.Key, r.Header.Get("X-Pusher-Key"))
 	require.Equal(h.t, hex.EncodeToString(mac.Sum(nil)), r.Header.Get("X-Pusher-Signature"))
 	require.Equal(h.t, "application/json", r.Header.Get("Content-Type"))
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	status := 200
 	h.times = append(h.times, time.Now())
 	if len(h.statuses) > 0 {
@@ -196,8 +202,17 @@ func (h *hook) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: status, Status: fmt.Sprint(status), Body: io.NopCloser(bytes.NewReader(nil))}, nil
 }
 
+// answer sets with which statuses it goes on, and forgets when it was asked.
+func (h *hook) answer(statuses ...int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.statuses, h.times = statuses, nil
+}
+
 func (h *hook) take() []string {
 	synctest.Wait()
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	got := h.got
 	h.got = nil
 	return got
@@ -263,21 +278,18 @@ func TestWebhooksAreRepeatedAndGivenUp(t *testing.T) {
 		require.Equal(t, []string{`{"name":"channel_occupied","channel":"a"}`, `{"name":"channel_occupied","channel":"b"}`}, h.take(), "in order")
 		require.Equal(t, []time.Time{began, began.Add(time.Second), began.Add(3 * time.Second), began.Add(7 * time.Second)}, h.times[:4])
 
-		h.statuses = make([]int, 1000)
-		for i := range h.statuses {
-			h.statuses[i] = 500
-		}
-		h.times, began = nil, time.Now()
+		h.answer(slices.Repeat([]int{500}, 1000)...)
+		began = time.Now()
 		c.subscribe("c", "")
 		w.pass(10 * time.Minute)
 		require.Less(t, h.times[len(h.times)-1].Sub(began), 5*time.Minute+time.Second)
 		require.Greater(t, len(h.times), 7)
-		h.statuses = nil
+		h.answer()
 		c.subscribe("d", "")
 		w.pass(time.Second)
 		require.Equal(t, []string{`{"name":"channel_occupied","channel":"d"}`}, h.take(), "the next has its own time")
 
-		h.statuses = []int{500, 500, 500}
+		h.answer(500, 500, 500)
 		c.subscribe("e", "")
 		ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
 		defer cancel()
@@ -288,7 +300,7 @@ func TestWebhooksAreRepeatedAndGivenUp(t *testing.T) {
 }
 
 func TestWebhooksThatWaitAreBounded(t *testing.T) {
-	h := &hook{t: t, statuses: make([]int, 1000)}
+	h := &hook{t: t, statuses: slices.Repeat([]int{500}, 1000)}
 	inWorld(t, func(c *conf) {
 		c.pusher.MessagesPerSecond, c.pusher.Burst, c.pusher.ClientEventsPerSecond = 1e6, 1e6, 1e6
 		c.pusher.Apps[0].Webhooks = []pusher.Webhook{{URL: "https://x.example", Client: &http.Client{Transport: h}, Events: []string{"client_event"}}}
@@ -301,7 +313,7 @@ func TestWebhooksThatWaitAreBounded(t *testing.T) {
 			c.send("client-x", "private-a", long)
 		}
 		synctest.Wait()
-		h.statuses = nil
+		h.answer()
 		w.pass(10 * time.Minute)
 		got := len(h.take())
 		require.Greater(t, got, 1500)
