@@ -95,7 +95,7 @@ for (const kind of Object.keys(scripts)) {
   check(`${kind}: a reload is not seen`, async () => {
     await ann.reload();
     await enter(ann, kind, "ann");
-    await sleep(2500);
+    await sleep(4000);
     await sees(bob, "ann", "busy");
     assert.deepEqual(await bob.evaluate(() => window.gone), []);
   });
@@ -127,7 +127,7 @@ for (const kind of Object.keys(scripts)) {
       }
     }
     await Promise.all([bob.close(), guest.close()]);
-    await sleep(2500);
+    await sleep(4000);
   });
 }
 

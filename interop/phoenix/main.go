@@ -45,7 +45,7 @@ type server struct {
 
 func serve(ctx context.Context, npm string) error {
 	policy := presence.DefaultPolicy()
-	policy.Grace = presence.Grace{Close: 1500 * time.Millisecond, Loss: 1500 * time.Millisecond}
+	policy.Grace = presence.Grace{Close: 3 * time.Second, Loss: 3 * time.Second}
 	policy.Statuses = append(policy.Statuses, presence.Status{
 		ID: "invisible", Label: "Invisible", Class: presence.ClassAvailable, HiddenFrom: []presence.Audience{presence.AudienceVisitor},
 	})
@@ -170,6 +170,10 @@ func (s *server) script(ctx context.Context, seed uint64) error {
 	people := []presence.Ref{presence.ID("cyd"), presence.ID("dan"), presence.ID("eve"), presence.ID("constructor"), presence.ID("__proto__")}
 	for _, p := range people {
 		if err := s.tracker.Grant(ctx, p, presence.ID("sales")); err != nil {
+			return err
+		}
+		// What is left of the script before.
+		if err := s.tracker.Apply(ctx, presence.Event{Kind: presence.EventLogout, Subject: p}); err != nil {
 			return err
 		}
 	}
