@@ -111,7 +111,9 @@ func (d *disk) line(line string) error {
 	case strings.HasPrefix(text, "+++"), strings.HasPrefix(text, "---"):
 		return nil
 	case strings.HasSuffix(text, " <unfinished ...>"):
-		text = strings.TrimSuffix(text, " <unfinished ...>")
+		if text = strings.TrimSuffix(text, " <unfinished ...>"); strings.HasPrefix(text, "<... ") {
+			return nil // still under way
+		}
 		d.busy[pid] = text
 		if strings.HasPrefix(text, "fsync(") || strings.HasPrefix(text, "fdatasync(") {
 			return d.beginSync(pid, text)
@@ -122,7 +124,7 @@ func (d *disk) line(line string) error {
 		delete(d.busy, pid)
 	}
 	r := result.FindStringSubmatch(text)
-	if r == nil {
+	if r == nil || strings.Contains(text, "= -1 (errno ") { // which is what a tracer reads of one that is dead
 		d.busy[pid] = text // it was killed in the middle
 		return nil
 	}
