@@ -116,7 +116,11 @@ export interface Presence extends EventTarget {
   open(how?: { login?: boolean }): void;
   /** Ends, for this page; others go on. */
   close(): void;
-  /** Ends for all pages with the same name. Nobody waits for the person to come back. */
+  /**
+   * Ends for all pages with the same name. Nobody waits for the person to come
+   * back. Without a connection the server does not hear of it: the person is lost
+   * then, as after any silence.
+   */
   logout(): void;
   /** Asks for the statuses anew, after a change of the policy. */
   refresh(): void;
