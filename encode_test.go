@@ -1,0 +1,86 @@
+package presence_test
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/presence-go/presence"
+)
+
+// fillIn gives a value's fields something each, or nothing.
+func fillIn(rng *rand.Rand, v reflect.Value) {
+	if rng.IntN(4) == 0 && v.Kind() != reflect.Struct {
+		return
+	}
+	switch v.Kind() {
+	case reflect.String:
+		words := []string{"ann", "Zoë", `a "quoted" \ one`, "<b>&amp;</b>", "line\nbreak\ttab\r\b\f\x00\x1f\x7f", "\u2028\u2029\u202a", "bad \xff\xc0 bytes", "👋🏽", strings.Repeat("x", 100)}
+		v.SetString(words[rng.IntN(len(words))])
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int64:
+		v.SetInt(rng.Int64() >> rng.IntN(60))
+		if v.Type() == reflect.TypeFor[presence.Instant]() {
+			at := time.Date(2026, 3, 4, 5, 6, 7, rng.IntN(3)*rng.IntN(1e9), time.UTC).Add(time.Duration(rng.IntN(1e6)) * time.Second)
+			v.SetInt(int64(presence.At(at)))
+		}
+	case reflect.Uint32:
+		v.SetUint(uint64(rng.Uint32()))
+	case reflect.Uint64:
+		v.SetUint(rng.Uint64())
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fillIn(rng, v.Elem())
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), rng.IntN(4), 4))
+		for i := range v.Len() {
+			fillIn(rng, v.Index(i))
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() {
+				fillIn(rng, v.Field(i))
+			}
+		}
+	default:
+		panic("a frame has a field of kind " + v.Kind().String() + ", which this test does not know")
+	}
+}
+
+// The encoder writes byte for byte what the standard library would.
+func TestFramesAreEncodedLikeTheStandardLibraryDoes(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 9))
+	for range 3000 {
+		var f presence.Frame
+		fillIn(rng, reflect.ValueOf(&f).Elem())
+		want, err := json.Marshal(&f)
+		require.NoError(t, err)
+		require.Equal(t, string(want), string(f.AppendJSON(nil)))
+		got, err := f.JSON()
+		require.NoError(t, err)
+		require.Equal(t, string(want), string(got))
+	}
+}
+
+func FuzzEncodedText(f *testing.F) {
+	f.Add("ann", "Zoë <3")
+	f.Add("\xe2\x80\xa8", "\x00\"\\\xff")
+	f.Fuzz(func(t *testing.T, id, text string) {
+		frame := presence.Frame{Kind: presence.FrameSnapshot, Members: []presence.View{{Ref: presence.ID(id), Text: text}}}
+		want, err := json.Marshal(&frame)
+		require.NoError(t, err)
+		require.Equal(t, string(want), string(frame.AppendJSON([]byte("before"))[len("before"):]))
+	})
+}
+
+func TestEncodingAFrameAllocatesNothing(t *testing.T) {
+	f := presence.Frame{Kind: presence.FrameDiff, Channel: sales, Changes: []presence.Change{{Op: presence.OpJoined, Subject: ann, View: &presence.View{Ref: ann, Status: "available", Since: presence.At(time.Now())}}}}
+	b := make([]byte, 0, 1024)
+	require.Zero(t, testing.AllocsPerRun(100, func() { b = f.AppendJSON(b[:0]) }))
+}
