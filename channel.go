@@ -2,7 +2,6 @@ package presence
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -89,17 +88,17 @@ type Frame struct {
 const FrameVersion = 1
 
 // JSON returns the frame encoded. It is encoded once however many watchers
-// there are; the bytes must not be changed.
+// there are; the bytes must not be changed. The error is always nil.
 func (f *Frame) JSON() ([]byte, error) {
 	if f.encoded == nil {
-		return json.Marshal(f)
+		return f.AppendJSON(make([]byte, 0, f.encodedSize())), nil
 	}
 	return f.encoded()
 }
 
 func newFrame(kind FrameKind, s *stream) *Frame {
 	f := &Frame{Kind: kind, Version: FrameVersion, Channel: s.channel, Epoch: s.epoch, Seq: s.seq, Group: s.group, stream: s.key}
-	f.encoded = sync.OnceValues(func() ([]byte, error) { return json.Marshal(f) })
+	f.encoded = sync.OnceValues(func() ([]byte, error) { return f.AppendJSON(make([]byte, 0, f.encodedSize())), nil })
 	return f
 }
 
@@ -123,8 +122,17 @@ type Roster struct {
 	members map[Ref]*Presence
 	streams map[streamKey]*stream
 	order   []streamKey // of the streams, always the same
-	recall  int         // how many frames each stream remembers
+	sorted  []Ref       // the members in order; nil after one has come or gone
+	lists   map[streamKey]*listing
+	recall  int // how many frames each stream remembers
 	hours   opening
+}
+
+// listing is a list that was asked for, until something changes.
+type listing struct {
+	views []View
+	group Group // whatever the hours
+	stale bool
 }
 
 // streamKey names a stream: watchers with the same key receive the same frames.
@@ -175,7 +183,11 @@ func (r *Roster) Has(subject Ref) bool { return r.members[subject] != nil }
 // Put adds a member or replaces what is known of it, and returns the frames
 // that follow, one for each stream whose audience sees a difference.
 func (r *Roster) Put(p Presence, now Instant) []*Frame {
+	if !r.Has(p.Subject) {
+		r.sorted = nil
+	}
 	r.members[p.Subject] = &p
+	r.outdate()
 	return r.publish(now, p.Subject)
 }
 
@@ -210,6 +222,8 @@ func (r *Roster) Remove(subject Ref, now Instant) []*Frame {
 		return nil
 	}
 	delete(r.members, subject)
+	r.sorted = nil
+	r.outdate()
 	return r.publish(now, subject)
 }
 
@@ -218,6 +232,13 @@ func (r *Roster) Remove(subject Ref, now Instant) []*Frame {
 func (r *Roster) SetMachine(m *Machine) {
 	r.m = m
 	r.forget() // it may show less than the one before
+	r.outdate()
+}
+
+func (r *Roster) outdate() {
+	for _, l := range r.lists {
+		l.stale = true
+	}
 }
 
 // Refresh publishes every difference between what audiences were told and what
@@ -307,31 +328,48 @@ func (r *Roster) forget() {
 }
 
 // List returns the rows that an audience may list, by id.
-func (r *Roster) List(a Audience, viewer Ref) []View {
-	views, _ := r.look(a, viewer)
-	return views
+func (r *Roster) List(a Audience, viewer Ref) []View { return r.AppendList(nil, a, viewer) }
+
+// AppendList appends the rows that an audience may list to views, by id. Where
+// nothing has changed since the last time, that is a copy.
+func (r *Roster) AppendList(views []View, a Audience, viewer Ref) []View {
+	return append(views, r.list(a, viewer).views...)
 }
 
 // Group sums the channel up for an audience.
-func (r *Roster) Group(a Audience, viewer Ref) Group {
-	_, group := r.look(a, viewer)
-	return group
-}
+func (r *Roster) Group(a Audience, viewer Ref) Group { return r.gate(a, r.list(a, viewer).group) }
 
-// look projects every member for an audience.
-func (r *Roster) look(a Audience, viewer Ref) ([]View, Group) {
+// list projects every member for an audience, unless it has and nothing has
+// changed. Lists that are one viewer's own are not kept.
+func (r *Roster) list(a Audience, viewer Ref) *listing {
 	key := newStreamKey(a, viewer)
-	views := make([]View, 0, len(r.members))
-	var s stream
-	for _, p := range r.members {
-		row := r.row(key, p)
-		s.count(row, +1)
-		if row.listed {
-			views = append(views, row.view)
+	l := r.lists[key]
+	if l != nil && !l.stale {
+		return l
+	}
+	if l == nil {
+		l = new(listing)
+		if a != AudienceSelf {
+			if r.lists == nil {
+				r.lists = make(map[streamKey]*listing)
+			}
+			r.lists[key] = l
 		}
 	}
-	slices.SortFunc(views, func(a, b View) int { return compareRefs(a.Ref, b.Ref) })
-	return views, r.gate(a, s.sum())
+	if r.sorted == nil {
+		r.sorted = r.Members()
+	}
+	l.views, l.stale = l.views[:0], false
+	var s stream
+	for _, subject := range r.sorted {
+		row := r.row(key, r.members[subject])
+		s.count(row, +1)
+		if row.listed {
+			l.views = append(l.views, row.view)
+		}
+	}
+	l.group = s.sum()
+	return l
 }
 
 func newStreamKey(a Audience, viewer Ref) streamKey {

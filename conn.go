@@ -15,20 +15,21 @@ const claimsPerMinute = 10
 // Conn is the handle of one connection: what comes over it is said through it.
 // It is safe for concurrent use. It is not closed by the end of any context.
 type Conn struct {
-	t     *Tracker
-	sub   *subject
-	id    string
-	opts  ConnectOptions
-	epoch uint32
+	// What can be noted without any lock is noted in the pulse, while its mark is
+	// this handle's and the last is less than patience ago, in ticks. The mark is
+	// written last.
+	time     *timeline
+	pulse    atomic.Pointer[pulse]
+	mark     atomic.Uint64
+	lease    atomic.Uint64
+	patience atomic.Uint64
 
-	// What can be noted without the subject's lock: the fields are folded into
-	// the state before the next step, with the same result as a step for each.
-	heard    atomic.Int64
-	input    atomic.Int64
-	lease    atomic.Int64 // the policy's, as a duration
-	patience atomic.Int64 // input may be noted while the last is younger than this
-	live     atomic.Bool
-	folded   int64 // the input taken over already; under the subject's lock
+	t      *Tracker
+	who    who
+	id     string
+	device string
+	node   string
+	epoch  uint32
 
 	mu     sync.Mutex
 	closed bool
@@ -39,7 +40,7 @@ type Conn struct {
 func (c *Conn) ID() string { return c.id }
 
 // Subject returns whose connection it is.
-func (c *Conn) Subject() Ref { return c.sub.ref }
+func (c *Conn) Subject() Ref { return c.who.ref }
 
 // Epoch returns the connection's epoch. A later Connect under the same id has a
 // higher one and makes this handle stale.
@@ -47,12 +48,42 @@ func (c *Conn) Epoch() uint32 { return c.epoch }
 
 // Heartbeat notes a sign of life. Send one every Policy.Heartbeat.
 func (c *Conn) Heartbeat() error {
-	now := c.t.time.now()
-	if c.live.Load() && int64(now)-c.heard.Load() < c.lease.Load() && !c.t.closed.Load() {
-		raise(&c.heard, int64(now))
+	tick, mark := c.time.coarse.Load(), c.mark.Load()
+	if p := c.pulse.Load(); tick != 0 && note(&p.heard, mark, tick, c.lease.Load()) {
 		return nil
 	}
-	return c.event(context.Background(), Event{Kind: EventHeartbeat, Age: NoAge})
+	return c.heartbeat()
+}
+
+// heartbeat is what Heartbeat does where no coarse tick can be noted.
+func (c *Conn) heartbeat() error {
+	if tick, whole := c.time.whole(); whole && !c.t.closed.Load() {
+		mark := c.mark.Load()
+		if note(&c.pulse.Load().heard, mark, tick, c.lease.Load()) {
+			return nil
+		}
+	}
+	return c.send(context.Background(), Event{Kind: EventHeartbeat, Age: NoAge}, c.bind)
+}
+
+// bind has the handle note what it can in the pulse of its connection, which is
+// held and has been kept.
+func (c *Conn) bind(h *held) {
+	if h.stepped {
+		h.keep()
+	}
+	p, _ := h.pulse(c.epoch)
+	if p == nil {
+		p = new(pulse) // it is never heard
+	}
+	c.lease.Store(ticks(h.m.lease))
+	c.patience.Store(ticks(h.m.patience()))
+	c.pulse.Store(p)
+	mark := p.heard.Load() &^ tickMask
+	if mark&pulsing == 0 {
+		mark = ^uint64(0)
+	}
+	c.mark.Store(mark)
 }
 
 // Report is a heartbeat that says how long ago the last input was, as the
@@ -67,22 +98,19 @@ func (c *Conn) Report(seq uint64, idleFor time.Duration) error {
 
 // Input notes that the person did something.
 func (c *Conn) Input() error {
-	now := c.t.time.now()
-	if c.live.Load() && int64(now)-c.heard.Load() < c.lease.Load() && int64(now)-c.input.Load() < c.patience.Load() && !c.t.closed.Load() {
-		raise(&c.input, int64(now))
-		raise(&c.heard, int64(now))
-		return nil
-	}
-	return c.event(context.Background(), Event{Kind: EventInput})
-}
-
-// raise stores v unless a later value is there.
-func raise(to *atomic.Int64, v int64) {
-	for old := to.Load(); old < v; old = to.Load() {
-		if to.CompareAndSwap(old, v) {
-			return
+	tick := c.time.coarse.Load()
+	if tick == 0 {
+		now, whole := c.time.whole()
+		if whole && !c.t.closed.Load() {
+			tick = now
 		}
 	}
+	mark := c.mark.Load()
+	p := c.pulse.Load()
+	if tick != 0 && note(&p.heard, mark, tick, c.lease.Load()) && note(&p.input, c.t.connMark(c.id), tick, c.patience.Load()) {
+		return nil
+	}
+	return c.send(context.Background(), Event{Kind: EventInput}, c.bind)
 }
 
 // Focus notes which channel the person looks at; empty for none.
@@ -101,11 +129,11 @@ func (c *Conn) Claim(ctx context.Context, claim Claim) (View, error) {
 	if err := c.throttle(); err != nil {
 		return View{}, err
 	}
-	if claim.Conn == "" && c.t.machine(c.sub.ref.Tenant).policy.ClaimScope == "connection" {
+	if claim.Conn == "" && c.t.machine(c.who.ref.Tenant).policy.ClaimScope == "connection" {
 		claim.Conn = c.id
 	}
-	actor := Agent(c.sub.ref)
-	if err := c.t.allow(ctx, actor, ActionClaim, c.sub.ref, claim.Status); err != nil {
+	actor := Agent(c.who.ref)
+	if err := c.t.allow(ctx, actor, ActionClaim, c.who.ref, claim.Status); err != nil {
 		return View{}, err
 	}
 	return c.claimEvent(ctx, Event{Kind: EventSetClaim, Actor: actor, Claim: claim})
@@ -117,18 +145,18 @@ func (c *Conn) EndClaim(ctx context.Context, key string) (View, error) {
 	if err := c.throttle(); err != nil {
 		return View{}, err
 	}
-	if err := c.t.allow(ctx, Agent(c.sub.ref), ActionClaim, c.sub.ref, ""); err != nil {
+	if err := c.t.allow(ctx, Agent(c.who.ref), ActionClaim, c.who.ref, ""); err != nil {
 		return View{}, err
 	}
 	claim := Claim{Key: key}
-	if c.t.machine(c.sub.ref.Tenant).policy.ClaimScope == "connection" {
+	if c.t.machine(c.who.ref.Tenant).policy.ClaimScope == "connection" {
 		claim.Conn = c.id
 	}
-	return c.claimEvent(ctx, Event{Kind: EventEndClaim, Actor: Agent(c.sub.ref), Claim: claim})
+	return c.claimEvent(ctx, Event{Kind: EventEndClaim, Actor: Agent(c.who.ref), Claim: claim})
 }
 
 func (c *Conn) claimEvent(ctx context.Context, e Event) (view View, err error) {
-	err = c.send(ctx, e, func() { view = c.sub.m.View(&c.sub.state.Current, AudienceSelf) })
+	err = c.send(ctx, e, func(h *held) { view = h.m.View(&h.state.Current, AudienceSelf) })
 	return view, err
 }
 
@@ -149,7 +177,7 @@ func (c *Conn) throttle() error {
 // is stale from then on: what is still said through it is refused, and its
 // Close changes nothing.
 func (c *Conn) Resume(ctx context.Context) (*Conn, error) {
-	return c.t.Connect(ctx, c.sub.ref, c.opts)
+	return c.t.Connect(ctx, c.who.ref, ConnectOptions{ID: c.id, Device: c.device, Node: c.node})
 }
 
 // Close notes that the connection was closed cleanly, as by leaving a page. The
@@ -169,16 +197,16 @@ func (c *Conn) leave(cause Cause) error {
 	c.closed = true
 	c.mu.Unlock()
 	if closed {
-		return fmt.Errorf("presence: %w: connection %q of %s has been closed before", ErrClosed, c.id, c.sub.ref)
+		return fmt.Errorf("presence: %w: connection %q of %s has been closed before", ErrClosed, c.id, c.who.ref)
 	}
 	err := c.event(context.Background(), Event{Kind: EventDisconnect, Cause: cause})
-	c.live.Store(false)
+	c.mark.Store(^uint64(0))
 	return err
 }
 
 func (c *Conn) event(ctx context.Context, e Event) error { return c.send(ctx, e, nil) }
 
-func (c *Conn) send(ctx context.Context, e Event, done func()) error {
+func (c *Conn) send(ctx context.Context, e Event, done func(*held)) error {
 	if c.t.closed.Load() {
 		return c.t.closedError()
 	}
@@ -186,8 +214,8 @@ func (c *Conn) send(ctx context.Context, e Event, done func()) error {
 	closed := c.closed && e.Kind != EventDisconnect
 	c.mu.Unlock()
 	if closed {
-		return fmt.Errorf("presence: %w: connection %q of %s", ErrClosed, c.id, c.sub.ref)
+		return fmt.Errorf("presence: %w: connection %q of %s", ErrClosed, c.id, c.who.ref)
 	}
-	e.Subject, e.Conn, e.Epoch = c.sub.ref, c.id, c.epoch
-	return c.t.apply(ctx, c.sub, e, done)
+	e.Subject, e.Conn, e.Epoch = c.who.ref, c.id, c.epoch
+	return c.t.apply(ctx, c.who, &e, done)
 }

@@ -1,52 +1,79 @@
 package presence
 
 import (
-	"container/heap"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/benbjohnson/clock"
 
 	"github.com/presence-go/presence/internal/ring"
+	"github.com/presence-go/presence/internal/wheel"
 )
 
 // timeline turns a clock into instants that never go back: the wall time at the
 // start and what has passed since. A wall clock set back is absorbed; one set
 // forward, or a process that did not run, shows as a standstill.
+//
+// Besides, it counts ticks. While many heartbeats come in by the real clock, a
+// goroutine advances a coarse tick, so that noting one needs no reading.
 type timeline struct {
 	clock    clock.Clock
 	start    time.Time
 	origin   Instant
 	absolute bool // a mock clock does what a test tells it to, which is no standstill
+	coarsens bool // ticks may be coarse
+
+	coarse atomic.Uint64 // the present tick while it is being advanced, otherwise 0
+	count  atomic.Uint32 // of the breaks
+	ask    chan struct{} // to have it advanced
 
 	mu        sync.Mutex
 	last      Instant
 	read      time.Time     // the clock's time at last
 	shift     time.Duration // added to absorb steps of the clock
 	threshold time.Duration // how long nobody may have asked; 0 while nobody has to
-	breaks    breaks
+	history   []interruption
 }
 
-// breaks are the ways in which time did not simply pass. Every subject is told
-// of them before anything else is fed to it.
-type breaks struct {
+// interruption is one of the ways in which time did not simply pass. Every
+// subject is told of them before anything else is fed to it. The sums are of all
+// until then.
+type interruption struct {
 	stood    uint32 // how often this process did not run
 	from, to Instant
-	behind   time.Duration // by how much the wall clock was set back, in all
+	behind   time.Duration // by how much the wall clock was set back
 }
 
-// clockStep is the least by which wall and monotonic time must part for the wall
-// clock to have been set.
-const clockStep = time.Second
+// maxInterruptions is how many are remembered, so that a subject can be told of
+// those since it was last looked at.
+const maxInterruptions = 1 << 16
+
+const (
+	// clockStep is the least by which wall and monotonic time must part for the
+	// wall clock to have been set.
+	clockStep = time.Second
+	// tickLength is how finely a heartbeat's time is noted.
+	tickLength = time.Millisecond
+	// coarseTicks is for how long the coarse tick is advanced before somebody has
+	// to ask for it again.
+	coarseTicks = 64
+)
 
 func newTimeline(c clock.Clock) *timeline {
 	now := c.Now()
 	_, mock := c.(*clock.Mock)
-	return &timeline{clock: c, start: now, origin: At(now), absolute: mock, read: now, last: At(now)}
+	return &timeline{
+		clock: c, start: now, origin: At(now), absolute: mock, read: now, last: At(now), ask: make(chan struct{}, 1), history: make([]interruption, 1),
+		coarsens: reflect.TypeOf(c) == reflect.TypeOf(clock.New()),
+	}
 }
 
 // expect says how often somebody will ask for the time from now on; 0 that
@@ -57,13 +84,92 @@ func (t *timeline) expect(threshold time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.threshold = threshold
+	t.coarse.Store(0)
 }
 
-// broken returns how time was broken until it was last read.
-func (t *timeline) broken() breaks {
+// breaks returns how often time was broken until it was last read.
+func (t *timeline) breaks() uint16 { return uint16(t.count.Load()) }
+
+// since returns what happened after so many breaks, and the standstill among
+// that, if there is one.
+func (t *timeline) since(told uint16) (now uint16, stood bool, from, to Instant, behind time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.breaks
+	n := t.count.Load()
+	last, then := t.history[n%maxInterruptions], interruption{}
+	if int(told) < len(t.history) {
+		then = t.history[told]
+	}
+	return uint16(n), last.stood != then.stood, last.from, last.to, last.behind - then.behind
+}
+
+// behind returns by how much the wall clock was set back until time was last read.
+func (t *timeline) behind() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.history[t.count.Load()%maxInterruptions].behind
+}
+
+// tick is the number of an instant's tick, counted from 1; 0 is before all.
+func (t *timeline) tick(at Instant) uint64 {
+	if at < t.origin {
+		return 0
+	}
+	return uint64(at-t.origin)/uint64(tickLength) + 1
+}
+
+// instant is when a tick begins, none for 0.
+func (t *timeline) instant(tick uint64) Instant {
+	if tick == 0 {
+		return 0
+	}
+	return t.origin + Instant(tick-1)*Instant(tickLength)
+}
+
+// whole returns the present tick where it can be noted as the time: by the real
+// clock, or if it begins at this very instant.
+func (t *timeline) whole() (tick uint64, ok bool) {
+	now := t.now()
+	tick = t.tick(now)
+	if t.coarsens {
+		t.mu.Lock()
+		if t.threshold > 0 { // somebody advances it
+			if t.coarse.Load() == 0 {
+				select {
+				case t.ask <- struct{}{}:
+				default:
+				}
+			}
+			t.coarse.Store(t.tick(t.last))
+		}
+		t.mu.Unlock()
+	}
+	return tick, t.coarsens || t.instant(tick) == now
+}
+
+// advance advances the coarse tick while somebody asks for it, until done.
+func (t *timeline) advance(done <-chan struct{}) {
+	for {
+		select {
+		case <-t.ask:
+		case <-done:
+			return
+		}
+		ticker := time.NewTicker(tickLength)
+		for range coarseTicks {
+			select {
+			case <-ticker.C:
+			case <-done:
+				ticker.Stop()
+				return
+			}
+			t.now()
+		}
+		ticker.Stop()
+		t.mu.Lock()
+		t.coarse.Store(0)
+		t.mu.Unlock()
+	}
 }
 
 // now reads the time.
@@ -76,93 +182,267 @@ func (t *timeline) now() Instant {
 	t.read = at
 	now := t.origin.Add(at.Sub(t.start)).Add(t.shift)
 	stood := t.threshold > 0 && !t.absolute && now.Sub(t.last) > t.threshold
+	var behind time.Duration
 	switch {
 	case now < t.last: // a clock without a monotonic reading
-		t.breaks.behind += t.last.Sub(now)
-		t.shift += t.last.Sub(now)
+		behind = t.last.Sub(now)
+		t.shift += behind
 		now = t.last
 	case step < -clockStep:
-		t.breaks.behind -= step
+		behind = -step
 	case step > clockStep: // set forward, or the machine slept
 		t.shift += step
 		now = now.Add(step)
 		stood = true
 	}
-	if stood {
-		t.breaks.stood++
-		t.breaks.from, t.breaks.to = t.last, now
+	if stood || behind > 0 {
+		t.interrupted(stood, now, behind)
 	}
 	t.last = now
+	if t.coarse.Load() != 0 {
+		t.coarse.Store(t.tick(now))
+	}
 	return now
 }
 
-// timers holds one deadline a subject. A deadline that moves later is left
-// where it is: when it comes, the subject says when the next one is.
-type timers struct {
-	mu   sync.Mutex
-	heap timerHeap
-	wake chan struct{}
-}
-
-type timer struct {
-	at  Instant
-	sub *subject
-}
-
-type timerHeap []timer
-
-func (h timerHeap) Len() int { return len(h) }
-func (h timerHeap) Less(i, j int) bool {
-	if h[i].at != h[j].at {
-		return h[i].at < h[j].at
+func (t *timeline) interrupted(stood bool, now Instant, behind time.Duration) {
+	n := t.count.Load()
+	next := t.history[n%maxInterruptions]
+	next.behind += behind
+	if stood {
+		next.stood++
+		next.from, next.to = t.last, now
 	}
-	return compareRefs(h[i].sub.ref, h[j].sub.ref) < 0
-}
-func (h timerHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *timerHeap) Push(x any)   { *h = append(*h, x.(timer)) }
-func (h *timerHeap) Pop() any {
-	old := *h
-	last := old[len(old)-1]
-	old[len(old)-1] = timer{}
-	*h = old[:len(old)-1]
-	return last
+	n++
+	if len(t.history) < maxInterruptions {
+		t.history = append(t.history, next)
+	} else {
+		t.history[n%maxInterruptions] = next
+	}
+	t.count.Store(n)
 }
 
-// arm makes sure that a subject is looked at no later than at. The subject is
-// locked.
-func (t *timers) arm(sub *subject, at Instant) {
-	if sub.armed != 0 && sub.armed <= at {
+// deadlines holds one deadline a subject. A deadline that moves later is left
+// where it is: when it comes, the subject says when the next one is.
+type deadlines struct {
+	mu    sync.Mutex
+	wheel wheel.Wheel
+	next  Instant // when somebody will look, as far as is known; 0 for never
+	wake  chan struct{}
+}
+
+// farTicks is how far ahead a deadline is entered at most. One that lies beyond
+// is looked at again then.
+const farTicks = 1 << 30
+
+// arm makes sure that a subject, which is held, is looked at no later than at.
+func (t *Tracker) arm(h *held, at Instant) {
+	now := t.time.tick(h.state.Now)
+	tick := min(t.time.tick(at), now+farTicks)
+	if h.sub.flags&flagArmed != 0 && int32(h.sub.armed-uint32(tick)) <= 0 {
 		return
 	}
-	sub.armed = at
-	t.mu.Lock()
-	heap.Push(&t.heap, timer{at, sub})
-	first := t.heap[0].sub == sub && t.heap[0].at == at
-	t.mu.Unlock()
-	if first {
+	h.sub.armed = uint32(tick)
+	h.sub.flags |= flagArmed
+	d := &t.deadlines
+	d.mu.Lock()
+	d.wheel.Add(tick, h.n)
+	sooner := d.next == 0 || at < d.next
+	if sooner {
+		d.next = at
+	}
+	d.mu.Unlock()
+	if sooner {
 		select {
-		case t.wake <- struct{}{}:
+		case d.wake <- struct{}{}:
 		default:
 		}
 	}
 }
 
-// disarm makes the timers forget a subject, which is locked.
-func (t *timers) disarm(sub *subject) { sub.armed = 0 }
+// meetDeadlines processes what is due, in the order of time. It waits for one
+// that is doing so already: what is due must have been processed on return.
+func (t *Tracker) meetDeadlines() (next Instant) {
+	t.sweeping.Lock()
+	defer t.sweeping.Unlock()
+	now := t.time.now()
+	tick := t.time.tick(now)
+	var soon Instant
+	d := &t.deadlines
+	for {
+		d.mu.Lock()
+		slot, ok := d.wheel.Take(tick)
+		d.mu.Unlock()
+		if !ok {
+			break
+		}
+		met, later := t.meetSlot(&slot, now)
+		if later != 0 && (soon == 0 || later < soon) {
+			soon = later
+		}
+		if !met && slot.Exact() && slot.From >= tick {
+			break // what remains under this tick is due within it, but not yet
+		}
+	}
+	next = t.nextDeadline(soon)
+	if at := t.openAndClose(now); at != 0 && (next == 0 || at < next) {
+		next = at
+	}
+	if at, ok := t.flushChannels(now); ok && (next == 0 || at < next) {
+		next = at
+	}
+	return next
+}
 
-// pop returns the first deadline that is due, or else when the next one is. An
-// entry that its subject has replaced is for the subject to ignore.
-func (t *timers) pop(now Instant) (sub *subject, at Instant, ok bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(t.heap) == 0 {
-		return nil, 0, false
+// due is a subject with a deadline.
+type due struct {
+	at Instant
+	n  uint32
+}
+
+// meetSlot processes what is due of a slot of the wheel, and enters the rest
+// again. It reports whether anything was due, and what comes within the present
+// tick.
+func (t *Tracker) meetSlot(slot *wheel.Slot, now Instant) (met bool, soon Instant) {
+	d := &t.deadlines
+	const atOnce = 4096
+	numbers, list := t.sweep.numbers, t.sweep.due
+	defer func() { t.sweep.numbers, t.sweep.due = numbers, list }()
+	for more := true; more; {
+		list = list[:0]
+		for more && len(list) < atOnce {
+			d.mu.Lock()
+			numbers = d.wheel.Drain(slot, numbers[:0])
+			d.mu.Unlock()
+			more = len(numbers) > 0
+			for _, n := range numbers {
+				at, isDue := t.look(n, slot, now)
+				switch {
+				case isDue:
+					list = append(list, due{at, n})
+				case at != 0 && t.time.tick(at) == t.time.tick(now) && (soon == 0 || at < soon):
+					soon = at
+				}
+			}
+		}
+		t.order(list)
+		for _, next := range list {
+			if h := t.holdAny(next.n); h != nil {
+				h.sub.flags &^= flagArmed
+				h.step(&Event{Kind: EventTick}, next.at)
+				h.release()
+				met = true
+			}
+		}
 	}
-	if first := t.heap[0]; first.at > now {
-		return nil, first.at, false
+	return met, soon
+}
+
+// look returns the deadline of a subject that a slot holds, and whether it is
+// due with it. If it is not, it is entered again.
+func (t *Tracker) look(n uint32, slot *wheel.Slot, now Instant) (at Instant, isDue bool) {
+	sh, place := t.shardOf(n)
+	sh.mu.Lock()
+	v := sh.view.Load()
+	sub := v.seat(place)
+	if sub.flags&flagArmed == 0 || uint64(sub.armed-uint32(slot.From)) >= slot.To-slot.From {
+		sh.mu.Unlock()
+		return 0, false // it was entered anew, or is no more
 	}
-	first := heap.Pop(&t.heap).(timer)
-	return first.sub, first.at, true
+	tick, ok := t.quiet(sub, slot.From)
+	if ok && tick >= slot.To {
+		t.enter(sub, n, tick, slot)
+		sh.mu.Unlock()
+		return 0, false
+	}
+	h := t.take(sh, v, n, sub)
+	defer h.release()
+	at, ok = h.m.Next(h.state)
+	if !ok {
+		sub.flags &^= flagArmed
+		return 0, false
+	}
+	if tick = t.time.tick(at); slot.Exact() && tick <= slot.From && at <= now {
+		return at, true
+	}
+	t.enter(sub, n, tick, slot)
+	return at, false
+}
+
+// enter has a subject, whose shard is locked, looked at in a tick instead of with
+// a slot that was taken.
+func (t *Tracker) enter(sub *subject, n uint32, tick uint64, slot *wheel.Slot) {
+	tick = min(tick, slot.From+farTicks)
+	sub.armed = uint32(tick)
+	d := &t.deadlines
+	d.mu.Lock()
+	d.wheel.Add(tick, n)
+	d.mu.Unlock()
+}
+
+// quiet returns a tick before which nothing can fall due for a subject that has
+// a connection and nothing else, from what its pulse says alone. It reports false
+// where that says too little.
+func (t *Tracker) quiet(sub *subject, now uint64) (tick uint64, ok bool) {
+	force := t.tenants.at(uint32(sub.name.Load() >> 40)).force.Load()
+	heard := sub.pulse.heard.Load()
+	if sub.flags&(flagUnpacked|flagActed) != 0 || sub.class == 0 || heard&pulsing == 0 || force.ignores || force.before != nil {
+		return 0, false
+	}
+	tick = heard&tickMask + force.lease
+	input := sub.pulse.input.Load() & tickMask
+	for _, after := range force.stages {
+		if due := input + after; due+1 >= now {
+			tick = min(tick, due)
+			break
+		}
+	}
+	return tick, input != 0
+}
+
+// order sorts what is due by time, and what is due at one instant by name,
+// unless that is very much.
+func (t *Tracker) order(list []due) {
+	byName := len(list) <= 256
+	slices.SortFunc(list, func(a, b due) int {
+		if c := cmp.Compare(a.at, b.at); c != 0 || !byName {
+			return c
+		}
+		return compareRefs(t.ref(a.n), t.ref(b.n))
+	})
+}
+
+// nextDeadline returns when the next deadline is, as far as is known: never
+// later than it is, and not sooner where few come next. Soon is one that is
+// known.
+func (t *Tracker) nextDeadline(soon Instant) Instant {
+	d := &t.deadlines
+	d.mu.Lock()
+	next, few, bound := soon, t.sweep.numbers[:0], uint64(0)
+	tick, ok := d.wheel.Next()
+	if ok && soon == 0 {
+		next = t.time.instant(tick)
+		few, bound = d.wheel.Peek(few)
+	}
+	d.next = next
+	d.mu.Unlock()
+	for _, n := range few {
+		sh, place := t.shardOf(n)
+		sh.mu.Lock()
+		if sub := sh.view.Load().seat(place); sub.flags&flagArmed != 0 && int32(sub.armed-uint32(tick)) >= 0 {
+			bound = min(bound, tick+uint64(sub.armed-uint32(tick)))
+		}
+		sh.mu.Unlock()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(few) > 0 && d.next == next { // otherwise one that comes sooner has been entered
+		d.next = 0
+		if bound != math.MaxUint64 {
+			d.next = t.time.instant(bound)
+		}
+	}
+	return d.next
 }
 
 // patience is how young the last input over a connection must be for the next
@@ -197,7 +477,7 @@ type journal struct {
 	dropped int // since that was last logged
 	given   int // up in all
 	writing struct{ records, rows int }
-	dirty   []*subject
+	dirty   []uint32
 	noted   Instant // when the last inputs were last looked through
 	recent  *ring.Rings[Ref, JournalRow]
 }
@@ -223,7 +503,7 @@ func (j *journal) bound() {
 	}
 }
 
-func (j *journal) addDirty(subjects ...*subject) {
+func (j *journal) addDirty(subjects ...uint32) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.dirty = append(j.dirty, subjects...)
@@ -268,7 +548,7 @@ func (t *Tracker) flushStorage(ctx context.Context) error {
 	}
 	j.mu.Unlock()
 	if look {
-		t.eachSubject("", t.noteInput)
+		t.eachSubject(nil, t.noteInput)
 	}
 	j.mu.Lock()
 	dirty, rows, dropped := j.dirty, j.waiting, j.dropped
@@ -283,10 +563,10 @@ func (t *Tracker) flushStorage(ctx context.Context) error {
 	for len(dirty) > 0 {
 		batch := dirty[:min(len(dirty), maxRecords)]
 		alone, err := t.storeTogether(ctx, batch)
-		var refused []*subject
+		var refused []uint32
 		for len(alone) > 0 && err == nil {
 			if err = t.storeBehind(ctx, alone[0]); errors.Is(err, ErrInvalid) { // this record alone
-				unreadable = fmt.Errorf("presence: the record of %s cannot be stored: %w", alone[0].ref, err)
+				unreadable = fmt.Errorf("presence: the record of %s cannot be stored: %w", t.ref(alone[0]), err)
 				refused = append(refused, alone[0])
 				err = nil
 			}
@@ -333,9 +613,9 @@ const maxRecords = 256
 // storeTogether writes records that changed without anybody waiting for it, in
 // one call. It returns those that have to be written one by one: somebody is
 // writing them just now, or one of them was refused.
-func (t *Tracker) storeTogether(ctx context.Context, subs []*subject) (alone []*subject, err error) {
+func (t *Tracker) storeTogether(ctx context.Context, subjects []uint32) (alone []uint32, err error) {
 	type trial struct {
-		sub   *subject
+		who   who
 		input Instant
 		steps uint64
 	}
@@ -343,88 +623,97 @@ func (t *Tracker) storeTogether(ctx context.Context, subs []*subject) (alone []*
 	var writes []Write
 	defer func() {
 		for _, t := range tried {
-			t.sub.unlockIntent()
+			t.who.unlockIntent()
 		}
 	}()
-	for _, sub := range subs {
-		select {
-		case sub.intent <- struct{}{}:
-		default:
-			alone = append(alone, sub)
+	for _, n := range subjects {
+		h := t.holdAny(n)
+		if h == nil {
 			continue
 		}
-		sub.mu.Lock()
-		behind := sub.dirty && !sub.erased
-		if behind {
-			t.foldHandles(sub)
-			var record Record
-			if record, err = sub.m.Record(&sub.state, sub.stored+1); err == nil {
-				tried = append(tried, trial{sub, sub.m.lastInput(&sub.state), sub.steps})
-				writes = append(writes, Write{Record: record, Expect: sub.stored})
+		w := h.who()
+		select {
+		case w.intent <- struct{}{}:
+			record, err := h.m.Record(h.state, h.more.stored+1)
+			switch {
+			case !h.more.dirty:
+				w.unlockIntent()
+			case err != nil:
+				w.unlockIntent()
+				alone = append(alone, n)
+			default:
+				tried = append(tried, trial{w, h.m.lastInput(h.state), h.more.steps})
+				writes = append(writes, Write{Record: record, Expect: h.more.stored})
 			}
+		default:
+			alone = append(alone, n)
 		}
-		sub.mu.Unlock()
-		if !behind || err != nil {
-			sub.unlockIntent()
-		}
-		if err != nil {
-			alone, err = append(alone, sub), nil
-		}
+		h.release()
 	}
 	if len(writes) == 0 {
 		return alone, nil
 	}
 	err = t.callStorage(ctx, t.opts.StorageTimeout, func(ctx context.Context, s Storage) error { return s.Save(ctx, writes...) })
 	if errors.Is(err, ErrConflict) || errors.Is(err, ErrInvalid) {
-		return subs, nil
+		return subjects, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	for i, w := range writes {
+	for i, write := range writes {
 		tried := tried[i]
-		tried.sub.mu.Lock()
-		tried.sub.stored, tried.sub.input, tried.sub.dirty = w.Record.Revision, tried.input, false
-		if tried.sub.steps != tried.steps {
-			t.markDirty(tried.sub) // it went on meanwhile
+		if h := t.hold(tried.who.n, tried.who.ref); h != nil {
+			h.more.stored, h.more.input, h.more.dirty = write.Record.Revision, tried.input, false
+			if h.more.steps != tried.steps {
+				h.markDirty() // it went on meanwhile
+			}
+			h.release()
 		}
-		tried.sub.mu.Unlock()
 	}
 	return alone, nil
 }
 
 // storeBehind writes a record that changed without anybody waiting for it.
-func (t *Tracker) storeBehind(ctx context.Context, sub *subject) error {
-	if err := sub.lockIntent(ctx); err != nil {
+func (t *Tracker) storeBehind(ctx context.Context, n uint32) error {
+	h := t.holdAny(n)
+	if h == nil {
+		return nil
+	}
+	who := h.who()
+	h.release()
+	if err := who.lockIntent(ctx); err != nil {
 		return err
 	}
-	defer sub.unlockIntent()
+	defer who.unlockIntent()
 	for attempt := 0; ; attempt++ {
-		sub.mu.Lock()
-		if !sub.dirty || sub.erased {
-			sub.mu.Unlock()
+		h := t.hold(n, who.ref)
+		if h == nil {
 			return nil
 		}
-		t.foldHandles(sub)
-		record, err := sub.m.Record(&sub.state, sub.stored+1)
-		w, input, steps := Write{Record: record, Expect: sub.stored}, sub.m.lastInput(&sub.state), sub.steps
-		sub.mu.Unlock()
+		if !h.more.dirty {
+			h.release()
+			return nil
+		}
+		record, err := h.m.Record(h.state, h.more.stored+1)
+		w, input, steps := Write{Record: record, Expect: h.more.stored}, h.m.lastInput(h.state), h.more.steps
+		h.release()
 		if err != nil {
 			return err
 		}
-		err = t.save(ctx, sub, w, input)
+		err = t.save(ctx, who, w, input)
 		if errors.Is(err, ErrConflict) && attempt < maxConflicts {
-			if err := t.takeOver(ctx, sub); err != nil {
+			if err := t.takeOver(ctx, who); err != nil {
 				return err
 			}
 			continue
 		}
 		if err == nil {
-			sub.mu.Lock()
-			if sub.steps != steps {
-				t.markDirty(sub) // it went on meanwhile
+			if h := t.hold(n, who.ref); h != nil {
+				if h.more.steps != steps {
+					h.markDirty() // it went on meanwhile
+				}
+				h.release()
 			}
-			sub.mu.Unlock()
 		}
 		return err
 	}

@@ -3,7 +3,6 @@ package presence
 import (
 	"container/heap"
 	"context"
-	"fmt"
 	"sync"
 	"time"
 )
@@ -18,8 +17,8 @@ type openings struct {
 }
 
 type openingAt struct {
-	at Instant
-	ch *channel
+	at  Instant
+	hub *hub
 }
 
 type openingHeap []openingAt
@@ -29,7 +28,7 @@ func (h openingHeap) Less(i, j int) bool {
 	if h[i].at != h[j].at {
 		return h[i].at < h[j].at
 	}
-	return compareRefs(h[i].ch.ref, h[j].ch.ref) < 0
+	return compareRefs(h[i].hub.ref, h[j].hub.ref) < 0
 }
 func (h openingHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
 func (h *openingHeap) Push(x any)   { *h = append(*h, x.(openingAt)) }
@@ -41,7 +40,7 @@ func (h *openingHeap) Pop() any {
 }
 
 // pop returns the first entry that is due, or else when the next one is.
-func (o *openings) pop(now Instant) (ch *channel, at Instant) {
+func (o *openings) pop(now Instant) (hub *hub, at Instant) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.heap) == 0 {
@@ -51,22 +50,22 @@ func (o *openings) pop(now Instant) (ch *channel, at Instant) {
 		return nil, first.at
 	}
 	first := heap.Pop(&o.heap).(openingAt)
-	return first.ch, first.at
+	return first.hub, first.at
 }
 
-// arm makes sure that a channel is looked at when it opens or closes next. The
-// channel is locked.
-func (o *openings) arm(ch *channel) {
-	at := ch.roster.hours.next
-	if ch.armed == at {
+// arm makes sure that a channel is looked at when it opens or closes next. Its
+// hub is locked.
+func (o *openings) arm(hub *hub) {
+	at := hub.roster.hours.next
+	if hub.armed == at {
 		return
 	}
-	if ch.armed = at; at == 0 {
+	if hub.armed = at; at == 0 {
 		return
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	heap.Push(&o.heap, openingAt{at, ch})
+	heap.Push(&o.heap, openingAt{at, hub})
 }
 
 // SetHours sets when a channel is open, nil for a channel without hours. See
@@ -79,74 +78,78 @@ func (t *Tracker) SetHours(_ context.Context, channel Ref, h Hours) error {
 	if t.closed.Load() {
 		return t.closedError()
 	}
-	ch, err := t.setHours(channel, h)
-	if err != nil || ch == nil {
-		return err
+	for {
+		t.mu.RLock()
+		known := t.channels[channel] != nil
+		t.mu.RUnlock()
+		if h == nil && !known {
+			return nil
+		}
+		hub, err := t.lookAt(channel)
+		if err != nil {
+			return err
+		}
+		if !t.setHours(hub, h) {
+			if t.closed.Load() {
+				return t.closedError()
+			}
+			continue // the hub has just been closed
+		}
+		if h == nil {
+			t.forgetUnused(hub)
+		}
+		select {
+		case t.deadlines.wake <- struct{}{}: // the next deadline may have come closer
+		default:
+		}
+		return nil
 	}
-	if h == nil {
-		t.forgetUnused(ch)
-	}
-	select {
-	case t.timers.wake <- struct{}{}: // the next deadline may have come closer
-	default:
-	}
-	return nil
 }
 
-func (t *Tracker) setHours(ref Ref, h Hours) (*channel, error) {
-	now := t.time.now()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if h == nil && t.channels[ref] == nil {
-		return nil, nil
+// setHours sets the hours of a hub, unless it is closed.
+func (t *Tracker) setHours(hub *hub, h Hours) bool {
+	now, behind := t.time.now(), t.time.behind()
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
+	if hub.closed {
+		return false
 	}
-	ch, err := t.channelLocked(ref)
-	if err != nil {
-		return nil, err
-	}
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	if ch.closed {
-		return nil, fmt.Errorf("presence: %w: channel %s", ErrClosed, ref)
-	}
-	ch.roster.hours.behind = t.time.broken().behind
-	ch.deliver(ch.roster.SetHours(h, now))
-	t.openings.arm(ch)
-	return ch, nil
+	hub.roster.hours.behind = behind
+	hub.deliver(hub.roster.SetHours(h, now))
+	t.openings.arm(hub)
+	return true
 }
 
 // openAndClose tells the channels whose hours begin or end by now, and returns
 // when the next one's do, 0 for none. It is called by whoever sweeps.
 func (t *Tracker) openAndClose(now Instant) (next Instant) {
-	if behind := t.time.broken().behind; behind != t.openings.behind {
+	if behind := t.time.behind(); behind != t.openings.behind {
 		t.openings.behind = behind
-		t.mu.RLock()
-		for _, ch := range t.channels {
-			ch.passHours(&t.openings, func() []*Frame { return ch.roster.SetClock(behind, now) })
+		for _, hub := range t.rooms.allHubs() {
+			hub.passHours(&t.openings, func() []*Frame { return hub.roster.SetClock(behind, now) })
 		}
-		t.mu.RUnlock()
 	}
 	for {
-		ch, at := t.openings.pop(now)
-		if ch == nil {
+		hub, at := t.openings.pop(now)
+		if hub == nil {
 			return at
 		}
-		ch.passHours(&t.openings, func() []*Frame {
-			if ch.armed != at {
+		hub.passHours(&t.openings, func() []*Frame {
+			if hub.armed != at {
 				return nil
 			}
-			ch.armed = 0
-			return ch.roster.Flush(now)
+			hub.armed = 0
+			return hub.roster.Flush(now)
 		})
 	}
 }
 
 // passHours does something that may open or close a channel.
-func (ch *channel) passHours(o *openings, do func() []*Frame) {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	if ch.roster.hours.hours != nil {
-		ch.deliver(do())
-		o.arm(ch)
+func (hub *hub) passHours(o *openings, do func() []*Frame) {
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
+	if hub.roster.hours.hours != nil {
+		hub.deliver(do())
+		o.arm(hub)
 	}
 }

@@ -115,63 +115,45 @@ type Options struct {
 // locks, the timers and the storage. All its methods are safe for concurrent
 // use and return an error wrapping [ErrClosed] after Close.
 type Tracker struct {
-	opts     Options
-	log      *slog.Logger
-	time     *timeline
-	timers   timers
-	journal  journal
-	health   health
-	ready    readiness
-	openings openings
+	opts      Options
+	log       *slog.Logger
+	time      *timeline
+	compact   *compactor
+	deadlines deadlines
+	journal   journal
+	health    health
+	openings  openings
+	ready     readiness
 
 	sweeping sync.Mutex // held while deadlines are processed; taken first
+	sweep    struct {   // room for what is being processed
+		numbers []uint32
+		due     []due
+		tidied  Instant
+	}
 
 	seed    maphash.Seed
 	shards  [shardCount]shard
 	count   atomic.Int64 // subjects
+	tenants tenants
+	erased  erasures
+	rooms   rooms
 	watches atomic.Int64
 
-	mu       sync.RWMutex // policies, grants, channels; taken before a subject's lock
-	byTenant map[string]*Machine
+	nameless   bool        // nobody learns the names of transitions
+	coalescing atomic.Bool // some policy that is or was in force holds changes back
+
+	policing sync.Mutex   // held while a policy is put in force; taken before mu
+	mu       sync.RWMutex // channels and grants; taken before a shard
 	fallback *Machine
-	grants   *Grants
 	channels map[Ref]*channel
-	defining sync.Mutex         // held while a policy is read and changed; taken first
-	erased   map[uint64]Instant // hashes of erased subjects, and until when they are refused
+	defining sync.Mutex // held while a policy is read and changed; taken first
 
 	notifying *errgroup.Group
 	stop      context.CancelFunc
 	stopped   context.Context
 	closed    atomic.Bool
 	running   atomic.Bool
-}
-
-const shardCount = 64
-
-type shard struct {
-	mu       sync.RWMutex
-	subjects map[Ref]*subject
-}
-
-// subject is one subject in memory.
-type subject struct {
-	ref    Ref
-	intent chan struct{} // held by whoever has something stored; taken before mu
-	loaded atomic.Bool
-
-	mu       sync.Mutex
-	m        *Machine
-	state    State
-	steps    uint64  // rises with every step
-	stored   uint64  // the revision that storage holds
-	input    Instant // the last input that storage holds
-	dirty    bool    // storage is behind
-	handles  []*Conn
-	channels []*channel
-	armed    Instant       // the deadline that the timers hold
-	stood    uint32        // the breaks of time that have been told
-	behind   time.Duration // of those, by how much the clock was set back
-	erased   bool
 }
 
 // New returns a tracker. It reports every fault of the options together.
@@ -234,17 +216,25 @@ func New(opts *Options) (*Tracker, error) {
 	}
 	t := &Tracker{
 		opts: o, log: o.Logger, seed: maphash.MakeSeed(), time: newTimeline(o.Clock),
-		byTenant: make(map[string]*Machine), fallback: m, grants: NewGrants(), channels: make(map[Ref]*channel), erased: make(map[uint64]Instant),
+		fallback: m, channels: make(map[Ref]*channel),
 		notifying: new(errgroup.Group),
 	}
+	t.coalescing.Store(m.policy.Publish > 0)
+	t.nameless = o.Observe == nil && o.Storage == nil && o.JournalRows < 0
+	t.compact = newCompactor(t.time.origin)
+	t.tenants.byName = make(map[string]*tenant)
+	t.tenants.add("", m)
+	t.sweep.numbers = make([]uint32, 0, 128)
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
-	t.timers.wake = make(chan struct{}, 1)
+	t.deadlines.wake = make(chan struct{}, 1)
 	t.journal.flushing = make(chan struct{}, 1)
 	t.journal.recent = ring.New[Ref, JournalRow](max(o.JournalRows, 0), 1_000_000)
 	for i := range t.shards {
-		t.shards[i].subjects = make(map[Ref]*subject)
+		sh := &t.shards[i]
+		sh.view.Store(new(view))
+		sh.held.t, sh.held.sh = t, sh
 	}
 	t.notifying.SetLimit(o.NotifyWorkers)
 	t.stopped, t.stop = context.WithCancel(context.Background())
@@ -272,6 +262,7 @@ func (t *Tracker) Run(ctx context.Context) error {
 		t.running.Store(false)
 	}()
 	flushing.Go(func() { t.flushWhenTold(ctx, flush) })
+	flushing.Go(func() { t.time.advance(ctx.Done()) })
 	for {
 		next := t.meetDeadlines()
 		select {
@@ -291,7 +282,7 @@ func (t *Tracker) Run(ctx context.Context) error {
 		timer := t.opts.Clock.Timer(wait)
 		select {
 		case <-timer.C:
-		case <-t.timers.wake:
+		case <-t.deadlines.wake:
 		case <-ctx.Done():
 			timer.Stop()
 			return context.Cause(ctx)
@@ -332,58 +323,20 @@ func (t *Tracker) Sweep(ctx context.Context) (next Instant, err error) {
 	return next, t.flushStorage(ctx)
 }
 
-// meetDeadlines processes what is due, in the order of time. It waits for one
-// that is doing so already: what is due must have been processed on return.
-func (t *Tracker) meetDeadlines() (next Instant) {
-	t.sweeping.Lock()
-	defer t.sweeping.Unlock()
-	now := t.time.now()
-	for {
-		sub, at, ok := t.timers.pop(now)
-		if !ok {
-			next = at
-			break
-		}
-		sub.mu.Lock()
-		if sub.armed == at {
-			sub.armed = 0
-			t.stepLocked(sub, Event{Kind: EventTick}, at)
-		}
-		sub.mu.Unlock()
-	}
-	if at := t.openAndClose(now); at != 0 && (next == 0 || at < next) {
-		next = at
-	}
-	if at, ok := t.flushChannels(now); ok && (next == 0 || at < next) {
-		next = at
-	}
-	return next
-}
-
 // Close ends every watch, waits for notifications under way and writes what is
 // left to storage. A second Close changes nothing and says so with [ErrClosed].
 func (t *Tracker) Close() error {
 	if t.closed.Swap(true) {
 		return fmt.Errorf("presence: %w: the tracker has been closed before", ErrClosed)
 	}
+	t.time.coarse.Store(0) // heartbeats are refused
 	t.stop()
-	t.mu.RLock()
-	channels := make([]*channel, 0, len(t.channels))
-	for _, ch := range t.channels {
-		channels = append(channels, ch)
-	}
-	t.mu.RUnlock()
-	t.eachSubject("", func(sub *subject) {
-		sub.mu.Lock()
-		channels = append(channels, sub.channels...)
-		sub.mu.Unlock()
-	})
-	for _, ch := range channels {
-		ch.endAll(t.closedError())
+	for _, hub := range t.rooms.allHubs() {
+		hub.endAll(t.closedError())
 	}
 	_ = t.notifying.Wait()
 	if t.opts.Storage != nil {
-		t.eachSubject("", t.noteInput)
+		t.eachSubject(nil, t.noteInput)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), t.opts.StorageTimeout)
 	defer cancel()
@@ -424,23 +377,14 @@ func (t *Tracker) Connect(ctx context.Context, subject Ref, opts ConnectOptions)
 	if opts.IdleFor > 0 {
 		e.Age = opts.IdleFor
 	}
-	sub, err := t.subject(ctx, subject)
+	who, err := t.subject(ctx, subject)
 	if err != nil {
 		return nil, err
 	}
 	var c *Conn
-	err = t.apply(ctx, sub, e, func() {
-		c = &Conn{t: t, sub: sub, id: opts.ID, epoch: sub.state.Epoch}
-		c.opts = ConnectOptions{ID: opts.ID, Device: opts.Device, Node: opts.Node}
-		sub.handles = slices.DeleteFunc(sub.handles, func(h *Conn) bool {
-			if h.id == c.id {
-				h.live.Store(false)
-				return true
-			}
-			return false
-		})
-		sub.handles = append(sub.handles, c)
-		t.syncHandles(sub)
+	err = t.apply(ctx, who, &e, func(h *held) {
+		c = &Conn{time: t.time, t: t, who: who, id: opts.ID, device: opts.Device, node: opts.Node, epoch: h.state.Epoch}
+		c.bind(h)
 	})
 	if err != nil {
 		return nil, err
@@ -466,11 +410,9 @@ func (t *Tracker) Apply(ctx context.Context, e Event) error {
 		if e.Kind == EventSuspended && e.To < e.From {
 			return fmt.Errorf("presence: %w suspension: it ends before it begins", ErrInvalid)
 		}
-		t.eachSubject("", func(sub *subject) {
-			sub.mu.Lock()
-			defer sub.mu.Unlock()
-			if err := t.stepLocked(sub, e, now); err != nil {
-				t.log.Warn("presence: event for all", "subject", sub.ref, "error", err)
+		t.eachSubject(nil, func(h *held) {
+			if err := h.step(&e, now); err != nil {
+				t.log.Warn("presence: event for all", "subject", h.ref, "error", err)
 			}
 		})
 		return nil
@@ -478,11 +420,42 @@ func (t *Tracker) Apply(ctx context.Context, e Event) error {
 	if e.Kind == EventConnect || e.Kind == EventLogin {
 		return fmt.Errorf("presence: %w event: connections are made with Connect", ErrInvalid)
 	}
-	sub, err := t.subject(ctx, e.Subject)
+	who, err := t.subject(ctx, e.Subject)
 	if err != nil {
 		return err
 	}
-	return t.apply(ctx, sub, e, nil)
+	return t.apply(ctx, who, &e, nil)
+}
+
+// Heartbeat notes a sign of life of a subject over one of its connections, for
+// those who have no handle of it. It is the same as [Conn.Heartbeat].
+func (t *Tracker) Heartbeat(subject Ref, conn string) error {
+	if tick := t.time.coarse.Load(); tick != 0 && t.noteHeartbeat(subject, conn, tick) {
+		return nil
+	}
+	if tick, whole := t.time.whole(); whole && !t.closed.Load() && t.noteHeartbeat(subject, conn, tick) {
+		return nil
+	}
+	return t.Apply(context.Background(), Event{Kind: EventHeartbeat, Subject: subject, Conn: conn, Age: NoAge})
+}
+
+// noteHeartbeat notes a heartbeat without a lock. It reports false where the
+// state machine has to be asked.
+func (t *Tracker) noteHeartbeat(subject Ref, conn string, tick uint64) bool {
+	tn, ok := t.tenants.find(subject.Tenant)
+	if !ok {
+		return false
+	}
+	hash := t.hash(tn.id, subject.ID)
+	_, sub := t.shards[hash%shardCount].view.Load().find(hash, subject.ID, tn.id)
+	if sub == nil {
+		return false
+	}
+	mark := sub.pulse.heard.Load() &^ tickMask
+	if mark&pulsing == 0 || sub.pulse.input.Load()&^tickMask != t.connMark(conn) {
+		return false
+	}
+	return note(&sub.pulse.heard, mark, tick, tn.force.Load().lease)
 }
 
 // SetClaim sets what an actor wants a subject's status to be. The claim's
@@ -511,13 +484,12 @@ func (t *Tracker) claim(ctx context.Context, actor Actor, subject Ref, e Event, 
 	if err := t.allow(ctx, actor, action, subject, detail); err != nil {
 		return View{}, err
 	}
-	sub, err := t.known(ctx, subject)
+	who, err := t.known(ctx, subject)
 	if err != nil {
 		return View{}, err
 	}
-	e.Subject = subject
 	var view View
-	err = t.apply(ctx, sub, e, func() { view = sub.m.View(&sub.state.Current, audienceFor(actor, subject)) })
+	err = t.apply(ctx, who, &e, func(h *held) { view = h.m.View(&h.state.Current, audienceFor(actor, subject)) })
 	return view, err
 }
 
@@ -552,11 +524,11 @@ func (t *Tracker) MayReveal(ctx context.Context, subject Ref, a Audience) (may b
 	return may, err
 }
 
-// State returns a copy of all that is known of a subject now, or an error
-// wrapping [ErrUnknown].
+// State returns a copy of all that is known of a subject now, in which lists
+// without elements are nil, or an error wrapping [ErrUnknown].
 func (t *Tracker) State(ctx context.Context, subject Ref) (State, error) {
 	var state State
-	err := t.read(ctx, subject, AudienceSelf, func(_ *Machine, s *State) { state = s.Clone() })
+	err := t.read(ctx, subject, AudienceSelf, func(_ *Machine, s *State) { state = s.own() })
 	if err == nil && !state.Current.Known {
 		err = fmt.Errorf("presence: %w subject %s", ErrUnknown, subject)
 	}
@@ -568,17 +540,20 @@ func (t *Tracker) read(ctx context.Context, ref Ref, a Audience, f func(*Machine
 	if err := checkAudience(a); err != nil {
 		return err
 	}
-	sub, err := t.known(ctx, ref)
+	who, err := t.known(ctx, ref)
 	if errors.Is(err, ErrUnknown) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	sub.mu.Lock()
-	defer sub.mu.Unlock()
-	t.stepLocked(sub, Event{Kind: EventTick}, t.time.now())
-	f(sub.m, &sub.state)
+	h := t.hold(who.n, ref)
+	if h == nil {
+		return nil
+	}
+	defer h.release()
+	h.step(&Event{Kind: EventTick}, t.time.now())
+	f(h.m, h.state)
 	return nil
 }
 
@@ -656,34 +631,24 @@ func (t *Tracker) setPolicy(ctx context.Context, actor Actor, tenant string, p P
 	if err := t.allow(ctx, actor, action, Ref{Tenant: tenant}, detail); err != nil {
 		return err
 	}
+	t.policing.Lock()
+	defer t.policing.Unlock()
+	tn, ok := t.tenants.need(tenant, t.fallback)
+	if !ok {
+		return fmt.Errorf("presence: %w: %d tenants are known already", ErrLimit, maxTenants)
+	}
+	before := tn.force.Load()
+	if m.policy.Publish > 0 {
+		t.coalescing.Store(true)
+	}
+	tn.force.Store(newForce(m, !before.parity, before.m, t.time.now()))
+	t.eachSubject(tn, func(*held) {}) // whoever is held is told
+	tn.force.Store(newForce(m, !before.parity, nil, 0))
 	now := t.time.now()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.byTenant[tenant] = m
-	t.eachSubject(tenant, func(sub *subject) {
-		sub.mu.Lock()
-		defer sub.mu.Unlock()
-		if sub.ref.Tenant != tenant {
-			return
-		}
-		t.stepLocked(sub, Event{Kind: EventTick}, now)
-		sub.m = m
-		for _, ch := range sub.channels {
-			ch.setMachine(m) // said to watchers with what follows from it
-		}
-		if sub.state.Current.Known {
-			t.stepLocked(sub, Event{Kind: EventPolicy, Subject: sub.ref}, now)
-		}
-		for _, ch := range sub.channels {
-			if ch.owner != nil {
-				ch.refresh(now)
-			}
-		}
-	})
-	for ref, ch := range t.channels {
-		if ref.Tenant == tenant {
-			ch.setMachine(m)
-			ch.refresh(now)
+	for _, hub := range t.rooms.allHubs() {
+		if hub.ref.Tenant == tenant {
+			hub.setMachine(m)
+			hub.refresh(now)
 		}
 	}
 	return nil
@@ -693,14 +658,8 @@ func (t *Tracker) setPolicy(ctx context.Context, actor Actor, tenant string, p P
 func (t *Tracker) Policy(tenant string) Policy { return t.machine(tenant).Policy() }
 
 func (t *Tracker) machine(tenant string) *Machine {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.machineLocked(tenant)
-}
-
-func (t *Tracker) machineLocked(tenant string) *Machine {
-	if m := t.byTenant[tenant]; m != nil {
-		return m
+	if tn, ok := t.tenants.find(tenant); ok {
+		return tn.force.Load().m
 	}
 	return t.fallback
 }
@@ -709,7 +668,7 @@ func (t *Tracker) machineLocked(tenant string) *Machine {
 // leave, its connections end. Its id is refused for a day, so that nobody takes
 // it over by accident; only a hash is kept for that.
 func (t *Tracker) Erase(ctx context.Context, ref Ref) error {
-	sub, err := t.known(ctx, ref)
+	who, err := t.known(ctx, ref)
 	if err != nil {
 		return err
 	}
@@ -718,10 +677,10 @@ func (t *Tracker) Erase(ctx context.Context, ref Ref) error {
 		return err
 	}
 	defer t.journal.unlockFlush()
-	if err := sub.lockIntent(ctx); err != nil {
+	if err := who.lockIntent(ctx); err != nil {
 		return err
 	}
-	defer sub.unlockIntent()
+	defer who.unlockIntent()
 	if t.opts.Storage != nil {
 		err := t.callStorage(ctx, 12*t.opts.StorageTimeout, func(ctx context.Context, s Storage) error { return s.Delete(ctx, ref) })
 		if err != nil {
@@ -731,31 +690,55 @@ func (t *Tracker) Erase(ctx context.Context, ref Ref) error {
 	now := t.time.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.erased[maphash.Comparable(t.seed, ref)] = now.Add(24 * time.Hour)
-	for hash, until := range t.erased {
-		if until <= now {
-			delete(t.erased, hash)
-		}
+	t.erased.add(ref, now)
+	h := t.hold(who.n, ref)
+	if h == nil {
+		return nil // somebody else was quicker
 	}
-	t.grants.Forget(ref)
-	sub.mu.Lock()
-	defer sub.mu.Unlock()
-	for _, ch := range sub.channels {
-		ch.remove(ref, now, fmt.Errorf("presence: %w: %s has been erased", ErrNotAllowed, ref))
+	h.eachHub(func(hub *hub) {
+		hub.remove(ref, now, fmt.Errorf("presence: %w: %s has been erased", ErrNotAllowed, ref))
+	})
+	for _, room := range h.grants() {
+		t.rooms.at(room).revoke(h.n)
 	}
-	for _, h := range sub.handles {
-		h.live.Store(false)
-	}
-	t.timers.disarm(sub)
-	sub.erased = true
-	sub.state, sub.handles, sub.channels, sub.dirty = State{}, nil, nil, false
 	t.journal.forget(ref)
-	sh := t.shard(ref)
-	sh.mu.Lock()
-	delete(sh.subjects, ref)
-	sh.mu.Unlock()
+	h.drop()
+	h.release()
 	t.count.Add(-1)
 	return nil
+}
+
+// erasures are the hashes of erased subjects, and until when they are refused.
+type erasures struct {
+	any  atomic.Bool
+	mu   sync.Mutex // a leaf: nothing is locked under it
+	seed maphash.Seed
+	ends map[uint64]Instant
+}
+
+func (e *erasures) add(ref Ref, now Instant) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ends == nil {
+		e.seed, e.ends = maphash.MakeSeed(), make(map[uint64]Instant)
+	}
+	for hash, until := range e.ends {
+		if until <= now {
+			delete(e.ends, hash)
+		}
+	}
+	e.ends[maphash.Comparable(e.seed, ref)] = now.Add(24 * time.Hour)
+	e.any.Store(true)
+}
+
+// until returns until when a subject is refused, or 0.
+func (e *erasures) until(ref Ref) Instant {
+	if !e.any.Load() {
+		return 0
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.ends[maphash.Comparable(e.seed, ref)]
 }
 
 // Gate decides whether a notification of one kind would reach a subject now,
@@ -816,109 +799,147 @@ func (t *Tracker) allow(ctx context.Context, actor Actor, action Action, subject
 	return fmt.Errorf("presence: %w: whether %s may %s cannot be told: %w", ErrUnavailable, actor.Ref, action, err)
 }
 
-func (t *Tracker) shard(ref Ref) *shard {
-	return &t.shards[maphash.Comparable(t.seed, ref)%shardCount]
+// who names a subject in memory, whether or not it is held. Its record may be
+// given up meanwhile.
+type who struct {
+	n      uint32
+	ref    Ref
+	intent chan struct{} // held by whoever has something stored, if there is storage
 }
 
-func (t *Tracker) find(ref Ref) *subject {
-	sh := t.shard(ref)
-	sh.mu.RLock()
-	defer sh.mu.RUnlock()
-	return sh.subjects[ref]
-}
-
-// eachSubject calls f for the subjects in memory, of one tenant or, for "", of
-// all, shard by shard, so that nobody waits for long.
-func (t *Tracker) eachSubject(tenant string, f func(*subject)) {
-	for i := range t.shards {
-		sh := &t.shards[i]
-		sh.mu.RLock()
-		list := make([]*subject, 0, len(sh.subjects))
-		for ref, sub := range sh.subjects {
-			if tenant == "" || ref.Tenant == tenant {
-				list = append(list, sub)
-			}
-		}
-		sh.mu.RUnlock()
-		for _, sub := range list {
-			f(sub)
-		}
+func (w who) lockIntent(ctx context.Context) error {
+	if w.intent == nil {
+		return nil
 	}
+	select {
+	case w.intent <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (w who) unlockIntent() {
+	if w.intent != nil {
+		<-w.intent
+	}
+}
+
+func (w who) gone() error {
+	return fmt.Errorf("presence: %w subject %s: it has been erased", ErrUnknown, w.ref)
+}
+
+func (h *held) who() who {
+	w := who{n: h.n, ref: h.ref}
+	if h.more != nil {
+		w.intent = h.more.intent
+	}
+	return w
+}
+
+// ref returns the name of the subject that has a number.
+func (t *Tracker) ref(n uint32) Ref {
+	sh, place := t.shardOf(n)
+	v := sh.view.Load()
+	name := v.seat(place).name.Load()
+	return Ref{t.tenants.at(uint32(name >> 40)).name, v.id(name)}
 }
 
 // subject returns a subject, with what storage has of it, making room for it if
 // nobody has heard of it.
-func (t *Tracker) subject(ctx context.Context, ref Ref) (*subject, error) {
+func (t *Tracker) subject(ctx context.Context, ref Ref) (who, error) {
 	return t.resident(ctx, ref, true)
 }
 
 // known returns a subject somebody has heard of, or an error wrapping ErrUnknown.
-func (t *Tracker) known(ctx context.Context, ref Ref) (*subject, error) {
+func (t *Tracker) known(ctx context.Context, ref Ref) (who, error) {
 	return t.resident(ctx, ref, false)
 }
 
-func (t *Tracker) resident(ctx context.Context, ref Ref, create bool) (*subject, error) {
+func (t *Tracker) resident(ctx context.Context, ref Ref, create bool) (who, error) {
 	if t.closed.Load() {
-		return nil, t.closedError()
+		return who{}, t.closedError()
 	}
 	if err := checkRef("subject", ref); err != nil {
-		return nil, err
+		return who{}, err
 	}
-	sub := t.find(ref)
-	if sub != nil && sub.loaded.Load() {
-		if !create && !sub.hasState() {
-			return nil, fmt.Errorf("presence: %w subject %s", ErrUnknown, ref)
+	if create && t.opts.Storage == nil {
+		return t.admit(ref)
+	}
+	w, flags := t.find(ref)
+	if flags&flagLoaded != 0 {
+		if !create && flags&flagKnown == 0 {
+			return who{}, fmt.Errorf("presence: %w subject %s", ErrUnknown, ref)
 		}
-		return sub, nil
+		return w, nil
 	}
 	var records []Record
 	if t.opts.Storage != nil {
 		var err error
 		if records, err = t.loadRecords(ctx, ref); err != nil {
-			return nil, err
+			return who{}, err
 		}
 	}
 	if !create && len(records) == 0 {
 		// Asking for made-up ids must not make anybody remember them.
-		return nil, fmt.Errorf("presence: %w subject %s", ErrUnknown, ref)
+		return who{}, fmt.Errorf("presence: %w subject %s", ErrUnknown, ref)
 	}
-	sub, err := t.admit(ref)
-	if err != nil {
-		return nil, err
+	w, err := t.admit(ref)
+	if err != nil || t.opts.Storage == nil {
+		return w, err
 	}
-	return sub, t.restore(ctx, sub, records)
+	return w, t.restore(ctx, w, records)
 }
 
-func (s *subject) hasState() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.state.Current.Known
+// find returns a subject in memory and its flags, none where there is none.
+func (t *Tracker) find(ref Ref) (who, uint8) {
+	tn, ok := t.tenants.find(ref.Tenant)
+	if !ok {
+		return who{}, 0
+	}
+	hash := t.hash(tn.id, ref.ID)
+	sh := &t.shards[hash%shardCount]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	place, sub := sh.view.Load().find(hash, ref.ID, tn.id)
+	if sub == nil {
+		return who{}, 0
+	}
+	return sh.who(hash, place, sub, ref), sub.flags
+}
+
+func (sh *shard) who(hash uint64, place uint32, sub *subject, ref Ref) who {
+	w := who{n: number(hash, place), ref: ref}
+	if sub.flags&flagMore != 0 {
+		w.intent = sh.more[place].intent
+	}
+	return w
 }
 
 // admit makes room for a subject.
-func (t *Tracker) admit(ref Ref) (*subject, error) {
-	t.mu.RLock()
-	m := t.machineLocked(ref.Tenant)
-	until, erased := t.erased[maphash.Comparable(t.seed, ref)]
-	t.mu.RUnlock()
-	if erased && t.time.now() < until {
-		return nil, fmt.Errorf("presence: %w: %s has been erased; the id is free again at %s", ErrNotAllowed, ref, until)
+func (t *Tracker) admit(ref Ref) (who, error) {
+	tn, ok := t.tenants.need(ref.Tenant, t.fallback)
+	if !ok {
+		return who{}, fmt.Errorf("presence: %w: %d tenants are known already", ErrLimit, maxTenants)
 	}
-	sh := t.shard(ref)
+	hash := t.hash(tn.id, ref.ID)
+	sh := &t.shards[hash%shardCount]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if sub := sh.subjects[ref]; sub != nil {
-		return sub, nil
+	if place, sub := sh.view.Load().find(hash, ref.ID, tn.id); sub != nil {
+		return sh.who(hash, place, sub, ref), nil
+	}
+	if until := t.erased.until(ref); until != 0 && t.time.now() < until {
+		return who{}, fmt.Errorf("presence: %w: %s has been erased; the id is free again at %s", ErrNotAllowed, ref, until)
 	}
 	if t.count.Load() >= int64(t.opts.MaxSubjects) {
-		return nil, fmt.Errorf("presence: %w: %d subjects are known already", ErrLimit, t.opts.MaxSubjects)
+		return who{}, fmt.Errorf("presence: %w: %d subjects are known already", ErrLimit, t.opts.MaxSubjects)
 	}
-	breaks := t.time.broken()
-	sub := &subject{ref: ref, intent: make(chan struct{}, 1), m: m, stood: breaks.stood, behind: breaks.behind}
-	sub.loaded.Store(t.opts.Storage == nil)
-	sh.subjects[ref] = sub
-	t.count.Add(1)
-	return sub, nil
+	place, sub, ok := t.add(sh, hash, tn, ref.ID)
+	if !ok {
+		return who{}, fmt.Errorf("presence: %w: too many subjects are known already", ErrLimit)
+	}
+	return sh.who(hash, place, sub, ref), nil
 }
 
 // loadRecords reads what is stored of subjects, where anything is.
@@ -939,14 +960,17 @@ func (t *Tracker) loadRecords(ctx context.Context, refs ...Ref) ([]Record, error
 
 // restore takes over what was loaded of a subject, unless somebody else was
 // quicker.
-func (t *Tracker) restore(ctx context.Context, sub *subject, records []Record) error {
-	if err := sub.lockIntent(ctx); err != nil {
+func (t *Tracker) restore(ctx context.Context, w who, records []Record) error {
+	if err := w.lockIntent(ctx); err != nil {
 		return err
 	}
-	defer sub.unlockIntent()
-	sub.mu.Lock()
-	defer sub.mu.Unlock()
-	if sub.loaded.Load() {
+	defer w.unlockIntent()
+	h := t.hold(w.n, w.ref)
+	if h == nil {
+		return w.gone()
+	}
+	defer h.release()
+	if h.sub.flags&flagLoaded != 0 {
 		return nil
 	}
 	for _, r := range records {
@@ -954,69 +978,60 @@ func (t *Tracker) restore(ctx context.Context, sub *subject, records []Record) e
 		if err != nil {
 			return err
 		}
-		sub.state, sub.stored, sub.input = state, r.Revision, state.Input
-		if err := t.stepLocked(sub, Event{Kind: EventRestart, Subject: sub.ref}, t.time.now()); err != nil {
+		*h.state, h.more.stored, h.more.input = state, r.Revision, state.Input
+		if err := h.step(&Event{Kind: EventRestart, Subject: h.ref}, t.time.now()); err != nil {
 			return err
 		}
 	}
-	sub.loaded.Store(true)
+	h.sub.flags |= flagLoaded
 	return nil
 }
-
-func (s *subject) lockIntent(ctx context.Context) error {
-	select {
-	case s.intent <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func (s *subject) unlockIntent() { <-s.intent }
 
 // apply feeds an event to a subject. What must be stored first is stored first:
 // the event is tried on a copy, the copy's record is written, and only then does
 // the copy become the state, so that storage is never waited for under the lock.
-// If the event was accepted, it calls done under the lock.
-func (t *Tracker) apply(ctx context.Context, sub *subject, e Event, done func()) error {
+// If the event was accepted, it calls done while the subject is still held.
+func (t *Tracker) apply(ctx context.Context, w who, e *Event, done func(*held)) error {
 	now := t.time.now()
-	e.Subject = sub.ref
+	e.Subject = w.ref
 	var tried *trial
 	if t.opts.Storage != nil {
 		switch e.Kind {
 		case EventSetClaim, EventEndClaim, EventLogin, EventLogout, EventEndpoint, EventDisable, EventEnable,
 			EventRequest, EventWithdraw, EventDecide:
-			if err := sub.lockIntent(ctx); err != nil {
+			if err := w.lockIntent(ctx); err != nil {
 				return err
 			}
-			defer sub.unlockIntent()
+			defer w.unlockIntent()
 			var err error
-			if tried, err = t.storeFirst(ctx, sub, e, now); err != nil {
+			if tried, err = t.storeFirst(ctx, w, e, now); err != nil {
 				return err
 			}
 		}
 	}
-	sub.mu.Lock()
-	defer sub.mu.Unlock()
-	if sub.erased {
-		return fmt.Errorf("presence: %w subject %s: it has been erased", ErrUnknown, sub.ref)
+	h := t.hold(w.n, w.ref)
+	if h == nil {
+		return w.gone()
 	}
-	if tried != nil && tried.steps == sub.steps {
-		sub.state = tried.state
-		sub.steps++
-		t.carryOutAll(sub, tried.out)
-		sub.dirty = false // it has just been written
+	defer h.release()
+	if tried != nil && tried.steps == h.more.steps {
+		*h.state = tried.state
+		h.more.steps++
+		h.stepped = true
+		h.due, _ = h.m.Next(h.state)
+		h.carryOut(tried.out)
+		h.more.dirty = false // it has just been written
 	} else {
-		err := t.stepLocked(sub, e, now)
+		err := h.step(e, now)
 		if tried != nil {
-			t.markDirty(sub) // something came in between; what was written is not quite what holds
+			h.markDirty() // something came in between; what was written is not quite what holds
 		}
 		if err != nil {
 			return err
 		}
 	}
 	if done != nil {
-		done()
+		done(h)
 	}
 	return nil
 }
@@ -1034,23 +1049,19 @@ const maxConflicts = 8
 
 // storeFirst tries an event on a copy of a subject's state and writes the
 // record. It returns nil if there is nothing to be stored first. A conflict is
-// settled by taking over what storage has.
-func (t *Tracker) storeFirst(ctx context.Context, sub *subject, e Event, now Instant) (*trial, error) {
+// settled by taking over what storage has, once.
+func (t *Tracker) storeFirst(ctx context.Context, w who, e *Event, now Instant) (*trial, error) {
 	for attempt := 0; ; attempt++ {
-		sub.mu.Lock()
-		if sub.erased {
-			sub.mu.Unlock()
-			return nil, fmt.Errorf("presence: %w subject %s: it has been erased", ErrUnknown, sub.ref)
+		h := t.hold(w.n, w.ref)
+		if h == nil {
+			return nil, w.gone()
 		}
-		if breaks := t.time.broken(); breaks.stood != sub.stood || breaks.behind != sub.behind {
-			t.tellBreaks(sub, breaks)
-		}
-		t.foldHandles(sub)
-		tried := &trial{steps: sub.steps, state: sub.state.Clone()}
-		m, stored, dirty := sub.m, sub.stored, sub.dirty
-		sub.mu.Unlock()
+		h.tellBreaks()
+		tried := &trial{steps: h.more.steps, state: h.state.own()}
+		m, stored, dirty := h.m, h.more.stored, h.more.dirty
+		h.release()
 		var err error
-		if tried.out, err = m.Step(&tried.state, e, now, nil); err != nil {
+		if tried.out, err = m.Step(&tried.state, *e, now, nil); err != nil {
 			return nil, err
 		}
 		if !dirty && !slices.ContainsFunc(tried.out, func(o Output) bool { return o.Kind == OutputPersist }) {
@@ -1060,186 +1071,155 @@ func (t *Tracker) storeFirst(ctx context.Context, sub *subject, e Event, now Ins
 		if err != nil {
 			return nil, err
 		}
-		err = t.save(ctx, sub, Write{Record: record, Expect: stored}, m.lastInput(&tried.state))
+		err = t.save(ctx, w, Write{Record: record, Expect: stored}, m.lastInput(&tried.state))
 		switch {
 		case err == nil:
 			return tried, nil
 		case errors.Is(err, ErrConflict) && attempt < maxConflicts:
-			if err := t.takeOver(ctx, sub); err != nil {
+			if err := t.takeOver(ctx, w); err != nil {
 				return nil, err
 			}
 		default:
-			return nil, fmt.Errorf("presence: %w: the change to %s cannot be stored: %w", ErrUnavailable, sub.ref, err)
+			return nil, fmt.Errorf("presence: %w: the change to %s cannot be stored: %w", ErrUnavailable, w.ref, err)
 		}
 	}
 }
 
 // save writes a record. The subject's intent is held.
-func (t *Tracker) save(ctx context.Context, sub *subject, w Write, input Instant) error {
-	if err := t.callStorage(ctx, t.opts.StorageTimeout, func(ctx context.Context, s Storage) error { return s.Save(ctx, w) }); err != nil {
-		if !errors.Is(err, ErrConflict) { // it may be stored all the same: what is known here is not to be relied on
-			sub.mu.Lock()
-			t.markDirty(sub)
-			sub.mu.Unlock()
+func (t *Tracker) save(ctx context.Context, w who, write Write, input Instant) error {
+	if err := t.callStorage(ctx, t.opts.StorageTimeout, func(ctx context.Context, s Storage) error { return s.Save(ctx, write) }); err != nil {
+		if errors.Is(err, ErrConflict) {
+			return err
+		}
+		if h := t.hold(w.n, w.ref); h != nil { // it may be stored all the same: what is known here is not to be relied on
+			h.markDirty()
+			h.release()
 		}
 		return err
 	}
-	sub.mu.Lock()
-	defer sub.mu.Unlock()
-	sub.stored, sub.input, sub.dirty = w.Record.Revision, input, false
+	if h := t.hold(w.n, w.ref); h != nil {
+		h.more.stored, h.more.input, h.more.dirty = write.Record.Revision, input, false
+		h.release()
+	}
 	return nil
 }
 
 // takeOver makes what storage has the truth after somebody else wrote it, or
 // after a write of our own whose answer was lost. The intent is held.
-func (t *Tracker) takeOver(ctx context.Context, sub *subject) error {
-	records, err := t.loadRecords(ctx, sub.ref)
+func (t *Tracker) takeOver(ctx context.Context, w who) error {
+	records, err := t.loadRecords(ctx, w.ref)
 	if err != nil {
 		return err
 	}
-	sub.mu.Lock()
-	defer sub.mu.Unlock()
-	r, revision := Record{Subject: sub.ref, Data: emptyRecord}, uint64(0)
+	h := t.hold(w.n, w.ref)
+	if h == nil {
+		return w.gone()
+	}
+	defer h.release()
+	r, revision := Record{Subject: w.ref, Data: emptyRecord}, uint64(0)
 	if len(records) > 0 {
 		r, revision = records[0], records[0].Revision
 	} // otherwise it was erased elsewhere: what was chosen is not to be written anew
-	if revision == sub.stored || sub.erased {
+	if revision == h.more.stored {
 		return nil
 	}
-	if err := t.stepLocked(sub, Event{Kind: EventRecord, Subject: sub.ref, Record: &r}, t.time.now()); err != nil {
+	if err := h.step(&Event{Kind: EventRecord, Subject: w.ref, Record: &r}, t.time.now()); err != nil {
 		return err
 	}
-	sub.stored = revision
+	h.more.stored = revision
 	return nil
 }
 
-// stepLocked runs the state machine and carries out what it says.
-func (t *Tracker) stepLocked(sub *subject, e Event, now Instant) error {
-	if breaks := t.time.broken(); breaks.stood != sub.stood || breaks.behind != sub.behind {
-		t.tellBreaks(sub, breaks)
+// step runs the state machine and carries out what it says.
+func (h *held) step(e *Event, now Instant) error {
+	h.tellBreaks()
+	if h.more != nil {
+		h.more.steps++
 	}
-	t.foldHandles(sub)
-	sub.steps++
-	buffer := outputs.Get().(*[]Output)
-	out, err := sub.m.Step(&sub.state, e, now, (*buffer)[:0])
-	t.carryOutAll(sub, out)
-	clear(out)
-	*buffer = out
-	outputs.Put(buffer)
+	h.stepped = true
+	st := stepper{m: h.m, s: h.state, out: h.out[:0], nameless: h.t.nameless}
+	err := st.step(e, now)
+	h.due = st.due
+	h.carryOut(st.out)
+	clear(st.out)
+	h.out = st.out[:0]
 	return err
-}
-
-// outputs holds buffers for the outputs of one step.
-var outputs = sync.Pool{New: func() any { return new([]Output) }}
-
-// carryOutAll does what the outputs of a step ask for.
-func (t *Tracker) carryOutAll(sub *subject, out []Output) {
-	for i := range out {
-		t.carryOut(sub, &out[i])
-	}
-	if len(sub.handles) > 0 {
-		t.syncHandles(sub)
-	}
-	if at, ok := sub.m.Next(&sub.state); ok {
-		t.timers.arm(sub, at)
-	}
 }
 
 // tellBreaks tells a subject how time was broken since it was last looked at:
 // before anything else, since what was sent meanwhile has not been read yet.
-func (t *Tracker) tellBreaks(sub *subject, b breaks) {
-	stood, behind := b.stood != sub.stood, b.behind-sub.behind
-	sub.stood, sub.behind = b.stood, b.behind
-	if !sub.state.Current.Known {
+func (h *held) tellBreaks() {
+	if h.sub.told == h.t.time.breaks() {
 		return
 	}
-	if stood && sub.state.Now <= b.from {
-		t.stepLocked(sub, Event{Kind: EventSuspended, From: b.from, To: b.to}, b.to)
+	now, stood, from, to, behind := h.t.time.since(h.sub.told)
+	h.sub.told = now
+	if !h.state.Current.Known {
+		return
+	}
+	if stood && h.state.Now <= from {
+		h.step(&Event{Kind: EventSuspended, From: from, To: to}, to)
 	}
 	if behind > 0 {
-		t.stepLocked(sub, Event{Kind: EventClock, Subject: sub.ref, From: sub.state.Now.Add(behind), To: sub.state.Now}, sub.state.Now)
+		h.step(&Event{Kind: EventClock, Subject: h.ref, From: h.state.Now.Add(behind), To: h.state.Now}, h.state.Now)
 	}
 }
 
-// carryOut does what one output asks for.
-func (t *Tracker) carryOut(sub *subject, o *Output) {
-	if t.opts.Observe != nil {
-		t.opts.Observe(sub.ref, *o)
+// follow tells a subject that another policy is in force.
+func (h *held) follow(f *force) {
+	h.sub.flags ^= flagParity
+	h.m = f.before
+	h.step(&Event{Kind: EventTick}, f.since)
+	h.m, h.anew = f.m, true
+	h.eachHub(func(hub *hub) { hub.setMachine(f.m) }) // said to watchers with what follows from it
+	if h.state.Current.Known {
+		h.step(&Event{Kind: EventPolicy, Subject: h.ref}, f.since)
 	}
-	switch o.Kind {
-	case OutputPersist:
-		t.markDirty(sub)
-	case OutputTransition, OutputUpdated:
-		t.markDirty(sub) // written with the next batch
-		for _, ch := range sub.channels {
-			ch.put(o.Presence, o.Noticed)
+	if h.more != nil && h.more.alone != nil {
+		h.more.alone.refresh(f.since)
+	}
+}
+
+// carryOut does what the outputs of a step ask for.
+func (h *held) carryOut(out []Output) {
+	t := h.t
+	for i := range out {
+		o := &out[i]
+		if t.opts.Observe != nil {
+			t.opts.Observe(h.ref, *o)
 		}
-	}
-	if c, ok := o.Told(sub.ref); ok {
-		for _, ch := range sub.channels {
-			ch.tell(c)
+		switch o.Kind {
+		case OutputPersist:
+			h.markDirty()
+		case OutputTransition, OutputUpdated:
+			h.markDirty() // written with the next batch
+			h.eachHub(func(hub *hub) { hub.put(o.Presence, o.Noticed) })
 		}
-	}
-	if row, ok := o.Row(); ok {
-		row.Subject = sub.ref
-		t.journal.add(row, t.opts.Storage != nil)
+		if c, ok := o.Told(h.ref); ok {
+			h.eachHub(func(hub *hub) { hub.tell(c) })
+		}
+		if t.nameless {
+			continue
+		}
+		if row, ok := o.Row(); ok {
+			row.Subject = h.ref
+			t.journal.add(row, t.opts.Storage != nil)
+		}
 	}
 }
 
 // markDirty notes that storage is behind with a subject.
-func (t *Tracker) markDirty(sub *subject) {
-	if t.opts.Storage != nil && !sub.dirty && !sub.erased {
-		sub.dirty = true
-		t.journal.addDirty(sub)
+func (h *held) markDirty() {
+	if h.t.opts.Storage != nil && !h.more.dirty {
+		h.more.dirty = true
+		h.t.journal.addDirty(h.n)
 	}
 }
 
 // noteInput marks a subject whose last input storage does not have yet: without
 // it, everybody who is idle would come back fresh after a restart.
-func (t *Tracker) noteInput(sub *subject) {
-	sub.mu.Lock()
-	defer sub.mu.Unlock()
-	t.foldHandles(sub)
-	if sub.m.lastInput(&sub.state) != sub.input {
-		t.markDirty(sub)
+func (t *Tracker) noteInput(h *held) {
+	if h.m.lastInput(h.state) != h.more.input {
+		h.markDirty()
 	}
-}
-
-// foldHandles takes over what handles noted without the lock.
-func (t *Tracker) foldHandles(sub *subject) {
-	for _, h := range sub.handles {
-		i, found := sub.state.conn(h.id)
-		if !found {
-			continue
-		}
-		c := &sub.state.Conns[i]
-		if c.Epoch != h.epoch || c.Left != 0 {
-			continue
-		}
-		c.Heard = max(c.Heard, Instant(h.heard.Load()))
-		if input := h.input.Load(); input != h.folded {
-			c.Input, h.folded = max(c.Input, Instant(input)), input
-		}
-	}
-}
-
-// syncHandles tells handles what they may note without the lock, and drops
-// those whose connection is gone.
-func (t *Tracker) syncHandles(sub *subject) {
-	sub.handles = slices.DeleteFunc(sub.handles, func(h *Conn) bool {
-		i, found := sub.state.conn(h.id)
-		if !found || sub.state.Conns[i].Epoch != h.epoch {
-			h.live.Store(false)
-			return true
-		}
-		c := &sub.state.Conns[i]
-		raise(&h.heard, int64(c.Heard))
-		if h.input.CompareAndSwap(h.folded, int64(c.Input)) { // otherwise there was input since
-			h.folded = int64(c.Input)
-		}
-		h.lease.Store(int64(sub.m.lease))
-		h.patience.Store(int64(sub.m.patience()))
-		h.live.Store(c.Left == 0)
-		return false
-	})
 }

@@ -1,6 +1,9 @@
 package presence
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // Request asks, for a subject itself, that it be allowed a status. Whoever may
 // decide sees it in the subject's view; see [Tracker.Decide]. A new request for
@@ -56,5 +59,14 @@ func (t *Tracker) Members(channel Ref) ([]Ref, error) {
 	}
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.grants.Members(channel), nil
+	ch := t.channels[channel]
+	if ch == nil {
+		return nil, nil
+	}
+	var members []Ref
+	for _, n := range ch.members() {
+		members = append(members, t.ref(n))
+	}
+	slices.SortFunc(members, compareRefs)
+	return members, nil
 }

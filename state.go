@@ -521,31 +521,40 @@ const (
 // now; one that lies before an earlier one counts as that. The same state,
 // event and now always give the same result.
 func (m *Machine) Step(s *State, e Event, now Instant, out []Output) ([]Output, error) {
-	now = max(now, s.Now)
 	st := stepper{m: m, s: s, out: out}
+	err := st.step(&e, now)
+	return st.out, err
+}
+
+func (st *stepper) step(e *Event, now Instant) error {
+	s := st.s
+	now = max(now, s.Now)
 	if e.Kind == EventSuspended {
-		return st.out, st.suspend(&e, now)
+		return st.suspend(e, now)
 	}
 	if e.Kind != EventPolicy { // the old machine has processed the time until now
 		st.tick(now)
 	}
 	s.Now = now
 	if e.Kind == EventTick {
-		return st.out, nil
+		return nil
 	}
-	if err := st.check(&e); err != nil {
-		return st.out, err
+	if err := st.check(e); err != nil {
+		return err
 	}
-	trigger, err := st.apply(&e)
+	trigger, err := st.apply(e)
 	if err != nil {
-		return st.out, err
+		return err
+	}
+	if e.Kind == EventHeartbeat && !st.touched {
+		return nil // it can only have put a deadline off
 	}
 	st.expire(now)
 	if st.touched {
 		st.settle(cmp.Or(st.logical, now), trigger, "")
 	}
 	st.tick(now)
-	return st.out, nil
+	return nil
 }
 
 // suspend lets the time pass in which this process stood still: what had run
@@ -578,6 +587,8 @@ type stepper struct {
 	logical   Instant // from when what the event brings about holds, if not from now
 	ended     Instant // when a claim's time ran out, if that is what is being settled
 	persisted bool
+	nameless  bool    // transitions need no ids
+	due       Instant // the next deadline after what was processed, or one that was; 0 for none
 }
 
 func (st *stepper) check(e *Event) error {
@@ -1609,6 +1620,21 @@ func (m *Machine) derive(s *State, logical, idle Instant) (p Presence, since Ins
 	return p, since
 }
 
+// shown is the status that derive would show, with the idle stages reached by idle.
+func (m *Machine) shown(s *State, idle Instant) string {
+	if s.Disabled || m.policy.Disabled {
+		return StatusDisabled
+	}
+	def, _, gone := m.base(s)
+	if gone != nil {
+		return gone.ID
+	}
+	if to, _ := m.idleMask(s, def, idle); to != nil {
+		return to.ID
+	}
+	return def.ID
+}
+
 // hiddenFrom lists the audiences that the claim on top hides from. What a call
 // or the system says above a person's choice must not betray one who chose to
 // hide, so that the choice beneath hides as well.
@@ -1682,7 +1708,9 @@ func (st *stepper) settle(logical Instant, trigger Cause, id string) {
 		o.Kind, o.At, o.ID = OutputTransition, next.Since, id
 		if id == "" {
 			s.Serial++
-			o.ID = eventID('e', s.Serial, s.Now)
+			if !st.nameless {
+				o.ID = eventID('e', s.Serial, s.Now)
+			}
 		}
 	}
 	s.Current = next
@@ -1952,6 +1980,8 @@ type JournalScanner interface {
 // caller to say what the id is of.
 func checkID(id string) error {
 	switch {
+	case id != "" && len(id) <= MaxID && plainText(id):
+		return nil // as nearly all are
 	case id == "":
 		return fmt.Errorf("id is %w: it is empty", ErrInvalid)
 	case len(id) > MaxID:
@@ -1962,6 +1992,16 @@ func checkID(id string) error {
 		return fmt.Errorf("id %q is %w: control characters are not allowed", id, ErrInvalid)
 	}
 	return nil
+}
+
+// plainText reports whether text has printable ASCII characters alone.
+func plainText(text string) bool {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 func checkRef(what string, r Ref) error {

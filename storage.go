@@ -80,21 +80,24 @@ func (t *Tracker) Refresh(ctx context.Context, subjects ...Ref) error {
 	if t.opts.Storage == nil {
 		return nil
 	}
-	var list []*subject
+	var list []who
 	if len(subjects) == 0 {
-		t.eachSubject("", func(sub *subject) { list = append(list, sub) })
+		t.eachSubject(nil, func(h *held) {
+			if h.sub.flags&flagLoaded != 0 {
+				list = append(list, h.who())
+			}
+		})
 	}
 	for _, ref := range subjects {
-		if sub := t.find(ref); sub != nil {
-			list = append(list, sub)
+		if w, flags := t.find(ref); flags&flagLoaded != 0 {
+			list = append(list, w)
 		}
 	}
-	list = slices.DeleteFunc(list, func(sub *subject) bool { return !sub.loaded.Load() })
 	var unreadable error // records of this or that subject, which the others need not wait for
 	for chunk := range slices.Chunk(list, 256) {
 		refs := make([]Ref, len(chunk))
-		for i, sub := range chunk {
-			refs[i] = sub.ref
+		for i, w := range chunk {
+			refs[i] = w.ref
 		}
 		records, err := t.loadRecords(ctx, refs...)
 		if err != nil {
@@ -104,8 +107,8 @@ func (t *Tracker) Refresh(ctx context.Context, subjects ...Ref) error {
 		for _, r := range records {
 			revisions[r.Subject] = r.Revision
 		}
-		for _, sub := range chunk {
-			err := t.refresh(ctx, sub, revisions[sub.ref])
+		for _, w := range chunk {
+			err := t.refresh(ctx, w, revisions[w.ref])
 			if err != nil && !errors.Is(err, ErrInvalid) {
 				return err
 			}
@@ -117,18 +120,24 @@ func (t *Tracker) Refresh(ctx context.Context, subjects ...Ref) error {
 
 // refresh takes over what is stored of a subject if that was seen to be at
 // another revision than the one known.
-func (t *Tracker) refresh(ctx context.Context, sub *subject, revision uint64) error {
-	sub.mu.Lock()
-	known := sub.erased || sub.stored == revision
-	sub.mu.Unlock()
+func (t *Tracker) refresh(ctx context.Context, w who, revision uint64) error {
+	h := t.hold(w.n, w.ref)
+	if h == nil {
+		return nil
+	}
+	known := h.more.stored == revision
+	h.release()
 	if known {
 		return nil
 	}
-	if err := sub.lockIntent(ctx); err != nil {
+	if err := w.lockIntent(ctx); err != nil {
 		return err
 	}
-	defer sub.unlockIntent()
-	return t.takeOver(ctx, sub)
+	defer w.unlockIntent()
+	if err := t.takeOver(ctx, w); !errors.Is(err, ErrUnknown) { // otherwise it has been erased meanwhile
+		return err
+	}
+	return nil
 }
 
 // ScanJournal returns the rows of all subjects of a tenant that q selects, by

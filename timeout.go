@@ -129,7 +129,7 @@ func (st *stepper) tick(now Instant) {
 	s, m := st.s, st.m
 	for {
 		d, ok := m.next(s)
-		if !ok || d.at > now {
+		if st.due = d.at; !ok || d.at > now {
 			break
 		}
 		at := max(d.at, s.Now)
@@ -147,9 +147,8 @@ func (st *stepper) settleAt(at Instant) {
 	status, logical, kind := s.Current.Status, at, deadlineIdle
 	idle := at - 1 // an idle stage reached now is attributed last
 	attribute := func(cause Cause, when Instant, k deadlineKind) {
-		p, _ := m.derive(s, when, idle)
-		if p.Status != status || trigger == "" {
-			status, trigger, logical, kind = p.Status, cause, when, k
+		if shown := m.shown(s, idle); shown != status || trigger == "" {
+			status, trigger, logical, kind = shown, cause, when, k
 		}
 	}
 	work := st.expireWork(at)
@@ -176,7 +175,11 @@ func (st *stepper) settleAt(at Instant) {
 	if kind == deadlineUntil {
 		st.ended = at
 	}
-	st.settle(logical, trigger, deadlineNames[kind]+"@"+strconv.FormatInt(int64(at), 10))
+	id := deadlineNames[kind]
+	if !st.nameless {
+		id += "@" + strconv.FormatInt(int64(at), 10)
+	}
+	st.settle(logical, trigger, id)
 	st.ended = 0
 }
 

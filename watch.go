@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -11,123 +12,267 @@ import (
 	"time"
 )
 
-// channel is a roster with its watchers.
+// channel is something that subjects are granted, and those who watch it.
 type channel struct {
-	ref   Ref
-	owner *subject // of a channel for those who watch one subject alone
+	ref     Ref
+	n       uint32                     // its number
+	granted []uint32                   // the subjects that have a grant; under the tracker's lock
+	link    atomic.Pointer[channel]    // what it is linked to; changed under the tracker's lock
+	linked  atomic.Pointer[[]*channel] // what is linked to it, in order; likewise
+	hub     atomic.Pointer[hub]        // once somebody looks at it
+	epochs  *epochs                    // of its streams
+}
+
+// things are the channels of which a grant of ch gives membership, ch last.
+func (ch *channel) things() []*channel {
+	if l := ch.linked.Load(); l != nil {
+		return append(slices.Clip(*l), ch)
+	}
+	return []*channel{ch}
+}
+
+// eachThing calls f for those channels.
+func (ch *channel) eachThing(f func(*channel)) {
+	if l := ch.linked.Load(); l != nil {
+		for _, o := range *l {
+			f(o)
+		}
+	}
+	f(ch)
+}
+
+// members are the subjects that belong to the channel, under the tracker's lock.
+func (ch *channel) members() []uint32 {
+	link := ch.link.Load()
+	if link == nil || link == ch {
+		return slices.Clone(ch.granted)
+	}
+	list := slices.Concat(ch.granted, link.granted)
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+func (ch *channel) revoke(n uint32) {
+	if i := slices.Index(ch.granted, n); i >= 0 {
+		last := len(ch.granted) - 1
+		ch.granted[i] = ch.granted[last]
+		ch.granted = ch.granted[:last]
+	}
+}
+
+// linkTo links the channel to something else than before.
+func (ch *channel) linkTo(to *channel) {
+	replace := func(of *channel, change func([]*channel) []*channel) {
+		var list []*channel
+		if l := of.linked.Load(); l != nil {
+			list = *l
+		}
+		list = change(slices.Clone(list))
+		of.linked.Store(&list)
+	}
+	if old := ch.link.Load(); old != nil {
+		replace(old, func(list []*channel) []*channel {
+			return slices.DeleteFunc(list, func(o *channel) bool { return o == ch })
+		})
+	}
+	ch.link.Store(to)
+	if to != ch {
+		replace(to, func(list []*channel) []*channel {
+			list = append(list, ch)
+			slices.SortFunc(list, func(a, b *channel) int { return compareRefs(a.ref, b.ref) })
+			return list
+		})
+	}
+}
+
+// unused reports whether forgetting the channel loses nothing.
+func (ch *channel) unused() bool {
+	linked := ch.linked.Load()
+	return len(ch.granted) == 0 && ch.hub.Load() == nil && ch.link.Load() == nil && (linked == nil || len(*linked) == 0)
+}
+
+// rooms numbers channels, and knows those that somebody looks at.
+type rooms struct {
+	mu   sync.RWMutex // a leaf: nothing is locked under it
+	list []*channel
+	free []uint32
+	hubs map[*hub]struct{}
+}
+
+func (r *rooms) at(n uint32) *channel {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.list[n]
+}
+
+func (r *rooms) add(ch *channel) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if last := len(r.free) - 1; last >= 0 {
+		ch.n = r.free[last]
+		r.free = r.free[:last]
+		r.list[ch.n] = ch
+		return
+	}
+	ch.n = uint32(len(r.list))
+	r.list = append(r.list, ch)
+}
+
+func (r *rooms) remove(ch *channel) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.list[ch.n] = nil
+	r.free = append(r.free, ch.n)
+}
+
+func (r *rooms) addHub(h *hub) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.hubs == nil {
+		r.hubs = make(map[*hub]struct{})
+	}
+	r.hubs[h] = struct{}{}
+}
+
+func (r *rooms) removeHub(h *hub) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.hubs, h)
+}
+
+// allHubs returns all hubs, in the order of their channels.
+func (r *rooms) allHubs() []*hub {
+	r.mu.RLock()
+	list := slices.Collect(maps.Keys(r.hubs))
+	r.mu.RUnlock()
+	slices.SortFunc(list, func(a, b *hub) int { return compareRefs(a.ref, b.ref) })
+	return list
+}
+
+// hub is a roster with its watchers: what a channel, or a subject that is
+// watched alone, has while somebody looks at it.
+type hub struct {
+	ref    Ref
+	ch     *channel // nil for those who watch one subject alone
+	owner  who      // then
+	epochs *epochs
+	filled sync.Once
 
 	mu      sync.Mutex
 	roster  *Roster
 	watches map[streamKey][]*Watch
-	epochs  []uint64 // opened so far, by audience
-	closed  bool
+	listed  Instant // when somebody last asked for a list
 	armed   Instant // when the openings look at it
+	closed  bool
 }
 
-// newChannel returns a channel whose streams remember so many frames.
-func newChannel(ref Ref, m *Machine, recall int) *channel {
-	ch := &channel{ref: ref, roster: NewRoster(ref, m), watches: make(map[streamKey][]*Watch)}
-	ch.roster.recall = recall
-	return ch
+// epochs is how many streams have been opened so far, by audience.
+type epochs [6]uint64
+
+// newHub returns a hub whose streams remember so many frames.
+func newHub(ref Ref, m *Machine, recall int, epochs *epochs) *hub {
+	hub := &hub{ref: ref, epochs: epochs, roster: NewRoster(ref, m), watches: make(map[streamKey][]*Watch)}
+	hub.roster.recall = recall
+	return hub
 }
 
 // put takes over a member's presence and tells the watchers.
-func (ch *channel) put(p Presence, now Instant) {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	ch.deliver(ch.roster.Put(p, now))
+func (hub *hub) put(p Presence, now Instant) {
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
+	hub.deliver(hub.roster.Put(p, now))
 }
 
 // tell says something to a member itself.
-func (ch *channel) tell(c Change) {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	ch.deliver(ch.roster.Tell(c))
+func (hub *hub) tell(c Change) {
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
+	hub.deliver(hub.roster.Tell(c))
 }
 
 // remove takes a member out and ends its own watches in the same step.
-func (ch *channel) remove(subject Ref, now Instant, reason error) {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	for key, list := range ch.watches {
-		ch.watches[key] = slices.DeleteFunc(list, func(w *Watch) bool {
+func (hub *hub) remove(subject Ref, now Instant, reason error) {
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
+	for key, list := range hub.watches {
+		hub.watches[key] = slices.DeleteFunc(list, func(w *Watch) bool {
 			evicted := w.actor.Ref == subject && w.member
 			if evicted {
-				w.end(&Frame{Kind: FrameRemoved, Version: FrameVersion, Channel: ch.ref}, reason)
+				w.end(&Frame{Kind: FrameRemoved, Version: FrameVersion, Channel: hub.ref}, reason)
 			}
 			return evicted
 		})
-		ch.forgetIdle(key)
+		hub.forgetIdle(key)
 	}
-	ch.deliver(ch.roster.Remove(subject, now))
-	ch.roster.forget() // what happens until it is let in again is not for it to know
+	hub.deliver(hub.roster.Remove(subject, now))
+	hub.roster.forget() // what happens until it is let in again is not for it to know
 }
 
 // forget makes those who come back begin with a snapshot.
-func (ch *channel) forget() {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	ch.roster.forget()
+func (hub *hub) forget() {
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
+	hub.roster.forget()
 }
 
-func (ch *channel) setMachine(m *Machine) {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	ch.roster.SetMachine(m)
+func (hub *hub) setMachine(m *Machine) {
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
+	hub.roster.SetMachine(m)
 }
 
-func (ch *channel) refresh(now Instant) {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	ch.deliver(ch.roster.Refresh(now))
+func (hub *hub) refresh(now Instant) {
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
+	hub.deliver(hub.roster.Refresh(now))
 }
 
-func (ch *channel) flush(now Instant) (next Instant, ok bool) {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	ch.deliver(ch.roster.Flush(now))
-	return ch.roster.Next()
+func (hub *hub) flush(now Instant) (next Instant, ok bool) {
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
+	hub.deliver(hub.roster.Flush(now))
+	return hub.roster.Next()
 }
 
-func (ch *channel) deliver(frames []*Frame) {
+func (hub *hub) deliver(frames []*Frame) {
 	for _, f := range frames {
-		for _, w := range ch.watches[f.stream] {
+		for _, w := range hub.watches[f.stream] {
 			w.push(f)
 		}
 	}
 }
 
-func (ch *channel) endAll(reason error) {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	ch.closed = true
-	for key, list := range ch.watches {
+func (hub *hub) endAll(reason error) {
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
+	hub.closed = true
+	for key, list := range hub.watches {
 		for _, w := range list {
 			w.end(nil, reason)
 		}
-		delete(ch.watches, key)
+		delete(hub.watches, key)
 	}
 }
 
 // forgetIdle drops a stream that nobody watches any more.
-func (ch *channel) forgetIdle(key streamKey) {
-	if len(ch.watches[key]) == 0 {
-		delete(ch.watches, key)
-		ch.roster.Close(key.audience, key.viewer)
+func (hub *hub) forgetIdle(key streamKey) {
+	if len(hub.watches[key]) == 0 {
+		delete(hub.watches, key)
+		hub.roster.Close(key.audience, key.viewer)
 	}
 }
 
 // snapshot returns the present list for a watcher, after which its queue is
 // empty and receives every change.
-func (ch *channel) snapshot(w *Watch) *Frame {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
+func (hub *hub) snapshot(w *Watch) *Frame {
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.ended || !w.stale {
 		return nil
 	}
-	f := ch.open(w.key, w.t.time.now())
+	f := hub.open(w.key, w.t.time.now())
 	if w.lagged {
 		lagged := *f
 		lagged.Lagged = true
@@ -142,15 +287,132 @@ func (ch *channel) snapshot(w *Watch) *Frame {
 // other: not of another audience, of a channel of this name that was forgotten,
 // or of the process that ran here before. It is made of what the audience itself
 // did, so that it tells nothing about anybody else.
-func (ch *channel) open(key streamKey, now Instant) *Frame {
-	return ch.roster.Open(key.audience, key.viewer, func() string {
-		if ch.epochs == nil {
-			ch.epochs = make([]uint64, len(audiences))
-		}
-		i := slices.Index(audiences, key.audience)
-		ch.epochs[i]++
-		return strconv.FormatInt(int64(now), 36) + "." + string(key.audience[:2]) + strconv.FormatUint(ch.epochs[i], 36)
+func (hub *hub) open(key streamKey, now Instant) *Frame {
+	return hub.roster.Open(key.audience, key.viewer, func() string {
+		n := &hub.epochs[slices.Index(audiences, key.audience)]
+		*n++
+		return strconv.FormatInt(int64(now), 36) + "." + string(key.audience[:2]) + strconv.FormatUint(*n, 36)
 	})
+}
+
+// listedFor is how long a channel keeps its list at hand after somebody asked
+// for it.
+const listedFor = time.Minute
+
+// idle closes the hub if nobody looks at it any more, and reports whether it did.
+func (hub *hub) idle(now Instant) bool {
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
+	if hub.closed || len(hub.watches) > 0 || hub.roster.hours.hours != nil ||
+		hub.listed != 0 && hub.roster.Len() > 0 && now < hub.listed.Add(listedFor) {
+		return false
+	}
+	hub.closed = true
+	return true
+}
+
+// hubLocked returns the hub of a channel, under t.mu. It may have to be filled.
+func (t *Tracker) hubLocked(ch *channel) *hub {
+	if hub := ch.hub.Load(); hub != nil {
+		return hub
+	}
+	if ch.epochs == nil {
+		ch.epochs = new(epochs)
+	}
+	hub := newHub(ch.ref, t.machine(ch.ref.Tenant), t.opts.Recall, ch.epochs)
+	hub.ch = ch
+	t.rooms.addHub(hub)
+	ch.hub.Store(hub)
+	return hub
+}
+
+// fill puts the members of a channel into its new hub, to which whatever
+// happens to them is told from now on.
+func (t *Tracker) fill(hub *hub) {
+	hub.filled.Do(func() {
+		t.mu.RLock()
+		members := hub.ch.members()
+		t.mu.RUnlock()
+		now := t.time.now()
+		for _, n := range members {
+			if h := t.holdAny(n); h != nil {
+				if h.member(hub.ch) { // still
+					hub.put(h.state.Current, now)
+				}
+				h.release()
+			}
+		}
+	})
+}
+
+// grants returns the channels that a subject has grants of.
+func (h *held) grants() []uint32 {
+	switch {
+	case h.more != nil:
+		return h.more.grants
+	case h.sub.grant != 0:
+		return []uint32{h.sub.grant - 1}
+	}
+	return nil
+}
+
+func (h *held) has(ch *channel) bool {
+	if h.more != nil {
+		return slices.Contains(h.more.grants, ch.n)
+	}
+	return h.sub.grant == ch.n+1
+}
+
+// member reports whether a subject belongs to a channel.
+func (h *held) member(ch *channel) bool {
+	if h.has(ch) {
+		return true
+	}
+	link := ch.link.Load()
+	return link != nil && h.has(link)
+}
+
+// grant notes a grant that is new.
+func (h *held) grant(ch *channel) {
+	if h.more == nil && h.sub.grant == 0 {
+		h.sub.grant = ch.n + 1
+	} else {
+		m := h.need()
+		m.grants = append(m.grants, ch.n)
+	}
+	ch.granted = append(ch.granted, h.n)
+}
+
+// revoke takes a grant away.
+func (h *held) revoke(ch *channel) {
+	ch.revoke(h.n)
+	if h.more == nil {
+		h.sub.grant = 0
+		return
+	}
+	h.more.grants = slices.DeleteFunc(h.more.grants, func(n uint32) bool { return n == ch.n })
+	h.spare()
+}
+
+// eachHub calls f for whatever looks at a subject.
+func (h *held) eachHub(f func(*hub)) {
+	visit := func(ch *channel) {
+		if hub := ch.hub.Load(); hub != nil {
+			f(hub)
+		}
+	}
+	if h.more == nil {
+		if h.sub.grant != 0 {
+			h.t.rooms.at(h.sub.grant - 1).eachThing(visit)
+		}
+		return
+	}
+	for _, n := range h.more.grants {
+		h.t.rooms.at(n).eachThing(visit)
+	}
+	if h.more.alone != nil {
+		f(h.more.alone)
+	}
 }
 
 // WatchOptions says how to watch.
@@ -178,7 +440,7 @@ type WatchOptions struct {
 // Watch is one watcher's stream of frames: a snapshot, then diffs.
 type Watch struct {
 	t      *Tracker
-	ch     *channel
+	hub    *hub
 	actor  Actor
 	key    streamKey
 	member bool // watches by right of its grant, and is evicted with it
@@ -210,18 +472,66 @@ func (t *Tracker) Watch(ctx context.Context, actor Actor, channel Ref, opts Watc
 	if err != nil {
 		return nil, err
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	member := a == AudienceTeam || a == AudienceSelf
 	member = member && actor.Audience() == AudienceTeam
-	if member && !t.grants.May(actor.Ref, channel) {
-		return nil, fmt.Errorf("presence: %w: %s has no grant of channel %s", ErrNotAllowed, actor.Ref, channel)
+	if member {
+		if err := t.mustBelong(actor, channel); err != nil {
+			return nil, err
+		}
 	}
+	for {
+		hub, err := t.lookAt(channel)
+		if err != nil {
+			return nil, err
+		}
+		w, err := t.watch(hub, actor, a, member, opts)
+		if err != nil {
+			t.forgetUnused(hub)
+			return nil, err
+		}
+		if w != nil {
+			return w, nil
+		} // otherwise it has just been closed, because nobody watched it
+	}
+}
+
+// mustBelong refuses an actor who does not belong to a channel.
+func (t *Tracker) mustBelong(actor Actor, channel Ref) error {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if !t.may(actor.Ref, channel) {
+		return fmt.Errorf("presence: %w: %s has no grant of channel %s", ErrNotAllowed, actor.Ref, channel)
+	}
+	return nil
+}
+
+// lookAt returns the hub of a channel with its members in it.
+func (t *Tracker) lookAt(channel Ref) (*hub, error) {
+	t.mu.Lock()
 	ch, err := t.channelLocked(channel)
 	if err != nil {
+		t.mu.Unlock()
 		return nil, err
 	}
-	return t.watch(ch, actor, a, member, opts)
+	hub := t.hubLocked(ch)
+	t.mu.Unlock()
+	t.fill(hub)
+	return hub, nil
+}
+
+// may reports whether a subject belongs to a channel, under t.mu.
+func (t *Tracker) may(subject, channel Ref) bool {
+	ch := t.channels[channel]
+	if ch == nil {
+		return false
+	}
+	w, _ := t.find(subject)
+	h := t.hold(w.n, subject)
+	if h == nil {
+		return false
+	}
+	defer h.release()
+	return h.member(ch)
 }
 
 // WatchSubject starts watching one subject, without any channel.
@@ -233,24 +543,36 @@ func (t *Tracker) WatchSubject(ctx context.Context, actor Actor, subject Ref, op
 	if a == AudienceSelf && actor.Ref != subject && actor.Audience() == AudienceTeam {
 		return nil, fmt.Errorf("presence: %w: %s may look at %s as a teammate, not as %s itself", ErrNotAllowed, actor.Ref, subject, subject)
 	}
-	sub, err := t.known(ctx, subject)
+	who, err := t.known(ctx, subject)
 	if err != nil {
 		return nil, err
-	}
-	sub.mu.Lock()
-	defer sub.mu.Unlock()
-	i := slices.IndexFunc(sub.channels, func(ch *channel) bool { return ch.owner != nil })
-	if i < 0 {
-		ch := newChannel(subject, sub.m, 0)
-		ch.owner = sub
-		ch.put(sub.state.Current, t.time.now())
-		sub.channels = append(sub.channels, ch)
-		i = len(sub.channels) - 1
 	}
 	if a == AudienceSelf {
 		actor.Ref = subject
 	}
-	return t.watch(sub.channels[i], actor, a, false, opts)
+	for {
+		h := t.hold(who.n, subject)
+		if h == nil {
+			return nil, who.gone()
+		}
+		m := h.need()
+		if m.alone == nil {
+			m.alone = newHub(h.ref, h.m, 0, new(epochs))
+			m.alone.owner = who
+			m.alone.put(h.state.Current, t.time.now())
+			t.rooms.addHub(m.alone)
+		}
+		alone := m.alone
+		h.release()
+		w, err := t.watch(alone, actor, a, false, opts)
+		if err != nil {
+			t.forgetUnused(alone)
+			return nil, err
+		}
+		if w != nil {
+			return w, nil
+		}
+	}
 }
 
 // audience checks whose eyes an actor may look through.
@@ -272,26 +594,35 @@ func (t *Tracker) audience(ctx context.Context, actor Actor, at Ref, opts WatchO
 	return a, t.allow(ctx, actor, ActionSee, at, at.ID)
 }
 
-// watch adds a watcher to a channel.
-func (t *Tracker) watch(ch *channel, actor Actor, a Audience, member bool, opts WatchOptions) (*Watch, error) {
+// watch adds a watcher to a hub. It returns nil if the hub has been closed.
+func (t *Tracker) watch(hub *hub, actor Actor, a Audience, member bool, opts WatchOptions) (*Watch, error) {
 	if t.watches.Add(1) > int64(t.opts.MaxWatches) {
 		t.watches.Add(-1)
 		return nil, fmt.Errorf("presence: %w: %d watches are open already", ErrLimit, t.opts.MaxWatches)
 	}
-	w := &Watch{t: t, ch: ch, actor: actor, key: newStreamKey(a, actor.Ref), member: member, ready: make(chan struct{}, 1), notify: opts.Notify, stale: true, trusted: t.time.now()}
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	if ch.closed {
+	w := &Watch{t: t, hub: hub, actor: actor, key: newStreamKey(a, actor.Ref), member: member, ready: make(chan struct{}, 1), notify: opts.Notify, stale: true, trusted: t.time.now()}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if member && !t.may(actor.Ref, hub.ref) {
 		t.watches.Add(-1)
-		return nil, t.closedError()
+		return nil, fmt.Errorf("presence: %w: %s has no grant of channel %s", ErrNotAllowed, actor.Ref, hub.ref)
 	}
-	missed, known := ch.roster.after(w.key, opts.Epoch, opts.Seq)
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
+	if hub.closed {
+		t.watches.Add(-1)
+		if t.closed.Load() {
+			return nil, t.closedError()
+		}
+		return nil, nil
+	}
+	missed, known := hub.roster.after(w.key, opts.Epoch, opts.Seq)
 	if known && len(missed) <= t.opts.WatchBuffer {
 		w.queue, w.stale = slices.Clone(missed), false
 	} else {
-		ch.open(w.key, w.trusted) // so that changes from now on are counted
+		hub.open(w.key, w.trusted) // so that changes from now on are counted
 	}
-	ch.watches[w.key] = append(ch.watches[w.key], w)
+	hub.watches[w.key] = append(hub.watches[w.key], w)
 	w.signal()
 	return w, nil
 }
@@ -454,7 +785,7 @@ func (w *Watch) poll(ctx context.Context) (f *Frame, again time.Duration, err er
 			return nil, again, nil
 		}
 		if stale {
-			f = w.ch.snapshot(w)
+			f = w.hub.snapshot(w)
 		} else {
 			f = w.take()
 		}
@@ -499,13 +830,13 @@ func (w *Watch) authorize(ctx context.Context) (suspended time.Duration) {
 		return 0
 	}
 	w.asked = now
-	switch err := w.t.allow(ctx, w.actor, ActionSee, w.ch.ref, w.ch.ref.ID); {
+	switch err := w.t.allow(ctx, w.actor, ActionSee, w.hub.ref, w.hub.ref.ID); {
 	case err == nil:
 		w.trusted, w.asked = now, 0
 		return 0
 	case errors.Is(err, ErrNotAllowed):
-		w.end(&Frame{Kind: FrameRemoved, Version: FrameVersion, Channel: w.ch.ref}, err)
-		w.ch.forget()
+		w.end(&Frame{Kind: FrameRemoved, Version: FrameVersion, Channel: w.hub.ref}, err)
+		w.hub.forget()
 		w.detach()
 		return 0
 	case late:
@@ -518,13 +849,13 @@ func (w *Watch) authorize(ctx context.Context) (suspended time.Duration) {
 	return 0
 }
 
-// detach takes the watch out of its channel.
+// detach takes the watch out of its hub.
 func (w *Watch) detach() {
-	w.ch.mu.Lock()
-	w.ch.watches[w.key] = slices.DeleteFunc(w.ch.watches[w.key], func(o *Watch) bool { return o == w })
-	w.ch.forgetIdle(w.key)
-	w.ch.mu.Unlock()
-	w.t.forgetUnused(w.ch)
+	w.hub.mu.Lock()
+	w.hub.watches[w.key] = slices.DeleteFunc(w.hub.watches[w.key], func(o *Watch) bool { return o == w })
+	w.hub.forgetIdle(w.key)
+	w.hub.mu.Unlock()
+	w.t.forgetUnused(w.hub)
 }
 
 // Stream sends frames over a transport until the watch ends, ctx is done or the
@@ -550,7 +881,7 @@ func (w *Watch) stream(ctx context.Context, to Transport) error {
 // Close ends the watch. A second Close changes nothing and says so with
 // [ErrClosed].
 func (w *Watch) Close() error {
-	closed := fmt.Errorf("presence: %w: the watch of %s", ErrClosed, w.ch.ref)
+	closed := fmt.Errorf("presence: %w: the watch of %s", ErrClosed, w.hub.ref)
 	if !w.end(nil, closed) {
 		return closed
 	}
@@ -558,36 +889,44 @@ func (w *Watch) Close() error {
 	return nil
 }
 
-// forgetUnused drops a channel that has neither members nor watchers nor links,
-// so that asking for channels nobody uses costs nothing.
-func (t *Tracker) forgetUnused(ch *channel) {
-	if sub := ch.owner; sub != nil {
-		sub.mu.Lock()
-		defer sub.mu.Unlock()
-		if ch.close(true) {
-			sub.channels = slices.DeleteFunc(sub.channels, func(o *channel) bool { return o == ch })
+// forgetUnused drops a hub that nobody looks at, and its channel if it has
+// neither members nor links, so that asking for channels nobody uses costs
+// nothing.
+func (t *Tracker) forgetUnused(hub *hub) {
+	now := t.time.now()
+	if hub.ch == nil {
+		h := t.hold(hub.owner.n, hub.owner.ref)
+		if h == nil || h.more == nil || h.more.alone != hub {
+			hub.idle(now) // its subject has been erased
+			t.rooms.removeHub(hub)
+		} else if hub.idle(now) {
+			h.more.alone = nil
+			h.spare()
+			t.rooms.removeHub(hub)
+		}
+		if h != nil {
+			h.release()
 		}
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.grants.linkedTo(ch.ref) && ch.close(false) && t.channels[ch.ref] == ch {
+	if hub.idle(now) {
+		hub.ch.hub.Store(nil)
+		t.rooms.removeHub(hub)
+		t.forgetLocked(hub.ch)
+	}
+}
+
+// forgetLocked drops a channel that nobody uses, under t.mu.
+func (t *Tracker) forgetLocked(ch *channel) {
+	if ch.unused() && t.channels[ch.ref] == ch {
 		delete(t.channels, ch.ref)
+		t.rooms.remove(ch)
 	}
 }
 
-// close marks a channel as gone if nobody uses it.
-func (ch *channel) close(members bool) bool {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	if len(ch.watches) > 0 || !members && ch.roster.Len() > 0 || ch.roster.hours.hours != nil {
-		return false
-	}
-	ch.closed = true
-	return true
-}
-
-// channelLocked returns a channel with its members, under t.mu.
+// channelLocked returns a channel, made where there is none, under t.mu.
 func (t *Tracker) channelLocked(ref Ref) (*channel, error) {
 	if ch := t.channels[ref]; ch != nil {
 		return ch, nil
@@ -595,7 +934,8 @@ func (t *Tracker) channelLocked(ref Ref) (*channel, error) {
 	if len(t.channels) >= t.opts.MaxChannels {
 		return nil, fmt.Errorf("presence: %w: %d channels are known already", ErrLimit, t.opts.MaxChannels)
 	}
-	ch := newChannel(ref, t.machineLocked(ref.Tenant), t.opts.Recall)
+	ch := &channel{ref: ref}
+	t.rooms.add(ch)
 	t.channels[ref] = ch
 	return ch, nil
 }
@@ -607,37 +947,48 @@ func (t *Tracker) Grant(ctx context.Context, subject, to Ref) error {
 	if err := checkPair(subject, to); err != nil {
 		return err
 	}
-	sub, err := t.subject(ctx, subject)
+	who, err := t.subject(ctx, subject)
 	if err != nil {
 		return err
 	}
 	now := t.time.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	sub.mu.Lock()
-	defer sub.mu.Unlock()
-	var joining []*channel
-	for _, ref := range t.grants.Channels(to) {
-		if t.grants.May(subject, ref) {
-			continue
-		}
-		ch, err := t.channelLocked(ref)
-		if err != nil {
-			return err
-		}
-		joining = append(joining, ch)
-	}
-	if len(sub.channels)+len(joining) > MaxChannels {
-		return fmt.Errorf("presence: %w: %s would be in more than %d channels", ErrLimit, subject, MaxChannels)
-	}
-	if err := t.stepLocked(sub, Event{Kind: EventGrant, Subject: subject}, now); err != nil {
+	ch, err := t.channelLocked(to)
+	if err != nil {
 		return err
 	}
-	t.grants.Grant(subject, to)
-	for _, ch := range joining {
-		t.enter(sub, ch, now)
+	defer t.forgetLocked(ch) // if nothing came of it
+	h := t.hold(who.n, subject)
+	if h == nil {
+		return who.gone()
 	}
+	defer h.release()
+	if len(h.grants()) > 0 || ch.linked.Load() != nil {
+		if n := h.channels(ch); n > MaxChannels {
+			return fmt.Errorf("presence: %w: %s would be in more than %d channels", ErrLimit, subject, MaxChannels)
+		}
+	}
+	if err := h.step(&Event{Kind: EventGrant, Subject: subject}, now); err != nil {
+		return err
+	}
+	if h.has(ch) {
+		return nil
+	}
+	h.grant(ch)
+	ch.eachThing(func(ch *channel) { h.enter(ch, now) })
 	return nil
+}
+
+// channels counts the channels that a subject is in, and would be in by a grant.
+func (h *held) channels(and *channel) int {
+	in := make(map[*channel]struct{})
+	count := func(ch *channel) { in[ch] = struct{}{} }
+	for _, n := range h.grants() {
+		h.t.rooms.at(n).eachThing(count)
+	}
+	and.eachThing(count)
+	return len(in)
 }
 
 // Revoke takes access away again. The subject leaves the channels it no longer
@@ -646,24 +997,33 @@ func (t *Tracker) Revoke(ctx context.Context, subject, to Ref) error {
 	if err := checkPair(subject, to); err != nil {
 		return err
 	}
-	sub, err := t.known(ctx, subject)
+	who, err := t.known(ctx, subject)
 	if err != nil {
 		return err
 	}
 	now := t.time.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.grants.Revoke(subject, to) {
+	ch := t.channels[to]
+	if ch == nil {
 		return nil
 	}
-	sub.mu.Lock()
-	defer sub.mu.Unlock()
-	t.stepLocked(sub, Event{Kind: EventTick}, now)
-	for _, ref := range t.grants.Channels(to) {
-		if ch := t.channels[ref]; ch != nil && !t.grants.May(subject, ref) {
-			t.exit(sub, ch, now)
-		}
+	defer t.forgetLocked(ch)
+	h := t.hold(who.n, subject)
+	if h == nil {
+		return who.gone()
 	}
+	defer h.release()
+	if !h.has(ch) {
+		return nil
+	}
+	h.step(&Event{Kind: EventTick}, now)
+	h.revoke(ch)
+	ch.eachThing(func(ch *channel) {
+		if !h.member(ch) {
+			h.exit(ch, now)
+		}
+	})
 	return nil
 }
 
@@ -683,32 +1043,51 @@ func (t *Tracker) Link(ctx context.Context, channel, to Ref) error {
 	if err != nil {
 		return err
 	}
-	before := t.grants.Members(channel)
-	t.grants.Link(channel, to)
-	after := t.grants.Members(channel)
-	move := func(members, others []Ref, do func(*subject, Instant)) {
-		for _, ref := range members {
-			if sub := t.find(ref); sub != nil && !slices.Contains(others, ref) {
-				sub.mu.Lock()
-				t.stepLocked(sub, Event{Kind: EventTick}, now)
-				do(sub, now)
-				sub.mu.Unlock()
+	other, err := t.channelLocked(to)
+	if err != nil {
+		t.forgetLocked(ch)
+		return err
+	}
+	old := ch.link.Load()
+	before := ch.members()
+	ch.linkTo(other)
+	after := ch.members()
+	if old != nil {
+		defer t.forgetLocked(old)
+	}
+	move := func(members, others []uint32, do func(*held)) {
+		inOthers := make(map[uint32]struct{}, len(others))
+		for _, n := range others {
+			inOthers[n] = struct{}{}
+		}
+		for _, n := range members {
+			if _, there := inOthers[n]; there {
+				continue
+			}
+			if h := t.holdAny(n); h != nil {
+				h.step(&Event{Kind: EventTick}, now)
+				do(h)
+				h.release()
 			}
 		}
 	}
-	move(before, after, func(sub *subject, now Instant) { t.exit(sub, ch, now) })
-	move(after, before, func(sub *subject, now Instant) { t.enter(sub, ch, now) })
+	move(before, after, func(h *held) { h.exit(ch, now) })
+	move(after, before, func(h *held) { h.enter(ch, now) })
 	return nil
 }
 
-func (t *Tracker) enter(sub *subject, ch *channel, now Instant) {
-	sub.channels = append(sub.channels, ch)
-	ch.put(sub.state.Current, now)
+// enter shows a subject to those who look at a channel.
+func (h *held) enter(ch *channel, now Instant) {
+	if hub := ch.hub.Load(); hub != nil {
+		hub.put(h.state.Current, now)
+	}
 }
 
-func (t *Tracker) exit(sub *subject, ch *channel, now Instant) {
-	sub.channels = slices.DeleteFunc(sub.channels, func(o *channel) bool { return o == ch })
-	ch.remove(sub.ref, now, fmt.Errorf("presence: %w: the access of %s to channel %s has been removed", ErrNotAllowed, sub.ref, ch.ref))
+// exit takes it away from them.
+func (h *held) exit(ch *channel, now Instant) {
+	if hub := ch.hub.Load(); hub != nil {
+		hub.remove(h.ref, now, fmt.Errorf("presence: %w: the access of %s to channel %s has been removed", ErrNotAllowed, h.ref, ch.ref))
+	}
 }
 
 // Join asks for membership of a channel. Membership follows grants by itself,
@@ -720,64 +1099,81 @@ func (t *Tracker) Join(ctx context.Context, actor Actor, channel Ref) error {
 	if err := t.allow(ctx, actor, ActionJoin, actor.Ref, channel.ID); err != nil {
 		return err
 	}
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	if !t.grants.May(actor.Ref, channel) {
-		return fmt.Errorf("presence: %w: %s has no grant of channel %s", ErrNotAllowed, actor.Ref, channel)
-	}
-	return nil
+	return t.mustBelong(actor, channel)
 }
 
 // List returns the members of a channel that an audience may list, by id, and
 // the group they add up to. The viewer matters for the audience self alone.
 func (t *Tracker) List(ctx context.Context, channel Ref, a Audience, viewer Ref) ([]View, Group, error) {
-	if err := checkRef("channel", channel); err != nil {
-		return nil, Group{}, err
-	}
-	if err := checkAudience(a); err != nil {
-		return nil, Group{}, err
-	}
-	if t.closed.Load() {
-		return nil, Group{}, t.closedError()
-	}
-	t.meetDeadlines()
-	t.mu.RLock()
-	ch := t.channels[channel]
-	t.mu.RUnlock()
-	if ch == nil {
-		return nil, Group{Rung: RungOffline}, nil
-	}
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	views, group := ch.roster.look(a, viewer)
-	return views, group, nil
+	return t.AppendList(ctx, nil, channel, a, viewer)
 }
 
+// AppendList is like List and appends the members to views, so that a caller who
+// asks often can use the same memory again. A channel that is listed keeps its
+// list at hand for a minute; while nothing changes, listing is copying.
+func (t *Tracker) AppendList(_ context.Context, views []View, channel Ref, a Audience, viewer Ref) ([]View, Group, error) {
+	if err := checkRef("channel", channel); err != nil {
+		return views, Group{}, err
+	}
+	if err := checkAudience(a); err != nil {
+		return views, Group{}, err
+	}
+	t.meetDeadlines()
+	for !t.closed.Load() {
+		t.mu.RLock()
+		ch := t.channels[channel]
+		var hub *hub
+		if ch != nil {
+			hub = ch.hub.Load()
+		}
+		t.mu.RUnlock()
+		if ch == nil {
+			return views, Group{Rung: RungOffline}, nil
+		}
+		if hub == nil {
+			var err error
+			if hub, err = t.lookAt(channel); err != nil {
+				return views, Group{}, err
+			}
+		}
+		t.fill(hub)
+		if views, group, ok := hub.list(views, a, viewer, t.time.now()); ok {
+			return views, group, nil
+		} // otherwise it has just been closed
+	}
+	return views, Group{}, t.closedError()
+}
+
+// list appends the list of an audience, unless the hub is closed.
+func (hub *hub) list(views []View, a Audience, viewer Ref, now Instant) ([]View, Group, bool) {
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
+	if hub.closed {
+		return views, Group{}, false
+	}
+	hub.listed = now
+	l := hub.roster.list(a, viewer)
+	return append(views, l.views...), hub.roster.gate(a, l.group), true
+}
+
+// flushChannels sends what was held back and is due, and from time to time drops
+// hubs that nobody looks at any more.
 func (t *Tracker) flushChannels(now Instant) (next Instant, ok bool) {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	if !t.coalesces() {
+	if now >= t.sweep.tidied.Add(listedFor) {
+		t.sweep.tidied = now
+		for _, hub := range t.rooms.allHubs() {
+			t.forgetUnused(hub)
+		}
+	}
+	if !t.coalescing.Load() {
 		return 0, false
 	}
-	for _, ch := range t.channels {
-		if at, waits := ch.flush(now); waits && (!ok || at < next) {
+	for _, hub := range t.rooms.allHubs() {
+		if at, waits := hub.flush(now); waits && (!ok || at < next) {
 			next, ok = at, true
 		}
 	}
 	return next, ok
-}
-
-// coalesces reports whether any policy in force holds changes back.
-func (t *Tracker) coalesces() bool {
-	if t.fallback.policy.Publish > 0 {
-		return true
-	}
-	for _, m := range t.byTenant {
-		if m.policy.Publish > 0 {
-			return true
-		}
-	}
-	return false
 }
 
 // checkPair checks two names that must belong to one tenant.

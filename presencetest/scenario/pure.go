@@ -372,7 +372,18 @@ func (p *pure) state(_ context.Context, subject presence.Ref) (presence.State, e
 		return presence.State{}, fmt.Errorf("scenario: %w subject %s", presence.ErrUnknown, subject)
 	}
 	err := p.step(subject, presence.Event{Kind: presence.EventTick})
-	return s.Clone(), err
+	state := s.Clone()
+	// As a tracker returns it: how a list came to be empty is not part of a state.
+	if len(state.Conns) == 0 {
+		state.Conns = nil
+	}
+	if len(state.Endpoints) == 0 {
+		state.Endpoints = nil
+	}
+	if len(state.Claims) == 0 {
+		state.Claims = nil
+	}
+	return state, err
 }
 
 func (p *pure) view(_ context.Context, subject presence.Ref, a presence.Audience) (presence.View, error) {

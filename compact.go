@@ -1,0 +1,399 @@
+package presence
+
+import (
+	"encoding/binary"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/presence-go/presence/internal/slab"
+)
+
+// compactor turns the states of plain subjects, those with at most one
+// connection and nothing claimed, into few bytes without pointers and back.
+// Whatever else a state has makes it one that cannot be packed.
+//
+// A packed state begins with two bits for each instant, which is mostly none or
+// one that is there already, followed by the instants that are neither. Words
+// that few states have to themselves are kept once, as faces and ties.
+type compactor struct {
+	origin Instant
+	faces  vocabulary[face]
+	ties   vocabulary[tie]
+}
+
+func newCompactor(origin Instant) *compactor {
+	k := &compactor{origin: origin}
+	k.faces.own = func(f face) face { return f } // all of its words are the policy's
+	k.ties.own = func(t tie) tie {
+		t.device, t.node = strings.Clone(t.device), strings.Clone(t.node)
+		return t
+	}
+	return k
+}
+
+// face is what is interned of a Presence.
+type face struct {
+	kind              Kind
+	status            string
+	class             Class
+	cause             Cause
+	masked            string
+	known             bool
+	routable, disable bool
+	reach             Reach
+	routing           Routing
+	label             string
+	threads           Count
+	devices           int
+}
+
+// tie is what is interned of the rest of a State and of its connection.
+type tie struct {
+	kind      Kind
+	gone      Cause
+	cause     Cause
+	device    string
+	node      string
+	disabled  bool
+	connected bool
+	told      bool
+	hidden    bool
+}
+
+// How an instant is packed.
+const (
+	instantNone  = iota
+	instantLast  // the same as the one packed last
+	instantNow   // the same as the first
+	instantApart // as the distance from the first
+	instantBits  = 2
+)
+
+// packedInstants is how many instants a state has.
+const packedInstants = 16
+
+// instants returns where the instants of a plain state are, in the packed order.
+// The first is never none.
+func instants(s *State, c *Connection) [packedInstants]*Instant {
+	p := &s.Current
+	return [packedInstants]*Instant{
+		&s.Now, &s.Changed, &p.Since, &p.Revision, &c.Opened, &c.Heard, &c.Input, &c.Left, &s.Input, &s.InputKept, &s.GoneAt, &p.LastSeen,
+		&s.LoggedIn, &p.LastLogin, &s.Stood, &s.Floor,
+	}
+}
+
+// maxPacked is the longest packed state: one that would be longer is kept
+// unpacked.
+const maxPacked = slab.Max
+
+// What follows about the connection.
+const (
+	connBase32 = 1 << iota // its id has the letters of those that the tracker makes
+	connFocus
+	connNumbered
+	connOlder // its epoch is not the last issued
+	connActed
+)
+
+// pack appends a state to b. It reports false for one that is not plain.
+// The hints are the face and tie that the state had when it was unpacked.
+func (k *compactor) pack(b []byte, s *State, hint *hints) ([]byte, bool) {
+	p := &s.Current
+	if len(s.Conns) > 1 || len(s.Claims) > 0 || len(s.Endpoints) > 0 || s.Work != nil || s.Now == 0 ||
+		p.Reason != "" || p.Text != "" || p.SetAt != 0 || p.Until != 0 || len(p.HiddenFrom) > 0 || len(p.Seen) > 0 ||
+		p.Pinned != 0 || p.Pending != "" || p.Request != "" {
+		return b, false
+	}
+	var none Connection
+	c := &none
+	if len(s.Conns) > 0 {
+		c = &s.Conns[0]
+		if c.Incarnation != 0 {
+			return b, false
+		}
+	}
+	connected := len(s.Conns) > 0
+	if !k.hinted(s, c, hint) {
+		t := tie{kind: s.Kind, gone: s.Gone, disabled: s.Disabled, connected: connected, cause: c.Cause, device: c.Device, node: c.Node, told: c.Told, hidden: c.Hidden}
+		f := face{p.Kind, p.Status, p.Class, p.Cause, p.Masked, p.Known, p.Routable, p.Disabled, p.Reach, p.Routing, p.Label, p.Threads, p.Devices}
+		var known [2]bool
+		hint.tie, known[0] = k.ties.number(&t)
+		hint.face, known[1] = k.faces.number(&f)
+		if !known[0] || !known[1] {
+			return b, false
+		}
+	}
+
+	start := len(b)
+	b = append(b, 0, 0, 0, 0)
+	how, last := uint32(0), Instant(0)
+	for i, at := range instants(s, c) {
+		switch {
+		case i == 0:
+			b = binary.AppendVarint(b, int64(*at-k.origin))
+		case *at == 0:
+			continue
+		case *at == last:
+			how |= instantLast << (i * instantBits)
+		case *at == s.Now:
+			how |= instantNow << (i * instantBits)
+		default:
+			how |= instantApart << (i * instantBits)
+			b = binary.AppendVarint(b, int64(*at-s.Now))
+		}
+		last = *at
+	}
+	binary.LittleEndian.PutUint32(b[start:], how)
+	b = append(b, byte(hint.face), byte(hint.face>>8), byte(hint.tie), byte(hint.tie>>8))
+	b = binary.AppendUvarint(b, uint64(s.Epoch))
+	b = binary.AppendUvarint(b, s.Serial)
+	if connected {
+		b = packConn(b, s, c)
+	}
+	return b, len(b)-start <= maxPacked
+}
+
+// hinted reports whether a state still has the words that it was unpacked with.
+// They are the same if they lie in the same place.
+func (k *compactor) hinted(s *State, c *Connection, hint *hints) bool {
+	if !hint.given {
+		return false
+	}
+	f, t, p := k.faces.at(hint.face), k.ties.at(hint.tie), &s.Current
+	return t.connected == (len(s.Conns) > 0) && t.told == c.Told && t.hidden == c.Hidden && t.disabled == s.Disabled &&
+		same(t.kind, s.Kind) && same(t.gone, s.Gone) && same(t.cause, c.Cause) && same(t.device, c.Device) && same(t.node, c.Node) &&
+		f.known == p.Known && f.routable == p.Routable && f.disable == p.Disabled && f.reach == p.Reach && f.threads == p.Threads && f.devices == p.Devices &&
+		same(f.kind, p.Kind) && same(f.status, p.Status) && same(f.class, p.Class) && same(f.cause, p.Cause) && same(f.masked, p.Masked) &&
+		same(f.routing, p.Routing) && same(f.label, p.Label)
+}
+
+// same reports whether two words are the same without looking at them.
+func same[T ~string](a, b T) bool {
+	return len(a) == len(b) && unsafe.StringData(string(a)) == unsafe.StringData(string(b))
+}
+
+func packConn(b []byte, s *State, c *Connection) []byte {
+	at := len(b)
+	b = append(b, 0)
+	var rest byte
+	if short, ok := packBase32(append(b, byte(len(c.ID))), c.ID); ok {
+		b = short
+		rest |= connBase32
+	} else {
+		b = append(append(b, byte(len(c.ID))), c.ID...)
+	}
+	if c.Focus != "" {
+		b = append(append(b, byte(len(c.Focus))), c.Focus...)
+		rest |= connFocus
+	}
+	if c.Seq != 0 {
+		b = binary.AppendUvarint(b, c.Seq)
+		rest |= connNumbered
+	}
+	if c.Epoch != s.Epoch {
+		b = binary.AppendUvarint(b, uint64(c.Epoch))
+		rest |= connOlder
+	}
+	if c.Acted != 0 {
+		b = binary.AppendVarint(b, int64(c.Acted-s.Now))
+		rest |= connActed
+	}
+	b[at] = rest
+	return b
+}
+
+// unpack replaces a state by a packed one. Its subject is for the caller to
+// fill in. Its connection is in words, and is good until words is used again.
+func (k *compactor) unpack(b []byte, s *State, words *borrowed, hint *hints) {
+	*s = State{}
+	conn := &words.conn[0]
+	*conn = Connection{}
+	how := binary.LittleEndian.Uint32(b)
+	b = b[4:]
+	signed := func() Instant {
+		v, n := binary.Varint(b)
+		b = b[n:]
+		return Instant(v)
+	}
+	unsigned := func() uint64 {
+		v, n := binary.Uvarint(b)
+		b = b[n:]
+		return v
+	}
+	s.Now = k.origin + signed()
+	last := s.Now
+	for i, at := range instants(s, conn) {
+		switch how >> (i * instantBits) & (1<<instantBits - 1) {
+		case instantNone:
+			continue
+		case instantLast:
+			*at = last
+		case instantNow:
+			*at = s.Now
+		case instantApart:
+			*at = s.Now + signed()
+		}
+		last = *at
+	}
+	*hint = hints{given: true, face: binary.LittleEndian.Uint16(b), tie: binary.LittleEndian.Uint16(b[2:])}
+	b = b[4:]
+	f, t := k.faces.at(hint.face), k.ties.at(hint.tie)
+	s.Epoch, s.Serial = uint32(unsigned()), unsigned()
+	s.Kind, s.Gone, s.Disabled = t.kind, t.gone, t.disabled
+	p := &s.Current
+	p.Kind, p.Status, p.Class, p.Cause, p.Masked = f.kind, f.status, f.class, f.cause, f.masked
+	p.Known, p.Routable, p.Disabled, p.Reach = f.known, f.routable, f.disable, f.reach
+	p.Routing, p.Label, p.Threads, p.Devices = f.routing, f.label, f.threads, f.devices
+	if !t.connected {
+		s.Conns = words.conn[:0]
+		return
+	}
+	conn.Cause, conn.Device, conn.Node, conn.Told, conn.Hidden = t.cause, t.device, t.node, t.told, t.hidden
+	rest, length := b[0], int(b[1])
+	b = b[2:]
+	if rest&connBase32 != 0 {
+		conn.ID = words.id.base32(b, length)
+		b = b[packedBase32(length):]
+	} else {
+		conn.ID = words.id.set(b[:length])
+		b = b[length:]
+	}
+	if rest&connFocus != 0 {
+		length := int(b[0])
+		conn.Focus = words.focus.set(b[1 : 1+length])
+		b = b[1+length:]
+	}
+	if rest&connNumbered != 0 {
+		conn.Seq = unsigned()
+	}
+	conn.Epoch = s.Epoch
+	if rest&connOlder != 0 {
+		conn.Epoch = uint32(unsigned())
+	}
+	if rest&connActed != 0 {
+		conn.Acted = s.Now + signed()
+	}
+	s.Conns = words.conn[:]
+}
+
+// hints are where the words of a state were found.
+type hints struct {
+	given     bool
+	face, tie uint16
+}
+
+// borrowed is room for what one unpacked state refers to.
+type borrowed struct {
+	conn      [1]Connection
+	id, focus word
+}
+
+type word [MaxID]byte
+
+func (w *word) set(b []byte) string { return w.string(copy(w[:], b)) }
+
+func (w *word) string(n int) string { return unsafe.String(&w[0], n) }
+
+const base32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567" // of rand.Text
+
+func packedBase32(length int) int { return (length*5 + 7) / 8 }
+
+// packBase32 appends text in five bits a letter, if it has no others than base32.
+func packBase32(b []byte, text string) ([]byte, bool) {
+	var bits uint64
+	n := 0
+	for i := range len(text) {
+		var v uint64
+		switch c := text[i]; {
+		case 'A' <= c && c <= 'Z':
+			v = uint64(c - 'A')
+		case '2' <= c && c <= '7':
+			v = uint64(c-'2') + 26
+		default:
+			return b, false
+		}
+		bits |= v << n
+		if n += 5; n >= 32 {
+			b = binary.LittleEndian.AppendUint32(b, uint32(bits))
+			bits >>= 32
+			n -= 32
+		}
+	}
+	for ; n > 0; n -= 8 {
+		b = append(b, byte(bits))
+		bits >>= 8
+	}
+	return b, true
+}
+
+func (w *word) base32(b []byte, length int) string {
+	var bits uint64
+	n := 0
+	for i := range length {
+		if n < 5 {
+			bits |= uint64(b[0]) << n
+			b = b[1:]
+			n += 8
+		}
+		w[i] = base32[bits%32]
+		bits >>= 5
+		n -= 5
+	}
+	return w.string(length)
+}
+
+// vocabulary numbers values of which there are few. It holds a bounded number;
+// those that come later have none.
+type vocabulary[T comparable] struct {
+	own   func(T) T           // returns a copy that shares no memory with what it came in
+	list  atomic.Pointer[[]T] // append-only
+	mu    sync.Mutex
+	known map[T]uint16
+}
+
+const (
+	maxVocabulary = 1 << 14
+	// commonWords is how many values are looked through before the map is asked.
+	commonWords = 12
+)
+
+// number returns the number of a value.
+func (v *vocabulary[T]) number(value *T) (uint16, bool) {
+	if l := v.list.Load(); l != nil {
+		list := (*l)[:min(len(*l), commonWords)]
+		for i := range list {
+			if list[i] == *value {
+				return uint16(i), true
+			}
+		}
+	}
+	return v.add(value)
+}
+
+// add looks the value up where all are, and numbers it if it is new.
+func (v *vocabulary[T]) add(value *T) (uint16, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if i, ok := v.known[*value]; ok {
+		return i, true
+	}
+	i := len(v.known)
+	if i >= maxVocabulary {
+		return 0, false
+	}
+	var list []T
+	if v.known == nil {
+		v.known = make(map[T]uint16)
+	} else {
+		list = *v.list.Load()
+	}
+	own := v.own(*value)
+	v.known[own] = uint16(i)
+	list = append(list, own) // readers have a shorter one of the same array
+	v.list.Store(&list)
+	return uint16(i), true
+}
+
+func (v *vocabulary[T]) at(i uint16) *T { return &(*v.list.Load())[i] }

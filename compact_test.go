@@ -1,0 +1,191 @@
+package presence
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// packed packs a state and returns what comes back, if it can be packed.
+func packed(k *compactor, s *State) (State, bool) {
+	var there, back hints
+	b, ok := k.pack(nil, s, &there)
+	if !ok {
+		return State{}, false
+	}
+	var got State
+	k.unpack(b, &got, new(borrowed), &back)
+	got.Subject, got.Current.Subject = s.Subject, s.Current.Subject // the caller's to fill in
+	back.given = there.given
+	return got, there == back
+}
+
+// Whatever happened to a subject, its state comes back as it was, if it can be
+// packed at all.
+func TestPackedStatesComeBack(t *testing.T) {
+	start := At(time.Date(2026, 5, 4, 9, 0, 0, 0, time.UTC))
+	k := newCompactor(start)
+	plain, rich := 0, 0
+	for seed := range uint64(150) {
+		rng := rand.New(rand.NewPCG(seed, 3))
+		p := DefaultPolicy()
+		p.Activity = []string{"input", "login", "claim", "focus", "show"}
+		if seed%3 == 0 {
+			p.Devices = map[string]DeviceRule{"kiosk": {IgnoreInput: true}}
+		}
+		if seed%4 == 0 {
+			p.Work.Settle = 10 * time.Second
+		}
+		m, err := Compile(p)
+		require.NoError(t, err)
+		var s State
+		now := start
+		ids := []string{"tab", "ABCDEFGHIJKLMNOP", "234567", strings.Repeat("Z", MaxID), "ünï"}
+		pick := func(from ...string) string { return from[rng.IntN(len(from))] }
+		for range 60 {
+			switch rng.IntN(4) {
+			case 0:
+				now = now.Add(time.Duration(rng.IntN(100)) * time.Millisecond)
+			case 1:
+				now = now.Add(time.Duration(rng.Int64N(int64(10 * time.Minute))))
+			case 2:
+				now = now.Add(30 * time.Second)
+			}
+			e := Event{Subject: ID("ann"), Conn: ids[rng.IntN(1+int(seed)%len(ids))], Age: NoAge, Actor: Agent(ID("ann"))}
+			e.Kind = []EventKind{
+				EventTick, EventConnect, EventConnect, EventLogin, EventHeartbeat, EventHeartbeat, EventInput, EventFocus, EventVisible, EventDisconnect, EventLogout,
+				EventGrant, EventDisable, EventEnable, EventSetClaim, EventEndClaim, EventSuspended, EventNodeDown,
+			}[rng.IntN(18)]
+			switch e.Kind {
+			case EventConnect, EventLogin:
+				e.Device, e.Node = pick("", "web", "kiosk"), pick("", "local", "n2")
+				e.SubjectKind = Kind(pick("", "human", "bot"))
+				if rng.IntN(3) == 0 {
+					e.Age = time.Duration(rng.Int64N(int64(time.Hour)))
+				}
+			case EventHeartbeat:
+				if rng.IntN(2) == 0 {
+					e.Seq, e.Age = rng.Uint64N(300), time.Duration(rng.Int64N(int64(time.Minute)))
+				}
+			case EventFocus:
+				e.Channel = pick("", "room-1", strings.Repeat("r", MaxID))
+			case EventVisible:
+				e.Hidden = rng.IntN(2) == 0
+			case EventDisconnect:
+				e.Cause = Cause(pick("closed", "lost", "node", "drain", "logout"))
+			case EventSetClaim:
+				e.Conn = ""
+				e.Claim = Claim{Status: pick("available", "away", "busy")}
+			case EventEndClaim:
+				e.Conn = ""
+			case EventSuspended:
+				e.From, e.To = now.Add(-time.Minute), now
+			case EventNodeDown:
+				e.Node = pick("local", "n2")
+			}
+			_, _ = m.Step(&s, e, now, nil) // refusals change nothing
+			got, ok := packed(k, &s)
+			if !ok {
+				rich++
+				require.True(t, len(s.Conns) > 1 || len(s.Claims) > 0 || s.Work != nil || s.Now == 0, "seed %d: a plain state was refused: %+v", seed, s)
+				continue
+			}
+			plain++
+			want := s.own()
+			require.Equal(t, want, got.own(), "seed %d", seed)
+		}
+	}
+	require.Greater(t, plain, 4000)
+	require.Greater(t, rich, 1000)
+}
+
+// Whatever a state can say is packed, or makes it one that is not.
+func TestNothingOfAStateIsLost(t *testing.T) {
+	m, err := Compile(DefaultPolicy())
+	require.NoError(t, err)
+	start := At(time.Date(2026, 5, 4, 9, 0, 0, 0, time.UTC))
+	fresh := func() State {
+		var s State
+		_, err := m.Step(&s, Event{Kind: EventConnect, Subject: ID("ann"), Conn: "tab", Age: NoAge}, start.Add(time.Second), nil)
+		require.NoError(t, err)
+		return s
+	}
+	k := newCompactor(start)
+	plain := fresh()
+	_, ok := packed(k, &plain)
+	require.True(t, ok)
+	var kept, refused []string
+	check := func(name string, change func(*State) reflect.Value) {
+		s := fresh()
+		v := change(&s)
+		if !v.CanSet() {
+			t.Fatalf("%s cannot be set", name)
+		}
+		switch v.Kind() {
+		case reflect.String:
+			v.SetString(v.String() + "x")
+		case reflect.Bool:
+			v.SetBool(!v.Bool())
+		case reflect.Int, reflect.Int64:
+			v.SetInt(v.Int() + 12345)
+		case reflect.Uint8, reflect.Uint32, reflect.Uint64:
+			v.SetUint(v.Uint() + 1)
+		case reflect.Slice:
+			v.Set(reflect.Append(v, reflect.New(v.Type().Elem()).Elem()))
+		case reflect.Pointer:
+			v.Set(reflect.New(v.Type().Elem()))
+		default:
+			t.Fatalf("%s is of a kind that this test does not know: %s", name, v.Kind())
+		}
+		got, ok := packed(k, &s)
+		if !ok {
+			refused = append(refused, name)
+			return
+		}
+		kept = append(kept, name)
+		require.Equal(t, s.own(), got.own(), "%s is lost", name)
+	}
+	fields := func(prefix string, of reflect.Type, except []string, at func(*State) reflect.Value) {
+		for i := range of.NumField() {
+			name := of.Field(i).Name
+			skip := false
+			for _, e := range except {
+				skip = skip || e == name
+			}
+			if !skip {
+				check(prefix+name, func(s *State) reflect.Value { return at(s).Field(i) })
+			}
+		}
+	}
+	fields("", reflect.TypeFor[State](), []string{"Subject", "Current"}, func(s *State) reflect.Value { return reflect.ValueOf(s).Elem() })
+	fields("Conn.", reflect.TypeFor[Connection](), nil, func(s *State) reflect.Value { return reflect.ValueOf(&s.Conns[0]).Elem() })
+	fields("Current.", reflect.TypeFor[Presence](), []string{"Subject"}, func(s *State) reflect.Value { return reflect.ValueOf(&s.Current).Elem() })
+	require.Greater(t, len(kept), 30)
+	require.Contains(t, refused, "Claims")
+	require.Contains(t, refused, "Conn.Incarnation")
+}
+
+// A vocabulary that is full numbers nothing new, and goes on with what it has.
+func TestVocabularyIsBounded(t *testing.T) {
+	k := newCompactor(1)
+	device := func(i int) State {
+		return State{Now: 5, Conns: []Connection{{ID: "tab", Device: fmt.Sprint(i)}}}
+	}
+	for i := range maxVocabulary {
+		s := device(i)
+		_, ok := packed(k, &s)
+		require.True(t, ok)
+	}
+	s := device(maxVocabulary)
+	_, ok := packed(k, &s)
+	require.False(t, ok)
+	s = device(100)
+	got, ok := packed(k, &s)
+	require.True(t, ok)
+	require.Equal(t, "100", got.Conns[0].Device)
+}

@@ -1,0 +1,816 @@
+package presence
+
+import (
+	"hash/maphash"
+	"math"
+	"math/bits"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/presence-go/presence/internal/slab"
+)
+
+// Subjects are kept as records without pointers, in slabs, so that very many of
+// them cost little memory and the garbage collector nothing. While its shard is
+// locked, one subject of it at a time is held: unpacked, worked on, and packed
+// again. What has no place in a record, such as claims, a second connection or
+// what storage has, is kept beside it as more.
+
+const (
+	shardBits  = 6
+	shardCount = 1 << shardBits
+	// numberBits is what remains of a subject's number for its place in the shard.
+	numberBits = 32 - shardBits
+	perSeats   = 512 // records in one piece of memory
+	// A cell of an index has a record's place and some bits of the name's hash.
+	cellBits = 20
+)
+
+// subject is the record of one subject.
+type subject struct {
+	pulse  pulse         // of its connection, or of one of them
+	name   atomic.Uint64 // where its id is kept, and its tenant
+	packed uint32        // where its state is kept
+	armed  uint32        // the lower bits of the tick of its deadline
+	grant  uint32        // the channel of its only grant, counted from 1
+	told   uint16        // the breaks of time that it knows of
+	class  uint8         // of packed; 0 for a state of which nothing is known
+	flags  uint8
+}
+
+const (
+	flagUsed     = 1 << iota // otherwise the record is free
+	flagLoaded               // what storage has is known
+	flagKnown                // somebody has heard of the subject
+	flagMore                 // there is more of it
+	flagUnpacked             // its state is there
+	flagArmed
+	flagParity // which of two policies in turn it has been told of
+	flagActed  // a claim counted as input later than what the pulse says
+)
+
+// more is what the richer subjects have besides a record.
+type more struct {
+	state  *State // if it cannot be packed
+	owner  uint32 // the epoch of the connection that the record's pulse belongs to
+	beats  []beat // the pulses of the others
+	grants []uint32
+	alone  *hub // of those who watch the subject alone
+
+	// With storage.
+	intent chan struct{} // held by whoever has something stored; taken before the shard
+	steps  uint64        // rises with every step
+	stored uint64        // the revision that storage holds
+	input  Instant       // the last input that storage holds
+	dirty  bool          // storage is behind
+}
+
+type beat struct {
+	epoch  uint32
+	folded uint64
+	*pulse
+}
+
+// A pulse takes what can be noted of a connection without any lock: that it was
+// heard, and that there was input over it. Both are words of a mark and a tick
+// of time. The mark of the first says whose pulse it is, and that it may be noted
+// at present; that of the second is a hash of the connection's id. What was noted
+// is folded into the state before the next step, with the same result as a step
+// for each.
+type pulse struct{ heard, input atomic.Uint64 }
+
+const (
+	tickBits = 40 // 34 years
+	tickMask = 1<<tickBits - 1
+	markOne  = 1 << tickBits // added to a mark it makes another
+	pulsing  = 1 << 63       // set in the mark of a connection that is live
+)
+
+// note notes a tick in a word if it has the mark and its last tick is at most
+// patience old. It reports false where the state machine has to be asked.
+func note(word *atomic.Uint64, mark, tick, patience uint64) bool {
+	for {
+		w := word.Load()
+		if w == mark|tick {
+			return true
+		}
+		if w&^tickMask != mark || w&tickMask == 0 || tick-w&tickMask >= patience {
+			return false // tick 0 is any time before the first
+		}
+		if word.CompareAndSwap(w, mark|tick) {
+			return true
+		}
+	}
+}
+
+// shard is some of the subjects, with their index.
+type shard struct {
+	mu     sync.Mutex
+	view   atomic.Pointer[view]
+	made   uint32   // records, free ones included
+	free   []uint32 // their places
+	live   int
+	names  slab.Words
+	states slab.Pieces
+	more   map[uint32]*more
+	held   held
+}
+
+// view is what can be read of a shard without its lock. Names are found in the
+// cells by probing one after another.
+type view struct {
+	cells []uint32 // read and written atomically
+	seats []*[perSeats]subject
+	names []*slab.Chunk
+}
+
+func (v *view) seat(i uint32) *subject { return &v.seats[i/perSeats][i%perSeats] }
+
+// A name is where the id is kept (32 bits), its length (8) and its tenant (24).
+func packName(at uint32, length int, tenant uint32) uint64 {
+	return uint64(at) | uint64(length)<<32 | uint64(tenant)<<40
+}
+
+func (v *view) id(name uint64) string { return slab.Word(v.names, uint32(name), uint8(name>>32)) }
+
+// find returns the place of a subject. Without the lock it may miss one that
+// has just been entered or moved.
+func (v *view) find(hash uint64, id string, tenant uint32) (uint32, *subject) {
+	if len(v.cells) == 0 {
+		return 0, nil
+	}
+	tag := uint32(hash) &^ (1<<cellBits - 1)
+	for i := v.home(hash); ; i++ {
+		if i == len(v.cells) {
+			i = 0
+		}
+		cell := atomic.LoadUint32(&v.cells[i])
+		if cell == 0 {
+			return 0, nil
+		}
+		if cell&^(1<<cellBits-1) != tag {
+			continue
+		}
+		place := cell&(1<<cellBits-1) - 1
+		if int(place/perSeats) >= len(v.seats) {
+			continue // it is newer than this view
+		}
+		sub := v.seat(place)
+		name := sub.name.Load()
+		if uint32(name>>40) == tenant && int(uint8(name>>32)) == len(id) && int(uint32(name)/uint32(len(slab.Chunk{}))) < len(v.names) && v.id(name) == id {
+			return place, sub
+		}
+	}
+}
+
+// home is where to look for a hash first.
+func (v *view) home(hash uint64) int {
+	hi, _ := bits.Mul64(hash, uint64(len(v.cells)))
+	return int(hi)
+}
+
+// enter adds a cell. There is room.
+func (v *view) enter(hash uint64, place uint32) {
+	i := v.home(hash)
+	for atomic.LoadUint32(&v.cells[i]) != 0 {
+		if i++; i == len(v.cells) {
+			i = 0
+		}
+	}
+	atomic.StoreUint32(&v.cells[i], uint32(hash)&^(1<<cellBits-1)|(place+1))
+}
+
+// hash is the hash of a subject's name, the shard in its lowest bits.
+func (t *Tracker) hash(tenant uint32, id string) uint64 {
+	h := maphash.String(t.seed, id)
+	if tenant != 0 {
+		h ^= uint64(tenant) * 0x9e3779b97f4a7c15
+		h *= 0xff51afd7ed558ccd
+		h ^= h >> 32
+	}
+	return h
+}
+
+// number names a subject within the tracker.
+func number(hash uint64, place uint32) uint32 {
+	return uint32(hash%shardCount)<<numberBits | place
+}
+
+func (t *Tracker) shardOf(n uint32) (*shard, uint32) {
+	return &t.shards[n>>numberBits], n & (1<<numberBits - 1)
+}
+
+// add makes a record for a subject that has none, whose shard is locked. It
+// reports false where the shard is full.
+func (t *Tracker) add(sh *shard, hash uint64, tn *tenant, id string) (place uint32, sub *subject, ok bool) {
+	v := sh.view.Load()
+	if len(sh.free) == 0 && sh.made == 1<<cellBits-2 {
+		return 0, nil, false
+	}
+	at := sh.names.Add(id)
+	last := len(sh.free) - 1
+	crowded := (sh.live+1)*8 > len(v.cells)*7
+	if crowded || last < 0 && int(sh.made) == len(v.seats)*perSeats || len(v.names) != len(sh.names.Chunks) {
+		v = sh.grow(t, crowded, last < 0)
+	}
+	place = sh.made
+	if last >= 0 {
+		place = sh.free[last]
+		sh.free = sh.free[:last]
+	} else {
+		sh.made++
+	}
+	sub = v.seat(place)
+	sub.name.Store(packName(at, len(id), tn.id))
+	sub.flags = flagUsed
+	if t.opts.Storage == nil {
+		sub.flags |= flagLoaded
+	} else {
+		if sh.more == nil {
+			sh.more = make(map[uint32]*more)
+		}
+		sh.more[place] = &more{intent: make(chan struct{}, 1)}
+		sub.flags |= flagMore
+	}
+	if tn.force.Load().parity {
+		sub.flags |= flagParity
+	}
+	sub.told = t.time.breaks()
+	v.enter(hash, place)
+	sh.live++
+	t.count.Add(1)
+	return place, sub, true
+}
+
+// grow makes room for one more subject in a new view.
+func (sh *shard) grow(t *Tracker, cells, seats bool) *view {
+	v := *sh.view.Load()
+	if seats && int(sh.made) == len(v.seats)*perSeats {
+		v.seats = append(v.seats, new([perSeats]subject)) // readers have a shorter list of the same array
+	}
+	v.names = sh.names.Chunks
+	if cells {
+		v.cells = make([]uint32, grown(len(v.cells)))
+		for i := range sh.made {
+			if s := v.seat(i); s.flags&flagUsed != 0 {
+				name := s.name.Load()
+				v.enter(t.hash(uint32(name>>40), v.id(name)), i)
+			}
+		}
+	}
+	sh.view.Store(&v)
+	return &v
+}
+
+// grown is the next size of an index: it rises by a half and a third in turn.
+func grown(size int) int {
+	switch {
+	case size < 16:
+		return 16
+	case size&(size-1) == 0:
+		return size / 2 * 3
+	default:
+		return size / 3 * 4
+	}
+}
+
+// drop takes a subject that is held out of memory.
+func (h *held) drop() {
+	sh, place := h.t.shardOf(h.n)
+	v := sh.view.Load()
+	hash := h.t.hash(h.tenant.id, h.ref.ID)
+	i := v.home(hash)
+	for v.cells[i] != uint32(hash)&^(1<<cellBits-1)|(place+1) {
+		if i++; i == len(v.cells) {
+			i = 0
+		}
+	}
+	atomic.StoreUint32(&v.cells[i], 0)
+	// Whatever follows without a gap may have been looked for from before it.
+	for j := i + 1; ; j++ {
+		if j >= len(v.cells) {
+			j = 0
+		}
+		cell := v.cells[j]
+		if cell == 0 {
+			break
+		}
+		atomic.StoreUint32(&v.cells[j], 0)
+		name := v.seat(cell&(1<<cellBits-1) - 1).name.Load()
+		v.enter(h.t.hash(uint32(name>>40), v.id(name)), cell&(1<<cellBits-1)-1)
+	}
+	h.silence()
+	h.unpack()
+	delete(sh.more, place)
+	h.sub.flags, h.sub.grant, h.stepped = 0, 0, false
+	sh.free = append(sh.free, place)
+	sh.live--
+	if dead := len(sh.names.Chunks) - 4; dead > 0 && sh.live < dead*len(slab.Chunk{})/(4*MaxID) {
+		sh.rename()
+	}
+}
+
+// rename copies the names that are still in use, so that others can be collected.
+func (sh *shard) rename() {
+	v := *sh.view.Load()
+	old := v
+	sh.names = slab.Words{}
+	for i := range sh.made {
+		if s := v.seat(i); s.flags&flagUsed != 0 {
+			name := s.name.Load()
+			at := sh.names.Add(old.id(name))
+			s.name.Store(name&^math.MaxUint32 | uint64(at))
+		}
+	}
+	v.names = sh.names.Chunks
+	sh.view.Store(&v)
+}
+
+// held is a subject that is being worked on, its shard locked.
+type held struct {
+	t      *Tracker
+	sh     *shard
+	n      uint32
+	sub    *subject
+	ref    Ref
+	tenant *tenant
+	m      *Machine
+	more   *more
+	state  *State // own, or what more has
+
+	stepped bool    // the state is to be kept
+	due     Instant // its next deadline is not before; 0 for none
+	owner   uint32  // the epoch of the connection that the record's pulse belongs to
+	folded  uint64  // the input that was folded out of it
+	anew    bool    // what handles know of the policy has changed
+	hint    hints
+	own     State
+	words   borrowed
+	buffer  []byte
+	out     []Output
+}
+
+// hold locks and unpacks a subject. If its record has been given up meanwhile,
+// it returns nil. Who holds a subject must not hold another, and must release it.
+func (t *Tracker) hold(n uint32, ref Ref) *held {
+	h := t.holdAny(n)
+	if h != nil && h.ref != ref {
+		h.release()
+		return nil
+	}
+	return h
+}
+
+// holdAny holds the subject that has a number, if there is one.
+func (t *Tracker) holdAny(n uint32) *held {
+	sh, place := t.shardOf(n)
+	sh.mu.Lock()
+	v := sh.view.Load()
+	sub := v.seat(place)
+	if sub.flags&flagUsed == 0 {
+		sh.mu.Unlock()
+		return nil
+	}
+	return t.take(sh, v, n, sub)
+}
+
+// take unpacks a subject whose shard is locked.
+func (t *Tracker) take(sh *shard, v *view, n uint32, sub *subject) *held {
+	_, place := t.shardOf(n)
+	h := &sh.held
+	name := sub.name.Load()
+	h.n, h.sub, h.more, h.stepped, h.anew, h.owner = n, sub, nil, false, false, 0
+	h.tenant = t.tenants.at(uint32(name >> 40))
+	h.ref = Ref{h.tenant.name, v.id(name)}
+	force := h.tenant.force.Load()
+	h.m = force.m
+	if sub.flags&flagMore != 0 {
+		h.more = sh.more[place]
+	}
+	h.load()
+	if force.parity != (sub.flags&flagParity != 0) {
+		h.follow(force)
+	}
+	return h
+}
+
+// load unpacks the state and folds into it what has been noted.
+func (h *held) load() {
+	sub := h.sub
+	switch {
+	case sub.flags&flagUnpacked != 0:
+		h.hint = hints{}
+		h.state = h.more.state
+		h.owner = h.more.owner
+	case sub.class == 0:
+		h.own = State{Subject: h.ref, Conns: h.words.conn[:0]}
+		h.hint = hints{}
+		h.state = &h.own
+	default:
+		h.state = &h.own
+		h.t.compact.unpack(h.sh.states.Bytes(sub.class, sub.packed), h.state, &h.words, &h.hint)
+		h.state.Subject = h.ref
+		if h.state.Current.Known {
+			h.state.Current.Subject = h.ref
+		}
+		if len(h.state.Conns) > 0 {
+			h.owner = h.state.Conns[0].Epoch
+		}
+	}
+	for i := range h.state.Conns {
+		c := &h.state.Conns[i]
+		if p, folded := h.pulse(c.Epoch); p != nil {
+			*folded = h.t.time.fold(p, c)
+		}
+	}
+}
+
+// pulse returns the pulse of a connection, if it has one, and where it is noted
+// what of its input has been folded.
+func (h *held) pulse(epoch uint32) (p *pulse, folded *uint64) {
+	if h.owner == epoch {
+		return &h.sub.pulse, &h.folded
+	}
+	if h.more != nil {
+		for i := range h.more.beats {
+			if b := &h.more.beats[i]; b.epoch == epoch {
+				return b.pulse, &b.folded
+			}
+		}
+	}
+	return nil, nil
+}
+
+// release keeps the state, if it was changed, and unlocks the subject.
+func (h *held) release() {
+	if h.stepped {
+		h.keep()
+	}
+	h.sh.mu.Unlock()
+}
+
+// keep takes the state as the subject's, and does what follows from it.
+func (h *held) keep() {
+	h.stepped = false
+	h.syncPulses()
+	h.store()
+	if h.due != 0 {
+		h.t.arm(h, h.due)
+	}
+}
+
+// store packs the state, or keeps it as it is.
+func (h *held) store() {
+	s, sub := h.state, h.sub
+	if s.Current.Known {
+		sub.flags |= flagKnown
+	}
+	var ok bool
+	h.buffer, ok = h.t.packState(h)
+	if !ok {
+		if s == &h.own {
+			m := h.need()
+			m.state = new(State)
+			*m.state = s.own()
+			m.owner = h.owner
+			h.state = m.state
+			sub.flags |= flagUnpacked
+			h.unpack()
+		}
+		h.more.owner = h.owner
+		return
+	}
+	if c := slab.Class(len(h.buffer)); c != sub.class {
+		h.unpack()
+		sub.class, sub.packed = c, h.sh.states.New(c)
+	}
+	copy(h.sh.states.Bytes(sub.class, sub.packed), h.buffer)
+	sub.flags &^= flagActed
+	if len(s.Conns) > 0 && s.Conns[0].Acted > s.Conns[0].Input {
+		sub.flags |= flagActed
+	}
+	if sub.flags&flagUnpacked != 0 {
+		sub.flags &^= flagUnpacked
+		h.own = *s
+		h.state, h.more.state, h.more.beats = &h.own, nil, nil
+		h.spare()
+	}
+}
+
+// unpack gives the packed state's memory back.
+func (h *held) unpack() {
+	if h.sub.class != 0 {
+		h.sh.states.Free(h.sub.class, h.sub.packed)
+		h.sub.class = 0
+	}
+}
+
+// packState packs the state that is held. That the connection was heard, and the
+// last input, are left out where the pulse says so.
+func (t *Tracker) packState(h *held) ([]byte, bool) {
+	s := h.state
+	if len(s.Conns) != 1 || h.owner != s.Conns[0].Epoch {
+		if len(s.Conns) > 0 {
+			return h.buffer, false
+		}
+		return t.compact.pack(h.buffer[:0], s, &h.hint)
+	}
+	c := &s.Conns[0]
+	heard, input := c.Heard, c.Input
+	if t.time.says(&h.sub.pulse.heard, heard) {
+		c.Heard = 0
+	}
+	if t.time.says(&h.sub.pulse.input, input) {
+		c.Input = 0
+	}
+	b, ok := t.compact.pack(h.buffer[:0], s, &h.hint)
+	c.Heard, c.Input = heard, input
+	return b, ok
+}
+
+// own returns a copy that shares no memory with what is only borrowed. What is
+// empty in it is nil.
+func (s *State) own() State {
+	c := s.Clone()
+	if len(c.Conns) == 0 {
+		c.Conns = nil
+	}
+	if len(c.Endpoints) == 0 {
+		c.Endpoints = nil
+	}
+	if len(c.Claims) == 0 {
+		c.Claims = nil
+	}
+	for i := range c.Conns {
+		c.Conns[i].ID, c.Conns[i].Focus = strings.Clone(c.Conns[i].ID), strings.Clone(c.Conns[i].Focus)
+	}
+	return c
+}
+
+// need makes room for more than a record.
+func (h *held) need() *more {
+	if h.more == nil {
+		h.more = new(more)
+		if h.sub.grant != 0 {
+			h.more.grants = []uint32{h.sub.grant - 1}
+			h.sub.grant = 0
+		}
+		if h.sh.more == nil {
+			h.sh.more = make(map[uint32]*more)
+		}
+		_, place := h.t.shardOf(h.n)
+		h.sh.more[place] = h.more
+		h.sub.flags |= flagMore
+	}
+	return h.more
+}
+
+// spare gives it up again if it is no longer needed.
+func (h *held) spare() {
+	m := h.more
+	if m == nil || m.state != nil || m.alone != nil || m.intent != nil || len(m.grants) > 1 {
+		return
+	}
+	if len(m.grants) == 1 {
+		h.sub.grant = m.grants[0] + 1
+	}
+	_, place := h.t.shardOf(h.n)
+	delete(h.sh.more, place)
+	h.sub.flags &^= flagMore
+	h.more = nil
+}
+
+// syncPulses tells pulses what may be noted from now on. Every connection has
+// one, of which the record has room for one.
+func (h *held) syncPulses() {
+	conns := h.state.Conns
+	if h.more == nil && len(conns) == 1 && h.owner == conns[0].Epoch {
+		h.t.set(&h.sub.pulse, h.folded, &conns[0], h.anew)
+		h.anew = false
+		return
+	}
+	find := func(epoch uint32) *Connection {
+		if i := slices.IndexFunc(conns, func(c Connection) bool { return c.Epoch == epoch }); i >= 0 {
+			return &conns[i]
+		}
+		return nil
+	}
+	if h.owner != 0 && find(h.owner) == nil {
+		h.sub.pulse.stop(h.t.time, nil)
+		h.owner = 0
+	}
+	if h.more != nil && len(h.more.beats) > 0 {
+		h.more.beats = slices.DeleteFunc(h.more.beats, func(b beat) bool {
+			c := find(b.epoch)
+			if c != nil && (len(conns) > 1 || h.owner == b.epoch) {
+				return false
+			}
+			b.stop(h.t.time, c) // it goes, or the record has room for it
+			return true
+		})
+	}
+	for i := range conns {
+		c := &conns[i]
+		p, folded := h.pulse(c.Epoch)
+		fresh := p == nil
+		if fresh {
+			if h.owner == 0 {
+				h.owner = c.Epoch
+			} else {
+				m := h.need()
+				m.beats = append(m.beats, beat{epoch: c.Epoch, pulse: new(pulse)})
+			}
+			p, folded = h.pulse(c.Epoch)
+		}
+		h.t.set(p, *folded, c, fresh || h.anew)
+	}
+	h.anew = false
+}
+
+// stop refuses whatever would be noted. What has been noted of a connection that
+// goes on is folded into it.
+func (p *pulse) stop(t *timeline, c *Connection) {
+	heard := p.heard.Swap((p.heard.Load() + markOne) &^ tickMask &^ pulsing)
+	input := p.input.Swap(0)
+	if c != nil {
+		c.Heard = max(c.Heard, t.instant(heard&tickMask))
+		if input&tickMask > t.tick(c.Input) {
+			c.Input = t.instant(input & tickMask)
+		}
+	}
+}
+
+// silence stops every pulse.
+func (h *held) silence() {
+	h.sub.pulse.stop(h.t.time, nil)
+	if h.more != nil {
+		for _, b := range h.more.beats {
+			b.stop(h.t.time, nil)
+		}
+	}
+}
+
+// fold takes over what was noted of a connection, and returns the word of its
+// input.
+func (t *timeline) fold(p *pulse, c *Connection) uint64 {
+	if w := p.heard.Load(); c.Heard == 0 || w&pulsing != 0 && w&tickMask > t.tick(c.Heard) {
+		c.Heard = t.instant(w & tickMask)
+	}
+	w := p.input.Load()
+	if c.Input == 0 || w&tickMask > t.tick(c.Input) {
+		c.Input = t.instant(w & tickMask)
+	}
+	return w
+}
+
+// set has a pulse say what its connection does. A fresh one is marked anew, so
+// that handles ask before they note anything.
+func (t *Tracker) set(p *pulse, folded uint64, c *Connection, fresh bool) {
+	old := p.heard.Load()
+	live := uint64(0)
+	if c.Left == 0 {
+		live = pulsing
+	}
+	mark := old &^ tickMask
+	if fresh || mark&pulsing != live {
+		mark = (mark+markOne)&^pulsing | live
+		p.input.Store(t.connMark(c.ID) | t.time.tick(c.Input))
+		p.heard.Store(mark | t.time.tick(c.Heard))
+		return
+	}
+	for tick := t.time.tick(c.Heard); old&tickMask < tick; old = p.heard.Load() {
+		if p.heard.CompareAndSwap(old, mark|tick) {
+			break
+		}
+	}
+	if now := folded&^tickMask | t.time.tick(c.Input); now != folded {
+		p.input.CompareAndSwap(folded, now) // otherwise there was input since
+	}
+}
+
+// says reports whether a word of a pulse alone says the instant.
+func (t *timeline) says(word *atomic.Uint64, at Instant) bool {
+	tick := word.Load() & tickMask
+	return tick > 0 && t.instant(tick) == at
+}
+
+// connMark is a hash of a connection's id that no stranger can foresee, as a mark.
+func (t *Tracker) connMark(id string) uint64 { return maphash.String(t.seed, id) &^ tickMask }
+
+// tenants are those of all the subjects.
+type tenants struct {
+	mu     sync.RWMutex
+	byName map[string]*tenant
+	list   atomic.Pointer[[]*tenant]
+}
+
+// tenant is one of them.
+type tenant struct {
+	id    uint32
+	name  string
+	force atomic.Pointer[force]
+}
+
+// force says which policy is in force. Subjects are told of another one by one;
+// the parity says who has been.
+type force struct {
+	m      *Machine
+	parity bool
+	before *Machine // while there are subjects that have not been told
+	since  Instant
+	lease  uint64 // in ticks; of either policy while there are two
+	// stages are after how many ticks without input an idle stage can be reached.
+	// They count by what the only connection says unless some devices' input is
+	// ignored.
+	stages  []uint64
+	ignores bool
+}
+
+func newForce(m *Machine, parity bool, before *Machine, since Instant) *force {
+	f := &force{m: m, parity: parity, before: before, since: since, lease: ticks(m.lease)}
+	if before != nil {
+		f.lease = min(f.lease, ticks(before.lease))
+	}
+	for i := range m.statuses {
+		for _, stage := range m.statuses[i].stages {
+			f.stages = append(f.stages, ticks(stage.after))
+		}
+	}
+	slices.Sort(f.stages)
+	f.stages = slices.Compact(f.stages)
+	f.ignores = len(m.policy.Devices) > 0
+	return f
+}
+
+const maxTenants = 1<<24 - 1
+
+func (ts *tenants) at(id uint32) *tenant { return (*ts.list.Load())[id] }
+
+func (ts *tenants) find(name string) (*tenant, bool) {
+	if name == "" {
+		return ts.at(0), true
+	}
+	ts.mu.RLock()
+	defer ts.mu.RUnlock()
+	tn := ts.byName[name]
+	return tn, tn != nil
+}
+
+// need returns a tenant, which is made where there is none.
+func (ts *tenants) need(name string, m *Machine) (*tenant, bool) {
+	if tn, ok := ts.find(name); ok {
+		return tn, true
+	}
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if tn := ts.byName[name]; tn != nil {
+		return tn, true
+	}
+	return ts.add(strings.Clone(name), m)
+}
+
+func (ts *tenants) add(name string, m *Machine) (*tenant, bool) {
+	var list []*tenant
+	if l := ts.list.Load(); l != nil {
+		list = *l
+	}
+	if len(list) >= maxTenants {
+		return nil, false
+	}
+	tn := &tenant{id: uint32(len(list)), name: name}
+	tn.force.Store(newForce(m, false, nil, 0))
+	list = append(list, tn)
+	ts.list.Store(&list)
+	ts.byName[name] = tn
+	return tn, true
+}
+
+// eachSubject holds the subjects in memory one after the other, of one tenant
+// or, for nil, of all.
+func (t *Tracker) eachSubject(of *tenant, f func(*held)) {
+	for i := range t.shards {
+		sh := &t.shards[i]
+		for place := uint32(0); ; place++ {
+			sh.mu.Lock()
+			made := sh.made
+			other := place < made && of != nil && uint32(sh.view.Load().seat(place).name.Load()>>40) != of.id
+			sh.mu.Unlock()
+			if place >= made {
+				break
+			}
+			if other {
+				continue
+			}
+			if h := t.holdAny(uint32(i)<<numberBits | place); h != nil {
+				f(h)
+				h.release()
+			}
+		}
+	}
+}
+
+// ticks is a duration in ticks, the fraction left out.
+func ticks(d time.Duration) uint64 { return uint64(max(0, d) / tickLength) }
