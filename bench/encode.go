@@ -63,7 +63,8 @@ func encodingOf(r *runner, changes int) error {
 				return func() error { _, err := json.Marshal(f); return err }, nil
 			}),
 			repeated(r.options, "ours", ours, func() (func() error, error) {
-				return func() error { _, err := f.JSON(); return err }, nil
+				var buffer []byte
+				return func() error { buffer = f.AppendJSON(buffer[:0]); return nil }, nil
 			}),
 		},
 	})

@@ -239,7 +239,7 @@ func expireOurs(o options) (sample, error) {
 	}
 	return survive(r, func() {}, surviving.size(), func(i int) error {
 		who := presence.Ref{Tenant: patient.Tenant, ID: surviving.ids[i]}
-		return t.Apply(ctx, presence.Event{Kind: presence.EventHeartbeat, Subject: who, Conn: connID, Age: presence.NoAge})
+		return t.Heartbeat(who, connID)
 	})
 }
 

@@ -107,8 +107,10 @@ func listOf(r *runner, n int) error {
 				if err != nil {
 					return nil, err
 				}
+				var views []presence.View
 				return func() error {
-					views, _, err := t.List(ctx, presence.ID(listedChannel), presence.AudienceTeam, presence.Ref{})
+					var err error
+					views, _, err = t.AppendList(ctx, views[:0], presence.ID(listedChannel), presence.AudienceTeam, presence.Ref{})
 					return expect(len(views), n, err)
 				}, nil
 			}),

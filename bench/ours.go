@@ -49,28 +49,28 @@ func newTracked(o presence.Options, run bool) (*tracked, error) {
 	return &tracked{Tracker: t, stop: func() error { return errors.Join(t.Close(), <-ran) }}, nil
 }
 
-// fill connects a population, each user a member of some channels.
+// fill connects a population, each user a member of some channels. Records are
+// made by the first grant, in a random order; handles in the order of visits.
 func (t *tracked) fill(p *population, channels int) error {
 	t.people, t.conns = p, make([]*presence.Conn, p.size())
-	rooms := make([][]string, channels)
-	for n := range rooms {
-		rooms[n] = p.siblings(n)
-	}
-	for k, i := range p.order {
-		if t.beforeEach != nil {
-			t.beforeEach(k)
-		}
-		for _, room := range rooms {
-			if err := t.join(i, room[i]); err != nil {
+	for n := range channels {
+		rooms := p.siblings(n)
+		for _, i := range p.order {
+			if err := t.join(i, rooms[i]); err != nil {
 				return err
 			}
+		}
+	}
+	for i := range p.size() {
+		if t.beforeEach != nil {
+			t.beforeEach(i)
 		}
 		if err := t.connect(i); err != nil {
 			return err
 		}
-		if k%50_000 == 0 { // however long filling takes, nobody's lease runs out
-			for _, early := range p.order[:k] {
-				if err := t.conns[early].Heartbeat(); err != nil {
+		if i%50_000 == 0 { // however long filling takes, nobody's lease runs out
+			for _, early := range t.conns[:i] {
+				if err := early.Heartbeat(); err != nil {
 					return fmt.Errorf("%w: %w", errBusy, err)
 				}
 			}
@@ -108,8 +108,7 @@ func (t *tracked) beat(from, to int) error {
 // beatByID is a heartbeat of users known by their ids only.
 func (t *tracked) beatByID(from, to int) error {
 	for _, id := range t.people.ids[from:to] {
-		e := presence.Event{Kind: presence.EventHeartbeat, Subject: presence.ID(id), Conn: connID, Age: presence.NoAge}
-		if err := t.Apply(context.Background(), e); err != nil {
+		if err := t.Heartbeat(presence.ID(id), connID); err != nil {
 			return err
 		}
 	}
