@@ -1,0 +1,184 @@
+package presence_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/presence-go/presence"
+)
+
+// Many do everything at once. When they are done, whoever watched has been told
+// exactly what there is to see, and lists, reads and watches agree.
+func TestEverythingAtOnce(t *testing.T) {
+	for seed := range uint64(3) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { everythingAtOnce(t, seed) })
+	}
+}
+
+func everythingAtOnce(t *testing.T, seed uint64) {
+	policy := presence.DefaultPolicy()
+	policy.Grace = presence.Grace{}
+	tracker, err := presence.New(&presence.Options{Policy: &policy})
+	require.NoError(t, err)
+	ran := make(chan error, 1)
+	go func() { ran <- tracker.Run(t.Context()) }()
+	t.Cleanup(func() {
+		_ = tracker.Close()
+		<-ran
+	})
+	ctx := t.Context()
+	subject := func(i int) presence.Ref { return presence.ID(fmt.Sprintf("subject-%d", i)) }
+	room := func(i int) presence.Ref { return presence.ID(fmt.Sprintf("room-%d", i)) }
+	const subjects, rooms = 12, 4
+	var watches [rooms]*presence.Watch
+	for i := range rooms {
+		watches[i], err = tracker.Watch(ctx, boss, room(i), presence.WatchOptions{Audience: presence.AudienceTeam})
+		require.NoError(t, err)
+	}
+	// What may be refused, because somebody else was quicker.
+	expected := func(err error) bool {
+		for _, is := range []error{presence.ErrUnknown, presence.ErrStale, presence.ErrClosed, presence.ErrNotAllowed, presence.ErrLimit, presence.ErrDisabled} {
+			if errors.Is(err, is) {
+				return true
+			}
+		}
+		return err == nil
+	}
+	var all sync.WaitGroup
+	for g := range uint64(6) {
+		rng := rand.New(rand.NewPCG(seed, g))
+		all.Go(func() {
+			var conns []*presence.Conn
+			for range 400 {
+				who, where := subject(rng.IntN(subjects)), room(rng.IntN(rooms))
+				var err error
+				switch rng.IntN(16) {
+				case 0, 1, 2:
+					var c *presence.Conn
+					id := ""
+					if rng.IntN(2) == 0 {
+						id = fmt.Sprintf("tab-%d", rng.IntN(3))
+					}
+					if c, err = tracker.Connect(ctx, who, presence.ConnectOptions{ID: id}); err == nil {
+						conns = append(conns, c)
+					}
+				case 3, 4, 5:
+					if len(conns) > 0 {
+						err = conns[rng.IntN(len(conns))].Heartbeat()
+					}
+				case 6:
+					if len(conns) > 0 {
+						err = conns[rng.IntN(len(conns))].Input()
+					}
+				case 7:
+					if len(conns) > 0 {
+						i := rng.IntN(len(conns))
+						err = conns[i].Logout()
+						conns = append(conns[:i], conns[i+1:]...)
+					}
+				case 8:
+					err = tracker.Heartbeat(who, fmt.Sprintf("tab-%d", rng.IntN(3)))
+				case 9, 10:
+					err = tracker.Grant(ctx, who, where)
+				case 11:
+					err = tracker.Revoke(ctx, who, where)
+				case 12:
+					_, err = tracker.SetClaim(ctx, presence.Agent(who), who, presence.Claim{Status: []string{"available", "away", "busy"}[rng.IntN(3)]})
+				case 13:
+					_, _, err = tracker.List(ctx, where, presence.AudienceTeam, presence.Ref{})
+				case 14:
+					if rng.IntN(20) == 0 {
+						p := policy
+						p.Lease = time.Duration(60+rng.IntN(60)) * time.Second
+						err = tracker.SetPolicy(ctx, admin, "", p)
+					}
+				case 15:
+					switch {
+					case rng.IntN(30) == 0:
+						err = tracker.Erase(ctx, subject(rng.IntN(2)))
+					default:
+						var w *presence.Watch
+						if w, err = tracker.WatchSubject(ctx, boss, who, presence.WatchOptions{}); err == nil {
+							_, err = w.Poll()
+							_ = w.Close()
+						}
+					}
+				}
+				if !expected(err) {
+					t.Errorf("goroutine %d: %v", g, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	for i, w := range watches {
+		told := map[presence.Ref]presence.View{}
+		for {
+			f, err := w.Poll()
+			require.NoError(t, err)
+			if f == nil {
+				break
+			}
+			if f.Kind == presence.FrameSnapshot {
+				clear(told)
+			}
+			for _, v := range f.Members {
+				told[v.Ref] = v
+			}
+			for _, c := range f.Changes {
+				if c.View == nil {
+					delete(told, c.Subject)
+				} else {
+					told[c.Subject] = *c.View
+				}
+			}
+		}
+		views, _, err := tracker.List(ctx, room(i), presence.AudienceTeam, presence.Ref{})
+		require.NoError(t, err)
+		require.Len(t, told, len(views))
+		members, err := tracker.Members(room(i))
+		require.NoError(t, err)
+		require.Len(t, members, len(views))
+		for _, v := range views {
+			require.Equal(t, v, told[v.Ref])
+			got, err := tracker.Get(ctx, v.Ref, presence.AudienceTeam)
+			require.NoError(t, err)
+			require.Equal(t, v, got)
+		}
+	}
+}
+
+// A record that was given up serves somebody else; handles of who had it before
+// change nothing for them.
+func TestErasedSubjectsHandlesReachNobodyElse(t *testing.T) {
+	tracker, err := presence.New(nil)
+	require.NoError(t, err)
+	defer tracker.Close()
+	ctx := t.Context()
+	for i := range 2000 { // so that names and records are used again
+		who := presence.ID(fmt.Sprintf("%0100d", i))
+		require.NoError(t, tracker.Grant(ctx, who, sales))
+		c, err := tracker.Connect(ctx, who, presence.ConnectOptions{ID: "tab"})
+		require.NoError(t, err)
+		require.NoError(t, c.Heartbeat())
+		require.NoError(t, tracker.Erase(ctx, who))
+		require.ErrorIs(t, c.Heartbeat(), presence.ErrUnknown)
+		require.ErrorIs(t, tracker.Heartbeat(who, "tab"), presence.ErrNotAllowed)
+	}
+	views, _, err := tracker.List(ctx, sales, presence.AudienceTeam, presence.Ref{})
+	require.NoError(t, err)
+	require.Empty(t, views)
+	c, err := tracker.Connect(ctx, ann, presence.ConnectOptions{ID: "tab"})
+	require.NoError(t, err)
+	require.NoError(t, c.Heartbeat())
+	v, err := tracker.Get(ctx, ann, presence.AudienceTeam)
+	require.NoError(t, err)
+	require.Equal(t, "available", v.Status)
+}
