@@ -8,8 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -84,43 +82,6 @@ func hold(t *testing.T, as, path string) (release func()) {
 	}
 	t.Cleanup(release)
 	return release
-}
-
-// byNobody opens the file and saves in another process that may do no more than
-// anybody, and returns the error.
-func byNobody(t *testing.T, path string) string {
-	t.Helper()
-	c := exec.Command(os.Args[0])
-	if os.Getuid() == 0 {
-		// What is run must be where nobody may read.
-		program, err := os.ReadFile(os.Args[0])
-		require.NoError(t, err)
-		dir, err := os.MkdirTemp("", "nobody")
-		require.NoError(t, err)
-		t.Cleanup(func() { _ = os.RemoveAll(dir) })
-		require.NoError(t, os.Chmod(dir, 0o755))
-		require.NoError(t, os.WriteFile(filepath.Join(dir, "test"), program, 0o755))
-		c = exec.Command(filepath.Join(dir, "test"))
-		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	}
-	c.Dir = "/"
-	c.Env = append(os.Environ(), asNobody+"="+path)
-	out, err := c.CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	return string(out)
-}
-
-// publicDir is a directory that anybody may look into.
-func publicDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "presence")
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		_ = os.Chmod(dir, 0o755)
-		_ = os.RemoveAll(dir)
-	})
-	require.NoError(t, os.Chmod(dir, 0o755))
-	return dir
 }
 
 func open(t *testing.T, path string, opts *sqlite.Options) *sqlite.Storage {

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -129,76 +128,6 @@ func TestSeveralOnOneFile(t *testing.T) {
 		require.NoError(t, err)
 		require.EqualValues(t, won, records[0].Revision, "each revision was saved by one")
 	}
-}
-
-// A disk of a megabyte, where that can be mounted, fills up and is made room on.
-func TestFullDisk(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
-		t.Logf("no disk of its own can be mounted (%v): see TestNoMorePages for the engine's own bound", err)
-		return
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
-	ballast := filepath.Join(dir, "ballast")
-	require.NoError(t, os.WriteFile(ballast, make([]byte, 400_000), 0o644))
-	s := open(t, filepath.Join(dir, "presence.db"), nil)
-	data := strings.Repeat("x", 5000)
-	last := 0
-	var err error
-	for ; last < 1000; last++ {
-		if err = s.Save(t.Context(), write(presence.ID(fmt.Sprint(last)), 0, 1, data)); err != nil {
-			break
-		}
-	}
-	require.ErrorIs(t, err, presence.ErrUnavailable)
-	require.ErrorContains(t, err, "the disk is full")
-	require.Greater(t, last, 10)
-	refs := make([]presence.Ref, last+1)
-	for i := range refs {
-		refs[i] = presence.ID(fmt.Sprint(i))
-	}
-	records, err := s.Load(t.Context(), refs...)
-	require.NoError(t, err)
-	require.Equal(t, last, len(records), "everything that was acknowledged, and no more")
-
-	require.NoError(t, os.Remove(ballast))
-	require.NoError(t, s.Save(t.Context(), write(refs[last], 0, 1, data)), "nothing has to be opened again")
-	require.NoError(t, s.Close())
-	s = open(t, filepath.Join(dir, "presence.db"), nil)
-	records, err = s.Load(t.Context(), refs...)
-	require.NoError(t, err)
-	require.Equal(t, last+1, len(records))
-}
-
-func TestReadOnlyDirectory(t *testing.T) {
-	t.Parallel()
-	dir := publicDir(t)
-	path := filepath.Join(dir, "presence.db")
-	require.NoError(t, os.Chmod(dir, 0o555))
-	says := byNobody(t, path)
-	require.Contains(t, says, "unavailable: "+path+": the file cannot be opened: its directory must be there and writable")
-
-	// A file that is there, in a directory where none can be put beside it.
-	require.NoError(t, os.Chmod(dir, 0o755))
-	s := open(t, path, nil)
-	require.NoError(t, s.Close())
-	require.NoError(t, os.Chmod(path, 0o666))
-	require.NoError(t, os.Chmod(dir, 0o555))
-	require.Contains(t, byNobody(t, path), "unavailable")
-
-	// A file that may only be read.
-	require.NoError(t, os.Chmod(path, 0o444))
-	require.NoError(t, os.Chmod(dir, 0o777))
-	require.Contains(t, byNobody(t, path), "unavailable: "+path+": the file or its directory cannot be written")
-
-	require.NoError(t, os.Chmod(path, 0o666))
-	for _, suffix := range []string{"-wal", "-shm"} { // made in the likeness of the file
-		if err := os.Chmod(path+suffix, 0o666); !errors.Is(err, os.ErrNotExist) {
-			require.NoError(t, err)
-		}
-	}
-	require.Equal(t, "<nil>\n", byNobody(t, path))
 }
 
 func TestNoSuchDirectory(t *testing.T) {
