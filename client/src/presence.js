@@ -504,15 +504,15 @@ export function createPresence(url, options = {}) {
     speak({ type: "hello", v: 1, conn, login: [...tabs.values()].some((t) => t.login), device: options.device });
   }
 
-  // An answer to a ping can be said again when something has changed.
-  function pong() {
-    speak({ type: "pong", seq: beat });
+  // The age of the last input goes with the first answer to a ping alone.
+  function pong(again) {
+    speak({ type: "pong", seq: beat }, again);
   }
 
-  function speak(m) {
+  function speak(m, again) {
     const { visible, idle } = merged();
     shown = visible;
-    send({ ...m, idle, visible });
+    send({ idle: again ? undefined : idle, visible, ...m });
   }
 
   function reported(m) {
@@ -556,7 +556,7 @@ export function createPresence(url, options = {}) {
   function sync() {
     if (leader != me || state != "open") return;
     const { visible, focus, watches } = merged();
-    if (visible != shown) beat ? pong() : hello();
+    if (visible != shown) beat ? pong(true) : hello();
     if (focus != focused && presence.self) send({ type: "focus", channel: (focused = focus) });
     for (const id of watches) {
       if (watched.has(id)) continue;

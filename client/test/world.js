@@ -438,7 +438,9 @@ class Server {
       }
       case "pong":
         if (!m.seq || m.seq > s.pings) return this.fault(s, "no such ping", m);
-        Object.assign(c, { visible: m.visible, idle: m.idle });
+        if (m.seq == s.ponged && "idle" in m) return this.fault(s, "an age that would be ignored", m);
+        s.ponged = m.seq;
+        Object.assign(c, { visible: m.visible, idle: m.idle ?? c.idle });
         break;
       case "input":
         if (this.visitors) return this.fault(s, "visitors only watch", m);
