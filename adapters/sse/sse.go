@@ -211,7 +211,7 @@ func channels(watch, last string) wire.Position {
 		}
 		if name != "" && !seen[name] {
 			seen[name] = true
-			list = append(list, wire.Mark{Channel: strings.Clone(name)})
+			list = append(list, wire.Mark{Channel: name})
 		}
 	}
 	return list

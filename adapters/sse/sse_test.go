@@ -125,14 +125,55 @@ func TestStream(t *testing.T) {
 	}
 }
 
+// A stream outlives the time that a client has to take what is written.
+func TestStreamOutlivesItsDeadlines(t *testing.T) {
+	for name, h2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
+		t.Run(name, func(t *testing.T) {
+			_, server := setup(t, Options{WriteTimeout: 50 * time.Millisecond, PingInterval: 300 * time.Millisecond}, h2)
+			_, in := get(t, server, "id=v1&role=visitor")
+			got := lines(t, in, 4)
+			require.Contains(t, got[2], `"type":"ping"`)
+			require.Contains(t, got[3], `"type":"ping"`)
+		})
+	}
+}
+
+// A response that is not ours any more is not touched, whatever happens to the
+// session within its last second.
+func TestServerClosesAfterTheClient(t *testing.T) {
+	tracker, err := presence.New(nil)
+	require.NoError(t, err)
+	defer tracker.Close()
+	handler, err := NewHandler(tracker, Options{Authenticate: func(*http.Request) (presence.Actor, error) {
+		return presence.Actor{Ref: presence.ID("v1"), Role: presence.RoleVisitor}, nil
+	}})
+	require.NoError(t, err)
+	returned := make(chan struct{})
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		handler.ServeHTTP(w, r)
+		close(returned)
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/events", nil)
+	require.NoError(t, err)
+	response, err := server.Client().Do(r)
+	require.NoError(t, err)
+	lines(t, bufio.NewScanner(response.Body), 2)
+	response.Body.Close()
+	<-returned
+	require.Equal(t, 1, handler.Sessions(), "it may be opened again")
+	require.NoError(t, handler.Close())
+	require.Zero(t, handler.Sessions())
+}
+
 // The handler of a response that cannot be taken over returns when its client
 // has gone, and everything is given back.
 func TestClientLeaves(t *testing.T) {
 	for name, h2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
 		t.Run(name, func(t *testing.T) {
-			outputs := make(chan presence.Output, 100)
 			tracker, server := setup(t, Options{MaxSessionsPerSubject: 1}, h2)
-			_ = outputs
 			response, in := get(t, server, "id=ann&conn=tab")
 			lines(t, in, 2)
 			second, _ := get(t, server, "id=ann&conn=tab")

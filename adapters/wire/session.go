@@ -433,19 +433,16 @@ func (s *Session) bye(m *message) error {
 	return nil
 }
 
-// maxEpoch is the longest name of an epoch that is worth remembering.
-const maxEpoch = 64
-
 // watch starts passing on the frames of a channel, from where the client says
 // that it knows them.
 func (s *Session) watch(m *message) error {
+	// What is kept must not keep all of a request alive.
+	channel := strings.Clone(m.Channel)
 	opts := presence.WatchOptions{Seq: m.Seq, Notify: s.wake}
 	switch epoch := m.Epoch.(type) {
 	case nil:
 	case string:
-		if len(epoch) <= maxEpoch {
-			opts.Epoch = strings.Clone(epoch)
-		}
+		opts.Epoch = epoch
 	default:
 		return faultf(codeMalformed, "epoch: %v is not a string", epoch)
 	}
@@ -464,12 +461,12 @@ func (s *Session) watch(m *message) error {
 	case n >= s.h.opts.MaxChannels:
 		return faultf(codeLimit, "%d channels are being watched, which is all a session may; unwatch one first", n)
 	}
-	watch, err := s.h.t.Watch(s.h.stopped, s.actor, presence.Ref{Tenant: s.actor.Tenant, ID: m.Channel}, opts)
+	watch, err := s.h.t.Watch(s.h.stopped, s.actor, presence.Ref{Tenant: s.actor.Tenant, ID: channel}, opts)
 	if err != nil {
 		s.logUnavailable(faultOf(err), err)
 		return err
 	}
-	w := &watching{watch: watch, Mark: Mark{Channel: m.Channel, Epoch: opts.Epoch, Seq: m.Seq}}
+	w := &watching{watch: watch, Mark: Mark{Channel: channel, Epoch: strings.Clone(opts.Epoch), Seq: m.Seq}}
 	s.follow(w, m.Ref)
 	return nil
 }

@@ -507,7 +507,7 @@ func TestPostIsAHeartbeat(t *testing.T) {
 	for range 10 {
 		w.advance(25 * time.Second)
 		c.until("ping")
-		require.Equal(t, http.StatusNoContent, c.send(`{"type":"focus"}`))
+		require.Equal(t, http.StatusNoContent, c.send(`{"type":"unwatch"}`), "which is none by itself")
 		state, err := w.tracker.State(t.Context(), presence.ID("ann"))
 		require.NoError(t, err)
 		require.Equal(t, presence.At(w.clock.Now()), state.Conns[0].Heard)
@@ -557,8 +557,15 @@ func TestUnchangedIdleHeartbeat(t *testing.T) {
 		pong(5, 0)
 		require.EqualValues(t, 5, steps())
 		c.do(`"type":"input"`)
-		pong(6, 50_000) // the client knows better
+		pong(6, 25_000) // the client knows better
 		require.EqualValues(t, 6, steps())
+		c.say(`{"type":"hello","v":1}`)
+		welcome := c.until("welcome")
+		if over == "sse" {
+			c.post = w.server.URL + "/messages?" + url.Values{"conn": {welcome.Conn}, "secret": {welcome.Secret}}.Encode()
+		}
+		pong(7, 50_000) // which the connection as it is now was not told
+		require.EqualValues(t, 7, steps())
 		require.Equal(t, presence.At(w.clock.Now().Add(-50*time.Second)), input())
 	})
 }

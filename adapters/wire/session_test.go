@@ -1,0 +1,250 @@
+package wire
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/presence-go/presence"
+)
+
+// tape is a connection that keeps what is written to it, each call by itself.
+type tape struct {
+	mu     sync.Mutex
+	calls  []string
+	gate   chan struct{} // if not nil, a write waits for it
+	broken bool
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newTape() *tape { return &tape{closed: make(chan struct{})} }
+
+func (c *tape) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	gate, broken := c.gate, c.broken
+	c.mu.Unlock()
+	if gate != nil {
+		<-gate
+	}
+	if broken {
+		return 0, io.ErrClosedPipe
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calls = append(c.calls, string(p))
+	return len(p), nil
+}
+
+func (c *tape) Close() error                     { c.once.Do(func() { close(c.closed) }); return nil }
+func (c *tape) SetReadDeadline(time.Time) error  { return nil }
+func (c *tape) SetWriteDeadline(time.Time) error { return nil }
+
+// set changes how writes go.
+func (c *tape) set(gate chan struct{}, broken bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gate, c.broken = gate, broken
+}
+
+// take returns what was written since the last time.
+func (c *tape) take() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	calls := c.calls
+	c.calls = nil
+	return calls
+}
+
+// plain writes each message on a line.
+type plain struct{ streams bool }
+
+func (p plain) Streams() bool { return p.streams }
+func (plain) Message(b *Batch, payload []byte, _ Position) {
+	_, _ = b.Write(payload)
+	_, _ = b.WriteString("\n")
+}
+func (plain) Ping(b *Batch) { _, _ = b.WriteString("ping\n") }
+func (plain) Close(b *Batch, status Status, _ string) {
+	_, _ = b.WriteString(fmt.Sprintf("close %d\n", status))
+}
+
+// serve starts a server in a bubble.
+func serve(t *testing.T, tracker *presence.Options, opts Options) (*presence.Tracker, *Server) {
+	t.Helper()
+	tr, err := presence.New(tracker)
+	require.NoError(t, err)
+	opts.Authenticate = func(*http.Request) (presence.Actor, error) { return presence.Actor{}, nil }
+	h, err := NewServer(tr, opts)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_ = h.Close()
+		_ = tr.Close()
+		synctest.Wait()
+	})
+	return tr, h
+}
+
+// join opens a session and has it begin.
+func join(t *testing.T, h *Server, actor presence.Actor, framing Framing, watch Position) (*Session, *tape) {
+	t.Helper()
+	_, why := h.reserve(actor.Ref)
+	require.Empty(t, why)
+	conn := newTape()
+	got := make(chan *Session, 1)
+	h.Open(actor, conn, framing, false, func(s *Session) {
+		s.Begin(Hello{}, watch)
+		got <- s
+		<-conn.closed
+		s.End(presence.CauseLost, StatusNone, "")
+		s.Part()
+	})
+	s := <-got
+	synctest.Wait()
+	return s, conn
+}
+
+var guest = presence.Actor{Ref: presence.ID("guest"), Role: presence.RoleVisitor}
+
+// What piles up behind a slow client goes out in few calls, none of them large.
+func TestFramesGoOutTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr, h := serve(t, &presence.Options{WatchBuffer: 10_000}, Options{})
+		require.NoError(t, tr.Grant(t.Context(), presence.ID("ann"), presence.ID("sales")))
+		_, err := tr.Connect(t.Context(), presence.ID("ann"), presence.ConnectOptions{})
+		require.NoError(t, err)
+		boss := presence.Actor{Ref: presence.ID("boss"), Role: presence.RoleSupervisor}
+		_, conn := join(t, h, boss, plain{}, Position{{Channel: "sales"}})
+		require.Contains(t, strings.Join(conn.take(), ""), `"type":"snapshot"`)
+		gate := make(chan struct{})
+		conn.set(gate, false)
+		const changes = 500
+		crm := presence.Actor{Ref: presence.ID("crm"), Role: presence.RoleSystem}
+		for i := range changes {
+			_, err := tr.SetClaim(t.Context(), crm, presence.ID("ann"), presence.Claim{Status: "busy", Text: fmt.Sprintf("%d %s", i, strings.Repeat("x", 500))})
+			require.NoError(t, err)
+		}
+		synctest.Wait()
+		require.Empty(t, conn.take())
+		close(gate)
+		synctest.Wait()
+		calls := conn.take()
+		require.Less(t, len(calls), changes/20)
+		seq := uint64(0)
+		for _, call := range calls {
+			require.LessOrEqual(t, len(call), enough+copyLimit)
+			for line := range strings.Lines(call) {
+				var f presence.Frame
+				require.NoError(t, json.Unmarshal([]byte(line), &f))
+				require.Equal(t, seq+1, f.Seq)
+				seq++
+			}
+		}
+		require.EqualValues(t, changes, seq)
+	})
+}
+
+// A session that cannot be written to is over: at once where the client itself
+// has to connect again, and for a stream when it was not opened again.
+func TestBrokenWrites(t *testing.T) {
+	for name, c := range map[string]struct {
+		streams bool
+		left    int
+	}{"socket": {false, 0}, "stream": {true, 1}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				_, h := serve(t, nil, Options{})
+				_, why := h.reserve(guest.Ref)
+				require.Empty(t, why)
+				conn := newTape()
+				got := make(chan *Session, 1)
+				h.Open(guest, conn, plain{c.streams}, false, func(s *Session) {
+					s.Begin(Hello{}, nil)
+					got <- s
+					<-conn.closed
+					s.Part()
+				})
+				s := <-got
+				conn.set(nil, true)
+				s.Receive([]byte(`{"type":"dance"}`))
+				synctest.Wait()
+				require.Equal(t, c.left, h.Sessions())
+				s.Receive([]byte(`{"type":"dance"}`))
+				time.Sleep(farewell)
+				synctest.Wait()
+				require.Zero(t, h.Sessions())
+				require.Empty(t, h.bySubject)
+				require.Zero(t, h.open)
+			})
+		})
+	}
+}
+
+// A hello that nobody says, and a client of which nothing is heard.
+func TestSilentClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, h := serve(t, nil, Options{HelloTimeout: 3 * time.Second})
+		_, why := h.reserve(guest.Ref)
+		require.Empty(t, why)
+		mute := newTape()
+		h.Open(guest, mute, plain{}, false, func(s *Session) {
+			time.Sleep(4 * time.Second) // and then it has gone by itself
+			s.Part()
+		})
+		_, quiet := join(t, h, guest, plain{}, nil)
+		_, reader := join(t, h, guest, plain{streams: true}, nil)
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		require.Equal(t, []string{"close 1008\n"}, mute.take())
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		said := strings.Join(quiet.take(), "")
+		require.Equal(t, 3, strings.Count(said, `"type":"ping"`))
+		require.Equal(t, 2, strings.Count(said, "ping\n"), "the client's machine is asked as well, once its page is silent")
+		require.True(t, strings.HasSuffix(said, "close 1008\n"), said)
+		require.GreaterOrEqual(t, strings.Count(strings.Join(reader.take(), ""), `"type":"ping"`), 4, "who reads a stream need not answer")
+		_ = quiet.Close()
+		synctest.Wait()
+		require.Equal(t, 1, h.Sessions())
+	})
+}
+
+// A server that has been closed opens nothing, and leaves nothing open.
+func TestOpenAfterClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, h := serve(t, nil, Options{})
+		for range 2 {
+			_, why := h.reserve(guest.Ref)
+			require.Empty(t, why)
+		}
+		_, conn := joinLate(t, h)
+		require.Equal(t, []string{"close 1001\n"}, conn.take())
+		h.Release(guest)
+		require.Zero(t, h.open)
+		require.Empty(t, h.bySubject)
+		_, why := h.reserve(guest.Ref)
+		require.Contains(t, why, "shutting down")
+	})
+}
+
+// joinLate closes the server between a client's admission and its opening.
+func joinLate(t *testing.T, h *Server) (ran bool, conn *tape) {
+	t.Helper()
+	require.NoError(t, h.Close())
+	conn = newTape()
+	h.Open(guest, conn, plain{}, false, func(*Session) { ran = true })
+	<-conn.closed
+	require.False(t, ran)
+	return ran, conn
+}
+
+var _ Conn = (net.Conn)(nil)
