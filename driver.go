@@ -228,12 +228,35 @@ type deadlines struct {
 	mu    sync.Mutex
 	wheel wheel.Wheel
 	next  Instant // when somebody will look, as far as is known; 0 for never
+	held  Instant // when changes that were held back will be sent; 0 for none
 	wake  chan struct{}
 }
 
 // farTicks is how far ahead a deadline is entered at most. One that lies beyond
 // is looked at again then.
 const farTicks = 1 << 30
+
+// sendBy makes sure that changes which may be held back are sent at an instant.
+func (t *Tracker) sendBy(at Instant) {
+	d := &t.deadlines
+	d.mu.Lock()
+	sooner := d.held == 0 || at < d.held
+	if sooner {
+		d.held = at
+	}
+	d.mu.Unlock()
+	if sooner {
+		d.nudge()
+	}
+}
+
+// nudge has the loop of Run look again.
+func (d *deadlines) nudge() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
 
 // arm makes sure that a subject, which is held, is looked at no later than at.
 func (t *Tracker) arm(h *held, at Instant) {
@@ -253,10 +276,7 @@ func (t *Tracker) arm(h *held, at Instant) {
 	}
 	d.mu.Unlock()
 	if sooner {
-		select {
-		case d.wake <- struct{}{}:
-		default:
-		}
+		d.nudge()
 	}
 }
 

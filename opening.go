@@ -98,10 +98,7 @@ func (t *Tracker) SetHours(_ context.Context, channel Ref, h Hours) error {
 		if h == nil {
 			t.forgetUnused(hub)
 		}
-		select {
-		case t.deadlines.wake <- struct{}{}: // the next deadline may have come closer
-		default:
-		}
+		t.deadlines.nudge() // the next deadline may have come closer
 		return nil
 	}
 }

@@ -1194,6 +1194,9 @@ func (h *held) carryOut(out []Output) {
 		case OutputTransition, OutputUpdated:
 			h.markDirty() // written with the next batch
 			h.eachHub(func(hub *hub) { hub.put(o.Presence, o.Noticed) })
+			if d := h.m.policy.Publish; d > 0 {
+				t.sendBy(o.Noticed.Add(d))
+			}
 		}
 		if c, ok := o.Told(h.ref); ok {
 			h.eachHub(func(hub *hub) { hub.tell(c) })

@@ -1168,6 +1168,9 @@ func (t *Tracker) flushChannels(now Instant) (next Instant, ok bool) {
 	if !t.coalescing.Load() {
 		return 0, false
 	}
+	t.deadlines.mu.Lock()
+	t.deadlines.held = 0 // what is held back from now on asks anew
+	t.deadlines.mu.Unlock()
 	for _, hub := range t.rooms.allHubs() {
 		if at, waits := hub.flush(now); waits && (!ok || at < next) {
 			next, ok = at, true

@@ -144,3 +144,27 @@ func TestSuspendedWatchAnnouncesItself(t *testing.T) {
 		require.Equal(t, "available", f.Members[0].Status)
 	})
 }
+
+// A change that is held back goes out when its time has come, though nothing
+// else happens by then.
+func TestHeldBackChangesGoOutByThemselves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		policy := presence.DefaultPolicy()
+		policy.Publish = 2 * time.Second
+		d := newDesk(t, &presence.Options{Policy: &policy})
+		c := d.login(ann, "tab")
+		require.NoError(t, d.Grant(t.Context(), ann, sales))
+		w := d.watch(boss, sales)
+		seen(t, w)
+		time.Sleep(5 * time.Second)
+		for _, status := range []string{"busy", "away", "busy", "away"} {
+			_, err := c.Claim(t.Context(), presence.Claim{Status: status})
+			require.NoError(t, err)
+		}
+		require.Equal(t, []string{"updated ann busy"}, seen(t, w))
+		time.Sleep(2*time.Second - time.Millisecond)
+		require.Empty(t, seen(t, w))
+		time.Sleep(time.Millisecond)
+		require.Equal(t, []string{"updated ann away"}, seen(t, w))
+	})
+}
