@@ -10,6 +10,7 @@ import (
 const (
 	grain     = 8 // a piece takes a multiple of it
 	chunkSize = 16 << 10
+	maxSpare  = 2
 	// Max is the longest piece there can be.
 	Max = 256
 )
@@ -96,7 +97,9 @@ func (p *Pieces) Free(c uint8, n uint32) {
 	ch.live--
 	switch {
 	case ch.live == 0:
-		p.spare = append(p.spare, ch.bytes)
+		if len(p.spare) < maxSpare { // otherwise the garbage collector has it
+			p.spare = append(p.spare, ch.bytes)
+		}
 		*ch = chunk{open: ch.open}
 		cl.empty = append(cl.empty, k)
 	case !ch.open:
