@@ -1169,7 +1169,7 @@ func TestShutdown(t *testing.T) {
 	go func() { done <- w.handler.Shutdown(t.Context()) }()
 	for _, c := range []*client{ann, guest} {
 		require.Equal(t, gobwas.StatusGoingAway, c.closed())
-		c.write(gobwas.OpClose, true, "")
+		_ = gobwas.WriteFrame(c.conn, gobwas.MaskFrame(gobwas.NewCloseFrame(nil))) // the server does not wait for long
 	}
 	require.NoError(t, <-done)
 	require.Equal(t, presence.CauseDrain, w.left())
