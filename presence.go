@@ -1,5 +1,5 @@
 // Package presence decides who is there, who is idle, who wants to be left
-// alone, who may see it, and whom a notification reaches.
+// alone, who may see it, who may be given work, and whom a notification reaches.
 //
 // A [Tracker] is told what happens: connections open, are heard from and go;
 // people touch the keyboard, choose a status, lose the network. From these
