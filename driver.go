@@ -251,12 +251,7 @@ func (t *Tracker) sendBy(at Instant) {
 }
 
 // nudge has the loop of Run look again.
-func (d *deadlines) nudge() {
-	select {
-	case d.wake <- struct{}{}:
-	default:
-	}
-}
+func (d *deadlines) nudge() { signal(d.wake) }
 
 // arm makes sure that a subject, which is held, is looked at no later than at.
 func (t *Tracker) arm(h *held, at Instant) {
@@ -480,6 +475,12 @@ func (m *Machine) patience() time.Duration {
 	return least
 }
 
+// When rows are stored that nobody asks for: so many, or so long after the first.
+const (
+	fullRows    = 512
+	flushWithin = time.Second
+)
+
 // maxBacklog bounds the journal rows that wait for storage.
 const maxBacklog = 65536
 
@@ -491,6 +492,8 @@ const inputEvery = 2 * time.Minute
 // the newest rows.
 type journal struct {
 	flushing chan struct{} // held while writing; taken before a subject's intent
+	begun    chan struct{} // told when a row begins to wait
+	full     chan struct{} // and when many do
 
 	mu      sync.Mutex
 	waiting []JournalRow
@@ -511,6 +514,19 @@ func (j *journal) add(row JournalRow, stored bool) {
 	defer j.mu.Unlock()
 	j.waiting = append(j.waiting, row)
 	j.bound()
+	switch n := len(j.waiting); {
+	case n%fullRows == 0:
+		signal(j.full)
+	case n == 1:
+		signal(j.begun)
+	}
+}
+
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it has been said already
+	}
 }
 
 // bound drops the oldest rows where too many wait.

@@ -229,7 +229,7 @@ func New(opts *Options) (*Tracker, error) {
 		t.log = slog.New(slog.DiscardHandler)
 	}
 	t.deadlines.wake = make(chan struct{}, 1)
-	t.journal.flushing = make(chan struct{}, 1)
+	t.journal.flushing, t.journal.begun, t.journal.full = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 	t.journal.recent = ring.New[Ref, JournalRow](max(o.JournalRows, 0), 1_000_000)
 	for i := range t.shards {
 		sh := &t.shards[i]
@@ -295,10 +295,17 @@ func (t *Tracker) Run(ctx context.Context) error {
 }
 
 // flushWhenTold writes to storage beside the deadlines, which must not wait for
-// it.
+// it: when it is told, when many rows wait, and a while after one began to.
 func (t *Tracker) flushWhenTold(ctx context.Context, told <-chan struct{}) {
+	timer := t.opts.Clock.Timer(flushWithin)
+	defer timer.Stop()
 	for {
 		select {
+		case <-t.journal.begun:
+			timer.Reset(flushWithin)
+			continue
+		case <-timer.C:
+		case <-t.journal.full:
 		case <-told:
 		case <-ctx.Done():
 			return

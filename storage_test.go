@@ -732,3 +732,34 @@ func TestRefresh(t *testing.T) {
 	require.NoError(t, first.Close())
 	require.ErrorIs(t, first.Refresh(t.Context()), presence.ErrClosed)
 }
+
+// History reaches storage by itself, soon after it happened and before too much
+// of it waits, though no deadline falls due.
+func TestRowsAreStoredByThemselves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		storage := memory.NewStorage(memory.StorageOptions{})
+		d := newDesk(t, &presence.Options{Storage: storage})
+		c := d.login(ann, "tab")
+		stored := func() int {
+			rows, err := storage.Journal(t.Context(), presence.JournalQuery{Subject: ann, Limit: 10_000})
+			require.NoError(t, err)
+			return len(rows)
+		}
+		time.Sleep(2 * time.Second)
+		before := stored()
+		_, err := c.Claim(t.Context(), presence.Claim{Status: "busy"})
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Equal(t, before+2, stored(), "a second later")
+
+		for range 300 {
+			for _, status := range []string{"away", "busy"} {
+				_, err := d.SetClaim(t.Context(), boss, ann, presence.Claim{Status: status})
+				require.NoError(t, err)
+			}
+		}
+		synctest.Wait()
+		require.Greater(t, stored(), before+512, "at once")
+	})
+}

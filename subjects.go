@@ -369,11 +369,11 @@ func (t *Tracker) holdAny(n uint32) *held {
 	sh, place := t.shardOf(n)
 	sh.mu.Lock()
 	v := sh.view.Load()
-	sub := v.seat(place)
-	if sub.flags&flagUsed == 0 {
+	if place >= sh.made || v.seat(place).flags&flagUsed == 0 {
 		sh.mu.Unlock()
 		return nil
 	}
+	sub := v.seat(place)
 	return t.take(sh, v, n, sub)
 }
 

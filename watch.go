@@ -525,7 +525,10 @@ func (t *Tracker) may(subject, channel Ref) bool {
 	if ch == nil {
 		return false
 	}
-	w, _ := t.find(subject)
+	w, flags := t.find(subject)
+	if flags&flagUsed == 0 {
+		return false // nobody has heard of it
+	}
 	h := t.hold(w.n, subject)
 	if h == nil {
 		return false

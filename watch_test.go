@@ -168,3 +168,16 @@ func TestHeldBackChangesGoOutByThemselves(t *testing.T) {
 		require.Equal(t, []string{"updated ann away"}, seen(t, w))
 	})
 }
+
+// Somebody nobody has heard of is refused like anybody without a grant.
+func TestStrangersAreRefused(t *testing.T) {
+	for range 8 { // wherever names come to lie
+		tracker, err := presence.New(nil)
+		require.NoError(t, err)
+		require.NoError(t, tracker.Grant(t.Context(), ann, sales))
+		_, err = tracker.Watch(t.Context(), presence.Agent(presence.ID("stranger")), sales, presence.WatchOptions{})
+		require.ErrorIs(t, err, presence.ErrNotAllowed)
+		require.ErrorIs(t, tracker.Join(t.Context(), presence.Agent(presence.ID("stranger")), sales), presence.ErrNotAllowed)
+		require.NoError(t, tracker.Close())
+	}
+}
