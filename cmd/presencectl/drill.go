@@ -145,9 +145,9 @@ func (d *centre) note(ref presence.Ref, o presence.Output) {
 		// Within a revision only capacity may change, which the machine checks.
 		revisions[o.Presence.Revision] = o.Presence.Routing
 	case presence.OutputRequeue:
-		d.requeued[o.ID]++
-		if d.requeued[o.ID] > 1 {
-			d.fault("%s: requeue %s was told %d times", ref, o.ID, d.requeued[o.ID])
+		key := ref.String() + " " + o.ID // an id is the subject's own
+		if d.requeued[key]++; d.requeued[key] > 1 {
+			d.fault("requeue %s was told %d times", key, d.requeued[key])
 		}
 		if o.Why == presence.TriggerChallenge {
 			d.requeues++
