@@ -91,7 +91,7 @@ func workEvent(r *rand.Rand, s *presence.State) presence.Event {
 // nothing that was counted before counts (invariant 10), and ticking more or
 // less often changes nothing.
 func TestWorkInvariants(t *testing.T) {
-	kicked, requeued, drained, decided := 0, 0, 0, 0
+	kicked, requeued, drained, decided, stale := 0, 0, 0, 0, 0
 	for seed := range uint64(1500) {
 		r := rand.New(rand.NewPCG(seed, 9))
 		m := mustCompile(workPolicy(r))
@@ -105,7 +105,12 @@ func TestWorkInvariants(t *testing.T) {
 			e := workEvent(r, &s)
 			label := fmt.Sprintf("seed %d step %d %+v", seed, step, e)
 			before := s.Clone()
+			_, _ = m.Step(&before, presence.Event{Kind: presence.EventTick}, now, nil)
 			out, err := m.Step(&s, e, now, nil)
+			if e.Kind == presence.EventOffer && e.Revision != 0 && e.Revision != before.Current.Revision {
+				require.ErrorIs(t, err, presence.ErrStale, label)
+				stale++
+			}
 			var ticks []presence.Output
 			for at := from; at < now; at = at.Add(7 * time.Second) {
 				ticks, _ = m.Step(&often, presence.Event{Kind: presence.EventTick}, at, ticks)
@@ -177,7 +182,7 @@ func TestWorkInvariants(t *testing.T) {
 		}
 		require.Equal(t, s.Current.Revision, back.Current.Revision)
 	}
-	for what, n := range map[string]int{"kick-outs": kicked, "requeues": requeued, "drained": drained, "decided": decided} {
+	for what, n := range map[string]int{"kick-outs": kicked, "requeues": requeued, "drained": drained, "decided": decided, "stale offers": stale} {
 		require.Greater(t, n, 50, "too few %s for this to mean anything", what)
 	}
 }
