@@ -1051,12 +1051,14 @@ type trial struct {
 }
 
 // maxConflicts is how often in a row others may be quicker before a change is
-// refused.
-const maxConflicts = 8
+// refused. It is not small: who has just written knows the revision and writes
+// again sooner than who has to load it first, so that a burst of changes by
+// another process can win many times in a row.
+const maxConflicts = 64
 
 // storeFirst tries an event on a copy of a subject's state and writes the
 // record. It returns nil if there is nothing to be stored first. A conflict is
-// settled by taking over what storage has, once.
+// settled by taking over what storage has and trying again.
 func (t *Tracker) storeFirst(ctx context.Context, w who, e *Event, now Instant) (*trial, error) {
 	for attempt := 0; ; attempt++ {
 		h := t.hold(w.n, w.ref)

@@ -85,7 +85,9 @@ func live(a assignment) error {
 				i := random.IntN(perWorker)
 				ref := subjectName(w*perWorker + i)
 				if conns[i] == nil {
-					if conns[i], err = tracker.Connect(ctx, ref, presence.ConnectOptions{ID: "tab"}); err == nil {
+					conn, err := tracker.Connect(ctx, ref, presence.ConnectOptions{ID: "tab"})
+					if err == nil {
+						conns[i] = conn
 						tell("settled %s", ref.ID)
 					}
 					continue
