@@ -19,10 +19,7 @@ fmt: ## format the code
 
 .PHONY: lint
 lint: ## vet, staticcheck and the modernizers, over every module
-	go vet work
-	GOWORK=off go build -modfile=tools.mod -o bin/ honnef.co/go/tools/cmd/staticcheck
-	bin/staticcheck work
-	go fix -diff work
+	scripts/lint
 
 .PHONY: tidy
 tidy: ## tidy every module

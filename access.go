@@ -202,12 +202,6 @@ func (g *Grants) Link(channel, to Ref) {
 	g.linked[to][channel] = true
 }
 
-// linkedTo reports whether a channel is linked to anything.
-func (g *Grants) linkedTo(channel Ref) bool {
-	_, linked := g.link[channel]
-	return linked
-}
-
 // May reports whether a subject belongs to a channel.
 func (g *Grants) May(subject, channel Ref) bool {
 	if g.granted[channel][subject] {

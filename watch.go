@@ -23,15 +23,8 @@ type channel struct {
 	epochs  *epochs                    // of its streams
 }
 
-// things are the channels of which a grant of ch gives membership, ch last.
-func (ch *channel) things() []*channel {
-	if l := ch.linked.Load(); l != nil {
-		return append(slices.Clip(*l), ch)
-	}
-	return []*channel{ch}
-}
-
-// eachThing calls f for those channels.
+// eachThing calls f for the channels of which a grant of ch gives membership, ch
+// last.
 func (ch *channel) eachThing(f func(*channel)) {
 	if l := ch.linked.Load(); l != nil {
 		for _, o := range *l {

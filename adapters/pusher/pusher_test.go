@@ -37,7 +37,6 @@ type world struct {
 	handler *pusher.Handler
 	app     pusher.App
 	net     *pipes
-	hooks   []string // events of webhooks, as name channel and what else
 }
 
 // conf is what a test sets up differently.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -126,16 +127,16 @@ func TestQueriesUseIndexes(t *testing.T) {
 	} {
 		rows, err := db.Query("EXPLAIN QUERY PLAN " + query)
 		require.NoError(t, err)
-		var plan string
+		var plan strings.Builder
 		for rows.Next() {
 			var id, parent, unused int
 			var detail string
 			require.NoError(t, rows.Scan(&id, &parent, &unused, &detail))
-			plan += detail + "\n"
+			plan.WriteString(detail + "\n")
 		}
 		require.NoError(t, rows.Err())
-		require.Contains(t, plan, wants)
-		require.NotContains(t, plan, "TEMP B-TREE", query)
-		require.NotContains(t, plan, "SCAN", query)
+		require.Contains(t, plan.String(), wants)
+		require.NotContains(t, plan.String(), "TEMP B-TREE", query)
+		require.NotContains(t, plan.String(), "SCAN", query)
 	}
 }

@@ -44,11 +44,12 @@ func (w *world) stream(query string, header ...string) (*client, int, string) {
 	require.NoError(w.t, err)
 	w.t.Cleanup(func() { conn.Close() })
 	require.NoError(w.t, conn.SetDeadline(time.Now().Add(20*time.Second)))
-	head := "GET /events?" + query + " HTTP/1.1\r\nHost: " + w.server.Listener.Addr().String() + "\r\n"
+	var head strings.Builder
+	head.WriteString("GET /events?" + query + " HTTP/1.1\r\nHost: " + w.server.Listener.Addr().String() + "\r\n")
 	for i := 0; i+1 < len(header); i += 2 {
-		head += header[i] + ": " + header[i+1] + "\r\n"
+		head.WriteString(header[i] + ": " + header[i+1] + "\r\n")
 	}
-	_, err = io.WriteString(conn, head+"\r\n")
+	_, err = io.WriteString(conn, head.String()+"\r\n")
 	require.NoError(w.t, err)
 	response, err := http.ReadResponse(bufio.NewReaderSize(conn, 16), nil)
 	require.NoError(w.t, err)

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -181,9 +182,7 @@ func (s *Server) Start(ctx context.Context) (err error) {
 		"listen_addresses": "127.0.0.1", "unix_socket_directories": s.root, "port": strconv.Itoa(s.port),
 		"shared_buffers": "16MB", "max_connections": "60", "autovacuum": "off", "max_wal_senders": "2",
 	}
-	for name, value := range s.Settings {
-		settings[name] = value
-	}
+	maps.Copy(settings, s.Settings)
 	args := append(slices.Clone(s.Wrap), filepath.Join(s.bin, "postgres"), "-D", s.Dir)
 	for name, value := range settings {
 		args = append(args, "-c", name+"="+value)
