@@ -128,7 +128,7 @@ function renderChart(log, workload, hours) {
   });
   for (let n = 0; n <= 8; n++) {
     const at = from + ((to - from) * n) / 8;
-    svg.append(shape("text", { x: Math.min(x(at), width - 30), y: state.agents.length * high + 16 }, new Date(at).toISOString().slice(11, 16)));
+    svg.append(shape("text", { x: Math.min(x(at), width - 38), y: state.agents.length * high + 16 }, new Date(at).toISOString().slice(11, 16)));
   }
   $("chart").replaceChildren(svg);
   const sums = new Map();
