@@ -74,7 +74,10 @@ func New(ctx context.Context) (s *Server, err error) {
 	if err := s.own(s.root, password); err != nil {
 		return nil, err
 	}
-	err = s.run(ctx, "initdb", "--pgdata", s.Dir, "--username", User, "--pwfile", password, "--auth-local=trust",
+	// With checksums a page is written from a copy. Without, another process may
+	// note in it meanwhile what is visible to whom, and a trace has other bytes
+	// than the file.
+	err = s.run(ctx, "initdb", "--data-checksums", "--pgdata", s.Dir, "--username", User, "--pwfile", password, "--auth-local=trust",
 		"--auth-host=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync")
 	return s, err
 }
