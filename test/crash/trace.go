@@ -37,6 +37,7 @@ type disk struct {
 	offsets map[string]int64 // where the next write goes, by process, descriptor and path
 	busy    map[string]string
 	began   map[string]mark // syncs under way, by process
+	dying   map[string]bool // processes whose last write could not be read
 
 	Writes, Syncs, Forgotten int
 }
@@ -68,7 +69,7 @@ func replay(trace, base, dir string) (*disk, error) {
 		return nil, err
 	}
 	defer f.Close()
-	d := &disk{base: base, dir: dir, files: make(map[string]*file), offsets: make(map[string]int64), busy: make(map[string]string), began: make(map[string]mark)}
+	d := &disk{base: base, dir: dir, files: make(map[string]*file), offsets: make(map[string]int64), busy: make(map[string]string), began: make(map[string]mark), dying: make(map[string]bool)}
 	lines := bufio.NewReaderSize(f, 1<<20)
 	for {
 		line, err := lines.ReadString('\n')
@@ -110,6 +111,8 @@ func (d *disk) line(line string) error {
 	switch {
 	case strings.HasPrefix(text, "+++"), strings.HasPrefix(text, "---"):
 		return nil
+	case d.dying[pid]:
+		return errors.New("less data than was written before, and goes on")
 	case strings.HasSuffix(text, " <unfinished ...>"):
 		if text = strings.TrimSuffix(text, " <unfinished ...>"); strings.HasPrefix(text, "<... ") {
 			return nil // still under way
@@ -185,7 +188,13 @@ func (d *disk) call(pid, name, args string, n int64, opened string) error {
 			data = append(data, part...)
 		}
 		if int64(len(data)) < n {
-			return errors.New("less data than was written")
+			// The memory of one that is being killed is gone before the tracer looks.
+			d.dying[pid] = true
+			f, err := d.file(path)
+			if err == nil && f != nil {
+				f.unsure = true
+			}
+			return err
 		}
 		at := d.offsets[key]
 		switch name {
