@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/internal/naive"
 	"github.com/presence-go/presence/preset"
 )
 
@@ -22,6 +23,17 @@ type history struct {
 	events   []happened
 	ruling
 }
+
+// happened is one event of a history.
+type happened struct {
+	at     presence.Instant
+	event  presence.Event
+	policy int  // of EventPolicy: the policy in force from then on
+	rank   int  // what a property marks an event with
+	keep   bool // it is not left out when a history is made smaller
+}
+
+func (h *happened) text() string { return naive.Text(&h.event, h.policy, nineSharp) }
 
 // ruling is the policies of a history, by index. The first is in force from the
 // beginning.
@@ -100,59 +112,6 @@ func (h *history) String() string {
 		fmt.Fprintf(&b, "\n  +%-12v %s", e.at.Sub(nineSharp), e.text())
 	}
 	return b.String()
-}
-
-var kindNames = [...]string{
-	presence.EventTick: "tick", presence.EventConnect: "connect", presence.EventLogin: "login", presence.EventHeartbeat: "heartbeat",
-	presence.EventInput: "input", presence.EventFocus: "focus", presence.EventVisible: "visible", presence.EventDisconnect: "disconnect",
-	presence.EventLogout: "logout", presence.EventEndpoint: "endpoint", presence.EventSetClaim: "claim", presence.EventEndClaim: "end-claim",
-	presence.EventNodeDown: "node-down", presence.EventNodeUp: "node-up", presence.EventPolicy: "policy", presence.EventGrant: "grant",
-	presence.EventDisable: "disable", presence.EventEnable: "enable", presence.EventSuspended: "suspended",
-	presence.EventClock: "clock",
-}
-
-func (h *happened) text() string {
-	e := &h.event
-	words := []string{kindNames[e.Kind]}
-	add := func(given bool, format string, args ...any) {
-		if given {
-			words = append(words, fmt.Sprintf(format, args...))
-		}
-	}
-	add(e.Subject != presence.Ref{}, "%s", e.Subject)
-	add(e.Kind == presence.EventPolicy, "%d", h.policy)
-	add(e.Conn != "", "conn=%s", e.Conn)
-	add(e.Epoch != 0, "epoch=%d", e.Epoch)
-	add(e.SubjectKind != "", "kind=%s", e.SubjectKind)
-	add(e.Device != "", "device=%s", e.Device)
-	add(e.Node != "", "node=%s#%d", e.Node, e.Incarnation)
-	add(e.Seq != 0, "seq=%d", e.Seq)
-	switch e.Kind {
-	case presence.EventConnect, presence.EventLogin, presence.EventHeartbeat:
-		add(e.Age >= 0, "age=%v", e.Age)
-	case presence.EventVisible:
-		add(true, "hidden=%t", e.Hidden)
-	}
-	add(e.Cause != "", "cause=%s", e.Cause)
-	add(e.Channel != "", "channel=%s", e.Channel)
-	add(e.Endpoint.ID != "", "id=%s kind=%s off=%t", e.Endpoint.ID, e.Endpoint.Kind, e.Off)
-	add(e.Endpoint.Until != 0, "until=+%v", e.Endpoint.Until.Sub(nineSharp))
-	add(e.From != 0, "from=+%v to=+%v", e.From.Sub(nineSharp), e.To.Sub(nineSharp))
-	if e.Kind == presence.EventSetClaim || e.Kind == presence.EventEndClaim {
-		c := &e.Claim
-		add(true, "by=%s/%s", e.Actor.Ref, e.Actor.Role)
-		add(c.ID != "", "id=%s", c.ID)
-		add(c.Status != "", "status=%s", c.Status)
-		add(c.Source != "", "source=%s", c.Source)
-		add(c.Key != "", "key=%s", c.Key)
-		add(c.Conn != "", "conn=%s", c.Conn)
-		add(c.Until != 0, "until=+%v", c.Until.Sub(nineSharp))
-		add(c.For != 0, "for=%v", c.For)
-		add(c.DropOnDisconnect, "drop-on-disconnect")
-		add(c.DropOnLogin, "drop-on-login")
-		add(len(c.HidesFrom) > 0, "hides-from=%v", c.HidesFrom)
-	}
-	return strings.Join(words, " ")
 }
 
 // variations are what distinguishes products beyond the presets.
@@ -241,7 +200,7 @@ func leastAvailable(p *presence.Policy) string {
 func below(p *presence.Policy, to string) (ids []string) {
 	order := []presence.Class{presence.ClassAvailable, presence.ClassBusy, presence.ClassAway, presence.ClassDND, presence.ClassOffline}
 	for _, s := range p.Statuses {
-		if slices.Index(order, s.Class) < slices.Index(order, statusOf(p, to).Class) {
+		if slices.Index(order, s.Class) < slices.Index(order, naive.StatusOf(p, to).Class) {
 			ids = append(ids, s.ID)
 		}
 	}
@@ -579,7 +538,7 @@ func (g *generator) claim(e *presence.Event, s *presence.State) {
 	g.actor(e)
 	c := &e.Claim
 	c.Status = g.status()
-	if def := statusOf(g.policy(), c.Status); def != nil && slices.Contains(def.SelectableBy, presence.ByNobody) {
+	if def := naive.StatusOf(g.policy(), c.Status); def != nil && slices.Contains(def.SelectableBy, presence.ByNobody) {
 		c.Status = g.status() // more often one that can be had
 	}
 	switch g.IntN(6) {

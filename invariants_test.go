@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/internal/naive"
 	"github.com/presence-go/presence/preset"
 )
 
@@ -70,45 +71,30 @@ func (h *history) run() *follower {
 	return f
 }
 
-func (f *follower) turns() (list []turn) {
+func (f *follower) turns() (list []naive.Turn) {
 	for _, o := range f.out {
 		if o.Kind == presence.OutputTransition {
-			list = append(list, turn{o.Prev, o.Presence.Status, o.At, o.Noticed})
+			list = append(list, naive.Turn{Prev: o.Prev, Status: o.Presence.Status, Since: o.At, Seen: o.Noticed})
 		}
 	}
 	return list
-}
-
-func (f *follower) answer() answer {
-	p := &f.s.Current
-	return answer{Known: p.Known, Status: p.Status, Masked: p.Masked, Cause: p.Cause, Routable: p.Routable, Reach: p.Reach}
 }
 
 // compareWithNaive runs one subject's history through the machine and through
 // the naive model, under the policies given, and returns the first difference.
 func compareWithNaive(h *history, policies []presence.Policy) error {
 	f := follow(h)
-	n := &naive{subject: h.subjects[0], policies: policies}
+	n := &naive.Model{Subject: h.subjects[0], Policies: policies}
 	for i, e := range h.events {
 		err := f.feed(e)
-		if accepted := n.feed(e); accepted != (err == nil) {
+		if accepted := n.Feed(e.at, e.event, e.policy); accepted != (err == nil) {
 			return fmt.Errorf("event %d (%s): accepted by the model: %t; the machine says: %v", i, e.text(), accepted, err)
 		}
-		at := presence.Instant(0)
-		if len(n.past) > 0 {
-			at = n.past[len(n.past)-1].at
-		}
-		l := n.look(moment{n: len(n.past), at: max(at, e.at), upto: dueAll})
-		if want, got := l.inputs(), inputsOf(&f.s); !slices.Equal(want, got) {
-			return fmt.Errorf("after event %d (%s):\n want %s\n got  %s", i, e.text(), want, got)
-		}
-		want := l.answer()
-		want.idleAt = 0
-		if got := f.answer(); got != want {
-			return fmt.Errorf("after event %d (%s):\n want %+v\n got  %+v", i, e.text(), want, got)
+		if err := n.Compare(&f.s, e.at); err != nil {
+			return fmt.Errorf("after event %d (%s):\n %w", i, e.text(), err)
 		}
 	}
-	want, got := n.timeline(nil), f.turns()
+	want, got := n.Timeline(nil), f.turns()
 	for i := range max(len(want), len(got)) {
 		switch {
 		case i >= len(got):
@@ -120,23 +106,6 @@ func compareWithNaive(h *history, policies []presence.Policy) error {
 		}
 	}
 	return nil
-}
-
-// inputsOf writes down the connections and claims of a state as the naive model
-// does.
-func inputsOf(s *presence.State) (list []string) {
-	for _, c := range s.Conns {
-		list = append(list, describeConn(c.ID, uint64(c.Epoch), c.Heard, max(c.Input, c.Acted), c.Left, c.Cause))
-	}
-	for _, c := range s.Claims {
-		list = append(list, describeClaim(&c))
-	}
-	slices.Sort(list)
-	return list
-}
-
-func (c turn) String() string {
-	return fmt.Sprintf("%q to %q since +%v, seen +%v", c.Prev, c.Status, c.Since.Sub(nineSharp), c.Seen.Sub(nineSharp))
 }
 
 // requireAlways fails with the smallest history for which check returns an
@@ -250,7 +219,7 @@ func (g *generator) simultaneous() int {
 	own := g.IntN(3) == 0
 	if own {
 		e := presence.Event{Kind: presence.EventSetClaim, Actor: presence.Agent(peter)}
-		if e.Claim.Status = g.status(); e.Claim.Status != defaultIn(g.policy()).ID {
+		if e.Claim.Status = g.status(); e.Claim.Status != naive.DefaultIn(g.policy()).ID {
 			group = append(group, e)
 		}
 	} else {
@@ -329,7 +298,7 @@ func (f *follower) unreachable() error {
 		return fmt.Errorf("routable without being reachable: %+v", p)
 	}
 	proof := slices.ContainsFunc(f.s.Claims, func(c presence.Claim) bool { return slices.Contains(policy.DisconnectProof, c.Source) })
-	if !p.Disabled && !proof && (p.Status != disconnectedIn(policy).ID || p.Masked == "") {
+	if !p.Disabled && !proof && (p.Status != naive.DisconnectedIn(policy).ID || p.Masked == "") {
 		return fmt.Errorf("not reachable, but not shown as disconnected: %+v", p)
 	}
 	return nil
@@ -346,7 +315,7 @@ func (f *follower) claims(e *happened, out []presence.Output, held map[string]pr
 			if byTime || e.event.Kind != presence.EventSetClaim && e.event.Kind != presence.EventLogin {
 				return fmt.Errorf("claim %s set by time alone or by an event that sets none", o.Claim.ID)
 			}
-			selectable := statusOf(f.policy, o.Claim.Status).SelectableBy
+			selectable := naive.StatusOf(f.policy, o.Claim.Status).SelectableBy
 			if o.Claim.Source == presence.SourceManual && !slices.Contains(selectable, presence.BySelf) {
 				return fmt.Errorf("manual claim of %s, which is not selectable by oneself", o.Claim.Status)
 			}
@@ -1292,15 +1261,15 @@ func TestComparisonNoticesWhatDiffers(t *testing.T) {
 func TestNaiveModelMissesNoInstant(t *testing.T) {
 	eachSeed(t, 2, func(t *testing.T, seed uint64) {
 		h := randomHistory(seed, []presence.Ref{peter})
-		n := &naive{subject: peter, policies: h.policies}
+		n := &naive.Model{Subject: peter, Policies: h.policies}
 		var seconds []presence.Instant
 		for _, e := range h.events {
-			n.feed(e)
+			n.Feed(e.at, e.event, e.policy)
 		}
 		for at := nineSharp; at < h.events[len(h.events)-1].at; at = at.Add(time.Second) {
 			seconds = append(seconds, at, at+1, at-1)
 		}
-		require.Equal(t, n.timeline(nil), n.timeline(seconds), "%s", h)
+		require.Equal(t, n.Timeline(nil), n.Timeline(seconds), "%s", h)
 	})
 }
 

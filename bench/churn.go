@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -40,18 +41,18 @@ func churns(r *runner) error {
 var churnCases = map[string]func(options) (sample, error){
 	"churn/table": func(o options) (sample, error) {
 		t := newTable()
-		return runChurn(o, func(p *population, i int) error { t.add(p.ids[i]); return nil }, func(p *population, i int) error { t.remove(p.ids[i]); return nil }, false)
+		return runChurn(churnSize(o), func(p *population, i int) error { t.add(p.ids[i]); return nil }, func(p *population, i int) error { t.remove(p.ids[i]); return nil }, false)
 	},
 	"churn/sharded": func(o options) (sample, error) {
 		m := newShardedMap(newPopulation(0))
-		return runChurn(o, func(p *population, i int) error { m.add(p.ids[i]); return nil }, func(p *population, i int) error { m.remove(p.ids[i]); return nil }, false)
+		return runChurn(churnSize(o), func(p *population, i int) error { m.add(p.ids[i]); return nil }, func(p *population, i int) error { m.remove(p.ids[i]); return nil }, false)
 	},
-	"churn/ours":             churnOurs,
+	"churn/ours":             func(o options) (sample, error) { return churnOurs(churnSize(o)) },
 	"churn/centrifuge-rooms": func(o options) (sample, error) { return churnCentrifuge(o, ownRoom) },
 	"churn/centrifuge-one":   func(o options) (sample, error) { return churnCentrifuge(o, oneChannel) },
 	"churn/afterfunc": func(o options) (sample, error) {
 		h := newHandTimers(newPopulation(0), 24*time.Hour)
-		return runChurn(o, func(p *population, i int) error { h.add(p.ids[i]); return nil }, func(p *population, i int) error {
+		return runChurn(churnSize(o), func(p *population, i int) error { h.add(p.ids[i]); return nil }, func(p *population, i int) error {
 			h.users[p.ids[i]].timer.Stop()
 			h.remove(p.ids[i])
 			return nil
@@ -61,8 +62,8 @@ var churnCases = map[string]func(options) (sample, error){
 
 // runChurn has everybody connect and disconnect, and connect again where that
 // is another thing than the first time.
-func runChurn(o options, connect, disconnect func(p *population, i int) error, again bool) (sample, error) {
-	p := newPopulation(churnSize(o)).copied()
+func runChurn(n int, connect, disconnect func(p *population, i int) error, again bool) (sample, error) {
+	p := newPopulation(n).copied()
 	leaving := newPopulation(p.size() + 1).order // another random order of the same users, and one more
 	s := make(sample)
 	phase := func(metric string, order []int, do func(p *population, i int) error) error {
@@ -96,12 +97,12 @@ func runChurn(o options, connect, disconnect func(p *population, i int) error, a
 // churnOurs makes members of its users by a grant. They stay members when they
 // disconnect, by logging out, since membership follows grants; connecting again
 // is the common case.
-func churnOurs(o options) (sample, error) {
+func churnOurs(n int) (sample, error) {
 	t, err := newTracked(presence.Options{}, true)
 	if err != nil {
 		return nil, err
 	}
-	return runChurn(o, func(p *population, i int) error {
+	s, err := runChurn(n, func(p *population, i int) error {
 		if t.people == nil {
 			t.people, t.conns = p, make([]*presence.Conn, p.size())
 		}
@@ -112,12 +113,13 @@ func churnOurs(o options) (sample, error) {
 		}
 		return t.connect(i)
 	}, func(_ *population, i int) error { return t.conns[i].Logout() }, true)
+	return s, errors.Join(err, t.stop())
 }
 
 func churnCentrifuge(o options, channels func(*population) []string) (sample, error) {
 	var c *centrifugePresence
 	var list []string
-	return runChurn(o, func(p *population, i int) (err error) {
+	return runChurn(churnSize(o), func(p *population, i int) (err error) {
 		if c == nil {
 			if c, err = newCentrifuge(p); err != nil {
 				return err

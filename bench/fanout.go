@@ -77,17 +77,6 @@ func (w *watching) toggle(leave bool) error {
 // departures measures from the disconnection to the reading of it.
 func departures(r *runner) error {
 	rounds := r.size(20_000, 4_000)
-	latencies := func(do func() (time.Duration, error)) (sample, error) {
-		took := make([]time.Duration, rounds)
-		for i := range took {
-			var err error
-			if took[i], err = do(); err != nil {
-				return nil, err
-			}
-		}
-		slices.Sort(took)
-		return sample{p50: float64(quantile(took, 0.5)), p99: float64(quantile(took, 0.99))}, nil
-	}
 	var running stopper
 	return errors.Join(r.measure(experiment{
 		id: "departure", goals: []string{"G10"}, size: roomSize,
@@ -103,7 +92,7 @@ func departures(r *runner) error {
 							read <- time.Since(began)
 						}
 					}()
-					return latencies(func() (time.Duration, error) {
+					return latencies(rounds, func() (time.Duration, error) {
 						sent <- time.Now()
 						return <-read, nil
 					})
@@ -115,61 +104,85 @@ func departures(r *runner) error {
 					return nil, err
 				}
 				running.add(w.stop)
-				type reading struct {
-					at time.Time
-					f  *presence.Frame
-				}
-				read := make(chan reading, 1)
-				go func() {
-					for {
-						f, err := w.watches[0].Next(context.Background())
-						if err != nil {
-							return // the tracker has been closed
-						}
-						read <- reading{time.Now(), f}
-					}
-				}()
-				change := func(leave bool, op presence.Op) (time.Duration, error) {
-					began := time.Now()
-					if err := w.toggle(leave); err != nil {
-						return 0, err
-					}
-					got := <-read
-					if len(got.f.Changes) != 1 || got.f.Changes[0].Op != op {
-						return 0, fmt.Errorf("a watcher read %+v where one change was due, %s", got.f.Changes, op)
-					}
-					return got.at.Sub(began), nil
-				}
-				return func() (sample, error) {
-					return latencies(func() (time.Duration, error) {
-						took, err := change(true, presence.OpLeft)
-						if err != nil {
-							return 0, err
-						}
-						_, err = change(false, presence.OpJoined)
-						return took, err
-					})
-				}, nil
+				return w.departures(rounds), nil
 			}},
 		},
 	}), running.stop())
 }
 
+// latencies measures something over and over.
+func latencies(rounds int, do func() (time.Duration, error)) (sample, error) {
+	took := make([]time.Duration, rounds)
+	for i := range took {
+		var err error
+		if took[i], err = do(); err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(took)
+	return sample{p50: float64(quantile(took, 0.5)), p99: float64(quantile(took, 0.99))}, nil
+}
+
+// departures has a member leave and come back, and measures how long a goroutine
+// that is the first watcher takes to read that it left.
+func (w *watching) departures(rounds int) func() (sample, error) {
+	type reading struct {
+		at time.Time
+		f  *presence.Frame
+	}
+	read := make(chan reading, 1)
+	go func() {
+		for {
+			f, err := w.watches[0].Next(context.Background())
+			if err != nil {
+				return // the tracker has been closed
+			}
+			read <- reading{time.Now(), f}
+		}
+	}()
+	change := func(leave bool, op presence.Op) (time.Duration, error) {
+		began := time.Now()
+		if err := w.toggle(leave); err != nil {
+			return 0, err
+		}
+		got := <-read
+		if len(got.f.Changes) != 1 || got.f.Changes[0].Op != op {
+			return 0, fmt.Errorf("a watcher read %+v where one change was due, %s", got.f.Changes, op)
+		}
+		return got.at.Sub(began), nil
+	}
+	return func() (sample, error) {
+		return latencies(rounds, func() (time.Duration, error) {
+			took, err := change(true, presence.OpLeft)
+			if err != nil {
+				return 0, err
+			}
+			_, err = change(false, presence.OpJoined)
+			return took, err
+		})
+	}
+}
+
+// publishings is how often something is published in a round: fewer than what a
+// watcher may lag behind.
+const publishings = 40
+
+// publishing measures what it costs to publish to many watchers, for each.
+func publishing(watchers int, publish func(i int) error, after func() error) func() (sample, error) {
+	return func() (sample, error) {
+		m := startMeter()
+		for i := range publishings {
+			if err := publish(i); err != nil {
+				return nil, err
+			}
+		}
+		return m.per(publishings * watchers), after()
+	}
+}
+
 // publications measures what publishing to many watchers costs whoever does.
 func publications(r *runner) error {
 	watchers := watcherCount(r.options)
-	const publishings = 40 // fewer than what a watcher may lag behind
-	each := func(publish func(i int) error, after func() error) func() (sample, error) {
-		return func() (sample, error) {
-			m := startMeter()
-			for i := range publishings {
-				if err := publish(i); err != nil {
-					return nil, err
-				}
-			}
-			return m.per(publishings * watchers), after()
-		}
-	}
 	nothing := func() error { return nil }
 	var running stopper
 	return errors.Join(r.measure(experiment{
@@ -183,7 +196,7 @@ func publications(r *runner) error {
 				for i := range calls {
 					calls[i] = func(*int) { seen[i]++ }
 				}
-				return each(func(i int) error {
+				return publishing(watchers, func(i int) error {
 					for _, call := range calls {
 						call(&i)
 					}
@@ -199,7 +212,7 @@ func publications(r *runner) error {
 				for i := range queues {
 					queues[i] = &pending{queue: make([]*int, 0, publishings)}
 				}
-				return each(func(i int) error {
+				return publishing(watchers, func(i int) error {
 					for _, q := range queues {
 						q.mu.Lock()
 						q.queue = append(q.queue, &i)
@@ -218,7 +231,7 @@ func publications(r *runner) error {
 				for i := range queues {
 					queues[i] = make(chan *int, publishings)
 				}
-				return each(func(i int) error {
+				return publishing(watchers, func(i int) error {
 					for _, q := range queues {
 						q <- &i
 					}
@@ -238,7 +251,7 @@ func publications(r *runner) error {
 					return nil, err
 				}
 				running.add(w.stop)
-				return each(func(i int) error { return w.toggle(i%2 == 0) }, w.drain), nil
+				return publishing(watchers, func(i int) error { return w.toggle(i%2 == 0) }, w.drain), nil
 			}},
 		},
 	}), running.stop())

@@ -84,6 +84,7 @@ type benchCase struct {
 	role  role
 	setup func() (func() (sample, error), error)
 	fresh string
+	x     float64 // of a point of a curve: where
 }
 
 // experiment is a table: cases that run in turn, round by round, so that what
@@ -96,6 +97,7 @@ type experiment struct {
 	columns []column // the first that a case has decides whether it was noisy
 	cases   []benchCase
 	derive  func(*result) // adds what follows from several cases
+	once    bool          // noisy cases are not run again
 }
 
 // column is a metric as it is shown.
@@ -120,6 +122,7 @@ type series struct {
 	Spread  float64              `json:"spread,omitempty"`  // of the rounds, the worst against the best
 	Noisy   bool                 `json:"noisy,omitempty"`   // the spread is too large to tell much
 	Starved bool                 `json:"starved,omitempty"` // two goroutines did not have two cores
+	X       float64              `json:"x,omitempty"`       // of a point of a curve
 }
 
 // result is what an experiment measured.
@@ -180,7 +183,7 @@ func (r *runner) measure(x experiment) error {
 		if best == nil || res.spread() < best.spread() {
 			best = res
 		}
-		if best.spread() <= noisySpread || r.quick && (time.Since(began) > 2*time.Second || r.late(40*time.Second)) {
+		if x.once || best.spread() <= noisySpread || r.quick && (time.Since(began) > 2*time.Second || r.late(40*time.Second)) {
 			break
 		}
 	}
@@ -215,7 +218,7 @@ func (r *runner) prepare(c benchCase) (func() (sample, error), error) {
 func (r *runner) attempt(x experiment, runs []func() (sample, error), missing []string) (*result, error) {
 	res := &result{ID: x.id, Title: x.title, Size: x.size, columns: x.columns}
 	for i, c := range x.cases {
-		res.Cases = append(res.Cases, &series{Name: c.name, Role: c.role, Missing: missing[i], Rounds: make(map[string][]float64)})
+		res.Cases = append(res.Cases, &series{Name: c.name, Role: c.role, Missing: missing[i], Rounds: make(map[string][]float64), X: c.x})
 	}
 	for round := range r.rounds {
 		if round > 0 && r.late(80*time.Second) {
@@ -313,7 +316,7 @@ func profiled(file string, f func() error) (err error) {
 // freshCases are the cases that run in a process of their own, by name.
 func freshCases() map[string]func(options) (sample, error) {
 	all := make(map[string]func(options) (sample, error))
-	for _, family := range []map[string]func(options) (sample, error){pacedCases, sweepCases, expiryCases, memoryCases, churnCases} {
+	for _, family := range []map[string]func(options) (sample, error){pacedCases, sweepCases, expiryCases, memoryCases, churnCases, curveCases()} {
 		maps.Copy(all, family)
 	}
 	return all

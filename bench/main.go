@@ -5,6 +5,7 @@
 //	go run ./bench             # everything, at full size: about an hour
 //	go run ./bench -quick      # everything, at a tenth of the size: two minutes
 //	go run ./bench -only G1,G7 -json figures.json
+//	go run ./bench -curves DIR # how costs grow, with pictures
 //
 // README.md says what is measured and how to read it.
 package main
@@ -46,11 +47,12 @@ func main() {
 
 func run() error {
 	var o options
-	var only, jsonFile string
+	var only, jsonFile, curvesDir string
 	flag.BoolVar(&o.quick, "quick", false, "a tenth of the size and few rounds, within two minutes; only the full run decides")
 	flag.StringVar(&only, "only", "", "the goals to measure, as in G1,G3; CORE is the state machine by itself")
 	flag.StringVar(&jsonFile, "json", "", "write everything measured to this file")
-	flag.IntVar(&o.rounds, "rounds", 0, "rounds of every case; 0 means 7, or 3 with -quick")
+	flag.StringVar(&curvesDir, "curves", "", "instead of the goals, measure how costs grow; write curves.json and a picture of each to this directory")
+	flag.IntVar(&o.rounds, "rounds", 0, "rounds of every case; 0 means 7, or 3 with -quick; of curves 5 or 2")
 	flag.BoolVar(&o.readClock, "readclock", false, "read the real clock before every heartbeat of G1 to G3, which gives the latency of one alone")
 	flag.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile, labelled by case; fresh processes append their case to the name")
 	flag.StringVar(&o.child, "child", "", "for the program itself: run this case, write what it measured to standard output")
@@ -62,9 +64,15 @@ func run() error {
 		return fmt.Errorf("bench: -rounds is %d, at least 1 is needed", o.rounds)
 	}
 	if o.rounds == 0 {
-		o.rounds = 7
-		if o.quick {
+		switch {
+		case o.quick && curvesDir != "":
+			o.rounds = 2
+		case o.quick:
 			o.rounds = 3
+		case curvesDir != "":
+			o.rounds = 5
+		default:
+			o.rounds = 7
 		}
 	}
 	runtime.GOMAXPROCS(min(2, runtime.NumCPU())) // the figures are for two cores
@@ -80,6 +88,9 @@ func run() error {
 		}
 	}
 	r := newRunner(o)
+	if curvesDir != "" {
+		return profiled(o.profile, func() error { return runCurves(r, curvesDir) })
+	}
 	err := profiled(o.profile, func() error {
 		for _, f := range families {
 			if !r.wants(f.goals) {

@@ -43,7 +43,7 @@ func memories(r *runner) error {
 
 var memoryCases = map[string]func(options) (sample, error){
 	"memory/compact": func(o options) (sample, error) {
-		return inMemory(o, func(p *population) (any, error) {
+		return inMemory(newPopulation(memorySize(o)), func(p *population) (any, error) {
 			c := newCompact()
 			for _, i := range p.order {
 				c.add(p.ids[i])
@@ -51,33 +51,35 @@ var memoryCases = map[string]func(options) (sample, error){
 			return c, nil
 		})
 	},
-	"memory/ours": func(o options) (sample, error) {
-		return inMemory(o, func(p *population) (any, error) {
-			t, err := newTracked(presence.Options{}, false)
-			if err != nil {
-				return nil, err
-			}
-			t.ownIDs = true
-			if err := t.fill(p.copied(), 1); err != nil {
-				return nil, err
-			}
-			t.people, t.conns = nil, nil // handles are their owner's
-			return t, nil
-		})
-	},
+	"memory/ours":             func(o options) (sample, error) { return oursInMemory(memorySize(o)) },
 	"memory/centrifuge-rooms": func(o options) (sample, error) { return centrifugeInMemory(o, ownRoom) },
 	"memory/centrifuge-one":   func(o options) (sample, error) { return centrifugeInMemory(o, oneChannel) },
 	"memory/redis":            redisInMemory,
 	"memory/map": func(o options) (sample, error) {
-		return inMemory(o, func(p *population) (any, error) { return newHandTimers(p, 0), nil })
+		return inMemory(newPopulation(memorySize(o)), func(p *population) (any, error) { return newHandTimers(p, 0), nil })
 	},
 	"memory/afterfunc": func(o options) (sample, error) {
-		return inMemory(o, func(p *population) (any, error) { return newHandTimers(p, 24*time.Hour), nil })
+		return inMemory(newPopulation(memorySize(o)), func(p *population) (any, error) { return newHandTimers(p, 24*time.Hour), nil })
 	},
 }
 
+func oursInMemory(n int) (sample, error) {
+	return inMemory(newPopulation(n), func(p *population) (any, error) {
+		t, err := newTracked(presence.Options{}, false)
+		if err != nil {
+			return nil, err
+		}
+		t.ownIDs = true
+		if err := t.fill(p.copied(), 1); err != nil {
+			return nil, err
+		}
+		t.people, t.conns = nil, nil // handles are their owner's
+		return t, nil
+	})
+}
+
 func centrifugeInMemory(o options, channels func(*population) []string) (sample, error) {
-	return inMemory(o, func(p *population) (any, error) {
+	return inMemory(newPopulation(memorySize(o)), func(p *population) (any, error) {
 		c, err := newCentrifuge(p.copied())
 		if err != nil {
 			return nil, err
@@ -105,8 +107,7 @@ func (p *population) copied() *population {
 }
 
 // inMemory measures what is there in addition once a structure has been built.
-func inMemory(o options, build func(p *population) (any, error)) (sample, error) {
-	p := newPopulation(memorySize(o))
+func inMemory(p *population, build func(p *population) (any, error)) (sample, error) {
 	n := float64(p.size())
 	use := func() (heap, objects, resident float64, err error) {
 		freeMemory()

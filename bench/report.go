@@ -18,7 +18,7 @@ type report struct {
 	Quick   bool      `json:"quick"`
 	Machine machine   `json:"machine"`
 	Results []*result `json:"results"`
-	Goals   []verdict `json:"goals"`
+	Goals   []verdict `json:"goals,omitempty"`
 }
 
 // machine is where.
@@ -119,6 +119,9 @@ func (rep *report) print(to io.Writer) {
 	}
 	for _, res := range rep.Results {
 		res.print(to)
+	}
+	if len(rep.Goals) == 0 {
+		return
 	}
 	fmt.Fprintf(to, "\nGoals\n")
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)

@@ -53,7 +53,7 @@ func sweeps(r *runner) error {
 var sweepCases = map[string]func(options) (sample, error){
 	"sweep/scan":  sweepScan,
 	"sweep/wheel": sweepWheel,
-	"sweep/ours":  sweepOurs,
+	"sweep/ours":  func(o options) (sample, error) { return sweepOurs(sweepSize(o)) },
 	"sweep/map":   sweepMap,
 }
 
@@ -171,7 +171,7 @@ func sweepMap(o options) (sample, error) {
 // lasts, so that it can be seen how late that is noticed.
 const stragglers = "stragglers"
 
-func sweepOurs(o options) (sample, error) {
+func sweepOurs(n int) (sample, error) {
 	mock := clock.NewMock()
 	mock.Set(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 	policy := calm()
@@ -190,7 +190,7 @@ func sweepOurs(o options) (sample, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := newPopulation(sweepSize(o))
+	p := newPopulation(n)
 	t.beforeEach = func(k int) {
 		if k%(p.size()/100) == 0 {
 			mock.Add(sweepTick) // so that not all deadlines are the same

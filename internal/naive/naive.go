@@ -1,4 +1,6 @@
-package presence_test
+// Package naive is a second implementation of what presence means, to compare
+// the first with: slow, and so plain that it can be read against the rules.
+package naive
 
 import (
 	"cmp"
@@ -10,14 +12,14 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// naive is the second opinion on what presence means. It keeps nothing but what
+// Model is the second opinion on what presence means. It keeps nothing but what
 // happened to one subject, and answers every question by reading all of it
 // again: when each connection was heard, fell silent and was gone, when each
 // claim was set and what ended it, and from these, by the precedence of layers,
 // the status. What it is compared with keeps a state and one deadline instead.
-type naive struct {
-	subject  presence.Ref
-	policies []presence.Policy // by index; the first is in force from the beginning
+type Model struct {
+	Subject  presence.Ref
+	Policies []presence.Policy // by index; the first is in force from the beginning
 	past     []happened
 }
 
@@ -25,9 +27,7 @@ type naive struct {
 type happened struct {
 	at     presence.Instant
 	event  presence.Event
-	policy int  // of EventPolicy: the policy in force from then on
-	rank   int  // what a property marks an event with
-	keep   bool // it is not left out when a history is made smaller
+	policy int // of EventPolicy: the policy in force from then on
 
 	void   bool             // it was known or outdated, so that it changed nothing
 	input  presence.Instant // of a connect: the last input that the connection starts with
@@ -78,11 +78,11 @@ type stay struct {
 
 func (c *stay) lastInput() presence.Instant { return max(c.input, c.acted) }
 
-func (n *naive) policyAt(count int) *presence.Policy {
-	p := &n.policies[0]
+func (n *Model) policyAt(count int) *presence.Policy {
+	p := &n.Policies[0]
 	for i := range n.past[:count] {
 		if h := &n.past[i]; h.event.Kind == presence.EventPolicy {
-			p = &n.policies[h.policy]
+			p = &n.Policies[h.policy]
 		}
 	}
 	return p
@@ -90,7 +90,7 @@ func (n *naive) policyAt(count int) *presence.Policy {
 
 // look is all that can be said of one moment.
 type look struct {
-	n *naive
+	n *Model
 	w moment
 	p *presence.Policy
 
@@ -100,7 +100,7 @@ type look struct {
 	endpoints []point
 }
 
-func (n *naive) look(w moment) *look {
+func (n *Model) look(w moment) *look {
 	l := &look{n: n, w: w, p: n.policyAt(w.n), stays: n.stays(w)}
 	for _, c := range l.stays {
 		if c.gone == 0 {
@@ -112,7 +112,7 @@ func (n *naive) look(w moment) *look {
 	return l
 }
 
-func (n *naive) stays(w moment) []stay {
+func (n *Model) stays(w moment) []stay {
 	var ids []string
 	for i := range n.past[:w.n] {
 		e := &n.past[i].event
@@ -128,10 +128,10 @@ func (n *naive) stays(w moment) []stay {
 	return list
 }
 
-func (n *naive) staysOf(id string, w moment) []stay {
+func (n *Model) staysOf(id string, w moment) []stay {
 	var over []stay
 	var c *stay
-	p := &n.policies[0]
+	p := &n.Policies[0]
 	var ruled presence.Instant // since when p is in force; nothing ends before it by p's rules
 	epoch := uint64(0)
 	end := func(at presence.Instant, by int) {
@@ -175,7 +175,7 @@ func (n *naive) staysOf(id string, w moment) []stay {
 		leaseEnds(before)
 		graceEnds(before, i)
 		if e.Kind == presence.EventPolicy {
-			p, ruled = &n.policies[h.policy], h.at
+			p, ruled = &n.Policies[h.policy], h.at
 		}
 		connecting := (e.Kind == presence.EventConnect || e.Kind == presence.EventLogin) && !h.void
 		if connecting {
@@ -337,12 +337,12 @@ type wish struct {
 
 // listWishes lists everything that was ever claimed, without what has ended since.
 func (l *look) listWishes() (list []wish) {
-	p := &l.n.policies[0]
+	p := &l.n.Policies[0]
 	for i := range l.n.past[:l.w.n] {
 		h := &l.n.past[i]
 		switch {
 		case h.event.Kind == presence.EventPolicy:
-			p = &l.n.policies[h.policy]
+			p = &l.n.Policies[h.policy]
 		case h.void:
 		case h.event.Kind == presence.EventSetClaim && !h.clears:
 			if c := (wish{h.claim, i}); !l.ended(&c) {
@@ -350,7 +350,7 @@ func (l *look) listWishes() (list []wish) {
 			}
 		case h.event.Kind == presence.EventLogin && p.Login.Mode == "reset":
 			c := wish{by: i, Claim: presence.Claim{
-				Status: p.Login.Status, Class: statusOf(p, p.Login.Status).Class, Source: presence.SourceLogin, Key: presence.KeyBase, SetAt: h.at,
+				Status: p.Login.Status, Class: StatusOf(p, p.Login.Status).Class, Source: presence.SourceLogin, Key: presence.KeyBase, SetAt: h.at,
 			}}
 			if !l.ended(&c) {
 				list = append(list, c)
@@ -374,7 +374,7 @@ func (l *look) ended(c *wish) bool {
 		}
 		switch {
 		case e.Kind == presence.EventPolicy:
-			p = &n.policies[h.policy]
+			p = &n.Policies[h.policy]
 		case e.Kind == presence.EventClock && c.Until != 0:
 			c.Until, clock = c.Until+e.From-e.To, h.at
 		}
@@ -558,7 +558,8 @@ func (l *look) known() bool {
 	return false
 }
 
-func statusOf(p *presence.Policy, id string) *presence.Status {
+// StatusOf is a policy's definition of a status, or nil.
+func StatusOf(p *presence.Policy, id string) *presence.Status {
 	for i := range p.Statuses {
 		if p.Statuses[i].ID == id {
 			return &p.Statuses[i]
@@ -570,7 +571,7 @@ func statusOf(p *presence.Policy, id string) *presence.Status {
 // meant is the definition of a claim's status, or of what stands for it where
 // the policy has it no more.
 func meant(p *presence.Policy, c *presence.Claim) *presence.Status {
-	if s := statusOf(p, c.Status); s != nil {
+	if s := StatusOf(p, c.Status); s != nil {
 		return s
 	}
 	for _, class := range []presence.Class{c.Class, presence.ClassAway, presence.ClassBusy, presence.ClassDND} {
@@ -580,16 +581,18 @@ func meant(p *presence.Policy, c *presence.Claim) *presence.Status {
 			}
 		}
 	}
-	return disconnectedIn(p)
+	return DisconnectedIn(p)
 }
 
-func defaultIn(p *presence.Policy) *presence.Status {
-	return statusOf(p, cmp.Or(p.Default, p.Statuses[0].ID))
+// DefaultIn is the status of those who are there and have chosen nothing.
+func DefaultIn(p *presence.Policy) *presence.Status {
+	return StatusOf(p, cmp.Or(p.Default, p.Statuses[0].ID))
 }
 
-func disconnectedIn(p *presence.Policy) *presence.Status {
+// DisconnectedIn is the status of those who are not there, or nil.
+func DisconnectedIn(p *presence.Policy) *presence.Status {
 	if p.Disconnected != "" {
-		return statusOf(p, p.Disconnected)
+		return StatusOf(p, p.Disconnected)
 	}
 	for i := range p.Statuses {
 		if p.Statuses[i].Class == presence.ClassOffline {
@@ -670,7 +673,7 @@ func (l *look) top(keep func(*presence.Claim) bool) (vote, bool) {
 		for _, s := range l.there {
 			v, ok := topVote(scoped[s.id])
 			if !ok {
-				v = vote{status: defaultIn(l.p).ID} // connecting is no choice that could be later than one
+				v = vote{status: DefaultIn(l.p).ID} // connecting is no choice that could be later than one
 			}
 			v.rank = rank
 			fold = append(fold, v)
@@ -706,18 +709,18 @@ func (l *look) answer() answer {
 		a.Status, a.Cause = presence.StatusDisabled, presence.CauseDisabled
 		return a
 	}
-	chosen, source := defaultIn(l.p), presence.Source("")
+	chosen, source := DefaultIn(l.p), presence.Source("")
 	a.Cause = presence.CauseDefault
 	if v, ok := l.top(anyClaim); ok && v.claim != nil {
-		chosen, source, a.Cause = statusOf(l.p, v.status), v.claim.Source, causeOf(v.claim.Source)
+		chosen, source, a.Cause = StatusOf(l.p, v.status), v.claim.Source, causeOf(v.claim.Source)
 	}
 	shown := chosen
 	rule, _ := l.virtual()
 	out := a.Reach == presence.ReachNone || a.Reach == presence.ReachVirtual && rule.Show != "top"
 	if out && !slices.Contains(l.p.DisconnectProof, source) {
-		shown = disconnectedIn(l.p)
+		shown = DisconnectedIn(l.p)
 		if a.Reach == presence.ReachVirtual {
-			shown = statusOf(l.p, rule.Show)
+			shown = StatusOf(l.p, rule.Show)
 		}
 		a.Masked, a.Cause = chosen.ID, l.departure()
 	} else if to, since := l.idle(chosen); to != nil {
@@ -742,7 +745,7 @@ func (l *look) idle(chosen *presence.Status) (to *presence.Status, since presenc
 	for _, stage := range l.p.Idle {
 		at := last.Add(stage.After)
 		if slices.Contains(stage.On, chosen.ID) && l.w.due(at, dueIdle) && at >= since {
-			to, since = statusOf(l.p, stage.To), at
+			to, since = StatusOf(l.p, stage.To), at
 		}
 	}
 	return to, since
@@ -758,8 +761,10 @@ func causeOf(s presence.Source) presence.Cause {
 	return presence.CauseApp
 }
 
-// feed adds an event to the past and reports whether it is accepted.
-func (n *naive) feed(h happened) bool {
+// Feed adds an event to the past and reports whether it is accepted. The policy
+// is the one in force from an EventPolicy on.
+func (n *Model) Feed(at presence.Instant, e presence.Event, policy int) bool {
+	h := happened{at: at, event: e, policy: policy}
 	if len(n.past) > 0 {
 		h.at = max(h.at, n.past[len(n.past)-1].at) // time does not go back
 	}
@@ -787,7 +792,7 @@ func (n *naive) feed(h happened) bool {
 
 // settle decides what an event means as it comes, and reports false if it is to
 // be refused.
-func (n *naive) settle(h *happened) bool {
+func (n *Model) settle(h *happened) bool {
 	l := n.look(moment{n: len(n.past), at: h.at, upto: dueAll})
 	e := &h.event
 	i := slices.IndexFunc(l.there, func(c stay) bool { return c.id == e.Conn })
@@ -825,7 +830,7 @@ func (n *naive) settle(h *happened) bool {
 	case presence.EventEndClaim:
 		h.claim = e.Claim
 		var ok bool
-		h.claim.Source, ok = sourceOf(l.p, e.Actor, n.subject, e.Claim.Source)
+		h.claim.Source, ok = sourceOf(l.p, e.Actor, n.Subject, e.Claim.Source)
 		return ok && (e.Conn == "" || l.heardFrom(e.Conn, e.Epoch))
 	}
 	return true
@@ -855,14 +860,14 @@ func sourceOf(p *presence.Policy, actor presence.Actor, subject presence.Ref, na
 }
 
 func (l *look) settleClaim(h *happened) bool {
-	e, p, subject := &h.event, l.p, l.n.subject
+	e, p, subject := &h.event, l.p, l.n.Subject
 	c := e.Claim
 	var ok bool
 	if c.Source, ok = sourceOf(p, e.Actor, subject, c.Source); !ok || l.disabled() {
 		return false
 	}
 	h.own = e.Actor.Ref == subject && e.Actor.Role != presence.RoleSystem
-	def := statusOf(p, c.Status)
+	def := StatusOf(p, c.Status)
 	if def == nil {
 		return false
 	}
@@ -914,7 +919,7 @@ func (l *look) settleClaim(h *happened) bool {
 	}
 	h.claim = c
 	plain := c.Reason == "" && c.Text == "" && len(c.HidesFrom) == 0
-	if c.Source == presence.SourceManual && c.Key == presence.KeyBase && c.Status == defaultIn(p).ID && plain && !p.KeepExplicit {
+	if c.Source == presence.SourceManual && c.Key == presence.KeyBase && c.Status == DefaultIn(p).ID && plain && !p.KeepExplicit {
 		// Nothing special is wanted: what was chosen ends, if then the default
 		// is on top of all that is not above a person's choice.
 		h.clears = true
@@ -926,24 +931,29 @@ func (l *look) settleClaim(h *happened) bool {
 	return true
 }
 
-// turn is one transition of the status.
-type turn struct {
+// Turn is one transition of the status.
+type Turn struct {
 	Prev, Status string
 	Since, Seen  presence.Instant // when it holds from, when it came about
 }
 
-// timeline lists every transition, by asking for the status at every instant at
+// String writes a transition so that a person can follow it.
+func (t Turn) String() string {
+	return fmt.Sprintf("%q to %q since %s, seen %s", t.Prev, t.Status, t.Since, t.Seen)
+}
+
+// Timeline lists every transition, by asking for the status at every instant at
 // which something could happen, whether or not it does. The extra instants are
 // considered as well.
-func (n *naive) timeline(extra []presence.Instant) []turn {
-	var list []turn
+func (n *Model) Timeline(extra []presence.Instant) []Turn {
+	var list []Turn
 	var last answer
 	var since, changed presence.Instant
 	facts := ""
 	see := func(a answer, logical, at presence.Instant) {
 		if a.Known && (!last.Known || a.Status != last.Status) {
 			since = max(logical, since, changed)
-			list = append(list, turn{last.Status, a.Status, since, at})
+			list = append(list, Turn{last.Status, a.Status, since, at})
 		}
 		last = a
 	}
@@ -1041,6 +1051,34 @@ func (l *look) facts() string {
 	return b.String()
 }
 
+// Compare compares a state with what all that happened comes to at an instant:
+// the connections and claims, and the answer. It returns what differs.
+func (n *Model) Compare(s *presence.State, at presence.Instant) error {
+	if len(n.past) > 0 {
+		at = max(at, n.past[len(n.past)-1].at)
+	}
+	l := n.look(moment{n: len(n.past), at: at, upto: dueAll})
+	var inputs []string
+	for _, c := range s.Conns {
+		inputs = append(inputs, describeConn(c.ID, uint64(c.Epoch), c.Heard, max(c.Input, c.Acted), c.Left, c.Cause))
+	}
+	for _, c := range s.Claims {
+		inputs = append(inputs, describeClaim(&c))
+	}
+	slices.Sort(inputs)
+	if want := l.inputs(); !slices.Equal(want, inputs) {
+		return fmt.Errorf("want %s\n got  %s", want, inputs)
+	}
+	p := &s.Current
+	got := answer{Known: p.Known, Status: p.Status, Masked: p.Masked, Cause: p.Cause, Routable: p.Routable, Reach: p.Reach}
+	want := l.answer()
+	want.idleAt = 0
+	if got != want {
+		return fmt.Errorf("want %+v\n got  %+v", want, got)
+	}
+	return nil
+}
+
 // inputs writes down what the status is made of: the connections and claims.
 func (l *look) inputs() (list []string) {
 	for _, c := range l.there {
@@ -1054,15 +1092,15 @@ func (l *look) inputs() (list []string) {
 }
 
 func describeConn(id string, epoch uint64, heard, input, left presence.Instant, cause presence.Cause) string {
-	text := fmt.Sprintf("connection %s#%d heard +%v input +%v", id, epoch, heard.Sub(nineSharp), input.Sub(nineSharp))
+	text := fmt.Sprintf("connection %s#%d heard %s input %s", id, epoch, heard, input)
 	if left != 0 {
-		text += fmt.Sprintf(" left +%v %s", left.Sub(nineSharp), cause)
+		text += fmt.Sprintf(" left %s %s", left, cause)
 	}
 	return text
 }
 
 func describeClaim(c *presence.Claim) string {
-	return fmt.Sprintf("claim %s %s %s conn=%s set +%v until %s", c.Status, c.Source, c.Key, c.Conn, c.SetAt.Sub(nineSharp), c.Until)
+	return fmt.Sprintf("claim %s %s %s conn=%s set %s until %s", c.Status, c.Source, c.Key, c.Conn, c.SetAt, c.Until)
 }
 
 // liveFacts is the part of the facts that tells of connections.
@@ -1073,7 +1111,7 @@ func liveFacts(facts string) string {
 
 // candidates lists the instants after one event and up to the next at which a
 // deadline may lie, and many at which none does.
-func (n *naive) candidates(count int, from, to presence.Instant, extra []presence.Instant) []presence.Instant {
+func (n *Model) candidates(count int, from, to presence.Instant, extra []presence.Instant) []presence.Instant {
 	if count == 0 {
 		return nil
 	}
@@ -1103,4 +1141,58 @@ func (n *naive) candidates(count int, from, to presence.Instant, extra []presenc
 
 func gracesOf(g presence.Grace) []time.Duration {
 	return []time.Duration{g.Logout, g.Close, g.Loss, g.Node, g.Drain}
+}
+
+var kindNames = [...]string{
+	presence.EventTick: "tick", presence.EventConnect: "connect", presence.EventLogin: "login", presence.EventHeartbeat: "heartbeat",
+	presence.EventInput: "input", presence.EventFocus: "focus", presence.EventVisible: "visible", presence.EventDisconnect: "disconnect",
+	presence.EventLogout: "logout", presence.EventEndpoint: "endpoint", presence.EventSetClaim: "claim", presence.EventEndClaim: "end-claim",
+	presence.EventNodeDown: "node-down", presence.EventNodeUp: "node-up", presence.EventPolicy: "policy", presence.EventGrant: "grant",
+	presence.EventDisable: "disable", presence.EventEnable: "enable", presence.EventSuspended: "suspended",
+	presence.EventClock: "clock",
+}
+
+// Text writes an event so that a person can follow it, instants as the time since
+// the origin.
+func Text(e *presence.Event, policy int, origin presence.Instant) string {
+	words := []string{kindNames[e.Kind]}
+	add := func(given bool, format string, args ...any) {
+		if given {
+			words = append(words, fmt.Sprintf(format, args...))
+		}
+	}
+	add(e.Subject != presence.Ref{}, "%s", e.Subject)
+	add(e.Kind == presence.EventPolicy, "%d", policy)
+	add(e.Conn != "", "conn=%s", e.Conn)
+	add(e.Epoch != 0, "epoch=%d", e.Epoch)
+	add(e.SubjectKind != "", "kind=%s", e.SubjectKind)
+	add(e.Device != "", "device=%s", e.Device)
+	add(e.Node != "", "node=%s#%d", e.Node, e.Incarnation)
+	add(e.Seq != 0, "seq=%d", e.Seq)
+	switch e.Kind {
+	case presence.EventConnect, presence.EventLogin, presence.EventHeartbeat:
+		add(e.Age >= 0, "age=%v", e.Age)
+	case presence.EventVisible:
+		add(true, "hidden=%t", e.Hidden)
+	}
+	add(e.Cause != "", "cause=%s", e.Cause)
+	add(e.Channel != "", "channel=%s", e.Channel)
+	add(e.Endpoint.ID != "", "id=%s kind=%s off=%t", e.Endpoint.ID, e.Endpoint.Kind, e.Off)
+	add(e.Endpoint.Until != 0, "until=+%v", e.Endpoint.Until.Sub(origin))
+	add(e.From != 0, "from=+%v to=+%v", e.From.Sub(origin), e.To.Sub(origin))
+	if e.Kind == presence.EventSetClaim || e.Kind == presence.EventEndClaim {
+		c := &e.Claim
+		add(true, "by=%s/%s", e.Actor.Ref, e.Actor.Role)
+		add(c.ID != "", "id=%s", c.ID)
+		add(c.Status != "", "status=%s", c.Status)
+		add(c.Source != "", "source=%s", c.Source)
+		add(c.Key != "", "key=%s", c.Key)
+		add(c.Conn != "", "conn=%s", c.Conn)
+		add(c.Until != 0, "until=+%v", c.Until.Sub(origin))
+		add(c.For != 0, "for=%v", c.For)
+		add(c.DropOnDisconnect, "drop-on-disconnect")
+		add(c.DropOnLogin, "drop-on-login")
+		add(len(c.HidesFrom) > 0, "hides-from=%v", c.HidesFrom)
+	}
+	return strings.Join(words, " ")
 }
