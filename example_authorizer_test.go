@@ -1,0 +1,49 @@
+package presence_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+
+	"github.com/benbjohnson/clock"
+
+	"github.com/presence-go/presence"
+)
+
+// teams has the team of each id. It keeps supervisors to their own team, and
+// leaves everything else to the rule by roles.
+type teams map[string]string
+
+func (t teams) Allow(ctx context.Context, actor presence.Actor, action presence.Action, subject presence.Ref, detail string) error {
+	if actor.Role == presence.RoleSupervisor && (action == presence.ActionClaimOther || action == presence.ActionDecide) {
+		if t[actor.ID] == "" || t[actor.ID] != t[subject.ID] {
+			return fmt.Errorf("%w: %s is not of the team of %s", presence.ErrNotAllowed, subject, actor.ID)
+		}
+	}
+	return presence.RoleAuthorizer().Allow(ctx, actor, action, subject, detail)
+}
+
+// The file of this example is complete: presencetest.RunAuthorizer checks one
+// like it.
+func ExampleAuthorizer() {
+	ctx := context.Background()
+	tracker, err := presence.New(&presence.Options{
+		Clock:      clock.NewMock(),
+		Authorizer: teams{"sue": "sales", "ann": "sales", "bob": "support"},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer tracker.Close()
+	sue := presence.Actor{Ref: presence.ID("sue"), Role: presence.RoleSupervisor}
+	for _, id := range []string{"ann", "bob"} {
+		if _, err := tracker.Connect(ctx, presence.ID(id), presence.ConnectOptions{Login: true}); err != nil {
+			log.Fatal(err)
+		}
+		view, err := tracker.SetClaim(ctx, sue, presence.ID(id), presence.Claim{Status: "busy"})
+		fmt.Println(id, view.Status, err)
+	}
+	// Output:
+	// ann busy <nil>
+	// bob  not allowed: bob is not of the team of sue
+}

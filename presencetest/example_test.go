@@ -1,0 +1,66 @@
+package presencetest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+
+	"github.com/benbjohnson/clock"
+
+	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/memory"
+	"github.com/presence-go/presence/presencetest"
+)
+
+// A violation names the rule that was broken. This authorizer refuses everything,
+// those who may included.
+func ExampleViolation() {
+	refuses := presencetest.StaticAuthorizer(func(presence.Actor, presence.Action, presence.Ref, string) error {
+		return fmt.Errorf("%w today", presence.ErrNotAllowed)
+	})
+	ann := presence.ID("ann")
+	err := presencetest.CheckAuthorizer(context.Background(), func(context.Context) (presencetest.AuthorizerCase, error) {
+		return presencetest.AuthorizerCase{
+			Authorizer: refuses,
+			Allows:     []presencetest.Question{{Actor: presence.Agent(ann), Action: presence.ActionClaim, Subject: ann, Detail: "busy"}},
+			Refuses:    []presencetest.Question{{Actor: presence.Agent(ann), Action: presence.ActionPolicy}},
+		}, nil
+	})
+	if violation, ok := errors.AsType[*presencetest.Violation](err); ok {
+		fmt.Printf("%s: %s\n%s\n", violation.Suite, violation.Rule, violation.Text)
+	}
+	// Output:
+	// authorizer: allows
+	// Allow returns nil where the actor may.
+}
+
+// What an application does while storage is down can be tested without one that
+// is.
+func ExampleFaultyStorage() {
+	ctx := context.Background()
+	storage := presencetest.NewFaultyStorage(memory.NewStorage(memory.StorageOptions{}))
+	tracker, err := presence.New(&presence.Options{Clock: clock.NewMock(), Storage: storage})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer tracker.Close()
+	conn, err := tracker.Connect(ctx, presence.ID("ann"), presence.ConnectOptions{ID: "tab-1"})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	storage.Down()
+	_, err = conn.Claim(ctx, presence.Claim{Status: "busy"})
+	fmt.Println("refused as unavailable:", errors.Is(err, presence.ErrUnavailable))
+	fmt.Println("heartbeats go on:", conn.Heartbeat() == nil)
+	fmt.Println("known to be down:", tracker.Health().Err != nil)
+	storage.Up()
+	view, err := conn.Claim(ctx, presence.Claim{Status: "busy"})
+	fmt.Println("then:", view.Status, err, tracker.Health().Err)
+	// Output:
+	// refused as unavailable: true
+	// heartbeats go on: true
+	// known to be down: true
+	// then: busy <nil> <nil>
+}

@@ -1,0 +1,73 @@
+package routing_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+
+	"github.com/benbjohnson/clock"
+
+	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/routing"
+)
+
+// The queue follows a tracker: it gives work to whoever may have more, and what
+// nobody can take waits until somebody can. A program has the real clock and a
+// goroutine in queue.Run instead of the calls of Step.
+func ExampleQueue() {
+	ctx := context.Background()
+	mock := clock.NewMock()
+	policy := presence.DefaultPolicy()
+	policy.Work.Capacity = 1
+
+	var queue *routing.Queue
+	tracker, err := presence.New(&presence.Options{
+		Clock: mock, Policy: &policy,
+		Observe: func(subject presence.Ref, o presence.Output) { queue.Changed(subject, o) },
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer tracker.Close()
+	now := func() presence.Instant { return presence.At(mock.Now()) }
+	queue = routing.New(routing.Live(tracker, now), routing.Options{}) // before anybody connects
+
+	sales := presence.ID("sales")
+	conns := make(map[string]*presence.Conn)
+	for _, id := range []string{"ann", "bob"} {
+		if err := tracker.Grant(ctx, presence.ID(id), sales); err != nil {
+			log.Fatal(err)
+		}
+		if conns[id], err = tracker.Connect(ctx, presence.ID(id), presence.ConnectOptions{Login: true}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	if _, err := conns["bob"].Claim(ctx, presence.Claim{Status: "busy"}); err != nil {
+		log.Fatal(err)
+	}
+
+	for _, id := range []string{"chat-1", "chat-2"} {
+		work, err := queue.Add(ctx, routing.Work{ID: id, Channel: sales, Client: "client of " + id})
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s: %s, agent %q\n", work.ID, work.Place, work.Agent)
+	}
+	if _, err := conns["bob"].Claim(ctx, presence.Claim{Status: "available"}); err != nil {
+		log.Fatal(err)
+	}
+	if err := queue.Step(ctx); err != nil {
+		log.Fatal(err)
+	}
+	work, _ := queue.Get("chat-2")
+	fmt.Printf("%s: %s, agent %q\n", work.ID, work.Place, work.Agent)
+	if work, err = queue.Finish(ctx, "chat-1"); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(work.ID, work.Place)
+	// Output:
+	// chat-1: given, agent "ann"
+	// chat-2: queued, agent ""
+	// chat-2: given, agent "bob"
+	// chat-1 done
+}

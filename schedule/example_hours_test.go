@@ -1,0 +1,70 @@
+package schedule_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/benbjohnson/clock"
+
+	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/schedule"
+)
+
+// Opening hours close a channel to visitors, whoever is there. To the team nobody
+// changes.
+func ExampleSchedule_OpenAt() {
+	ctx := context.Background()
+	plan, err := schedule.Parse("mon-fri 09:00-17:00; 2026-12-25 closed; zone Europe/Berlin")
+	if err != nil {
+		log.Fatal(err)
+	}
+	hours, err := schedule.New(plan, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	mock := clock.NewMock()
+	mock.Set(time.Date(2026, 12, 24, 16, 59, 0, 0, hours.Location()))
+	tracker, err := presence.New(&presence.Options{Clock: mock})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer tracker.Close()
+	ann, site := presence.ID("ann"), presence.ID("site")
+	if err := tracker.Grant(ctx, ann, site); err != nil {
+		log.Fatal(err)
+	}
+	if err := tracker.SetHours(ctx, site, hours); err != nil {
+		log.Fatal(err)
+	}
+	conn, err := tracker.Connect(ctx, ann, presence.ConnectOptions{Login: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	show := func() {
+		for _, audience := range []presence.Audience{presence.AudienceVisitor, presence.AudienceTeam} {
+			_, group, err := tracker.List(ctx, site, audience, presence.Ref{})
+			if err != nil {
+				log.Fatal(err)
+			}
+			fmt.Printf("%s: %s", audience, group.Rung)
+			if group.Reason == presence.ReasonClosed {
+				fmt.Print(", closed until ", group.NextOpen.Time().In(hours.Location()).Format("Mon 15:04"))
+			}
+			fmt.Println()
+		}
+	}
+	show()
+	mock.Add(time.Minute)
+	if err := conn.Heartbeat(); err != nil {
+		log.Fatal(err)
+	}
+	show()
+	// Output:
+	// visitor: available
+	// team: available
+	// visitor: offline, closed until Mon 09:00
+	// team: available, closed until Mon 09:00
+}
