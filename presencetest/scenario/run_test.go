@@ -367,6 +367,10 @@ var good = map[string]string{
 		+1m  logout alice
 		expect alice offline cause=logout trigger=logout since=09:10
 		expect alice offline trigger=idle`,
+	"none empties a list of a policy": `
+		policy respondio idle=none
+		login alice/tab
+		+1h expect alice online`,
 	"a year of heartbeats is not waited for": `
 		policy default
 		schedule desk "mon-fri 09:00-17:00" zone=Europe/Berlin except=2026-12-25
