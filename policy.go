@@ -304,7 +304,7 @@ func (p Policy) Clone() Policy { return conf.Clone(p) }
 // Set changes one value, named by its path of JSON keys: "grace.close",
 // "statuses.busy.color". A step through a list may be an index or an id;
 // without one, every element is set ("idle.after"). Lists are given separated
-// by commas. On an error p is unchanged.
+// by commas, and "none" empties one ("idle"). On an error p is unchanged.
 func (p *Policy) Set(path, value string) error {
 	if err := conf.Set(p, path, value); err != nil {
 		return fmt.Errorf("presence: policy: %w", err)
@@ -378,7 +378,7 @@ func ParsePolicy(data []byte, base func(name string) (Policy, bool)) (p Policy, 
 	if err == nil && len(unknown) > 0 && head.Version == PolicyVersion {
 		faults := make([]error, len(unknown))
 		for i, key := range unknown {
-			faults[i] = fmt.Errorf("%s: unknown key", key)
+			faults[i] = fmt.Errorf("%s: unknown key, allowed: %s", key.Path, strings.Join(key.Allowed, ", "))
 		}
 		err = errors.Join(faults...)
 	}
@@ -389,7 +389,10 @@ func ParsePolicy(data []byte, base func(name string) (Policy, bool)) (p Policy, 
 	if _, err := Compile(p); err != nil {
 		return Policy{}, nil, err
 	}
-	return p, unknown, nil
+	for _, key := range unknown {
+		warnings = append(warnings, key.Path)
+	}
+	return p, warnings, nil
 }
 
 // Machine is a policy, validated and compiled. It is immutable and safe for

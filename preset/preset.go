@@ -3,8 +3,10 @@
 package preset
 
 import (
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/presence-go/presence"
@@ -43,7 +45,16 @@ func Lookup(name string) (presence.Policy, bool) {
 // Parse reads a policy from JSON in which "extends" may name a preset. See
 // [presence.ParsePolicy].
 func Parse(data []byte) (p presence.Policy, warnings []string, err error) {
-	return presence.ParsePolicy(data, Lookup)
+	missing := false
+	p, warnings, err = presence.ParsePolicy(data, func(name string) (presence.Policy, bool) {
+		p, ok := Lookup(name)
+		missing = !ok
+		return p, ok
+	})
+	if missing {
+		err = fmt.Errorf("%w; want one of %s", err, strings.Join(Names(), ", "))
+	}
+	return p, warnings, err
 }
 
 // common is what the presets have in common: the heartbeat, the lease, and the

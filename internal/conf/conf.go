@@ -55,14 +55,20 @@ func Encode(src any) ([]byte, error) {
 	return append(out.Bytes(), '\n'), err
 }
 
+// Unknown is a key that no field answers to.
+type Unknown struct {
+	Path    string
+	Allowed []string // keys, where it stands
+}
+
 // Decode reads the JSON object in data onto dst, a pointer to a struct. Keys
 // that are absent leave their value as it is, scalars and lists replace it, and
 // objects merge: a struct field by field, a map entry by entry.
 //
-// Keys that no field answers to are returned as sorted paths; whether they are
+// Keys that no field answers to are returned sorted by path; whether they are
 // an error is for the caller to say. All faults are reported in one joined error
 // (the first 100 spelled out, the others counted), and dst is then unchanged.
-func Decode(data []byte, dst any) (unknown []string, err error) {
+func Decode(data []byte, dst any) (unknown []Unknown, err error) {
 	v, err := target(dst)
 	if err != nil {
 		return nil, err
@@ -74,7 +80,7 @@ func Decode(data []byte, dst any) (unknown []string, err error) {
 	d.tokens.UseNumber()
 	work := clone(v)
 	d.value(nil, work)
-	slices.Sort(d.unknown)
+	slices.SortFunc(d.unknown, func(a, b Unknown) int { return strings.Compare(a.Path, b.Path) })
 	if more := d.count - len(d.faults); more > 0 {
 		d.faults = append(d.faults, fmt.Errorf("conf: faults not listed: %d", more))
 	}
@@ -92,8 +98,8 @@ func Decode(data []byte, dst any) (unknown []string, err error) {
 // through a list is an index or the value of an element's key "id", in this
 // order of precedence; without such a step the rest of the path goes for every
 // element. The value is written as in JSON but without quotes; a boolean may
-// also be yes or no, a list of scalars is separated by commas, and none is the
-// empty list.
+// also be yes or no, a list of scalars is separated by commas, and none is an
+// empty list of anything.
 func Set(dst any, path, value string) error {
 	v, err := target(dst)
 	if err != nil {
@@ -416,7 +422,7 @@ func wellFormed(data []byte) error {
 // there is no value to set: it is then the zero [reflect.Value].
 type decoder struct {
 	tokens  *json.Decoder
-	unknown []string
+	unknown []Unknown
 	faults  []error
 	count   int // of all faults, listed or not
 }
@@ -509,7 +515,7 @@ func (d *decoder) object(at trail, v reflect.Value) {
 			value, store = entry(v, key)
 		default:
 			if value = fieldNamed(v, key); !value.IsValid() {
-				d.unknown = append(d.unknown, at.String())
+				d.unknown = append(d.unknown, Unknown{at.String(), ways(v)})
 			}
 		}
 		seen[key] = true
@@ -607,13 +613,16 @@ func assign(v reflect.Value, at trail, value string) error {
 		}
 		return nil
 	}
-	if t.Kind() != reflect.Slice || !isScalar(t.Elem()) {
+	switch {
+	case t.Kind() != reflect.Slice:
 		return fmt.Errorf("%v: %s cannot be set as a whole, go on with: %s", at, wanted, strings.Join(ways(v), ", "))
+	case value == "none":
+		v.Set(reflect.MakeSlice(t, 0, 0))
+		return nil
+	case !isScalar(t.Elem()):
+		return fmt.Errorf(`%v: want "none", or go on with: %s`, at, strings.Join(ways(v), ", "))
 	}
 	v.Set(reflect.MakeSlice(t, 0, 0))
-	if value == "none" {
-		return nil
-	}
 	for part := range strings.SplitSeq(value, ",") {
 		elem := reflect.New(t.Elem()).Elem()
 		part = strings.TrimSpace(part)

@@ -296,6 +296,13 @@ func TestDecodeOnto(t *testing.T) {
 	}
 }
 
+func paths(unknown []conf.Unknown) (list []string) {
+	for _, u := range unknown {
+		list = append(list, u.Path)
+	}
+	return list
+}
+
 func TestDecodeUnknown(t *testing.T) {
 	t.Parallel()
 	c := sample()
@@ -303,12 +310,13 @@ func TestDecodeUnknown(t *testing.T) {
 		"zoo": null, "Name": 1, "dashed": "", "-": 1, "Untagged": "", "hidden": "", "a.b": {"c": [1, {"d": null}]}, "": 0,
 		"statuses": {"on call": {"x": 1}, "busy": {"y\n": 1}},
 		"idle": [{"after": "1s"}, {"zoo": 1, "steps": [{"zoo": 2}]}],
-		"name": "kept"}`), &c)
+		"name": "kept", "grace": {"zoo": 1}}`), &c)
 	require.NoError(t, err)
 	require.Equal(t, []string{
-		"-", "Name", "Untagged", `[""]`, `["a.b"]`, "dashed", "hidden", "idle[1].steps[0].zoo", "idle[1].zoo",
+		"-", "Name", "Untagged", `[""]`, `["a.b"]`, "dashed", "grace.zoo", "hidden", "idle[1].steps[0].zoo", "idle[1].zoo",
 		`statuses.busy["y\n"]`, `statuses["on call"].x`, "zoo",
-	}, unknown)
+	}, paths(unknown))
+	require.Contains(t, unknown, conf.Unknown{Path: "grace.zoo", Allowed: []string{"close"}})
 	require.Equal(t, "kept", c.Name, "the rest is read")
 	require.Equal(t, "u", c.Untagged)
 }
@@ -390,7 +398,7 @@ func TestDecodeLeavesTargetOnFault(t *testing.T) {
 	unknown, err := conf.Decode([]byte(`{"name":"x","idle":[],"statuses":{"busy":{"labels":{"de":"x"}},"new":{}},
 		"grace":{"close":"9s"},"extra":1,"port":"x"}`), &c)
 	require.EqualError(t, err, `port: want a whole number (uint16), got "x"`)
-	require.Equal(t, []string{"extra"}, unknown, "told all the same")
+	require.Equal(t, []string{"extra"}, paths(unknown), "told all the same")
 	require.Equal(t, sample(), c)
 }
 
@@ -400,7 +408,7 @@ func TestDecodeLimits(t *testing.T) {
 	atLimit := `{"x":` + strings.Repeat("[", 31) + strings.Repeat("]", 31) + `}`
 	unknown, err := conf.Decode([]byte(atLimit), &c)
 	require.NoError(t, err, "32 levels")
-	require.Equal(t, []string{"x"}, unknown)
+	require.Equal(t, []string{"x"}, paths(unknown))
 	_, err = conf.Decode([]byte(`{}`+strings.Repeat(" ", 1<<20-2)), &c)
 	require.NoError(t, err, "1 MiB")
 	_, err = conf.Decode([]byte(`{"limits":{"`+strings.Repeat("k", 256)+`":"1s"}}`), &c)
@@ -438,6 +446,7 @@ func TestSet(t *testing.T) {
 		{"idle.soft.id", "after", func(c *config) { c.Idle[0].ID = "after" }},
 		{"tags", "a, b", func(c *config) { c.Tags = []string{"a", "b"} }},
 		{"tags", "none", func(c *config) { c.Tags = []string{} }},
+		{"idle", "none", func(c *config) { c.Idle = c.Idle[:0] }},
 		{"waits", "1s,2m", func(c *config) { c.Waits = []time.Duration{time.Second, 2 * time.Minute} }},
 		{"statuses.busy.color", "blue", func(c *config) {
 			c.Statuses["busy"] = status{Color: "blue", Order: 2, Labels: map[string]string{"de": "besetzt"}}
@@ -529,9 +538,9 @@ func TestSetFaults(t *testing.T) {
 		{"idle.soft.steps.0.wait", "1s", "idle.soft.steps has no elements"},
 		{"idle.steps.wait", "1s", "idle.steps has no elements"},
 		{"tags.0", "x", "tags has no elements"},
-		{"idle", "x", "idle: a list cannot be set as a whole, go on with: an index below 2, soft, hard, " + stageKeys},
+		{"idle", "x", `idle: want "none", or go on with: an index below 2, soft, hard, ` + stageKeys},
 		{"idle.soft", "x", "idle.soft: an object cannot be set as a whole, go on with: " + stageKeys},
-		{"grid", "x", "grid: a list cannot be set as a whole, go on with: an index below 0, an index below 0"},
+		{"grid", "x", `grid: want "none", or go on with: an index below 0, an index below 0`},
 		{"grace", "x", "grace: an object cannot be set as a whole, go on with: close"},
 		{"statuses", "x", "statuses: an object cannot be set as a whole, go on with: any key"},
 		{"statuses.lunch", "x", "statuses.lunch: an object cannot be set as a whole, go on with: color, order, labels"},
@@ -561,7 +570,7 @@ func TestUnexportedFieldWithTag(t *testing.T) {
 	})).Interface()
 	unknown, err := conf.Decode([]byte(`{"a":1,"b":2}`), c)
 	require.NoError(t, err)
-	require.Equal(t, []string{"b"}, unknown)
+	require.Equal(t, []string{"b"}, paths(unknown))
 	require.EqualError(t, conf.Set(c, "b", "2"), "b: unknown key, allowed: a")
 	got, err := conf.Encode(c)
 	require.NoError(t, err)

@@ -332,6 +332,9 @@ func (r *runner) judgeStatus(l *Line, e *Expectation) (string, string, error) {
 		trigger := presence.Cause("")
 		if h := r.history[presence.ID(e.Subject)]; h != nil {
 			trigger = h.trigger
+			if e.Trigger == string(h.because) {
+				trigger = h.because
+			}
 		}
 		compare("trigger", e.Trigger, string(trigger))
 	}

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -25,8 +24,7 @@ func head(t *testing.T, name string) []string {
 }
 
 // TestFiles runs every scenario of the project on the pure core and through a
-// whole tracker, which must agree in all that happens. In a bubble the pauses
-// that the mock clock takes cost no time.
+// whole tracker, which must agree in all that happens.
 func TestFiles(t *testing.T) {
 	files, err := filepath.Glob("../../testdata/scenarios/*.txt")
 	require.NoError(t, err)
@@ -34,15 +32,13 @@ func TestFiles(t *testing.T) {
 	for _, name := range files {
 		t.Run(filepath.Base(name), func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				pure, err := scenario.RunFile(t.Context(), name, scenario.Options{})
-				require.NoError(t, err)
-				require.NotZero(t, pure.Held)
-				require.ElementsMatch(t, head(t, name), slices.Collect(maps.Keys(pure.Proven)), "the head promises what the lines prove")
-				live, err := scenario.RunFile(t.Context(), name, scenario.Options{Live: true})
-				require.NoError(t, err, "through a tracker")
-				require.Equal(t, pure, live)
-			})
+			pure, err := scenario.RunFile(t.Context(), name, scenario.Options{})
+			require.NoError(t, err)
+			require.NotZero(t, pure.Held)
+			require.ElementsMatch(t, head(t, name), slices.Collect(maps.Keys(pure.Proven)), "the head promises what the lines prove")
+			live, err := scenario.RunFile(t.Context(), name, scenario.Options{Live: true})
+			require.NoError(t, err, "through a tracker")
+			require.Equal(t, pure, live)
 		})
 	}
 }

@@ -226,6 +226,8 @@ type refusal struct {
 type history struct {
 	outputs []presence.Output
 	trigger presence.Cause // of the last transition
+	cause   presence.Cause // why the status holds now
+	because presence.Cause // the trigger of what last changed the cause, with the status or without
 	shown   map[presence.Audience][]moment
 }
 
@@ -484,11 +486,15 @@ func (r *runner) observe(ref presence.Ref, o presence.Output) {
 	r.queue.Changed(ref, o)
 	switch o.Kind {
 	case presence.OutputTransition:
-		h.trigger = o.Trigger
+		h.trigger, h.because = o.Trigger, o.Trigger
 	case presence.OutputUpdated:
+		if o.Presence.Cause != h.cause {
+			h.because = o.Trigger
+		}
 	default:
 		return
 	}
+	h.cause = o.Presence.Cause
 	h.show("", o.Presence.Status, r.now)
 	for _, a := range audiences {
 		h.show(a, r.machine.View(&o.Presence, a).Status, r.now)

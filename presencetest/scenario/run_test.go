@@ -15,7 +15,6 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
-	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -31,17 +30,15 @@ var folder = fstest.MapFS{
 	"bad.json":       {Data: []byte(`{"version": 1, "extends": "respondio", "default": "lunch"}`)},
 }
 
-// play runs a script, of which the version line is left out. In a bubble the
-// mock clock costs no time.
-func play(t *testing.T, script string, opts scenario.Options) (result *scenario.Result, err error) {
+// play runs a script, of which the version line is left out.
+func play(t *testing.T, script string, opts scenario.Options) (*scenario.Result, error) {
 	t.Helper()
 	f, err := scenario.Parse("x.txt", []byte("version 1\n"+script))
 	require.NoError(t, err)
 	if opts.Policies == nil {
 		opts.Policies = folder
 	}
-	synctest.Test(t, func(t *testing.T) { result, err = scenario.Run(t.Context(), f, opts) })
-	return result, err
+	return scenario.Run(t.Context(), f, opts)
 }
 
 // both runs a script on the core and through a tracker, which must agree.
@@ -358,6 +355,31 @@ var good = map[string]string{
 		role sup supervisor
 		expect sup offline
 		expect why dora "never"`,
+	"what changed the cause alone can be asked for as well as what changed the status": `
+		policy respondio
+		role sup supervisor
+		login alice/tab
+		claim alice busy
+		claim alice busy by=sup
+		expect alice busy cause=supervisor trigger=supervisor
+		expect alice busy trigger=manual
+		+10m expect alice offline cause=idle trigger=idle
+		+1m  logout alice
+		expect alice offline cause=logout trigger=logout since=09:10
+		expect alice offline trigger=idle`,
+	"none empties a list of a policy": `
+		policy respondio idle=none
+		login alice/tab
+		+1h expect alice online`,
+	"a year of heartbeats is not waited for": `
+		policy default
+		schedule desk "mon-fri 09:00-17:00" zone=Europe/Berlin except=2026-12-25
+		grant alice desk
+		login alice/tab
+		claim alice busy
+		2026-12-24T12:00:00Z expect alice busy since=2026-01-05T09:00:00Z
+		expect group desk away
+		2026-12-25T12:00:00Z expect group desk offline reason=closed nextopen=2026-12-28T08:00:00Z`,
 	"who connects was never seen before": `
 		login alice/tab
 		expect never alice offline
