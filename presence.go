@@ -1023,6 +1023,7 @@ func (t *Tracker) apply(ctx context.Context, w who, e *Event, done func(*held)) 
 	defer h.release()
 	if tried != nil && tried.steps == h.more.steps {
 		*h.state = tried.state
+		h.fold() // what was noted while it was being stored
 		h.more.steps++
 		h.stepped = true
 		h.due, _ = h.m.Next(h.state)
