@@ -171,18 +171,22 @@ func TestReloadIsNotSeen(t *testing.T) {
 }
 
 func TestOldSocketsCloseComesTooLate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil)
-		old := d.login(ann, "tab")
-		fresh, err := old.Resume(t.Context())
-		require.NoError(t, err)
-		beat(t, fresh)
+	for name, leave := range map[string]func(*presence.Conn) error{"close": (*presence.Conn).Close, "lost": (*presence.Conn).Lost, "logout": (*presence.Conn).Logout} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDesk(t, nil)
+				old := d.login(ann, "tab")
+				fresh, err := old.Resume(t.Context())
+				require.NoError(t, err)
+				beat(t, fresh)
 
-		require.ErrorIs(t, old.Heartbeat(), presence.ErrStale)
-		require.NoError(t, old.Close(), "the close of a replaced socket is no news")
-		time.Sleep(time.Minute)
-		require.Equal(t, "available", d.status(ann))
-	})
+				require.ErrorIs(t, old.Heartbeat(), presence.ErrStale)
+				require.NoError(t, leave(old), "what a replaced socket does is no news")
+				time.Sleep(time.Minute)
+				require.Equal(t, "available", d.status(ann))
+			})
+		})
+	}
 }
 
 func TestLeaseAndGraceToTheInstant(t *testing.T) {
