@@ -149,7 +149,7 @@ type Tracker struct {
 	channels map[Ref]*channel
 	defining sync.Mutex // held while a policy is read and changed; taken first
 
-	notifying *errgroup.Group
+	notifying notifying
 	stop      context.CancelFunc
 	stopped   context.Context
 	closed    atomic.Bool
@@ -217,7 +217,6 @@ func New(opts *Options) (*Tracker, error) {
 	t := &Tracker{
 		opts: o, log: o.Logger, seed: maphash.MakeSeed(), time: newTimeline(o.Clock),
 		fallback: m, channels: make(map[Ref]*channel),
-		notifying: new(errgroup.Group),
 	}
 	t.coalescing.Store(m.policy.Publish > 0)
 	t.nameless = o.Observe == nil && o.Storage == nil && o.JournalRows < 0
@@ -236,7 +235,6 @@ func New(opts *Options) (*Tracker, error) {
 		sh.view.Store(new(view))
 		sh.held.t, sh.held.sh = t, sh
 	}
-	t.notifying.SetLimit(o.NotifyWorkers)
 	t.stopped, t.stop = context.WithCancel(context.Background())
 	return t, nil
 }
@@ -333,7 +331,10 @@ func (t *Tracker) Sweep(ctx context.Context) (next Instant, err error) {
 // Close ends every watch, waits for notifications under way and writes what is
 // left to storage. A second Close changes nothing and says so with [ErrClosed].
 func (t *Tracker) Close() error {
-	if t.closed.Swap(true) {
+	t.notifying.mu.Lock() // no notification begins from then on
+	before := t.closed.Swap(true)
+	t.notifying.mu.Unlock()
+	if before {
 		return fmt.Errorf("presence: %w: the tracker has been closed before", ErrClosed)
 	}
 	t.time.coarse.Store(0) // heartbeats are refused
@@ -341,7 +342,7 @@ func (t *Tracker) Close() error {
 	for _, hub := range t.rooms.allHubs() {
 		hub.endAll(t.closedError())
 	}
-	_ = t.notifying.Wait()
+	_ = t.notifying.group.Wait()
 	if t.opts.Storage != nil {
 		t.eachSubject(nil, t.noteInput)
 	}
@@ -766,12 +767,24 @@ func (t *Tracker) Gate(ctx context.Context, subject Ref, kind, channel string) (
 // or not it does: what a sender is told must not betray who is there.
 func (t *Tracker) Notify(ctx context.Context, n Notification) error {
 	d, err := t.Gate(ctx, n.Subject, n.Kind, n.Channel)
-	if err != nil || d.Verdict != Deliver || t.opts.Notifier == nil {
+	if err != nil || t.opts.Notifier == nil {
 		return err
 	}
 	n.At = t.time.now()
 	n.Payload = slices.Clone(n.Payload)
-	started := t.notifying.TryGo(func() error {
+	t.notifying.mu.Lock()
+	defer t.notifying.mu.Unlock()
+	switch {
+	case t.closed.Load():
+		return t.closedError()
+	case t.notifying.calls >= t.opts.NotifyWorkers: // said of what the gate holds back as well
+		return fmt.Errorf("presence: %w: %d notifications are under way already; try again", ErrLimit, t.opts.NotifyWorkers)
+	case d.Verdict != Deliver:
+		return nil
+	}
+	t.notifying.calls++
+	t.notifying.group.Go(func() error {
+		defer t.notifying.done()
 		ctx, cancel := context.WithTimeout(t.stopped, notifyTimeout)
 		defer cancel()
 		if err := t.opts.Notifier.Notify(ctx, n); err != nil {
@@ -779,10 +792,20 @@ func (t *Tracker) Notify(ctx context.Context, n Notification) error {
 		}
 		return nil
 	})
-	if !started {
-		return fmt.Errorf("presence: %w: %d notifications are under way already; try again", ErrLimit, t.opts.NotifyWorkers)
-	}
 	return nil
+}
+
+// notifying counts the calls of the notifier that are under way.
+type notifying struct {
+	mu    sync.Mutex // a leaf: nothing is locked under it
+	calls int
+	group errgroup.Group
+}
+
+func (n *notifying) done() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.calls--
 }
 
 // allow asks the authorizer, failing closed.
@@ -1023,6 +1046,7 @@ func (t *Tracker) apply(ctx context.Context, w who, e *Event, done func(*held)) 
 	defer h.release()
 	if tried != nil && tried.steps == h.more.steps {
 		*h.state = tried.state
+		h.fold() // what was noted while it was being stored
 		h.more.steps++
 		h.stepped = true
 		h.due, _ = h.m.Next(h.state)

@@ -171,18 +171,22 @@ func TestReloadIsNotSeen(t *testing.T) {
 }
 
 func TestOldSocketsCloseComesTooLate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil)
-		old := d.login(ann, "tab")
-		fresh, err := old.Resume(t.Context())
-		require.NoError(t, err)
-		beat(t, fresh)
+	for name, leave := range map[string]func(*presence.Conn) error{"close": (*presence.Conn).Close, "lost": (*presence.Conn).Lost, "logout": (*presence.Conn).Logout} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDesk(t, nil)
+				old := d.login(ann, "tab")
+				fresh, err := old.Resume(t.Context())
+				require.NoError(t, err)
+				beat(t, fresh)
 
-		require.ErrorIs(t, old.Heartbeat(), presence.ErrStale)
-		require.NoError(t, old.Close(), "the close of a replaced socket is no news")
-		time.Sleep(time.Minute)
-		require.Equal(t, "available", d.status(ann))
-	})
+				require.ErrorIs(t, old.Heartbeat(), presence.ErrStale)
+				require.NoError(t, leave(old), "what a replaced socket does is no news")
+				time.Sleep(time.Minute)
+				require.Equal(t, "available", d.status(ann))
+			})
+		})
+	}
 }
 
 func TestLeaseAndGraceToTheInstant(t *testing.T) {
@@ -406,9 +410,16 @@ func TestNotifierIsBoundedAndGated(t *testing.T) {
 			require.NoError(t, notify())
 		}
 		require.ErrorIs(t, notify(), presence.ErrLimit)
+		other := d.login(bob, "tab")
+		_, err := other.Claim(t.Context(), presence.Claim{Status: "away"})
+		require.NoError(t, err)
+		for _, subject := range []presence.Ref{bob, presence.ID("nobody")} {
+			err := d.Notify(t.Context(), presence.Notification{ID: "n", Subject: subject, Kind: "push"})
+			require.ErrorIs(t, err, presence.ErrLimit, "the bound does not tell who would be reached")
+		}
 		close(n.release)
 		synctest.Wait()
-		_, err := c.Claim(t.Context(), presence.Claim{Status: "away"})
+		_, err = c.Claim(t.Context(), presence.Claim{Status: "away"})
 		require.NoError(t, err)
 		require.NoError(t, notify(), "a sender is told the same")
 		decision, err := d.Gate(t.Context(), ann, "push", "")
@@ -715,4 +726,34 @@ func TestStandstillGivesConnectionsAnotherChance(t *testing.T) {
 		time.Sleep(59 * time.Second)
 		require.NotEqual(t, "offline", d.status(ann))
 	})
+}
+
+// clockFunc is a real clock that does something whenever it is read.
+type clockFunc struct {
+	clock.Clock
+	f func()
+}
+
+func (c *clockFunc) Now() time.Time {
+	c.f()
+	return c.Clock.Now()
+}
+
+// No notification begins once the tracker is closed, though its subject was
+// asked about before.
+func TestNotifyWhileClosing(t *testing.T) {
+	t.Parallel()
+	n := &gatedNotifier{release: make(chan struct{})}
+	close(n.release)
+	c := &clockFunc{Clock: clock.New(), f: func() {}}
+	tracker, err := presence.New(&presence.Options{Notifier: n, Clock: c})
+	require.NoError(t, err)
+	_, err = tracker.Connect(t.Context(), ann, presence.ConnectOptions{})
+	require.NoError(t, err)
+	c.f = func() {
+		c.f = func() {}
+		require.NoError(t, tracker.Close())
+	}
+	require.ErrorIs(t, tracker.Notify(t.Context(), presence.Notification{ID: "n", Subject: ann, Kind: "push"}), presence.ErrClosed)
+	require.Empty(t, n.got())
 }

@@ -1025,9 +1025,7 @@ func (st *stepper) heard(c *Connection) {
 func (st *stepper) disconnect(e *Event) error {
 	s := st.s
 	switch e.Cause {
-	case CauseClosed, CauseLost, CauseNode, CauseDrain:
-	case CauseLogout:
-		return st.logout(e)
+	case CauseLogout, CauseClosed, CauseLost, CauseNode, CauseDrain:
 	default:
 		return fmt.Errorf("presence: %w cause %q: a connection leaves by logout, closed, lost, node or drain", ErrInvalid, e.Cause)
 	}
@@ -1041,6 +1039,9 @@ func (st *stepper) disconnect(e *Event) error {
 	}
 	if e.Epoch != 0 && e.Epoch < c.Epoch {
 		return nil // the close of a socket that has been replaced
+	}
+	if e.Cause == CauseLogout {
+		return st.logout(e)
 	}
 	st.leave(c, e.Cause, s.Now, true)
 	return nil

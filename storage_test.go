@@ -763,3 +763,31 @@ func TestRowsAreStoredByThemselves(t *testing.T) {
 		require.Greater(t, stored(), before+512, "at once")
 	})
 }
+
+// Input that is noted without a lock while something else is being stored counts.
+func TestInputWhileStoring(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		storage := presencetest.NewFaultyStorage(memory.NewStorage(memory.StorageOptions{}))
+		d := newDesk(t, &presence.Options{Storage: storage})
+		c := d.login(ann, "tab")
+		beat(t, c)
+		time.Sleep(4*time.Minute + 50*time.Second)
+		held, release := storage.Hold(presencetest.Save)
+		done := make(chan error)
+		go func() {
+			done <- d.Apply(context.Background(), presence.Event{
+				Kind: presence.EventEndpoint, Subject: ann, Endpoint: presence.Endpoint{ID: "phone", Kind: presence.EndpointPush},
+			})
+		}()
+		<-held
+		time.Sleep(time.Second)
+		require.NoError(t, c.Input())
+		time.Sleep(time.Second)
+		release()
+		require.NoError(t, <-done)
+		time.Sleep(4 * time.Minute)
+		require.Equal(t, "available", d.status(ann))
+		time.Sleep(time.Minute)
+		require.Equal(t, "away", d.status(ann))
+	})
+}

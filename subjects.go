@@ -420,6 +420,11 @@ func (h *held) load() {
 			h.owner = h.state.Conns[0].Epoch
 		}
 	}
+	h.fold()
+}
+
+// fold takes over what has been noted of the connections.
+func (h *held) fold() {
 	for i := range h.state.Conns {
 		c := &h.state.Conns[i]
 		if p, folded := h.pulse(c.Epoch); p != nil {

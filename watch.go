@@ -605,9 +605,9 @@ func (t *Tracker) watch(hub *hub, actor Actor, a Audience, member bool, opts Wat
 	}
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
-	if hub.closed {
+	if closed := t.closed.Load(); closed || hub.closed { // a hub made since Close began is not ended by it
 		t.watches.Add(-1)
-		if t.closed.Load() {
+		if closed {
 			return nil, t.closedError()
 		}
 		return nil, nil

@@ -181,3 +181,28 @@ func TestStrangersAreRefused(t *testing.T) {
 		require.NoError(t, tracker.Close())
 	}
 }
+
+// A watch that is being opened while the tracker is closed does not outlive it.
+func TestWatchWhileClosing(t *testing.T) {
+	t.Parallel()
+	for name, watch := range map[string]func(*presence.Tracker) error{
+		"channel": func(tracker *presence.Tracker) error {
+			_, err := tracker.Watch(t.Context(), boss, sales, presence.WatchOptions{})
+			return err
+		},
+		"subject": func(tracker *presence.Tracker) error {
+			_, err := tracker.WatchSubject(t.Context(), boss, ann, presence.WatchOptions{})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var tracker *presence.Tracker
+			tracker, err := presence.New(&presence.Options{Authorizer: authorizerFunc(func() error { return tracker.Close() })})
+			require.NoError(t, err)
+			_, err = tracker.Connect(t.Context(), ann, presence.ConnectOptions{})
+			require.NoError(t, err)
+			require.ErrorIs(t, watch(tracker), presence.ErrClosed)
+		})
+	}
+}
