@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/benbjohnson/clock"
 )
 
 // channel is something that subjects are granted, and those who watch it.
@@ -678,20 +680,23 @@ func (w *Watch) Next(ctx context.Context) (*Frame, error) {
 		if f != nil || err != nil {
 			return f, err
 		}
-		if again == 0 {
-			select {
-			case <-w.ready:
-			case <-ctx.Done():
-				return nil, context.Cause(ctx)
-			}
-			continue
+		var retry *clock.Timer
+		var due <-chan time.Time
+		if again > 0 {
+			retry = w.t.opts.Clock.Timer(again)
+			due = retry.C
 		}
-		retry := w.t.opts.Clock.Timer(again)
 		select {
-		case <-retry.C:
+		case <-due:
+		case <-w.ready:
 		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+		if retry != nil {
 			retry.Stop()
-			return nil, context.Cause(ctx)
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 }

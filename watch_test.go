@@ -206,3 +206,29 @@ func TestWatchWhileClosing(t *testing.T) {
 		})
 	}
 }
+
+// A watch that is suspended ends when it is closed, and not when it would have
+// been asked about again.
+func TestSuspendedWatchEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var answer error
+		d := newDesk(t, &presence.Options{Authorizer: authorizerFunc(func() error { return answer }), AuthorizeEvery: time.Minute})
+		require.NoError(t, d.Grant(t.Context(), ann, sales))
+		w := d.watch(boss, sales)
+		require.Equal(t, []string{"snapshot ann=offline"}, seen(t, w))
+		answer = errors.New("the directory is down")
+		time.Sleep(4 * time.Minute)
+		d.login(ann, "tab")
+		ended := make(chan error, 1)
+		go func() {
+			_, err := w.Next(context.Background())
+			ended <- err
+		}()
+		synctest.Wait()
+		require.Empty(t, ended)
+		require.NoError(t, w.Close())
+		synctest.Wait()
+		require.Len(t, ended, 1)
+		require.ErrorIs(t, <-ended, presence.ErrClosed)
+	})
+}
