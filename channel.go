@@ -202,6 +202,7 @@ func (r *Roster) Tell(c Change) []*Frame {
 	s.seq++
 	f := newFrame(FrameDiff, s)
 	f.Changes = []Change{c}
+	s.remember(f, r.recall)
 	return []*Frame{f}
 }
 
