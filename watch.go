@@ -1081,6 +1081,7 @@ func (t *Tracker) Link(ctx context.Context, channel, to Ref) error {
 func (h *held) enter(ch *channel, now Instant) {
 	if hub := ch.hub.Load(); hub != nil {
 		hub.put(h.state.Current, now)
+		h.t.sendHeldBack(h.m, now)
 	}
 }
 
@@ -1088,6 +1089,7 @@ func (h *held) enter(ch *channel, now Instant) {
 func (h *held) exit(ch *channel, now Instant) {
 	if hub := ch.hub.Load(); hub != nil {
 		hub.remove(h.ref, now, fmt.Errorf("presence: %w: the access of %s to channel %s has been removed", ErrNotAllowed, h.ref, ch.ref))
+		h.t.sendHeldBack(h.m, now)
 	}
 }
 

@@ -232,3 +232,44 @@ func TestSuspendedWatchEnds(t *testing.T) {
 		require.ErrorIs(t, <-ended, presence.ErrClosed)
 	})
 }
+
+// Whatever changes a list goes out when its time has come.
+func TestHeldBackAccessGoesOutByItself(t *testing.T) {
+	crew := presence.ID("crew")
+	policy := presence.DefaultPolicy()
+	policy.Publish = 2 * time.Second
+	for _, test := range []struct {
+		name string
+		do   func(*testing.T, desk) error
+		want string
+	}{
+		{"revoke", func(t *testing.T, d desk) error { return d.Revoke(t.Context(), ann, crew) }, "left ann"},
+		{"erase", func(t *testing.T, d desk) error { return d.Erase(t.Context(), ann) }, "left ann"},
+		{"link", func(t *testing.T, d desk) error { return d.Link(t.Context(), sales, presence.ID("nobody's")) }, "left ann"},
+		{"policy", func(t *testing.T, d desk) error {
+			p := policy
+			p.Statuses = append([]presence.Status{}, policy.Statuses...)
+			p.Statuses[2].Label = "Occupied"
+			return d.SetPolicy(t.Context(), admin, "", p)
+		}, "updated ann busy"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDesk(t, &presence.Options{Policy: &policy})
+				c := d.login(ann, "tab")
+				require.NoError(t, d.Grant(t.Context(), ann, crew))
+				require.NoError(t, d.Link(t.Context(), sales, crew))
+				w := d.watch(boss, sales)
+				seen(t, w)
+				time.Sleep(5 * time.Second)
+				_, err := c.Claim(t.Context(), presence.Claim{Status: "busy"})
+				require.NoError(t, err)
+				require.Equal(t, []string{"updated ann busy"}, seen(t, w))
+				time.Sleep(1999 * time.Millisecond)
+				require.NoError(t, test.do(t, d))
+				time.Sleep(time.Millisecond)
+				require.Equal(t, []string{test.want}, seen(t, w))
+			})
+		})
+	}
+}
