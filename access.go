@@ -113,8 +113,8 @@ const (
 type Authorizer interface {
 	// Allow returns nil if the actor may, an error wrapping [ErrNotAllowed] that
 	// says why if not, and any other error if it cannot tell, which refuses the
-	// call as [ErrUnavailable]. It may block until ctx is done and may be called
-	// concurrently.
+	// call as [ErrUnavailable]. It may block until ctx is done, which is 5s after
+	// the question at the latest, and may be called concurrently.
 	Allow(ctx context.Context, actor Actor, action Action, subject Ref, detail string) error
 }
 

@@ -821,7 +821,9 @@ func (t *Tracker) allow(ctx context.Context, actor Actor, action Action, subject
 	if actor.Tenant != subject.Tenant {
 		return fmt.Errorf("presence: %w: %s acts for another tenant than that of %s", ErrNotAllowed, actor.Ref, subject)
 	}
-	err := t.opts.Authorizer.Allow(ctx, actor, action, subject, detail)
+	asked, cancel := context.WithTimeout(ctx, authorizeTimeout)
+	defer cancel()
+	err := t.opts.Authorizer.Allow(asked, actor, action, subject, detail)
 	if err == nil || errors.Is(err, ErrNotAllowed) {
 		return err
 	}

@@ -703,7 +703,7 @@ func (w *Watch) Next(ctx context.Context) (*Frame, error) {
 
 // Poll returns the next frame if there is one now, and nil otherwise.
 func (w *Watch) Poll() (*Frame, error) {
-	f, again, err := w.poll(context.Background())
+	f, again, err := w.poll(w.t.stopped)
 	if again > 0 && w.notify != nil && !w.retrying.Swap(true) {
 		go w.signalAfter(again)
 	}
@@ -809,8 +809,12 @@ func (w *Watch) take() *Frame {
 	return f
 }
 
-// authorizeRetry is how soon an authorizer that could not tell is asked again.
-const authorizeRetry = 5 * time.Second
+const (
+	// authorizeTimeout is how long an authorizer may take to answer.
+	authorizeTimeout = 5 * time.Second
+	// authorizeRetry is how soon one that could not tell is asked again.
+	authorizeRetry = 5 * time.Second
+)
 
 // authorize asks the authorizer again when it is time to. It returns how long to
 // wait where nothing may be shown until it answers.

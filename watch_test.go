@@ -273,3 +273,49 @@ func TestHeldBackAccessGoesOutByItself(t *testing.T) {
 		})
 	}
 }
+
+// slowAuthorizer takes as long as it may, once it hangs.
+type slowAuthorizer struct{ hangs atomic.Bool }
+
+func (a *slowAuthorizer) Allow(ctx context.Context, _ presence.Actor, _ presence.Action, _ presence.Ref, _ string) error {
+	if a.hangs.Load() {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// An authorizer that hangs holds nobody up for good, whatever the caller's
+// context, and nobody at all once the tracker is closed.
+func TestAuthorizerThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := new(slowAuthorizer)
+		d := newDesk(t, &presence.Options{Authorizer: a, AuthorizeEvery: time.Minute})
+		require.NoError(t, d.Grant(t.Context(), ann, sales))
+		w := d.watch(boss, sales)
+		require.Equal(t, []string{"snapshot ann=offline"}, seen(t, w))
+		a.hangs.Store(true)
+		before := time.Now()
+		_, err := d.Watch(context.Background(), boss, sales, presence.WatchOptions{})
+		require.ErrorIs(t, err, presence.ErrUnavailable)
+		require.Equal(t, 5*time.Second, time.Since(before))
+
+		time.Sleep(10 * time.Minute)
+		d.login(ann, "tab")
+		f, err := w.Poll()
+		require.NoError(t, err)
+		require.Nil(t, f, "nothing is shown while it cannot be told whether it may be")
+		time.Sleep(time.Minute)
+		before = time.Now()
+		go func() {
+			time.Sleep(time.Second)
+			_ = d.Close()
+		}()
+		_, err = w.Poll()
+		require.NoError(t, err)
+		require.Equal(t, time.Second, time.Since(before))
+		synctest.Wait()
+		_, err = w.Poll()
+		require.ErrorIs(t, err, presence.ErrClosed)
+	})
+}
