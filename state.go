@@ -1106,6 +1106,9 @@ func (st *stepper) endpoint(e *Event) error {
 	if e.Endpoint.Until != 0 && e.Endpoint.Until <= s.Now {
 		return fmt.Errorf("presence: %w until %s: it has passed", ErrInvalid, e.Endpoint.Until)
 	}
+	if !found && len(s.Endpoints) >= MaxEndpoints {
+		return fmt.Errorf("presence: %w: %s has %d endpoints already, at most %d are allowed", ErrLimit, s.Subject, len(s.Endpoints), MaxEndpoints)
+	}
 	if e.SubjectKind != "" {
 		s.Kind = e.SubjectKind
 	}
@@ -1120,9 +1123,6 @@ func (st *stepper) endpoint(e *Event) error {
 	} else if found {
 		s.Endpoints[i] = p
 	} else {
-		if len(s.Endpoints) >= MaxEndpoints {
-			return fmt.Errorf("presence: %w: %s has %d endpoints already", ErrLimit, s.Subject, len(s.Endpoints))
-		}
 		s.Endpoints = slices.Insert(s.Endpoints, i, p)
 	}
 	st.change()
@@ -1298,6 +1298,9 @@ func (m *Machine) resolve(s *State, e *Event) (c Claim, own bool, err error) {
 	if err := checkID(c.Key); err != nil {
 		return c, false, fmt.Errorf("presence: claim key %w", err)
 	}
+	if err := checkGiven("claim", c.ID); err != nil {
+		return c, false, err
+	}
 	if c.Source == SourceManual && (c.Key != KeyBase || c.Until != 0) && (c.Key != KeyTimed || c.Until == 0) {
 		return c, false, fmt.Errorf("presence: %w claim key %q: a manual claim is %q without an end or %q with one", ErrInvalid, c.Key, KeyBase, KeyTimed)
 	}
@@ -1316,7 +1319,7 @@ func (m *Machine) resolve(s *State, e *Event) (c Claim, own bool, err error) {
 		return c, false, fmt.Errorf("presence: %w: the status of %s cannot be set by a supervisor while it is not connected", ErrOffline, s.Subject)
 	}
 	c.By = e.Actor.ID
-	c.HidesFrom = slices.Clone(c.HidesFrom)
+	c.HidesFrom = union(nil, c.HidesFrom)
 	return c, own, nil
 }
 
@@ -2003,6 +2006,17 @@ func plainText(text string) bool {
 		}
 	}
 	return true
+}
+
+// checkGiven checks an id that callers may leave to the core.
+func checkGiven(what, id string) error {
+	if id == "" {
+		return nil
+	}
+	if err := checkID(id); err != nil {
+		return fmt.Errorf("presence: %s %w", what, err)
+	}
+	return nil
 }
 
 func checkRef(what string, r Ref) error {
