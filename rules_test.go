@@ -3,6 +3,7 @@ package presence_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -374,4 +375,24 @@ func TestRefusalsLeaveNoTrace(t *testing.T) {
 	x.login(2, "tab")
 	x.claim(3, presence.Claim{Status: "busy", HidesFrom: slices.Repeat([]presence.Audience{presence.AudienceVisitor}, 1000)})
 	require.Equal(t, []presence.Audience{presence.AudienceVisitor}, x.s.Claims[0].HidesFrom)
+}
+
+// A wall clock that is set back moves whatever ends by it, chosen already or
+// not, and nothing beyond the last instant there is.
+func TestEndsFollowTheWallClock(t *testing.T) {
+	p := presence.DefaultPolicy()
+	require.NoError(t, p.Set("statuses.away.drainsFirst", "true"))
+	x := newSubject(t, p)
+	x.login(0, "tab")
+	x.do(1, presence.Event{Kind: presence.EventEndpoint, Endpoint: presence.Endpoint{ID: "phone", Kind: presence.EndpointPush, Until: second(900)}})
+	x.do(1, presence.Event{Kind: presence.EventLoad, Load: presence.Load{N: 1}})
+	x.do(2, presence.Event{Kind: presence.EventSetClaim, Actor: presence.Actor{Role: presence.RoleSystem}, Claim: presence.Claim{Status: "available", For: math.MaxInt64}})
+	x.claim(2, presence.Claim{Status: "away", Until: second(1000)})
+	x.do(2, presence.Event{Kind: presence.EventRequest, Actor: presence.Agent(ann), Claim: presence.Claim{Status: "busy", Until: second(1100)}})
+	x.do(3, presence.Event{Kind: presence.EventClock, From: second(103), To: second(3)})
+	require.Len(t, x.s.Claims, 1)
+	require.Equal(t, presence.Instant(math.MaxInt64), x.s.Claims[0].Until)
+	require.Equal(t, second(1000), x.s.Endpoints[0].Until)
+	require.Equal(t, second(1100), x.s.Work.Pending.Until)
+	require.Equal(t, second(1200), x.s.Work.Requests[0].Claim.Until)
 }

@@ -74,12 +74,16 @@ func (i Instant) Time() time.Time {
 	return time.Unix(epochSeconds, int64(i)).UTC()
 }
 
-// Add returns the instant d after i, or the last there is.
+// Add returns the instant d after i, or the first or last there is.
 func (i Instant) Add(d time.Duration) Instant {
-	if sum := i + Instant(d); d < 0 || sum >= i {
+	switch sum := i + Instant(d); {
+	case d >= 0 && sum < i:
+		return math.MaxInt64
+	case d < 0 && sum > i:
+		return math.MinInt64
+	default:
 		return sum
 	}
-	return math.MaxInt64
 }
 
 // Sub returns the time from o to i.
@@ -676,18 +680,7 @@ func (st *stepper) apply(e *Event) (trigger Cause, err error) {
 		}
 		return CauseDisabled, nil
 	case EventClock:
-		// Ends are wall time; what passes is not.
-		for i := range s.Claims {
-			if c := &s.Claims[i]; c.Until != 0 {
-				c.Until += e.From - e.To
-				st.touched = true
-			}
-		}
-		for i := range s.Endpoints {
-			if p := &s.Endpoints[i]; p.Until != 0 {
-				p.Until += e.From - e.To
-			}
-		}
+		st.setClock(e.From.Sub(e.To))
 		return TriggerUntil, nil
 	case EventRestart:
 		st.restart()
@@ -715,6 +708,32 @@ func (st *stepper) apply(e *Event) (trigger Cause, err error) {
 		return TriggerRequest, st.decide(e)
 	default:
 		return "", fmt.Errorf("presence: %w event kind %d", ErrInvalid, e.Kind)
+	}
+}
+
+// setClock moves what ends by the wall clock, which was set back. What merely
+// passes stays.
+func (st *stepper) setClock(back time.Duration) {
+	s := st.s
+	move := func(until *Instant) {
+		if *until != 0 {
+			*until = until.Add(back)
+			st.touched = true
+		}
+	}
+	for i := range s.Claims {
+		move(&s.Claims[i].Until)
+	}
+	for i := range s.Endpoints {
+		move(&s.Endpoints[i].Until)
+	}
+	if w := s.Work; w != nil {
+		if w.Pending != nil {
+			move(&w.Pending.Until)
+		}
+		for i := range w.Requests {
+			move(&w.Requests[i].Claim.Until)
+		}
 	}
 }
 
