@@ -53,8 +53,8 @@ func (a Actor) source(subject Ref, named Source, m *Machine) (Source, error) {
 	if a.Role != "" && !slices.Contains(roles, a.Role) {
 		return "", fmt.Errorf("presence: %w role %q: allowed are %s", ErrInvalid, a.Role, join(roles))
 	}
-	if a.Tenant != subject.Tenant {
-		return "", fmt.Errorf("presence: %w: %s acts for another tenant than that of %s", ErrNotAllowed, a.Ref, subject)
+	if err := a.checkFor(subject); err != nil {
+		return "", err
 	}
 	source := Source("")
 	switch {
@@ -75,6 +75,15 @@ func (a Actor) source(subject Ref, named Source, m *Machine) (Source, error) {
 		return "", fmt.Errorf("presence: %w: %s cannot claim as %q, which follows from who acts; only a system names a source", ErrNotAllowed, a.Ref, named)
 	}
 	return source, nil
+}
+
+// checkFor checks the name of an actor, which stays with what it does to a
+// subject. A system needs none.
+func (a Actor) checkFor(subject Ref) error {
+	if a.Tenant != subject.Tenant {
+		return fmt.Errorf("presence: %w: %s acts for another tenant than that of %s", ErrNotAllowed, a.Ref, subject)
+	}
+	return checkGiven("actor", a.ID)
 }
 
 // Audience is a class of viewers who see the same.
@@ -113,8 +122,8 @@ const (
 type Authorizer interface {
 	// Allow returns nil if the actor may, an error wrapping [ErrNotAllowed] that
 	// says why if not, and any other error if it cannot tell, which refuses the
-	// call as [ErrUnavailable]. It may block until ctx is done and may be called
-	// concurrently.
+	// call as [ErrUnavailable]. It may block until ctx is done, which is 5s after
+	// the question at the latest, and may be called concurrently.
 	Allow(ctx context.Context, actor Actor, action Action, subject Ref, detail string) error
 }
 

@@ -202,6 +202,7 @@ func (r *Roster) Tell(c Change) []*Frame {
 	s.seq++
 	f := newFrame(FrameDiff, s)
 	f.Changes = []Change{c}
+	s.remember(f, r.recall)
 	return []*Frame{f}
 }
 
@@ -466,12 +467,18 @@ func (r *Roster) update(s *stream, now Instant, subjects []Ref) *Frame {
 			s.drop(subject)
 		}
 		change, ok := compareRows(subject, old, next)
-		if !ok {
-			continue
+		if ok {
+			changes = append(changes, change)
 		}
-		changes = append(changes, change)
-		if r.m.policy.Publish > 0 {
+		interval, gone := r.m.policy.Publish, r.members[subject] == nil
+		switch {
+		case interval == 0 || gone && !ok:
+			delete(s.sent, subject)
+		case ok:
 			s.sent[subject] = now
+			if gone {
+				s.pending[subject] = now.Add(interval) // to be forgotten
+			}
 		}
 	}
 	group := r.gate(s.key.audience, s.sum())

@@ -236,9 +236,13 @@ type deadlines struct {
 // is looked at again then.
 const farTicks = 1 << 30
 
-// sendBy makes sure that changes which may be held back are sent at an instant.
-func (t *Tracker) sendBy(at Instant) {
-	d := &t.deadlines
+// sendHeldBack makes sure that what a policy may have held back at an instant is
+// sent when its time has come.
+func (t *Tracker) sendHeldBack(m *Machine, from Instant) {
+	if m.policy.Publish == 0 {
+		return
+	}
+	d, at := &t.deadlines, from.Add(m.policy.Publish)
 	d.mu.Lock()
 	sooner := d.held == 0 || at < d.held
 	if sooner {

@@ -659,6 +659,7 @@ func (t *Tracker) setPolicy(ctx context.Context, actor Actor, tenant string, p P
 			hub.refresh(now)
 		}
 	}
+	t.sendHeldBack(m, now)
 	return nil
 }
 
@@ -706,6 +707,7 @@ func (t *Tracker) Erase(ctx context.Context, ref Ref) error {
 	h.eachHub(func(hub *hub) {
 		hub.remove(ref, now, fmt.Errorf("presence: %w: %s has been erased", ErrNotAllowed, ref))
 	})
+	t.sendHeldBack(h.m, now)
 	for _, room := range h.grants() {
 		t.rooms.at(room).revoke(h.n)
 	}
@@ -819,7 +821,9 @@ func (t *Tracker) allow(ctx context.Context, actor Actor, action Action, subject
 	if actor.Tenant != subject.Tenant {
 		return fmt.Errorf("presence: %w: %s acts for another tenant than that of %s", ErrNotAllowed, actor.Ref, subject)
 	}
-	err := t.opts.Authorizer.Allow(ctx, actor, action, subject, detail)
+	asked, cancel := context.WithTimeout(ctx, authorizeTimeout)
+	defer cancel()
+	err := t.opts.Authorizer.Allow(asked, actor, action, subject, detail)
 	if err == nil || errors.Is(err, ErrNotAllowed) {
 		return err
 	}
@@ -1227,9 +1231,7 @@ func (h *held) carryOut(out []Output) {
 		case OutputTransition, OutputUpdated:
 			h.markDirty() // written with the next batch
 			h.eachHub(func(hub *hub) { hub.put(o.Presence, o.Noticed) })
-			if d := h.m.policy.Publish; d > 0 {
-				t.sendBy(o.Noticed.Add(d))
-			}
+			t.sendHeldBack(h.m, o.Noticed)
 		}
 		if c, ok := o.Told(h.ref); ok {
 			h.eachHub(func(hub *hub) { hub.tell(c) })

@@ -268,3 +268,23 @@ func TestResumeAcrossARefusal(t *testing.T) {
 		d.snapshot(visitor, from)
 	})
 }
+
+// What only the subject itself is told is part of its stream as well.
+func TestResumeAcrossWhatOneIsTold(t *testing.T) {
+	resumed(t, nil, func(t *testing.T, d desk, change func()) {
+		open := func(from position) *presence.Watch {
+			w, err := d.Watch(t.Context(), presence.Agent(ann), sales, presence.WatchOptions{Audience: presence.AudienceSelf, Epoch: from.epoch, Seq: from.seq})
+			require.NoError(t, err)
+			return w
+		}
+		stays := open(position{})
+		change()
+		from, _ := read(t, stays)
+		require.NoError(t, d.Apply(t.Context(), presence.Event{Kind: presence.EventChallenge, Subject: ann}))
+		change()
+		_, missed := read(t, stays)
+		require.Len(t, missed, 2)
+		_, frames := read(t, open(from))
+		require.Equal(t, missed, frames)
+	})
+}

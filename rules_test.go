@@ -2,6 +2,10 @@ package presence_test
 
 import (
 	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -333,3 +337,62 @@ func TestX17SendersAreToldTheSame(t *testing.T) {
 type acceptingNotifier struct{}
 
 func (acceptingNotifier) Notify(context.Context, presence.Notification) error { return nil }
+
+// What is refused leaves no trace, and what stays of a call is within bounds.
+func TestRefusalsLeaveNoTrace(t *testing.T) {
+	p := presence.DefaultPolicy()
+	p.Hideable = []presence.Audience{presence.AudienceVisitor}
+	agent := presence.Agent(ann)
+	refused := func(x *subject, e presence.Event, want error) {
+		t.Helper()
+		before := x.s.Clone()
+		out, err := x.try(1, e)
+		require.ErrorIs(t, err, want, "%+v", e)
+		require.Empty(t, out)
+		before.Now = x.s.Now
+		require.Equal(t, before, x.s)
+	}
+	for _, id := range []string{strings.Repeat("x", presence.MaxID+1), "a\x00b", "a\xffb"} {
+		x := newSubject(t, p)
+		x.login(0, "tab")
+		actor := presence.Actor{Ref: presence.ID(id), Role: presence.RoleSupervisor}
+		refused(x, presence.Event{Kind: presence.EventSetClaim, Actor: agent, Claim: presence.Claim{ID: id, Status: "busy"}}, presence.ErrInvalid)
+		refused(x, presence.Event{Kind: presence.EventSetClaim, Actor: actor, Claim: presence.Claim{Status: "busy"}}, presence.ErrInvalid)
+		refused(x, presence.Event{Kind: presence.EventRequest, Actor: agent, ID: id, Claim: presence.Claim{Status: "busy"}}, presence.ErrInvalid)
+		refused(x, presence.Event{Kind: presence.EventChallenge, ID: id}, presence.ErrInvalid)
+		x.do(1, presence.Event{Kind: presence.EventRequest, Actor: agent, Claim: presence.Claim{Status: "busy"}})
+		refused(x, presence.Event{Kind: presence.EventDecide, Actor: actor}, presence.ErrInvalid)
+	}
+
+	x := newSubject(t, p)
+	x.do(0, presence.Event{Kind: presence.EventGrant})
+	refused(x, presence.Event{Kind: presence.EventChallenge}, presence.ErrOffline)
+	for i := range presence.MaxEndpoints {
+		x.do(0, presence.Event{Kind: presence.EventEndpoint, Endpoint: presence.Endpoint{ID: fmt.Sprint(i), Kind: presence.EndpointPush}})
+	}
+	refused(x, presence.Event{Kind: presence.EventEndpoint, SubjectKind: presence.KindBot, Endpoint: presence.Endpoint{ID: "more", Kind: presence.EndpointPush}}, presence.ErrLimit)
+
+	x.login(2, "tab")
+	x.claim(3, presence.Claim{Status: "busy", HidesFrom: slices.Repeat([]presence.Audience{presence.AudienceVisitor}, 1000)})
+	require.Equal(t, []presence.Audience{presence.AudienceVisitor}, x.s.Claims[0].HidesFrom)
+}
+
+// A wall clock that is set back moves whatever ends by it, chosen already or
+// not, and nothing beyond the last instant there is.
+func TestEndsFollowTheWallClock(t *testing.T) {
+	p := presence.DefaultPolicy()
+	require.NoError(t, p.Set("statuses.away.drainsFirst", "true"))
+	x := newSubject(t, p)
+	x.login(0, "tab")
+	x.do(1, presence.Event{Kind: presence.EventEndpoint, Endpoint: presence.Endpoint{ID: "phone", Kind: presence.EndpointPush, Until: second(900)}})
+	x.do(1, presence.Event{Kind: presence.EventLoad, Load: presence.Load{N: 1}})
+	x.do(2, presence.Event{Kind: presence.EventSetClaim, Actor: presence.Actor{Role: presence.RoleSystem}, Claim: presence.Claim{Status: "available", For: math.MaxInt64}})
+	x.claim(2, presence.Claim{Status: "away", Until: second(1000)})
+	x.do(2, presence.Event{Kind: presence.EventRequest, Actor: presence.Agent(ann), Claim: presence.Claim{Status: "busy", Until: second(1100)}})
+	x.do(3, presence.Event{Kind: presence.EventClock, From: second(103), To: second(3)})
+	require.Len(t, x.s.Claims, 1)
+	require.Equal(t, presence.Instant(math.MaxInt64), x.s.Claims[0].Until)
+	require.Equal(t, second(1000), x.s.Endpoints[0].Until)
+	require.Equal(t, second(1100), x.s.Work.Pending.Until)
+	require.Equal(t, second(1200), x.s.Work.Requests[0].Claim.Until)
+}

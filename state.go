@@ -74,12 +74,16 @@ func (i Instant) Time() time.Time {
 	return time.Unix(epochSeconds, int64(i)).UTC()
 }
 
-// Add returns the instant d after i, or the last there is.
+// Add returns the instant d after i, or the first or last there is.
 func (i Instant) Add(d time.Duration) Instant {
-	if sum := i + Instant(d); d < 0 || sum >= i {
+	switch sum := i + Instant(d); {
+	case d >= 0 && sum < i:
+		return math.MaxInt64
+	case d < 0 && sum > i:
+		return math.MinInt64
+	default:
 		return sum
 	}
-	return math.MaxInt64
 }
 
 // Sub returns the time from o to i.
@@ -676,18 +680,7 @@ func (st *stepper) apply(e *Event) (trigger Cause, err error) {
 		}
 		return CauseDisabled, nil
 	case EventClock:
-		// Ends are wall time; what passes is not.
-		for i := range s.Claims {
-			if c := &s.Claims[i]; c.Until != 0 {
-				c.Until += e.From - e.To
-				st.touched = true
-			}
-		}
-		for i := range s.Endpoints {
-			if p := &s.Endpoints[i]; p.Until != 0 {
-				p.Until += e.From - e.To
-			}
-		}
+		st.setClock(e.From.Sub(e.To))
 		return TriggerUntil, nil
 	case EventRestart:
 		st.restart()
@@ -715,6 +708,32 @@ func (st *stepper) apply(e *Event) (trigger Cause, err error) {
 		return TriggerRequest, st.decide(e)
 	default:
 		return "", fmt.Errorf("presence: %w event kind %d", ErrInvalid, e.Kind)
+	}
+}
+
+// setClock moves what ends by the wall clock, which was set back. What merely
+// passes stays.
+func (st *stepper) setClock(back time.Duration) {
+	s := st.s
+	move := func(until *Instant) {
+		if *until != 0 {
+			*until = until.Add(back)
+			st.touched = true
+		}
+	}
+	for i := range s.Claims {
+		move(&s.Claims[i].Until)
+	}
+	for i := range s.Endpoints {
+		move(&s.Endpoints[i].Until)
+	}
+	if w := s.Work; w != nil {
+		if w.Pending != nil {
+			move(&w.Pending.Until)
+		}
+		for i := range w.Requests {
+			move(&w.Requests[i].Claim.Until)
+		}
 	}
 }
 
@@ -1106,6 +1125,9 @@ func (st *stepper) endpoint(e *Event) error {
 	if e.Endpoint.Until != 0 && e.Endpoint.Until <= s.Now {
 		return fmt.Errorf("presence: %w until %s: it has passed", ErrInvalid, e.Endpoint.Until)
 	}
+	if !found && len(s.Endpoints) >= MaxEndpoints {
+		return fmt.Errorf("presence: %w: %s has %d endpoints already, at most %d are allowed", ErrLimit, s.Subject, len(s.Endpoints), MaxEndpoints)
+	}
 	if e.SubjectKind != "" {
 		s.Kind = e.SubjectKind
 	}
@@ -1120,9 +1142,6 @@ func (st *stepper) endpoint(e *Event) error {
 	} else if found {
 		s.Endpoints[i] = p
 	} else {
-		if len(s.Endpoints) >= MaxEndpoints {
-			return fmt.Errorf("presence: %w: %s has %d endpoints already", ErrLimit, s.Subject, len(s.Endpoints))
-		}
 		s.Endpoints = slices.Insert(s.Endpoints, i, p)
 	}
 	st.change()
@@ -1298,6 +1317,9 @@ func (m *Machine) resolve(s *State, e *Event) (c Claim, own bool, err error) {
 	if err := checkID(c.Key); err != nil {
 		return c, false, fmt.Errorf("presence: claim key %w", err)
 	}
+	if err := checkGiven("claim", c.ID); err != nil {
+		return c, false, err
+	}
 	if c.Source == SourceManual && (c.Key != KeyBase || c.Until != 0) && (c.Key != KeyTimed || c.Until == 0) {
 		return c, false, fmt.Errorf("presence: %w claim key %q: a manual claim is %q without an end or %q with one", ErrInvalid, c.Key, KeyBase, KeyTimed)
 	}
@@ -1316,7 +1338,7 @@ func (m *Machine) resolve(s *State, e *Event) (c Claim, own bool, err error) {
 		return c, false, fmt.Errorf("presence: %w: the status of %s cannot be set by a supervisor while it is not connected", ErrOffline, s.Subject)
 	}
 	c.By = e.Actor.ID
-	c.HidesFrom = slices.Clone(c.HidesFrom)
+	c.HidesFrom = union(nil, c.HidesFrom)
 	return c, own, nil
 }
 
@@ -2003,6 +2025,17 @@ func plainText(text string) bool {
 		}
 	}
 	return true
+}
+
+// checkGiven checks an id that callers may leave to the core.
+func checkGiven(what, id string) error {
+	if id == "" {
+		return nil
+	}
+	if err := checkID(id); err != nil {
+		return fmt.Errorf("presence: %s %w", what, err)
+	}
+	return nil
 }
 
 func checkRef(what string, r Ref) error {

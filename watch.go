@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/benbjohnson/clock"
 )
 
 // channel is something that subjects are granted, and those who watch it.
@@ -678,27 +680,30 @@ func (w *Watch) Next(ctx context.Context) (*Frame, error) {
 		if f != nil || err != nil {
 			return f, err
 		}
-		if again == 0 {
-			select {
-			case <-w.ready:
-			case <-ctx.Done():
-				return nil, context.Cause(ctx)
-			}
-			continue
+		var retry *clock.Timer
+		var due <-chan time.Time
+		if again > 0 {
+			retry = w.t.opts.Clock.Timer(again)
+			due = retry.C
 		}
-		retry := w.t.opts.Clock.Timer(again)
 		select {
-		case <-retry.C:
+		case <-due:
+		case <-w.ready:
 		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+		if retry != nil {
 			retry.Stop()
-			return nil, context.Cause(ctx)
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 }
 
 // Poll returns the next frame if there is one now, and nil otherwise.
 func (w *Watch) Poll() (*Frame, error) {
-	f, again, err := w.poll(context.Background())
+	f, again, err := w.poll(w.t.stopped)
 	if again > 0 && w.notify != nil && !w.retrying.Swap(true) {
 		go w.signalAfter(again)
 	}
@@ -804,8 +809,12 @@ func (w *Watch) take() *Frame {
 	return f
 }
 
-// authorizeRetry is how soon an authorizer that could not tell is asked again.
-const authorizeRetry = 5 * time.Second
+const (
+	// authorizeTimeout is how long an authorizer may take to answer.
+	authorizeTimeout = 5 * time.Second
+	// authorizeRetry is how soon one that could not tell is asked again.
+	authorizeRetry = 5 * time.Second
+)
 
 // authorize asks the authorizer again when it is time to. It returns how long to
 // wait where nothing may be shown until it answers.
@@ -1076,6 +1085,7 @@ func (t *Tracker) Link(ctx context.Context, channel, to Ref) error {
 func (h *held) enter(ch *channel, now Instant) {
 	if hub := ch.hub.Load(); hub != nil {
 		hub.put(h.state.Current, now)
+		h.t.sendHeldBack(h.m, now)
 	}
 }
 
@@ -1083,6 +1093,7 @@ func (h *held) enter(ch *channel, now Instant) {
 func (h *held) exit(ch *channel, now Instant) {
 	if hub := ch.hub.Load(); hub != nil {
 		hub.remove(h.ref, now, fmt.Errorf("presence: %w: the access of %s to channel %s has been removed", ErrNotAllowed, h.ref, ch.ref))
+		h.t.sendHeldBack(h.m, now)
 	}
 }
 

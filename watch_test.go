@@ -206,3 +206,116 @@ func TestWatchWhileClosing(t *testing.T) {
 		})
 	}
 }
+
+// A watch that is suspended ends when it is closed, and not when it would have
+// been asked about again.
+func TestSuspendedWatchEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var answer error
+		d := newDesk(t, &presence.Options{Authorizer: authorizerFunc(func() error { return answer }), AuthorizeEvery: time.Minute})
+		require.NoError(t, d.Grant(t.Context(), ann, sales))
+		w := d.watch(boss, sales)
+		require.Equal(t, []string{"snapshot ann=offline"}, seen(t, w))
+		answer = errors.New("the directory is down")
+		time.Sleep(4 * time.Minute)
+		d.login(ann, "tab")
+		ended := make(chan error, 1)
+		go func() {
+			_, err := w.Next(context.Background())
+			ended <- err
+		}()
+		synctest.Wait()
+		require.Empty(t, ended)
+		require.NoError(t, w.Close())
+		synctest.Wait()
+		require.Len(t, ended, 1)
+		require.ErrorIs(t, <-ended, presence.ErrClosed)
+	})
+}
+
+// Whatever changes a list goes out when its time has come.
+func TestHeldBackAccessGoesOutByItself(t *testing.T) {
+	crew := presence.ID("crew")
+	policy := presence.DefaultPolicy()
+	policy.Publish = 2 * time.Second
+	for _, test := range []struct {
+		name string
+		do   func(*testing.T, desk) error
+		want string
+	}{
+		{"revoke", func(t *testing.T, d desk) error { return d.Revoke(t.Context(), ann, crew) }, "left ann"},
+		{"erase", func(t *testing.T, d desk) error { return d.Erase(t.Context(), ann) }, "left ann"},
+		{"link", func(t *testing.T, d desk) error { return d.Link(t.Context(), sales, presence.ID("nobody's")) }, "left ann"},
+		{"policy", func(t *testing.T, d desk) error {
+			p := policy
+			p.Statuses = append([]presence.Status{}, policy.Statuses...)
+			p.Statuses[2].Label = "Occupied"
+			return d.SetPolicy(t.Context(), admin, "", p)
+		}, "updated ann busy"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDesk(t, &presence.Options{Policy: &policy})
+				c := d.login(ann, "tab")
+				require.NoError(t, d.Grant(t.Context(), ann, crew))
+				require.NoError(t, d.Link(t.Context(), sales, crew))
+				w := d.watch(boss, sales)
+				seen(t, w)
+				time.Sleep(5 * time.Second)
+				_, err := c.Claim(t.Context(), presence.Claim{Status: "busy"})
+				require.NoError(t, err)
+				require.Equal(t, []string{"updated ann busy"}, seen(t, w))
+				time.Sleep(1999 * time.Millisecond)
+				require.NoError(t, test.do(t, d))
+				time.Sleep(time.Millisecond)
+				require.Equal(t, []string{test.want}, seen(t, w))
+			})
+		})
+	}
+}
+
+// slowAuthorizer takes as long as it may, once it hangs.
+type slowAuthorizer struct{ hangs atomic.Bool }
+
+func (a *slowAuthorizer) Allow(ctx context.Context, _ presence.Actor, _ presence.Action, _ presence.Ref, _ string) error {
+	if a.hangs.Load() {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// An authorizer that hangs holds nobody up for good, whatever the caller's
+// context, and nobody at all once the tracker is closed.
+func TestAuthorizerThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := new(slowAuthorizer)
+		d := newDesk(t, &presence.Options{Authorizer: a, AuthorizeEvery: time.Minute})
+		require.NoError(t, d.Grant(t.Context(), ann, sales))
+		w := d.watch(boss, sales)
+		require.Equal(t, []string{"snapshot ann=offline"}, seen(t, w))
+		a.hangs.Store(true)
+		before := time.Now()
+		_, err := d.Watch(context.Background(), boss, sales, presence.WatchOptions{})
+		require.ErrorIs(t, err, presence.ErrUnavailable)
+		require.Equal(t, 5*time.Second, time.Since(before))
+
+		time.Sleep(10 * time.Minute)
+		d.login(ann, "tab")
+		f, err := w.Poll()
+		require.NoError(t, err)
+		require.Nil(t, f, "nothing is shown while it cannot be told whether it may be")
+		time.Sleep(time.Minute)
+		before = time.Now()
+		go func() {
+			time.Sleep(time.Second)
+			_ = d.Close()
+		}()
+		_, err = w.Poll()
+		require.NoError(t, err)
+		require.Equal(t, time.Second, time.Since(before))
+		synctest.Wait()
+		_, err = w.Poll()
+		require.ErrorIs(t, err, presence.ErrClosed)
+	})
+}

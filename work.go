@@ -305,7 +305,7 @@ func (st *stepper) load(on string) (*Load, error) {
 	return &st.s.Work.Loads[i], nil
 }
 
-// report takes over how much there is to do. A report that was counted before
+// reportLoad takes over how much there is to do. A report that was counted before
 // the work was taken away says nothing any more.
 func (st *stepper) reportLoad(e *Event) error {
 	s := st.s
@@ -401,15 +401,16 @@ func (st *stepper) done(e *Event) error {
 // challenge asks whether somebody is still there.
 func (st *stepper) challenge(e *Event) error {
 	s := st.s
-	w := st.work()
 	switch {
 	case s.Disabled:
 		return fmt.Errorf("presence: %w: presence of %s is switched off", ErrDisabled, s.Subject)
 	case st.m.reach(s) == ReachNone:
 		return fmt.Errorf("presence: %w: %s is not connected and cannot be asked", ErrOffline, s.Subject)
-	case len(e.ID) > MaxID:
-		return fmt.Errorf("presence: %w challenge: its id is longer than %d bytes", ErrInvalid, MaxID)
-	case w.Challenge != "":
+	}
+	if err := checkGiven("challenge", e.ID); err != nil {
+		return err
+	}
+	if s.Work != nil && s.Work.Challenge != "" {
 		return nil // it is being asked already
 	}
 	d := e.Claim.For
@@ -417,6 +418,7 @@ func (st *stepper) challenge(e *Event) error {
 		return fmt.Errorf("presence: %w duration %v: it must be positive", ErrInvalid, d)
 	}
 	s.Serial++
+	w := st.work()
 	w.Challenge = cmp.Or(e.ID, eventID('h', s.Serial, s.Now))
 	w.Deadline = s.Now.Add(cmp.Or(d, st.m.policy.Work.Challenge))
 	st.out = append(st.out, Output{Kind: OutputChallenge, ID: w.Challenge, At: w.Deadline, Noticed: s.Now})
@@ -521,8 +523,9 @@ func (st *stepper) request(e *Event) error {
 		return fmt.Errorf("presence: %w: only %s itself may ask for a status", ErrNotAllowed, s.Subject)
 	case m.reach(s) == ReachNone:
 		return fmt.Errorf("presence: %w: %s is not connected", ErrOffline, s.Subject)
-	case len(e.ID) > MaxID:
-		return fmt.Errorf("presence: %w request: its id is longer than %d bytes", ErrInvalid, MaxID)
+	}
+	if err := checkGiven("request", e.ID); err != nil {
+		return err
 	}
 	if c.For > 0 {
 		c.Until = 0 // counts from when it is accepted
@@ -603,8 +606,8 @@ func (st *stepper) decide(e *Event) error {
 	default:
 		return fmt.Errorf("presence: %w: %s may not decide on a request; a supervisor, an admin or a system may", ErrNotAllowed, e.Actor.Ref)
 	}
-	if e.Actor.Tenant != s.Subject.Tenant {
-		return fmt.Errorf("presence: %w: %s acts for another tenant than that of %s", ErrNotAllowed, e.Actor.Ref, s.Subject)
+	if err := e.Actor.checkFor(s.Subject); err != nil {
+		return err
 	}
 	if e.Actor.Ref == s.Subject && e.Actor.Role != RoleSystem {
 		return fmt.Errorf("presence: %w: nobody decides on their own request", ErrNotAllowed)
