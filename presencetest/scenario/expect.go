@@ -646,7 +646,15 @@ func (r *runner) judgeLog(_ *Line, e *Expectation) (string, string, error) {
 }
 
 func (r *runner) judgeWhy(_ *Line, e *Expectation) (string, string, error) {
-	lines, err := r.engine.explain(r.ctx, presence.ID(e.Subject), presence.Audience(cmp.Or(e.As, "self")))
+	as := cmp.Or(e.As, string(presence.AudienceSelf))
+	lines, err := r.engine.explain(r.ctx, presence.ID(e.Subject), presence.Audience(as))
+	if err != nil {
+		return "", "", err
+	}
+	v, err := r.sight(e.Subject, as)
+	if v.Cause != "" {
+		lines = append(lines, "cause: "+string(v.Cause)) // the explanation has it in sentences
+	}
 	text := strings.Join(lines, "; ")
 	want := "an explanation with " + strconv.Quote(e.Text)
 	if strings.Contains(text, e.Text) {

@@ -390,6 +390,12 @@ var good = map[string]string{
 		claim ann away
 		expect work w zed
 		expect work x ann`,
+	"an explanation can be looked through for the word of a cause": `
+		login alice/tab
+		expect why alice default
+		close alice/tab
+		+1m expect why alice closed
+		expect why alice "the last connection was closed"`,
 	"none empties a list of a policy": `
 		policy respondio idle=none
 		login alice/tab
