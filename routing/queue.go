@@ -46,7 +46,8 @@ type Work struct {
 	On      string       // the work channel whose capacity it takes; empty for the one without a name
 	Client  string       // whose it is; empty for nobody's
 	// To is whom it is meant for. It is theirs while they take work, and moves
-	// on in the moment they no longer do, unless it has been started.
+	// on in the moment they no longer do, unless it has been started. It is then
+	// meant for whoever it has moved on to.
 	To presence.Ref
 
 	Place    Place
@@ -239,7 +240,6 @@ func (q *Queue) settle(ctx context.Context, agent presence.Ref) error {
 		if err := q.desk.Apply(ctx, presence.Event{Kind: presence.EventDone, Subject: agent, Load: presence.Load{On: w.On, N: 1}, Revision: w.Revision}); err != nil {
 			return err
 		}
-		w.To = presence.Ref{}
 		q.unbind(w)
 		q.wait(w)
 	}
@@ -357,7 +357,10 @@ func (q *Queue) offer(ctx context.Context, w *Work, to Member, how presence.Rout
 	}
 	q.release(w)
 	w.Place, w.Agent, w.Revision, w.Since = Given, to.Subject, to.Revision, q.desk.Now()
-	w.Started = w.To != to.Subject
+	w.Started = w.To == presence.Ref{}
+	if !w.Started {
+		w.To = to.Subject
+	}
 	q.given[w.Agent] = append(q.given[w.Agent], w)
 	q.turn[w.Channel] = w.Agent
 	if w.Client != "" {

