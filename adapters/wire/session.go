@@ -277,7 +277,7 @@ func (s *Session) act(m *message) (*presence.View, error) {
 	}
 	f := faultOf(err)
 	if (m.Type == typeClaim || m.Type == typeRequest) && (f.code == codeUnknown || f.code == codeNotAllowed) {
-		for _, status := range s.selectable() {
+		for _, status := range s.h.termsOf(s.actor.Tenant).selectable {
 			f.allowed = append(f.allowed, status.ID)
 		}
 	}
@@ -347,8 +347,8 @@ func (s *Session) hello(now time.Time, m *message) error {
 	if m.V != Version {
 		return &fault{code: codeInvalid, text: "wire: version " + strconv.Itoa(m.V) + " is not spoken here", allowed: []string{strconv.Itoa(Version)}}
 	}
-	policy := s.h.t.Policy(s.actor.Tenant)
-	answer := welcome{Type: "welcome", V: Version, Ref: m.Ref, Now: presence.At(now), Lease: policy.Lease.Milliseconds(), Statuses: []status{}}
+	terms := s.h.termsOf(s.actor.Tenant)
+	answer := welcome{Type: "welcome", V: Version, Ref: m.Ref, Now: presence.At(now), Lease: terms.lease.Milliseconds(), Statuses: []status{}}
 	switch {
 	case present(s.actor):
 		c, view, err := s.connect(m)
@@ -357,7 +357,7 @@ func (s *Session) hello(now time.Time, m *message) error {
 			return err
 		}
 		answer.Conn, answer.Epoch, answer.Self = c.ID(), c.Epoch(), view
-		answer.Statuses = s.selectable()
+		answer.Statuses = terms.selectable
 	case s.framing.Streams():
 		conn, err := s.name(m.Conn)
 		if err != nil {
@@ -369,7 +369,7 @@ func (s *Session) hello(now time.Time, m *message) error {
 	if s.framing.Streams() {
 		answer.Secret = s.h.secret(s.key, s.epoch)
 	}
-	interval := policy.Heartbeat
+	interval := terms.heartbeat
 	if s.h.opts.PingInterval > 0 {
 		interval = s.h.opts.PingInterval
 	}
@@ -415,17 +415,6 @@ func (s *Session) connect(m *message) (*presence.Conn, *presence.View, error) {
 	}
 	view, err := s.h.t.Get(s.h.stopped, s.actor.Ref, presence.AudienceSelf)
 	return c, &view, err
-}
-
-// selectable lists the statuses that the person may choose.
-func (s *Session) selectable() []status {
-	list := []status{}
-	for _, def := range s.h.t.Policy(s.actor.Tenant).Statuses {
-		if slices.Contains(def.SelectableBy, presence.BySelf) {
-			list = append(list, status{ID: def.ID, Label: def.Label, Class: def.Class, Color: def.Color})
-		}
-	}
-	return list
 }
 
 // bye ends the connection and the session.
