@@ -29,8 +29,9 @@ var services map[string]func(options) (*service, error)
 
 func init() { // they would refer to themselves otherwise
 	services = map[string]func(options) (*service, error){
-		"ours":             func(options) (*service, error) { return serveOurs(false) },
-		"ours-asking":      func(options) (*service, error) { return serveOurs(true) },
+		"ours":             func(options) (*service, error) { return serveOurs(0, false) },
+		"ours-storm":       func(options) (*service, error) { return serveOurs(stormBuffer, false) },
+		"ours-asking":      func(options) (*service, error) { return serveOurs(0, true) },
 		"centrifuge":       func(options) (*service, error) { return serveCentrifuge(centrifuge.WebsocketConfig{}) },
 		"centrifuge-tuned": func(options) (*service, error) { return serveCentrifuge(tunedBuffers) },
 		"goroutine":        func(options) (*service, error) { return serveGoroutines(0), nil },
@@ -42,6 +43,11 @@ func init() { // they would refer to themselves otherwise
 
 // publishInterval is how long a floor that coalesces holds changes back.
 const publishInterval = 50 * time.Millisecond
+
+// stormBuffer is how many changes a watcher may lag behind where storms are
+// expected. One that lags further is sent everything anew, of a large channel
+// again and again.
+const stormBuffer = 4096
 
 // tunedBuffers is what Centrifuge recommends for many connections.
 var tunedBuffers = centrifuge.WebsocketConfig{ReadBufferSize: 512, WriteBufferSize: 512, UseWriteBufferPool: true}
@@ -63,10 +69,10 @@ func requestOf(path, id, room, role string) string {
 // their channel beforehand, or as they come if they say which. There is no grace,
 // so that leaving shows at once, as it does with Centrifuge. Clients are asked for
 // heartbeats as usual, or only when told to.
-func serveOurs(toldTo bool) (*service, error) {
+func serveOurs(buffer int, toldTo bool) (*service, error) {
 	policy := calm()
 	policy.Grace = presence.Grace{}
-	t, err := newTracked(presence.Options{Policy: policy}, true)
+	t, err := newTracked(presence.Options{Policy: policy, WatchBuffer: buffer}, true)
 	if err != nil {
 		return nil, err
 	}

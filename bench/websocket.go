@@ -662,7 +662,11 @@ func meetingsOf(name string, size func(options) int, place string, kinds []strin
 	for _, kind := range kinds {
 		all[name+"/"+kind] = func(o options) (sample, error) {
 			g := gather(size(o), place)
-			return meeting(o, serviceOf(kind), speechOf(kind, g, ""), g, then(o)...)
+			service := serviceOf(kind)
+			if name == "ws-one" && service == "ours" {
+				service = "ours-storm"
+			}
+			return meeting(o, service, speechOf(kind, g, ""), g, then(o)...)
 		}
 	}
 	return all
