@@ -97,8 +97,6 @@ func priceOf(name string) func(*runner) figure {
 	return combine(func(v []float64) float64 { return max(1, v[0]) }, of("paced", name, price))
 }
 
-const inWebSockets = "needs the WebSocket benchmarks"
-
 // goals are all there are, those that are not measured yet among them.
 var goals = []goal{
 	{id: "G1", title: "heartbeat by handle", checks: []check{
@@ -188,26 +186,71 @@ var goals = []goal{
 		{stretch, "publish, a watcher", "ns", 15, false, of("publish", "ours", wall)},
 		{stretch, "publish and wake, a watcher", "ns", 260, false, of("wake", "ours", wall)},
 	}},
-	{id: "G11", title: "WebSocket fan-out", later: inWebSockets},
-	{id: "G12", title: "join and leave storms", later: inWebSockets},
-	{id: "G13", title: "bytes of an idle WebSocket", later: inWebSockets},
-	{id: "G14", title: "bytes of an event stream", later: "needs an adapter for event streams"},
-	{id: "G15", title: "connect over a WebSocket", later: inWebSockets},
-	{id: "G16", title: "heartbeat over a WebSocket", later: inWebSockets},
+	{id: "G11", title: "WebSocket fan-out", checks: []check{
+		{must, "processors, against write(2)", "x", 1.1, false, of("ws-bcast", "ours", againstWrite)},
+		{stretch, "processors, against write(2)", "x", 1.03, false, of("ws-bcast", "ours", againstWrite)},
+		{inform, "Centrifuge, against write(2)", "x", 0, false, of("ws-bcast", "Centrifuge, a publication", againstWrite)},
+		{inform, "last arrival, against write(2)", "x", 0, false, ratio(of("ws-bcast", "ours", lastArrival), of("ws-bcast", "ours", lastWrite))},
+	}},
+	{id: "G12", title: "join and leave storms", checks: []check{
+		{must, "one channel, joins a second, above Centrifuge by", "x", 5, true, ratio(of("ws-one", "ours", connectRate), of("ws-one", "Centrifuge", connectRate))},
+		{must, "half of rooms leaves, processors, against Centrifuge", "x", 0.6, false, ratio(of("ws-rooms", "ours", leaveCPU), of("ws-rooms", "Centrifuge", leaveCPU))},
+		{stretch, "one channel, joins a second, above Centrifuge by", "x", 10, true, ratio(of("ws-one", "ours", connectRate), of("ws-one", "Centrifuge", connectRate))},
+		{stretch, "one channel, processors a join, below Centrifuge by", "x", 18, true, ratio(of("ws-one", "Centrifuge", connectCPU), of("ws-one", "ours", connectCPU))},
+		{stretch, "half of rooms leaves, processors, against Centrifuge", "x", 0.4, false, ratio(of("ws-rooms", "ours", leaveCPU), of("ws-rooms", "Centrifuge", leaveCPU))},
+		{stretch, "half of rooms leaves, all told, against Centrifuge", "x", 0.45, false, ratio(of("ws-rooms", "ours", leaveAll), of("ws-rooms", "Centrifuge", leaveAll))},
+		{stretch, "one joins, the last is told, p50, against Centrifuge", "x", 0.65, false, ratio(of("ws-rooms", "ours", eventP50), of("ws-rooms", "Centrifuge", eventP50))},
+		{inform, "one channel, joins a second, above Centrifuge asked for the list by", "x", 0, true, ratio(of("ws-one", "ours", connectRate), of("ws-one", "Centrifuge, asked for the list", connectRate))},
+	}},
+	{id: "G13", title: "bytes of an idle WebSocket", checks: []check{
+		{must, "resident", "bytes", 5_000, false, of("ws-mem", "ours", clientRSS)},
+		{must, "below Centrifuge by", "x", 5.5, true, ratio(of("ws-mem", "Centrifuge", clientRSS), of("ws-mem", "ours", clientRSS))},
+		{must, "below Centrifuge with tuned buffers by", "x", 4, true, ratio(of("ws-mem", "Centrifuge, tuned buffers", clientRSS), of("ws-mem", "ours", clientRSS))},
+		{stretch, "resident", "bytes", 4_000, false, of("ws-mem", "ours", clientRSS)},
+		{stretch, "below Centrifuge by", "x", 7.3, true, ratio(of("ws-mem", "Centrifuge", clientRSS), of("ws-mem", "ours", clientRSS))},
+		{stretch, "a transport without goroutines, which there is not", "bytes", 512, false, nil},
+		{inform, "of a visitor that only watches", "bytes", 0, false, of("ws-mem", "ours, visitors that only watch", clientRSS)},
+		{inform, "all close at once, processors, against Centrifuge", "x", 0, false, ratio(of("ws-mem", "ours", disconnectCPU), of("ws-mem", "Centrifuge", disconnectCPU))},
+	}},
+	{id: "G14", title: "bytes of an event stream", checks: []check{
+		{must, "resident", "bytes", 6_000, false, of("sse-mem", "ours", clientRSS)},
+		{stretch, "resident", "bytes", 4_200, false, of("sse-mem", "ours", clientRSS)},
+		{stretch, "below net/http with a channel by", "x", 6, true, ratio(of("sse-mem", "net/http + channel", clientRSS), of("sse-mem", "ours", clientRSS))},
+		{stretch, "goroutines", "", 1, false, of("sse-mem", "ours", clientGo)},
+	}},
+	{id: "G15", title: "connect over a WebSocket", checks: []check{
+		{must, "to a channel of its own", "cpu us", 55, false, of("ws-own", "ours", connectCPU)},
+		{must, "to a channel of its own, below Centrifuge by", "x", 1.4, true, ratio(of("ws-own", "Centrifuge", connectCPU), of("ws-own", "ours", connectCPU))},
+		{must, "rooms of 50, clients a second, above Centrifuge by", "x", 2.5, true, ratio(of("ws-rooms", "ours", connectRate), of("ws-rooms", "Centrifuge", connectRate))},
+		{stretch, "to a channel of its own", "cpu us", 38, false, of("ws-own", "ours", connectCPU)},
+		{stretch, "to a channel of its own, below Centrifuge by", "x", 2, true, ratio(of("ws-own", "Centrifuge", connectCPU), of("ws-own", "ours", connectCPU))},
+		{stretch, "rooms of 50, clients a second, above Centrifuge by", "x", 4.5, true, ratio(of("ws-rooms", "ours", connectRate), of("ws-rooms", "Centrifuge", connectRate))},
+		{inform, "rooms of 50, processors, below Centrifuge by", "x", 0, true, ratio(of("ws-rooms", "Centrifuge", connectCPU), of("ws-rooms", "ours", connectCPU))},
+	}},
+	{id: "G16", title: "heartbeat over a WebSocket", checks: []check{
+		{must, "against a goroutine a socket", "x", 1.15, false, ratio(of("ws-hb", "ours", messageCPU), of("ws-hb", "goroutine a socket", messageCPU))},
+		{must, "decoding and engine, of it", "%", 3, false, shareOfHeartbeat},
+		{stretch, "against a goroutine a socket", "x", 1.05, false, ratio(of("ws-hb", "ours", messageCPU), of("ws-hb", "goroutine a socket", messageCPU))},
+		{stretch, "decoding and engine, of it", "%", 1, false, shareOfHeartbeat},
+		{inform, "against Centrifuge", "x", 0, false, ratio(of("ws-hb", "ours", messageCPU), of("ws-hb", "Centrifuge, a message to the application", messageCPU))},
+	}},
 	{id: "G17", title: "adapters of brokers", later: "needs the adapters of brokers"},
 	{id: "G18", title: "JSON of a diff", checks: []check{
 		{must, "1 and 20 joins, against encoding/json", "x", 0.5, false, largest(jsonRatio("json/1"), jsonRatio("json/20"))},
 		{must, "allocations", "", 0, false, whole(largest(of("json/1", "ours", allocs), of("json/20", "ours", allocs)))},
 		{must, "encodings of a diff that many read", "", 1, false, of("json/shared", "ours", "encodings")},
 		{stretch, "1 and 20 joins, against encoding/json", "x", 0.3, false, largest(jsonRatio("json/1"), jsonRatio("json/20"))},
-		{stretch, "decoding a heartbeat", "ns", 20, false, nil},
+		{stretch, "decoding a heartbeat", "ns", 20, false, of("beat", "ours, decoding alone", cpu)},
 	}},
 	{id: "CORE", title: "the pure core", checks: []check{
-		{must, "cold steps, in millions a second, with unpack and pack", "", 10, true, nil},
+		{must, "cold steps, in millions a second, with unpack and pack", "", 10, true, combine(func(v []float64) float64 { return 1000 / v[0] }, of("core", "ours, unpack, step, pack, cold records", cpu))},
 		{inform, "cold steps, in millions a second, the step alone", "", 0, false, combine(func(v []float64) float64 { return 1000 / v[0] }, of("core", "ours, step, cold states", cpu))},
 		{inform, "steps of one state, in millions a second", "", 0, false, combine(func(v []float64) float64 { return 1000 / v[0] }, of("core", "ours, step, one state", cpu))},
 	}},
 }
+
+// shareOfHeartbeat is what of a heartbeat over a WebSocket is not the transport's.
+var shareOfHeartbeat = combine(func(v []float64) float64 { return 100 * v[0] / (1000 * v[1]) }, of("beat", "ours, a session's", cpu), of("ws-hb", "ours", messageCPU))
 
 func jsonRatio(experiment string) func(*runner) figure {
 	return ratio(of(experiment, "ours", wall), of(experiment, "encoding/json", wall))

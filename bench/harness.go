@@ -30,6 +30,7 @@ type options struct {
 	only      []string
 	profile   string
 	child     string
+	server    string
 }
 
 // size picks the size of a case.
@@ -316,7 +317,7 @@ func profiled(file string, f func() error) (err error) {
 // freshCases are the cases that run in a process of their own, by name.
 func freshCases() map[string]func(options) (sample, error) {
 	all := make(map[string]func(options) (sample, error))
-	for _, family := range []map[string]func(options) (sample, error){pacedCases, sweepCases, expiryCases, memoryCases, churnCases, curveCases()} {
+	for _, family := range []map[string]func(options) (sample, error){pacedCases, sweepCases, expiryCases, memoryCases, churnCases, socketCases, curveCases()} {
 		maps.Copy(all, family)
 	}
 	return all

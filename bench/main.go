@@ -34,6 +34,9 @@ var families = []struct {
 	{[]string{"G8"}, churns},
 	{[]string{"G9"}, lists},
 	{[]string{"G10"}, fanouts},
+	{[]string{"G11", "G12", "G13", "G15", "G16"}, webSockets},
+	{[]string{"G14"}, eventStreams},
+	{[]string{"G16", "G18"}, beats},
 	{[]string{"G18"}, encodings},
 	{[]string{"CORE"}, steps},
 }
@@ -56,6 +59,7 @@ func run() error {
 	flag.BoolVar(&o.readClock, "readclock", false, "read the real clock before every heartbeat of G1 to G3, which gives the latency of one alone")
 	flag.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile, labelled by case; fresh processes append their case to the name")
 	flag.StringVar(&o.child, "child", "", "for the program itself: run this case, write what it measured to standard output")
+	flag.StringVar(&o.server, "serve", "", "for the program itself: be this server, obey standard input")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return fmt.Errorf("bench: unexpected argument %q", flag.Arg(0))
@@ -76,6 +80,9 @@ func run() error {
 		}
 	}
 	runtime.GOMAXPROCS(min(2, runtime.NumCPU())) // the figures are for two cores
+	if o.server != "" {
+		return profiled(o.profile, func() error { return runService(o.server, o, os.Stdin, os.Stdout) })
+	}
 	if o.child != "" {
 		return runChild(o)
 	}

@@ -43,6 +43,30 @@ func FuzzMessages(f *testing.F) {
 	})
 }
 
+// FuzzPong feeds arbitrary bodies to the quick reader of heartbeats. What it takes
+// means the same to the decoder of messages.
+func FuzzPong(f *testing.F) {
+	for _, text := range []string{
+		`{"idle":4000,"visible":true,"type":"pong","seq":12}`, `{"type":"pong","seq":1}`, `{"type":"pong"}`, `{"seq":1}`, `{}`, `{`, `}`, `,}`,
+		`{"type":"pong","seq":1,"seq":2}`, `{"type":"pong","seq":01,"idle":0}`, `{"type":"pong","seq":18446744073709551616}`, `{"type":"pong","seq":1}}`,
+		`{"type":"pong","visible":false,"visible":true}`, `{"idle":3155760000001,"type":"pong"}`, `{"seq":0,"type":"pong","seq":7}`, `{"idle":,"type":"pong"}`,
+		`{"Type":"pong","seq":1}`, `{"idle":null,"idle":7,"type":"pong"}`, `{"idle":7,"idle":null,"type":"pong"}`, `{"type":"pong","seq":1,"ref":"q"}`,
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p, ok := ParsePong(data)
+		if !ok {
+			return
+		}
+		m, err := decode(data)
+		require.NoError(t, err, "%s", data)
+		require.Equal(t, p, m.pong(), "%s", data)
+		m.Seq, m.Idle, m.Visible = 0, nil, nil
+		require.Equal(t, message{Type: typePong}, m, "%s", data)
+	})
+}
+
 // FuzzPosition feeds arbitrary positions to what reads them. What it makes of
 // them can be sent, and is read as the same.
 func FuzzPosition(f *testing.F) {

@@ -171,6 +171,100 @@ func decode(data []byte) (m message, err error) {
 	return m, m.check()
 }
 
+// Pong is a heartbeat.
+type Pong struct {
+	Seq     uint64
+	Idle    float64 // milliseconds; negative means that the client does not know
+	Visible bool
+	Told    bool // whether Visible was said
+}
+
+// pong is a message as a heartbeat.
+func (m *message) pong() Pong {
+	p := Pong{Seq: m.Seq, Idle: -1}
+	if m.Idle != nil {
+		p.Idle = *m.Idle
+	}
+	if m.Visible != nil {
+		p.Visible, p.Told = *m.Visible, true
+	}
+	return p
+}
+
+// ParsePong reads a heartbeat in the form in which pages write it: with nothing
+// else in it, no spaces, and whole numbers. It is by far the most frequent
+// message. Any other that means the same is for the decoder of messages.
+func ParsePong(data []byte) (p Pong, ok bool) {
+	p.Idle = -1
+	typed := false
+	for sep := byte('{'); ; sep = ',' {
+		if len(data) < 8 || data[0] != sep || data[1] != '"' {
+			return p, len(data) == 1 && data[0] == '}' && sep == ',' && typed
+		}
+		var v uint64
+		switch data[2] {
+		case 's':
+			if v, data, ok = wholeNumber(data, `"seq":`); !ok || p.Seq != 0 || v == 0 {
+				return p, false
+			}
+			p.Seq = v
+		case 'i':
+			const unknown = `"idle":null`
+			if p.Idle < 0 && len(data) > len(unknown) && string(data[1:1+len(unknown)]) == unknown {
+				data = data[1+len(unknown):]
+				break
+			}
+			if v, data, ok = wholeNumber(data, `"idle":`); !ok || p.Idle >= 0 || v > maxMillis {
+				return p, false
+			}
+			p.Idle = float64(v)
+		case 't':
+			const pong = `"type":"pong"`
+			if len(data) < 1+len(pong) || string(data[1:1+len(pong)]) != pong || typed {
+				return p, false
+			}
+			data, typed = data[1+len(pong):], true
+		case 'v':
+			const visible, hidden = `"visible":true`, `"visible":false`
+			switch {
+			case p.Told:
+				return p, false
+			case len(data) > len(visible) && string(data[1:1+len(visible)]) == visible:
+				data, p.Visible = data[1+len(visible):], true
+			case len(data) > len(hidden) && string(data[1:1+len(hidden)]) == hidden:
+				data = data[1+len(hidden):]
+			default:
+				return p, false
+			}
+			p.Told = true
+		default:
+			return p, false
+		}
+	}
+}
+
+// wholeNumber reads the value of a key, which follows a separator, and returns
+// what is left.
+func wholeNumber(data []byte, key string) (v uint64, rest []byte, ok bool) {
+	at := 1 + len(key)
+	if len(data) <= at || string(data[1:at]) != key {
+		return 0, data, false
+	}
+	n := at
+	for ; n < len(data); n++ {
+		digit := data[n] - '0'
+		if digit > 9 {
+			break
+		}
+		v = 10*v + uint64(digit)
+	}
+	// Longer ones may not fit, and JSON has no zeros in front.
+	if n == at || n-at > 18 || data[at] == '0' && n-at > 1 {
+		return 0, data, false
+	}
+	return v, data[n:], true
+}
+
 // check checks what can be checked of any message.
 func (m *message) check() error {
 	switch {

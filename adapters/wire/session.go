@@ -189,6 +189,12 @@ func (s *Session) allow(now time.Time) bool {
 }
 
 func (s *Session) handle(now time.Time, data []byte, posted bool) {
+	if p, ok := ParsePong(data); ok && s.greeted {
+		if err := s.pong(now, p); err != nil {
+			s.blame(now, "", "", err)
+		}
+		return
+	}
 	m, err := decode(data)
 	var answer any
 	if err == nil {
@@ -228,7 +234,7 @@ func (s *Session) do(now time.Time, m *message) (answer any, err error) {
 		s.End(presence.CauseClosed, StatusSuspended, "suspended")
 		return nil, nil
 	case typePong:
-		err = s.pong(now, m)
+		err = s.pong(now, m.pong())
 	default:
 		view, err = s.act(m)
 	}
@@ -271,7 +277,7 @@ func (s *Session) act(m *message) (*presence.View, error) {
 	}
 	f := faultOf(err)
 	if (m.Type == typeClaim || m.Type == typeRequest) && (f.code == codeUnknown || f.code == codeNotAllowed) {
-		for _, status := range s.selectable() {
+		for _, status := range s.h.termsOf(s.actor.Tenant).selectable {
 			f.allowed = append(f.allowed, status.ID)
 		}
 	}
@@ -293,32 +299,32 @@ func gone(err error) error {
 const sameInput = 500 * time.Millisecond
 
 // pong is the heartbeat: it proves that the page's own code runs.
-func (s *Session) pong(now time.Time, m *message) error {
-	if m.Seq == 0 || m.Seq > s.pings.Load() {
-		return faultf(codeInvalid, "seq %d: the last ping was %d", m.Seq, s.pings.Load())
+func (s *Session) pong(now time.Time, p Pong) error {
+	if p.Seq == 0 || p.Seq > s.pings.Load() {
+		return faultf(codeInvalid, "seq %d: the last ping was %d", p.Seq, s.pings.Load())
 	}
 	c := s.live.Load()
 	if c == nil {
 		return nil
 	}
 	var err error
-	if news := s.reports(now, m); news {
-		err = c.Report(m.Seq, millis(*m.Idle))
+	if news := s.reports(now, p); news {
+		err = c.Report(p.Seq, millis(p.Idle))
 	} else {
 		err = c.Heartbeat() // which costs next to nothing
 	}
-	if err == nil {
-		err = s.see(c, m.Visible)
+	if err == nil && p.Told {
+		err = s.see(c, p.Visible)
 	}
 	return gone(err)
 }
 
 // reports tells whether a heartbeat says something new of the last input.
-func (s *Session) reports(now time.Time, m *message) bool {
-	if m.Idle == nil {
+func (s *Session) reports(now time.Time, p Pong) bool {
+	if p.Idle < 0 {
 		return false
 	}
-	input := now.Add(-millis(*m.Idle))
+	input := now.Add(-millis(p.Idle))
 	if !s.input.IsZero() && input.Sub(s.input).Abs() < sameInput {
 		return false
 	}
@@ -327,12 +333,12 @@ func (s *Session) reports(now time.Time, m *message) bool {
 }
 
 // see passes on whether the page can be seen, when that is news.
-func (s *Session) see(c *presence.Conn, visible *bool) error {
-	if visible == nil || s.told && *visible == s.visible {
+func (s *Session) see(c *presence.Conn, visible bool) error {
+	if s.told && visible == s.visible {
 		return nil
 	}
-	s.visible, s.told = *visible, true
-	return c.Visible(*visible)
+	s.visible, s.told = visible, true
+	return c.Visible(visible)
 }
 
 // hello opens or resumes the connection, which may be done again at any time,
@@ -341,8 +347,8 @@ func (s *Session) hello(now time.Time, m *message) error {
 	if m.V != Version {
 		return &fault{code: codeInvalid, text: "wire: version " + strconv.Itoa(m.V) + " is not spoken here", allowed: []string{strconv.Itoa(Version)}}
 	}
-	policy := s.h.t.Policy(s.actor.Tenant)
-	answer := welcome{Type: "welcome", V: Version, Ref: m.Ref, Now: presence.At(now), Lease: policy.Lease.Milliseconds(), Statuses: []status{}}
+	terms := s.h.termsOf(s.actor.Tenant)
+	answer := welcome{Type: "welcome", V: Version, Ref: m.Ref, Now: presence.At(now), Lease: terms.lease.Milliseconds(), Statuses: []status{}}
 	switch {
 	case present(s.actor):
 		c, view, err := s.connect(m)
@@ -351,7 +357,7 @@ func (s *Session) hello(now time.Time, m *message) error {
 			return err
 		}
 		answer.Conn, answer.Epoch, answer.Self = c.ID(), c.Epoch(), view
-		answer.Statuses = s.selectable()
+		answer.Statuses = terms.selectable
 	case s.framing.Streams():
 		conn, err := s.name(m.Conn)
 		if err != nil {
@@ -363,7 +369,7 @@ func (s *Session) hello(now time.Time, m *message) error {
 	if s.framing.Streams() {
 		answer.Secret = s.h.secret(s.key, s.epoch)
 	}
-	interval := policy.Heartbeat
+	interval := terms.heartbeat
 	if s.h.opts.PingInterval > 0 {
 		interval = s.h.opts.PingInterval
 	}
@@ -402,22 +408,13 @@ func (s *Session) connect(m *message) (*presence.Conn, *presence.View, error) {
 	case s.ending.Load():
 		s.leave(presence.CauseLost) // whoever ended the session could not see the connection
 	}
-	if err := s.see(c, m.Visible); err != nil {
-		return nil, nil, gone(err)
+	if m.Visible != nil {
+		if err := s.see(c, *m.Visible); err != nil {
+			return nil, nil, gone(err)
+		}
 	}
 	view, err := s.h.t.Get(s.h.stopped, s.actor.Ref, presence.AudienceSelf)
 	return c, &view, err
-}
-
-// selectable lists the statuses that the person may choose.
-func (s *Session) selectable() []status {
-	list := []status{}
-	for _, def := range s.h.t.Policy(s.actor.Tenant).Statuses {
-		if slices.Contains(def.SelectableBy, presence.BySelf) {
-			list = append(list, status{ID: def.ID, Label: def.Label, Class: def.Class, Color: def.Color})
-		}
-	}
-	return list
 }
 
 // bye ends the connection and the session.

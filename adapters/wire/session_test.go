@@ -248,3 +248,45 @@ func joinLate(t *testing.T, h *Server) (ran bool, conn *tape) {
 }
 
 var _ Conn = (net.Conn)(nil)
+
+// What a hello is told of a policy is that of the policy in force, of its tenant,
+// and no more policies are remembered than there is room for.
+func TestWelcomesFollowThePolicy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr, h := serve(t, nil, Options{})
+		people := 0
+		welcomed := func(tenant string) (statuses []string, lease int64) {
+			people++
+			s, conn := join(t, h, presence.Agent(presence.Ref{Tenant: tenant, ID: fmt.Sprint("ann-", people)}), plain{}, nil)
+			var w welcome
+			require.NoError(t, json.Unmarshal([]byte(conn.take()[0]), &w))
+			s.End(presence.CauseClosed, StatusNone, "")
+			synctest.Wait()
+			for _, status := range w.Statuses {
+				statuses = append(statuses, status.ID)
+			}
+			return statuses, w.Lease
+		}
+		change := func(tenant string, lease time.Duration, more string) {
+			p := presence.DefaultPolicy()
+			p.Lease = lease
+			p.Define(presence.Status{ID: more, Class: presence.ClassBusy})
+			operator := presence.Actor{Ref: presence.Ref{Tenant: tenant, ID: "operator"}, Role: presence.RoleAdmin}
+			require.NoError(t, tr.SetPolicy(t.Context(), operator, tenant, p))
+		}
+		statuses, lease := welcomed("")
+		require.Equal(t, []string{"available", "away", "busy"}, statuses)
+		require.EqualValues(t, 60_000, lease)
+		change("other", 70*time.Second, "lunch")
+		for i := range 2 * maxTerms {
+			change("", time.Duration(100+i)*time.Second, fmt.Sprint("break-", i))
+			statuses, lease = welcomed("")
+			require.Equal(t, []string{"available", "away", "busy", fmt.Sprint("break-", i)}, statuses)
+			require.EqualValues(t, 1000*(100+i), lease)
+			statuses, lease = welcomed("other")
+			require.Equal(t, []string{"available", "away", "busy", "lunch"}, statuses)
+			require.EqualValues(t, 70_000, lease)
+			require.LessOrEqual(t, len(h.terms), maxTerms)
+		}
+	})
+}

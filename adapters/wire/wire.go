@@ -43,6 +43,7 @@ import (
 	mathrand "math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -151,6 +152,7 @@ type Server struct {
 	byConn    map[connKey]*Session
 	sessions  dueHeap
 	epochs    uint32 // of connections that have none from the tracker
+	terms     map[*presence.Machine]*terms
 	closed    bool
 
 	wake    chan struct{}
@@ -182,7 +184,8 @@ func NewServer(t *presence.Tracker, opts Options) (*Server, error) {
 	h := &Server{
 		t: t, log: opts.Logger, origins: make(map[string]bool),
 		bySubject: make(map[presence.Ref]int), byConn: make(map[connKey]*Session),
-		wake: make(chan struct{}, 1),
+		terms: make(map[*presence.Machine]*terms),
+		wake:  make(chan struct{}, 1),
 	}
 	rand.Read(h.key[:])
 	for i, origin := range opts.AllowedOrigins {
@@ -222,6 +225,42 @@ func NewServer(t *presence.Tracker, opts Options) (*Server, error) {
 		h.running.Go(h.drive)
 	}
 	return h, nil
+}
+
+// terms is what clients are told of the policy in force.
+type terms struct {
+	heartbeat, lease time.Duration
+	selectable       []status // by the person itself
+}
+
+// maxTerms is how many policies' terms are kept. Those that are no longer in
+// force are among them.
+const maxTerms = 64
+
+// termsOf returns the terms of a tenant. They are worked out once for a policy,
+// since a copy of it takes longer than all the rest of a hello.
+func (h *Server) termsOf(tenant string) *terms {
+	m := h.t.Machine(tenant)
+	h.mu.Lock()
+	t := h.terms[m]
+	h.mu.Unlock()
+	if t != nil {
+		return t
+	}
+	policy := m.Policy()
+	t = &terms{heartbeat: policy.Heartbeat, lease: policy.Lease, selectable: []status{}}
+	for _, def := range policy.Statuses {
+		if slices.Contains(def.SelectableBy, presence.BySelf) {
+			t.selectable = append(t.selectable, status{ID: def.ID, Label: def.Label, Class: def.Class, Color: def.Color})
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.terms) >= maxTerms {
+		clear(h.terms)
+	}
+	h.terms[m] = t
+	return t
 }
 
 // atLeast fills in the default of an option, or notes that it is too small.

@@ -38,6 +38,27 @@ func TestSecretsAreOfOneConnection(t *testing.T) {
 	}
 }
 
+// Heartbeats are read without the decoder of messages in the form in which the
+// browser's client and the protocol's document write them.
+func TestPongs(t *testing.T) {
+	for text, want := range map[string]Pong{
+		`{"idle":4000,"visible":true,"type":"pong","seq":12}`: {Seq: 12, Idle: 4000, Visible: true, Told: true},
+		`{"type":"pong","seq":12,"idle":0,"visible":false}`:   {Seq: 12, Told: true},
+		`{"visible":true,"type":"pong","seq":3}`:              {Seq: 3, Idle: -1, Visible: true, Told: true},
+		`{"idle":null,"visible":true,"type":"pong","seq":3}`:  {Seq: 3, Idle: -1, Visible: true, Told: true},
+		`{"type":"pong","seq":999999999999999999}`:            {Seq: 999999999999999999, Idle: -1},
+	} {
+		got, ok := ParsePong([]byte(text))
+		require.True(t, ok, text)
+		require.Equal(t, want, got, text)
+		require.Zero(t, testing.AllocsPerRun(10, func() { ParsePong([]byte(text)) }))
+	}
+	for _, text := range []string{`{"type":"pong","seq":1,"ref":"q"}`, `{ "type":"pong","seq":1}`, `{"type":"pong","seq":1.5}`, `{"type":"ping","seq":1}`, `{"seq":1}`} {
+		_, ok := ParsePong([]byte(text))
+		require.False(t, ok, text)
+	}
+}
+
 func TestPosition(t *testing.T) {
 	p := Position{{"sales", "mx2r.te1", 7}, {"a,b~c d\n", "", 0}, {"", "~", 1<<64 - 1}, {"ünï", "x", 1}}
 	require.Equal(t, p, ParsePosition(p.String()))

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/wire"
+)
+
+// beats measures what a heartbeat costs within the process, once the transport
+// has it as text: the sessions are real, what carries them is not there.
+func beats(r *runner) error {
+	const text = `{"idle":60000,"visible":true,"type":"pong","seq":1}` // as the browser's client writes it
+	data := []byte(text)
+	if p, ok := wire.ParsePong(data); !ok || p != (wire.Pong{Seq: 1, Idle: 60_000, Visible: true, Told: true}) {
+		return fmt.Errorf("%s is read as %+v", text, p)
+	}
+	n := idleClients(r.options)
+	var running stopper
+	visiting := func(visit func(i int) error) (func() (sample, error), error) {
+		b := newBeater(options{quick: r.quick, tiny: r.tiny}, n)
+		b.chunk = 50
+		return func() (sample, error) {
+			return b.run(1, func(from, to int) error {
+				for i := from; i < to; i++ {
+					if err := visit(i); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}, nil
+	}
+	return errors.Join(r.measure(experiment{
+		id: "beat", goals: []string{"G16", "G18"}, size: n,
+		title: fmt.Sprintf("a heartbeat of one of %s sessions, from its text on; %d bytes", count(n), len(data)),
+		columns: []column{
+			{metric: wall, header: "ns", ratio: true}, {metric: cpu, header: "cpu ns"}, {metric: allocs, header: "allocs"},
+		},
+		cases: []benchCase{
+			{name: "encoding/json, decoding alone", role: peer, setup: func() (func() (sample, error), error) {
+				return visiting(func(int) error {
+					var m struct {
+						Type    string   `json:"type"`
+						Seq     uint64   `json:"seq"`
+						Idle    *float64 `json:"idle"`
+						Visible *bool    `json:"visible"`
+					}
+					return json.Unmarshal(data, &m)
+				})
+			}},
+			{name: "ours, a session's", role: ours, setup: func() (func() (sample, error), error) {
+				sessions, stop, err := silentSessions(n)
+				if err != nil {
+					return nil, err
+				}
+				running.add(stop)
+				return visiting(func(i int) error { sessions[i].Receive(data); return nil })
+			}},
+			{name: "ours, decoding alone", role: ours, setup: func() (func() (sample, error), error) {
+				return visiting(func(int) error {
+					if _, ok := wire.ParsePong(data); !ok {
+						return errUnknown
+					}
+					return nil
+				})
+			}},
+		},
+	}), running.stop())
+}
+
+// silentSessions opens sessions over connections that swallow what is written,
+// each of which has been asked for a heartbeat.
+func silentSessions(n int) ([]*wire.Session, func() error, error) {
+	t, err := newTracked(presence.Options{Policy: calm()}, true)
+	if err != nil {
+		return nil, nil, err
+	}
+	ahead := time.Duration(0)
+	server, err := wire.NewServer(t.Tracker, wire.Options{
+		Authenticate:      func(*http.Request) (presence.Actor, error) { return presence.Actor{}, presence.ErrNotAllowed },
+		MessagesPerSecond: 1e12, Burst: 1e12,
+		Now: func() time.Time { return time.Now().Add(ahead) },
+	})
+	if err != nil {
+		return nil, nil, errors.Join(err, t.stop())
+	}
+	people := newPopulation(n)
+	sessions := make([]*wire.Session, n)
+	asked := make(chan struct{}, n)
+	over := make(chan struct{})
+	for i, id := range people.ids {
+		opened := make(chan struct{})
+		server.Open(presence.Agent(presence.ID(id)), swallowing{asked}, texts{}, false, func(s *wire.Session) {
+			sessions[i] = s
+			close(opened)
+			<-over
+			s.End(presence.CauseClosed, wire.StatusNone, "")
+			s.Part()
+		})
+		<-opened
+		sessions[i].Receive([]byte(`{"type":"hello","v":1}`))
+	}
+	ahead = time.Minute // nobody else reads it now
+	server.Sweep()
+	for range n {
+		<-asked
+	}
+	return sessions, func() error {
+		close(over)
+		return errors.Join(server.Close(), t.stop())
+	}, nil
+}
+
+// swallowing is a connection to nobody, which tells when something was asked.
+type swallowing struct{ asked chan<- struct{} }
+
+func (c swallowing) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), `"type":"ping"`) {
+		c.asked <- struct{}{}
+	}
+	return len(p), nil
+}
+
+func (swallowing) Close() error                     { return nil }
+func (swallowing) SetReadDeadline(time.Time) error  { return nil }
+func (swallowing) SetWriteDeadline(time.Time) error { return nil }
+
+// texts is messages as they are.
+type texts struct{}
+
+func (texts) Streams() bool                                          { return false }
+func (texts) Message(b *wire.Batch, payload []byte, _ wire.Position) { _, _ = b.Write(payload) }
+func (texts) Ping(*wire.Batch)                                       {}
+func (texts) Close(*wire.Batch, wire.Status, string)                 {}
