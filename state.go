@@ -1355,13 +1355,17 @@ func (st *stepper) endClaim(e *Event) (Cause, error) {
 		}
 		st.heard(over)
 	}
-	if st.m.rankOf(source) == st.m.manual {
-		st.chose()
-	}
-	st.drop(WhyEnded, func(c *Claim) bool {
+	ends := func(c *Claim) bool {
 		return c.Source == source && (e.Claim.Key == "" || c.Key == e.Claim.Key) && c.Conn == e.Claim.Conn &&
 			(e.Claim.ID == "" || c.ID == e.Claim.ID)
-	})
+	}
+	if st.m.rankOf(source) == st.m.manual {
+		waits := s.Work != nil && s.Work.Pending != nil && ends(s.Work.Pending)
+		if waits || slices.ContainsFunc(s.Claims, func(c Claim) bool { return ends(&c) }) {
+			st.chose()
+		}
+	}
+	st.drop(WhyEnded, ends)
 	return source.cause(), nil
 }
 

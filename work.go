@@ -357,6 +357,9 @@ func (st *stepper) offer(e *Event) error {
 	if e.Revision != 0 && e.Revision != s.Current.Revision {
 		return fmt.Errorf("presence: %w revision %d of what %s receives: the present one is %d", ErrStale, e.Revision, s.Subject, s.Current.Revision)
 	}
+	if e.Load.N > maxLoad {
+		return fmt.Errorf("presence: %w load %d: at most %d are given at once", ErrInvalid, e.Load.N, maxLoad)
+	}
 	n := max(e.Load.N, 1)
 	r, room, bounded := m.Receives(s, e.Load.On)
 	fits := false
