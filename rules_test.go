@@ -111,6 +111,7 @@ func TestX15HiddenActivityRevealsNothing(t *testing.T) {
 	x.do(20, presence.Event{Kind: presence.EventInput, Conn: "tab"})
 	x.do(30, presence.Event{Kind: presence.EventFocus, Conn: "tab", Channel: "sales"})
 	x.do(40, presence.Event{Kind: presence.EventLogout, Conn: "tab"})
+	require.False(t, x.m.MayReveal(&x.s.Current, presence.AudienceVisitor), "who hides does so without a connection as well")
 	require.Equal(t, hidden, x.m.View(&x.s.Current, presence.AudienceVisitor))
 	x.do(50, presence.Event{Kind: presence.EventConnect, Conn: "tab", Age: presence.NoAge})
 	require.Equal(t, hidden, x.m.View(&x.s.Current, presence.AudienceVisitor))

@@ -1633,14 +1633,12 @@ func (m *Machine) derive(s *State, logical, idle Instant) (p Presence, since Ins
 		shown, p.Masked, p.Cause = to, def.ID, cause
 		p.Reason, p.Text, p.Until = "", "", 0
 	}
+	p.HiddenFrom = m.hiddenFrom(s, def, c)
 	if gone != nil {
 		mask(gone, cmp.Or(s.Gone, CauseLogout))
-	} else {
-		p.HiddenFrom = m.hiddenFrom(s, def, c)
-		if to, at := m.idleMask(s, def, idle); to != nil {
-			mask(to, CauseIdle)
-			since = at
-		}
+	} else if to, at := m.idleMask(s, def, idle); to != nil {
+		mask(to, CauseIdle)
+		since = at
 	}
 	p.Status, p.Class = shown.ID, shown.Class
 	m.occupy(s, &p, shown)
