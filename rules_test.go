@@ -111,6 +111,7 @@ func TestX15HiddenActivityRevealsNothing(t *testing.T) {
 	x.do(20, presence.Event{Kind: presence.EventInput, Conn: "tab"})
 	x.do(30, presence.Event{Kind: presence.EventFocus, Conn: "tab", Channel: "sales"})
 	x.do(40, presence.Event{Kind: presence.EventLogout, Conn: "tab"})
+	require.False(t, x.m.MayReveal(&x.s.Current, presence.AudienceVisitor), "who hides does so without a connection as well")
 	require.Equal(t, hidden, x.m.View(&x.s.Current, presence.AudienceVisitor))
 	x.do(50, presence.Event{Kind: presence.EventConnect, Conn: "tab", Age: presence.NoAge})
 	require.Equal(t, hidden, x.m.View(&x.s.Current, presence.AudienceVisitor))
@@ -395,4 +396,63 @@ func TestEndsFollowTheWallClock(t *testing.T) {
 	require.Equal(t, second(1000), x.s.Endpoints[0].Until)
 	require.Equal(t, second(1100), x.s.Work.Pending.Until)
 	require.Equal(t, second(1200), x.s.Work.Requests[0].Claim.Until)
+}
+
+// X13: what was hidden stays so when a policy no longer hides.
+func TestX13PolicyThatNoLongerHides(t *testing.T) {
+	with := presence.DefaultPolicy()
+	with.Statuses = append(with.Statuses, presence.Status{ID: "invisible", Class: presence.ClassAvailable, HiddenFrom: []presence.Audience{presence.AudienceTeam}})
+	with.Views = map[presence.Audience][]string{presence.AudienceTeam: {"since", "lastSeen", "cause"}}
+	without := with.Clone()
+	require.NoError(t, without.Undefine("invisible", ""))
+	x := newSubject(t, with)
+	seen := func() presence.View { return x.m.View(&x.s.Current, presence.AudienceTeam) }
+	x.login(0, "tab")
+	x.claim(10, presence.Claim{Status: "invisible"})
+	x.do(40, presence.Event{Kind: presence.EventLogout})
+	before := seen()
+	require.Equal(t, second(10), before.LastSeen)
+
+	m, err := presence.Compile(without)
+	require.NoError(t, err)
+	x.m = m
+	x.do(50, presence.Event{Kind: presence.EventPolicy})
+	require.Equal(t, before, seen())
+	x.login(60, "tab")
+	require.Equal(t, second(60), seen().Since)
+	x.do(70, presence.Event{Kind: presence.EventLogout})
+	require.Equal(t, second(70), seen().LastSeen)
+	require.Equal(t, presence.CauseLogout, seen().Cause, "from then on nothing is hidden")
+	require.Empty(t, x.s.Current.Seen)
+}
+
+// X14: one who hides looks like one who left, also where an endpoint makes that
+// another status than the disconnected one.
+func TestX14HidingWithAnEndpoint(t *testing.T) {
+	p := preset.TawkTo()
+	p.Virtual = map[string]presence.VirtualRule{"push": {Show: "away"}}
+	phone := presence.Endpoint{ID: "phone", Kind: presence.EndpointPush, Until: second(100)}
+	run := func(leave func(*subject)) (views []presence.View) {
+		x := newSubject(t, p)
+		look := func() { views = append(views, x.m.View(&x.s.Current, presence.AudienceVisitor)) }
+		x.login(0, "tab")
+		x.do(1, presence.Event{Kind: presence.EventEndpoint, Endpoint: phone})
+		leave(x)
+		look()
+		x.keep(25, 100, "tab")
+		look()
+		return views
+	}
+	hides := run(func(x *subject) { x.claim(10, presence.Claim{Status: "invisible"}) })
+	require.Equal(t, "away", hides[0].Status)
+	require.Equal(t, "offline", hides[1].Status, "the endpoint is gone as well")
+
+	x := newSubject(t, p)
+	x.login(0, "tab")
+	x.do(1, presence.Event{Kind: presence.EventEndpoint, Endpoint: phone})
+	x.do(10, presence.Event{Kind: presence.EventLogout})
+	require.Equal(t, "away", x.s.Current.Status)
+	require.Equal(t, hides[0], x.m.View(&x.s.Current, presence.AudienceVisitor))
+	x.tick(100)
+	require.Equal(t, hides[1], x.m.View(&x.s.Current, presence.AudienceVisitor))
 }

@@ -2,6 +2,7 @@ package presence_test
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -243,4 +244,69 @@ func TestStatementD9(t *testing.T) {
 	for _, label := range []string{presence.LabelFree, presence.LabelActive, presence.LabelFinishing, presence.LabelNotReceiving, "lunch", "kicked-out", "offline"} {
 		require.Positive(t, met[label], label)
 	}
+}
+
+// Ending what is not there leaves alone what waits and what was asked for.
+func TestEndingNothingChangesNothing(t *testing.T) {
+	p := presence.DefaultPolicy()
+	require.NoError(t, p.Set("statuses.away.drainsFirst", "true"))
+	x := newSubject(t, p)
+	agent := presence.Agent(ann)
+	x.login(0, "tab")
+	x.do(1, presence.Event{Kind: presence.EventLoad, Load: presence.Load{N: 1}})
+	x.claim(2, presence.Claim{ID: "new", Status: "away"})
+	x.do(2, presence.Event{Kind: presence.EventRequest, Actor: agent, Claim: presence.Claim{Status: "busy"}})
+	before := x.s.Clone()
+	for _, c := range []presence.Claim{{ID: "old"}, {Key: presence.KeyTimed}, {Conn: "other"}} {
+		require.Empty(t, x.do(2, presence.Event{Kind: presence.EventEndClaim, Actor: agent, Claim: c}))
+		require.Equal(t, before, x.s)
+	}
+	x.do(3, presence.Event{Kind: presence.EventEndClaim, Actor: agent, Claim: presence.Claim{ID: "new"}})
+	require.Nil(t, x.s.Work.Pending, "what waits can be ended as well")
+}
+
+// No number of pieces makes a load wrong.
+func TestOffersAreBounded(t *testing.T) {
+	x := newSubject(t, presence.DefaultPolicy())
+	x.login(0, "tab")
+	for _, how := range []presence.Routing{presence.RouteNone, presence.RouteSticky, presence.RouteTransfer, presence.RouteAll} {
+		x.do(1, presence.Event{Kind: presence.EventOffer, How: how, Load: presence.Load{N: 1_000_000}})
+		_, err := x.try(1, presence.Event{Kind: presence.EventOffer, How: how, Load: presence.Load{N: math.MaxInt}})
+		require.ErrorIs(t, err, presence.ErrInvalid)
+		require.Equal(t, 1_000_000, x.s.Work.Total())
+	}
+	x.do(1, presence.Event{Kind: presence.EventDone, Load: presence.Load{N: math.MaxInt}})
+	require.Zero(t, x.s.Work.Total())
+}
+
+// Who was kicked out, or takes a break once the work is done, is given none
+// either where the policy gives work to those who left.
+func TestNoWorkForThoseWhoLeftKickedOut(t *testing.T) {
+	p := presence.DefaultPolicy()
+	require.NoError(t, p.Set("statuses.offline.routing", "last"))
+	require.NoError(t, p.Set("statuses.away.drainsFirst", "true"))
+	x := newSubject(t, p)
+	receives := func() presence.Routing {
+		r, _, _ := x.m.Receives(&x.s, "")
+		require.Equal(t, r, x.s.Current.Routing)
+		return r
+	}
+	x.login(0, "tab")
+	x.do(1, presence.Event{Kind: presence.EventLogout})
+	require.Equal(t, presence.RouteLast, receives())
+
+	x.login(2, "tab")
+	x.do(2, presence.Event{Kind: presence.EventLoad, Load: presence.Load{N: 1}})
+	x.claim(2, presence.Claim{Status: "away"})
+	x.do(3, presence.Event{Kind: presence.EventLogout})
+	require.Equal(t, presence.RouteNone, receives())
+	x.do(4, presence.Event{Kind: presence.EventEndClaim, Actor: presence.Agent(ann)})
+	require.Equal(t, presence.RouteLast, receives())
+
+	x.login(5, "tab")
+	x.do(5, presence.Event{Kind: presence.EventChallenge})
+	x.do(6, presence.Event{Kind: presence.EventLogout})
+	x.tick(100)
+	require.Equal(t, "offline", x.s.Current.Status)
+	require.Equal(t, presence.RouteNone, receives())
 }
