@@ -367,29 +367,6 @@ var good = map[string]string{
 		+1m  logout alice
 		expect alice offline cause=logout trigger=logout since=09:10
 		expect alice offline trigger=idle`,
-	"what has moved on and is not begun moves on again": `
-		policy onportal
-		grant ann tasks
-		grant mid tasks
-		grant zed tasks
-		login zed/1
-		work w tasks to=ann
-		expect work w zed
-		login mid/1
-		claim zed away
-		expect work w mid
-		claim mid away
-		expect work w queued
-		claim ann available
-		login ann/1
-		expect work w ann
-		work x tasks client=k to=zed
-		expect work x ann
-		message k
-		claim zed available
-		claim ann away
-		expect work w zed
-		expect work x ann`,
 	"an explanation can be looked through for the word of a cause": `
 		login alice/tab
 		expect why alice default
