@@ -381,15 +381,15 @@ var good = map[string]string{
 		policy respondio idle=none
 		login alice/tab
 		+1h expect alice online`,
-	"a year of heartbeats is not waited for": `
+	"a month of heartbeats is not waited for": `
 		policy default
-		schedule desk "mon-fri 09:00-17:00" zone=Europe/Berlin except=2026-12-25
+		schedule desk "mon-fri 09:00-17:00" zone=Europe/Berlin except=2026-02-05
 		grant alice desk
 		login alice/tab
 		claim alice busy
-		2026-12-24T12:00:00Z expect alice busy since=2026-01-05T09:00:00Z
+		2026-02-04T12:00:00Z expect alice busy since=2026-01-05T09:00:00Z
 		expect group desk away
-		2026-12-25T12:00:00Z expect group desk offline reason=closed nextopen=2026-12-28T08:00:00Z`,
+		2026-02-05T12:00:00Z expect group desk offline reason=closed nextopen=2026-02-06T08:00:00Z`,
 	"who connects was never seen before": `
 		login alice/tab
 		expect never alice offline
