@@ -66,7 +66,7 @@ func (m *Machine) Gate(s *State, kind, channel string) Decision {
 	case !s.Current.Known:
 		d.Verdict, d.Reason = Skip, "nothing is known of the subject"
 		return d
-	case s.Current.Disabled:
+	case m.policy.Disabled:
 		d.Reason = "presence is switched off and decides nothing"
 		return d
 	}
