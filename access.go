@@ -117,8 +117,9 @@ const (
 
 // Authorizer decides what actors may do. It is asked before anything changes
 // and never about what stays within the core: that an agent must hold a grant
-// to watch a channel, that a status is not selectable, that nothing crosses a
-// tenant.
+// to watch a channel and changes nobody's status but its own, that a status is
+// not selectable, that nothing crosses a tenant. What the core refuses it cannot
+// allow.
 type Authorizer interface {
 	// Allow returns nil if the actor may, an error wrapping [ErrNotAllowed] that
 	// says why if not, and any other error if it cannot tell, which refuses the
@@ -244,25 +245,25 @@ type View struct {
 	Ref
 	Kind      Kind    `json:"kind,omitzero"` // empty for humans
 	Status    string  `json:"status"`
-	Class     Class   `json:"class,omitzero"` // empty where the status is unknown or disabled
-	Label     string  `json:"label,omitzero"`
-	Color     string  `json:"color,omitzero"`
-	Reason    string  `json:"reason,omitzero"`
+	Class     Class   `json:"class,omitzero"`  // empty where the status is unknown or disabled
+	Label     string  `json:"label,omitzero"`  // of the status, for people
+	Color     string  `json:"color,omitzero"`  // of the status
+	Reason    string  `json:"reason,omitzero"` // of the claim that shows, as Text and Until are
 	Text      string  `json:"text,omitzero"`
-	Since     Instant `json:"since,omitzero"`
-	SetAt     Instant `json:"setAt,omitzero"`
+	Since     Instant `json:"since,omitzero"` // when the status began
+	SetAt     Instant `json:"setAt,omitzero"` // when the claim on top was set, masked or not
 	Until     Instant `json:"until,omitzero"`
 	Cause     Cause   `json:"cause,omitzero"`
-	Masked    string  `json:"masked,omitzero"`
-	LastSeen  Instant `json:"lastSeen,omitzero"`
-	LastLogin Instant `json:"lastLogin,omitzero"`
-	Routable  bool    `json:"routable,omitzero"`
-	Work      string  `json:"work,omitzero"` // finishing, not-receiving, free or active
-	Threads   Count   `json:"threads,omitzero"`
-	Pinned    Count   `json:"pinned,omitzero"`
-	Pending   string  `json:"pending,omitzero"` // the status that follows once the work is done
-	Request   string  `json:"request,omitzero"` // the status that has been asked for
-	Devices   int     `json:"devices,omitzero"` // connections, live or lingering
+	Masked    string  `json:"masked,omitzero"`    // the status that would show if the subject were there and not idle
+	LastSeen  Instant `json:"lastSeen,omitzero"`  // when the last connection left; none while one is there
+	LastLogin Instant `json:"lastLogin,omitzero"` // the last one with credentials
+	Routable  bool    `json:"routable,omitzero"`  // may be given new work
+	Work      string  `json:"work,omitzero"`      // finishing, not-receiving, free or active
+	Threads   Count   `json:"threads,omitzero"`   // pieces of work
+	Pinned    Count   `json:"pinned,omitzero"`    // what the host shows beside them
+	Pending   string  `json:"pending,omitzero"`   // the status that follows once the work is done
+	Request   string  `json:"request,omitzero"`   // the status that has been asked for
+	Devices   int     `json:"devices,omitzero"`   // connections, live or lingering
 }
 
 // viewFields are the fields that a policy grants to audiences.

@@ -46,7 +46,10 @@ func (c *Conn) Subject() Ref { return c.who.ref }
 // higher one and makes this handle stale.
 func (c *Conn) Epoch() uint32 { return c.epoch }
 
-// Heartbeat notes a sign of life. Send one every Policy.Heartbeat.
+// Heartbeat notes a sign of life. Send one every Policy.Heartbeat. An error that
+// wraps [ErrUnknown] or [ErrStale] says that the connection has left or has been
+// replaced: connect again. The same goes for whatever else is said through the
+// handle.
 func (c *Conn) Heartbeat() error {
 	tick, mark := c.time.coarse.Load(), c.mark.Load()
 	if p := c.pulse.Load(); tick != 0 && note(&p.heard, mark, tick, c.lease.Load()) {
@@ -87,8 +90,8 @@ func (c *Conn) bind(h *held) {
 }
 
 // Report is a heartbeat that says how long ago the last input was, as the
-// client knows it. Reports are numbered from 1 so that late ones are ignored; 0
-// is always taken for new.
+// client knows it. Reports are numbered from 1 so that the age of late ones is
+// ignored; 0 is always taken for new.
 func (c *Conn) Report(seq uint64, idleFor time.Duration) error {
 	if idleFor < 0 {
 		idleFor = 0
@@ -124,7 +127,9 @@ func (c *Conn) Visible(visible bool) error {
 }
 
 // Claim sets what the person chose over this connection. Under a policy with
-// claimScope connection it binds this connection only.
+// claimScope connection it binds this connection only. It returns what the person
+// then sees. A connection may change claims 10 times a minute; the next is refused
+// with [ErrLimit]. See [Tracker.SetClaim] for other errors.
 func (c *Conn) Claim(ctx context.Context, claim Claim) (View, error) {
 	if err := c.throttle(); err != nil {
 		return View{}, err
@@ -185,10 +190,13 @@ func (c *Conn) Resume(ctx context.Context) (*Conn, error) {
 // nothing and says so with [ErrClosed].
 func (c *Conn) Close() error { return c.leave(CauseClosed) }
 
-// Lost notes that the transport found the connection broken.
+// Lost notes that the transport found the connection broken. Like Close, it is the
+// last that is said through a handle.
 func (c *Conn) Lost() error { return c.leave(CauseLost) }
 
-// Logout notes that the person left for good on this connection.
+// Logout notes that the person left for good on this connection, or on all under a
+// policy with logoutScope account. Like Close, it is the last that is said through
+// a handle.
 func (c *Conn) Logout() error { return c.leave(CauseLogout) }
 
 func (c *Conn) leave(cause Cause) error {

@@ -97,6 +97,18 @@ func rulesOf(t *testing.T, suite string) string {
 	return b.String()
 }
 
+// What README says that Explain prints is what its example prints.
+func TestDocsReadme(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	example, err := os.ReadFile("example_explain_test.go")
+	require.NoError(t, err)
+	_, output, found := strings.Cut(string(example), "\t// Output:\n")
+	require.True(t, found)
+	output = strings.ReplaceAll(strings.TrimSuffix(output, "}\n"), "\t// ", "")
+	require.Contains(t, string(readme), "```\n"+output+"```\n")
+}
+
 // Links within the project lead somewhere.
 func TestDocsLinks(t *testing.T) {
 	files, err := filepath.Glob("docs/*.md")

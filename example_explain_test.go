@@ -11,7 +11,7 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// Support is asked why ann was not given any chats.
+// Ann, who is busy, closed her page half a minute later. Why is she offline?
 func ExampleTracker_Explain() {
 	ctx := context.Background()
 	mock := clock.NewMock()
@@ -22,16 +22,19 @@ func ExampleTracker_Explain() {
 	}
 	defer tracker.Close()
 	ann := presence.ID("ann")
-	conn, err := tracker.Connect(ctx, ann, presence.ConnectOptions{ID: "tab-1", Login: true})
+	conn, err := tracker.Connect(ctx, ann, presence.ConnectOptions{Login: true})
 	if err != nil {
 		log.Fatal(err)
 	}
-	for range 12 { // five minutes in which the page answers and nobody touches it
-		mock.Add(25 * time.Second)
-		if err := conn.Heartbeat(); err != nil {
-			log.Fatal(err)
-		}
+	if _, err := conn.Claim(ctx, presence.Claim{Status: "busy", For: 30 * time.Minute}); err != nil {
+		log.Fatal(err)
 	}
+	mock.Add(30 * time.Second)
+	if err := conn.Close(); err != nil {
+		log.Fatal(err)
+	}
+	mock.Add(5 * time.Second)
+
 	why, err := tracker.Explain(ctx, ann, presence.AudienceAdmin)
 	if err != nil {
 		log.Fatal(err)
@@ -40,10 +43,12 @@ func ExampleTracker_Explain() {
 		fmt.Println(line)
 	}
 	// Output:
-	// away: idle, no input for too long
-	// since 2026-01-05T09:05:00Z
-	// masked: available
-	// 1 of 1 connections live
-	// connection tab-1 heard at 2026-01-05T09:05:00Z, last input at 2026-01-05T09:00:00Z
-	// next deadline 2026-01-05T09:06:00Z
+	// offline: not connected, the last connection was closed
+	// since 2026-01-05T09:00:30Z
+	// masked: busy
+	// set at 2026-01-05T09:00:00Z
+	// last seen 2026-01-05T09:00:30Z
+	// 0 of 0 connections live
+	// claim busy (manual) set by ann at 2026-01-05T09:00:00Z, until 2026-01-05T09:30:00Z
+	// next deadline 2026-01-05T09:30:00Z
 }

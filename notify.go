@@ -34,7 +34,7 @@ type Notification struct {
 	Kind    string          `json:"kind"`    // push, mobile, inapp, email, call, or one of the policy's own
 	Channel string          `json:"channel,omitzero"`
 	Payload json.RawMessage `json:"payload,omitempty"`
-	At      Instant         `json:"at"`
+	At      Instant         `json:"at"` // when the tracker handed it on; set by it
 }
 
 // Notifier delivers notifications: a push service, a webhook, a test.

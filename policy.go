@@ -204,7 +204,7 @@ type Policy struct {
 	SupervisorWhenOffline string `json:"supervisorWhenOffline,omitzero"`
 
 	Heartbeat    time.Duration `json:"heartbeat"`    // interval at which clients report; 0 means 25s
-	Lease        time.Duration `json:"lease"`        // silence after which a connection is lost; 0 means 60s
+	Lease        time.Duration `json:"lease"`        // silence after which a connection is lost, longer than Heartbeat; 0 means 60s
 	StartupGrace time.Duration `json:"startupGrace"` // extension of leases after this process stood still; 0 means 30s
 	Grace        Grace         `json:"grace"`
 
@@ -352,8 +352,9 @@ func (p Policy) JSON() ([]byte, error) {
 
 // ParsePolicy reads a policy from JSON. Where the document says "extends",
 // base supplies the policy of that name as the starting point; otherwise a
-// document starts from nothing. All faults are reported together. The warnings
-// name keys that a newer minor version of the format brought.
+// document starts from nothing: no status, and graces of zero. All faults in the
+// form are reported together, and where there are none, all faults in the
+// meaning. The warnings name keys that a newer minor version of the format brought.
 func ParsePolicy(data []byte, base func(name string) (Policy, bool)) (p Policy, warnings []string, err error) {
 	var head struct {
 		Version float64 `json:"version"`

@@ -71,8 +71,9 @@ type Options struct {
 	// Authorizer decides what actors may do; nil means [RoleAuthorizer].
 	Authorizer Authorizer
 	// AuthorizeEvery is how long an open watch may go on before the authorizer is
-	// asked again. If it cannot tell, the watch goes on for twice as long and is
-	// then suspended until it can. 0 means 5 minutes, negative never.
+	// asked again. If it cannot tell, the watch goes on for two more such times and
+	// is then suspended until it can. 0 means 5 minutes, negative never. Without an
+	// Authorizer nobody is asked again, since its answers do not change.
 	AuthorizeEvery time.Duration
 	// Notifier delivers what passes the gate; nil delivers nothing.
 	Notifier Notifier
@@ -241,7 +242,8 @@ func New(opts *Options) (*Tracker, error) {
 
 // Run meets deadlines as they fall due and writes to storage what was not
 // written at once, until ctx is done or the tracker is closed. It returns the
-// cause of the context's end, or nil after Close.
+// cause of the context's end, or nil after Close. A second Run beside it is
+// refused.
 func (t *Tracker) Run(ctx context.Context) error {
 	if t.closed.Load() {
 		return t.closedError()
@@ -328,8 +330,10 @@ func (t *Tracker) Sweep(ctx context.Context) (next Instant, err error) {
 	return next, t.flushStorage(ctx)
 }
 
-// Close ends every watch, waits for notifications under way and writes what is
-// left to storage. A second Close changes nothing and says so with [ErrClosed].
+// Close ends every watch, cancels the notifications under way and waits for
+// them to return, and writes what is left to storage, which it does not close.
+// An error says what could not be written. A second Close changes nothing and
+// says so with [ErrClosed].
 func (t *Tracker) Close() error {
 	t.notifying.mu.Lock() // no notification begins from then on
 	before := t.closed.Swap(true)
@@ -363,8 +367,8 @@ type ConnectOptions struct {
 	ID     string
 	Device string // a class of device that the policy may have rules for, such as "mobile"
 	Login  bool   // the person entered credentials: that is input, and policies may reset choices
-	// IdleFor is how long ago the last input was, as the client knows it. It
-	// counts only if it is longer ago than what is known here.
+	// IdleFor is how long ago the last input was, as the client knows it; 0 says
+	// nothing. It counts only if it is longer ago than what is known here.
 	IdleFor time.Duration
 	Kind    Kind // of the subject; empty leaves it as it is, human at first
 	// Node is the node that holds the connection; empty means Options.Node.
@@ -373,7 +377,9 @@ type ConnectOptions struct {
 
 // Connect notes a connection of a subject and returns the handle for what comes
 // over it. Connecting is not input: a subject that was idle stays so. Where
-// there is storage, it first loads what the subject chose before.
+// there is storage, it first loads what the subject chose before, and fails with
+// [ErrUnavailable] if that cannot be done. Other errors wrap [ErrInvalid] (an
+// id), [ErrDisabled], [ErrNotAllowed] (an id that has been erased) or [ErrLimit].
 func (t *Tracker) Connect(ctx context.Context, subject Ref, opts ConnectOptions) (*Conn, error) {
 	if opts.ID == "" {
 		opts.ID = rand.Text()[:16]
@@ -470,6 +476,11 @@ func (t *Tracker) noteHeartbeat(subject Ref, conn string, tick uint64) bool {
 // source follows from the actor. With storage, it returns once the claim is
 // stored. It returns what the actor then sees, which need not be the status
 // claimed: a higher claim may be on top, or the subject not connected.
+//
+// Errors wrap [ErrUnknown] (a subject that nobody has heard of, a status that the
+// policy does not have), [ErrNotAllowed], [ErrInvalid], [ErrDisabled], [ErrOffline]
+// (see [Policy].SupervisorWhenOffline), [ErrLimit] or [ErrUnavailable]; nothing has
+// changed then.
 func (t *Tracker) SetClaim(ctx context.Context, actor Actor, subject Ref, c Claim) (View, error) {
 	return t.claim(ctx, actor, subject, Event{Kind: EventSetClaim, Actor: actor, Claim: c}, claimAction(actor, subject), c.Status)
 }
@@ -565,8 +576,10 @@ func (t *Tracker) read(ctx context.Context, ref Ref, a Audience, f func(*Machine
 	return nil
 }
 
-// Journal returns the rows of a subject's journal that q selects, oldest first,
-// fetching further pages as the caller goes on. After an error it ends.
+// Journal returns the rows of a subject's journal that q selects, in the order
+// in which they were noted, fetching further pages as the caller goes on. After
+// an error it ends. Without storage there are those in memory, see
+// [Options].JournalRows; storage must be a [JournalReader]. A Limit of 0 is none.
 func (t *Tracker) Journal(ctx context.Context, q JournalQuery) iter.Seq2[JournalRow, error] {
 	return func(yield func(JournalRow, error) bool) {
 		limit := q.Limit
@@ -618,7 +631,8 @@ func (t *Tracker) journalPage(ctx context.Context, q JournalQuery) ([]JournalRow
 }
 
 // SetPolicy puts a policy in force for one tenant, from now on: nothing is
-// changed back in time.
+// changed back in time. The actor must be of that tenant. Policies are not
+// stored: set them again when the process starts.
 func (t *Tracker) SetPolicy(ctx context.Context, actor Actor, tenant string, p Policy) error {
 	return t.setPolicy(ctx, actor, tenant, p, ActionPolicy, p.Name)
 }
@@ -766,7 +780,9 @@ func (t *Tracker) Gate(ctx context.Context, subject Ref, kind, channel string) (
 
 // Notify asks the gate and, if the notification reaches its subject now, hands
 // it to the notifier without waiting for the delivery. It answers alike whether
-// or not it does: what a sender is told must not betray who is there.
+// or not it does: what a sender is told must not betray who is there. At is set
+// to the present instant. What is deferred is not kept: the host asks again. While
+// Options.NotifyWorkers calls are under way it fails with [ErrLimit].
 func (t *Tracker) Notify(ctx context.Context, n Notification) error {
 	d, err := t.Gate(ctx, n.Subject, n.Kind, n.Channel)
 	if err != nil || t.opts.Notifier == nil {

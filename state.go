@@ -155,35 +155,35 @@ type Cause string
 
 // The causes of a status.
 const (
-	CauseDefault    Cause = "default"
-	CauseLogin      Cause = "login"
-	CauseManual     Cause = "manual"
-	CauseSupervisor Cause = "supervisor"
+	CauseDefault    Cause = "default"    // connected, and nothing is claimed
+	CauseLogin      Cause = "login"      // the claims from here on, by their source
+	CauseManual     Cause = "manual"     // the subject itself
+	CauseSupervisor Cause = "supervisor" // a supervisor or admin
 	CauseCall       Cause = "call"
 	CauseCalendar   Cause = "calendar"
-	CauseApp        Cause = "app"
+	CauseApp        Cause = "app" // and sources of the policy's own
 	CauseSystem     Cause = "system"
-	CauseIdle       Cause = "idle"
-	CauseLogout     Cause = "logout"
-	CauseClosed     Cause = "closed"
-	CauseLost       Cause = "lost"
-	CauseNode       Cause = "node"
-	CauseDrain      Cause = "drain"
+	CauseIdle       Cause = "idle"   // no input for the time of a stage
+	CauseLogout     Cause = "logout" // not reachable from here on: left for good, or never was there
+	CauseClosed     Cause = "closed" // closed cleanly
+	CauseLost       Cause = "lost"   // silent for the lease, or reported broken
+	CauseNode       Cause = "node"   // the node that held the connection died
+	CauseDrain      Cause = "drain"  // or was shut down as planned
 	CauseDisabled   Cause = "disabled"
-	CauseLeft       Cause = "left" // what audiences see instead of the five before it, and of hiding
+	CauseLeft       Cause = "left" // what audiences that can be hidden from see instead of the five ways of leaving, and of hiding
 )
 
 // Triggers of a transition that are not causes of a status.
 const (
-	TriggerInput   Cause = "input"
-	TriggerConnect Cause = "connect"
-	TriggerUntil   Cause = "until"
-	TriggerPolicy  Cause = "policy"
-	TriggerGrant   Cause = "grant"
+	TriggerInput   Cause = "input"   // after having been idle
+	TriggerConnect Cause = "connect" // or a sign of life after silence, or an endpoint
+	TriggerUntil   Cause = "until"   // the time of a claim was over
+	TriggerPolicy  Cause = "policy"  // another one came into force
+	TriggerGrant   Cause = "grant"   // the subject became known by it
 
-	TriggerLoad      Cause = "load"
-	TriggerChallenge Cause = "challenge"
-	TriggerRequest   Cause = "request"
+	TriggerLoad      Cause = "load"      // work was given, has ended or was counted
+	TriggerChallenge Cause = "challenge" // it was not answered, or was
+	TriggerRequest   Cause = "request"   // it was made, decided or withdrawn
 )
 
 // Source says where a claim comes from. It follows from the actor: a subject's
@@ -230,24 +230,25 @@ type Claim struct {
 	ID     string `json:"id,omitzero"`
 	Serial uint64 `json:"serial"` // given by the core: the order in which claims were set
 	Status string `json:"status"`
-	Class  Class  `json:"class,omitzero"` // of the status when it was claimed
-	Source Source `json:"source"`
+	Class  Class  `json:"class,omitzero"` // given by the core: of the status when it was claimed
+	Source Source `json:"source"`         // follows from the actor; a system may name one, or else is app
 	// Key tells the claims of one source apart. Empty means KeyTimed for a claim
 	// with an end and KeyBase for one without.
 	Key string `json:"key,omitzero"`
 	// Conn scopes the claim to one connection: it counts while that connection
 	// does, together with what the subject's other connections claim.
 	Conn   string  `json:"conn,omitzero"`
-	Reason string  `json:"reason,omitzero"` // a short code
-	Text   string  `json:"text,omitzero"`   // for people
-	SetAt  Instant `json:"setAt"`
-	By     string  `json:"by,omitzero"`    // the actor's id
-	Until  Instant `json:"until,omitzero"` // the claim ends then, that instant included; zero means never
-	// For gives Until as a time from when the claim is set.
+	Reason string  `json:"reason,omitzero"` // a short code, at most MaxReason bytes
+	Text   string  `json:"text,omitzero"`   // for people, at most MaxText bytes
+	SetAt  Instant `json:"setAt"`           // given by the core
+	By     string  `json:"by,omitzero"`     // given by the core: the actor's id
+	Until  Instant `json:"until,omitzero"`  // the claim ends then, that instant included; zero means never
+	// For gives Until as a time from when the claim is set; only one of the two may
+	// be given. With neither, Status.For decides.
 	For              time.Duration `json:"for,omitzero"`
-	DropOnDisconnect bool          `json:"dropOnDisconnect,omitzero"`
-	DropOnLogin      bool          `json:"dropOnLogin,omitzero"`
-	HidesFrom        []Audience    `json:"hidesFrom,omitzero"` // besides those the status is hidden from
+	DropOnDisconnect bool          `json:"dropOnDisconnect,omitzero"` // it ends when its connection, or the subject's last, is gone
+	DropOnLogin      bool          `json:"dropOnLogin,omitzero"`      // it ends with the next login
+	HidesFrom        []Audience    `json:"hidesFrom,omitzero"`        // besides those the status is hidden from, as far as Policy.Hideable has them
 }
 
 // Connection is one live or lingering connection of a subject.
@@ -296,10 +297,10 @@ type Reach uint8
 
 // The kinds of reach, from none to full.
 const (
-	ReachNone Reach = iota
-	ReachVirtual
-	ReachLingering
-	ReachLive
+	ReachNone      Reach = iota
+	ReachVirtual         // by an endpoint alone, as far as Policy.Virtual counts it
+	ReachLingering       // a connection has left and its grace is not over
+	ReachLive            // there is a live connection
 )
 
 // String returns none, virtual, lingering or live.
@@ -1775,7 +1776,8 @@ func samePresence(a, b *Presence) bool {
 }
 
 // Record is what must outlive the process of one subject. Data is its durable
-// state as [State.Encode] writes it, opaque to storage.
+// state as [Machine.Record] encodes it and [Record.State] decodes it, opaque to
+// storage.
 type Record struct {
 	Subject  Ref
 	Revision uint64

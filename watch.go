@@ -947,7 +947,8 @@ func (t *Tracker) channelLocked(ref Ref) (*channel, error) {
 
 // Grant gives a subject access to something: a channel, or what channels are
 // linked to, such as an inbox. The subject becomes a member of those channels,
-// connected or not.
+// connected or not. Grants are not stored: say them again when the process
+// starts. Granting again changes nothing.
 func (t *Tracker) Grant(ctx context.Context, subject, to Ref) error {
 	if err := checkPair(subject, to); err != nil {
 		return err
@@ -1033,7 +1034,7 @@ func (t *Tracker) Revoke(ctx context.Context, subject, to Ref) error {
 }
 
 // Link makes a channel's members those who are granted to, instead of those of
-// what it was linked to before.
+// what it was linked to before. Links are not stored.
 func (t *Tracker) Link(ctx context.Context, channel, to Ref) error {
 	if err := checkPair(channel, to); err != nil {
 		return err
@@ -1110,7 +1111,9 @@ func (t *Tracker) Join(ctx context.Context, actor Actor, channel Ref) error {
 }
 
 // List returns the members of a channel that an audience may list, by id, and
-// the group they add up to. The viewer matters for the audience self alone.
+// the group they add up to; of a channel that nobody belongs to, none and the rung
+// offline. The viewer, who sees its own row in full, matters for the audience self
+// alone. It asks no authorizer: it is for the host.
 func (t *Tracker) List(ctx context.Context, channel Ref, a Audience, viewer Ref) ([]View, Group, error) {
 	return t.AppendList(ctx, nil, channel, a, viewer)
 }

@@ -601,8 +601,8 @@ func (q *Queue) Ranked(ctx context.Context, channel presence.Ref, on string) (me
 	return members, len(Candidates(members, m.Policy().Work.Order, q.turn[channel])), nil
 }
 
-// Live returns the desk of a tracker. Give the queue's [Queue.Changed] to the
-// tracker as [presence.Options.Observe].
+// Live returns the desk of a tracker; now tells the time by the tracker's clock.
+// Give the queue's [Queue.Changed] to the tracker as [presence.Options.Observe].
 func Live(t *presence.Tracker, now func() presence.Instant) Desk { return live{t, now} }
 
 type live struct {
