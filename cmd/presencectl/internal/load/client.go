@@ -91,8 +91,11 @@ type errClosed struct {
 
 func (e errClosed) Error() string { return strings.TrimSpace(fmt.Sprintf("%d %s", e.code, e.reason)) }
 
-// errRefused is what the server answers where it does not open a session.
-type errRefused struct{ text string }
+// errRefused is why no session was opened.
+type errRefused struct {
+	text     string
+	answered bool // by a server
+}
 
 func (e errRefused) Error() string { return e.text }
 
@@ -245,7 +248,7 @@ func (c *client) open(ctx context.Context, login bool) error {
 				body, _ := io.ReadAll(io.LimitReader(response.Body, 300))
 				text = strings.TrimSpace(string(body))
 			}
-			refused = errRefused{fmt.Sprintf("HTTP status %d: %s", status, text)}
+			refused = errRefused{fmt.Sprintf("HTTP status %d: %s", status, text), true}
 		},
 	}
 	sock, early, _, err := dialer.Dial(ctx, address)
@@ -253,7 +256,7 @@ func (c *client) open(ctx context.Context, login bool) error {
 	case refused != nil:
 		return refused
 	case err != nil:
-		return errRefused{err.Error()}
+		return errRefused{err.Error(), false}
 	}
 	c.sock = sock
 	from := io.Reader(sock)
@@ -577,6 +580,7 @@ func (c *client) handle(payload []byte, leaving bool) error {
 		if leaving {
 			return nil
 		}
+		c.r.pings.Add(1)
 		idle := time.Since(c.input).Milliseconds()
 		return c.send(fmt.Sprintf(`{"type":"pong","seq":%d,"idle":%d,"visible":true}`, m.Seq, max(idle, 0)))
 	case "self":
@@ -596,7 +600,7 @@ func (c *client) handle(payload []byte, leaving bool) error {
 			c.answered()
 		}
 		if !c.isThere() {
-			return errRefused{m.Code + ": " + m.Message}
+			return errRefused{m.Code + ": " + m.Message, true}
 		}
 	case "removed":
 		c.r.faults.add("removed", "%s: access to the channel has ended", c.name())
@@ -706,12 +710,15 @@ func (r *runner) sever(conn net.Conn) {
 	conn.Close()
 }
 
+func (c *Config) pattern(agent bool) string {
+	if agent {
+		return c.AgentURL
+	}
+	return c.VisitorURL
+}
+
 // address is where somebody goes, and with what headers.
 func (r *runner) address(agent bool, id string) (string, http.Header) {
-	pattern := r.VisitorURL
-	if agent {
-		pattern = r.AgentURL
-	}
 	token, known := r.tokens[id]
 	if !known {
 		token = r.tokens["*"]
@@ -724,5 +731,5 @@ func (r *runner) address(agent bool, id string) (string, http.Header) {
 	if token != "" && !strings.Contains(r.patterns(), "{token}") {
 		header.Set("Authorization", "Bearer "+token)
 	}
-	return query.Replace(pattern), header
+	return query.Replace(r.pattern(agent)), header
 }

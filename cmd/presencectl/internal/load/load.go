@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -76,6 +77,9 @@ const (
 	spareFiles = 32
 	maxFor     = 7 * 24 * time.Hour
 )
+
+// flagName finds the flag that an error of package flag is about.
+var flagName = regexp.MustCompile(`for flag -([a-z-]+):`)
 
 // command is what the flags say.
 type command struct {
@@ -141,6 +145,12 @@ func parse(args []string, maxFiles uint64) (*command, error) {
 			return nil, err
 		}
 		fault("%w", err)
+		// What the flag should have been is not to be complained about as well.
+		if m := flagName.FindStringSubmatch(err.Error()); m != nil {
+			if f := flags.Lookup(m[1]); f != nil && f.DefValue != "" {
+				_ = f.Value.Set(f.DefValue) // it was one
+			}
+		}
 		args = flags.Args()
 	}
 	if flags.NArg() > 0 {
@@ -306,7 +316,7 @@ func Command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		return err
 	}
 	if c.serve {
-		own, err := startServer(&c.Config, stderr)
+		own, err := startServer(&c.Config)
 		if err != nil {
 			return fmt.Errorf("load: %w", err)
 		}
@@ -316,7 +326,7 @@ func Command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	}
 	result, err := Run(ctx, &c.Config, stderr)
 	if err != nil {
-		return fmt.Errorf("load: %w; start it, say where it is with -url, or have one started with -serve", err)
+		return fmt.Errorf("load: %w", err)
 	}
 	result.writeText(stdout)
 	var faults []error

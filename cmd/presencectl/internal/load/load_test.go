@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 // stands between.
 func config(t *testing.T, agents, visitors int, between func(address string) string) *Config {
 	t.Helper()
-	handler, stop, err := newServer("desk", "agent-{n}", agents, ws.Options{PingInterval: 100 * time.Millisecond})
+	handler, stop, err := newServer("desk", "agent-{n}", agents, ws.Options{PingInterval: time.Second})
 	require.NoError(t, err)
 	server := httptest.NewServer(handler)
 	t.Cleanup(func() { stop(); server.Close() })
@@ -95,7 +95,7 @@ func TestLoad(t *testing.T) {
 		}
 		r.frames.mu.Lock()
 		defer r.frames.mu.Unlock()
-		return r.frames.seen > 5 && r.resumed.Load() > 0 && r.connected.Load() > 5
+		return r.frames.seen > 5 && r.pings.Load() > 5 && r.resumed.Load() > 0 && r.connected.Load() > 5
 	})
 	require.Empty(t, result.Faults)
 	require.Empty(t, result.Refusals)
@@ -103,7 +103,8 @@ func TestLoad(t *testing.T) {
 	require.Less(t, result.Seconds, 60.0)
 	require.Positive(t, result.Compared)
 	require.Equal(t, result.Compared, result.Same)
-	require.Equal(t, result.Claims, result.Answered)
+	require.Positive(t, result.Answered)
+	require.GreaterOrEqual(t, result.Claims, result.Answered, "a connection may be lost before")
 	require.GreaterOrEqual(t, result.Claims, result.Seen)
 	require.Equal(t, result.Answered, result.Answer.Count)
 	require.Greater(t, result.Change.Count, result.Seen, "several watch")
@@ -165,7 +166,7 @@ func TestServe(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	var out, progress bytes.Buffer
-	err := Command(t.Context(), []string{"-serve", "-agents", "5", "-visitors", "10", "-for", "1s", "-svg", filepath.Join(folder, "x.svg"), "-json", filepath.Join(folder, "x.json")}, &out, &progress)
+	err := Command(t.Context(), []string{"-serve", "-agents", "5", "-visitors", "10", "-for", "1s", "-stay", "0", "-reload", "0", "-lose", "0", "-logout", "0", "-svg", filepath.Join(folder, "x.svg"), "-json", filepath.Join(folder, "x.json")}, &out, &progress)
 	require.NoError(t, err, progress.String())
 	require.Contains(t, out.String(), "faults       none")
 	if usable() {

@@ -91,5 +91,8 @@ func usage(pid int) (rss uint64, cpu float64, err error) {
 		}
 		cpu += float64(t) / ticks
 	}
+	if n == 0 {
+		return 0, 0, fmt.Errorf("process %d has ended", pid)
+	}
 	return n * uint64(os.Getpagesize()), cpu, nil
 }

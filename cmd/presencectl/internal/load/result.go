@@ -26,6 +26,7 @@ type Result struct {
 	InRate      float64 `json:"messagesInPerSecond"`
 	MessagesOut uint64  `json:"messagesOut"`
 	OutRate     float64 `json:"messagesOutPerSecond"`
+	Pings       uint64  `json:"pingsAnswered"`
 	BytesIn     uint64  `json:"bytesIn"`
 	BytesOut    uint64  `json:"bytesOut"`
 
@@ -105,7 +106,7 @@ func (r *runner) result(interrupted bool) *Result {
 		Started: r.began.UTC(), Seconds: r.ended.Sub(r.began).Seconds(), Interrupted: interrupted,
 		URLs: r.urls(), Channel: r.Channel, Agents: r.Agents, Visitors: r.Visitors,
 		MostConnected: r.most, Connects: r.opened.Load(), ConnectsRate: r.totals.Connects, Connect: r.connects.quantiles(),
-		MessagesIn: r.received.Load(), InRate: r.totals.In, MessagesOut: r.sent.Load(), OutRate: r.totals.Out,
+		MessagesIn: r.received.Load(), InRate: r.totals.In, MessagesOut: r.sent.Load(), OutRate: r.totals.Out, Pings: r.pings.Load(),
 		BytesIn: r.bytesIn.Load(), BytesOut: r.bytesOut.Load(),
 		Claims: r.sentClaims.Load(), ClaimsRate: r.totals.Claims, Answered: r.doneClaims.Load(), Seen: seen,
 		Answer: r.answers.quantiles(), Change: r.changes.quantiles(), Changes: r.changes.bars(),
@@ -178,7 +179,7 @@ func (r *Result) writeText(w io.Writer) {
 	}
 	line("load", "%d agents and %d visitors for %.1f s%s, channel %s at %s", r.Agents, r.Visitors, r.Seconds, stopped, r.Channel, strings.Join(r.URLs, " and "))
 	line("connections", "%d at most at once, %d opened, %s/s; until welcome %v", r.MostConnected, r.Connects, round(r.ConnectsRate), r.Connect)
-	line("messages", "%d in, %s/s; %d out, %s/s", r.MessagesIn, round(r.InRate), r.MessagesOut, round(r.OutRate))
+	line("messages", "%d in, %s/s; %d out, %s/s; %d pings answered", r.MessagesIn, round(r.InRate), r.MessagesOut, round(r.OutRate), r.Pings)
 	line("bytes", "%s in, %s out, handshakes and framing included", size(r.BytesIn), size(r.BytesOut))
 	line("claims", "%d, %s/s; %d answered, %d seen by watchers; until answered %v", r.Claims, round(r.ClaimsRate), r.Answered, r.Seen, r.Answer)
 	line("change", "from a claim to a watcher %v", r.Change)

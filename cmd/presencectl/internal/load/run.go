@@ -51,7 +51,7 @@ type runner struct {
 	refs     atomic.Uint64
 
 	connected                          atomic.Int64
-	opened, sent, received             atomic.Uint64
+	opened, sent, received, pings      atomic.Uint64
 	bytesIn, bytesOut                  atomic.Uint64
 	sentClaims, doneClaims             atomic.Uint64
 	snapshots, diffs, resumed, resyncs atomic.Uint64
@@ -196,7 +196,7 @@ func (r *runner) try(ctx context.Context) error {
 		c := &client{r: r, who: of.who, id: of.id, conn: of.conn, every: &[actions]time.Duration{}}
 		err := c.open(ctx, true)
 		// Until then everybody must have been told everything.
-		for limit := time.Now().Add(r.patience); err == nil && c.list.epoch == "" && time.Now().Before(limit); {
+		for limit := time.Now().Add(r.patience); err == nil && c.list.epoch == "" && len(r.refusals.all()) == 0 && time.Now().Before(limit); {
 			err = c.read(limit)
 		}
 		if err == nil {
@@ -204,7 +204,10 @@ func (r *runner) try(ctx context.Context) error {
 		}
 		c.gone()
 		if refused, ok := errors.AsType[errRefused](err); ok {
-			return fmt.Errorf("%s is not let in at %s: %w", c.name(), strings.Join(r.urls(), " and "), refused)
+			if !refused.answered {
+				return fmt.Errorf("%s cannot be reached: %w; start a server, say where it is with -url, or have one started with -serve", r.pattern(c.who != nil), refused)
+			}
+			return fmt.Errorf("%s is not let in at %s: %w", c.name(), r.pattern(c.who != nil), refused)
 		}
 		for code := range r.refusals.all() {
 			list, _ := r.faults.all()

@@ -110,13 +110,13 @@ type child struct {
 	pid     int
 }
 
-func startServer(c *Config, stderr io.Writer) (*child, error) {
+func startServer(c *Config) (*child, error) {
 	path, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	s := &child{process: exec.Command(path, ServerCommand, c.Channel, c.Names, strconv.Itoa(c.Agents))}
-	s.process.Stderr = stderr
+	s.process.Stderr = os.Stderr
 	s.process.WaitDelay = time.Second
 	stdout, err := s.process.StdoutPipe()
 	if err != nil {

@@ -60,6 +60,8 @@ func TestFlags(t *testing.T) {
 			require.ErrorContains(t, err, want, args)
 		}
 	}
+	_, err = parse([]string{"-for", "5"}, 1024)
+	require.NotContains(t, err.Error(), "\n", "a value that cannot be read is one fault")
 	if usable() {
 		_, err := parse([]string{"-pid", "2147483647"}, 1024)
 		require.ErrorContains(t, err, "want a process of this machine")
