@@ -4,13 +4,16 @@ go 1.26.0
 
 require (
 	github.com/benbjohnson/clock v1.3.5
+	github.com/gobwas/ws v1.5.0
 	github.com/presence-go/presence v0.0.0
 	github.com/presence-go/presence/adapters/sqlite v0.0.0
+	github.com/presence-go/presence/adapters/ws v0.0.0
 	github.com/stretchr/testify v1.12.1
 )
 
 require (
 	github.com/dustin/go-humanize v1.0.1 // indirect
+	github.com/gobwas/httphead v0.1.0 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/mattn/go-isatty v0.0.24 // indirect
 	github.com/ncruces/go-strftime v1.0.0 // indirect
@@ -27,3 +30,5 @@ require (
 replace github.com/presence-go/presence => ../..
 
 replace github.com/presence-go/presence/adapters/sqlite => ../../adapters/sqlite
+
+replace github.com/presence-go/presence/adapters/ws => ../../adapters/ws

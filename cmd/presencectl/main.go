@@ -9,10 +9,11 @@
 //	presencectl grammar                         print the language of scenarios
 //	presencectl journal presence.db ann         print what happened, from a file of adapters/sqlite
 //	presencectl drill                           route work through a bad day, and check every step
+//	presencectl load                            put load on a server over WebSockets, and check what everybody saw
 //
-// It exits with 1 at the first expectation that fails and after a drill that
-// found a fault, and with 2 where a
-// command, a file or a policy cannot be understood.
+// It exits with 1 at the first expectation that fails and after a drill or a load
+// that found a fault, and with 2 where a command, a file or a policy cannot be
+// understood.
 package main
 
 import (
@@ -23,9 +24,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
 	_ "time/tzdata" // for the opening hours of scenarios, wherever this runs
 
+	"github.com/presence-go/presence/cmd/presencectl/internal/load"
 	"github.com/presence-go/presence/presencetest/scenario"
 	"github.com/presence-go/presence/preset"
 )
@@ -37,6 +40,8 @@ const usage = `usage:
   presencectl journal [-tenant T] [-from T] [-to T] FILE [SUBJECT]
                                                     print what happened, as JSON, from a file of adapters/sqlite
   presencectl drill [-agents N] [-work N] [-seed N] route work through a bad day, and check every step
+  presencectl load [-serve] [-agents N] [-visitors N] [-for D] [-svg OUT] [-json OUT] ...
+                                                    put load on a server over WebSockets; -h lists all flags
 `
 
 // What the command exits with.
@@ -69,16 +74,23 @@ func run(args []string, stdout, stderr io.Writer) int {
 		err = journal(args, stdout)
 	case "drill":
 		err = drill(args, stdout)
+	case "load":
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+		context.AfterFunc(ctx, stop) // the second time it ends at once
+		err = load.Command(ctx, args, stdout, stderr)
+		stop()
+	case load.ServerCommand:
+		err = load.Serve(args, os.Stdin, stdout)
 	case "help", "-h", "-help", "--help":
 		fmt.Fprint(stdout, usage)
 	default:
-		err = fmt.Errorf("unknown command %q; want simulate, policy, grammar, journal or drill", command)
+		err = fmt.Errorf("unknown command %q; want simulate, policy, grammar, journal, drill or load", command)
 	}
 	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return exitFine
 	}
 	fmt.Fprintln(stderr, "presencectl:", err)
-	if _, failed := errors.AsType[*scenario.Failure](err); failed || errors.Is(err, errDrill) {
+	if _, failed := errors.AsType[*scenario.Failure](err); failed || errors.Is(err, errDrill) || errors.Is(err, load.ErrFaults) {
 		return exitFailed
 	}
 	return exitWrong

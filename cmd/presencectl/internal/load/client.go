@@ -1,0 +1,735 @@
+package load
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gobwas/ws"
+)
+
+const (
+	// maxMessage is the longest message taken from the server: a list of a hundred
+	// thousand members.
+	maxMessage = 32 << 20
+	// readBuffer is what a client keeps for reading.
+	readBuffer = 512
+	// claimsPerMinute is how many claims a client sends, one less than a server
+	// takes of a connection.
+	claimsPerMinute = 9
+)
+
+// The things that clients do by themselves. Those from actReload on end the
+// session.
+const (
+	actClaim = iota
+	actInput
+	actIdle
+	actReload
+	actLose
+	actLogout
+	actLeave // of a visitor
+	actions
+)
+
+// client is somebody who comes and goes: an agent or a visitor, one connection
+// after the other. It has one goroutine, which waits for what comes until
+// something is to be done.
+type client struct {
+	r     *runner
+	who   *person // nil for a visitor
+	id    string  // who it says it is
+	conn  string  // the id of its connection, of an agent
+	every *[actions]time.Duration
+
+	due    [actions]time.Time
+	claims [claimsPerMinute]time.Time // the latest, the oldest at next
+	next   int
+	input  time.Time // the last one
+
+	sock    net.Conn
+	in      *bufio.Reader
+	asked   time.Time // when it sent a claim that has not been answered
+	ref     string    // of that
+	begun   time.Time // when it began to open the session
+	watched time.Time // when it asked for the list in this session
+	hoped   bool      // for diffs, where it knows the list
+	closing bool      // the close frame has been sent
+	status  string    // shown of itself
+
+	mu      sync.Mutex
+	waiting bool // for something to come, and may be told that it is over
+	there   bool // connected and welcome
+	asking  bool // and waiting for the answer to a claim
+	list    list
+}
+
+// over is how the last session of a client ends.
+const over = "end of the load"
+
+// errDue says that nothing came before it was time to do something.
+var errDue = errors.New("due")
+
+// errClosed is how the server ended the session.
+type errClosed struct {
+	code   ws.StatusCode
+	reason string
+}
+
+func (e errClosed) Error() string { return strings.TrimSpace(fmt.Sprintf("%d %s", e.code, e.reason)) }
+
+// errRefused is why no session was opened.
+type errRefused struct {
+	text     string
+	answered bool // by a server
+}
+
+func (e errRefused) Error() string { return e.text }
+
+// live comes and goes until the load is over.
+func (c *client) live() {
+	if !c.r.pause(jitter(c.r.Ramp)) {
+		return
+	}
+	for action := range c.every {
+		c.plan(action, time.Now())
+	}
+	login := true
+	for failed := 0; ; {
+		how, err := c.session(login)
+		away := time.Second
+		switch {
+		case how == over:
+			return
+		case err != nil:
+			failed++
+			away = min(c.r.patience, 250*time.Millisecond<<min(failed, 10))
+		case how == "logout":
+			away = 10 * time.Second
+		case how == "lost":
+			away = 3 * time.Second
+		}
+		if !c.r.pause(jitter(away)) {
+			return
+		}
+		login = how == "logout" || login && err != nil
+		if err == nil {
+			failed = 0
+			if c.who == nil && rand.IntN(4) > 0 { // somebody else comes
+				c.id = c.r.nextVisitor()
+				c.mu.Lock()
+				c.list = list{rows: c.list.rows[:0]}
+				c.mu.Unlock()
+			}
+		}
+	}
+}
+
+// jitter is between nothing and all of a duration.
+func jitter(d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
+	return rand.N(d)
+}
+
+// plan says when something is to be done next, as often as is wished on average.
+func (c *client) plan(action int, now time.Time) {
+	c.due[action] = time.Time{}
+	if c.every[action] > 0 {
+		c.due[action] = now.Add(jitter(2 * c.every[action]))
+	}
+}
+
+// soonest is what is to be done next, and when; zero if nothing is.
+func (c *client) soonest() (action int, at time.Time) {
+	for i, due := range c.due {
+		if !due.IsZero() && (at.IsZero() || due.Before(at)) {
+			action, at = i, due
+		}
+	}
+	return action, at
+}
+
+// session is one from its beginning to its end, and says how that came about: an
+// error if the server brought it about.
+func (c *client) session(login bool) (how string, err error) {
+	err = c.open(context.Background(), login)
+	for err == nil && how == "" {
+		how, err = c.step()
+	}
+	if err == nil {
+		err = c.leave(how)
+	}
+	c.gone()
+	if err == nil {
+		c.r.ends.add(how)
+		return how, nil
+	}
+	c.r.blame(err, c.name())
+	if c.r.isStopped() {
+		how = over
+	}
+	return how, err
+}
+
+// blame notes how the server ended a session, or did not begin it.
+func (r *runner) blame(err error, name string) {
+	closed, isClosed := errors.AsType[errClosed](err)
+	_, refused := errors.AsType[errRefused](err)
+	_, wrong := errors.AsType[errWrong](err)
+	switch {
+	case isClosed:
+		r.ends.add(fmt.Sprintf("server closed with %d", closed.code))
+		r.faults.add(fmt.Sprintf("closed with %d", closed.code), "%s: %v", name, err)
+	case refused:
+		r.ends.add("not opened")
+		r.faults.add("not opened", "%s: %v", name, err)
+	case wrong:
+		r.ends.add("server broke the protocol")
+		r.faults.add("protocol", "%s: %v", name, err)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		r.ends.add("server was silent")
+		r.faults.add("silent", "%s: the server neither took nor said anything for %v", name, r.patience)
+	default:
+		r.ends.add("cut off")
+		r.faults.add("cut off", "%s: the connection ended without a close frame: %v", name, err)
+	}
+}
+
+// errWrong is something that the server may not send.
+type errWrong struct{ error }
+
+func (c *client) name() string {
+	if c.who == nil {
+		return "visitor " + c.id
+	}
+	return "agent " + c.id + " (" + c.conn + ")"
+}
+
+// gone forgets the socket.
+func (c *client) gone() {
+	c.mu.Lock()
+	if c.there {
+		c.r.connected.Add(-1)
+	}
+	c.there, c.asking = false, false
+	c.mu.Unlock()
+	if c.sock != nil {
+		c.sock.Close()
+		c.sock = nil
+	}
+	c.asked = time.Time{}
+}
+
+// open opens a socket and says hello.
+func (c *client) open(ctx context.Context, login bool) error {
+	c.begun = time.Now()
+	address, header := c.r.address(c.who != nil, c.id)
+	var refused error
+	dialer := ws.Dialer{
+		Timeout: c.r.patience, Header: ws.HandshakeHeaderHTTP(header), ReadBufferSize: 1024, WriteBufferSize: 1024, NetDial: c.r.dial,
+		OnStatusError: func(status int, _ []byte, answer io.Reader) {
+			text := http.StatusText(status)
+			if response, err := http.ReadResponse(bufio.NewReader(answer), nil); err == nil {
+				body, _ := io.ReadAll(io.LimitReader(response.Body, 300))
+				text = strings.TrimSpace(string(body))
+			}
+			refused = errRefused{fmt.Sprintf("HTTP status %d: %s", status, text), true}
+		},
+	}
+	sock, early, _, err := dialer.Dial(ctx, address)
+	switch {
+	case refused != nil:
+		return refused
+	case err != nil:
+		return errRefused{err.Error(), false}
+	}
+	c.sock = sock
+	from := io.Reader(sock)
+	if early != nil {
+		rest, _ := early.Peek(early.Buffered())
+		from = io.MultiReader(strings.NewReader(string(rest)), sock)
+		ws.PutReader(early)
+	}
+	if c.in == nil {
+		c.in = bufio.NewReaderSize(nil, readBuffer)
+	}
+	c.in.Reset(from)
+	c.hoped, c.closing, c.watched, c.input = false, false, time.Time{}, c.begun
+	hello := `{"type":"hello","v":1}`
+	if c.who != nil {
+		hello = fmt.Sprintf(`{"type":"hello","v":1,"conn":%s,"login":%t,"idle":0,"visible":true}`, quote(c.conn), login)
+	}
+	return c.send(hello)
+}
+
+// step takes in what comes next, or does what is due.
+func (c *client) step() (how string, err error) {
+	action, at := c.soonest()
+	limit := c.begun.Add(c.r.patience)
+	welcome := c.isThere()
+	switch {
+	case welcome && c.asked.IsZero():
+	case welcome:
+		limit = c.asked.Add(c.r.patience)
+		fallthrough
+	default:
+		if at.IsZero() || limit.Before(at) {
+			at = limit
+		}
+	}
+	err = c.read(at)
+	now := time.Now()
+	switch {
+	case err == nil, !errors.Is(err, errDue):
+		return "", err
+	case c.r.isFinishing():
+		return over, nil
+	case at.IsZero():
+		return "", nil
+	case at.Equal(limit) && !welcome:
+		return "", errWrong{fmt.Errorf("hello was not answered within %v", c.r.patience)}
+	case at.Equal(limit) && !c.asked.IsZero():
+		c.r.faults.add("no answer", "%s: a claim was not answered within %v", c.name(), c.r.patience)
+		c.answered()
+		return "", nil
+	}
+	c.plan(action, now)
+	if c.r.isStopped() || !welcome {
+		return "", nil
+	}
+	c.r.late.add(now.Sub(at))
+	return c.act(action, now)
+}
+
+// act does something.
+func (c *client) act(action int, now time.Time) (how string, err error) {
+	switch action {
+	case actClaim:
+		return "", c.claim(now)
+	case actInput:
+		c.input = now
+		return "", c.send(`{"type":"input"}`)
+	case actIdle: // as a page says that comes back after an hour in which nobody was there
+		c.input = now.Add(-time.Hour)
+		return "", c.send(fmt.Sprintf(`{"type":"hello","v":1,"conn":%s,"idle":%d,"visible":true}`, quote(c.conn), time.Hour.Milliseconds()))
+	case actReload:
+		return "reload", nil
+	case actLose:
+		return "lost", nil
+	case actLogout:
+		return "logout", nil
+	default:
+		return []string{"left", "closed", "lost"}[rand.IntN(3)], nil
+	}
+}
+
+// claim chooses a status that is not shown now.
+func (c *client) claim(now time.Time) error {
+	var choices []string
+	for _, s := range c.r.choices() {
+		if s != c.status {
+			choices = append(choices, s)
+		}
+	}
+	if len(choices) == 0 || !c.asked.IsZero() || now.Sub(c.claims[c.next]) <= time.Minute {
+		return nil
+	}
+	ref := strconv.FormatUint(c.r.refs.Add(1), 10)
+	status, text := choices[rand.IntN(len(choices))], "load "+ref
+	if !c.who.claims(now, status, text) {
+		return nil
+	}
+	c.claims[c.next] = now
+	c.next = (c.next + 1) % len(c.claims)
+	c.asked, c.ref, c.input = now, ref, now
+	c.ask(true)
+	c.r.sentClaims.Add(1)
+	return c.send(fmt.Sprintf(`{"type":"claim","ref":%q,"status":%s,"text":%q}`, ref, quote(status), text))
+}
+
+func (c *client) answered() {
+	c.asked = time.Time{}
+	c.ask(false)
+}
+
+func (c *client) ask(asking bool) {
+	c.mu.Lock()
+	c.asking = asking
+	c.mu.Unlock()
+}
+
+func (c *client) isThere() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.there
+}
+
+// quote writes a text as JSON.
+func quote(text string) string {
+	data, _ := json.Marshal(text) // a string always can be
+	return string(data)
+}
+
+// send sends a message.
+func (c *client) send(message string) error {
+	c.r.sent.Add(1)
+	return c.write(ws.NewTextFrame([]byte(message)))
+}
+
+func (c *client) write(f ws.Frame) error {
+	data, err := ws.CompileFrame(ws.MaskFrameInPlace(f))
+	if err != nil {
+		return err
+	}
+	_ = c.sock.SetWriteDeadline(time.Now().Add(c.r.patience))
+	_, err = c.sock.Write(data)
+	return err
+}
+
+// leave ends the session the way that was chosen.
+func (c *client) leave(how string) error {
+	want := ws.StatusNormalClosure
+	var err error
+	switch how {
+	case "lost":
+		c.r.sever(c.sock)
+		return nil
+	case "closed":
+		want = ws.StatusGoingAway
+		c.closing = true
+		err = c.write(ws.NewCloseFrame(ws.NewCloseFrameBody(want, "")))
+	case "logout":
+		err = c.send(`{"type":"bye","cause":"logout"}`)
+	default:
+		err = c.send(`{"type":"bye","cause":"closed"}`)
+	}
+	deadline := time.Now().Add(c.r.patience)
+	for err == nil {
+		// What was under way still counts.
+		_ = c.sock.SetReadDeadline(deadline)
+		err = c.message(true)
+	}
+	if closed, ok := errors.AsType[errClosed](err); ok && closed.code == want {
+		return nil
+	}
+	return err
+}
+
+// wake has the client find that the load is over, if it waits for something.
+func (c *client) wake() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.waiting {
+		_ = c.sock.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// read takes in the next message, if one comes before it is time for something
+// else.
+func (c *client) read(until time.Time) error {
+	c.mu.Lock()
+	if c.r.isFinishing() {
+		c.mu.Unlock()
+		return errDue
+	}
+	c.waiting = true
+	_ = c.sock.SetReadDeadline(until)
+	c.mu.Unlock()
+	var err error
+	if !until.IsZero() && !time.Now().Before(until) {
+		err = os.ErrDeadlineExceeded // however much there is to read
+	} else {
+		_, err = c.in.Peek(1)
+	}
+	c.mu.Lock()
+	c.waiting = false
+	_ = c.sock.SetReadDeadline(time.Now().Add(c.r.patience))
+	c.mu.Unlock()
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errDue
+	case err != nil:
+		return err
+	}
+	return c.message(false)
+}
+
+// messages are for what is coming in.
+var messages = sync.Pool{New: func() any { return new([]byte) }}
+
+// message takes in one message, of however many frames, and the control frames
+// before it. A client that is leaving answers nothing.
+func (c *client) message(leaving bool) error {
+	buffer := messages.Get().(*[]byte)
+	defer messages.Put(buffer)
+	payload := (*buffer)[:0]
+	defer func() {
+		if cap(payload) <= 1<<20 {
+			*buffer = payload
+		}
+	}()
+	var head [ws.MaxHeaderSize]byte
+	state := ws.StateClientSide
+	for {
+		h, err := ws.ReadHeaderBuffer(c.in, head[:0])
+		if err != nil {
+			return err
+		}
+		if err := ws.CheckHeader(h, state); err != nil {
+			return errWrong{err}
+		}
+		if h.OpCode == ws.OpBinary || h.Length > maxMessage-int64(len(payload)) {
+			return errWrong{fmt.Errorf("a message is binary, or longer than %d bytes", maxMessage)}
+		}
+		at := len(payload)
+		payload = append(payload, make([]byte, h.Length)...)
+		if _, err := io.ReadFull(c.in, payload[at:]); err != nil {
+			return err
+		}
+		if h.OpCode.IsControl() {
+			control := payload[at:]
+			if err := c.control(h.OpCode, control, leaving); err != nil {
+				return err
+			}
+			payload = payload[:at]
+			if at == 0 && !state.Fragmented() {
+				return nil
+			}
+			continue
+		}
+		state = state.Set(ws.StateFragmented)
+		if h.Fin {
+			c.r.received.Add(1)
+			return c.handle(payload, leaving)
+		}
+	}
+}
+
+func (c *client) control(op ws.OpCode, data []byte, leaving bool) error {
+	switch op {
+	case ws.OpPing:
+		if !leaving {
+			return c.write(ws.NewPongFrame([]byte(string(data))))
+		}
+	case ws.OpClose:
+		code, reason := ws.ParseCloseFrameData(data)
+		closed := errClosed{code, reason}
+		if !c.closing {
+			_ = c.write(ws.NewCloseFrame(ws.NewCloseFrameBody(ws.StatusNormalClosure, ""))) // it may be gone
+		}
+		return closed
+	}
+	return nil
+}
+
+// handle does what a message asks for.
+func (c *client) handle(payload []byte, leaving bool) error {
+	if isFrame(payload) {
+		return c.frame(payload)
+	}
+	var m struct {
+		Type     string `json:"type"`
+		Ref      string `json:"ref"`
+		Seq      uint64 `json:"seq"`
+		ID       string `json:"id"`
+		Code     string `json:"code"`
+		Message  string `json:"message"`
+		View     *view  `json:"view"`
+		Self     *view  `json:"self"`
+		Statuses []struct {
+			ID    string `json:"id"`
+			Class string `json:"class"`
+		} `json:"statuses"`
+	}
+	if err := json.Unmarshal(payload, &m); err != nil {
+		return errWrong{err}
+	}
+	switch m.Type {
+	case "snapshot", "diff":
+		return c.frame(payload)
+	case "welcome":
+		if m.Self != nil {
+			c.status = m.Self.Status
+		}
+		var ids []string
+		for _, s := range m.Statuses {
+			if s.Class != "offline" {
+				ids = append(ids, s.ID)
+			}
+		}
+		if len(ids) > 0 {
+			c.r.offer(ids)
+		}
+		return c.welcome(leaving)
+	case "ping":
+		if leaving {
+			return nil
+		}
+		c.r.pings.Add(1)
+		idle := time.Since(c.input).Milliseconds()
+		return c.send(fmt.Sprintf(`{"type":"pong","seq":%d,"idle":%d,"visible":true}`, m.Seq, max(idle, 0)))
+	case "self":
+		if m.View != nil {
+			c.status = m.View.Status
+		}
+	case "done":
+		if !c.asked.IsZero() && m.Ref == c.ref {
+			c.r.answers.add(time.Since(c.asked))
+			c.r.doneClaims.Add(1)
+			c.answered()
+		}
+	case "error":
+		c.r.refusals.add(m.Code)
+		c.r.faults.add("refused as "+m.Code, "%s: %s", c.name(), m.Message)
+		if !c.asked.IsZero() && m.Ref == c.ref {
+			c.answered()
+		}
+		if !c.isThere() {
+			return errRefused{m.Code + ": " + m.Message, true}
+		}
+	case "removed":
+		c.r.faults.add("removed", "%s: access to the channel has ended", c.name())
+	case "challenge":
+		if !leaving {
+			return c.send(fmt.Sprintf(`{"type":"ack","id":%s}`, quote(m.ID)))
+		}
+	}
+	return nil
+}
+
+// welcome begins what a session is for: watching the channel, from where it is
+// known.
+func (c *client) welcome(leaving bool) error {
+	c.mu.Lock()
+	first := !c.there
+	if first {
+		c.there = true
+		c.r.connected.Add(1)
+	}
+	epoch, seq := c.list.epoch, c.list.seq
+	c.mu.Unlock()
+	if !first {
+		return nil
+	}
+	c.watched = time.Now()
+	c.r.opened.Add(1)
+	c.r.connects.add(c.watched.Sub(c.begun))
+	if leaving {
+		return nil
+	}
+	if c.hoped = epoch != ""; c.hoped {
+		c.r.resumed.Add(1)
+		return c.send(fmt.Sprintf(`{"type":"watch","ref":"watch","channel":%s,"epoch":%s,"seq":%d}`, quote(c.r.Channel), quote(epoch), seq))
+	}
+	return c.send(fmt.Sprintf(`{"type":"watch","ref":"watch","channel":%s}`, quote(c.r.Channel)))
+}
+
+// frame takes a frame of the channel in.
+func (c *client) frame(payload []byte) error {
+	f, err := c.r.frames.take(payload)
+	now := time.Now()
+	switch {
+	case err != nil:
+		return errWrong{err}
+	case f.channel != c.r.Channel || c.watched.IsZero():
+		return errWrong{fmt.Errorf("a frame of channel %q came, which is not being watched", f.channel)}
+	}
+	if f.snapshot {
+		c.r.snapshots.Add(1)
+		if c.hoped || f.lagged {
+			c.r.resyncs.Add(1)
+		}
+	} else {
+		c.r.diffs.Add(1)
+	}
+	c.hoped = false
+	c.mu.Lock()
+	err = c.list.apply(f)
+	c.mu.Unlock()
+	if err != nil {
+		c.r.faults.add("out of order", "%s: %v", c.name(), err)
+		return nil
+	}
+	// What happened while nobody was watching took no time to arrive.
+	if !f.sent.IsZero() && f.sent.After(c.watched) {
+		c.r.changes.add(now.Sub(f.sent))
+	}
+	return nil
+}
+
+// counted counts the bytes of a connection, below any encryption.
+type counted struct {
+	*net.TCPConn
+	in, out *atomic.Uint64
+}
+
+func (c counted) Read(b []byte) (int, error) {
+	n, err := c.TCPConn.Read(b)
+	c.in.Add(uint64(n))
+	return n, err
+}
+
+func (c counted) Write(b []byte) (int, error) {
+	n, err := c.TCPConn.Write(b)
+	c.out.Add(uint64(n))
+	return n, err
+}
+
+func (r *runner) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return counted{conn.(*net.TCPConn), &r.bytesIn, &r.bytesOut}, nil
+}
+
+// sever ends a connection as one that is lost: the server is told by no frame.
+func (r *runner) sever(conn net.Conn) {
+	if t, ok := conn.(interface{ NetConn() net.Conn }); ok { // of TLS
+		conn = t.NetConn()
+	}
+	if t, ok := conn.(counted); ok {
+		_ = t.SetLinger(0)
+	}
+	conn.Close()
+}
+
+func (c *Config) pattern(agent bool) string {
+	if agent {
+		return c.AgentURL
+	}
+	return c.VisitorURL
+}
+
+// address is where somebody goes, and with what headers.
+func (r *runner) address(agent bool, id string) (string, http.Header) {
+	token, known := r.tokens[id]
+	if !known {
+		token = r.tokens["*"]
+	}
+	query := strings.NewReplacer("{id}", url.QueryEscape(id), "{token}", url.QueryEscape(token))
+	header := make(http.Header)
+	for _, h := range r.headers {
+		header.Add(h.name, strings.NewReplacer("{id}", id, "{token}", token).Replace(h.value))
+	}
+	if token != "" && !strings.Contains(r.patterns(), "{token}") {
+		header.Set("Authorization", "Bearer "+token)
+	}
+	return query.Replace(r.pattern(agent)), header
+}

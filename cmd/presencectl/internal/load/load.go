@@ -1,0 +1,353 @@
+// Package load puts load on a running server of presence: agents and visitors
+// over real WebSockets, who speak the protocol of adapters/wire, each with a list
+// of its own that is compared with a fresh one in the end.
+package load
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// ErrFaults says that the server did what a healthy one would not have done.
+var ErrFaults = errors.New("the server is at fault")
+
+// Usage is what the command takes.
+const Usage = `usage:
+  presencectl load [FLAGS]          put load on a server, by default on examples/helpdesk
+  presencectl load -serve [FLAGS]   put load on a server of its own
+
+Agents keep their connections, answer pings, choose statuses, idle, reload, lose the network and log out; visitors watch
+the channel and come and go. What everybody saw is compared with fresh lists in the end.
+
+how much
+  -agents N         connections of agents (6)
+  -visitors N       visitors at a time (24)
+  -for D            how long (30s)
+  -ramp D           the time in which they come at first (a fifth of -for)
+
+where
+  -url URL          of the server, ws or wss (ws://127.0.0.1:8080/ws)
+  -as-agent TEXT    what is appended to it for an agent (?agent={id})
+  -as-visitor TEXT  what is appended to it for a visitor (?visitor={id})
+  -header TEXT      a header such as 'Cookie: user={id}' of every request; may be repeated
+  -tokens FILE      tokens, "ID TOKEN" on each line, * as ID for all others; sent as Authorization: Bearer, or where an
+                    address or header has {token}
+  -channel ID       the channel that everybody watches; agents need a grant of it (sales)
+  -names LIST       who the agents are: ids that take turns, separated by commas, or one with {n} for a number (ann,bob)
+  -visitor-names T  who the visitors are, with {n} (load-{n})
+  -serve            start a server instead, with the default policy and agents agent-1 and so on
+
+how often one of them does something on average; 0 for never
+  -claim D          an agent chooses a status (10s; a server takes 10 a minute, 9 are sent)
+  -input D          types or clicks (5s)
+  -idle D           comes back to a page where nobody was for an hour (1m)
+  -reload D         reloads the page (1m)
+  -lose D           loses the connection (2m)
+  -logout D         logs out, and in again (5m)
+  -stay D           how long a visitor stays (30s; 0 for all the time)
+
+what comes of it
+  -svg FILE         draw it
+  -json FILE        write all figures
+  -pid PID          the server's process, if it is on this machine, to tell its memory and CPU
+
+It exits with 1 if there was anything that a healthy server would not have done: sessions that ended or were not opened,
+messages refused or not answered, frames out of order, lists that differ.
+`
+
+const (
+	maxClients = 100_000
+	// maxTabs is how many connections one agent has at most: half of what a server
+	// takes, since one that was lost may be counted with the next.
+	maxTabs = 16
+	// spareFiles are for all else that a process has open.
+	spareFiles = 32
+	maxFor     = 7 * 24 * time.Hour
+)
+
+// flagName finds the flag that an error of package flag is about.
+var flagName = regexp.MustCompile(`for flag -([a-z-]+):`)
+
+// command is what the flags say.
+type command struct {
+	Config
+	url, asAgent, asVisitor string
+	tokenFile, svg, json    string
+	serve                   bool
+}
+
+// parse reads flags and reports everything that is wrong with them together.
+func parse(args []string, maxFiles uint64) (*command, error) {
+	c := &command{Config: Config{patience: 10 * time.Second}}
+	flags := flag.NewFlagSet("load", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	var wrong []error
+	fault := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf("load: "+format, args...)) }
+	flags.IntVar(&c.Agents, "agents", 6, "")
+	flags.IntVar(&c.Visitors, "visitors", 24, "")
+	flags.DurationVar(&c.For, "for", 30*time.Second, "")
+	flags.DurationVar(&c.Ramp, "ramp", 0, "")
+	flags.StringVar(&c.url, "url", "ws://127.0.0.1:8080/ws", "")
+	flags.StringVar(&c.asAgent, "as-agent", "?agent={id}", "")
+	flags.StringVar(&c.asVisitor, "as-visitor", "?visitor={id}", "")
+	flags.Func("header", "", func(text string) error {
+		name, value, found := strings.Cut(text, ":")
+		if !found || name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f }) ||
+			strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+			return errors.New("want 'NAME: VALUE' on one line")
+		}
+		c.headers = append(c.headers, header{name, strings.TrimSpace(value)})
+		return nil
+	})
+	flags.StringVar(&c.tokenFile, "tokens", "", "")
+	flags.StringVar(&c.Channel, "channel", "sales", "")
+	flags.StringVar(&c.Names, "names", "ann,bob", "")
+	flags.StringVar(&c.VisitorNames, "visitor-names", "load-{n}", "")
+	flags.BoolVar(&c.serve, "serve", false, "")
+	flags.StringVar(&c.svg, "svg", "", "")
+	flags.StringVar(&c.json, "json", "", "")
+	flags.IntVar(&c.PID, "pid", 0, "")
+	paces := []struct {
+		name         string
+		action       int
+		usual, least time.Duration
+	}{
+		{"claim", actClaim, 10 * time.Second, 7 * time.Second},
+		{"input", actInput, 5 * time.Second, 100 * time.Millisecond},
+		{"idle", actIdle, time.Minute, time.Second},
+		{"reload", actReload, time.Minute, time.Second},
+		{"lose", actLose, 2 * time.Minute, time.Second},
+		{"logout", actLogout, 5 * time.Minute, time.Second},
+		{"stay", actLeave, 30 * time.Second, time.Second},
+	}
+	for _, p := range paces {
+		flags.DurationVar(&c.every[p.action], p.name, p.usual, "")
+	}
+	for {
+		err := flags.Parse(args)
+		if err == nil {
+			break
+		}
+		if errors.Is(err, flag.ErrHelp) {
+			return nil, err
+		}
+		fault("%w", err)
+		// What the flag should have been is not to be complained about as well.
+		if m := flagName.FindStringSubmatch(err.Error()); m != nil {
+			if f := flags.Lookup(m[1]); f != nil && f.DefValue != "" {
+				_ = f.Value.Set(f.DefValue) // it was one
+			}
+		}
+		args = flags.Args()
+	}
+	if flags.NArg() > 0 {
+		fault("it takes flags only, got %q", flags.Args())
+	}
+	given := make(map[string]bool)
+	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	for _, p := range paces {
+		if d := c.every[p.action]; d != 0 && d < p.least {
+			fault("-%s %v: want %v or more, or 0 for never", p.name, d, p.least)
+		}
+	}
+	bounded := true
+	for name, n := range map[string]int{"agents": c.Agents, "visitors": c.Visitors} {
+		if n < 0 || n > maxClients {
+			fault("-%s %d: want 0 to %d", name, n, maxClients)
+			bounded = false
+		}
+	}
+	if bounded && c.Agents+c.Visitors == 0 {
+		fault("no agents and no visitors: want at least one of either")
+	}
+	if need := uint64(c.Agents + c.Visitors + spareFiles); bounded && maxFiles > 0 && need > maxFiles {
+		fault("%d connections need %d open files, and this process may have %d (RLIMIT_NOFILE, ulimit -n): raise that, or want %d connections at most",
+			c.Agents+c.Visitors, need, maxFiles, max(int64(maxFiles)-spareFiles, 0))
+	}
+	if c.For < time.Second || c.For > maxFor {
+		fault("-for %v: want 1s to %v", c.For, maxFor)
+	}
+	if !given["ramp"] {
+		c.Ramp = max(c.For/5, 0)
+	} else if c.Ramp < 0 || c.Ramp > c.For {
+		fault("-ramp %v: want 0 to what -for says, %v", c.Ramp, c.For)
+	}
+	if c.serve {
+		for _, name := range []string{"url", "as-agent", "as-visitor", "header", "tokens", "pid", "visitor-names"} {
+			if given[name] {
+				fault("-%s is for the server of somebody else, and -serve starts one", name)
+			}
+		}
+		if !given["names"] {
+			c.Names = "agent-{n}"
+		}
+	}
+	c.checkNames(bounded, fault)
+	c.AgentURL, c.VisitorURL = c.url+c.asAgent, c.url+c.asVisitor
+	if c.tokenFile != "" {
+		var err error
+		if c.tokens, err = readTokens(c.tokenFile); err != nil {
+			fault("-tokens: %w", err)
+		}
+	}
+	for _, address := range []string{c.AgentURL, c.VisitorURL} {
+		plain := strings.NewReplacer("{id}", "x", "{token}", "x").Replace(address)
+		if u, err := url.ParseRequestURI(plain); err != nil || u.Scheme != "ws" && u.Scheme != "wss" || u.Host == "" || u.User != nil || u.Fragment != "" {
+			fault("%q is no address of a WebSocket: want ws://HOST[:PORT]/PATH or wss://", address)
+		}
+	}
+	everybody := c.AgentURL + " " + c.VisitorURL
+	for _, h := range c.headers {
+		everybody += " " + h.value
+	}
+	if !strings.Contains(everybody, "{id}") && c.tokenFile == "" {
+		fault("nothing tells the server who is who: put {id} into -as-agent, -as-visitor or -header, or give -tokens")
+	}
+	if strings.Contains(everybody, "{token}") && c.tokenFile == "" {
+		fault("{token} stands for what -tokens gives, which is missing")
+	}
+	if c.PID < 0 {
+		fault("-pid %d: want the number of a process", c.PID)
+	} else if c.PID > 0 {
+		if _, _, err := usage(c.PID); err != nil && usable() {
+			fault("-pid %d: %w; want a process of this machine", c.PID, err)
+		}
+	}
+	for _, file := range []string{c.svg, c.json} {
+		if file == "" {
+			continue
+		}
+		if info, err := os.Stat(filepath.Dir(file)); err != nil {
+			fault("%w", err)
+		} else if !info.IsDir() {
+			fault("%s is not a folder", filepath.Dir(file))
+		}
+	}
+	return c, errors.Join(wrong...)
+}
+
+// usable reports whether this system tells what processes use.
+func usable() bool {
+	_, _, err := usage(os.Getpid())
+	return err == nil
+}
+
+func (c *command) checkNames(bounded bool, fault func(string, ...any)) {
+	if c.Channel == "" || len(c.Channel) > 128 {
+		fault("-channel %q: want 1 to 128 bytes", c.Channel)
+	}
+	if !strings.Contains(c.VisitorNames, "{n}") {
+		fault("-visitor-names %q: want {n} in it, since every visitor is somebody else", c.VisitorNames)
+	}
+	people := make(map[string]int)
+	for i := range min(max(c.Agents, 0), maxClients) {
+		people[numbered(c.Names, i)]++
+	}
+	if _, empty := people[""]; empty {
+		fault("-names %q: want ids separated by commas, or one with {n}", c.Names)
+	} else if n := len(people); n > 0 && bounded {
+		if most := (c.Agents + n - 1) / n; most > maxTabs {
+			fault("-agents %d are %d connections for each of %q: want %d at most, %d in all; or more -names, such as agent-{n}, whom the server knows",
+				c.Agents, most, c.Names, maxTabs, n*maxTabs)
+		}
+	}
+}
+
+// readTokens reads a file of ids and tokens.
+func readTokens(name string) (map[string]string, error) {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	tokens := make(map[string]string)
+	lines := bufio.NewScanner(bytes.NewReader(data))
+	lines.Buffer(nil, 1<<20)
+	for n := 1; lines.Scan(); n++ {
+		fields := strings.Fields(lines.Text())
+		switch {
+		case len(fields) == 0:
+		case len(fields) != 2:
+			return nil, fmt.Errorf("%s:%d: want an id and a token", name, n)
+		default:
+			tokens[fields[0]] = fields[1]
+		}
+	}
+	if len(tokens) == 0 && lines.Err() == nil {
+		return nil, fmt.Errorf("%s: there is no token in it", name)
+	}
+	return tokens, lines.Err()
+}
+
+// urls are the addresses that the load goes to.
+func (c *Config) urls() []string {
+	var list []string
+	if c.Agents > 0 {
+		list = append(list, c.AgentURL)
+	}
+	if c.Visitors > 0 {
+		list = append(list, c.VisitorURL)
+	}
+	return slices.Compact(list)
+}
+
+// Command runs the command until it is through or ctx is done, which ends it with
+// what there is until then. The error is one of the flags' or of the server's not
+// being there, or wraps [ErrFaults].
+func Command(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	c, err := parse(args, maxFiles())
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Fprint(stdout, Usage)
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	if c.serve {
+		own, err := startServer(&c.Config)
+		if err != nil {
+			return fmt.Errorf("load: %w", err)
+		}
+		defer own.stop()
+		c.PID = own.pid
+		c.AgentURL, c.VisitorURL = own.url+c.asAgent, own.url+c.asVisitor
+	}
+	result, err := Run(ctx, &c.Config, stderr)
+	if err != nil {
+		return fmt.Errorf("load: %w", err)
+	}
+	result.writeText(stdout)
+	var faults []error
+	if c.svg != "" {
+		faults = append(faults, os.WriteFile(c.svg, result.svg(), 0o644))
+	}
+	if c.json != "" {
+		data, err := json.MarshalIndent(result, "", "  ")
+		faults = append(faults, err, os.WriteFile(c.json, append(data, '\n'), 0o644))
+	}
+	if result.FaultCount > 0 {
+		faults = append(faults, fmt.Errorf("load: %w: %d faults", ErrFaults, result.FaultCount))
+	}
+	return errors.Join(faults...)
+}
+
+// Run puts the load on, and tells how it goes. An error says that nobody was let
+// in.
+func Run(ctx context.Context, c *Config, progress io.Writer) (*Result, error) {
+	if err := newRunner(c, progress).try(ctx); err != nil {
+		return nil, err
+	}
+	return newRunner(c, progress).execute(ctx), nil
+}
