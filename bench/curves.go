@@ -100,7 +100,7 @@ var curves = []curve{
 func (c *curve) sizes(o options) []int {
 	switch {
 	case o.tiny:
-		return c.quick[:2]
+		return c.quick[:1]
 	case o.quick:
 		return c.quick
 	}

@@ -29,6 +29,7 @@ type options struct {
 	readClock bool
 	only      []string
 	profile   string
+	seed      uint64 // of the million
 	child     string
 	server    string
 }

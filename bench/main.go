@@ -6,6 +6,7 @@
 //	go run ./bench -quick      # everything, at a tenth of the size: two minutes
 //	go run ./bench -only G1,G7 -json figures.json
 //	go run ./bench -curves DIR # how costs grow, with pictures
+//	go run ./bench -million    # an hour of a million users
 //
 // README.md says what is measured and how to read it.
 package main
@@ -55,6 +56,8 @@ func run() error {
 	flag.StringVar(&only, "only", "", "the goals to measure, as in G1,G3; CORE is the state machine by itself")
 	flag.StringVar(&jsonFile, "json", "", "write everything measured to this file")
 	flag.StringVar(&curvesDir, "curves", "", "instead of the goals, measure how costs grow; write curves.json and a picture of each to this directory")
+	million := flag.Bool("million", false, "instead of the goals, have a million users for an hour of virtual time, and compare some with a naive model")
+	flag.Uint64Var(&o.seed, "seed", 1, "of what the million do")
 	flag.IntVar(&o.rounds, "rounds", 0, "rounds of every case; 0 means 7, or 3 with -quick; of curves 5 or 2")
 	flag.BoolVar(&o.readClock, "readclock", false, "read the real clock before every heartbeat of G1 to G3, which gives the latency of one alone")
 	flag.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile, labelled by case; fresh processes append their case to the name")
@@ -95,6 +98,15 @@ func run() error {
 		}
 	}
 	r := newRunner(o)
+	if *million {
+		err := profiled(o.profile, func() error { return runMillion(r, nil) })
+		rep := &report{Quick: o.quick, Machine: thisMachine(), Results: r.results}
+		rep.print(os.Stdout)
+		if jsonFile != "" && err == nil {
+			err = rep.write(jsonFile)
+		}
+		return err
+	}
 	if curvesDir != "" {
 		return profiled(o.profile, func() error { return runCurves(r, curvesDir) })
 	}

@@ -118,6 +118,10 @@ func (rep *report) print(to io.Writer) {
 		fmt.Fprintln(to, "Quick: smaller sizes and few rounds. Only a full run decides.")
 	}
 	for _, res := range rep.Results {
+		if res.ID == millionID {
+			printMillion(to, res)
+			continue
+		}
 		res.print(to)
 	}
 	if len(rep.Goals) == 0 {

@@ -687,8 +687,8 @@ func (l *look) top(keep func(*presence.Claim) bool) (vote, bool) {
 
 func anyClaim(*presence.Claim) bool { return true }
 
-// answer is what the naive model says of one moment.
-type answer struct {
+// Answer is what the model says of one moment.
+type Answer struct {
 	Known    bool
 	Status   string
 	Masked   string
@@ -700,11 +700,11 @@ type answer struct {
 }
 
 // answer is the precedence: switched off, the claim on top, out of reach, idle.
-func (l *look) answer() answer {
+func (l *look) answer() Answer {
 	if !l.known() {
-		return answer{}
+		return Answer{}
 	}
-	a := answer{Known: true, Reach: l.reach()}
+	a := Answer{Known: true, Reach: l.reach()}
 	if l.disabled() || l.p.Disabled {
 		a.Status, a.Cause = presence.StatusDisabled, presence.CauseDisabled
 		return a
@@ -947,10 +947,10 @@ func (t Turn) String() string {
 // considered as well.
 func (n *Model) Timeline(extra []presence.Instant) []Turn {
 	var list []Turn
-	var last answer
+	var last Answer
 	var since, changed presence.Instant
 	facts := ""
-	see := func(a answer, logical, at presence.Instant) {
+	see := func(a Answer, logical, at presence.Instant) {
 		if a.Known && (!last.Known || a.Status != last.Status) {
 			since = max(logical, since, changed)
 			list = append(list, Turn{last.Status, a.Status, since, at})
@@ -1051,13 +1051,25 @@ func (l *look) facts() string {
 	return b.String()
 }
 
-// Compare compares a state with what all that happened comes to at an instant:
-// the connections and claims, and the answer. It returns what differs.
-func (n *Model) Compare(s *presence.State, at presence.Instant) error {
+// lookAt looks at an instant after all that happened, with all that is due.
+func (n *Model) lookAt(at presence.Instant) *look {
 	if len(n.past) > 0 {
 		at = max(at, n.past[len(n.past)-1].at)
 	}
-	l := n.look(moment{n: len(n.past), at: at, upto: dueAll})
+	return n.look(moment{n: len(n.past), at: at, upto: dueAll})
+}
+
+// Answer is what all that happened comes to at an instant.
+func (n *Model) Answer(at presence.Instant) Answer {
+	a := n.lookAt(at).answer()
+	a.idleAt = 0
+	return a
+}
+
+// Compare compares a state with what all that happened comes to at an instant:
+// the connections and claims, and the answer. It returns what differs.
+func (n *Model) Compare(s *presence.State, at presence.Instant) error {
+	l := n.lookAt(at)
 	var inputs []string
 	for _, c := range s.Conns {
 		inputs = append(inputs, describeConn(c.ID, uint64(c.Epoch), c.Heard, max(c.Input, c.Acted), c.Left, c.Cause))
@@ -1070,7 +1082,7 @@ func (n *Model) Compare(s *presence.State, at presence.Instant) error {
 		return fmt.Errorf("want %s\n got  %s", want, inputs)
 	}
 	p := &s.Current
-	got := answer{Known: p.Known, Status: p.Status, Masked: p.Masked, Cause: p.Cause, Routable: p.Routable, Reach: p.Reach}
+	got := Answer{Known: p.Known, Status: p.Status, Masked: p.Masked, Cause: p.Cause, Routable: p.Routable, Reach: p.Reach}
 	want := l.answer()
 	want.idleAt = 0
 	if got != want {
