@@ -41,7 +41,7 @@ const (
 func webSockets(r *runner) error {
 	return errors.Join(
 		r.measure(idleSockets(r.options)), r.measure(ownChannels(r.options)), r.measure(fullRooms(r.options)),
-		r.measure(crowd(r.options)), r.measure(pacedSockets(r.options)), r.measure(broadcast(r.options)),
+		r.measure(storm(r.options)), r.measure(pacedSockets(r.options)), r.measure(broadcast(r.options)),
 	)
 }
 
@@ -104,7 +104,7 @@ func fullRooms(o options) experiment {
 	}
 }
 
-func crowd(o options) experiment {
+func storm(o options) experiment {
 	n := crowdClients(o)
 	return experiment{
 		id: "ws-one", goals: []string{"G12"}, size: n,
