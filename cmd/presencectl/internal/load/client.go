@@ -497,9 +497,13 @@ func (c *client) message(leaving bool) error {
 			return errWrong{fmt.Errorf("a message is binary, or longer than %d bytes", maxMessage)}
 		}
 		at := len(payload)
-		payload = append(payload, make([]byte, h.Length)...)
-		if _, err := io.ReadFull(c.in, payload[at:]); err != nil {
-			return err
+		for left := int(h.Length); left > 0; { // in parts, so that memory is for what has arrived
+			part := min(left, 64<<10)
+			payload = append(payload, make([]byte, part)...)
+			if _, err := io.ReadFull(c.in, payload[len(payload)-part:]); err != nil {
+				return err
+			}
+			left -= part
 		}
 		if h.OpCode.IsControl() {
 			control := payload[at:]

@@ -209,14 +209,10 @@ func parse(args []string, maxFiles uint64) (*command, error) {
 			fault("%q is no address of a WebSocket: want ws://HOST[:PORT]/PATH or wss://", address)
 		}
 	}
-	everybody := c.AgentURL + " " + c.VisitorURL
-	for _, h := range c.headers {
-		everybody += " " + h.value
-	}
-	if !strings.Contains(everybody, "{id}") && c.tokenFile == "" {
+	if !strings.Contains(c.patterns(), "{id}") && c.tokenFile == "" {
 		fault("nothing tells the server who is who: put {id} into -as-agent, -as-visitor or -header, or give -tokens")
 	}
-	if strings.Contains(everybody, "{token}") && c.tokenFile == "" {
+	if strings.Contains(c.patterns(), "{token}") && c.tokenFile == "" {
 		fault("{token} stands for what -tokens gives, which is missing")
 	}
 	if c.PID < 0 {

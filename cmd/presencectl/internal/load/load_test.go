@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -238,8 +239,12 @@ func (p *proxy) pass(n int, client net.Conn) {
 		return
 	}
 	for {
-		f, err := gobwas.ReadFrame(server)
+		h, err := gobwas.ReadHeader(server)
 		if err != nil {
+			return
+		}
+		f := gobwas.Frame{Header: h, Payload: make([]byte, h.Length)}
+		if _, err := io.ReadFull(server, f.Payload); err != nil {
 			return
 		}
 		if f.Header.OpCode == gobwas.OpText {
@@ -415,6 +420,30 @@ func TestBrokenServers(t *testing.T) {
 			require.Contains(t, string(result.svg()), fmt.Sprintf("%d faults", result.FaultCount))
 		})
 	}
+}
+
+// TestTokens: everybody brings a token where the server wants one.
+func TestTokens(t *testing.T) {
+	t.Parallel()
+	handler, stop, err := newServer("desk", "ann,bob", 2, ws.Options{})
+	require.NoError(t, err)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer secret" || r.Header.Get("X-User") == "" {
+			http.Error(w, "a token is wanted", http.StatusUnauthorized)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	defer stop()
+	file := filepath.Join(t.TempDir(), "tokens")
+	require.NoError(t, os.WriteFile(file, []byte("* secret\n"), 0o600))
+	args := []string{"-url", "ws" + strings.TrimPrefix(server.URL, "http") + "/", "-channel", "desk", "-agents", "2", "-visitors", "2", "-header", "X-User: {id}", "-for", "1s"}
+	var out bytes.Buffer
+	err = Command(t.Context(), args, &out, io.Discard)
+	require.ErrorContains(t, err, "HTTP status 401: a token is wanted")
+	require.NoError(t, Command(t.Context(), append(args, "-tokens", file), &out, io.Discard))
+	require.Contains(t, out.String(), "faults       none")
 }
 
 // TestNotLetIn: who may not do what the load is to do is told before it begins.

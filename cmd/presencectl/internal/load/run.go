@@ -108,11 +108,11 @@ func (r *runner) nextVisitor() string {
 
 // patterns is all in which something may stand for who is connecting.
 func (c *Config) patterns() string {
-	text := c.AgentURL + " " + c.VisitorURL
+	list := []string{c.AgentURL, c.VisitorURL}
 	for _, h := range c.headers {
-		text += " " + h.value
+		list = append(list, h.value)
 	}
-	return text
+	return strings.Join(list, " ")
 }
 
 func (r *runner) choices() []string {
