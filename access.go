@@ -426,6 +426,9 @@ func (m *Machine) seen(prev, next *Presence, now Instant) []Seen {
 			list[i] = Seen{Audience: old.Audience, Since: now}
 		}
 	}
+	if len(list) == 0 {
+		return nil
+	}
 	return list
 }
 
