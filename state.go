@@ -797,7 +797,11 @@ func (st *stepper) takeOver(r *Record) error {
 	} else if s.Work != nil {
 		s.Work.Pending, s.Work.Requests = nil, nil
 	}
-	s.Claims, s.Endpoints, s.Disabled = stored.Claims, stored.Endpoints, stored.Disabled
+	s.Claims, s.Endpoints = stored.Claims, stored.Endpoints
+	if stored.Disabled && !s.Disabled {
+		st.switchOff()
+	}
+	s.Disabled = stored.Disabled
 	s.LoggedIn, s.Serial, s.Epoch = max(s.LoggedIn, stored.LoggedIn), max(s.Serial, stored.Serial), max(s.Epoch, stored.Epoch)
 	for i := range before {
 		if !known(s.Claims, &before[i]) {
@@ -1339,12 +1343,18 @@ func (m *Machine) resolve(s *State, e *Event) (c Claim, own bool, err error) {
 			return c, false, fmt.Errorf("presence: %w audience %q: a claim may hide from %s under this policy", ErrInvalid, a, orNone(join(m.hideable)))
 		}
 	}
-	if c.Source == SourceSupervisor && m.policy.SupervisorWhenOffline == "refuse" && m.reach(s) == ReachNone {
+	if c.Source == SourceSupervisor && m.policy.SupervisorWhenOffline == "refuse" && m.leftFor(s, e.Actor) {
 		return c, false, fmt.Errorf("presence: %w: the status of %s cannot be set by a supervisor while it is not connected", ErrOffline, s.Subject)
 	}
 	c.By = e.Actor.ID
 	c.HidesFrom = union(nil, c.HidesFrom)
 	return c, own, nil
+}
+
+// leftFor reports whether a subject cannot be reached as far as an actor may
+// know: one who hides from it answers like one who is gone.
+func (m *Machine) leftFor(s *State, a Actor) bool {
+	return m.reach(s) == ReachNone || a.Role != RoleSystem && slices.Contains(s.Current.HiddenFrom, a.Audience())
 }
 
 func (st *stepper) endClaim(e *Event) (Cause, error) {
@@ -1389,6 +1399,17 @@ func (st *stepper) disable() {
 		return
 	}
 	st.persist()
+	s.Endpoints = nil
+	st.drop(CauseDisabled, func(*Claim) bool { return true })
+	st.chose()
+	st.switchOff()
+	st.change()
+}
+
+// switchOff ends the connections of a subject that is disabled, and takes its
+// work away.
+func (st *stepper) switchOff() {
+	s := st.s
 	s.Disabled = true
 	for _, c := range s.Conns {
 		s.GoneAt = max(s.GoneAt, c.Left)
@@ -1399,9 +1420,7 @@ func (st *stepper) disable() {
 	if len(s.Conns) > 0 {
 		s.Input, s.Gone = st.m.lastInput(s), CauseLogout
 	}
-	s.Conns, s.Endpoints = nil, nil
-	st.drop(CauseDisabled, func(*Claim) bool { return true })
-	st.chose()
+	s.Conns = nil
 	if w := s.Work; w != nil {
 		w.Challenge, w.Deadline = "", 0
 		if w.Total() > 0 {
@@ -1409,7 +1428,6 @@ func (st *stepper) disable() {
 			st.requeue(eventID('q', s.Serial, s.Now), CauseDisabled)
 		}
 	}
-	st.change()
 }
 
 // conn finds a connection.
