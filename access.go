@@ -315,7 +315,7 @@ func (m *Machine) View(p *Presence, a Audience) View {
 		Cause: p.Cause, Masked: p.Masked, LastSeen: p.LastSeen, LastLogin: p.LastLogin, Routable: p.Routable,
 		Work: p.Label, Threads: p.Threads, Pinned: p.Pinned, Pending: p.Pending, Request: p.Request, Devices: p.Devices,
 	}
-	if i := slices.IndexFunc(p.Seen, func(s Seen) bool { return s.Audience == a }); i >= 0 && slices.Contains(m.hideable, a) {
+	if i := slices.IndexFunc(p.Seen, func(s Seen) bool { return s.Audience == a }); i >= 0 {
 		if seen := &p.Seen[i]; seen.Left {
 			full = View{Status: m.disconnected.ID, Class: m.disconnected.Class, Cause: CauseLeft, Since: seen.Since, LastSeen: seen.LastSeen}
 		} else {
@@ -374,13 +374,21 @@ func (c Cause) left() bool {
 
 // seen notes for each audience that can be hidden from whether it now sees the
 // subject come or leave. The instants are those at which that becomes visible,
-// so that a leave that was delayed by a grace and one that hides look alike.
+// so that a leave that was delayed by a grace and one that hides look alike. For
+// an audience that a policy no longer hides from, what was noted holds until it
+// next sees the subject leave: when that was really heard from meanwhile stays
+// untold.
 func (m *Machine) seen(prev, next *Presence, now Instant) []Seen {
-	list := prev.Seen
-	changed := false
+	list, own := prev.Seen, false
+	change := func() {
+		if !own {
+			list, own = slices.Clone(list), true
+		}
+	}
+	left := next.Cause.left() || next.Disabled
 	for _, a := range m.hideable {
 		hidden := slices.Contains(next.HiddenFrom, a)
-		entry := Seen{Audience: a, Left: hidden || next.Cause.left() || next.Disabled, Since: next.Since}
+		entry := Seen{Audience: a, Left: hidden || left, Since: next.Since}
 		i := slices.IndexFunc(list, func(s Seen) bool { return s.Audience == a })
 		switch {
 		case i >= 0 && list[i].Left == entry.Left:
@@ -393,14 +401,28 @@ func (m *Machine) seen(prev, next *Presence, now Instant) []Seen {
 		case entry.Left:
 			entry.LastSeen = next.LastSeen
 		}
-		if !changed {
-			list, changed = slices.Clone(list), true
-		}
+		change()
 		if i >= 0 {
 			list[i] = entry
 		} else {
 			list = append(list, entry)
 		}
+	}
+	for i := 0; i < len(list); i++ {
+		old := list[i]
+		if old.Left == left || slices.Contains(m.hideable, old.Audience) {
+			continue
+		}
+		change()
+		if left {
+			list = slices.Delete(list, i, i+1)
+			i--
+		} else {
+			list[i] = Seen{Audience: old.Audience, Since: now}
+		}
+	}
+	if len(list) == 0 {
+		return nil
 	}
 	return list
 }

@@ -397,3 +397,31 @@ func TestEndsFollowTheWallClock(t *testing.T) {
 	require.Equal(t, second(1100), x.s.Work.Pending.Until)
 	require.Equal(t, second(1200), x.s.Work.Requests[0].Claim.Until)
 }
+
+// X13: what was hidden stays so when a policy no longer hides.
+func TestX13PolicyThatNoLongerHides(t *testing.T) {
+	with := presence.DefaultPolicy()
+	with.Statuses = append(with.Statuses, presence.Status{ID: "invisible", Class: presence.ClassAvailable, HiddenFrom: []presence.Audience{presence.AudienceTeam}})
+	with.Views = map[presence.Audience][]string{presence.AudienceTeam: {"since", "lastSeen", "cause"}}
+	without := with.Clone()
+	require.NoError(t, without.Undefine("invisible", ""))
+	x := newSubject(t, with)
+	seen := func() presence.View { return x.m.View(&x.s.Current, presence.AudienceTeam) }
+	x.login(0, "tab")
+	x.claim(10, presence.Claim{Status: "invisible"})
+	x.do(40, presence.Event{Kind: presence.EventLogout})
+	before := seen()
+	require.Equal(t, second(10), before.LastSeen)
+
+	m, err := presence.Compile(without)
+	require.NoError(t, err)
+	x.m = m
+	x.do(50, presence.Event{Kind: presence.EventPolicy})
+	require.Equal(t, before, seen())
+	x.login(60, "tab")
+	require.Equal(t, second(60), seen().Since)
+	x.do(70, presence.Event{Kind: presence.EventLogout})
+	require.Equal(t, second(70), seen().LastSeen)
+	require.Equal(t, presence.CauseLogout, seen().Cause, "from then on nothing is hidden")
+	require.Empty(t, x.s.Current.Seen)
+}
