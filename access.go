@@ -317,7 +317,11 @@ func (m *Machine) View(p *Presence, a Audience) View {
 	}
 	if i := slices.IndexFunc(p.Seen, func(s Seen) bool { return s.Audience == a }); i >= 0 {
 		if seen := &p.Seen[i]; seen.Left {
-			full = View{Status: m.disconnected.ID, Class: m.disconnected.Class, Cause: CauseLeft, Since: seen.Since, LastSeen: seen.LastSeen}
+			def := m.disconnected
+			if v := m.status(p.absent); v != nil {
+				def = v
+			}
+			full = View{Status: def.ID, Class: def.Class, Cause: CauseLeft, Since: seen.Since, LastSeen: seen.LastSeen}
 		} else {
 			// It came into sight then; nothing from before is told.
 			full.Since = max(full.Since, seen.Since)

@@ -103,7 +103,7 @@ func (k *compactor) pack(b []byte, s *State, hint *hints) ([]byte, bool) {
 	p := &s.Current
 	if len(s.Conns) > 1 || len(s.Claims) > 0 || len(s.Endpoints) > 0 || s.Work != nil || s.Now == 0 ||
 		p.Reason != "" || p.Text != "" || p.SetAt != 0 || p.Until != 0 || len(p.HiddenFrom) > 0 || len(p.Seen) > 0 ||
-		p.Pinned != 0 || p.Pending != "" || p.Request != "" {
+		p.Pinned != 0 || p.Pending != "" || p.Request != "" || p.absent != "" {
 		return b, false
 	}
 	var none Connection

@@ -123,8 +123,8 @@ func TestNothingOfAStateIsLost(t *testing.T) {
 	check := func(name string, change func(*State) reflect.Value) {
 		s := fresh()
 		v := change(&s)
-		if !v.CanSet() {
-			t.Fatalf("%s cannot be set", name)
+		if !v.CanSet() { // not exported
+			v = reflect.NewAt(v.Type(), v.Addr().UnsafePointer()).Elem()
 		}
 		switch v.Kind() {
 		case reflect.String:

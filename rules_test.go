@@ -425,3 +425,34 @@ func TestX13PolicyThatNoLongerHides(t *testing.T) {
 	require.Equal(t, presence.CauseLogout, seen().Cause, "from then on nothing is hidden")
 	require.Empty(t, x.s.Current.Seen)
 }
+
+// X14: one who hides looks like one who left, also where an endpoint makes that
+// another status than the disconnected one.
+func TestX14HidingWithAnEndpoint(t *testing.T) {
+	p := preset.TawkTo()
+	p.Virtual = map[string]presence.VirtualRule{"push": {Show: "away"}}
+	phone := presence.Endpoint{ID: "phone", Kind: presence.EndpointPush, Until: second(100)}
+	run := func(leave func(*subject)) (views []presence.View) {
+		x := newSubject(t, p)
+		look := func() { views = append(views, x.m.View(&x.s.Current, presence.AudienceVisitor)) }
+		x.login(0, "tab")
+		x.do(1, presence.Event{Kind: presence.EventEndpoint, Endpoint: phone})
+		leave(x)
+		look()
+		x.keep(25, 100, "tab")
+		look()
+		return views
+	}
+	hides := run(func(x *subject) { x.claim(10, presence.Claim{Status: "invisible"}) })
+	require.Equal(t, "away", hides[0].Status)
+	require.Equal(t, "offline", hides[1].Status, "the endpoint is gone as well")
+
+	x := newSubject(t, p)
+	x.login(0, "tab")
+	x.do(1, presence.Event{Kind: presence.EventEndpoint, Endpoint: phone})
+	x.do(10, presence.Event{Kind: presence.EventLogout})
+	require.Equal(t, "away", x.s.Current.Status)
+	require.Equal(t, hides[0], x.m.View(&x.s.Current, presence.AudienceVisitor))
+	x.tick(100)
+	require.Equal(t, hides[1], x.m.View(&x.s.Current, presence.AudienceVisitor))
+}

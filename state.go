@@ -353,6 +353,10 @@ type Presence struct {
 	// place.
 	HiddenFrom []Audience
 	Seen       []Seen
+
+	// absent is the status shown of one who left, where an endpoint makes it
+	// another than the policy's disconnected one.
+	absent string
 }
 
 // Seen is what one audience that may be hidden from was last shown: that the
@@ -1591,14 +1595,21 @@ func (m *Machine) base(s *State) (def *definition, c *Claim, gone *definition) {
 	case ReachNone:
 		gone = m.disconnected
 	case ReachVirtual:
-		if rule, _ := m.endpointRule(s); rule.Show != showTop {
-			gone = m.status(rule.Show)
-		}
+		gone = m.virtual(s)
 	}
 	if m.proof[source] {
 		gone = nil
 	}
 	return def, c, gone
+}
+
+// virtual is the status shown instead of the one chosen of a subject that only
+// its endpoints make reachable, or nil.
+func (m *Machine) virtual(s *State) *definition {
+	if rule, ok := m.endpointRule(s); ok && rule.Show != showTop {
+		return m.status(rule.Show)
+	}
+	return nil
 }
 
 // derive computes the presence at s.Now, with the idle stages reached by then or
@@ -1634,6 +1645,11 @@ func (m *Machine) derive(s *State, logical, idle Instant) (p Presence, since Ins
 		p.Reason, p.Text, p.Until = "", "", 0
 	}
 	p.HiddenFrom = m.hiddenFrom(s, def, c)
+	if len(m.hideable) > 0 {
+		if v := m.virtual(s); v != nil {
+			p.absent = v.ID
+		}
+	}
 	if gone != nil {
 		mask(gone, cmp.Or(s.Gone, CauseLogout))
 	} else if to, at := m.idleMask(s, def, idle); to != nil {
@@ -1754,7 +1770,7 @@ func samePresence(a, b *Presence) bool {
 		a.SetAt == b.SetAt && a.Until == b.Until && a.Cause == b.Cause && a.Masked == b.Masked &&
 		a.Reach == b.Reach && a.Routing == b.Routing && a.Revision == b.Revision && a.Label == b.Label &&
 		a.Threads == b.Threads && a.Pinned == b.Pinned && a.Pending == b.Pending && a.Request == b.Request && a.Disabled == b.Disabled && a.Devices == b.Devices &&
-		a.LastSeen == b.LastSeen && a.LastLogin == b.LastLogin &&
+		a.absent == b.absent && a.LastSeen == b.LastSeen && a.LastLogin == b.LastLogin &&
 		slices.Equal(a.HiddenFrom, b.HiddenFrom) && slices.Equal(a.Seen, b.Seen)
 }
 
