@@ -206,24 +206,22 @@ func (m *Machine) routing(s *State, shown *definition, reach Reach, on string) R
 	if own, given := shown.RoutingOn[on]; given {
 		r = own
 	}
-	switch reach {
-	case ReachNone:
-		if r != RouteLast {
-			return RouteNone
-		}
+	w := s.Work
+	switch {
+	case w != nil && w.Pending != nil, s.kickedOut():
+		return RouteNone
+	case reach == ReachNone && r == RouteLast:
 		return r
-	case ReachVirtual:
+	case reach == ReachNone:
+		return RouteNone
+	}
+	if reach == ReachVirtual {
 		if rule, _ := m.endpointRule(s); !rule.Routable {
 			return RouteNone
 		}
 	}
-	if w := s.Work; w != nil {
-		if w.Pending != nil || s.kickedOut() {
-			return RouteNone
-		}
-		if w.Settles > s.Now {
-			reach = ReachLingering
-		}
+	if w != nil && w.Settles > s.Now {
+		reach = ReachLingering
 	}
 	if reach == ReachLingering && (r == RouteAll || r == RouteLast) {
 		return RouteSticky // keeps what it has, and is given nothing new

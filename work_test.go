@@ -278,3 +278,35 @@ func TestOffersAreBounded(t *testing.T) {
 	x.do(1, presence.Event{Kind: presence.EventDone, Load: presence.Load{N: math.MaxInt}})
 	require.Zero(t, x.s.Work.Total())
 }
+
+// Who was kicked out, or takes a break once the work is done, is given none
+// either where the policy gives work to those who left.
+func TestNoWorkForThoseWhoLeftKickedOut(t *testing.T) {
+	p := presence.DefaultPolicy()
+	require.NoError(t, p.Set("statuses.offline.routing", "last"))
+	require.NoError(t, p.Set("statuses.away.drainsFirst", "true"))
+	x := newSubject(t, p)
+	receives := func() presence.Routing {
+		r, _, _ := x.m.Receives(&x.s, "")
+		require.Equal(t, r, x.s.Current.Routing)
+		return r
+	}
+	x.login(0, "tab")
+	x.do(1, presence.Event{Kind: presence.EventLogout})
+	require.Equal(t, presence.RouteLast, receives())
+
+	x.login(2, "tab")
+	x.do(2, presence.Event{Kind: presence.EventLoad, Load: presence.Load{N: 1}})
+	x.claim(2, presence.Claim{Status: "away"})
+	x.do(3, presence.Event{Kind: presence.EventLogout})
+	require.Equal(t, presence.RouteNone, receives())
+	x.do(4, presence.Event{Kind: presence.EventEndClaim, Actor: presence.Agent(ann)})
+	require.Equal(t, presence.RouteLast, receives())
+
+	x.login(5, "tab")
+	x.do(5, presence.Event{Kind: presence.EventChallenge})
+	x.do(6, presence.Event{Kind: presence.EventLogout})
+	x.tick(100)
+	require.Equal(t, "offline", x.s.Current.Status)
+	require.Equal(t, presence.RouteNone, receives())
+}
