@@ -456,3 +456,35 @@ func TestX14HidingWithAnEndpoint(t *testing.T) {
 	x.tick(100)
 	require.Equal(t, hides[1], x.m.View(&x.s.Current, presence.AudienceVisitor))
 }
+
+// X16: one who hides answers with the same errors as one who left.
+func TestX16RefusalsDoNotBetrayTheHidden(t *testing.T) {
+	p := presence.DefaultPolicy()
+	p.SupervisorWhenOffline = "refuse"
+	p.Statuses = append(p.Statuses, presence.Status{ID: "invisible", Class: presence.ClassAvailable, HiddenFrom: []presence.Audience{presence.AudienceSupervisor}})
+	require.NoError(t, p.Set("statuses.busy.needsApproval", "true"))
+	asks := presence.Event{Kind: presence.EventRequest, Actor: presence.Agent(ann), Claim: presence.Claim{Status: "busy"}}
+	refusals := func(x *subject, by presence.Actor) (list []error) {
+		for _, e := range []presence.Event{
+			{Kind: presence.EventSetClaim, Actor: by, Claim: presence.Claim{Status: "away"}},
+			{Kind: presence.EventDecide, Actor: by},
+		} {
+			before := x.s.Clone()
+			_, err := x.try(20, e)
+			list = append(list, err)
+			x.s = before
+		}
+		return list
+	}
+	hidden, gone := newSubject(t, p), newSubject(t, p)
+	hidden.login(0, "tab")
+	hidden.claim(5, presence.Claim{Status: "invisible"})
+	hidden.do(6, asks)
+	gone.login(0, "tab")
+	gone.do(6, asks)
+	gone.do(7, presence.Event{Kind: presence.EventDisconnect, Conn: "tab", Cause: presence.CauseClosed})
+	require.Equal(t, refusals(gone, boss), refusals(hidden, boss))
+	require.ErrorIs(t, refusals(hidden, boss)[0], presence.ErrOffline)
+	require.ErrorIs(t, refusals(hidden, boss)[1], presence.ErrOffline)
+	require.Equal(t, []error{nil, nil}, refusals(hidden, admin), "it does not hide from everybody")
+}

@@ -1338,12 +1338,18 @@ func (m *Machine) resolve(s *State, e *Event) (c Claim, own bool, err error) {
 			return c, false, fmt.Errorf("presence: %w audience %q: a claim may hide from %s under this policy", ErrInvalid, a, orNone(join(m.hideable)))
 		}
 	}
-	if c.Source == SourceSupervisor && m.policy.SupervisorWhenOffline == "refuse" && m.reach(s) == ReachNone {
+	if c.Source == SourceSupervisor && m.policy.SupervisorWhenOffline == "refuse" && m.leftFor(s, e.Actor) {
 		return c, false, fmt.Errorf("presence: %w: the status of %s cannot be set by a supervisor while it is not connected", ErrOffline, s.Subject)
 	}
 	c.By = e.Actor.ID
 	c.HidesFrom = union(nil, c.HidesFrom)
 	return c, own, nil
+}
+
+// leftFor reports whether a subject cannot be reached as far as an actor may
+// know: one who hides from it answers like one who is gone.
+func (m *Machine) leftFor(s *State, a Actor) bool {
+	return m.reach(s) == ReachNone || a.Role != RoleSystem && slices.Contains(s.Current.HiddenFrom, a.Audience())
 }
 
 func (st *stepper) endClaim(e *Event) (Cause, error) {

@@ -621,7 +621,7 @@ func (st *stepper) decide(e *Event) error {
 		st.closeRequests(func(o *Request) bool { return o.ID == r.ID }, RequestRejected, e.Actor.ID)
 		return nil
 	}
-	if st.m.reach(s) == ReachNone {
+	if st.m.leftFor(s, e.Actor) {
 		return fmt.Errorf("presence: %w: %s has left; its request can be rejected only", ErrOffline, s.Subject)
 	}
 	claim := Event{Kind: EventSetClaim, Subject: s.Subject, Actor: Agent(s.Subject), Claim: r.Claim}
