@@ -472,15 +472,20 @@ func (m *Machine) Explain(s *State, a Audience) []string {
 	if a != AudienceSelf && a != AudienceAdmin || !p.Known {
 		return lines
 	}
-	live := 0
+	live, all := 0, len(s.Conns)
 	for _, c := range s.Conns {
-		if c.Left == 0 {
+		switch {
+		case c.Left == 0:
 			live++
+		case c.ID == restartConn:
+			all--
 		}
 	}
-	add("%d of %d connections live", live, len(s.Conns))
+	add("%d of %d connections live", live, all)
 	for _, c := range s.Conns {
-		if c.Left != 0 {
+		if c.ID == restartConn {
+			add("the connections from before a restart at %s count until %s", c.Left, m.graceEnd(s, &c))
+		} else if c.Left != 0 {
 			add("connection %s left (%s) at %s, counts until %s", c.ID, c.Cause, c.Left, m.graceEnd(s, &c))
 		} else {
 			add("connection %s heard at %s, last input at %s", c.ID, c.Heard, max(c.Input, c.Acted))

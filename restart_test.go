@@ -3,6 +3,7 @@ package presence_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -385,4 +386,18 @@ func TestBehindAndConflict(t *testing.T) {
 	st, _ := o.stored(ann)
 	require.Len(t, st.Claims, 1)
 	require.Equal(t, "away", st.Claims[0].Status)
+}
+
+// What stands for the connections of the process before is told in words.
+func TestExplainedAfterARestart(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	o.connect(ann, "tab")
+	o.sweep()
+	o.restart()
+	lines, err := o.Explain(t.Context(), ann, presence.AudienceSelf)
+	require.NoError(t, err)
+	require.Contains(t, lines, "0 of 0 connections live")
+	require.Contains(t, lines, "the connections from before a restart at 2026-01-05T09:00:00Z count until 2026-01-05T09:00:30Z")
+	require.NotContains(t, strings.Join(lines, ""), "\x00")
 }
