@@ -796,7 +796,11 @@ func (st *stepper) takeOver(r *Record) error {
 	} else if s.Work != nil {
 		s.Work.Pending, s.Work.Requests = nil, nil
 	}
-	s.Claims, s.Endpoints, s.Disabled = stored.Claims, stored.Endpoints, stored.Disabled
+	s.Claims, s.Endpoints = stored.Claims, stored.Endpoints
+	if stored.Disabled && !s.Disabled {
+		st.switchOff()
+	}
+	s.Disabled = stored.Disabled
 	s.LoggedIn, s.Serial, s.Epoch = max(s.LoggedIn, stored.LoggedIn), max(s.Serial, stored.Serial), max(s.Epoch, stored.Epoch)
 	for i := range before {
 		if !known(s.Claims, &before[i]) {
@@ -1394,6 +1398,17 @@ func (st *stepper) disable() {
 		return
 	}
 	st.persist()
+	s.Endpoints = nil
+	st.drop(CauseDisabled, func(*Claim) bool { return true })
+	st.chose()
+	st.switchOff()
+	st.change()
+}
+
+// switchOff ends the connections of a subject that is disabled, and takes its
+// work away.
+func (st *stepper) switchOff() {
+	s := st.s
 	s.Disabled = true
 	for _, c := range s.Conns {
 		s.GoneAt = max(s.GoneAt, c.Left)
@@ -1404,9 +1419,7 @@ func (st *stepper) disable() {
 	if len(s.Conns) > 0 {
 		s.Input, s.Gone = st.m.lastInput(s), CauseLogout
 	}
-	s.Conns, s.Endpoints = nil, nil
-	st.drop(CauseDisabled, func(*Claim) bool { return true })
-	st.chose()
+	s.Conns = nil
 	if w := s.Work; w != nil {
 		w.Challenge, w.Deadline = "", 0
 		if w.Total() > 0 {
@@ -1414,7 +1427,6 @@ func (st *stepper) disable() {
 			st.requeue(eventID('q', s.Serial, s.Now), CauseDisabled)
 		}
 	}
-	st.change()
 }
 
 // conn finds a connection.

@@ -791,3 +791,37 @@ func TestInputWhileStoring(t *testing.T) {
 		require.Equal(t, "away", d.status(ann))
 	})
 }
+
+// X46: a subject that is disabled by another process loses its connections and
+// its work here as well.
+func TestDisabledElsewhere(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	c := o.connect(ann, "tab")
+	require.NoError(t, o.Apply(t.Context(), presence.Event{Kind: presence.EventLoad, Subject: ann, Load: presence.Load{N: 2}}))
+	other, err := presence.New(&presence.Options{Storage: o.storage, Clock: o.clock})
+	require.NoError(t, err)
+	change := func(kind presence.EventKind) {
+		require.NoError(t, other.Apply(t.Context(), presence.Event{Kind: kind, Subject: ann}))
+		require.NoError(t, o.Refresh(t.Context()))
+	}
+	o.sweep()
+	require.NoError(t, other.Refresh(t.Context()))
+	change(presence.EventDisable)
+	s := o.state(ann)
+	require.True(t, s.Disabled)
+	require.Empty(t, s.Conns)
+	require.Zero(t, s.Work.Total())
+	require.ErrorIs(t, c.Heartbeat(), presence.ErrUnknown)
+	o.mu.Lock()
+	last := o.out[ann][len(o.out[ann])-1]
+	requeued := slices.ContainsFunc(o.out[ann], func(out presence.Output) bool { return out.Kind == presence.OutputRequeue && out.Load == 2 })
+	o.mu.Unlock()
+	require.Equal(t, presence.StatusDisabled, last.Presence.Status)
+	require.True(t, requeued)
+
+	o.sweep()
+	require.NoError(t, other.Refresh(t.Context()))
+	change(presence.EventEnable)
+	require.Equal(t, "offline", o.status(ann), "nobody is back before connecting again")
+}
