@@ -532,7 +532,8 @@ func (t *Tracker) may(subject, channel Ref) bool {
 	return h.member(ch)
 }
 
-// WatchSubject starts watching one subject, without any channel.
+// WatchSubject starts watching one subject, without any channel. One that nobody
+// has heard of is refused with [ErrUnknown].
 func (t *Tracker) WatchSubject(ctx context.Context, actor Actor, subject Ref, opts WatchOptions) (*Watch, error) {
 	a, err := t.audience(ctx, actor, subject, opts, audienceFor(actor, subject))
 	if err != nil {
