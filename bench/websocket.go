@@ -661,8 +661,8 @@ func meetingsOf(name string, size func(options) int, place string, kinds []strin
 		all[name+"/"+kind] = func(o options) (sample, error) {
 			g := gather(size(o), place)
 			service := serviceOf(kind)
-			if name == "ws-one" && service == "ours" {
-				service = "ours-storm"
+			if name == "ws-one" && service != "coalesce" {
+				service += "-storm"
 			}
 			return meeting(o, service, speechOf(kind, g, ""), g, then(o)...)
 		}
