@@ -360,9 +360,11 @@ func runChild(o options) error {
 	}
 	var s sample
 	err := profiled(o.profile, func() (err error) { s, err = run(o); return err })
-	if errors.Is(err, errNotAvailable) {
-		_, err = fmt.Println(err)
-		return err
+	for _, why := range []error{errBusy, errNotAvailable} {
+		if errors.Is(err, why) { // which spawn must see at the beginning
+			_, err = fmt.Printf("%v: %s\n", why, strings.TrimPrefix(err.Error(), why.Error()+": "))
+			return err
+		}
 	}
 	if err != nil {
 		return err

@@ -33,6 +33,7 @@ func init() { // they would refer to themselves otherwise
 		"ours-storm":       func(options) (*service, error) { return serveOurs(stormBuffer, false) },
 		"ours-asking":      func(options) (*service, error) { return serveOurs(0, true) },
 		"centrifuge":       func(options) (*service, error) { return serveCentrifuge(centrifuge.WebsocketConfig{}) },
+		"centrifuge-storm": func(options) (*service, error) { return serveCentrifuge(withoutPings) },
 		"centrifuge-tuned": func(options) (*service, error) { return serveCentrifuge(tunedBuffers) },
 		"goroutine":        func(options) (*service, error) { return serveGoroutines(0), nil },
 		"coalesce":         func(options) (*service, error) { return serveGoroutines(publishInterval), nil },
@@ -51,6 +52,10 @@ const stormBuffer = 4096
 
 // tunedBuffers is what Centrifuge recommends for many connections.
 var tunedBuffers = centrifuge.WebsocketConfig{ReadBufferSize: 512, WriteBufferSize: 512, UseWriteBufferPool: true}
+
+// withoutPings keeps Centrifuge from letting clients go that are too busy to
+// answer, which those of ours would be as well, but are not pinged so soon.
+var withoutPings = centrifuge.WebsocketConfig{PingPongConfig: centrifuge.PingPongConfig{PingInterval: -1, PongTimeout: -1}}
 
 // asked is what a client's request says: who it is, where it belongs, and in
 // which role it comes.
@@ -248,7 +253,7 @@ func serveCentrifuge(config centrifuge.WebsocketConfig) (*service, error) {
 		c.OnPresence(func(_ centrifuge.PresenceEvent, reply centrifuge.PresenceCallback) {
 			reply(centrifuge.PresenceReply{}, nil)
 		})
-		c.OnMessage(func(centrifuge.MessageEvent) { heardByHand.Store(coarse.Load()) })
+		c.OnMessage(func(centrifuge.MessageEvent) { heardByHand.Store(time.Now().UnixMilli()) })
 	})
 	if err := node.Run(); err != nil {
 		return nil, err
@@ -280,7 +285,7 @@ func serveCentrifuge(config centrifuge.WebsocketConfig) (*service, error) {
 }
 
 // heardByHand is where a heartbeat over Centrifuge goes that people write by hand.
-var heardByHand atomic.Uint32
+var heardByHand atomic.Int64
 
 // serveGoroutines is the floor of sockets: a goroutine for each, its buffer on
 // the stack, no library. A diff of a room goes to its members as it comes, or
@@ -313,11 +318,10 @@ type handSocket struct {
 	net.Conn
 	id    string
 	room  *handRoom
-	heard atomic.Uint32
+	heard atomic.Int64
 }
 
 func (f *handServer) serve(l net.Listener) error {
-	startCoarse()
 	for {
 		c, err := l.Accept()
 		if err != nil {
@@ -384,7 +388,7 @@ func (f *handServer) wait(s *handSocket, said int) {
 				payload[i] ^= mask[i&3]
 			}
 			data = data[6+length:]
-			s.heard.Store(coarse.Load())
+			s.heard.Store(time.Now().UnixMilli())
 			if said++; said <= 2 && s.room != nil {
 				f.spoken(s, said)
 				if said == 2 {
@@ -465,7 +469,6 @@ func serveEpoll() (*service, error) {
 	var open atomic.Int64
 	return &service{
 		serve: func(l net.Listener) error {
-			startCoarse()
 			var ended atomic.Bool
 			defer ended.Store(true)
 			go epollLoop(ep, &open, &ended)
@@ -497,7 +500,7 @@ func serveEpoll() (*service, error) {
 func epollLoop(ep int, open *atomic.Int64, ended *atomic.Bool) {
 	type state struct {
 		said  uint8
-		heard uint32
+		heard int64
 		id    [36]byte
 	}
 	var states []state // by number of the socket
@@ -524,7 +527,7 @@ func epollLoop(ep int, open *atomic.Int64, ended *atomic.Bool) {
 				open.Add(-1)
 				continue
 			}
-			s.heard = coarse.Load()
+			s.heard = time.Now().UnixMilli()
 			switch s.said++; s.said {
 			case 1:
 				_, after, _ := bytes.Cut(buf[:n], []byte("?id="))

@@ -140,8 +140,11 @@ func (f *fleet) connect(from, to int) error {
 		if err := f.poll(100 * time.Millisecond); err != nil {
 			return err
 		}
-		if f.gone > 0 || time.Now().After(deadline) {
-			return fmt.Errorf("%d of %d clients are ready, %d were let go", f.ready, aim, f.gone)
+		if f.gone > 0 {
+			return fmt.Errorf("the server let %d clients go", f.gone)
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%w: %d of %d clients were ready after %v", errBusy, f.ready, aim, patience)
 		}
 	}
 	return nil
@@ -158,7 +161,7 @@ func (f *fleet) quiet(long time.Duration) error {
 			return nil
 		}
 		if now.Sub(began) > patience {
-			return errors.New("it never became quiet")
+			return fmt.Errorf("%w: it was not quiet after %v", errBusy, patience)
 		}
 	}
 }
@@ -170,7 +173,7 @@ func (f *fleet) until(so func() bool) error {
 			return err
 		}
 		if time.Now().After(deadline) {
-			return errors.New("what was waited for did not come")
+			return fmt.Errorf("what was waited for did not come within %v", patience)
 		}
 	}
 	return nil
@@ -203,7 +206,11 @@ func (f *fleet) read(s *socket) error {
 		return nil
 	}
 	f.received += n
-	data := f.buffer[:n]
+	return f.feed(s, f.buffer[:n])
+}
+
+// feed takes in what was read.
+func (f *fleet) feed(s *socket, data []byte) error {
 	if skipped := min(s.skip, len(data)); skipped > 0 {
 		s.skip -= skipped
 		data = data[skipped:]
@@ -277,7 +284,11 @@ func (f *fleet) take(s *socket, data []byte) ([]byte, error) {
 		}
 		message = data[head:min(len(data), whole)]
 		if opcode := data[0] & 15; opcode == 8 {
-			return nil, fmt.Errorf("the server closes: %q", message[min(2, len(message)):])
+			why := string(message[min(2, len(message)):])
+			if why == "no pong" { // it was sent, or is about to be
+				return nil, fmt.Errorf("%w: Centrifuge did not see the answers to its pings in time", errBusy)
+			}
+			return nil, fmt.Errorf("the server closes: %q", why)
 		} else if opcode == 1 {
 			if err := f.hear(s, message); err != nil {
 				return nil, err
@@ -305,14 +316,22 @@ func (f *fleet) hear(s *socket, message []byte) error {
 	}
 	if seq, ok := number(message, `{"type":"ping","v":1,"seq":`); ok {
 		s.pinged = seq
-	} else if string(message) == "{}" { // Centrifuge's ping, and the answer to it
-		return f.say(s, "{}")
+	} else if f.pinged(message) {
+		if err := f.say(s, "{}"); err != nil {
+			return err
+		}
 	}
 	if !s.isReady && bytes.Contains(message, []byte(s.script[s.step].until)) {
 		s.step++
 		return f.advance(s)
 	}
 	return nil
+}
+
+// pinged reports whether there is a ping of Centrifuge in a message, beside
+// others perhaps, each on a line.
+func (f *fleet) pinged(message []byte) bool {
+	return string(message) == "{}" || bytes.HasPrefix(message, []byte("{}\n")) || bytes.HasSuffix(message, []byte("\n{}")) || bytes.Contains(message, []byte("\n{}\n"))
 }
 
 // advance says the line that is next, or nothing to one who listens only.

@@ -99,7 +99,6 @@ func fullRooms(o options) experiment {
 			{name: "ours", role: ours, fresh: "ws-rooms/ours"},
 			{name: "ours, granted as they come", role: ours, fresh: "ws-rooms/ours-coming"},
 			{name: "Centrifuge", role: peer, fresh: "ws-rooms/centrifuge"},
-			{name: "Centrifuge, asked for the list", role: peer, fresh: "ws-rooms/centrifuge-list"},
 		},
 	}
 }
@@ -114,7 +113,6 @@ func storm(o options) experiment {
 			{metric: toldAll, header: "all told ms"}, {metric: delivered, header: "thousand told"}, {metric: deliveredMB, header: "MB"},
 		},
 		cases: []benchCase{
-			{name: "by hand", role: byHand, fresh: "ws-one/goroutine"},
 			{name: "by hand, changes of 50 ms together", role: floor, fresh: "ws-one/coalesce"},
 			{name: "ours", role: ours, fresh: "ws-one/ours"},
 			{name: "ours, granted as they come", role: ours, fresh: "ws-one/ours-coming"},
@@ -663,8 +661,8 @@ func meetingsOf(name string, size func(options) int, place string, kinds []strin
 		all[name+"/"+kind] = func(o options) (sample, error) {
 			g := gather(size(o), place)
 			service := serviceOf(kind)
-			if name == "ws-one" && service == "ours" {
-				service = "ours-storm"
+			if name == "ws-one" && service != "coalesce" {
+				service += "-storm"
 			}
 			return meeting(o, service, speechOf(kind, g, ""), g, then(o)...)
 		}
@@ -688,9 +686,9 @@ var socketCases = func() map[string]func(options) (sample, error) {
 	leave := func(options) []scene { return []scene{everybodyLeaves} }
 	maps.Copy(all, meetingsOf("ws-mem", idleClients, "rooms", []string{"ours", "ours-visitor", "centrifuge", "centrifuge-tuned", "goroutine", "epoll"}, leave))
 	maps.Copy(all, meetingsOf("ws-own", idleClients, "own", []string{"ours", "centrifuge", "goroutine"}, leave))
-	maps.Copy(all, meetingsOf("ws-rooms", roomClients, "rooms", []string{"ours", "ours-coming", "centrifuge", "centrifuge-list", "goroutine", "coalesce"}, func(o options) []scene {
+	maps.Copy(all, meetingsOf("ws-rooms", roomClients, "rooms", []string{"ours", "ours-coming", "centrifuge", "goroutine", "coalesce"}, func(o options) []scene {
 		return []scene{someCome(clientCount(o, 50, 10)), halfLeaves}
 	}))
-	maps.Copy(all, meetingsOf("ws-one", crowdClients, "one", []string{"ours", "ours-coming", "centrifuge", "centrifuge-list", "goroutine", "coalesce"}, func(options) []scene { return nil }))
+	maps.Copy(all, meetingsOf("ws-one", crowdClients, "one", []string{"ours", "ours-coming", "centrifuge", "centrifuge-list", "coalesce"}, func(options) []scene { return nil }))
 	return all
 }()

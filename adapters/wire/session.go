@@ -195,6 +195,12 @@ func (s *Session) handle(now time.Time, data []byte, posted bool) {
 		}
 		return
 	}
+	s.handleAny(now, data, posted)
+}
+
+// handleAny is handle by itself since it needs much room on the stack, for which
+// that of a goroutine that only hears heartbeats would have to grow each time.
+func (s *Session) handleAny(now time.Time, data []byte, posted bool) {
 	m, err := decode(data)
 	var answer any
 	if err == nil {
