@@ -428,7 +428,13 @@ func (t *Tracker) Apply(ctx context.Context, e Event) error {
 	if e.Kind == EventConnect || e.Kind == EventLogin {
 		return fmt.Errorf("presence: %w event: connections are made with Connect", ErrInvalid)
 	}
-	who, err := t.subject(ctx, e.Subject)
+	find := t.subject
+	switch e.Kind {
+	case EventHeartbeat, EventInput, EventFocus, EventVisible, EventDisconnect, EventEndClaim, EventDone, EventChallenge, EventAck,
+		EventRequest, EventWithdraw, EventDecide: // nobody is remembered for having been refused
+		find = t.known
+	}
+	who, err := find(ctx, e.Subject)
 	if err != nil {
 		return err
 	}

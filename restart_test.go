@@ -401,3 +401,33 @@ func TestExplainedAfterARestart(t *testing.T) {
 	require.Contains(t, lines, "the connections from before a restart at 2026-01-05T09:00:00Z count until 2026-01-05T09:00:30Z")
 	require.NotContains(t, strings.Join(lines, ""), "\x00")
 }
+
+// What can only be refused of somebody nobody has heard of takes no room.
+func TestRefusedEventsOfUnknownIDsTakeNoRoom(t *testing.T) {
+	t.Parallel()
+	tracker, err := presence.New(&presence.Options{MaxSubjects: 1})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, tracker.Close()) })
+	for i := range 100 {
+		stranger := presence.Ref{Tenant: fmt.Sprint("tenant", i%2), ID: fmt.Sprint("made-up-", i)}
+		require.ErrorIs(t, tracker.Heartbeat(stranger, "tab"), presence.ErrUnknown)
+		for _, e := range []presence.Event{
+			{Kind: presence.EventInput, Conn: "tab"},
+			{Kind: presence.EventFocus, Conn: "tab"},
+			{Kind: presence.EventVisible, Conn: "tab"},
+			{Kind: presence.EventDisconnect, Conn: "tab", Cause: presence.CauseClosed},
+			{Kind: presence.EventEndClaim, Actor: presence.Agent(stranger)},
+			{Kind: presence.EventDone},
+			{Kind: presence.EventChallenge},
+			{Kind: presence.EventAck},
+			{Kind: presence.EventRequest, Actor: presence.Agent(stranger), Claim: presence.Claim{Status: "busy"}},
+			{Kind: presence.EventWithdraw, Actor: presence.Agent(stranger)},
+			{Kind: presence.EventDecide, Actor: presence.Actor{Ref: presence.Ref{Tenant: stranger.Tenant, ID: "boss"}, Role: presence.RoleSupervisor}},
+		} {
+			e.Subject = stranger
+			require.ErrorIs(t, tracker.Apply(t.Context(), e), presence.ErrUnknown, "%d", e.Kind)
+		}
+	}
+	_, err = tracker.Connect(t.Context(), ann, presence.ConnectOptions{})
+	require.NoError(t, err)
+}
