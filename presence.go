@@ -974,9 +974,20 @@ func (sh *shard) who(hash uint64, place uint32, sub *subject, ref Ref) who {
 
 // admit makes room for a subject.
 func (t *Tracker) admit(ref Ref) (who, error) {
-	tn, ok := t.tenants.need(ref.Tenant, t.fallback)
+	full := func() error {
+		if t.count.Load() < int64(t.opts.MaxSubjects) {
+			return nil
+		}
+		return fmt.Errorf("presence: %w: %d subjects are known already", ErrLimit, t.opts.MaxSubjects)
+	}
+	tn, ok := t.tenants.find(ref.Tenant)
 	if !ok {
-		return who{}, fmt.Errorf("presence: %w: %d tenants are known already", ErrLimit, maxTenants)
+		if err := full(); err != nil {
+			return who{}, err
+		}
+		if tn, ok = t.tenants.need(ref.Tenant, t.fallback); !ok {
+			return who{}, fmt.Errorf("presence: %w: %d tenants are known already", ErrLimit, maxTenants)
+		}
 	}
 	hash := t.hash(tn.id, ref.ID)
 	sh := &t.shards[hash%shardCount]
@@ -988,8 +999,8 @@ func (t *Tracker) admit(ref Ref) (who, error) {
 	if until := t.erased.until(ref); until != 0 && t.time.now() < until {
 		return who{}, fmt.Errorf("presence: %w: %s has been erased; the id is free again at %s", ErrNotAllowed, ref, until)
 	}
-	if t.count.Load() >= int64(t.opts.MaxSubjects) {
-		return who{}, fmt.Errorf("presence: %w: %d subjects are known already", ErrLimit, t.opts.MaxSubjects)
+	if err := full(); err != nil {
+		return who{}, err
 	}
 	place, sub, ok := t.add(sh, hash, tn, ref.ID)
 	if !ok {
@@ -1123,7 +1134,8 @@ func (t *Tracker) storeFirst(ctx context.Context, w who, e *Event, now Instant) 
 		if tried.out, err = m.Step(&tried.state, *e, now, nil); err != nil {
 			return nil, err
 		}
-		if !dirty && !slices.ContainsFunc(tried.out, func(o Output) bool { return o.Kind == OutputPersist }) {
+		behind := dirty && e.Kind != EventLogin && e.Kind != EventLogout // who comes or goes waits for no arrears
+		if !behind && !slices.ContainsFunc(tried.out, func(o Output) bool { return o.Kind == OutputPersist }) {
 			return nil, nil
 		}
 		record, err := m.Record(&tried.state, stored+1)

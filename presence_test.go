@@ -757,3 +757,23 @@ func TestNotifyWhileClosing(t *testing.T) {
 	require.ErrorIs(t, tracker.Notify(t.Context(), presence.Notification{ID: "n", Subject: ann, Kind: "push"}), presence.ErrClosed)
 	require.Empty(t, n.got())
 }
+
+// A link is refused that would put somebody into too many channels.
+func TestLinksAreBounded(t *testing.T) {
+	t.Parallel()
+	tracker, err := presence.New(nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, tracker.Close()) })
+	crew, more := presence.ID("crew"), presence.ID("more")
+	require.NoError(t, tracker.Grant(t.Context(), ann, crew))
+	for i := range presence.MaxChannels - 1 {
+		require.NoError(t, tracker.Link(t.Context(), presence.ID(fmt.Sprint("inbox", i)), crew))
+	}
+	require.ErrorIs(t, tracker.Link(t.Context(), more, crew), presence.ErrLimit)
+	members, err := tracker.Members(more)
+	require.NoError(t, err)
+	require.Empty(t, members)
+	require.NoError(t, tracker.Link(t.Context(), presence.ID("inbox0"), presence.ID("other")))
+	require.NoError(t, tracker.Link(t.Context(), more, crew))
+	require.NoError(t, tracker.Link(t.Context(), more, crew), "it is linked so already")
+}

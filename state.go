@@ -86,8 +86,17 @@ func (i Instant) Add(d time.Duration) Instant {
 	}
 }
 
-// Sub returns the time from o to i.
-func (i Instant) Sub(o Instant) time.Duration { return time.Duration(i - o) }
+// Sub returns the time from o to i, or the longest there is.
+func (i Instant) Sub(o Instant) time.Duration {
+	switch d := time.Duration(i - o); {
+	case i >= o && d < 0:
+		return math.MaxInt64
+	case i < o && d > 0:
+		return math.MinInt64
+	default:
+		return d
+	}
+}
 
 // String returns i in RFC 3339, or "" for none.
 func (i Instant) String() string {

@@ -825,3 +825,27 @@ func TestDisabledElsewhere(t *testing.T) {
 	change(presence.EventEnable)
 	require.Equal(t, "offline", o.status(ann), "nobody is back before connecting again")
 }
+
+// Connections come and go from memory while storage is down, also those of a
+// subject that storage is behind with already.
+func TestLoginAndLogoutWhileStorageIsDown(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	c := o.connect(ann, "tab")
+	o.sweep()
+	o.storage.Down()
+	require.NoError(t, c.Close())
+	o.clock.Add(time.Minute)
+	require.Equal(t, "offline", o.status(ann))
+	_, err := o.Sweep(t.Context())
+	require.ErrorIs(t, err, presence.ErrUnavailable)
+	_, err = o.Connect(t.Context(), ann, presence.ConnectOptions{ID: "tab", Login: true})
+	require.NoError(t, err)
+	require.Equal(t, "available", o.status(ann))
+	require.NoError(t, o.Apply(t.Context(), presence.Event{Kind: presence.EventLogout, Subject: ann}))
+	require.Equal(t, "offline", o.status(ann))
+	o.storage.Up()
+	o.sweep()
+	s, _ := o.stored(ann)
+	require.Equal(t, o.state(ann).LoggedIn, s.LoggedIn)
+}

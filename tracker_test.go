@@ -170,7 +170,7 @@ func TestErasedSubjectsHandlesReachNobodyElse(t *testing.T) {
 		require.NoError(t, c.Heartbeat())
 		require.NoError(t, tracker.Erase(ctx, who))
 		require.ErrorIs(t, c.Heartbeat(), presence.ErrUnknown)
-		require.ErrorIs(t, tracker.Heartbeat(who, "tab"), presence.ErrNotAllowed)
+		require.ErrorIs(t, tracker.Heartbeat(who, "tab"), presence.ErrUnknown)
 	}
 	views, _, err := tracker.List(ctx, sales, presence.AudienceTeam, presence.Ref{})
 	require.NoError(t, err)

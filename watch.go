@@ -972,8 +972,10 @@ func (t *Tracker) Grant(ctx context.Context, subject, to Ref) error {
 	}
 	defer h.release()
 	if len(h.grants()) > 0 || ch.linked.Load() != nil {
-		if n := h.channels(ch); n > MaxChannels {
-			return fmt.Errorf("presence: %w: %s would be in more than %d channels", ErrLimit, subject, MaxChannels)
+		in := h.channels()
+		ch.eachThing(func(ch *channel) { in[ch] = struct{}{} })
+		if len(in) > MaxChannels {
+			return h.crowded()
 		}
 	}
 	if err := h.step(&Event{Kind: EventGrant, Subject: subject}, now); err != nil {
@@ -987,15 +989,34 @@ func (t *Tracker) Grant(ctx context.Context, subject, to Ref) error {
 	return nil
 }
 
-// channels counts the channels that a subject is in, and would be in by a grant.
-func (h *held) channels(and *channel) int {
+// channels returns the channels that a subject is in.
+func (h *held) channels() map[*channel]struct{} {
 	in := make(map[*channel]struct{})
-	count := func(ch *channel) { in[ch] = struct{}{} }
 	for _, n := range h.grants() {
-		h.t.rooms.at(n).eachThing(count)
+		h.t.rooms.at(n).eachThing(func(ch *channel) { in[ch] = struct{}{} })
 	}
-	and.eachThing(count)
-	return len(in)
+	return in
+}
+
+func (h *held) crowded() error {
+	return fmt.Errorf("presence: %w: %s would be in more than %d channels", ErrLimit, h.ref, MaxChannels)
+}
+
+// linkable refuses a link that would put somebody into too many channels, under
+// t.mu.
+func (t *Tracker) linkable(ch, to *channel) (err error) {
+	for _, n := range to.granted {
+		if h := t.holdAny(n); h != nil {
+			if !h.member(ch) && len(h.channels()) >= MaxChannels {
+				err = h.crowded()
+			}
+			h.release()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Revoke takes access away again. The subject leaves the channels it no longer
@@ -1053,6 +1074,11 @@ func (t *Tracker) Link(ctx context.Context, channel, to Ref) error {
 	other, err := t.channelLocked(to)
 	if err != nil {
 		t.forgetLocked(ch)
+		return err
+	}
+	if err := t.linkable(ch, other); err != nil {
+		t.forgetLocked(ch)
+		t.forgetLocked(other)
 		return err
 	}
 	old := ch.link.Load()

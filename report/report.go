@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/presence-go/presence"
 )
@@ -275,7 +276,7 @@ func writeCSV[T any](w io.Writer, rows iter.Seq2[T, error], head []string, cells
 		}
 		line := cells(row)
 		for i, cell := range line {
-			if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
+			if first, _ := utf8.DecodeRuneInString(cell); cell != "" && strings.ContainsRune("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20", first) {
 				line[i] = "'" + cell
 			}
 		}

@@ -7,8 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"iter"
+	"math"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -220,4 +222,27 @@ func TestFaults(t *testing.T) {
 	var out bytes.Buffer
 	require.ErrorIs(t, report.WorkloadCSV(&out, report.Workload(t.Context(), j, query("ann"))), broken)
 	require.ErrorIs(t, report.WriteJSON(&out, report.Log(t.Context(), j, query("ann"))), broken)
+}
+
+// A period longer than a duration can be is bounded as well.
+func TestLongestPeriod(t *testing.T) {
+	q := report.Query{Subjects: []presence.Ref{presence.ID("ann")}, From: presence.At(time.Date(1700, 1, 1, 0, 0, 0, 0, time.UTC)), To: presence.At(time.Date(2150, 1, 1, 0, 0, 0, 0, time.UTC)), Every: 24 * time.Hour}
+	for _, err := range report.Workload(t.Context(), fixed(), q) {
+		require.ErrorIs(t, err, presence.ErrLimit)
+	}
+	require.Equal(t, time.Duration(math.MaxInt64), q.To.Sub(q.From))
+	require.Equal(t, time.Duration(math.MinInt64), q.From.Sub(q.To))
+	require.Equal(t, -time.Hour, q.From.Sub(q.From.Add(time.Hour)))
+}
+
+// No text of a cell begins what a spreadsheet would take for a formula.
+func TestCellsAreNoFormulas(t *testing.T) {
+	for _, reason := range []string{"=1", "+1", "-1", "@x", "\t=1", "\r=1", "\n=1", "\uff1d1", "\uff0b1", "\uff0d1", "\uff20x"} {
+		var out strings.Builder
+		rows := func(yield func(report.Entry, error) bool) { yield(report.Entry{Reason: reason}, nil) }
+		require.NoError(t, report.LogCSV(&out, rows))
+		cells, err := csv.NewReader(strings.NewReader(out.String())).ReadAll()
+		require.NoError(t, err)
+		require.Equal(t, "'", cells[1][5][:1], "%q", reason)
+	}
 }

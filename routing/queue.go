@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"sync"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/presence-go/presence"
 )
@@ -374,8 +377,8 @@ func (q *Queue) offer(ctx context.Context, w *Work, to Member, how presence.Rout
 // lies then: with an agent, or waiting because nobody is available. Adding work
 // of the same id again changes nothing.
 func (q *Queue) Add(ctx context.Context, w Work) (Work, error) {
-	if w.ID == "" || len(w.ID) > presence.MaxID || len(w.Client) > presence.MaxID {
-		return Work{}, fmt.Errorf("routing: %w work: ids are 1 to %d bytes long", presence.ErrInvalid, presence.MaxID)
+	if err := w.check(); err != nil {
+		return Work{}, err
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -397,6 +400,25 @@ func (q *Queue) Add(ctx context.Context, w Work) (Work, error) {
 	q.wait(fresh)
 	err := q.place(ctx, fresh)
 	return *fresh, err
+}
+
+// check refuses work that no desk could ever place: it would hold up all other.
+func (w *Work) check() error {
+	for _, id := range []struct {
+		of, id string
+		needed bool
+	}{
+		{"work", w.ID, true}, {"channel", w.Channel.ID, true}, {"tenant", w.Channel.Tenant, false},
+		{"work channel", w.On, false}, {"client", w.Client, false}, {"agent", w.To.ID, false},
+	} {
+		if id.needed && id.id == "" || len(id.id) > presence.MaxID || !utf8.ValidString(id.id) || strings.ContainsFunc(id.id, unicode.IsControl) {
+			return fmt.Errorf("routing: %w %s id %q: allowed are 1 to %d bytes of UTF-8 without control characters", presence.ErrInvalid, id.of, id.id, presence.MaxID)
+		}
+	}
+	if w.To != (presence.Ref{}) && w.To.Tenant != w.Channel.Tenant {
+		return fmt.Errorf("routing: %w work: it is meant for %s, of another tenant than channel %s", presence.ErrInvalid, w.To, w.Channel)
+	}
+	return nil
 }
 
 func (q *Queue) open(channel presence.Ref) error {
@@ -424,6 +446,9 @@ func (q *Queue) Assign(ctx context.Context, by presence.Actor, id string, to pre
 	w, err := q.find(id)
 	if err != nil {
 		return Work{}, err
+	}
+	if w.Channel.Tenant != to.Tenant {
+		return Work{}, fmt.Errorf("routing: %w: %s may not be assigned work of another tenant", presence.ErrNotAllowed, to)
 	}
 	if w.Place == Given && w.Agent == to {
 		return *w, nil

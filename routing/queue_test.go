@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -311,4 +312,39 @@ func TestNothingLostUnderRaces(t *testing.T) {
 		}
 	}
 	require.True(t, slices.IsSortedFunc(h.queue.List(desk), func(a, b routing.Work) int { return a.Arrived.Time().Compare(b.Arrived.Time()) }))
+}
+
+// Nobody assigns another tenant's work, whoever gets it.
+func TestAssignStaysWithinTheTenant(t *testing.T) {
+	h := newHouse(t, presence.DefaultPolicy(), routing.Options{})
+	foreign := presence.Ref{Tenant: "acme", ID: "ann"}
+	_, err := h.Connect(t.Context(), foreign, presence.ConnectOptions{})
+	require.NoError(t, err)
+	require.Equal(t, routing.Waiting, h.add(t, "w").Place)
+	_, err = h.queue.Assign(t.Context(), presence.Actor{Ref: presence.Ref{Tenant: "acme", ID: "boss"}, Role: presence.RoleSupervisor}, "w", foreign)
+	require.ErrorIs(t, err, presence.ErrNotAllowed)
+	require.Equal(t, routing.Waiting, h.add(t, "w").Place)
+}
+
+// Work that can never be placed is refused, and holds up no other.
+func TestWorkThatCannotBePlaced(t *testing.T) {
+	h := newHouse(t, presence.DefaultPolicy(), routing.Options{})
+	require.NoError(t, h.Grant(t.Context(), ann, desk))
+	for _, w := range []routing.Work{
+		{ID: "a\x00", Channel: desk},
+		{ID: "1", Channel: desk, On: "a\x00"},
+		{ID: "2", Channel: desk, On: strings.Repeat("x", presence.MaxID+1)},
+		{ID: "3", Channel: presence.ID("")},
+		{ID: "4", Channel: presence.Ref{Tenant: "a\xff", ID: "desk"}},
+		{ID: "5", Channel: desk, Client: "a\x00"},
+		{ID: "6", Channel: desk, To: presence.Ref{Tenant: "acme", ID: "ann"}},
+	} {
+		_, err := h.queue.Add(t.Context(), w)
+		require.ErrorIs(t, err, presence.ErrInvalid, "%+v", w)
+		_, there := h.queue.Get(w.ID)
+		require.False(t, there)
+	}
+	h.employ(t, ann, "available")
+	require.NoError(t, h.queue.Step(t.Context()))
+	require.Equal(t, routing.Given, h.add(t, "w").Place)
 }
