@@ -287,7 +287,7 @@ func (p *pure) join(ctx context.Context, actor presence.Actor, channel presence.
 
 func (p *pure) granted(actor presence.Actor, channel presence.Ref) error {
 	if !p.grants.May(actor.Ref, channel) {
-		return fmt.Errorf("scenario: %w: %s has no grant of channel %s", presence.ErrNotAllowed, actor.Ref, channel)
+		return fmt.Errorf("presence: %w: %s has no grant of channel %s", presence.ErrNotAllowed, actor.Ref, channel)
 	}
 	return nil
 }
@@ -298,13 +298,9 @@ func (p *pure) watch(ctx context.Context, actor presence.Actor, channel presence
 	a = cmp.Or(a, own)
 	switch actor.Role {
 	case presence.RoleSupervisor, presence.RoleAdmin, presence.RoleSystem:
-	case presence.RoleVisitor:
-		if a != own {
-			return nil, fmt.Errorf("scenario: %w: a visitor watches as visitor, not as %s", presence.ErrNotAllowed, a)
-		}
 	default:
-		if a != own && a != presence.AudienceSelf {
-			return nil, fmt.Errorf("scenario: %w: an agent watches as team or self, not as %s", presence.ErrNotAllowed, a)
+		if a != own && (a != presence.AudienceSelf || actor.Role == presence.RoleVisitor) {
+			return nil, fmt.Errorf("presence: %w: %s may look as %s, not as %s", presence.ErrNotAllowed, actor.Ref, own, a)
 		}
 	}
 	if err := p.allowed.Allow(ctx, actor, presence.ActionSee, channel, channel.ID); err != nil {
@@ -369,7 +365,7 @@ func (p *pure) gate(_ context.Context, subject presence.Ref, kind, channel strin
 func (p *pure) state(_ context.Context, subject presence.Ref) (presence.State, error) {
 	s := p.states[subject]
 	if s == nil {
-		return presence.State{}, fmt.Errorf("scenario: %w subject %s", presence.ErrUnknown, subject)
+		return presence.State{}, fmt.Errorf("presence: %w subject %s", presence.ErrUnknown, subject)
 	}
 	err := p.step(subject, presence.Event{Kind: presence.EventTick})
 	state := s.Clone()
@@ -397,7 +393,7 @@ func (p *pure) view(_ context.Context, subject presence.Ref, a presence.Audience
 func (p *pure) explain(_ context.Context, subject presence.Ref, a presence.Audience) ([]string, error) {
 	s := p.states[subject]
 	if s == nil {
-		s = &presence.State{Subject: subject}
+		return []string{presence.StatusUnknown + ": nobody has heard of " + subject.String()}, nil
 	}
 	return p.machine.Explain(s, a), nil
 }

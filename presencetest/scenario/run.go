@@ -596,7 +596,7 @@ func (r *runner) advance(to presence.Instant) error {
 		if err := r.queue.Step(r.ctx); err != nil {
 			return err
 		}
-		r.drain(false)
+		r.drain(nil)
 		beat := r.nextBeat()
 		switch {
 		case due != 0 && due <= to && (beat == 0 || due <= beat):
@@ -646,13 +646,13 @@ func (r *runner) beat() error {
 		c.beats = err == nil
 		c.next = r.now.Add(r.interval)
 	}
-	r.drain(false)
+	r.drain(nil)
 	return nil
 }
 
 // drain takes over what watchers have received. What was told about several
-// subjects at once comes in no order of its own: it is put in that of their ids.
-func (r *runner) drain(atOnce bool) {
+// subjects at once comes in no order of its own: it is put in the one given.
+func (r *runner) drain(order func(a, b item) int) {
 	for _, s := range slices.Clone(r.feeds) {
 		from := len(s.watcher.items)
 		for f := s.feed.poll(); f != nil; f = s.feed.poll() {
@@ -661,8 +661,8 @@ func (r *runner) drain(atOnce bool) {
 				r.drop(s)
 			}
 		}
-		if fresh := s.watcher.items[from:]; atOnce {
-			slices.SortStableFunc(fresh, func(a, b item) int { return cmp.Compare(a.subject, b.subject) })
+		if order != nil {
+			slices.SortStableFunc(s.watcher.items[from:], order)
 		}
 	}
 }
@@ -712,8 +712,25 @@ func (r *runner) happen(l *Line) error {
 	return nil
 }
 
-// forAll has the verbs that concern every subject at once.
-var forAll = map[string]bool{"policy": true, "define": true, "undefine": true, "disable": true, "enable": true, "node": true, "suspend": true}
+// forAll has the verbs that concern several subjects at once, and the order in
+// which watchers are told of them: by id, and where a link moves the members,
+// those who leave before those who come.
+var forAll = map[string]func(a, b item) int{
+	"policy": byID, "define": byID, "undefine": byID, "disable": byID, "enable": byID, "node": byID, "suspend": byID,
+	"link": func(a, b item) int {
+		switch {
+		case a.what == b.what:
+			return byID(a, b)
+		case a.what == "left":
+			return -1
+		case b.what == "left":
+			return 1
+		}
+		return byID(a, b)
+	},
+}
+
+func byID(a, b item) int { return cmp.Compare(a.subject, b.subject) }
 
 // connecting has the verbs that make a connection.
 var connecting = map[string]bool{"connect": true, "login": true, "resume": true, "wake": true}

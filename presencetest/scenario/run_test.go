@@ -377,6 +377,26 @@ var good = map[string]string{
 		policy thrivedesk
 		expect labels desk away,online
 		expect labels desk not-receiving,active,free,finishing,away`,
+	"whom a link moves is told in order, those who leave first": `
+		link x sales
+		grant dan sales
+		grant ann sales
+		grant eve sales
+		grant bob sales
+		grant cid support
+		login dan/1
+		login eve/1
+		login ann/1
+		login bob/1
+		login cid/1
+		watch v x
+		expect seen v snapshot
+		link x support
+		expect seen v left ann
+		expect seen v left bob
+		expect seen v left dan
+		expect seen v left eve
+		expect seen v joined cid`,
 	"none empties a list of a policy": `
 		policy respondio idle=none
 		login alice/tab
@@ -433,6 +453,10 @@ var bad = []struct{ script, want string }{
 	{"grant bob x\nwatch v x\nexpect seen v snapshot\nexpect seen v removed", `5: wanted removed, got nothing`},
 	{"login bob/tab\nnotify bob\nexpect gate skip", `4: wanted skip, got deliver (push: the subject is available: connected, and nothing else was chosen)`},
 	{"login bob/tab\n+1m claim bob busy\nexpect log bob available 09:00 busy/login 09:01", `4: wanted log available 09:00 busy/login 09:01, got log available 09:00 busy/manual 09:01`},
+	{"login out/tab\njoin out desk", `3: wanted the line to be accepted, got refused: presence: not allowed: out has no grant of channel desk`},
+	{"grant a x\nwatch a x as=router", `3: wanted the line to be accepted, got refused: presence: not allowed: a may look as team, not as router`},
+	{"role v visitor\nwatch v x as=self", `3: wanted the line to be accepted, got refused: presence: not allowed: v may look as visitor, not as self`},
+	{"expect why ghost left", `2: wanted an explanation with "left", got "unknown: nobody has heard of ghost"`},
 	{"login bob/tab\nexpect log bob none", `3: wanted log none, got log available/login 09:00`},
 	{"login bob/tab\nexpect why bob nonsense as=team", `3: wanted an explanation with "nonsense", got "available; since 2026-01-05T09:00:00Z"`},
 }
