@@ -83,7 +83,7 @@ func TestAxes(t *testing.T) {
 	s := scale{1, 100, 0, 200}
 	require.InDelta(t, 100, s.at(10), 1e-9)
 	require.Equal(t, []float64{10, 42, 26}, spread16([]float64{10, 12, 11}))
-	for v, want := range map[float64]string{0.25: "0.25", 1_000: "1,000", 30_000: "30k", 1e6: "1M"} {
+	for v, want := range map[float64]string{0.25: "0.25", 1_000: "1k", 30_000: "30k", 1e6: "1M"} {
 		require.Equal(t, want, brief(v))
 	}
 }

@@ -133,7 +133,15 @@ type result struct {
 	Title   string    `json:"title"`
 	Size    int       `json:"size"`
 	Cases   []*series `json:"cases"`
+	Columns []shown   `json:"columns,omitempty"`
 	columns []column
+}
+
+// shown is a column as it is written down.
+type shown struct {
+	Metric string `json:"metric"`
+	Header string `json:"header"`
+	Ratio  bool   `json:"ratio,omitempty"`
 }
 
 // runner runs experiments and keeps their results.
@@ -219,6 +227,9 @@ func (r *runner) prepare(c benchCase) (func() (sample, error), error) {
 
 func (r *runner) attempt(x experiment, runs []func() (sample, error), missing []string) (*result, error) {
 	res := &result{ID: x.id, Title: x.title, Size: x.size, columns: x.columns}
+	for _, col := range x.columns {
+		res.Columns = append(res.Columns, shown{col.metric, col.header, col.ratio})
+	}
 	for i, c := range x.cases {
 		res.Cases = append(res.Cases, &series{Name: c.name, Role: c.role, Missing: missing[i], Rounds: make(map[string][]float64), X: c.x})
 	}

@@ -23,7 +23,6 @@ func TestMillionIsMeasured(t *testing.T) {
 		}
 		require.Len(t, rounds[f.metric], 1, f.what)
 	}
-	require.Zero(t, rounds["missed"][0])
 	for _, metric := range []string{"hour-frames", "sightings", "turns", "judged-events"} {
 		require.NotZero(t, rounds[metric][0], metric)
 	}

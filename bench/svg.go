@@ -213,7 +213,7 @@ func brief(v float64) string {
 	switch {
 	case v >= 1e6:
 		return short(v/1e6) + "M"
-	case v >= 1e4:
+	case v >= 1e3:
 		return short(v/1e3) + "k"
 	}
 	return short(v)
