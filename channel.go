@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 )
 
 // The rungs of the ladder on which a group is summed up.
@@ -148,9 +149,10 @@ type stream struct {
 	channel Ref
 	epoch   string
 	seq     uint64
-	rows    map[Ref]row
-	rungs   [3]int // members by rung
+	rows    map[Ref]*row // what they point to never changes
+	rungs   [3]int       // members by rung
 	group   Group
+	told    Instant         // when the last diff went out, with a batch interval
 	sent    map[Ref]Instant // when a subject's last change went out, with a publish interval
 	pending map[Ref]Instant // subjects whose newest state waits, and until when
 	last    *Frame          // the snapshot of seq, once somebody asked for it
@@ -269,9 +271,14 @@ func (r *Roster) Flush(now Instant) []*Frame {
 		s := r.streams[key]
 		var due []Ref
 		for subject, at := range s.pending {
-			if at <= now {
-				due = append(due, subject)
+			if at > now {
+				continue
 			}
+			if at = r.m.notBefore(s, subject); at > now {
+				s.pending[subject] = at // a diff about others has gone out since
+				continue
+			}
+			due = append(due, subject)
 		}
 		slices.SortFunc(due, compareRefs)
 		if f := r.update(s, now, due); f != nil {
@@ -285,22 +292,26 @@ func (r *Roster) Flush(now Instant) []*Frame {
 // none. The viewer matters for the audience self alone: it sees its own row in
 // full and the others as the team does.
 func (r *Roster) Open(a Audience, viewer Ref, epoch func() string) *Frame {
-	key := newStreamKey(a, viewer)
+	return r.open(newStreamKey(a, viewer), epoch).snapshot()
+}
+
+// open returns a stream, which it starts if there is none.
+func (r *Roster) open(key streamKey, epoch func() string) *stream {
 	s := r.streams[key]
 	if s == nil {
 		s = &stream{
 			key: key, channel: r.channel, epoch: epoch(),
-			rows: make(map[Ref]row), sent: make(map[Ref]Instant), pending: make(map[Ref]Instant),
+			rows: make(map[Ref]*row), sent: make(map[Ref]Instant), pending: make(map[Ref]Instant),
 		}
 		for subject, p := range r.members {
 			s.put(subject, r.row(key, p))
 		}
-		s.group = r.gate(a, s.sum())
+		s.group = r.gate(key.audience, s.sum())
 		r.streams[key] = s
 		at, _ := slices.BinarySearchFunc(r.order, key, compareKeys)
 		r.order = slices.Insert(r.order, at, key)
 	}
-	return s.snapshot()
+	return s
 }
 
 // Close forgets a stream that nobody watches.
@@ -388,14 +399,14 @@ func compareKeys(a, b streamKey) int {
 }
 
 // row projects a member for a stream.
-func (r *Roster) row(key streamKey, p *Presence) row {
+func (r *Roster) row(key streamKey, p *Presence) *row {
 	a := key.audience
 	if a == AudienceSelf && p.Subject != key.viewer {
 		a = AudienceTeam
 	}
 	v := r.m.View(p, a)
 	there := v.Class != "" && v.Class != ClassOffline
-	out := row{view: v, rung: r.m.rung(v.Class), listed: true, present: there}
+	out := &row{view: v, rung: r.m.rung(v.Class), listed: true, present: there}
 	if a == AudienceVisitor {
 		switch r.m.policy.Widget.List {
 		case "online":
@@ -434,13 +445,12 @@ func (r *Roster) publish(now Instant, subjects ...Ref) []*Frame {
 	for _, key := range r.order {
 		s := r.streams[key]
 		due := subjects
-		if interval := r.m.policy.Publish; interval > 0 {
+		if r.m.holdsBack() > 0 {
 			due = nil
 			for _, subject := range subjects {
-				switch at := s.sent[subject].Add(interval); {
-				case s.sent[subject] == 0 || at <= now:
+				if at := r.m.notBefore(s, subject); at <= now {
 					due = append(due, subject)
-				default:
+				} else {
 					s.pending[subject] = at
 				}
 			}
@@ -452,6 +462,26 @@ func (r *Roster) publish(now Instant, subjects ...Ref) []*Frame {
 	return frames
 }
 
+// holdsBack is the shortest time for which a policy may hold a change back, or 0.
+func (m *Machine) holdsBack() time.Duration {
+	p := &m.policy
+	if p.Publish > 0 && p.Batch > 0 {
+		return min(p.Publish, p.Batch)
+	}
+	return p.Publish + p.Batch // one of them is none
+}
+
+// notBefore is when a change of a subject may go out.
+func (m *Machine) notBefore(s *stream, subject Ref) (at Instant) {
+	if sent := s.sent[subject]; sent != 0 {
+		at = sent.Add(m.policy.Publish)
+	}
+	if s.told != 0 {
+		at = max(at, s.told.Add(m.policy.Batch))
+	}
+	return at
+}
+
 // update brings the rows of subjects up to date and returns the frame that says
 // so, or nil if the audience sees no difference.
 func (r *Roster) update(s *stream, now Instant, subjects []Ref) *Frame {
@@ -459,7 +489,10 @@ func (r *Roster) update(s *stream, now Instant, subjects []Ref) *Frame {
 	for _, subject := range subjects {
 		delete(s.pending, subject)
 		old, had := s.rows[subject]
-		var next row
+		if !had {
+			old = new(row)
+		}
+		next := new(row)
 		if p := r.members[subject]; p != nil {
 			next = r.row(s.key, p)
 			s.put(subject, next)
@@ -486,6 +519,9 @@ func (r *Roster) update(s *stream, now Instant, subjects []Ref) *Frame {
 		return nil
 	}
 	s.group, s.last = group, nil
+	if r.m.policy.Batch > 0 {
+		s.told = now
+	}
 	s.seq++
 	f := newFrame(FrameDiff, s)
 	f.Changes = changes
@@ -503,7 +539,7 @@ func (s *stream) remember(f *Frame, limit int) {
 	}
 }
 
-func compareRows(subject Ref, old, next row) (Change, bool) {
+func compareRows(subject Ref, old, next *row) (Change, bool) {
 	c := Change{Op: OpUpdated, Subject: subject}
 	if next.listed {
 		c.View = &next.view
@@ -519,7 +555,7 @@ func compareRows(subject Ref, old, next row) (Change, bool) {
 	return c, true
 }
 
-func (s *stream) put(subject Ref, next row) {
+func (s *stream) put(subject Ref, next *row) {
 	s.drop(subject)
 	s.rows[subject] = next
 	s.count(next, +1)
@@ -533,7 +569,7 @@ func (s *stream) drop(subject Ref) {
 }
 
 // count adds a row to what the group sums up, or takes it away.
-func (s *stream) count(r row, n int) {
+func (s *stream) count(r *row, n int) {
 	s.rungs[r.rung] += n
 	if r.present {
 		s.group.Count += n

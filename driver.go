@@ -239,10 +239,11 @@ const farTicks = 1 << 30
 // sendHeldBack makes sure that what a policy may have held back at an instant is
 // sent when its time has come.
 func (t *Tracker) sendHeldBack(m *Machine, from Instant) {
-	if m.policy.Publish == 0 {
+	hold := m.holdsBack()
+	if hold == 0 {
 		return
 	}
-	d, at := &t.deadlines, from.Add(m.policy.Publish)
+	d, at := &t.deadlines, from.Add(hold)
 	d.mu.Lock()
 	sooner := d.held == 0 || at < d.held
 	if sooner {

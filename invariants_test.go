@@ -841,9 +841,10 @@ var streamRulings = sync.OnceValue(func() (list []ruling) {
 	for range 40 {
 		policies := []presence.Policy{randomPolicy(r), randomPolicy(r), randomPolicy(r)}
 		publish := []time.Duration{0, 0, 2 * time.Second}[r.IntN(3)]
+		batch := []time.Duration{0, 0, time.Second}[r.IntN(3)]
 		for i := range policies {
 			policies[i].Widget.List = []string{"all", "all", "online", "none"}[r.IntN(4)]
-			policies[i].Publish = publish
+			policies[i].Publish, policies[i].Batch = publish, batch
 		}
 		list = append(list, newRuling(policies...))
 	}
@@ -893,6 +894,9 @@ func randomHiding(r *rand.Rand) (p presence.Policy, claim presence.Claim, from [
 	}
 	if r.IntN(3) == 0 {
 		p.Publish = 2 * time.Second
+	}
+	if r.IntN(3) == 0 {
+		p.Batch = time.Second
 	}
 	p.Widget.List = []string{"all", "all", "online"}[r.IntN(3)]
 	return p, claim, from

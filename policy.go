@@ -245,6 +245,11 @@ type Policy struct {
 	// Publish is the shortest time between two changes of one subject on one
 	// stream; the newest state is never lost. 0 sends every change at once.
 	Publish time.Duration `json:"publish,omitzero"`
+	// Batch is the shortest time between two diffs of one channel to one audience:
+	// what changes in between goes out in one, in its newest state. With many
+	// members it saves what storms cost, such as a deploy after which all come
+	// back at once. 0 sends every change in a diff of its own.
+	Batch time.Duration `json:"batch,omitzero"`
 }
 
 // DefaultSources is the order of sources of a policy that gives none.
@@ -511,6 +516,7 @@ func (c *compiler) compile() *Machine {
 		c.fault("lease", "%v must be longer than the heartbeat of %v", m.lease, m.heartbeat)
 	}
 	c.positive("publish", p.Publish, 0)
+	c.positive("batch", p.Batch, 0)
 	c.grace("grace", &p.Grace)
 	for _, name := range sortedKeys(p.Devices) {
 		rule := p.Devices[name]

@@ -219,7 +219,7 @@ func New(opts *Options) (*Tracker, error) {
 		opts: o, log: o.Logger, seed: maphash.MakeSeed(), time: newTimeline(o.Clock),
 		fallback: m, channels: make(map[Ref]*channel),
 	}
-	t.coalescing.Store(m.policy.Publish > 0)
+	t.coalescing.Store(m.holdsBack() > 0)
 	t.nameless = o.Observe == nil && o.Storage == nil && o.JournalRows < 0
 	t.compact = newCompactor(t.time.origin)
 	t.tenants.byName = make(map[string]*tenant)
@@ -666,7 +666,7 @@ func (t *Tracker) setPolicy(ctx context.Context, actor Actor, tenant string, p P
 		return fmt.Errorf("presence: %w: %d tenants are known already", ErrLimit, maxTenants)
 	}
 	before := tn.force.Load()
-	if m.policy.Publish > 0 {
+	if m.holdsBack() > 0 {
 		t.coalescing.Store(true)
 	}
 	tn.force.Store(newForce(m, !before.parity, before.m, t.time.now()))

@@ -56,3 +56,64 @@ func TestRefusedTenantsTakeNoRoom(t *testing.T) {
 	}
 	require.Len(t, *tracker.tenants.list.Load(), 1)
 }
+
+// However many come in the meantime, a stream has one diff about them for each
+// batch interval, with the newest state of each.
+func TestBatchesOfAStorm(t *testing.T) {
+	t.Parallel()
+	policy := DefaultPolicy()
+	policy.Batch = 50 * time.Millisecond
+	m, err := Compile(policy)
+	require.NoError(t, err)
+	r := NewRoster(ID("sales"), m)
+	r.Open(AudienceTeam, Ref{}, func() string { return "1" })
+	put := func(i int, status string, class Class, now Instant) []*Frame {
+		return r.Put(Presence{Subject: ID(fmt.Sprint(i)), Known: true, Status: status, Class: class}, now)
+	}
+	now := Instant(1)
+	frames := put(0, "available", ClassAvailable, now)
+	require.Len(t, frames, 1, "the first goes out at once")
+	for i := 1; i < 1000; i++ {
+		now = now.Add(20 * time.Microsecond)
+		require.Empty(t, put(i, "available", ClassAvailable, now))
+		require.Empty(t, put(i, "busy", ClassBusy, now))
+	}
+	at, ok := r.Next()
+	require.True(t, ok)
+	require.Equal(t, Instant(1).Add(policy.Batch), at)
+	frames = r.Flush(at)
+	require.Len(t, frames, 1)
+	require.Equal(t, uint64(2), frames[0].Seq)
+	require.Len(t, frames[0].Changes, 999)
+	for _, c := range frames[0].Changes {
+		require.Equal(t, OpJoined, c.Op)
+		require.Equal(t, "busy", c.View.Status)
+	}
+	_, ok = r.Next()
+	require.False(t, ok)
+	require.Empty(t, put(1, "away", ClassAway, at.Add(policy.Batch-1)))
+	require.Len(t, r.Flush(at.Add(policy.Batch)), 1)
+	require.Len(t, put(2, "away", ClassAway, at.Add(2*policy.Batch)), 1, "at the end of the interval, no longer within it")
+}
+
+// With both intervals neither is undercut.
+func TestBatchesOfWhatIsHeldBackForASubject(t *testing.T) {
+	t.Parallel()
+	policy := DefaultPolicy()
+	policy.Publish, policy.Batch = 1500*time.Millisecond, time.Second
+	m, err := Compile(policy)
+	require.NoError(t, err)
+	r := NewRoster(ID("sales"), m)
+	r.Open(AudienceTeam, Ref{}, func() string { return "1" })
+	put := func(id, status string, class Class, at time.Duration) int {
+		return len(r.Put(Presence{Subject: ID(id), Known: true, Status: status, Class: class}, Instant(1).Add(at)))
+	}
+	flush := func(at time.Duration) int { return len(r.Flush(Instant(1).Add(at))) }
+	require.Equal(t, 1, put("ann", "available", ClassAvailable, 0))
+	require.Equal(t, 0, put("ann", "busy", ClassBusy, 100*time.Millisecond)) // until 1.5s
+	require.Equal(t, 1, put("bob", "available", ClassAvailable, time.Second))
+	require.Equal(t, 0, flush(1500*time.Millisecond), "bob's has just gone out")
+	require.Equal(t, 1, flush(2*time.Second))
+	_, waits := r.Next()
+	require.False(t, waits)
+}

@@ -267,7 +267,7 @@ func (hub *hub) snapshot(w *Watch) *Frame {
 	if w.ended || !w.stale {
 		return nil
 	}
-	f := hub.open(w.key, w.t.time.now())
+	f := hub.open(w.key, w.t.time.now()).snapshot()
 	if w.lagged {
 		lagged := *f
 		lagged.Lagged = true
@@ -278,12 +278,12 @@ func (hub *hub) snapshot(w *Watch) *Frame {
 	return f
 }
 
-// open returns the snapshot of a stream. The epoch of a new one is that of no
+// open returns a stream. The epoch of a new one is that of no
 // other: not of another audience, of a channel of this name that was forgotten,
 // or of the process that ran here before. It is made of what the audience itself
 // did, so that it tells nothing about anybody else.
-func (hub *hub) open(key streamKey, now Instant) *Frame {
-	return hub.roster.Open(key.audience, key.viewer, func() string {
+func (hub *hub) open(key streamKey, now Instant) *stream {
+	return hub.roster.open(key, func() string {
 		n := &hub.epochs[slices.Index(audiences, key.audience)]
 		*n++
 		return strconv.FormatInt(int64(now), 36) + "." + string(key.audience[:2]) + strconv.FormatUint(*n, 36)

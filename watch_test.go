@@ -148,9 +148,18 @@ func TestSuspendedWatchAnnouncesItself(t *testing.T) {
 // A change that is held back goes out when its time has come, though nothing
 // else happens by then.
 func TestHeldBackChangesGoOutByThemselves(t *testing.T) {
+	for name, hold := range map[string]func(*presence.Policy){
+		"publish": func(p *presence.Policy) { p.Publish = 2 * time.Second },
+		"batch":   func(p *presence.Policy) { p.Batch = 2 * time.Second },
+	} {
+		t.Run(name, func(t *testing.T) { testHeldBackChanges(t, hold) })
+	}
+}
+
+func testHeldBackChanges(t *testing.T, hold func(*presence.Policy)) {
 	synctest.Test(t, func(t *testing.T) {
 		policy := presence.DefaultPolicy()
-		policy.Publish = 2 * time.Second
+		hold(&policy)
 		d := newDesk(t, &presence.Options{Policy: &policy})
 		c := d.login(ann, "tab")
 		require.NoError(t, d.Grant(t.Context(), ann, sales))

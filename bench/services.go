@@ -29,9 +29,11 @@ var services map[string]func(options) (*service, error)
 
 func init() { // they would refer to themselves otherwise
 	services = map[string]func(options) (*service, error){
-		"ours":             func(options) (*service, error) { return serveOurs(0, false) },
-		"ours-storm":       func(options) (*service, error) { return serveOurs(stormBuffer, false) },
-		"ours-asking":      func(options) (*service, error) { return serveOurs(0, true) },
+		"ours":             func(options) (*service, error) { return serveOurs(0, 0, false) },
+		"ours-storm":       func(options) (*service, error) { return serveOurs(0, stormBuffer, false) },
+		"ours-batch":       func(options) (*service, error) { return serveOurs(publishInterval, 0, false) },
+		"ours-batch-storm": func(options) (*service, error) { return serveOurs(publishInterval, 0, false) },
+		"ours-asking":      func(options) (*service, error) { return serveOurs(0, 0, true) },
 		"centrifuge":       func(options) (*service, error) { return serveCentrifuge(centrifuge.WebsocketConfig{}) },
 		"centrifuge-storm": func(options) (*service, error) { return serveCentrifuge(withoutPings) },
 		"centrifuge-tuned": func(options) (*service, error) { return serveCentrifuge(tunedBuffers) },
@@ -42,7 +44,7 @@ func init() { // they would refer to themselves otherwise
 	}
 }
 
-// publishInterval is how long a floor that coalesces holds changes back.
+// publishInterval is how long changes are held back where they go out together.
 const publishInterval = 50 * time.Millisecond
 
 // stormBuffer is how many changes a watcher may lag behind where storms are
@@ -74,9 +76,9 @@ func requestOf(path, id, room, role string) string {
 // their channel beforehand, or as they come if they say which. There is no grace,
 // so that leaving shows at once, as it does with Centrifuge. Clients are asked for
 // heartbeats as usual, or only when told to.
-func serveOurs(buffer int, toldTo bool) (*service, error) {
+func serveOurs(batch time.Duration, buffer int, toldTo bool) (*service, error) {
 	policy := calm()
-	policy.Grace = presence.Grace{}
+	policy.Grace, policy.Batch = presence.Grace{}, batch
 	t, err := newTracked(presence.Options{Policy: policy, WatchBuffer: buffer}, true)
 	if err != nil {
 		return nil, err

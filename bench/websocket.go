@@ -97,7 +97,8 @@ func fullRooms(o options) experiment {
 			{name: "by hand", role: byHand, fresh: "ws-rooms/goroutine"},
 			{name: "by hand, changes of 50 ms together", role: floor, fresh: "ws-rooms/coalesce"},
 			{name: "ours", role: ours, fresh: "ws-rooms/ours"},
-			{name: "ours, granted as they come", role: ours, fresh: "ws-rooms/ours-coming"},
+			{name: "ours, changes of 50 ms together", role: ours, fresh: "ws-rooms/ours-batch"},
+			{name: "ours, so and granted as they come", role: ours, fresh: "ws-rooms/ours-coming"},
 			{name: "Centrifuge", role: peer, fresh: "ws-rooms/centrifuge"},
 		},
 	}
@@ -115,7 +116,8 @@ func storm(o options) experiment {
 		cases: []benchCase{
 			{name: "by hand, changes of 50 ms together", role: floor, fresh: "ws-one/coalesce"},
 			{name: "ours", role: ours, fresh: "ws-one/ours"},
-			{name: "ours, granted as they come", role: ours, fresh: "ws-one/ours-coming"},
+			{name: "ours, changes of 50 ms together", role: ours, fresh: "ws-one/ours-batch"},
+			{name: "ours, so and granted as they come", role: ours, fresh: "ws-one/ours-coming"},
 			{name: "Centrifuge", role: peer, fresh: "ws-one/centrifuge"},
 			{name: "Centrifuge, asked for the list", role: peer, fresh: "ws-one/centrifuge-list"},
 		},
@@ -238,7 +240,7 @@ func speechOf(kind string, g gathering, role string) speech {
 		if kind == "ours-visitor" {
 			role = string(presence.RoleVisitor)
 		}
-		s.invited = kind == "ours" && role == ""
+		s.invited = mine && kind != "ours-coming" && role == ""
 		s.request = func(i int) string {
 			if mine && kind != "ours-coming" {
 				return requestOf("/presence", g.ids[i], "", role)
@@ -282,8 +284,10 @@ func serviceOf(kind string) string {
 	switch kind {
 	case "centrifuge-list":
 		return "centrifuge"
-	case "ours-coming", "ours-visitor":
+	case "ours-visitor":
 		return "ours"
+	case "ours-coming":
+		return "ours-batch"
 	}
 	return kind
 }
@@ -686,9 +690,9 @@ var socketCases = func() map[string]func(options) (sample, error) {
 	leave := func(options) []scene { return []scene{everybodyLeaves} }
 	maps.Copy(all, meetingsOf("ws-mem", idleClients, "rooms", []string{"ours", "ours-visitor", "centrifuge", "centrifuge-tuned", "goroutine", "epoll"}, leave))
 	maps.Copy(all, meetingsOf("ws-own", idleClients, "own", []string{"ours", "centrifuge", "goroutine"}, leave))
-	maps.Copy(all, meetingsOf("ws-rooms", roomClients, "rooms", []string{"ours", "ours-coming", "centrifuge", "goroutine", "coalesce"}, func(o options) []scene {
+	maps.Copy(all, meetingsOf("ws-rooms", roomClients, "rooms", []string{"ours", "ours-batch", "ours-coming", "centrifuge", "goroutine", "coalesce"}, func(o options) []scene {
 		return []scene{someCome(clientCount(o, 50, 10)), halfLeaves}
 	}))
-	maps.Copy(all, meetingsOf("ws-one", crowdClients, "one", []string{"ours", "ours-coming", "centrifuge", "centrifuge-list", "coalesce"}, func(options) []scene { return nil }))
+	maps.Copy(all, meetingsOf("ws-one", crowdClients, "one", []string{"ours", "ours-batch", "ours-coming", "centrifuge", "centrifuge-list", "coalesce"}, func(options) []scene { return nil }))
 	return all
 }()
