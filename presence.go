@@ -430,7 +430,7 @@ func (t *Tracker) Apply(ctx context.Context, e Event) error {
 	}
 	find := t.subject
 	switch e.Kind {
-	case EventHeartbeat, EventInput, EventFocus, EventVisible, EventDisconnect, EventEndClaim, EventDone, EventChallenge, EventAck,
+	case EventHeartbeat, EventInput, EventFocus, EventVisible, EventDisconnect, EventEndClaim, EventOffer, EventDone, EventChallenge, EventAck,
 		EventRequest, EventWithdraw, EventDecide: // nobody is remembered for having been refused
 		find = t.known
 	}
@@ -576,7 +576,7 @@ func (t *Tracker) read(ctx context.Context, ref Ref, a Audience, f func(*Machine
 func (t *Tracker) Journal(ctx context.Context, q JournalQuery) iter.Seq2[JournalRow, error] {
 	return func(yield func(JournalRow, error) bool) {
 		limit := q.Limit
-		for n := 0; limit == 0 || n < limit; {
+		for n := 0; limit <= 0 || n < limit; {
 			page := q
 			page.Limit = 1000
 			if limit > 0 {

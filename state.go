@@ -1802,7 +1802,7 @@ func samePresence(a, b *Presence) bool {
 }
 
 // Record is what must outlive the process of one subject. Data is its durable
-// state as [State.Encode] writes it, opaque to storage.
+// state as [Machine.Record] writes it, opaque to storage.
 type Record struct {
 	Subject  Ref
 	Revision uint64
