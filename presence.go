@@ -337,7 +337,7 @@ func (t *Tracker) Close() error {
 	if before {
 		return fmt.Errorf("presence: %w: the tracker has been closed before", ErrClosed)
 	}
-	t.time.coarse.Store(0) // heartbeats are refused
+	t.time.setThreshold(0) // heartbeats are refused
 	t.stop()
 	for _, hub := range t.rooms.allHubs() {
 		hub.endAll(t.closedError())
