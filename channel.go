@@ -125,7 +125,8 @@ type Roster struct {
 	order   []streamKey // of the streams, always the same
 	sorted  []Ref       // the members in order; nil after one has come or gone
 	lists   map[streamKey]*listing
-	recall  int // how many frames each stream remembers
+	recall  int  // how many frames each stream remembers
+	alone   bool // of one subject by itself, whose diffs need no batches
 	hours   opening
 }
 
@@ -251,7 +252,25 @@ func (r *Roster) Refresh(now Instant) []*Frame { return r.publish(now, r.Members
 // Next returns when the next held-back change is due, or the channel opens or
 // closes.
 func (r *Roster) Next() (at Instant, ok bool) {
-	at, ok = r.hours.next, r.hours.next != 0
+	at, ok = r.heldBack()
+	if next := r.hours.next; next != 0 && (!ok || next < at) {
+		return next, true
+	}
+	return at, ok
+}
+
+// holdsBack reports whether any change is held back.
+func (r *Roster) holdsBack() bool {
+	for _, s := range r.streams {
+		if len(s.pending) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// heldBack returns when the next held-back change is due, if there is any.
+func (r *Roster) heldBack() (at Instant, ok bool) {
 	for _, s := range r.streams {
 		for _, due := range s.pending {
 			if !ok || due < at {
@@ -519,7 +538,7 @@ func (r *Roster) update(s *stream, now Instant, subjects []Ref) *Frame {
 		return nil
 	}
 	s.group, s.last = group, nil
-	if r.m.policy.Batch > 0 {
+	if r.m.policy.Batch > 0 && !r.alone {
 		s.told = now
 	}
 	s.seq++

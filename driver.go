@@ -81,6 +81,12 @@ func newTimeline(c clock.Clock) *timeline {
 // the process stood still.
 func (t *timeline) expect(threshold time.Duration) {
 	t.now()
+	t.setThreshold(threshold)
+}
+
+// setThreshold has the coarse tick advanced no more, unless somebody asks for it again,
+// which has an effect while there is a threshold only.
+func (t *timeline) setThreshold(threshold time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.threshold = threshold

@@ -341,7 +341,7 @@ func (t *Tracker) Close() error {
 	if before {
 		return fmt.Errorf("presence: %w: the tracker has been closed before", ErrClosed)
 	}
-	t.time.coarse.Store(0) // heartbeats are refused
+	t.time.setThreshold(0) // heartbeats are refused
 	t.stop()
 	for _, hub := range t.rooms.allHubs() {
 		hub.endAll(t.closedError())
@@ -436,7 +436,7 @@ func (t *Tracker) Apply(ctx context.Context, e Event) error {
 	}
 	find := t.subject
 	switch e.Kind {
-	case EventHeartbeat, EventInput, EventFocus, EventVisible, EventDisconnect, EventEndClaim, EventDone, EventChallenge, EventAck,
+	case EventHeartbeat, EventInput, EventFocus, EventVisible, EventDisconnect, EventEndClaim, EventOffer, EventDone, EventChallenge, EventAck,
 		EventRequest, EventWithdraw, EventDecide: // nobody is remembered for having been refused
 		find = t.known
 	}
@@ -589,7 +589,7 @@ func (t *Tracker) read(ctx context.Context, ref Ref, a Audience, f func(*Machine
 func (t *Tracker) Journal(ctx context.Context, q JournalQuery) iter.Seq2[JournalRow, error] {
 	return func(yield func(JournalRow, error) bool) {
 		limit := q.Limit
-		for n := 0; limit == 0 || n < limit; {
+		for n := 0; limit <= 0 || n < limit; {
 			page := q
 			page.Limit = 1000
 			if limit > 0 {

@@ -14,6 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/memory"
+	"github.com/presence-go/presence/presencetest"
 	"github.com/presence-go/presence/preset"
 )
 
@@ -728,34 +730,46 @@ func TestStandstillGivesConnectionsAnotherChance(t *testing.T) {
 	})
 }
 
-// clockFunc is a real clock that does something whenever it is read.
-type clockFunc struct {
-	clock.Clock
-	f func()
-}
-
-func (c *clockFunc) Now() time.Time {
-	c.f()
-	return c.Clock.Now()
-}
-
 // No notification begins once the tracker is closed, though its subject was
 // asked about before.
 func TestNotifyWhileClosing(t *testing.T) {
 	t.Parallel()
+	storage := presencetest.NewFaultyStorage(memory.NewStorage(memory.StorageOptions{}))
+	before, err := presence.New(&presence.Options{Storage: storage})
+	require.NoError(t, err)
+	_, err = before.Connect(t.Context(), ann, presence.ConnectOptions{})
+	require.NoError(t, err)
+	require.NoError(t, before.Close())
+
 	n := &gatedNotifier{release: make(chan struct{})}
 	close(n.release)
-	c := &clockFunc{Clock: clock.New(), f: func() {}}
-	tracker, err := presence.New(&presence.Options{Notifier: n, Clock: c})
+	tracker, err := presence.New(&presence.Options{Notifier: n, Storage: storage})
 	require.NoError(t, err)
-	_, err = tracker.Connect(t.Context(), ann, presence.ConnectOptions{})
-	require.NoError(t, err)
-	c.f = func() {
-		c.f = func() {}
-		require.NoError(t, tracker.Close())
-	}
-	require.ErrorIs(t, tracker.Notify(t.Context(), presence.Notification{ID: "n", Subject: ann, Kind: "push"}), presence.ErrClosed)
+	held, release := storage.Hold(presencetest.Load)
+	notified := make(chan error)
+	go func() {
+		notified <- tracker.Notify(context.Background(), presence.Notification{ID: "n", Subject: ann, Kind: "push"})
+	}()
+	<-held
+	require.NoError(t, tracker.Close())
+	release()
+	require.ErrorIs(t, <-notified, presence.ErrClosed)
 	require.Empty(t, n.got())
+}
+
+// A heartbeat after Close is refused, and so is the one after that.
+func TestHeartbeatsAfterClose(t *testing.T) {
+	for range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			d := newDesk(t, nil)
+			c := d.login(ann, "tab")
+			require.NoError(t, d.Close())
+			for range 3 { // while Run comes to its end
+				require.ErrorIs(t, c.Heartbeat(), presence.ErrClosed)
+				require.ErrorIs(t, d.Heartbeat(ann, "tab"), presence.ErrClosed)
+			}
+		})
+	}
 }
 
 // A link is refused that would put somebody into too many channels.

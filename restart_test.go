@@ -417,6 +417,7 @@ func TestRefusedEventsOfUnknownIDsTakeNoRoom(t *testing.T) {
 			{Kind: presence.EventVisible, Conn: "tab"},
 			{Kind: presence.EventDisconnect, Conn: "tab", Cause: presence.CauseClosed},
 			{Kind: presence.EventEndClaim, Actor: presence.Agent(stranger)},
+			{Kind: presence.EventOffer},
 			{Kind: presence.EventDone},
 			{Kind: presence.EventChallenge},
 			{Kind: presence.EventAck},

@@ -361,6 +361,9 @@ func TestRefusalsLeaveNoTrace(t *testing.T) {
 		refused(x, presence.Event{Kind: presence.EventSetClaim, Actor: actor, Claim: presence.Claim{Status: "busy"}}, presence.ErrInvalid)
 		refused(x, presence.Event{Kind: presence.EventRequest, Actor: agent, ID: id, Claim: presence.Claim{Status: "busy"}}, presence.ErrInvalid)
 		refused(x, presence.Event{Kind: presence.EventChallenge, ID: id}, presence.ErrInvalid)
+		refused(x, presence.Event{Kind: presence.EventConnect, Conn: "other", Device: id}, presence.ErrInvalid)
+		refused(x, presence.Event{Kind: presence.EventConnect, Conn: "other", Node: id}, presence.ErrInvalid)
+		refused(x, presence.Event{Kind: presence.EventFocus, Conn: "tab", Channel: id}, presence.ErrInvalid)
 		x.do(1, presence.Event{Kind: presence.EventRequest, Actor: agent, Claim: presence.Claim{Status: "busy"}})
 		refused(x, presence.Event{Kind: presence.EventDecide, Actor: actor}, presence.ErrInvalid)
 	}

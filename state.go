@@ -834,8 +834,8 @@ func (st *stepper) connect(e *Event) (Cause, error) {
 	if err := checkID(e.Conn); err != nil {
 		return "", fmt.Errorf("presence: connection %w", err)
 	}
-	if len(e.Device) > MaxID || len(e.Node) > MaxID {
-		return "", fmt.Errorf("presence: %w device or node of connection %q: longer than %d bytes", ErrInvalid, e.Conn, MaxID)
+	if err := cmp.Or(checkGiven("device", e.Device), checkGiven("node", e.Node)); err != nil {
+		return "", err
 	}
 	trigger := TriggerConnect
 	if e.Kind == EventLogin {
@@ -986,8 +986,8 @@ func (st *stepper) report(e *Event) (Cause, error) {
 	if err != nil {
 		return "", err
 	}
-	if len(e.Channel) > MaxID {
-		return "", fmt.Errorf("presence: %w channel: longer than %d bytes", ErrInvalid, MaxID)
+	if err := checkGiven("channel", e.Channel); err != nil {
+		return "", err
 	}
 	st.heard(c)
 	trigger := TriggerConnect // if it had been silent for too long, it is back

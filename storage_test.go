@@ -492,12 +492,14 @@ func TestJournalInPieces(t *testing.T) {
 	require.Len(t, o.rows(ann), 1602)
 	require.Equal(t, o.told(ann), o.rows(ann))
 
-	var read []presence.JournalRow
-	for row, err := range o.Journal(t.Context(), presence.JournalQuery{Subject: ann}) {
-		require.NoError(t, err)
-		read = append(read, row)
+	for _, limit := range []int{0, -1} {
+		var read []presence.JournalRow
+		for row, err := range o.Journal(t.Context(), presence.JournalQuery{Subject: ann, Limit: limit}) {
+			require.NoError(t, err)
+			read = append(read, row)
+		}
+		require.Equal(t, o.told(ann), read, "page by page")
 	}
-	require.Equal(t, o.told(ann), read, "page by page")
 }
 
 func TestJournalOfStorageThatCannotReadIt(t *testing.T) {

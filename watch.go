@@ -92,6 +92,7 @@ type rooms struct {
 	list []*channel
 	free []uint32
 	hubs map[*hub]struct{}
+	late map[*hub]struct{} // those that hold changes back
 }
 
 func (r *rooms) at(n uint32) *channel {
@@ -133,12 +134,34 @@ func (r *rooms) removeHub(h *hub) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.hubs, h)
+	delete(r.late, h)
+}
+
+// holdsBack notes whether a hub, which is locked, holds changes back.
+func (r *rooms) holdsBack(h *hub, late bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !late {
+		delete(r.late, h)
+		return
+	}
+	if r.late == nil {
+		r.late = make(map[*hub]struct{})
+	}
+	r.late[h] = struct{}{}
 }
 
 // allHubs returns all hubs, in the order of their channels.
 func (r *rooms) allHubs() []*hub {
+	return r.inOrder(&r.hubs)
+}
+
+// lateHubs returns those that hold changes back, in the same order.
+func (r *rooms) lateHubs() []*hub { return r.inOrder(&r.late) }
+
+func (r *rooms) inOrder(hubs *map[*hub]struct{}) []*hub {
 	r.mu.RLock()
-	list := slices.Collect(maps.Keys(r.hubs))
+	list := slices.Collect(maps.Keys(*hubs))
 	r.mu.RUnlock()
 	slices.SortFunc(list, func(a, b *hub) int { return compareRefs(a.ref, b.ref) })
 	return list
@@ -150,6 +173,7 @@ type hub struct {
 	ref    Ref
 	ch     *channel // nil for those who watch one subject alone
 	owner  who      // then
+	rooms  *rooms
 	epochs *epochs
 	filled sync.Once
 
@@ -158,6 +182,7 @@ type hub struct {
 	watches map[streamKey][]*Watch
 	listed  Instant // when somebody last asked for a list
 	armed   Instant // when the openings look at it
+	late    bool    // holds changes back
 	closed  bool
 }
 
@@ -165,8 +190,8 @@ type hub struct {
 type epochs [6]uint64
 
 // newHub returns a hub whose streams remember so many frames.
-func newHub(ref Ref, m *Machine, recall int, epochs *epochs) *hub {
-	hub := &hub{ref: ref, epochs: epochs, roster: NewRoster(ref, m), watches: make(map[streamKey][]*Watch)}
+func (r *rooms) newHub(ref Ref, m *Machine, recall int, epochs *epochs) *hub {
+	hub := &hub{ref: ref, rooms: r, epochs: epochs, roster: NewRoster(ref, m), watches: make(map[streamKey][]*Watch)}
 	hub.roster.recall = recall
 	return hub
 }
@@ -226,10 +251,15 @@ func (hub *hub) flush(now Instant) (next Instant, ok bool) {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
 	hub.deliver(hub.roster.Flush(now))
-	return hub.roster.Next()
+	return hub.roster.heldBack()
 }
 
+// deliver hands frames to those who watch, and sees to what is held back.
 func (hub *hub) deliver(frames []*Frame) {
+	if late := hub.roster.holdsBack(); late != hub.late {
+		hub.late = late
+		hub.rooms.holdsBack(hub, late)
+	}
 	for _, f := range frames {
 		for _, w := range hub.watches[f.stream] {
 			w.push(f)
@@ -314,7 +344,7 @@ func (t *Tracker) hubLocked(ch *channel) *hub {
 	if ch.epochs == nil {
 		ch.epochs = new(epochs)
 	}
-	hub := newHub(ch.ref, t.machine(ch.ref.Tenant), t.opts.Recall, ch.epochs)
+	hub := t.rooms.newHub(ch.ref, t.machine(ch.ref.Tenant), t.opts.Recall, ch.epochs)
 	hub.ch = ch
 	t.rooms.addHub(hub)
 	ch.hub.Store(hub)
@@ -556,7 +586,8 @@ func (t *Tracker) WatchSubject(ctx context.Context, actor Actor, subject Ref, op
 		}
 		m := h.need()
 		if m.alone == nil {
-			m.alone = newHub(h.ref, h.m, 0, new(epochs))
+			m.alone = t.rooms.newHub(h.ref, h.m, 0, new(epochs))
+			m.alone.roster.alone = true
 			m.alone.owner = who
 			m.alone.put(h.state.Current, t.time.now())
 			t.rooms.addHub(m.alone)
@@ -1208,7 +1239,7 @@ func (t *Tracker) flushChannels(now Instant) (next Instant, ok bool) {
 	t.deadlines.mu.Lock()
 	t.deadlines.held = 0 // what is held back from now on asks anew
 	t.deadlines.mu.Unlock()
-	for _, hub := range t.rooms.allHubs() {
+	for _, hub := range t.rooms.lateHubs() {
 		if at, waits := hub.flush(now); waits && (!ok || at < next) {
 			next, ok = at, true
 		}
