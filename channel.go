@@ -320,7 +320,7 @@ func (r *Roster) open(key streamKey, epoch func() string) *stream {
 	if s == nil {
 		s = &stream{
 			key: key, channel: r.channel, epoch: epoch(),
-			rows: make(map[Ref]*row), sent: make(map[Ref]Instant), pending: make(map[Ref]Instant),
+			rows: make(map[Ref]*row),
 		}
 		for subject, p := range r.members {
 			s.put(subject, r.row(key, p))
@@ -470,7 +470,7 @@ func (r *Roster) publish(now Instant, subjects ...Ref) []*Frame {
 				if at := r.m.notBefore(s, subject); at <= now {
 					due = append(due, subject)
 				} else {
-					s.pending[subject] = at
+					setInstant(&s.pending, subject, at)
 				}
 			}
 		}
@@ -501,6 +501,14 @@ func (m *Machine) notBefore(s *stream, subject Ref) (at Instant) {
 	return at
 }
 
+// setInstant sets an instant in a map that is made when it is needed.
+func setInstant(m *map[Ref]Instant, subject Ref, at Instant) {
+	if *m == nil {
+		*m = make(map[Ref]Instant)
+	}
+	(*m)[subject] = at
+}
+
 // update brings the rows of subjects up to date and returns the frame that says
 // so, or nil if the audience sees no difference.
 func (r *Roster) update(s *stream, now Instant, subjects []Ref) *Frame {
@@ -527,9 +535,9 @@ func (r *Roster) update(s *stream, now Instant, subjects []Ref) *Frame {
 		case interval == 0 || gone && !ok:
 			delete(s.sent, subject)
 		case ok:
-			s.sent[subject] = now
+			setInstant(&s.sent, subject, now)
 			if gone {
-				s.pending[subject] = now.Add(interval) // to be forgotten
+				setInstant(&s.pending, subject, now.Add(interval)) // to be forgotten
 			}
 		}
 	}

@@ -297,7 +297,11 @@ func (hub *hub) snapshot(w *Watch) *Frame {
 	if w.ended || !w.stale {
 		return nil
 	}
-	f := hub.open(w.key, w.t.time.now()).snapshot()
+	s := hub.open(w.key, w.t.time.now())
+	f := s.snapshot()
+	if hub.roster.alone {
+		s.last = nil // hardly anybody else will ask
+	}
 	if w.lagged {
 		lagged := *f
 		lagged.Lagged = true
