@@ -598,7 +598,7 @@ func (t *Tracker) flushStorage(ctx context.Context) error {
 		t.eachSubject(nil, t.noteInput)
 	}
 	j.mu.Lock()
-	dirty, rows, dropped := j.dirty, j.waiting, j.dropped
+	dirty, rows, dropped := distinct(j.dirty), j.waiting, j.dropped
 	j.dirty, j.waiting, j.dropped = nil, nil, 0
 	j.writing.records, j.writing.rows = len(dirty), len(rows)
 	j.mu.Unlock()
@@ -638,6 +638,10 @@ func (t *Tracker) flushStorage(ctx context.Context) error {
 	}
 	return unreadable
 }
+
+// distinct returns the numbers in a list, each once: a record that was written
+// with a choice may be behind again.
+func distinct(list []uint32) []uint32 { return slices.Compact(slices.Sorted(slices.Values(list))) }
 
 // putBack keeps rows that could not be written.
 func (j *journal) putBack(rows []JournalRow) {

@@ -381,12 +381,10 @@ func ParsePolicy(data []byte, base func(name string) (Policy, bool)) (p Policy, 
 		}
 	}
 	unknown, err := conf.Decode(data, &p)
-	if err == nil && len(unknown) > 0 && head.Version == PolicyVersion {
-		faults := make([]error, len(unknown))
-		for i, key := range unknown {
-			faults[i] = fmt.Errorf("%s: unknown key, allowed: %s", key.Path, strings.Join(key.Allowed, ", "))
+	if head.Version == PolicyVersion {
+		for _, key := range unknown {
+			err = errors.Join(err, fmt.Errorf("%s: unknown key, allowed: %s", key.Path, strings.Join(key.Allowed, ", ")))
 		}
-		err = errors.Join(faults...)
 	}
 	if err != nil {
 		return Policy{}, nil, fmt.Errorf("presence: policy: %w", err)

@@ -491,3 +491,13 @@ func TestX16RefusalsDoNotBetrayTheHidden(t *testing.T) {
 	require.ErrorIs(t, refusals(hidden, boss)[1], presence.ErrOffline)
 	require.Equal(t, []error{nil, nil}, refusals(hidden, admin), "it does not hide from everybody")
 }
+
+// Whatever is wrong with a document is reported at once: values that do not fit
+// their keys beside keys that there are not.
+func TestPolicyFaultsOfEveryKindTogether(t *testing.T) {
+	t.Parallel()
+	_, _, err := presence.ParsePolicy([]byte(`{"version": 1, "moon": "full", "lease": "soon", "grace": {"closed": "5s"}}`), nil)
+	require.ErrorContains(t, err, "moon: unknown key, allowed: ")
+	require.ErrorContains(t, err, "grace.closed: unknown key, allowed: logout, close, loss")
+	require.ErrorContains(t, err, "lease: ")
+}

@@ -26,7 +26,7 @@ type Health struct {
 func (t *Tracker) Health() Health {
 	j := &t.journal
 	j.mu.Lock()
-	h := Health{Records: len(j.dirty) + j.writing.records, Rows: len(j.waiting) + j.writing.rows, Dropped: j.given}
+	h := Health{Records: len(distinct(j.dirty)) + j.writing.records, Rows: len(j.waiting) + j.writing.rows, Dropped: j.given}
 	j.mu.Unlock()
 	t.health.mu.Lock()
 	defer t.health.mu.Unlock()

@@ -165,6 +165,14 @@ func TestHealth(t *testing.T) {
 	o.storage.Up()
 	o.sweep()
 	require.Equal(t, presence.Health{}, o.Health())
+
+	for range 3 { // behind, stored with the next choice, and behind again
+		o.storage.Down()
+		require.Error(t, o.claim(ann, presence.Claim{Status: "busy"}))
+		require.Equal(t, 1, o.Health().Records)
+		o.storage.Up()
+		require.NoError(t, o.claim(ann, presence.Claim{Status: "away"}))
+	}
 }
 
 // A caller who gives up says nothing about storage; storage that does not

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -188,9 +189,7 @@ func usersCurve(o options, n int) (sample, error) {
 
 // add takes over what else was measured.
 func (s sample) add(other sample, err error) error {
-	for metric, v := range other {
-		s[metric] = v
-	}
+	maps.Copy(s, other)
 	return err
 }
 
