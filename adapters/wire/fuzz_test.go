@@ -89,7 +89,7 @@ func FuzzPosition(f *testing.F) {
 func FuzzSecret(f *testing.F) {
 	h := &Server{key: [32]byte{1}}
 	good := h.secret(connKey{conn: "tab"}, 1)
-	for _, s := range []string{"", ".", good, good + "A", "A" + good, strings.ToUpper(good)} {
+	for _, s := range []string{"", ".", good, good + "A", "A" + good, strings.ToUpper(good), good[:30] + "\n" + good[30:]} {
 		f.Add(s, "tab")
 	}
 	f.Fuzz(func(t *testing.T, secret, conn string) {
