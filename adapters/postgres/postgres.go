@@ -293,7 +293,7 @@ func (s *Storage) Save(ctx context.Context, writes ...presence.Write) error {
 	if len(writes) == 1 {
 		err = s.saveOne(ctx, writes[0])
 	} else {
-		err = s.saveAll(ctx, writes)
+		err = untangled(func() error { return s.saveAll(ctx, writes) })
 	}
 	if err != nil {
 		return s.failed(ctx, "saving", err)
@@ -382,6 +382,23 @@ func (s *Storage) saveAll(ctx context.Context, writes []presence.Write) error {
 	return tx.Commit(ctx)
 }
 
+// deadlockDetected is what the server answers to the one of several transactions
+// that it gives up so that the others can go on.
+const deadlockDetected = "40P01"
+
+// untangled does something again that the server gave up for the sake of others.
+// The order in which rows are locked leaves one case for that: a subject that is
+// deleted and stored anew between a batch's look at it and its insertion.
+func untangled(do func() error) error {
+	for attempt := 1; ; attempt++ {
+		err := do()
+		answer, ok := errors.AsType[*pgconn.PgError](err)
+		if !ok || answer.Code != deadlockDetected || attempt == 5 {
+			return err
+		}
+	}
+}
+
 // rollback ends a transaction that was not committed, without hanging on a
 // server that does not answer.
 func rollback(tx pgx.Tx) {
@@ -454,12 +471,15 @@ func (s *Storage) Delete(ctx context.Context, subjects ...presence.Ref) error {
 	for i, r := range refs {
 		stripes[i] = stripe(r)
 	}
-	batch := new(pgx.Batch)
-	batch.Queue(s.sql.lockJournal, distinct(stripes))
-	batch.Queue(s.sql.lockRecords, tenants, ids)
-	batch.Queue(s.sql.deleteRecords, tenants, ids)
-	batch.Queue(s.sql.deleteJournal, tenants, ids)
-	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
+	err := untangled(func() error {
+		batch := new(pgx.Batch)
+		batch.Queue(s.sql.lockJournal, distinct(stripes))
+		batch.Queue(s.sql.lockRecords, tenants, ids)
+		batch.Queue(s.sql.deleteRecords, tenants, ids)
+		batch.Queue(s.sql.deleteJournal, tenants, ids)
+		return s.pool.SendBatch(ctx, batch).Close()
+	})
+	if err != nil {
 		return s.failed(ctx, "deleting", err)
 	}
 	if s.news != nil {
