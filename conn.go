@@ -3,10 +3,10 @@ package presence
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unique"
 )
 
 // claimsPerMinute bounds how often a connection may change its subject's claims.
@@ -16,24 +16,44 @@ const claimsPerMinute = 10
 // It is safe for concurrent use. It is not closed by the end of any context.
 type Conn struct {
 	// What can be noted without any lock is noted in the pulse, while its mark is
-	// this handle's and the last is less than patience ago, in ticks. The mark is
-	// written last.
-	time     *timeline
-	pulse    atomic.Pointer[pulse]
-	mark     atomic.Uint64
-	lease    atomic.Uint64
-	patience atomic.Uint64
+	// this handle's and the terms allow. The mark is written last. All of it lies
+	// in one line of the processor's cache, and a handle in two.
+	t     *Tracker
+	pulse atomic.Pointer[pulse]
+	mark  atomic.Uint64
+	terms atomic.Pointer[terms]
 
-	t      *Tracker
 	who    who
 	id     string
-	device string
-	node   string
 	epoch  uint32
+	closed atomic.Bool
+	from   origin
 
 	mu     sync.Mutex
-	closed bool
-	claims []Instant // of the last minute
+	claims *[claimsPerMinute]Instant // the last ones, none before the first
+}
+
+// terms is how old what was noted last may be, in ticks, for more to be noted:
+// a sign of life within the lease, input while no idle stage can have been reached.
+type terms struct{ lease, patience uint64 }
+
+// origin is where a connection comes from, of which many have the same: its
+// device and its node.
+type origin struct{ unique.Handle[[2]string] }
+
+func originOf(device, node string) (o origin) {
+	if device != "" || node != "" {
+		o.Handle = unique.Make([2]string{device, node})
+	}
+	return o
+}
+
+func (o origin) names() (device, node string) {
+	if o == (origin{}) {
+		return "", ""
+	}
+	v := o.Value()
+	return v[0], v[1]
 }
 
 // ID returns the connection's id, under which [Tracker.Connect] resumes it.
@@ -51,8 +71,8 @@ func (c *Conn) Epoch() uint32 { return c.epoch }
 // replaced: connect again. The same goes for whatever else is said through the
 // handle.
 func (c *Conn) Heartbeat() error {
-	tick, mark := c.time.coarse.Load(), c.mark.Load()
-	if p := c.pulse.Load(); tick != 0 && note(&p.heard, mark, tick, c.lease.Load()) {
+	tick, mark := c.t.time.coarse.Load(), c.mark.Load()
+	if p := c.pulse.Load(); tick != 0 && note(&p.heard, mark, tick, c.terms.Load().lease) {
 		return nil
 	}
 	return c.heartbeat()
@@ -60,9 +80,9 @@ func (c *Conn) Heartbeat() error {
 
 // heartbeat is what Heartbeat does where no coarse tick can be noted.
 func (c *Conn) heartbeat() error {
-	if tick, whole := c.time.whole(); whole && !c.t.closed.Load() {
+	if tick, whole := c.t.time.whole(); whole && !c.t.closed.Load() {
 		mark := c.mark.Load()
-		if note(&c.pulse.Load().heard, mark, tick, c.lease.Load()) {
+		if note(&c.pulse.Load().heard, mark, tick, c.terms.Load().lease) {
 			return nil
 		}
 	}
@@ -79,8 +99,7 @@ func (c *Conn) bind(h *held) {
 	if p == nil {
 		p = new(pulse) // it is never heard
 	}
-	c.lease.Store(ticks(h.m.lease))
-	c.patience.Store(ticks(h.m.patience()))
+	c.terms.Store(h.tenant.force.Load().terms)
 	c.pulse.Store(p)
 	mark := p.heard.Load() &^ tickMask
 	if mark&pulsing == 0 {
@@ -101,16 +120,16 @@ func (c *Conn) Report(seq uint64, idleFor time.Duration) error {
 
 // Input notes that the person did something.
 func (c *Conn) Input() error {
-	tick := c.time.coarse.Load()
+	tick := c.t.time.coarse.Load()
 	if tick == 0 {
-		now, whole := c.time.whole()
+		now, whole := c.t.time.whole()
 		if whole && !c.t.closed.Load() {
 			tick = now
 		}
 	}
 	mark := c.mark.Load()
-	p := c.pulse.Load()
-	if tick != 0 && note(&p.heard, mark, tick, c.lease.Load()) && note(&p.input, c.t.connMark(c.id), tick, c.patience.Load()) {
+	p, terms := c.pulse.Load(), c.terms.Load()
+	if tick != 0 && note(&p.heard, mark, tick, terms.lease) && note(&p.input, c.t.connMark(c.id), tick, terms.patience) {
 		return nil
 	}
 	return c.send(context.Background(), Event{Kind: EventInput}, c.bind)
@@ -170,11 +189,14 @@ func (c *Conn) throttle() error {
 	now := c.t.time.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.claims = slices.DeleteFunc(c.claims, func(at Instant) bool { return at.Add(time.Minute) <= now })
-	if len(c.claims) >= claimsPerMinute {
-		return fmt.Errorf("presence: %w: connection %q changed its status %d times within a minute; wait until %s", ErrLimit, c.id, claimsPerMinute, c.claims[0].Add(time.Minute))
+	if c.claims == nil {
+		c.claims = new([claimsPerMinute]Instant)
 	}
-	c.claims = append(c.claims, now)
+	if first := c.claims[0]; first != 0 && now < first.Add(time.Minute) {
+		return fmt.Errorf("presence: %w: connection %q changed its status %d times within a minute; wait until %s", ErrLimit, c.id, claimsPerMinute, first.Add(time.Minute))
+	}
+	copy(c.claims[:], c.claims[1:])
+	c.claims[claimsPerMinute-1] = now
 	return nil
 }
 
@@ -182,7 +204,8 @@ func (c *Conn) throttle() error {
 // is stale from then on: what is still said through it is refused, and its
 // Close changes nothing.
 func (c *Conn) Resume(ctx context.Context) (*Conn, error) {
-	return c.t.Connect(ctx, c.who.ref, ConnectOptions{ID: c.id, Device: c.device, Node: c.node})
+	device, node := c.from.names()
+	return c.t.Connect(ctx, c.who.ref, ConnectOptions{ID: c.id, Device: device, Node: node})
 }
 
 // Close notes that the connection was closed cleanly, as by leaving a page. The
@@ -200,11 +223,7 @@ func (c *Conn) Lost() error { return c.leave(CauseLost) }
 func (c *Conn) Logout() error { return c.leave(CauseLogout) }
 
 func (c *Conn) leave(cause Cause) error {
-	c.mu.Lock()
-	closed := c.closed
-	c.closed = true
-	c.mu.Unlock()
-	if closed {
+	if c.closed.Swap(true) {
 		return fmt.Errorf("presence: %w: connection %q of %s has been closed before", ErrClosed, c.id, c.who.ref)
 	}
 	err := c.event(context.Background(), Event{Kind: EventDisconnect, Cause: cause})
@@ -218,10 +237,7 @@ func (c *Conn) send(ctx context.Context, e Event, done func(*held)) error {
 	if c.t.closed.Load() {
 		return c.t.closedError()
 	}
-	c.mu.Lock()
-	closed := c.closed && e.Kind != EventDisconnect
-	c.mu.Unlock()
-	if closed {
+	if c.closed.Load() && e.Kind != EventDisconnect {
 		return fmt.Errorf("presence: %w: connection %q of %s", ErrClosed, c.id, c.who.ref)
 	}
 	e.Subject, e.Conn, e.Epoch = c.who.ref, c.id, c.epoch

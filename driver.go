@@ -415,7 +415,7 @@ func (t *Tracker) quiet(sub *subject, now uint64) (tick uint64, ok bool) {
 	if sub.flags&(flagUnpacked|flagActed) != 0 || sub.class == 0 || heard&pulsing == 0 || force.ignores || force.before != nil {
 		return 0, false
 	}
-	tick = heard&tickMask + force.lease
+	tick = heard&tickMask + force.terms.lease
 	input := sub.pulse.input.Load() & tickMask
 	for _, after := range force.stages {
 		if due := input + after; due+1 >= now {

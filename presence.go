@@ -397,7 +397,7 @@ func (t *Tracker) Connect(ctx context.Context, subject Ref, opts ConnectOptions)
 	}
 	var c *Conn
 	err = t.apply(ctx, who, &e, func(h *held) {
-		c = &Conn{time: t.time, t: t, who: who, id: opts.ID, device: opts.Device, node: opts.Node, epoch: h.state.Epoch}
+		c = &Conn{t: t, who: who, id: opts.ID, from: originOf(opts.Device, opts.Node), epoch: h.state.Epoch}
 		c.bind(h)
 	})
 	if err != nil {
@@ -475,7 +475,7 @@ func (t *Tracker) noteHeartbeat(subject Ref, conn string, tick uint64) bool {
 	if mark&pulsing == 0 || sub.pulse.input.Load()&^tickMask != t.connMark(conn) {
 		return false
 	}
-	return note(&sub.pulse.heard, mark, tick, tn.force.Load().lease)
+	return note(&sub.pulse.heard, mark, tick, tn.force.Load().terms.lease)
 }
 
 // SetClaim sets what an actor wants a subject's status to be. The claim's

@@ -122,9 +122,9 @@ type shard struct {
 // view is what can be read of a shard without its lock. Names are found in the
 // cells by probing one after another.
 type view struct {
-	cells []uint32 // read and written atomically
-	seats []*[perSeats]subject
-	names []*slab.Chunk
+	cells []uint32    // read and written atomically
+	seats [][]subject // perSeats in each
+	names [][]byte
 }
 
 func (v *view) seat(i uint32) *subject { return &v.seats[i/perSeats][i%perSeats] }
@@ -160,7 +160,7 @@ func (v *view) find(hash uint64, id string, tenant uint32) (uint32, *subject) {
 		}
 		sub := v.seat(place)
 		name := sub.name.Load()
-		if uint32(name>>40) == tenant && int(uint8(name>>32)) == len(id) && int(uint32(name)/uint32(len(slab.Chunk{}))) < len(v.names) && v.id(name) == id {
+		if uint32(name>>40) == tenant && int(uint8(name>>32)) == len(id) && int(uint32(name)/slab.ChunkSize) < len(v.names) && v.id(name) == id {
 			return place, sub
 		}
 	}
@@ -212,7 +212,7 @@ func (t *Tracker) add(sh *shard, hash uint64, tn *tenant, id string) (place uint
 	}
 	at := sh.names.Add(id)
 	last := len(sh.free) - 1
-	crowded := (sh.live+1)*8 > len(v.cells)*7
+	crowded := (sh.live+1)*4 > len(v.cells)*3
 	if crowded || last < 0 && int(sh.made) == len(v.seats)*perSeats || len(v.names) != len(sh.names.Chunks) {
 		v = sh.grow(t, crowded, last < 0)
 	}
@@ -249,7 +249,7 @@ func (t *Tracker) add(sh *shard, hash uint64, tn *tenant, id string) (place uint
 func (sh *shard) grow(t *Tracker, cells, seats bool) *view {
 	v := *sh.view.Load()
 	if seats && int(sh.made) == len(v.seats)*perSeats {
-		v.seats = append(v.seats, new([perSeats]subject)) // readers have a shorter list of the same array
+		v.seats = append(v.seats, make([]subject, perSeats)) // readers have a shorter list of the same array
 	}
 	v.names = sh.names.Chunks
 	if cells {
@@ -308,7 +308,7 @@ func (h *held) drop() {
 	h.sub.flags, h.sub.grant, h.stepped = 0, 0, false
 	sh.free = append(sh.free, place)
 	sh.live--
-	if dead := len(sh.names.Chunks) - 4; dead > 0 && sh.live < dead*len(slab.Chunk{})/(4*MaxID) {
+	if dead := len(sh.names.Chunks) - 4; dead > 0 && sh.live < dead*slab.ChunkSize/(4*MaxID) {
 		sh.rename()
 	}
 }
@@ -726,7 +726,7 @@ type force struct {
 	parity bool
 	before *Machine // while there are subjects that have not been told
 	since  Instant
-	lease  uint64 // in ticks; of either policy while there are two
+	terms  *terms // of either policy while there are two
 	// stages are after how many ticks without input an idle stage can be reached.
 	// They count by what the only connection says unless some devices' input is
 	// ignored.
@@ -735,9 +735,10 @@ type force struct {
 }
 
 func newForce(m *Machine, parity bool, before *Machine, since Instant) *force {
-	f := &force{m: m, parity: parity, before: before, since: since, lease: ticks(m.lease)}
+	f := &force{m: m, parity: parity, before: before, since: since, terms: &terms{ticks(m.lease), ticks(m.patience())}}
 	if before != nil {
-		f.lease = min(f.lease, ticks(before.lease))
+		f.terms.lease = min(f.terms.lease, ticks(before.lease))
+		f.terms.patience = min(f.terms.patience, ticks(before.patience()))
 	}
 	for i := range m.statuses {
 		for _, stage := range m.statuses[i].stages {

@@ -119,7 +119,7 @@ func (p *Pieces) Bytes(c uint8, n uint32) []byte {
 // the other. The zero Words is empty. Adding is for one goroutine at a time;
 // what has been added may be read by any that knows the chunks.
 type Words struct {
-	Chunks []*Chunk // grows, and is never written to
+	Chunks [][]byte // grows, and is never written to
 	used   int      // of the last
 }
 
@@ -128,13 +128,14 @@ const WordMax = 255
 
 const wordBits = 14
 
-// Chunk is where Words keeps strings.
-type Chunk [1 << wordBits]byte
+// ChunkSize is the length of each of a Words' chunks. They are slices since to
+// check a pointer to an array the processor would have to look into it.
+const ChunkSize = 1 << wordBits
 
 // Add keeps a copy of a string and returns where it is.
 func (w *Words) Add(s string) uint32 {
-	if len(w.Chunks) == 0 || len(Chunk{})-w.used < len(s) {
-		w.Chunks, w.used = append(w.Chunks, new(Chunk)), 0
+	if len(w.Chunks) == 0 || ChunkSize-w.used < len(s) {
+		w.Chunks, w.used = append(w.Chunks, make([]byte, ChunkSize)), 0
 	}
 	last := len(w.Chunks) - 1
 	at := w.used
@@ -144,7 +145,6 @@ func (w *Words) Add(s string) uint32 {
 
 // Word returns a string that Add keeps in one of these chunks. It shares their
 // memory, which is not written to again.
-func Word(chunks []*Chunk, at uint32, length uint8) string {
-	chunk := chunks[at>>wordBits]
-	return unsafe.String(&chunk[at%uint32(len(chunk))], int(length))
+func Word(chunks [][]byte, at uint32, length uint8) string {
+	return unsafe.String(&chunks[at>>wordBits][at%ChunkSize], int(length))
 }
