@@ -341,6 +341,7 @@ func (t *Tracker) meetSlot(slot *wheel.Slot, now Instant) (met bool, soon Instan
 			numbers = d.wheel.Drain(slot, numbers[:0])
 			d.mu.Unlock()
 			more = len(numbers) > 0
+			t.fetch(numbers)
 			for _, n := range numbers {
 				at, isDue := t.look(n, slot, now)
 				switch {
@@ -362,6 +363,17 @@ func (t *Tracker) meetSlot(slot *wheel.Slot, now Instant) (met bool, soon Instan
 		}
 	}
 	return met, soon
+}
+
+// fetch reads records so that the processor has them at hand. It fetches many at
+// a time here; between locks it would wait for one after the other.
+func (t *Tracker) fetch(numbers []uint32) (sum uint64) {
+	for _, n := range numbers {
+		sh, place := t.shardOf(n)
+		sub := sh.view.Load().seat(place)
+		sum += sub.pulse.heard.Load() + sub.name.Load() // the record may lie in two lines of the cache
+	}
+	return sum
 }
 
 // look returns the deadline of a subject that a slot holds, and whether it is
