@@ -477,13 +477,7 @@ func (m *Machine) patience() time.Duration {
 	if !m.activity["input"] {
 		return 0
 	}
-	least := time.Duration(1<<63 - 1)
-	for i := range m.statuses {
-		if stages := m.statuses[i].stages; len(stages) > 0 {
-			least = min(least, stages[0].after)
-		}
-	}
-	return least
+	return m.firstIdle
 }
 
 // When rows are stored that nobody asks for: so many, or so long after the first.

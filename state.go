@@ -611,16 +611,18 @@ type stepper struct {
 
 func (st *stepper) check(e *Event) error {
 	s := st.s
-	switch {
-	case s.Subject == (Ref{}) && e.Subject == (Ref{}):
-		return fmt.Errorf("presence: %w subject: the event names none", ErrInvalid)
-	case s.Subject == (Ref{}):
-		if err := checkRef("subject", e.Subject); err != nil {
-			return err
+	if e.Subject != s.Subject || e.Subject.ID == "" {
+		switch {
+		case s.Subject == (Ref{}) && e.Subject == (Ref{}):
+			return fmt.Errorf("presence: %w subject: the event names none", ErrInvalid)
+		case s.Subject == (Ref{}):
+			if err := checkRef("subject", e.Subject); err != nil {
+				return err
+			}
+			s.Subject = e.Subject
+		case e.Subject != (Ref{}) && e.Subject != s.Subject:
+			return fmt.Errorf("presence: %w subject: event for %s fed to the state of %s", ErrInvalid, e.Subject, s.Subject)
 		}
-		s.Subject = e.Subject
-	case e.Subject != (Ref{}) && e.Subject != s.Subject:
-		return fmt.Errorf("presence: %w subject: event for %s fed to the state of %s", ErrInvalid, e.Subject, s.Subject)
 	}
 	switch e.Kind {
 	case EventConnect, EventLogin, EventEndpoint:
@@ -991,13 +993,7 @@ func (st *stepper) report(e *Event) (Cause, error) {
 	}
 	st.heard(c)
 	trigger := TriggerConnect // if it had been silent for too long, it is back
-	input := func(what string) {
-		if st.m.activity[what] {
-			c.Input = s.Now
-			trigger = TriggerInput
-			st.touched = true
-		}
-	}
+	input := ""               // what may count as such
 	switch e.Kind {
 	case EventHeartbeat:
 		if e.Seq != 0 && e.Seq <= c.Seq {
@@ -1014,17 +1010,22 @@ func (st *stepper) report(e *Event) (Cause, error) {
 			}
 		}
 	case EventInput:
-		input("input")
+		input = "input"
 	case EventFocus:
 		c.Focus = e.Channel
 		if e.Channel != "" {
-			input("focus")
+			input = "focus"
 		}
 	case EventVisible:
 		c.Hidden = e.Hidden
 		if !e.Hidden {
-			input("show")
+			input = "show"
 		}
+	}
+	if input != "" && st.m.activity[input] {
+		c.Input = s.Now
+		trigger = TriggerInput
+		st.touched = true
 	}
 	return trigger, nil
 }
@@ -1049,14 +1050,18 @@ func (st *stepper) find(e *Event) (*Connection, error) {
 // heard notes a sign of life, which brings back a connection that was merely
 // silent for too long.
 func (st *stepper) heard(c *Connection) {
-	if c.Left != 0 {
-		if c.Cause == CauseLost {
-			st.unsteady()
-		}
-		c.Left, c.Cause = 0, ""
-		st.change()
-	}
 	c.Heard = st.s.Now
+	if c.Left != 0 {
+		st.back(c)
+	}
+}
+
+func (st *stepper) back(c *Connection) {
+	if c.Cause == CauseLost {
+		st.unsteady()
+	}
+	c.Left, c.Cause = 0, ""
+	st.change()
 }
 
 func (st *stepper) disconnect(e *Event) error {
@@ -1439,9 +1444,16 @@ func (st *stepper) switchOff() {
 	}
 }
 
-// conn finds a connection.
+// conn finds a connection, or where it would be.
 func (s *State) conn(id string) (int, bool) {
-	return slices.BinarySearchFunc(s.Conns, id, func(c Connection, id string) int { return strings.Compare(c.ID, id) })
+	for i := range s.Conns { // mostly there is one
+		if c := &s.Conns[i]; c.ID == id {
+			return i, true
+		} else if c.ID > id {
+			return i, false
+		}
+	}
+	return len(s.Conns), false
 }
 
 // reach says how a subject can be reached.
@@ -1615,9 +1627,8 @@ func (m *Machine) foldConns(s *State, now Instant, keep func(*Claim) bool) (winn
 // subject cannot be reached.
 func (m *Machine) base(s *State) (def *definition, c *Claim, gone *definition) {
 	def = m.byDefault
-	source := Source("")
 	if c, _ = m.top(s, s.Now, nil); c != nil {
-		def, source = m.resolved(c), c.Source
+		def = m.resolved(c)
 	}
 	switch m.reach(s) {
 	case ReachNone:
@@ -1625,7 +1636,7 @@ func (m *Machine) base(s *State) (def *definition, c *Claim, gone *definition) {
 	case ReachVirtual:
 		gone = m.virtual(s)
 	}
-	if m.proof[source] {
+	if c != nil && m.proof[c.Source] {
 		gone = nil
 	}
 	return def, c, gone
@@ -2079,6 +2090,10 @@ func checkGiven(what, id string) error {
 	if id == "" {
 		return nil
 	}
+	return checkNamed(what, id)
+}
+
+func checkNamed(what, id string) error {
 	if err := checkID(id); err != nil {
 		return fmt.Errorf("presence: %s %w", what, err)
 	}

@@ -57,6 +57,9 @@ func (m *Machine) next(s *State) (d deadline, ok bool) {
 	if s.Work != nil {
 		m.workDeadlines(s, &d, &ok)
 	}
+	if ok && d.at < m.lastInput(s).Add(m.firstIdle) {
+		return d, true // as it mostly is: no stage can come before that
+	}
 	if at, found := m.nextIdle(s); found {
 		d.sooner(at, deadlineIdle, &ok)
 	}
@@ -66,7 +69,7 @@ func (m *Machine) next(s *State) (d deadline, ok bool) {
 // nextIdle is the next idle stage of the status chosen that lies after the time
 // processed; earlier ones are part of the presence already.
 func (m *Machine) nextIdle(s *State) (Instant, bool) {
-	if !m.idles || s.Disabled || m.policy.Disabled || !s.Current.Known {
+	if s.Disabled || m.policy.Disabled || !s.Current.Known {
 		return 0, false
 	}
 	def, _, gone := m.base(s)
