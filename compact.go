@@ -2,6 +2,8 @@ package presence
 
 import (
 	"encoding/binary"
+	"math"
+	"math/bits"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,8 +17,8 @@ import (
 // Whatever else a state has makes it one that cannot be packed.
 //
 // A packed state begins with two bits for each instant, which is mostly none or
-// one that is there already, followed by the instants that are neither. Words
-// that few states have to themselves are kept once, as faces and ties.
+// one of two, followed by the instants that are neither. Words that few states
+// have to themselves are kept once, as faces and ties.
 type compactor struct {
 	origin Instant
 	faces  vocabulary[face]
@@ -65,23 +67,30 @@ type tie struct {
 // How an instant is packed.
 const (
 	instantNone  = iota
-	instantLast  // the same as the one packed last
 	instantNow   // the same as the first
-	instantApart // as the distance from the first
+	instantThen  // the same as the first that is not now
+	instantApart // as the distance from the one that was not now before it
 	instantBits  = 2
 )
 
-// packedInstants is how many instants a state has.
-const packedInstants = 16
+// moments are the instants of a plain state, in the packed order. The first is
+// never none.
+type moments [16]Instant
 
-// instants returns where the instants of a plain state are, in the packed order.
-// The first is never none.
-func instants(s *State, c *Connection) [packedInstants]*Instant {
+func (m *moments) take(s *State, c *Connection) {
 	p := &s.Current
-	return [packedInstants]*Instant{
-		&s.Now, &s.Changed, &p.Since, &p.Revision, &c.Opened, &c.Heard, &c.Input, &c.Left, &s.Input, &s.InputKept, &s.GoneAt, &p.LastSeen,
-		&s.LoggedIn, &p.LastLogin, &s.Stood, &s.Floor,
-	}
+	m[0], m[1], m[2], m[3] = s.Now, s.Changed, p.Since, p.Revision
+	m[4], m[5], m[6], m[7] = c.Opened, c.Input, c.Heard, c.Left
+	m[8], m[9], m[10], m[11] = s.Input, s.InputKept, s.GoneAt, p.LastSeen
+	m[12], m[13], m[14], m[15] = s.LoggedIn, p.LastLogin, s.Stood, s.Floor
+}
+
+func (m *moments) put(s *State, c *Connection) {
+	p := &s.Current
+	s.Now, s.Changed, p.Since, p.Revision = m[0], m[1], m[2], m[3]
+	c.Opened, c.Input, c.Heard, c.Left = m[4], m[5], m[6], m[7]
+	s.Input, s.InputKept, s.GoneAt, p.LastSeen = m[8], m[9], m[10], m[11]
+	s.LoggedIn, p.LastLogin, s.Stood, s.Floor = m[12], m[13], m[14], m[15]
 }
 
 // maxPacked is the longest packed state: one that would be longer is kept
@@ -127,26 +136,32 @@ func (k *compactor) pack(b []byte, s *State, hint *hints) ([]byte, bool) {
 	}
 
 	start := len(b)
-	b = append(b, 0, 0, 0, 0)
-	how, last := uint32(0), Instant(0)
-	for i, at := range instants(s, c) {
-		switch {
-		case i == 0:
-			b = binary.AppendVarint(b, int64(*at-k.origin))
-		case *at == 0:
+	b = append(b, 0, 0, 0, 0, byte(hint.face), byte(hint.face>>8), byte(hint.tie), byte(hint.tie>>8))
+	var at moments
+	at.take(s, c)
+	b = binary.AppendVarint(b, int64(s.Now-k.origin))
+	how, then, last := uint32(0), Instant(0), s.Now
+	for i := 1; i < len(at); i++ {
+		switch at[i] {
+		case 0:
 			continue
-		case *at == last:
-			how |= instantLast << (i * instantBits)
-		case *at == s.Now:
+		case s.Now:
 			how |= instantNow << (i * instantBits)
-		default:
-			how |= instantApart << (i * instantBits)
-			b = binary.AppendVarint(b, int64(*at-s.Now))
+			continue
+		case then:
+			how |= instantThen << (i * instantBits)
+			continue
 		}
-		last = *at
+		b = binary.AppendVarint(b, int64(at[i]-last))
+		last = at[i]
+		if then == 0 {
+			then = last
+			how |= instantThen << (i * instantBits)
+		} else {
+			how |= instantApart << (i * instantBits)
+		}
 	}
 	binary.LittleEndian.PutUint32(b[start:], how)
-	b = append(b, byte(hint.face), byte(hint.face>>8), byte(hint.tie), byte(hint.tie>>8))
 	b = binary.AppendUvarint(b, uint64(s.Epoch))
 	b = binary.AppendUvarint(b, s.Serial)
 	if connected {
@@ -211,7 +226,8 @@ func (k *compactor) unpack(b []byte, s *State, words *borrowed, hint *hints) {
 	conn := &words.conn[0]
 	*conn = Connection{}
 	how := binary.LittleEndian.Uint32(b)
-	b = b[4:]
+	*hint = hints{given: true, face: binary.LittleEndian.Uint16(b[4:]), tie: binary.LittleEndian.Uint16(b[6:])}
+	b = b[8:]
 	signed := func() Instant {
 		v, n := binary.Varint(b)
 		b = b[n:]
@@ -222,23 +238,23 @@ func (k *compactor) unpack(b []byte, s *State, words *borrowed, hint *hints) {
 		b = b[n:]
 		return v
 	}
-	s.Now = k.origin + signed()
-	last := s.Now
-	for i, at := range instants(s, conn) {
-		switch how >> (i * instantBits) & (1<<instantBits - 1) {
-		case instantNone:
-			continue
-		case instantLast:
-			*at = last
-		case instantNow:
-			*at = s.Now
-		case instantApart:
-			*at = s.Now + signed()
-		}
-		last = *at
+	now := k.origin + signed()
+	is := [1 << instantBits]Instant{instantNow: now}
+	const each = math.MaxUint32 / (1<<instantBits - 1) // the lower bit of every instant
+	if how>>1&^how&each != 0 {
+		is[instantThen] = now + signed()
 	}
-	*hint = hints{given: true, face: binary.LittleEndian.Uint16(b), tie: binary.LittleEndian.Uint16(b[2:])}
-	b = b[4:]
+	var at moments
+	at[0] = now
+	for i := 1; i < len(at); i++ {
+		at[i] = is[how>>(i*instantBits)%uint32(len(is))]
+	}
+	last := is[instantThen]
+	for apart := how >> 1 & how & each; apart != 0; apart &= apart - 1 {
+		last += signed()
+		at[bits.TrailingZeros32(apart)/instantBits] = last
+	}
+	at.put(s, conn)
 	f, t := k.faces.at(hint.face), k.ties.at(hint.tie)
 	s.Epoch, s.Serial = uint32(unsigned()), unsigned()
 	s.Kind, s.Gone, s.Disabled = t.kind, t.gone, t.disabled
