@@ -959,6 +959,9 @@ func compareClaims(a, b Claim) int {
 // not be stored: its end was known when it was.
 func (st *stepper) drop(why Cause, gone func(*Claim) bool) (dropped bool) {
 	s := st.s
+	if len(s.Claims) == 0 {
+		return false
+	}
 	s.Claims = slices.DeleteFunc(s.Claims, func(c Claim) bool {
 		if !gone(&c) {
 			return false
@@ -1651,11 +1654,12 @@ func (m *Machine) virtual(s *State) *definition {
 	return nil
 }
 
-// derive computes the presence at s.Now, with the idle stages reached by then or
-// a little earlier, and the instant from which its status logically holds, given
-// that of what happened.
-func (m *Machine) derive(s *State, logical, idle Instant) (p Presence, since Instant) {
-	p = Presence{Subject: s.Subject, Kind: s.Kind, Known: true, LastLogin: s.LoggedIn, Seen: s.Current.Seen, Reach: m.reach(s), Routing: RouteNone, Revision: s.Current.Revision}
+// derive fills in a zero presence with what holds at s.Now, with the idle stages
+// reached by then or a little earlier. It returns the instant from which the status
+// logically holds, given that of what happened.
+func (m *Machine) derive(p *Presence, s *State, logical, idle Instant) (since Instant) {
+	p.Subject, p.Kind, p.Known, p.LastLogin, p.Seen = s.Subject, s.Kind, true, s.LoggedIn, s.Current.Seen
+	p.Reach, p.Routing, p.Revision = m.reach(s), RouteNone, s.Current.Revision
 	if p.Kind == "" {
 		p.Kind = KindHuman
 	}
@@ -1670,7 +1674,7 @@ func (m *Machine) derive(s *State, logical, idle Instant) (p Presence, since Ins
 	}
 	if s.Disabled || m.policy.Disabled {
 		p.Disabled, p.Status, p.Cause = true, StatusDisabled, CauseDisabled
-		return p, logical
+		return logical
 	}
 	def, c, gone := m.base(s)
 	shown := def
@@ -1696,8 +1700,8 @@ func (m *Machine) derive(s *State, logical, idle Instant) (p Presence, since Ins
 		since = at
 	}
 	p.Status, p.Class = shown.ID, shown.Class
-	m.occupy(s, &p, shown)
-	return p, since
+	m.occupy(s, p, shown)
+	return since
 }
 
 // shown is the status that derive would show, with the idle stages reached by idle.
@@ -1769,21 +1773,24 @@ func (m *Machine) idleFrom(s *State) (Instant, bool) {
 func (st *stepper) settle(logical Instant, trigger Cause, id string) {
 	s, m := st.s, st.m
 	prev := &s.Current
-	next, since := m.derive(s, logical, s.Now)
+	o := st.output(OutputUpdated)
+	next := &o.Presence
+	since := m.derive(next, s, logical, s.Now)
 	next.Since = prev.Since
 	transition := !prev.Known || next.Status != prev.Status
 	if transition {
 		next.Since = max(since, prev.Since, s.Changed, st.ended)
 	}
-	next.Seen = m.seen(prev, &next, s.Now)
+	next.Seen = m.seen(prev, next, s.Now)
 	if next.Routing != prev.Routing {
 		st.revise()
 		next.Revision = prev.Revision
 	}
-	if !transition && samePresence(prev, &next) {
+	if !transition && samePresence(prev, next) {
+		st.out = st.out[:len(st.out)-1]
 		return
 	}
-	o := Output{Kind: OutputUpdated, At: s.Now, Noticed: s.Now, Prev: prev.Status, Trigger: trigger, Presence: next}
+	o.Prev, o.Trigger = prev.Status, trigger
 	if transition {
 		o.Kind, o.At, o.ID = OutputTransition, next.Since, id
 		if id == "" {
@@ -1793,14 +1800,28 @@ func (st *stepper) settle(logical Instant, trigger Cause, id string) {
 			}
 		}
 	}
-	s.Current = next
-	st.out = append(st.out, o)
+	s.Current = *next
+}
+
+// output appends an output, of now, for the caller to fill in: it is too large to
+// be made elsewhere first.
+func (st *stepper) output(kind OutputKind) *Output {
+	n := len(st.out)
+	if n < cap(st.out) {
+		st.out = st.out[:n+1]
+		st.out[n] = Output{}
+	} else {
+		st.out = append(st.out, Output{})
+	}
+	o := &st.out[n]
+	o.Kind, o.At, o.Noticed = kind, st.s.Now, st.s.Now
+	return o
 }
 
 // eventID names what an event brought about. The instant keeps it unique even
 // if the serials of an earlier process were not all stored.
 func eventID(kind byte, serial uint64, at Instant) string {
-	id := strconv.AppendUint([]byte{kind}, serial, 10)
+	id := strconv.AppendUint(append(make([]byte, 0, 48), kind), serial, 10)
 	return string(strconv.AppendInt(append(id, '@'), int64(at), 10))
 }
 
