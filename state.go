@@ -605,8 +605,9 @@ type stepper struct {
 	logical   Instant // from when what the event brings about holds, if not from now
 	ended     Instant // when a claim's time ran out, if that is what is being settled
 	persisted bool
-	nameless  bool    // transitions need no ids
-	due       Instant // the next deadline after what was processed, or one that was; 0 for none
+	nameless  bool       // transitions need no ids
+	timed     *timedName // the last that was given, where that is kept
+	due       Instant    // the next deadline after what was processed, or one that was; 0 for none
 }
 
 func (st *stepper) check(e *Event) error {

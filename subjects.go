@@ -347,6 +347,7 @@ type held struct {
 	folded  uint64  // the input that was folded out of it
 	anew    bool    // what handles know of the policy has changed
 	hint    hints
+	timed   timedName
 	own     State
 	words   borrowed
 	buffer  []byte
