@@ -97,6 +97,32 @@ func (m *moments) put(s *State, c *Connection) {
 // unpacked.
 const maxPacked = slab.Max
 
+// packRoom is room for a packed state, whatever there is to be said. What is put
+// into it goes to a place, and the next place is returned.
+type packRoom [packedHead + 18*binary.MaxVarintLen64 + 1 + 2*(1+MaxID) + 3*binary.MaxVarintLen64]byte
+
+// packedHead is how the instants are packed, and the face and tie.
+const packedHead = 4 + 2 + 2
+
+func (r *packRoom) unsigned(at int, v uint64) int {
+	for v >= 0x80 {
+		r[at] = byte(v) | 0x80
+		v >>= 7
+		at++
+	}
+	r[at] = byte(v)
+	return at + 1
+}
+
+func (r *packRoom) signed(at int, v Instant) int {
+	return r.unsigned(at, uint64(v)<<1^uint64(v>>63))
+}
+
+func (r *packRoom) text(at int, s string) int {
+	r[at] = byte(len(s))
+	return at + 1 + copy(r[at+1:], s)
+}
+
 // What follows about the connection.
 const (
 	connBase32 = 1 << iota // its id has the letters of those that the tracker makes
@@ -106,21 +132,20 @@ const (
 	connActed
 )
 
-// pack appends a state to b. It reports false for one that is not plain.
-// The hints are the face and tie that the state had when it was unpacked.
-func (k *compactor) pack(b []byte, s *State, hint *hints) ([]byte, bool) {
+// pack returns a packed state, which is in room. It reports false for one that is
+// not plain. The hints are the face and tie that the state had when it was unpacked.
+func (k *compactor) pack(s *State, room *packRoom, hint *hints) ([]byte, bool) {
 	p := &s.Current
 	if len(s.Conns) > 1 || len(s.Claims) > 0 || len(s.Endpoints) > 0 || s.Work != nil || s.Now == 0 ||
 		p.Reason != "" || p.Text != "" || p.SetAt != 0 || p.Until != 0 || len(p.HiddenFrom) > 0 || len(p.Seen) > 0 ||
 		p.Pinned != 0 || p.Pending != "" || p.Request != "" || p.absent != "" {
-		return b, false
+		return nil, false
 	}
-	var none Connection
-	c := &none
+	c := &noConnection
 	if len(s.Conns) > 0 {
 		c = &s.Conns[0]
 		if c.Incarnation != 0 {
-			return b, false
+			return nil, false
 		}
 	}
 	connected := len(s.Conns) > 0
@@ -131,15 +156,13 @@ func (k *compactor) pack(b []byte, s *State, hint *hints) ([]byte, bool) {
 		hint.tie, known[0] = k.ties.number(&t)
 		hint.face, known[1] = k.faces.number(&f)
 		if !known[0] || !known[1] {
-			return b, false
+			return nil, false
 		}
 	}
 
-	start := len(b)
-	b = append(b, 0, 0, 0, 0, byte(hint.face), byte(hint.face>>8), byte(hint.tie), byte(hint.tie>>8))
 	var at moments
 	at.take(s, c)
-	b = binary.AppendVarint(b, int64(s.Now-k.origin))
+	n := room.signed(packedHead, s.Now-k.origin)
 	how, then, last := uint32(0), Instant(0), s.Now
 	for i := 1; i < len(at); i++ {
 		switch at[i] {
@@ -152,7 +175,7 @@ func (k *compactor) pack(b []byte, s *State, hint *hints) ([]byte, bool) {
 			how |= instantThen << (i * instantBits)
 			continue
 		}
-		b = binary.AppendVarint(b, int64(at[i]-last))
+		n = room.signed(n, at[i]-last)
 		last = at[i]
 		if then == 0 {
 			then = last
@@ -161,14 +184,18 @@ func (k *compactor) pack(b []byte, s *State, hint *hints) ([]byte, bool) {
 			how |= instantApart << (i * instantBits)
 		}
 	}
-	binary.LittleEndian.PutUint32(b[start:], how)
-	b = binary.AppendUvarint(b, uint64(s.Epoch))
-	b = binary.AppendUvarint(b, s.Serial)
+	binary.LittleEndian.PutUint32(room[:], how)
+	binary.LittleEndian.PutUint16(room[4:], hint.face)
+	binary.LittleEndian.PutUint16(room[6:], hint.tie)
+	n = room.unsigned(n, uint64(s.Epoch))
+	n = room.unsigned(n, s.Serial)
 	if connected {
-		b = packConn(b, s, c)
+		n = room.conn(n, s, c)
 	}
-	return b, len(b)-start <= maxPacked
+	return room[:n], n <= maxPacked
 }
+
+var noConnection Connection // nothing is written to it
 
 // hinted reports whether a state still has the words that it was unpacked with.
 // They are the same if they lie in the same place.
@@ -189,34 +216,33 @@ func same[T ~string](a, b T) bool {
 	return len(a) == len(b) && unsafe.StringData(string(a)) == unsafe.StringData(string(b))
 }
 
-func packConn(b []byte, s *State, c *Connection) []byte {
-	at := len(b)
-	b = append(b, 0)
+func (r *packRoom) conn(at int, s *State, c *Connection) int {
+	n := at + 1
 	var rest byte
-	if short, ok := packBase32(append(b, byte(len(c.ID))), c.ID); ok {
-		b = short
+	if end, ok := r.base32(n, c.ID); ok {
+		n = end
 		rest |= connBase32
 	} else {
-		b = append(append(b, byte(len(c.ID))), c.ID...)
+		n = r.text(n, c.ID)
 	}
 	if c.Focus != "" {
-		b = append(append(b, byte(len(c.Focus))), c.Focus...)
+		n = r.text(n, c.Focus)
 		rest |= connFocus
 	}
 	if c.Seq != 0 {
-		b = binary.AppendUvarint(b, c.Seq)
+		n = r.unsigned(n, c.Seq)
 		rest |= connNumbered
 	}
 	if c.Epoch != s.Epoch {
-		b = binary.AppendUvarint(b, uint64(c.Epoch))
+		n = r.unsigned(n, uint64(c.Epoch))
 		rest |= connOlder
 	}
 	if c.Acted != 0 {
-		b = binary.AppendVarint(b, int64(c.Acted-s.Now))
+		n = r.signed(n, c.Acted-s.Now)
 		rest |= connActed
 	}
-	b[at] = rest
-	return b
+	r[at] = rest
+	return n
 }
 
 // unpack replaces a state by a packed one. Its subject is for the caller to
@@ -246,8 +272,9 @@ func (k *compactor) unpack(b []byte, s *State, words *borrowed, hint *hints) {
 	}
 	var at moments
 	at[0] = now
-	for i := 1; i < len(at); i++ {
-		at[i] = is[how>>(i*instantBits)%uint32(len(is))]
+	for i, left := 1, how>>instantBits; left != 0; left >>= instantBits {
+		at[i] = is[left%uint32(len(is))]
+		i++
 	}
 	last := is[instantThen]
 	for apart := how >> 1 & how & each; apart != 0; apart &= apart - 1 {
@@ -300,10 +327,11 @@ type hints struct {
 	face, tie uint16
 }
 
-// borrowed is room for what one unpacked state refers to.
+// borrowed is room for what one unpacked state refers to, and to pack it again.
 type borrowed struct {
 	conn      [1]Connection
 	id, focus word
+	packed    packRoom
 }
 
 type word [MaxID]byte
@@ -316,8 +344,10 @@ const base32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567" // of rand.Text
 
 func packedBase32(length int) int { return (length*5 + 7) / 8 }
 
-// packBase32 appends text in five bits a letter, if it has no others than base32.
-func packBase32(b []byte, text string) ([]byte, bool) {
+// base32 puts text in five bits a letter, if it has no others than base32.
+func (r *packRoom) base32(at int, text string) (next int, ok bool) {
+	r[at] = byte(len(text))
+	at++
 	var bits uint64
 	n := 0
 	for i := range len(text) {
@@ -328,20 +358,22 @@ func packBase32(b []byte, text string) ([]byte, bool) {
 		case '2' <= c && c <= '7':
 			v = uint64(c-'2') + 26
 		default:
-			return b, false
+			return 0, false
 		}
 		bits |= v << n
 		if n += 5; n >= 32 {
-			b = binary.LittleEndian.AppendUint32(b, uint32(bits))
+			binary.LittleEndian.PutUint32(r[at:], uint32(bits))
+			at += 4
 			bits >>= 32
 			n -= 32
 		}
 	}
 	for ; n > 0; n -= 8 {
-		b = append(b, byte(bits))
+		r[at] = byte(bits)
+		at++
 		bits >>= 8
 	}
-	return b, true
+	return at, true
 }
 
 func (w *word) base32(b []byte, length int) string {

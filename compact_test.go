@@ -14,7 +14,7 @@ import (
 // packed packs a state and returns what comes back, if it can be packed.
 func packed(k *compactor, s *State) (State, bool) {
 	var there, back hints
-	b, ok := k.pack(nil, s, &there)
+	b, ok := k.pack(s, new(packRoom), &there)
 	if !ok {
 		return State{}, false
 	}
