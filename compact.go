@@ -298,7 +298,7 @@ func (k *compactor) unpack(b []byte, s *State, words *borrowed, hint *hints) {
 	b = b[2:]
 	if rest&connBase32 != 0 {
 		conn.ID = words.id.base32(b, length)
-		b = b[packedBase32(length):]
+		b = b[squeezed(length):]
 	} else {
 		conn.ID = words.id.set(b[:length])
 		b = b[length:]
@@ -340,54 +340,71 @@ func (w *word) set(b []byte) string { return w.string(copy(w[:], b)) }
 
 func (w *word) string(n int) string { return unsafe.String(&w[0], n) }
 
-const base32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567" // of rand.Text
+// Ids that have no other letters than the 32 of rand.Text, A to Z and 2 to 7, are
+// packed in five bits a letter, eight letters at a time. A letter is a byte of a
+// word then, and so is its number.
+const (
+	eachByte   = math.MaxUint64 / math.MaxUint8
+	digits     = 26                 // the number of 2
+	fromDigits = 'A' - '2' + digits // between where digits and letters begin
+)
 
-func packedBase32(length int) int { return (length*5 + 7) / 8 }
+// letters returns the eight that 40 bits stand for.
+func letters(v uint64) uint64 {
+	v = v&(1<<20-1) | v>>20<<32
+	v = v&0x000003ff000003ff | v<<6&0x03ff000003ff0000
+	v = v&0x001f001f001f001f | v<<3&0x1f001f001f001f00
+	digit := (v + (0x80-digits)*eachByte) >> 7 & eachByte
+	return v + 'A'*eachByte - digit*fromDigits
+}
 
-// base32 puts text in five bits a letter, if it has no others than base32.
+// squeeze is the reverse. It reports false for other letters.
+func squeeze(text uint64) (v uint64, ok bool) {
+	digit := ^text >> 6 & eachByte
+	v = text + digit*fromDigits - 'A'*eachByte
+	v = v&0x001f001f001f001f | v>>3&0x03e003e003e003e0
+	v = v&0x000003ff000003ff | v>>6&0x000ffc00000ffc00
+	v = v&(1<<20-1) | v>>32<<20
+	return v, letters(v) == text
+}
+
+func squeezed(length int) int { return (length*5 + 7) / 8 }
+
+// base32 puts text in five bits a letter, if it can be.
 func (r *packRoom) base32(at int, text string) (next int, ok bool) {
+	if text == "" || text[0] > 'Z' || text[0] < '2' {
+		return 0, false // as it can be told of most others
+	}
 	r[at] = byte(len(text))
 	at++
-	var bits uint64
-	n := 0
-	for i := range len(text) {
-		var v uint64
-		switch c := text[i]; {
-		case 'A' <= c && c <= 'Z':
-			v = uint64(c - 'A')
-		case '2' <= c && c <= '7':
-			v = uint64(c-'2') + 26
-		default:
+	for len(text) > 0 {
+		eight, n := text, 8
+		if len(text) < n {
+			eight, n = text+"AAAAAAA", len(text)
+		}
+		v, ok := squeeze(binary.LittleEndian.Uint64(unsafe.Slice(unsafe.StringData(eight), 8)))
+		if !ok {
 			return 0, false
 		}
-		bits |= v << n
-		if n += 5; n >= 32 {
-			binary.LittleEndian.PutUint32(r[at:], uint32(bits))
-			at += 4
-			bits >>= 32
-			n -= 32
-		}
-	}
-	for ; n > 0; n -= 8 {
-		r[at] = byte(bits)
-		at++
-		bits >>= 8
+		binary.LittleEndian.PutUint64(r[at:], v)
+		at += squeezed(n)
+		text = text[n:]
 	}
 	return at, true
 }
 
 func (w *word) base32(b []byte, length int) string {
-	var bits uint64
-	n := 0
-	for i := range length {
-		if n < 5 {
-			bits |= uint64(b[0]) << n
-			b = b[1:]
-			n += 8
+	for i := 0; i < length; i += 8 {
+		var v uint64
+		if len(b) >= 5 {
+			v = uint64(binary.LittleEndian.Uint32(b)) | uint64(b[4])<<32
+			b = b[5:]
+		} else {
+			for j, c := range b {
+				v |= uint64(c) << (8 * j)
+			}
 		}
-		w[i] = base32[bits%32]
-		bits >>= 5
-		n -= 5
+		binary.LittleEndian.PutUint64(w[i:], letters(v))
 	}
 	return w.string(length)
 }
