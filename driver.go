@@ -341,9 +341,11 @@ func (t *Tracker) meetSlot(slot *wheel.Slot, now Instant) (met bool, soon Instan
 			numbers = d.wheel.Drain(slot, numbers[:0])
 			d.mu.Unlock()
 			more = len(numbers) > 0
-			for _, n := range numbers { // they lie anywhere, so have all of them fetched at once
+			for _, n := range numbers { // they lie anywhere, so have all of them fetched together
 				sh, place := t.shardOf(n)
-				sh.view.Load().seat(place).pulse.heard.Load()
+				sub := sh.view.Load().seat(place)
+				sub.pulse.heard.Load()
+				sub.name.Load()
 			}
 			for _, n := range numbers {
 				at, isDue, done := t.look(n, slot, now, len(list) > byName)

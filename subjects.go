@@ -33,12 +33,12 @@ const (
 type subject struct {
 	pulse  pulse         // of its connection, or of one of them
 	name   atomic.Uint64 // where its id is kept, and its tenant
-	packed uint32        // where its state is kept
 	armed  uint32        // the lower bits of the tick of its deadline
-	grant  uint32        // the channel of its only grant, counted from 1
 	told   uint16        // the breaks of time that it knows of
 	class  uint8         // of packed; 0 for a state of which nothing is known
 	flags  uint8
+	packed uint32 // where its state is kept
+	grant  uint32 // the channel of its only grant, counted from 1
 }
 
 const (
