@@ -1774,24 +1774,23 @@ func (m *Machine) idleFrom(s *State) (Instant, bool) {
 func (st *stepper) settle(logical Instant, trigger Cause, id string) {
 	s, m := st.s, st.m
 	prev := &s.Current
-	o := st.output(OutputUpdated)
-	next := &o.Presence
-	since := m.derive(next, s, logical, s.Now)
+	var next Presence
+	since := m.derive(&next, s, logical, s.Now)
 	next.Since = prev.Since
 	transition := !prev.Known || next.Status != prev.Status
 	if transition {
 		next.Since = max(since, prev.Since, s.Changed, st.ended)
 	}
-	next.Seen = m.seen(prev, next, s.Now)
+	next.Seen = m.seen(prev, &next, s.Now)
 	if next.Routing != prev.Routing {
 		st.revise()
 		next.Revision = prev.Revision
 	}
-	if !transition && samePresence(prev, next) {
-		st.out = st.out[:len(st.out)-1]
+	if !transition && samePresence(prev, &next) {
 		return
 	}
-	o.Prev, o.Trigger = prev.Status, trigger
+	o := st.output(OutputUpdated)
+	o.Prev, o.Trigger, o.Presence = prev.Status, trigger, next
 	if transition {
 		o.Kind, o.At, o.ID = OutputTransition, next.Since, id
 		if id == "" {
@@ -1801,7 +1800,7 @@ func (st *stepper) settle(logical Instant, trigger Cause, id string) {
 			}
 		}
 	}
-	s.Current = *next
+	s.Current = next
 }
 
 // output appends an output, of now, for the caller to fill in: it is too large to
