@@ -2,6 +2,8 @@ package presence
 
 import (
 	"encoding/binary"
+	"math"
+	"math/bits"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,8 +17,8 @@ import (
 // Whatever else a state has makes it one that cannot be packed.
 //
 // A packed state begins with two bits for each instant, which is mostly none or
-// one that is there already, followed by the instants that are neither. Words
-// that few states have to themselves are kept once, as faces and ties.
+// one of two, followed by the instants that are neither. Words that few states
+// have to themselves are kept once, as faces and ties.
 type compactor struct {
 	origin Instant
 	faces  vocabulary[face]
@@ -65,28 +67,61 @@ type tie struct {
 // How an instant is packed.
 const (
 	instantNone  = iota
-	instantLast  // the same as the one packed last
 	instantNow   // the same as the first
-	instantApart // as the distance from the first
+	instantThen  // the same as the first that is not now
+	instantApart // as the distance from the one that was not now before it
 	instantBits  = 2
 )
 
-// packedInstants is how many instants a state has.
-const packedInstants = 16
+// moments are the instants of a plain state, in the packed order. The first is
+// never none.
+type moments [16]Instant
 
-// instants returns where the instants of a plain state are, in the packed order.
-// The first is never none.
-func instants(s *State, c *Connection) [packedInstants]*Instant {
+func (m *moments) take(s *State, c *Connection) {
 	p := &s.Current
-	return [packedInstants]*Instant{
-		&s.Now, &s.Changed, &p.Since, &p.Revision, &c.Opened, &c.Heard, &c.Input, &c.Left, &s.Input, &s.InputKept, &s.GoneAt, &p.LastSeen,
-		&s.LoggedIn, &p.LastLogin, &s.Stood, &s.Floor,
-	}
+	m[0], m[1], m[2], m[3] = s.Now, s.Changed, p.Since, p.Revision
+	m[4], m[5], m[6], m[7] = c.Opened, c.Input, c.Heard, c.Left
+	m[8], m[9], m[10], m[11] = s.Input, s.InputKept, s.GoneAt, p.LastSeen
+	m[12], m[13], m[14], m[15] = s.LoggedIn, p.LastLogin, s.Stood, s.Floor
+}
+
+func (m *moments) put(s *State, c *Connection) {
+	p := &s.Current
+	s.Now, s.Changed, p.Since, p.Revision = m[0], m[1], m[2], m[3]
+	c.Opened, c.Input, c.Heard, c.Left = m[4], m[5], m[6], m[7]
+	s.Input, s.InputKept, s.GoneAt, p.LastSeen = m[8], m[9], m[10], m[11]
+	s.LoggedIn, p.LastLogin, s.Stood, s.Floor = m[12], m[13], m[14], m[15]
 }
 
 // maxPacked is the longest packed state: one that would be longer is kept
 // unpacked.
 const maxPacked = slab.Max
+
+// packRoom is room for a packed state, whatever there is to be said. What is put
+// into it goes to a place, and the next place is returned.
+type packRoom [packedHead + 18*binary.MaxVarintLen64 + 1 + 2*(1+MaxID) + 3*binary.MaxVarintLen64]byte
+
+// packedHead is how the instants are packed, and the face and tie.
+const packedHead = 4 + 2 + 2
+
+func (r *packRoom) unsigned(at int, v uint64) int {
+	for v >= 0x80 {
+		r[at] = byte(v) | 0x80
+		v >>= 7
+		at++
+	}
+	r[at] = byte(v)
+	return at + 1
+}
+
+func (r *packRoom) signed(at int, v Instant) int {
+	return r.unsigned(at, uint64(v)<<1^uint64(v>>63))
+}
+
+func (r *packRoom) text(at int, s string) int {
+	r[at] = byte(len(s))
+	return at + 1 + copy(r[at+1:], s)
+}
 
 // What follows about the connection.
 const (
@@ -97,21 +132,20 @@ const (
 	connActed
 )
 
-// pack appends a state to b. It reports false for one that is not plain.
-// The hints are the face and tie that the state had when it was unpacked.
-func (k *compactor) pack(b []byte, s *State, hint *hints) ([]byte, bool) {
+// pack returns a packed state, which is in room. It reports false for one that is
+// not plain. The hints are the face and tie that the state had when it was unpacked.
+func (k *compactor) pack(s *State, room *packRoom, hint *hints) ([]byte, bool) {
 	p := &s.Current
 	if len(s.Conns) > 1 || len(s.Claims) > 0 || len(s.Endpoints) > 0 || s.Work != nil || s.Now == 0 ||
 		p.Reason != "" || p.Text != "" || p.SetAt != 0 || p.Until != 0 || len(p.HiddenFrom) > 0 || len(p.Seen) > 0 ||
 		p.Pinned != 0 || p.Pending != "" || p.Request != "" || p.absent != "" {
-		return b, false
+		return nil, false
 	}
-	var none Connection
-	c := &none
+	c := &noConnection
 	if len(s.Conns) > 0 {
 		c = &s.Conns[0]
-		if c.Incarnation != 0 {
-			return b, false
+		if c.Incarnation != 0 || len(c.ID) > MaxID || len(c.Focus) > MaxID {
+			return nil, false
 		}
 	}
 	connected := len(s.Conns) > 0
@@ -122,38 +156,46 @@ func (k *compactor) pack(b []byte, s *State, hint *hints) ([]byte, bool) {
 		hint.tie, known[0] = k.ties.number(&t)
 		hint.face, known[1] = k.faces.number(&f)
 		if !known[0] || !known[1] {
-			return b, false
+			return nil, false
 		}
 	}
 
-	start := len(b)
-	b = append(b, 0, 0, 0, 0)
-	how, last := uint32(0), Instant(0)
-	for i, at := range instants(s, c) {
-		switch {
-		case i == 0:
-			b = binary.AppendVarint(b, int64(*at-k.origin))
-		case *at == 0:
+	var at moments
+	at.take(s, c)
+	n := room.signed(packedHead, s.Now-k.origin)
+	how, then, last := uint32(0), Instant(0), s.Now
+	for i := 1; i < len(at); i++ {
+		switch at[i] {
+		case 0:
 			continue
-		case *at == last:
-			how |= instantLast << (i * instantBits)
-		case *at == s.Now:
+		case s.Now:
 			how |= instantNow << (i * instantBits)
-		default:
-			how |= instantApart << (i * instantBits)
-			b = binary.AppendVarint(b, int64(*at-s.Now))
+			continue
+		case then:
+			how |= instantThen << (i * instantBits)
+			continue
 		}
-		last = *at
+		n = room.signed(n, at[i]-last)
+		last = at[i]
+		if then == 0 {
+			then = last
+			how |= instantThen << (i * instantBits)
+		} else {
+			how |= instantApart << (i * instantBits)
+		}
 	}
-	binary.LittleEndian.PutUint32(b[start:], how)
-	b = append(b, byte(hint.face), byte(hint.face>>8), byte(hint.tie), byte(hint.tie>>8))
-	b = binary.AppendUvarint(b, uint64(s.Epoch))
-	b = binary.AppendUvarint(b, s.Serial)
+	binary.LittleEndian.PutUint32(room[:], how)
+	binary.LittleEndian.PutUint16(room[4:], hint.face)
+	binary.LittleEndian.PutUint16(room[6:], hint.tie)
+	n = room.unsigned(n, uint64(s.Epoch))
+	n = room.unsigned(n, s.Serial)
 	if connected {
-		b = packConn(b, s, c)
+		n = room.conn(n, s, c)
 	}
-	return b, len(b)-start <= maxPacked
+	return room[:n], n <= maxPacked
 }
+
+var noConnection Connection // nothing is written to it
 
 // hinted reports whether a state still has the words that it was unpacked with.
 // They are the same if they lie in the same place.
@@ -174,34 +216,33 @@ func same[T ~string](a, b T) bool {
 	return len(a) == len(b) && unsafe.StringData(string(a)) == unsafe.StringData(string(b))
 }
 
-func packConn(b []byte, s *State, c *Connection) []byte {
-	at := len(b)
-	b = append(b, 0)
+func (r *packRoom) conn(at int, s *State, c *Connection) int {
+	n := at + 1
 	var rest byte
-	if short, ok := packBase32(append(b, byte(len(c.ID))), c.ID); ok {
-		b = short
+	if end, ok := r.base32(n, c.ID); ok {
+		n = end
 		rest |= connBase32
 	} else {
-		b = append(append(b, byte(len(c.ID))), c.ID...)
+		n = r.text(n, c.ID)
 	}
 	if c.Focus != "" {
-		b = append(append(b, byte(len(c.Focus))), c.Focus...)
+		n = r.text(n, c.Focus)
 		rest |= connFocus
 	}
 	if c.Seq != 0 {
-		b = binary.AppendUvarint(b, c.Seq)
+		n = r.unsigned(n, c.Seq)
 		rest |= connNumbered
 	}
 	if c.Epoch != s.Epoch {
-		b = binary.AppendUvarint(b, uint64(c.Epoch))
+		n = r.unsigned(n, uint64(c.Epoch))
 		rest |= connOlder
 	}
 	if c.Acted != 0 {
-		b = binary.AppendVarint(b, int64(c.Acted-s.Now))
+		n = r.signed(n, c.Acted-s.Now)
 		rest |= connActed
 	}
-	b[at] = rest
-	return b
+	r[at] = rest
+	return n
 }
 
 // unpack replaces a state by a packed one. Its subject is for the caller to
@@ -211,7 +252,8 @@ func (k *compactor) unpack(b []byte, s *State, words *borrowed, hint *hints) {
 	conn := &words.conn[0]
 	*conn = Connection{}
 	how := binary.LittleEndian.Uint32(b)
-	b = b[4:]
+	*hint = hints{given: true, face: binary.LittleEndian.Uint16(b[4:]), tie: binary.LittleEndian.Uint16(b[6:])}
+	b = b[8:]
 	signed := func() Instant {
 		v, n := binary.Varint(b)
 		b = b[n:]
@@ -222,23 +264,24 @@ func (k *compactor) unpack(b []byte, s *State, words *borrowed, hint *hints) {
 		b = b[n:]
 		return v
 	}
-	s.Now = k.origin + signed()
-	last := s.Now
-	for i, at := range instants(s, conn) {
-		switch how >> (i * instantBits) & (1<<instantBits - 1) {
-		case instantNone:
-			continue
-		case instantLast:
-			*at = last
-		case instantNow:
-			*at = s.Now
-		case instantApart:
-			*at = s.Now + signed()
-		}
-		last = *at
+	now := k.origin + signed()
+	is := [1 << instantBits]Instant{instantNow: now}
+	const each = math.MaxUint32 / (1<<instantBits - 1) // the lower bit of every instant
+	if how>>1&^how&each != 0 {
+		is[instantThen] = now + signed()
 	}
-	*hint = hints{given: true, face: binary.LittleEndian.Uint16(b), tie: binary.LittleEndian.Uint16(b[2:])}
-	b = b[4:]
+	var at moments
+	at[0] = now
+	for i, left := 1, how>>instantBits; left != 0; left >>= instantBits {
+		at[i] = is[left%uint32(len(is))]
+		i++
+	}
+	last := is[instantThen]
+	for apart := how >> 1 & how & each; apart != 0; apart &= apart - 1 {
+		last += signed()
+		at[bits.TrailingZeros32(apart)/instantBits] = last
+	}
+	at.put(s, conn)
 	f, t := k.faces.at(hint.face), k.ties.at(hint.tie)
 	s.Epoch, s.Serial = uint32(unsigned()), unsigned()
 	s.Kind, s.Gone, s.Disabled = t.kind, t.gone, t.disabled
@@ -255,7 +298,7 @@ func (k *compactor) unpack(b []byte, s *State, words *borrowed, hint *hints) {
 	b = b[2:]
 	if rest&connBase32 != 0 {
 		conn.ID = words.id.base32(b, length)
-		b = b[packedBase32(length):]
+		b = b[squeezed(length):]
 	} else {
 		conn.ID = words.id.set(b[:length])
 		b = b[length:]
@@ -284,10 +327,11 @@ type hints struct {
 	face, tie uint16
 }
 
-// borrowed is room for what one unpacked state refers to.
+// borrowed is room for what one unpacked state refers to, and to pack it again.
 type borrowed struct {
 	conn      [1]Connection
 	id, focus word
+	packed    packRoom
 }
 
 type word [MaxID]byte
@@ -296,50 +340,71 @@ func (w *word) set(b []byte) string { return w.string(copy(w[:], b)) }
 
 func (w *word) string(n int) string { return unsafe.String(&w[0], n) }
 
-const base32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567" // of rand.Text
+// Ids that have no other letters than the 32 of rand.Text, A to Z and 2 to 7, are
+// packed in five bits a letter, eight letters at a time. A letter is a byte of a
+// word then, and so is its number.
+const (
+	eachByte   = math.MaxUint64 / math.MaxUint8
+	digits     = 26                 // the number of 2
+	fromDigits = 'A' - '2' + digits // between where digits and letters begin
+)
 
-func packedBase32(length int) int { return (length*5 + 7) / 8 }
+// letters returns the eight that 40 bits stand for.
+func letters(v uint64) uint64 {
+	v = v&(1<<20-1) | v>>20<<32
+	v = v&0x000003ff000003ff | v<<6&0x03ff000003ff0000
+	v = v&0x001f001f001f001f | v<<3&0x1f001f001f001f00
+	digit := (v + (0x80-digits)*eachByte) >> 7 & eachByte
+	return v + 'A'*eachByte - digit*fromDigits
+}
 
-// packBase32 appends text in five bits a letter, if it has no others than base32.
-func packBase32(b []byte, text string) ([]byte, bool) {
-	var bits uint64
-	n := 0
-	for i := range len(text) {
-		var v uint64
-		switch c := text[i]; {
-		case 'A' <= c && c <= 'Z':
-			v = uint64(c - 'A')
-		case '2' <= c && c <= '7':
-			v = uint64(c-'2') + 26
-		default:
-			return b, false
-		}
-		bits |= v << n
-		if n += 5; n >= 32 {
-			b = binary.LittleEndian.AppendUint32(b, uint32(bits))
-			bits >>= 32
-			n -= 32
-		}
+// squeeze is the reverse. It reports false for other letters.
+func squeeze(text uint64) (v uint64, ok bool) {
+	digit := ^text >> 6 & eachByte
+	v = text + digit*fromDigits - 'A'*eachByte
+	v = v&0x001f001f001f001f | v>>3&0x03e003e003e003e0
+	v = v&0x000003ff000003ff | v>>6&0x000ffc00000ffc00
+	v = v&(1<<20-1) | v>>32<<20
+	return v, letters(v) == text
+}
+
+func squeezed(length int) int { return (length*5 + 7) / 8 }
+
+// base32 puts text in five bits a letter, if it can be.
+func (r *packRoom) base32(at int, text string) (next int, ok bool) {
+	if text == "" || text[0] > 'Z' || text[0] < '2' {
+		return 0, false // as it can be told of most others
 	}
-	for ; n > 0; n -= 8 {
-		b = append(b, byte(bits))
-		bits >>= 8
+	r[at] = byte(len(text))
+	at++
+	for len(text) > 0 {
+		eight, n := text, 8
+		if len(text) < n {
+			eight, n = text+"AAAAAAA", len(text)
+		}
+		v, ok := squeeze(binary.LittleEndian.Uint64(unsafe.Slice(unsafe.StringData(eight), 8)))
+		if !ok {
+			return 0, false
+		}
+		binary.LittleEndian.PutUint64(r[at:], v)
+		at += squeezed(n)
+		text = text[n:]
 	}
-	return b, true
+	return at, true
 }
 
 func (w *word) base32(b []byte, length int) string {
-	var bits uint64
-	n := 0
-	for i := range length {
-		if n < 5 {
-			bits |= uint64(b[0]) << n
-			b = b[1:]
-			n += 8
+	for i := 0; i < length; i += 8 {
+		var v uint64
+		if len(b) >= 5 {
+			v = uint64(binary.LittleEndian.Uint32(b)) | uint64(b[4])<<32
+			b = b[5:]
+		} else {
+			for j, c := range b {
+				v |= uint64(c) << (8 * j)
+			}
 		}
-		w[i] = base32[bits%32]
-		bits >>= 5
-		n -= 5
+		binary.LittleEndian.PutUint64(w[i:], letters(v))
 	}
 	return w.string(length)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +15,7 @@ import (
 // packed packs a state and returns what comes back, if it can be packed.
 func packed(k *compactor, s *State) (State, bool) {
 	var there, back hints
-	b, ok := k.pack(nil, s, &there)
+	b, ok := k.pack(s, new(packRoom), &there)
 	if !ok {
 		return State{}, false
 	}
@@ -188,4 +189,40 @@ func TestVocabularyIsBounded(t *testing.T) {
 	got, ok := packed(k, &s)
 	require.True(t, ok)
 	require.Equal(t, "100", got.Conns[0].Device)
+}
+
+// Whatever letters an id has, it comes back; those of rand.Text take five bits each.
+func TestIDsArePackedAsTheyAre(t *testing.T) {
+	k := newCompactor(1)
+	rng := rand.New(rand.NewPCG(1, 2))
+	try := func(id string) int {
+		s := State{Now: 5, Conns: []Connection{{ID: id}}}
+		var hint hints
+		b, ok := k.pack(&s, new(packRoom), &hint)
+		require.True(t, ok)
+		var got State
+		k.unpack(b, &got, new(borrowed), &hint)
+		require.Equal(t, id, got.Conns[0].ID)
+		return len(b)
+	}
+	none := try("")
+	const of = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+	for length := range MaxID {
+		id := make([]byte, length)
+		for i := range id {
+			id[i] = of[rng.IntN(len(of))]
+		}
+		require.Equal(t, none+(length*5+7)/8, try(string(id)), "%s", id)
+		if length == 0 {
+			continue
+		}
+		for c := range 256 {
+			other := slices.Clone(id)
+			other[rng.IntN(length)] = byte(c)
+			size := try(string(other))
+			if !strings.Contains(of, string(rune(c))) {
+				require.Equal(t, none+length, size, "%q", other)
+			}
+		}
+	}
 }

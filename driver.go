@@ -343,8 +343,10 @@ func (t *Tracker) meetSlot(slot *wheel.Slot, now Instant) (met bool, soon Instan
 			more = len(numbers) > 0
 			t.fetch(numbers)
 			for _, n := range numbers {
-				at, isDue := t.look(n, slot, now)
+				at, isDue, done := t.look(n, slot, now, len(list) > byName)
 				switch {
+				case done:
+					met = true
 				case isDue:
 					list = append(list, due{at, n})
 				case at != 0 && t.time.tick(at) == t.time.tick(now) && (soon == 0 || at < soon):
@@ -355,8 +357,7 @@ func (t *Tracker) meetSlot(slot *wheel.Slot, now Instant) (met bool, soon Instan
 		t.order(list)
 		for _, next := range list {
 			if h := t.holdAny(next.n); h != nil {
-				h.sub.flags &^= flagArmed
-				h.step(&Event{Kind: EventTick}, next.at)
+				h.meet(next.at)
 				h.release()
 				met = true
 			}
@@ -371,40 +372,51 @@ func (t *Tracker) fetch(numbers []uint32) (sum uint64) {
 	for _, n := range numbers {
 		sh, place := t.shardOf(n)
 		sub := sh.view.Load().seat(place)
-		sum += sub.pulse.heard.Load() + sub.name.Load() // the record may lie in two lines of the cache
+		sum += sub.pulse.heard.Load() + sub.name.Load() // the two ends of what is read
 	}
 	return sum
 }
 
+// meet processes what is due of a subject that is held.
+func (h *held) meet(at Instant) {
+	h.sub.flags &^= flagArmed
+	h.step(&Event{Kind: EventTick}, at)
+}
+
 // look returns the deadline of a subject that a slot holds, and whether it is
-// due with it. If it is not, it is entered again.
-func (t *Tracker) look(n uint32, slot *wheel.Slot, now Instant) (at Instant, isDue bool) {
+// due with it. If it is not, it is entered again. Where many are due, one that
+// none of them can come before is done at once.
+func (t *Tracker) look(n uint32, slot *wheel.Slot, now Instant, many bool) (at Instant, isDue, done bool) {
 	sh, place := t.shardOf(n)
 	sh.mu.Lock()
 	v := sh.view.Load()
 	sub := v.seat(place)
 	if sub.flags&flagArmed == 0 || uint64(sub.armed-uint32(slot.From)) >= slot.To-slot.From {
 		sh.mu.Unlock()
-		return 0, false // it was entered anew, or is no more
+		return 0, false, false // it was entered anew, or is no more
 	}
 	tick, ok := t.quiet(sub, slot.From)
 	if ok && tick >= slot.To {
 		t.enter(sub, n, tick, slot)
 		sh.mu.Unlock()
-		return 0, false
+		return 0, false, false
 	}
 	h := t.take(sh, v, n, sub)
 	defer h.release()
 	at, ok = h.m.Next(h.state)
 	if !ok {
 		sub.flags &^= flagArmed
-		return 0, false
+		return 0, false, false
 	}
 	if tick = t.time.tick(at); slot.Exact() && tick <= slot.From && at <= now {
-		return at, true
+		if many && at == t.time.instant(slot.From) {
+			h.meet(at)
+			return 0, false, true
+		}
+		return at, true, false
 	}
 	t.enter(sub, n, tick, slot)
-	return at, false
+	return at, false, false
 }
 
 // enter has a subject, whose shard is locked, looked at in a tick instead of with
@@ -438,12 +450,14 @@ func (t *Tracker) quiet(sub *subject, now uint64) (tick uint64, ok bool) {
 	return tick, input != 0
 }
 
+// byName is how many that are due together are put in order by their names.
+const byName = 256
+
 // order sorts what is due by time, and what is due at one instant by name,
 // unless that is very much.
 func (t *Tracker) order(list []due) {
-	byName := len(list) <= 256
 	slices.SortFunc(list, func(a, b due) int {
-		if c := cmp.Compare(a.at, b.at); c != 0 || !byName {
+		if c := cmp.Compare(a.at, b.at); c != 0 || len(list) > byName {
 			return c
 		}
 		return compareRefs(t.ref(a.n), t.ref(b.n))
@@ -489,13 +503,7 @@ func (m *Machine) patience() time.Duration {
 	if !m.activity["input"] {
 		return 0
 	}
-	least := time.Duration(1<<63 - 1)
-	for i := range m.statuses {
-		if stages := m.statuses[i].stages; len(stages) > 0 {
-			least = min(least, stages[0].after)
-		}
-	}
-	return least
+	return m.firstIdle
 }
 
 // When rows are stored that nobody asks for: so many, or so long after the first.

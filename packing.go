@@ -16,5 +16,6 @@ type codec struct {
 func (c *codec) Unpack(b []byte, state any) { c.k.unpack(b, state.(*State), &c.words, &c.hint) }
 
 func (c *codec) Pack(b []byte, state any) ([]byte, bool) {
-	return c.k.pack(b, state.(*State), &c.hint)
+	packed, ok := c.k.pack(state.(*State), &c.words.packed, &c.hint)
+	return append(b, packed...), ok
 }

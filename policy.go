@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -407,7 +408,7 @@ type Machine struct {
 	byDefault    *definition
 	disconnected *definition
 	kickedOut    *definition
-	idles        bool // whether any status has an idle stage
+	firstIdle    time.Duration // the shortest time without input after which any status is masked
 	rank         map[Source]int
 	manual       int // the rank of manual
 	activity     map[string]bool
@@ -691,6 +692,7 @@ func (c *compiler) grace(path string, g *Grace) {
 }
 
 func (c *compiler) idle(m *Machine) {
+	m.firstIdle = math.MaxInt64
 	for i, rule := range c.p.Idle {
 		path := fmt.Sprintf("idle[%d]", i)
 		if rule.After <= 0 {
@@ -709,7 +711,7 @@ func (c *compiler) idle(m *Machine) {
 				c.fault(fmt.Sprintf("%s.on[%d]", path, j), "%q does not come before %q in availability; idleness only lowers it", id, rule.To)
 				continue
 			}
-			m.idles = true
+			m.firstIdle = min(m.firstIdle, rule.After)
 			on.stages = append(on.stages, stage{after: rule.After, to: to})
 		}
 	}

@@ -141,6 +141,7 @@ type Tracker struct {
 	rooms   rooms
 	watches atomic.Int64
 
+	history    bool        // rows are kept or stored
 	nameless   bool        // nobody learns the names of transitions
 	coalescing atomic.Bool // some policy that is or was in force holds changes back
 
@@ -220,7 +221,8 @@ func New(opts *Options) (*Tracker, error) {
 		fallback: m, channels: make(map[Ref]*channel),
 	}
 	t.coalescing.Store(m.holdsBack() > 0)
-	t.nameless = o.Observe == nil && o.Storage == nil && o.JournalRows < 0
+	t.history = o.Storage != nil || o.JournalRows >= 0
+	t.nameless = o.Observe == nil && !t.history
 	t.compact = newCompactor(t.time.origin)
 	t.tenants.byName = make(map[string]*tenant)
 	t.tenants.add("", m)
@@ -1208,7 +1210,7 @@ func (h *held) step(e *Event, now Instant) error {
 		h.more.steps++
 	}
 	h.stepped = true
-	st := stepper{m: h.m, s: h.state, out: h.out[:0], nameless: h.t.nameless}
+	st := stepper{m: h.m, s: h.state, out: h.out[:0], nameless: h.t.nameless, timed: &h.timed}
 	err := st.step(e, now)
 	h.due = st.due
 	h.carryOut(st.out)
@@ -1270,7 +1272,7 @@ func (h *held) carryOut(out []Output) {
 		if c, ok := o.Told(h.ref); ok {
 			h.eachHub(func(hub *hub) { hub.tell(c) })
 		}
-		if t.nameless {
+		if !t.history {
 			continue
 		}
 		if row, ok := o.Row(); ok {

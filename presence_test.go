@@ -208,6 +208,45 @@ func TestLeaseAndGraceToTheInstant(t *testing.T) {
 	})
 }
 
+// However many are due together, each is told of once, in the order of time and
+// as if there were no others.
+func TestManyWhoAreDueTogetherAllExpire(t *testing.T) {
+	const many = 1000
+	gone := make(map[presence.Ref]presence.Output)
+	var order []presence.Instant
+	now := clock.NewMock()
+	now.Set(time.Date(2026, 5, 4, 9, 0, 0, 0, time.UTC))
+	d, err := presence.New(&presence.Options{Clock: now, Observe: func(who presence.Ref, o presence.Output) {
+		if o.Kind == presence.OutputTransition && o.Presence.Status == "offline" {
+			require.NotContains(t, gone, who)
+			gone[who] = o
+			order = append(order, o.Noticed)
+		}
+	}})
+	require.NoError(t, err)
+	opened := make([]presence.Instant, many)
+	for i := range many {
+		if i == many/2 {
+			now.Add(300 * time.Microsecond) // within the same tick
+		}
+		opened[i] = presence.At(now.Now())
+		_, err := d.Connect(t.Context(), presence.ID(fmt.Sprint("u", i)), presence.ConnectOptions{ID: "tab"})
+		require.NoError(t, err)
+	}
+	now.Add(2 * time.Minute)
+	_, err = d.Sweep(t.Context())
+	require.NoError(t, err)
+	require.Len(t, gone, many)
+	require.IsNonDecreasing(t, order)
+	for i, at := range opened {
+		o := gone[presence.ID(fmt.Sprint("u", i))]
+		require.Equal(t, at.Add(time.Minute), o.At)
+		require.Equal(t, fmt.Sprintf("grace@%d", at.Add(75*time.Second)), o.ID)
+		require.Equal(t, presence.CauseLost, o.Presence.Cause)
+	}
+	require.NoError(t, d.Close())
+}
+
 func TestSilentConnectionComesBackByBeingHeard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, nil)

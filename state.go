@@ -605,22 +605,25 @@ type stepper struct {
 	logical   Instant // from when what the event brings about holds, if not from now
 	ended     Instant // when a claim's time ran out, if that is what is being settled
 	persisted bool
-	nameless  bool    // transitions need no ids
-	due       Instant // the next deadline after what was processed, or one that was; 0 for none
+	nameless  bool       // transitions need no ids
+	timed     *timedName // the last that was given, where that is kept
+	due       Instant    // the next deadline after what was processed, or one that was; 0 for none
 }
 
 func (st *stepper) check(e *Event) error {
 	s := st.s
-	switch {
-	case s.Subject == (Ref{}) && e.Subject == (Ref{}):
-		return fmt.Errorf("presence: %w subject: the event names none", ErrInvalid)
-	case s.Subject == (Ref{}):
-		if err := checkRef("subject", e.Subject); err != nil {
-			return err
+	if e.Subject != s.Subject || e.Subject.ID == "" {
+		switch {
+		case s.Subject == (Ref{}) && e.Subject == (Ref{}):
+			return fmt.Errorf("presence: %w subject: the event names none", ErrInvalid)
+		case s.Subject == (Ref{}):
+			if err := checkRef("subject", e.Subject); err != nil {
+				return err
+			}
+			s.Subject = e.Subject
+		case e.Subject != (Ref{}) && e.Subject != s.Subject:
+			return fmt.Errorf("presence: %w subject: event for %s fed to the state of %s", ErrInvalid, e.Subject, s.Subject)
 		}
-		s.Subject = e.Subject
-	case e.Subject != (Ref{}) && e.Subject != s.Subject:
-		return fmt.Errorf("presence: %w subject: event for %s fed to the state of %s", ErrInvalid, e.Subject, s.Subject)
 	}
 	switch e.Kind {
 	case EventConnect, EventLogin, EventEndpoint:
@@ -957,6 +960,9 @@ func compareClaims(a, b Claim) int {
 // not be stored: its end was known when it was.
 func (st *stepper) drop(why Cause, gone func(*Claim) bool) (dropped bool) {
 	s := st.s
+	if len(s.Claims) == 0 {
+		return false
+	}
 	s.Claims = slices.DeleteFunc(s.Claims, func(c Claim) bool {
 		if !gone(&c) {
 			return false
@@ -991,13 +997,7 @@ func (st *stepper) report(e *Event) (Cause, error) {
 	}
 	st.heard(c)
 	trigger := TriggerConnect // if it had been silent for too long, it is back
-	input := func(what string) {
-		if st.m.activity[what] {
-			c.Input = s.Now
-			trigger = TriggerInput
-			st.touched = true
-		}
-	}
+	input := ""               // what may count as such
 	switch e.Kind {
 	case EventHeartbeat:
 		if e.Seq != 0 && e.Seq <= c.Seq {
@@ -1014,17 +1014,22 @@ func (st *stepper) report(e *Event) (Cause, error) {
 			}
 		}
 	case EventInput:
-		input("input")
+		input = "input"
 	case EventFocus:
 		c.Focus = e.Channel
 		if e.Channel != "" {
-			input("focus")
+			input = "focus"
 		}
 	case EventVisible:
 		c.Hidden = e.Hidden
 		if !e.Hidden {
-			input("show")
+			input = "show"
 		}
+	}
+	if input != "" && st.m.activity[input] {
+		c.Input = s.Now
+		trigger = TriggerInput
+		st.touched = true
 	}
 	return trigger, nil
 }
@@ -1049,14 +1054,18 @@ func (st *stepper) find(e *Event) (*Connection, error) {
 // heard notes a sign of life, which brings back a connection that was merely
 // silent for too long.
 func (st *stepper) heard(c *Connection) {
-	if c.Left != 0 {
-		if c.Cause == CauseLost {
-			st.unsteady()
-		}
-		c.Left, c.Cause = 0, ""
-		st.change()
-	}
 	c.Heard = st.s.Now
+	if c.Left != 0 {
+		st.back(c)
+	}
+}
+
+func (st *stepper) back(c *Connection) {
+	if c.Cause == CauseLost {
+		st.unsteady()
+	}
+	c.Left, c.Cause = 0, ""
+	st.change()
 }
 
 func (st *stepper) disconnect(e *Event) error {
@@ -1439,9 +1448,16 @@ func (st *stepper) switchOff() {
 	}
 }
 
-// conn finds a connection.
+// conn finds a connection, or where it would be.
 func (s *State) conn(id string) (int, bool) {
-	return slices.BinarySearchFunc(s.Conns, id, func(c Connection, id string) int { return strings.Compare(c.ID, id) })
+	for i := range s.Conns { // mostly there is one
+		if c := &s.Conns[i]; c.ID == id {
+			return i, true
+		} else if c.ID > id {
+			return i, false
+		}
+	}
+	return len(s.Conns), false
 }
 
 // reach says how a subject can be reached.
@@ -1615,9 +1631,8 @@ func (m *Machine) foldConns(s *State, now Instant, keep func(*Claim) bool) (winn
 // subject cannot be reached.
 func (m *Machine) base(s *State) (def *definition, c *Claim, gone *definition) {
 	def = m.byDefault
-	source := Source("")
 	if c, _ = m.top(s, s.Now, nil); c != nil {
-		def, source = m.resolved(c), c.Source
+		def = m.resolved(c)
 	}
 	switch m.reach(s) {
 	case ReachNone:
@@ -1625,7 +1640,7 @@ func (m *Machine) base(s *State) (def *definition, c *Claim, gone *definition) {
 	case ReachVirtual:
 		gone = m.virtual(s)
 	}
-	if m.proof[source] {
+	if c != nil && m.proof[c.Source] {
 		gone = nil
 	}
 	return def, c, gone
@@ -1640,11 +1655,12 @@ func (m *Machine) virtual(s *State) *definition {
 	return nil
 }
 
-// derive computes the presence at s.Now, with the idle stages reached by then or
-// a little earlier, and the instant from which its status logically holds, given
-// that of what happened.
-func (m *Machine) derive(s *State, logical, idle Instant) (p Presence, since Instant) {
-	p = Presence{Subject: s.Subject, Kind: s.Kind, Known: true, LastLogin: s.LoggedIn, Seen: s.Current.Seen, Reach: m.reach(s), Routing: RouteNone, Revision: s.Current.Revision}
+// derive fills in a zero presence with what holds at s.Now, with the idle stages
+// reached by then or a little earlier. It returns the instant from which the status
+// logically holds, given that of what happened.
+func (m *Machine) derive(p *Presence, s *State, logical, idle Instant) (since Instant) {
+	p.Subject, p.Kind, p.Known, p.LastLogin, p.Seen = s.Subject, s.Kind, true, s.LoggedIn, s.Current.Seen
+	p.Reach, p.Routing, p.Revision = m.reach(s), RouteNone, s.Current.Revision
 	if p.Kind == "" {
 		p.Kind = KindHuman
 	}
@@ -1659,7 +1675,7 @@ func (m *Machine) derive(s *State, logical, idle Instant) (p Presence, since Ins
 	}
 	if s.Disabled || m.policy.Disabled {
 		p.Disabled, p.Status, p.Cause = true, StatusDisabled, CauseDisabled
-		return p, logical
+		return logical
 	}
 	def, c, gone := m.base(s)
 	shown := def
@@ -1685,8 +1701,8 @@ func (m *Machine) derive(s *State, logical, idle Instant) (p Presence, since Ins
 		since = at
 	}
 	p.Status, p.Class = shown.ID, shown.Class
-	m.occupy(s, &p, shown)
-	return p, since
+	m.occupy(s, p, shown)
+	return since
 }
 
 // shown is the status that derive would show, with the idle stages reached by idle.
@@ -1758,7 +1774,8 @@ func (m *Machine) idleFrom(s *State) (Instant, bool) {
 func (st *stepper) settle(logical Instant, trigger Cause, id string) {
 	s, m := st.s, st.m
 	prev := &s.Current
-	next, since := m.derive(s, logical, s.Now)
+	var next Presence
+	since := m.derive(&next, s, logical, s.Now)
 	next.Since = prev.Since
 	transition := !prev.Known || next.Status != prev.Status
 	if transition {
@@ -1772,7 +1789,8 @@ func (st *stepper) settle(logical Instant, trigger Cause, id string) {
 	if !transition && samePresence(prev, &next) {
 		return
 	}
-	o := Output{Kind: OutputUpdated, At: s.Now, Noticed: s.Now, Prev: prev.Status, Trigger: trigger, Presence: next}
+	o := st.output(OutputUpdated)
+	o.Prev, o.Trigger, o.Presence = prev.Status, trigger, next
 	if transition {
 		o.Kind, o.At, o.ID = OutputTransition, next.Since, id
 		if id == "" {
@@ -1783,13 +1801,27 @@ func (st *stepper) settle(logical Instant, trigger Cause, id string) {
 		}
 	}
 	s.Current = next
-	st.out = append(st.out, o)
+}
+
+// output appends an output, of now, for the caller to fill in: it is too large to
+// be made elsewhere first.
+func (st *stepper) output(kind OutputKind) *Output {
+	n := len(st.out)
+	if n < cap(st.out) {
+		st.out = st.out[:n+1]
+		st.out[n] = Output{}
+	} else {
+		st.out = append(st.out, Output{})
+	}
+	o := &st.out[n]
+	o.Kind, o.At, o.Noticed = kind, st.s.Now, st.s.Now
+	return o
 }
 
 // eventID names what an event brought about. The instant keeps it unique even
 // if the serials of an earlier process were not all stored.
 func eventID(kind byte, serial uint64, at Instant) string {
-	id := strconv.AppendUint([]byte{kind}, serial, 10)
+	id := strconv.AppendUint(append(make([]byte, 0, 48), kind), serial, 10)
 	return string(strconv.AppendInt(append(id, '@'), int64(at), 10))
 }
 
@@ -2079,6 +2111,10 @@ func checkGiven(what, id string) error {
 	if id == "" {
 		return nil
 	}
+	return checkNamed(what, id)
+}
+
+func checkNamed(what, id string) error {
 	if err := checkID(id); err != nil {
 		return fmt.Errorf("presence: %s %w", what, err)
 	}

@@ -33,12 +33,12 @@ const (
 type subject struct {
 	pulse  pulse         // of its connection, or of one of them
 	name   atomic.Uint64 // where its id is kept, and its tenant
-	packed uint32        // where its state is kept
 	armed  uint32        // the lower bits of the tick of its deadline
-	grant  uint32        // the channel of its only grant, counted from 1
 	told   uint16        // the breaks of time that it knows of
 	class  uint8         // of packed; 0 for a state of which nothing is known
 	flags  uint8
+	packed uint32 // where its state is kept
+	grant  uint32 // the channel of its only grant, counted from 1
 }
 
 const (
@@ -347,9 +347,9 @@ type held struct {
 	folded  uint64  // the input that was folded out of it
 	anew    bool    // what handles know of the policy has changed
 	hint    hints
+	timed   timedName
 	own     State
 	words   borrowed
-	buffer  []byte
 	out     []Output
 }
 
@@ -473,8 +473,7 @@ func (h *held) store() {
 	if s.Current.Known {
 		sub.flags |= flagKnown
 	}
-	var ok bool
-	h.buffer, ok = h.t.packState(h)
+	packed, ok := h.t.packState(h)
 	if !ok {
 		if s == &h.own {
 			m := h.need()
@@ -488,11 +487,11 @@ func (h *held) store() {
 		h.more.owner = h.owner
 		return
 	}
-	if c := slab.Class(len(h.buffer)); c != sub.class {
+	if c := slab.Class(len(packed)); c != sub.class {
 		h.unpack()
 		sub.class, sub.packed = c, h.sh.states.New(c)
 	}
-	copy(h.sh.states.Bytes(sub.class, sub.packed), h.buffer)
+	copy(h.sh.states.Bytes(sub.class, sub.packed), packed)
 	sub.flags &^= flagActed
 	if len(s.Conns) > 0 && s.Conns[0].Acted > s.Conns[0].Input {
 		sub.flags |= flagActed
@@ -519,9 +518,9 @@ func (t *Tracker) packState(h *held) ([]byte, bool) {
 	s := h.state
 	if len(s.Conns) != 1 || h.owner != s.Conns[0].Epoch {
 		if len(s.Conns) > 0 {
-			return h.buffer, false
+			return nil, false
 		}
-		return t.compact.pack(h.buffer[:0], s, &h.hint)
+		return t.compact.pack(s, &h.words.packed, &h.hint)
 	}
 	c := &s.Conns[0]
 	heard, input := c.Heard, c.Input
@@ -531,7 +530,7 @@ func (t *Tracker) packState(h *held) ([]byte, bool) {
 	if t.time.says(&h.sub.pulse.input, input) {
 		c.Input = 0
 	}
-	b, ok := t.compact.pack(h.buffer[:0], s, &h.hint)
+	b, ok := t.compact.pack(s, &h.words.packed, &h.hint)
 	c.Heard, c.Input = heard, input
 	return b, ok
 }

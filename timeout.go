@@ -57,6 +57,9 @@ func (m *Machine) next(s *State) (d deadline, ok bool) {
 	if s.Work != nil {
 		m.workDeadlines(s, &d, &ok)
 	}
+	if ok && d.at < m.lastInput(s).Add(m.firstIdle) {
+		return d, true // as it mostly is: no stage can come before that
+	}
 	if at, found := m.nextIdle(s); found {
 		d.sooner(at, deadlineIdle, &ok)
 	}
@@ -66,7 +69,7 @@ func (m *Machine) next(s *State) (d deadline, ok bool) {
 // nextIdle is the next idle stage of the status chosen that lies after the time
 // processed; earlier ones are part of the presence already.
 func (m *Machine) nextIdle(s *State) (Instant, bool) {
-	if !m.idles || s.Disabled || m.policy.Disabled || !s.Current.Known {
+	if s.Disabled || m.policy.Disabled || !s.Current.Known {
 		return 0, false
 	}
 	def, _, gone := m.base(s)
@@ -175,12 +178,32 @@ func (st *stepper) settleAt(at Instant) {
 	if kind == deadlineUntil {
 		st.ended = at
 	}
-	id := deadlineNames[kind]
-	if !st.nameless {
-		id += "@" + strconv.FormatInt(int64(at), 10)
-	}
-	st.settle(logical, trigger, id)
+	st.settle(logical, trigger, st.timedID(kind, at))
 	st.ended = 0
+}
+
+// timedName is what an instant brought about to anybody. Where very many share the
+// instant they share the name.
+type timedName struct {
+	kind deadlineKind
+	at   Instant
+	id   string
+}
+
+func (st *stepper) timedID(kind deadlineKind, at Instant) string {
+	if st.nameless {
+		return deadlineNames[kind]
+	}
+	last := st.timed
+	if last != nil && last.id != "" && last.kind == kind && last.at == at {
+		return last.id
+	}
+	id := append(append(make([]byte, 0, 48), deadlineNames[kind]...), '@')
+	name := timedName{kind, at, string(strconv.AppendInt(id, int64(at), 10))}
+	if last != nil {
+		*last = name
+	}
+	return name.id
 }
 
 // expireClaims ends the claims and endpoints whose time has come.
