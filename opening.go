@@ -28,7 +28,7 @@ func (h openingHeap) Less(i, j int) bool {
 	if h[i].at != h[j].at {
 		return h[i].at < h[j].at
 	}
-	return compareRefs(h[i].hub.ref, h[j].hub.ref) < 0
+	return compareRefs(h[i].hub.ref(), h[j].hub.ref()) < 0
 }
 func (h openingHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
 func (h *openingHeap) Push(x any)   { *h = append(*h, x.(openingAt)) }

@@ -674,7 +674,7 @@ func (t *Tracker) setPolicy(ctx context.Context, actor Actor, tenant string, p P
 	tn.force.Store(newForce(m, !before.parity, nil, 0))
 	now := t.time.now()
 	for _, hub := range t.rooms.allHubs() {
-		if hub.ref.Tenant == tenant {
+		if hub.ref().Tenant == tenant {
 			hub.setMachine(m)
 			hub.refresh(now)
 		}
@@ -1263,8 +1263,15 @@ func (h *held) carryOut(out []Output) {
 		case OutputPersist:
 			h.markDirty()
 		case OutputTransition, OutputUpdated:
-			h.markDirty() // written with the next batch
-			h.eachHub(func(hub *hub) { hub.put(o.Presence, o.Noticed) })
+			h.markDirty()   // written with the next batch
+			var p *Presence // one copy for all
+			h.eachHub(func(hub *hub) {
+				if p == nil {
+					p = new(Presence)
+					*p = o.Presence
+				}
+				hub.put(p, o.Noticed)
+			})
 			t.sendHeldBack(h.m, o.Noticed)
 		}
 		if c, ok := o.Told(h.ref); ok {

@@ -18,7 +18,7 @@ func TestStreamsForgetThoseWhoLeft(t *testing.T) {
 	require.NoError(t, err)
 	r := NewRoster(ID("sales"), m)
 	r.Open(AudienceTeam, Ref{}, func() string { return "1" })
-	s := r.streams[newStreamKey(AudienceTeam, Ref{})]
+	s := r.stream(newStreamKey(AudienceTeam, Ref{}))
 	now := Instant(1)
 	for i := range 100 {
 		p := Presence{Subject: ID(fmt.Sprint(i)), Known: true, Status: "available", Class: ClassAvailable}
@@ -35,7 +35,7 @@ func TestStreamsForgetThoseWhoLeft(t *testing.T) {
 	for at, ok := r.Next(); ok; at, ok = r.Next() {
 		r.Flush(at)
 	}
-	require.Empty(t, s.rows)
+	require.Zero(t, s.rows.len())
 	require.Empty(t, s.sent)
 	require.Empty(t, s.pending)
 }
