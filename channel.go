@@ -88,8 +88,8 @@ type Frame struct {
 // FrameVersion is the version of the frames' JSON form.
 const FrameVersion = 1
 
-func newFrame(kind FrameKind, s *stream) *Frame {
-	return &Frame{Kind: kind, Version: FrameVersion, Channel: s.of.channel, Epoch: s.epoch, Seq: s.seq, Group: s.group, stream: s, encoded: new(encoded)}
+func (r *Roster) newFrame(kind FrameKind, s *stream) *Frame {
+	return &Frame{Kind: kind, Version: FrameVersion, Channel: r.channel, Epoch: s.epoch, Seq: s.seq, Group: s.group, stream: s, encoded: new(encoded)}
 }
 
 // Transport carries frames to one watcher: a socket, an event stream, a test.
@@ -111,11 +111,16 @@ type Roster struct {
 	m       *Machine
 	members table[*Presence] // what they point to never changes
 	streams []*stream        // in order of their keys
-	sorted  []Ref            // the members in order; nil after one has come or gone
-	lists   map[streamKey]*listing
-	recall  int  // how many diffs each stream remembers
-	alone   bool // of one subject by itself, whose diffs need no batches
-	hours   opening
+	lists   *listings        // once somebody asked for one
+	hours   *opening         // once there are any
+	recall  int              // how many diffs each stream remembers
+	alone   bool             // of one subject by itself, whose diffs need no batches
+}
+
+// listings are the lists that are at hand.
+type listings struct {
+	sorted []Ref // the members in order; nil after one has come or gone
+	of     map[streamKey]*listing
 }
 
 // listing is a list that was asked for, until something changes.
@@ -135,7 +140,6 @@ type streamKey struct {
 // stream is what one audience has been told so far.
 type stream struct {
 	key     streamKey
-	of      *Roster
 	epoch   string
 	seq     uint64
 	rows    table[row]
@@ -193,11 +197,8 @@ func (r *Roster) Put(p Presence, now Instant) []*Frame { return r.put(&p, now) }
 
 // put is Put of what never changes.
 func (r *Roster) put(p *Presence, now Instant) []*Frame {
-	if !r.Has(p.Subject) {
-		r.sorted = nil
-	}
+	r.outdate(!r.Has(p.Subject))
 	r.members.set(p.Subject, p)
-	r.outdate()
 	return r.publish(now, p.Subject)
 }
 
@@ -209,9 +210,9 @@ func (r *Roster) Tell(c Change) []*Frame {
 		return nil
 	}
 	s.seq++
-	f := newFrame(FrameDiff, s)
+	f := r.newFrame(FrameDiff, s)
 	f.Changes = []Change{c}
-	s.remember(past{group: s.group, changes: []pastChange{{whole: &f.Changes[0]}}})
+	s.remember(past{s.group, []pastChange{{whole: &f.Changes[0]}}}, r.recall)
 	return []*Frame{f}
 }
 
@@ -232,8 +233,7 @@ func (r *Roster) Remove(subject Ref, now Instant) []*Frame {
 		return nil
 	}
 	r.members.delete(subject)
-	r.sorted = nil
-	r.outdate()
+	r.outdate(true)
 	return r.publish(now, subject)
 }
 
@@ -242,11 +242,18 @@ func (r *Roster) Remove(subject Ref, now Instant) []*Frame {
 func (r *Roster) SetMachine(m *Machine) {
 	r.m = m
 	r.forget() // it may show less than the one before
-	r.outdate()
+	r.outdate(false)
 }
 
-func (r *Roster) outdate() {
-	for _, l := range r.lists {
+// outdate says that lists have to be made anew, with other members or the same.
+func (r *Roster) outdate(others bool) {
+	if r.lists == nil {
+		return
+	}
+	if others {
+		r.lists.sorted = nil
+	}
+	for _, l := range r.lists.of {
 		l.stale = true
 	}
 }
@@ -259,8 +266,8 @@ func (r *Roster) Refresh(now Instant) []*Frame { return r.publish(now, r.Members
 // closes.
 func (r *Roster) Next() (at Instant, ok bool) {
 	at, ok = r.heldBack()
-	if next := r.hours.next; next != 0 && (!ok || next < at) {
-		return next, true
+	if r.hours != nil && r.hours.next != 0 && (!ok || r.hours.next < at) {
+		return r.hours.next, true
 	}
 	return at, ok
 }
@@ -316,7 +323,7 @@ func (r *Roster) Flush(now Instant) []*Frame {
 // none. The viewer matters for the audience self alone: it sees its own row in
 // full and the others as the team does.
 func (r *Roster) Open(a Audience, viewer Ref, epoch func() string) *Frame {
-	return r.open(newStreamKey(a, viewer), epoch).snapshot()
+	return r.snapshot(r.open(newStreamKey(a, viewer), epoch))
 }
 
 // open returns a stream, which it starts if there is none.
@@ -325,7 +332,7 @@ func (r *Roster) open(key streamKey, epoch func() string) *stream {
 	if found {
 		return r.streams[at]
 	}
-	s := &stream{key: key, of: r, epoch: epoch()}
+	s := &stream{key: key, epoch: epoch()}
 	for subject, p := range r.members.all() {
 		next, _ := r.m.row(key, p)
 		s.put(subject, next)
@@ -362,7 +369,7 @@ func (r *Roster) after(key streamKey, epoch string, seq uint64) (frames []*Frame
 		return nil, false
 	}
 	for _, old := range s.recent[len(s.recent)-int(s.seq-seq):] {
-		f := newFrame(FrameDiff, s)
+		f := r.newFrame(FrameDiff, s)
 		seq++
 		f.Seq, f.Group, f.Changes = seq, old.group, make([]Change, len(old.changes))
 		for i, c := range old.changes {
@@ -404,26 +411,26 @@ func (r *Roster) Group(a Audience, viewer Ref) Group { return r.gate(a, r.list(a
 // list projects every member for an audience, unless it has and nothing has
 // changed. Lists that are one viewer's own are not kept.
 func (r *Roster) list(a Audience, viewer Ref) *listing {
+	if r.lists == nil {
+		r.lists = &listings{of: make(map[streamKey]*listing)}
+	}
 	key := newStreamKey(a, viewer)
-	l := r.lists[key]
+	l := r.lists.of[key]
 	if l != nil && !l.stale {
 		return l
 	}
 	if l == nil {
 		l = new(listing)
 		if a != AudienceSelf {
-			if r.lists == nil {
-				r.lists = make(map[streamKey]*listing)
-			}
-			r.lists[key] = l
+			r.lists.of[key] = l
 		}
 	}
-	if r.sorted == nil {
-		r.sorted = r.Members()
+	if r.lists.sorted == nil {
+		r.lists.sorted = r.Members()
 	}
 	l.views, l.stale = l.views[:0], false
 	var s stream
-	for _, subject := range r.sorted {
+	for _, subject := range r.lists.sorted {
 		row, view := r.m.row(key, r.members.get(subject))
 		s.count(row, +1)
 		if row.listed {
@@ -579,7 +586,7 @@ func (r *Roster) update(s *stream, now Instant, subjects []Ref) *Frame {
 		s.told = now
 	}
 	s.seq++
-	f := newFrame(FrameDiff, s)
+	f := r.newFrame(FrameDiff, s)
 	f.Changes = changes
 	if r.recall > 0 {
 		was := past{group, make([]pastChange, len(changes))}
@@ -589,17 +596,17 @@ func (r *Roster) update(s *stream, now Instant, subjects []Ref) *Frame {
 				was.changes[i].p = r.members.get(c.Subject)
 			}
 		}
-		s.remember(was)
+		s.remember(was, r.recall)
 	}
 	return f
 }
 
 // remember keeps a diff for those who come back, in place of the oldest.
-func (s *stream) remember(d past) {
-	if over := len(s.recent) + 1 - s.of.recall; over > 0 {
+func (s *stream) remember(d past, limit int) {
+	if over := len(s.recent) + 1 - limit; over > 0 {
 		s.recent = slices.Delete(s.recent, 0, min(over, len(s.recent)))
 	}
-	if s.of.recall > 0 {
+	if limit > 0 {
 		s.recent = append(s.recent, d)
 	}
 }
@@ -663,11 +670,11 @@ func (s *stream) sum() Group {
 
 // snapshot returns the whole list, made once for all who ask while any of them
 // has it.
-func (s *stream) snapshot() *Frame {
+func (r *Roster) snapshot(s *stream) *Frame {
 	if f := s.last.Value(); f != nil && f.Seq == s.seq {
 		return f
 	}
-	f := newFrame(FrameSnapshot, s)
+	f := r.newFrame(FrameSnapshot, s)
 	for _, subject := range s.rows.refs() {
 		row := s.rows.get(subject)
 		if row.listed {

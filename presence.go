@@ -1246,8 +1246,8 @@ func (h *held) follow(f *force) {
 	if h.state.Current.Known {
 		h.step(&Event{Kind: EventPolicy, Subject: h.ref}, f.since)
 	}
-	if h.more != nil && h.more.alone != nil {
-		h.more.alone.refresh(f.since)
+	if alone := h.alone(); alone != nil {
+		alone.refresh(f.since)
 	}
 }
 

@@ -297,7 +297,7 @@ func (hub *hub) snapshot(w *Watch) *Frame {
 	if w.ended || !w.stale {
 		return nil
 	}
-	f := w.from.snapshot()
+	f := hub.roster.snapshot(w.from)
 	if w.lagged {
 		lagged := *f
 		lagged.Lagged = true
@@ -328,7 +328,7 @@ const listedFor = time.Minute
 func (hub *hub) idle(now Instant) bool {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
-	if hub.closed || len(hub.roster.streams) > 0 || hub.roster.hours.hours != nil ||
+	if hub.closed || len(hub.roster.streams) > 0 || hub.roster.hasHours() ||
 		hub.listed != 0 && hub.roster.Len() > 0 && now < hub.listed.Add(listedFor) {
 		return false
 	}
@@ -425,24 +425,57 @@ func (h *held) eachHub(f func(*hub)) {
 			f(hub)
 		}
 	}
-	if h.more == nil {
-		if h.sub.grant != 0 {
-			h.t.rooms.at(h.sub.grant - 1).eachThing(visit)
+	switch {
+	case h.more != nil:
+		for _, n := range h.more.grants {
+			h.t.rooms.at(n).eachThing(visit)
 		}
-		return
+	case h.sub.grant != 0:
+		h.t.rooms.at(h.sub.grant - 1).eachThing(visit)
 	}
-	for _, n := range h.more.grants {
-		h.t.rooms.at(n).eachThing(visit)
-	}
-	if h.more.alone != nil {
-		f(h.more.alone)
+	if alone := h.alone(); alone != nil {
+		f(alone)
 	}
 }
 
-// current is the subject's presence for those who keep it.
-func (h *held) current() *Presence {
-	p := h.state.Current
-	return &p
+// alone returns the hub of those who watch the subject alone, if anybody does.
+func (h *held) alone() *hub {
+	_, place := h.t.shardOf(h.n)
+	return h.sh.alone[place]
+}
+
+// current is the subject's presence for those who keep it, one copy for all of
+// them as far as possible.
+func (h *held) current() (p *Presence) {
+	now := &h.state.Current
+	h.eachHub(func(hub *hub) {
+		if p == nil {
+			p = hub.member(h.ref)
+		}
+	})
+	if p == nil || p.Since != now.Since || !samePresence(p, now) {
+		p = new(Presence)
+		*p = *now
+	}
+	return p
+}
+
+func (h *held) setAlone(alone *hub) {
+	_, place := h.t.shardOf(h.n)
+	if alone == nil {
+		delete(h.sh.alone, place)
+		return
+	}
+	if h.sh.alone == nil {
+		h.sh.alone = make(map[uint32]*hub)
+	}
+	h.sh.alone[place] = alone
+}
+
+func (hub *hub) member(subject Ref) *Presence {
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
+	return hub.roster.members.get(subject)
 }
 
 // encoded is a frame's JSON form once somebody asked for it.
@@ -500,20 +533,20 @@ type Watch struct {
 	actor  Actor
 	notify func()
 	told   atomic.Bool // notify is about to be called
-	member bool        // watches by right of its grant, and is evicted with it
-
-	mu     sync.Mutex
-	stale  bool // the next frame must be a snapshot
-	lagged bool // because the queue overflowed
-	ended  bool
-	ready  chan struct{} // once somebody waits in Next
-	queue  []*Frame
-	reason error
 
 	// Of the reader alone.
 	retrying atomic.Bool
 	trusted  Instant // when the authorizer last agreed
 	asked    Instant // when it was last asked
+
+	mu     sync.Mutex
+	ready  chan struct{} // once somebody waits in Next
+	queue  []*Frame
+	reason error
+	stale  bool // the next frame must be a snapshot
+	lagged bool // because the queue overflowed
+	ended  bool
+	member bool // watches by right of its grant, and is evicted with it; never changes
 }
 
 // Watch starts watching a channel. An agent needs a grant of the channel and is
@@ -614,14 +647,14 @@ func (t *Tracker) WatchSubject(ctx context.Context, actor Actor, subject Ref, op
 		if h == nil {
 			return nil, who.gone()
 		}
-		m := h.need()
-		if m.alone == nil {
-			m.alone = t.newHub(who.ref, h.m, 0, new(epochs))
-			m.alone.roster.alone = true
-			m.alone.owner = who.n
-			m.alone.put(h.current(), t.time.now())
+		alone := h.alone()
+		if alone == nil {
+			alone = t.newHub(who.ref, h.m, 0, new(epochs))
+			alone.roster.alone = true
+			alone.owner = who.n
+			alone.put(h.current(), t.time.now())
+			h.setAlone(alone)
 		}
-		alone := m.alone
 		h.release()
 		w, err := t.watch(alone, actor, a, false, opts)
 		if err != nil {
@@ -972,12 +1005,11 @@ func (t *Tracker) forgetUnused(hub *hub) {
 	now := t.time.now()
 	if hub.ch == nil {
 		h := t.hold(hub.owner, hub.ref())
-		if h == nil || h.more == nil || h.more.alone != hub {
+		if h == nil || h.alone() != hub {
 			hub.idle(now) // its subject has been erased
 			t.rooms.removeHub(hub)
 		} else if hub.idle(now) {
-			h.more.alone = nil
-			h.spare()
+			h.setAlone(nil)
 			t.rooms.removeHub(hub)
 		}
 		if h != nil {
