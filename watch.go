@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -861,9 +862,12 @@ func (r *readiness) call() {
 			return
 		}
 		r.mu.Unlock()
-		for _, w := range list {
+		for i, w := range list {
 			w.told.Store(false) // what comes from now on is told anew
 			w.notify()
+			if i%32 == 31 {
+				runtime.Gosched() // what has been started may end before more is
+			}
 		}
 	}
 }
