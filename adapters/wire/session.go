@@ -49,7 +49,7 @@ type Session struct {
 	faults []time.Time // of the last minute
 
 	pull    sync.Mutex // held while frames are taken and written; taken before out
-	watches []watching
+	watches []*watching
 
 	out sync.Mutex // held while writing
 
@@ -59,14 +59,12 @@ type Session struct {
 	severed                bool // of the server: nothing can be told any more, and little time is left
 }
 
-// watching is a watch whose frames a session passes on, and how far those of a
-// channel have been written. Without a mark it is of the person's own view.
+// watching is a watch whose frames a session passes on.
 type watching struct {
 	watch *presence.Watch
-	*Mark
+	own   bool // of the person's own view, rather than of a channel
+	Mark       // how far its frames have been written
 }
-
-func (w watching) own() bool { return w.Mark == nil }
 
 // key names the session's connection.
 func (s *Session) key() connKey { return connKey{s.actor.Ref, s.id, !present(s.actor)} }
@@ -458,7 +456,7 @@ func (s *Session) watch(m *message) error {
 	s.pull.Lock()
 	n, twice := 0, false
 	for _, w := range s.watches {
-		if !w.own() {
+		if !w.own {
 			n++
 			twice = twice || w.Channel == m.Channel
 		}
@@ -475,7 +473,8 @@ func (s *Session) watch(m *message) error {
 		s.logUnavailable(faultOf(err), err)
 		return err
 	}
-	s.follow(watching{watch, &Mark{Channel: channel, Epoch: strings.Clone(opts.Epoch), Seq: m.Seq}}, m.Ref)
+	w := &watching{watch: watch, Mark: Mark{Channel: channel, Epoch: strings.Clone(opts.Epoch), Seq: m.Seq}}
+	s.follow(w, m.Ref)
 	return nil
 }
 
@@ -489,12 +488,12 @@ func (s *Session) watchSelf() {
 		s.h.log.Warn("wire: own view", "subject", s.actor.Ref, "error", err)
 		return
 	}
-	s.follow(watching{watch: watch}, "")
+	s.follow(&watching{watch: watch, own: true}, "")
 }
 
 // follow adds a watch to those whose frames are passed on, and says so if the
 // client wants to know.
-func (s *Session) follow(w watching, ref string) {
+func (s *Session) follow(w *watching, ref string) {
 	s.pull.Lock()
 	finished := s.finished
 	if !finished {
@@ -515,7 +514,7 @@ func (s *Session) follow(w watching, ref string) {
 func (s *Session) unwatch(m *message) error {
 	s.pull.Lock()
 	defer s.pull.Unlock()
-	i := slices.IndexFunc(s.watches, func(w watching) bool { return !w.own() && w.Channel == m.Channel })
+	i := slices.IndexFunc(s.watches, func(w *watching) bool { return !w.own && w.Channel == m.Channel })
 	if i < 0 {
 		return faultf(codeUnknown, "channel %q is not being watched", m.Channel)
 	}
@@ -607,8 +606,8 @@ func (s *Session) passOn() (more bool) {
 
 // packFrame appends a frame to a batch: to a person its own view, and that of a
 // channel as it is.
-func (s *Session) packFrame(b *Batch, w watching, f *presence.Frame) {
-	if w.own() {
+func (s *Session) packFrame(b *Batch, w *watching, f *presence.Frame) {
+	if w.own {
 		var view *presence.View
 		for i := range f.Members {
 			view = &f.Members[i]
@@ -633,7 +632,7 @@ func (s *Session) packFrame(b *Batch, w watching, f *presence.Frame) {
 		s.h.log.Error("wire: a frame cannot be encoded", "channel", w.Channel, "error", err)
 		return
 	}
-	*w.Mark = Mark{f.Channel.ID, f.Epoch, f.Seq} // in words that all sessions share
+	w.Mark = Mark{f.Channel.ID, f.Epoch, f.Seq} // in words that all sessions share
 	s.framing.Message(b, payload, s.position())
 }
 
@@ -644,16 +643,16 @@ func (s *Session) position() Position {
 	}
 	p := make(Position, 0, len(s.watches))
 	for _, w := range s.watches {
-		if !w.own() && w.Epoch != "" {
-			p = append(p, *w.Mark)
+		if !w.own && w.Epoch != "" {
+			p = append(p, w.Mark)
 		}
 	}
 	return p
 }
 
 // over tells the client that a watch has ended.
-func (s *Session) over(b *Batch, w watching, reason error) {
-	if w.own() {
+func (s *Session) over(b *Batch, w *watching, reason error) {
+	if w.own {
 		s.h.log.Debug("wire: own view ended", "subject", s.actor.Ref, "error", reason)
 		return
 	}
