@@ -911,8 +911,10 @@ func (w *Watch) take() *Frame {
 	}
 	f := w.queue[0]
 	w.queue[0] = nil
-	if w.queue = w.queue[1:]; len(w.queue) == 0 {
-		w.queue = nil // whoever idles keeps no room for frames
+	if len(w.queue) == 1 {
+		w.queue = w.queue[:0] // there is room for the next
+	} else {
+		w.queue = w.queue[1:]
 	}
 	return f
 }
