@@ -81,7 +81,7 @@ type Frame struct {
 	Members []View   `json:"members,omitempty"` // of a snapshot, by id
 	Changes []Change `json:"changes,omitempty"` // of a diff
 
-	stream  *stream
+	stream  *stream // of a diff, until it is delivered
 	encoded *encoded
 }
 
@@ -89,7 +89,7 @@ type Frame struct {
 const FrameVersion = 1
 
 func (r *Roster) newFrame(kind FrameKind, s *stream) *Frame {
-	return &Frame{Kind: kind, Version: FrameVersion, Channel: r.channel, Epoch: s.epoch, Seq: s.seq, Group: s.group, stream: s, encoded: new(encoded)}
+	return &Frame{Kind: kind, Version: FrameVersion, Channel: r.channel, Epoch: s.epoch, Seq: s.seq, Group: s.group, encoded: new(encoded)}
 }
 
 // Transport carries frames to one watcher: a socket, an event stream, a test.
@@ -211,7 +211,7 @@ func (r *Roster) Tell(c Change) []*Frame {
 	}
 	s.seq++
 	f := r.newFrame(FrameDiff, s)
-	f.Changes = []Change{c}
+	f.stream, f.Changes = s, []Change{c}
 	s.remember(past{s.group, []pastChange{{whole: &f.Changes[0]}}}, r.recall)
 	return []*Frame{f}
 }
@@ -587,7 +587,7 @@ func (r *Roster) update(s *stream, now Instant, subjects []Ref) *Frame {
 	}
 	s.seq++
 	f := r.newFrame(FrameDiff, s)
-	f.Changes = changes
+	f.stream, f.Changes = s, changes
 	if r.recall > 0 {
 		was := past{group, make([]pastChange, len(changes))}
 		for i, c := range changes {

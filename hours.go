@@ -20,7 +20,7 @@ const (
 
 // opening is what a roster knows of its channel's hours.
 type opening struct {
-	hours    Hours         // nil for a channel without them
+	hours    Hours         // nil for a channel without
 	behind   time.Duration // of the clock by which they go
 	open     bool
 	nextOpen Instant // while closed, by that clock

@@ -1263,15 +1263,8 @@ func (h *held) carryOut(out []Output) {
 		case OutputPersist:
 			h.markDirty()
 		case OutputTransition, OutputUpdated:
-			h.markDirty()   // written with the next batch
-			var p *Presence // one copy for all
-			h.eachHub(func(hub *hub) {
-				if p == nil {
-					p = new(Presence)
-					*p = o.Presence
-				}
-				hub.put(p, o.Noticed)
-			})
+			h.markDirty() // written with the next batch
+			h.show(&o.Presence, o.Noticed)
 			t.sendHeldBack(h.m, o.Noticed)
 		}
 		if c, ok := o.Told(h.ref); ok {

@@ -2,6 +2,8 @@ package presence
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -116,4 +118,28 @@ func TestBatchesOfWhatIsHeldBackForASubject(t *testing.T) {
 	require.Equal(t, 1, flush(2*time.Second))
 	_, waits := r.Next()
 	require.False(t, waits)
+}
+
+// A table is a map, however many entries it has.
+func TestTable(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{1, fewEntries, fewEntries + 1, 100} {
+		var got table[int]
+		want := make(map[Ref]int)
+		for i := range 3 * n {
+			ref := ID(fmt.Sprint(i % n))
+			switch i % 4 {
+			case 3:
+				got.delete(ref)
+				delete(want, ref)
+			default:
+				got.set(ref, i)
+				want[ref] = i
+			}
+			require.Equal(t, want[ref], got.get(ref))
+			require.Equal(t, want, maps.Collect(got.all()))
+			require.Equal(t, len(want), got.len())
+			require.Equal(t, slices.SortedFunc(maps.Keys(want), compareRefs), got.refs())
+		}
+	}
 }

@@ -191,9 +191,7 @@ type epochs [6]uint32
 
 // newHub returns a hub whose streams remember so many frames.
 func (t *Tracker) newHub(ref Ref, m *Machine, recall int, epochs *epochs) *hub {
-	hub := &hub{t: t, epochs: epochs, roster: Roster{channel: ref, m: m, recall: recall}}
-	t.rooms.addHub(hub)
-	return hub
+	return &hub{t: t, epochs: epochs, roster: Roster{channel: ref, m: m, recall: recall}}
 }
 
 func (hub *hub) ref() Ref { return hub.roster.channel }
@@ -263,7 +261,9 @@ func (hub *hub) deliver(frames []*Frame) {
 		hub.t.rooms.holdsBack(hub, late)
 	}
 	for _, f := range frames {
-		for _, w := range f.stream.watches {
+		to := f.stream
+		f.stream = nil // whoever keeps the frame does not keep all that
+		for _, w := range to.watches {
 			w.push(f)
 		}
 	}
@@ -347,6 +347,7 @@ func (t *Tracker) hubLocked(ch *channel) *hub {
 	}
 	hub := t.newHub(ch.ref, t.machine(ch.ref.Tenant), t.opts.Recall, ch.epochs)
 	hub.ch = ch
+	t.rooms.addHub(hub)
 	ch.hub.Store(hub)
 	return hub
 }
@@ -443,6 +444,19 @@ func (h *held) eachHub(f func(*hub)) {
 func (h *held) alone() *hub {
 	_, place := h.t.shardOf(h.n)
 	return h.sh.alone[place]
+}
+
+// show tells those who look at a subject of its presence, of which they share a
+// copy.
+func (h *held) show(p *Presence, now Instant) {
+	var shared *Presence
+	h.eachHub(func(hub *hub) {
+		if shared == nil {
+			shared = new(Presence)
+			*shared = *p
+		}
+		hub.put(shared, now)
+	})
 }
 
 // current is the subject's presence for those who keep it, one copy for all of
@@ -655,6 +669,7 @@ func (t *Tracker) WatchSubject(ctx context.Context, actor Actor, subject Ref, op
 			alone.owner = who.n
 			alone.put(h.current(), t.time.now())
 			h.setAlone(alone)
+			t.rooms.addHub(alone)
 		}
 		h.release()
 		w, err := t.watch(alone, actor, a, false, opts)
