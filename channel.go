@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sync"
 	"time"
+	"weak"
 )
 
 // The rungs of the ladder on which a group is summed up.
@@ -81,26 +81,15 @@ type Frame struct {
 	Members []View   `json:"members,omitempty"` // of a snapshot, by id
 	Changes []Change `json:"changes,omitempty"` // of a diff
 
-	stream  streamKey
-	encoded func() ([]byte, error)
+	stream  *stream // of a diff, until it is delivered
+	encoded *encoded
 }
 
 // FrameVersion is the version of the frames' JSON form.
 const FrameVersion = 1
 
-// JSON returns the frame encoded. It is encoded once however many watchers
-// there are; the bytes must not be changed. The error is always nil.
-func (f *Frame) JSON() ([]byte, error) {
-	if f.encoded == nil {
-		return f.AppendJSON(make([]byte, 0, f.encodedSize())), nil
-	}
-	return f.encoded()
-}
-
-func newFrame(kind FrameKind, s *stream) *Frame {
-	f := &Frame{Kind: kind, Version: FrameVersion, Channel: s.channel, Epoch: s.epoch, Seq: s.seq, Group: s.group, stream: s.key}
-	f.encoded = sync.OnceValues(func() ([]byte, error) { return f.AppendJSON(make([]byte, 0, f.encodedSize())), nil })
-	return f
+func (r *Roster) newFrame(kind FrameKind, s *stream) *Frame {
+	return &Frame{Kind: kind, Version: FrameVersion, Channel: r.channel, Epoch: s.epoch, Seq: s.seq, Group: s.group, encoded: new(encoded)}
 }
 
 // Transport carries frames to one watcher: a socket, an event stream, a test.
@@ -120,14 +109,18 @@ type Transport interface {
 type Roster struct {
 	channel Ref
 	m       *Machine
-	members map[Ref]*Presence
-	streams map[streamKey]*stream
-	order   []streamKey // of the streams, always the same
-	sorted  []Ref       // the members in order; nil after one has come or gone
-	lists   map[streamKey]*listing
-	recall  int  // how many frames each stream remembers
-	alone   bool // of one subject by itself, whose diffs need no batches
-	hours   opening
+	members table[*Presence] // what they point to never changes
+	streams []*stream        // in order of their keys
+	lists   *listings        // once somebody asked for one
+	hours   *opening         // once there are any
+	recall  int              // how many diffs each stream remembers
+	alone   bool             // of one subject by itself, whose diffs need no batches
+}
+
+// listings are the lists that are at hand.
+type listings struct {
+	sorted []Ref // the members in order; nil after one has come or gone
+	of     map[streamKey]*listing
 }
 
 // listing is a list that was asked for, until something changes.
@@ -147,65 +140,79 @@ type streamKey struct {
 // stream is what one audience has been told so far.
 type stream struct {
 	key     streamKey
-	channel Ref
 	epoch   string
 	seq     uint64
-	rows    map[Ref]*row // what they point to never changes
-	rungs   [3]int       // members by rung
+	rows    table[row]
+	rungs   [3]int32 // members by rung
 	group   Group
-	told    Instant         // when the last diff went out, with a batch interval
-	sent    map[Ref]Instant // when a subject's last change went out, with a publish interval
-	pending map[Ref]Instant // subjects whose newest state waits, and until when
-	last    *Frame          // the snapshot of seq, once somebody asked for it
-	recent  []*Frame        // the newest diffs, up to that of seq
-	since   uint64          // the first seq after which anybody may go on
+	told    Instant             // when the last diff went out, with a batch interval
+	sent    map[Ref]Instant     // when a subject's last change went out, with a publish interval
+	pending map[Ref]Instant     // subjects whose newest state waits, and until when
+	last    weak.Pointer[Frame] // the newest snapshot, as long as somebody has it
+	recent  []past              // the newest diffs, up to that of seq
+	since   uint64              // the first seq after which anybody may go on
+	watches []*Watch            // of the tracker; the roster does not look at them
 }
 
-// row is a member as the audience sees it.
+// row is a member as the audience has been told of it: what the view was made of
+// rather than the view, which is large.
 type row struct {
-	view    View
-	rung    int
+	p       *Presence
+	m       *Machine
+	rung    int8
 	listed  bool // has a row in lists
 	present bool // counted as there
 }
 
+// past is a diff as it is remembered: what it can be made of again.
+type past struct {
+	group   Group
+	changes []pastChange
+}
+
+type pastChange struct {
+	op      Op
+	subject Ref
+	p       *Presence // nil where there is no view
+	whole   *Change   // what cannot be made again
+}
+
 // NewRoster returns the roster of an empty channel.
 func NewRoster(channel Ref, m *Machine) *Roster {
-	return &Roster{channel: channel, m: m, members: make(map[Ref]*Presence), streams: make(map[streamKey]*stream)}
+	return &Roster{channel: channel, m: m}
 }
 
 // Len returns the number of members.
-func (r *Roster) Len() int { return len(r.members) }
+func (r *Roster) Len() int { return r.members.len() }
 
 // Members returns the members in order.
-func (r *Roster) Members() []Ref { return slices.SortedFunc(maps.Keys(r.members), compareRefs) }
+func (r *Roster) Members() []Ref { return r.members.refs() }
 
 // Has reports whether a subject is a member.
-func (r *Roster) Has(subject Ref) bool { return r.members[subject] != nil }
+func (r *Roster) Has(subject Ref) bool { return r.members.get(subject) != nil }
 
 // Put adds a member or replaces what is known of it, and returns the frames
 // that follow, one for each stream whose audience sees a difference.
-func (r *Roster) Put(p Presence, now Instant) []*Frame {
-	if !r.Has(p.Subject) {
-		r.sorted = nil
-	}
-	r.members[p.Subject] = &p
-	r.outdate()
+func (r *Roster) Put(p Presence, now Instant) []*Frame { return r.put(&p, now) }
+
+// put is Put of what never changes.
+func (r *Roster) put(p *Presence, now Instant) []*Frame {
+	r.outdate(!r.Has(p.Subject))
+	r.members.set(p.Subject, p)
 	return r.publish(now, p.Subject)
 }
 
 // Tell returns the frames that say something to a subject itself, one if it
 // watches.
 func (r *Roster) Tell(c Change) []*Frame {
-	s := r.streams[newStreamKey(AudienceSelf, c.Subject)]
+	s := r.stream(newStreamKey(AudienceSelf, c.Subject))
 	if s == nil {
 		return nil
 	}
-	s.last = nil
 	s.seq++
-	f := newFrame(FrameDiff, s)
-	f.Changes = []Change{c}
-	s.remember(f, r.recall)
+	f := r.newFrame(FrameDiff, s)
+	f.stream, f.Changes = s, []Change{c}
+	s.remember(past{s.group, []pastChange{{whole: &f.Changes[0]}}}, r.recall)
 	return []*Frame{f}
 }
 
@@ -225,9 +232,8 @@ func (r *Roster) Remove(subject Ref, now Instant) []*Frame {
 	if !r.Has(subject) {
 		return nil
 	}
-	delete(r.members, subject)
-	r.sorted = nil
-	r.outdate()
+	r.members.delete(subject)
+	r.outdate(true)
 	return r.publish(now, subject)
 }
 
@@ -236,11 +242,18 @@ func (r *Roster) Remove(subject Ref, now Instant) []*Frame {
 func (r *Roster) SetMachine(m *Machine) {
 	r.m = m
 	r.forget() // it may show less than the one before
-	r.outdate()
+	r.outdate(false)
 }
 
-func (r *Roster) outdate() {
-	for _, l := range r.lists {
+// outdate says that lists have to be made anew, with other members or the same.
+func (r *Roster) outdate(others bool) {
+	if r.lists == nil {
+		return
+	}
+	if others {
+		r.lists.sorted = nil
+	}
+	for _, l := range r.lists.of {
 		l.stale = true
 	}
 }
@@ -253,8 +266,8 @@ func (r *Roster) Refresh(now Instant) []*Frame { return r.publish(now, r.Members
 // closes.
 func (r *Roster) Next() (at Instant, ok bool) {
 	at, ok = r.heldBack()
-	if next := r.hours.next; next != 0 && (!ok || next < at) {
-		return next, true
+	if r.hours != nil && r.hours.next != 0 && (!ok || r.hours.next < at) {
+		return r.hours.next, true
 	}
 	return at, ok
 }
@@ -286,8 +299,7 @@ func (r *Roster) heldBack() (at Instant, ok bool) {
 func (r *Roster) Flush(now Instant) []*Frame {
 	r.hours.pass(now)
 	var frames []*Frame
-	for _, key := range r.order {
-		s := r.streams[key]
+	for _, s := range r.streams {
 		var due []Ref
 		for subject, at := range s.pending {
 			if at > now {
@@ -311,43 +323,69 @@ func (r *Roster) Flush(now Instant) []*Frame {
 // none. The viewer matters for the audience self alone: it sees its own row in
 // full and the others as the team does.
 func (r *Roster) Open(a Audience, viewer Ref, epoch func() string) *Frame {
-	return r.open(newStreamKey(a, viewer), epoch).snapshot()
+	return r.snapshot(r.open(newStreamKey(a, viewer), epoch))
 }
 
 // open returns a stream, which it starts if there is none.
 func (r *Roster) open(key streamKey, epoch func() string) *stream {
-	s := r.streams[key]
-	if s == nil {
-		s = &stream{
-			key: key, channel: r.channel, epoch: epoch(),
-			rows: make(map[Ref]*row),
-		}
-		for subject, p := range r.members {
-			s.put(subject, r.row(key, p))
-		}
-		s.group = r.gate(key.audience, s.sum())
-		r.streams[key] = s
-		at, _ := slices.BinarySearchFunc(r.order, key, compareKeys)
-		r.order = slices.Insert(r.order, at, key)
+	at, found := r.find(key)
+	if found {
+		return r.streams[at]
 	}
+	s := &stream{key: key, epoch: epoch()}
+	for subject, p := range r.members.all() {
+		next, _ := r.m.row(key, p)
+		s.put(subject, next)
+	}
+	s.group = r.gate(key.audience, s.sum())
+	r.streams = slices.Insert(r.streams, at, s)
 	return s
+}
+
+func (r *Roster) find(key streamKey) (at int, found bool) {
+	return slices.BinarySearchFunc(r.streams, key, func(s *stream, key streamKey) int { return compareKeys(s.key, key) })
+}
+
+// stream returns a stream, or nil if there is none.
+func (r *Roster) stream(key streamKey) *stream {
+	if at, found := r.find(key); found {
+		return r.streams[at]
+	}
+	return nil
 }
 
 // Close forgets a stream that nobody watches.
 func (r *Roster) Close(a Audience, viewer Ref) {
-	key := newStreamKey(a, viewer)
-	delete(r.streams, key)
-	r.order = slices.DeleteFunc(r.order, func(k streamKey) bool { return k == key })
+	if at, found := r.find(newStreamKey(a, viewer)); found {
+		r.streams = slices.Delete(r.streams, at, at+1)
+	}
 }
 
 // after returns the frames of a stream that follow one, if all of them are
 // remembered. There may be none.
 func (r *Roster) after(key streamKey, epoch string, seq uint64) (frames []*Frame, ok bool) {
-	s := r.streams[key]
+	s := r.stream(key)
 	if s == nil || s.epoch != epoch || seq < s.since || seq > s.seq || s.seq-seq > uint64(len(s.recent)) {
 		return nil, false
 	}
-	return s.recent[len(s.recent)-int(s.seq-seq):], true
+	for _, old := range s.recent[len(s.recent)-int(s.seq-seq):] {
+		f := r.newFrame(FrameDiff, s)
+		seq++
+		f.Seq, f.Group, f.Changes = seq, old.group, make([]Change, len(old.changes))
+		for i, c := range old.changes {
+			if c.whole != nil {
+				f.Changes[i] = *c.whole
+				continue
+			}
+			f.Changes[i] = Change{Op: c.op, Subject: c.subject}
+			if c.p != nil {
+				_, view := r.m.row(key, c.p)
+				f.Changes[i].View = &view
+			}
+		}
+		frames = append(frames, f)
+	}
+	return frames, true
 }
 
 // forget makes sure that nobody who has missed something is told it later: the
@@ -373,30 +411,30 @@ func (r *Roster) Group(a Audience, viewer Ref) Group { return r.gate(a, r.list(a
 // list projects every member for an audience, unless it has and nothing has
 // changed. Lists that are one viewer's own are not kept.
 func (r *Roster) list(a Audience, viewer Ref) *listing {
+	if r.lists == nil {
+		r.lists = &listings{of: make(map[streamKey]*listing)}
+	}
 	key := newStreamKey(a, viewer)
-	l := r.lists[key]
+	l := r.lists.of[key]
 	if l != nil && !l.stale {
 		return l
 	}
 	if l == nil {
 		l = new(listing)
 		if a != AudienceSelf {
-			if r.lists == nil {
-				r.lists = make(map[streamKey]*listing)
-			}
-			r.lists[key] = l
+			r.lists.of[key] = l
 		}
 	}
-	if r.sorted == nil {
-		r.sorted = r.Members()
+	if r.lists.sorted == nil {
+		r.lists.sorted = r.Members()
 	}
 	l.views, l.stale = l.views[:0], false
 	var s stream
-	for _, subject := range r.sorted {
-		row := r.row(key, r.members[subject])
+	for _, subject := range r.lists.sorted {
+		row, view := r.m.row(key, r.members.get(subject))
 		s.count(row, +1)
 		if row.listed {
-			l.views = append(l.views, row.view)
+			l.views = append(l.views, view)
 		}
 	}
 	l.group = s.sum()
@@ -418,16 +456,16 @@ func compareKeys(a, b streamKey) int {
 }
 
 // row projects a member for a stream.
-func (r *Roster) row(key streamKey, p *Presence) *row {
+func (m *Machine) row(key streamKey, p *Presence) (row, View) {
 	a := key.audience
 	if a == AudienceSelf && p.Subject != key.viewer {
 		a = AudienceTeam
 	}
-	v := r.m.View(p, a)
+	v := m.View(p, a)
 	there := v.Class != "" && v.Class != ClassOffline
-	out := &row{view: v, rung: r.m.rung(v.Class), listed: true, present: there}
+	out := row{p: p, m: m, rung: int8(m.rung(v.Class)), listed: true, present: there}
 	if a == AudienceVisitor {
-		switch r.m.policy.Widget.List {
+		switch m.policy.Widget.List {
 		case "online":
 			out.listed = v.Class == ClassAvailable
 		case "none":
@@ -435,7 +473,7 @@ func (r *Roster) row(key streamKey, p *Presence) *row {
 		}
 		out.present = there && out.listed
 	}
-	return out
+	return out, v
 }
 
 var rungs = []string{RungAvailable, RungAway, RungOffline}
@@ -461,8 +499,7 @@ func (m *Machine) rung(c Class) int {
 func (r *Roster) publish(now Instant, subjects ...Ref) []*Frame {
 	r.hours.pass(now)
 	var frames []*Frame
-	for _, key := range r.order {
-		s := r.streams[key]
+	for _, s := range r.streams {
 		due := subjects
 		if r.m.holdsBack() > 0 {
 			due = nil
@@ -515,22 +552,21 @@ func (r *Roster) update(s *stream, now Instant, subjects []Ref) *Frame {
 	var changes []Change
 	for _, subject := range subjects {
 		delete(s.pending, subject)
-		old, had := s.rows[subject]
-		if !had {
-			old = new(row)
-		}
-		next := new(row)
-		if p := r.members[subject]; p != nil {
-			next = r.row(s.key, p)
+		old, p := s.rows.get(subject), r.members.get(subject)
+		change, ok := Change{}, false
+		switch {
+		case p != nil:
+			next, view := r.m.row(s.key, p)
+			change, ok = s.compare(&old, &next, &view)
 			s.put(subject, next)
-		} else if had {
+		case old.p != nil:
+			change, ok = s.compare(&old, &row{p: old.p}, nil)
 			s.drop(subject)
 		}
-		change, ok := compareRows(subject, old, next)
 		if ok {
 			changes = append(changes, change)
 		}
-		interval, gone := r.m.policy.Publish, r.members[subject] == nil
+		interval, gone := r.m.policy.Publish, p == nil
 		switch {
 		case interval == 0 || gone && !ok:
 			delete(s.sent, subject)
@@ -545,59 +581,76 @@ func (r *Roster) update(s *stream, now Instant, subjects []Ref) *Frame {
 	if len(changes) == 0 && group == s.group {
 		return nil
 	}
-	s.group, s.last = group, nil
+	s.group = group
 	if r.m.policy.Batch > 0 && !r.alone {
 		s.told = now
 	}
 	s.seq++
-	f := newFrame(FrameDiff, s)
-	f.Changes = changes
-	s.remember(f, r.recall)
+	f := r.newFrame(FrameDiff, s)
+	f.stream, f.Changes = s, changes
+	if r.recall > 0 {
+		was := past{group, make([]pastChange, len(changes))}
+		for i, c := range changes {
+			was.changes[i] = pastChange{op: c.Op, subject: c.Subject}
+			if c.View != nil {
+				was.changes[i].p = r.members.get(c.Subject)
+			}
+		}
+		s.remember(was, r.recall)
+	}
 	return f
 }
 
 // remember keeps a diff for those who come back, in place of the oldest.
-func (s *stream) remember(f *Frame, limit int) {
+func (s *stream) remember(d past, limit int) {
 	if over := len(s.recent) + 1 - limit; over > 0 {
 		s.recent = slices.Delete(s.recent, 0, min(over, len(s.recent)))
 	}
 	if limit > 0 {
-		s.recent = append(s.recent, f)
+		s.recent = append(s.recent, d)
 	}
 }
 
-func compareRows(subject Ref, old, next *row) (Change, bool) {
-	c := Change{Op: OpUpdated, Subject: subject}
-	if next.listed {
-		c.View = &next.view
-	}
+// compare returns what changes between two rows. The view is that of the next.
+func (s *stream) compare(old, next *row, view *View) (Change, bool) {
+	c := Change{Op: OpUpdated, Subject: next.p.Subject}
 	switch {
 	case next.present && !old.present:
 		c.Op = OpJoined
 	case old.present && !next.present:
 		c.Op = OpLeft
-	case old.listed == next.listed && (!next.listed || old.view == next.view):
+	case old.listed != next.listed:
+	case !next.listed || old.p == next.p && old.m == next.m:
 		return c, false
+	default:
+		if _, was := old.m.row(s.key, old.p); was == *view {
+			return c, false
+		}
+	}
+	if next.listed {
+		c.View = new(View)
+		*c.View = *view
 	}
 	return c, true
 }
 
-func (s *stream) put(subject Ref, next *row) {
-	s.drop(subject)
-	s.rows[subject] = next
+func (s *stream) put(subject Ref, next row) {
+	s.count(s.rows.get(subject), -1)
+	s.rows.set(subject, next)
 	s.count(next, +1)
 }
 
 func (s *stream) drop(subject Ref) {
-	if old, had := s.rows[subject]; had {
-		s.count(old, -1)
-		delete(s.rows, subject)
-	}
+	s.count(s.rows.get(subject), -1)
+	s.rows.delete(subject)
 }
 
-// count adds a row to what the group sums up, or takes it away.
-func (s *stream) count(r *row, n int) {
-	s.rungs[r.rung] += n
+// count adds a row to what the group sums up, or takes it away. There may be
+// none.
+func (s *stream) count(r row, n int) {
+	if r.p != nil {
+		s.rungs[r.rung] += int32(n)
+	}
 	if r.present {
 		s.group.Count += n
 	}
@@ -615,18 +668,22 @@ func (s *stream) sum() Group {
 	return g
 }
 
-// snapshot returns the whole list, made once however many ask for it.
-func (s *stream) snapshot() *Frame {
-	if s.last != nil {
-		return s.last
+// snapshot returns the whole list, made once for all who ask while any of them
+// has it.
+func (r *Roster) snapshot(s *stream) *Frame {
+	if f := s.last.Value(); f != nil && f.Seq == s.seq {
+		return f
 	}
-	s.last = newFrame(FrameSnapshot, s)
-	for _, subject := range slices.SortedFunc(maps.Keys(s.rows), compareRefs) {
-		if row := s.rows[subject]; row.listed {
-			s.last.Members = append(s.last.Members, row.view)
+	f := r.newFrame(FrameSnapshot, s)
+	for _, subject := range s.rows.refs() {
+		row := s.rows.get(subject)
+		if row.listed {
+			_, view := row.m.row(s.key, row.p)
+			f.Members = append(f.Members, view)
 		}
 	}
-	return s.last
+	s.last = weak.Make(f)
+	return f
 }
 
 // checkAudience checks that an audience is one of the closed list.
@@ -635,4 +692,86 @@ func checkAudience(a Audience) error {
 		return fmt.Errorf("presence: %w audience %q: allowed are %s", ErrInvalid, a, join(audiences))
 	}
 	return nil
+}
+
+// table is a map that is a list while there are few entries, since most channels
+// are small and a map is not.
+type table[V any] struct {
+	few  []entry[V]
+	many map[Ref]V
+}
+
+type entry[V any] struct {
+	ref   Ref
+	value V
+}
+
+const fewEntries = 8
+
+func (t *table[V]) find(ref Ref) int {
+	return slices.IndexFunc(t.few, func(e entry[V]) bool { return e.ref == ref })
+}
+
+// get returns a value, or the zero value if there is none.
+func (t *table[V]) get(ref Ref) (v V) {
+	if t.many != nil {
+		return t.many[ref]
+	}
+	if i := t.find(ref); i >= 0 {
+		v = t.few[i].value
+	}
+	return v
+}
+
+func (t *table[V]) set(ref Ref, v V) {
+	if t.many != nil {
+		t.many[ref] = v
+		return
+	}
+	switch i := t.find(ref); {
+	case i >= 0:
+		t.few[i].value = v
+	case len(t.few) < fewEntries:
+		t.few = append(t.few, entry[V]{ref, v})
+	default:
+		t.many = maps.Collect(t.all())
+		t.many[ref], t.few = v, nil
+	}
+}
+
+func (t *table[V]) delete(ref Ref) {
+	delete(t.many, ref)
+	if i := t.find(ref); i >= 0 {
+		t.few = slices.Delete(t.few, i, i+1)
+	}
+}
+
+func (t *table[V]) len() int { return len(t.few) + len(t.many) }
+
+func (t *table[V]) all() func(yield func(Ref, V) bool) {
+	return func(yield func(Ref, V) bool) {
+		for _, e := range t.few {
+			if !yield(e.ref, e.value) {
+				return
+			}
+		}
+		for ref, v := range t.many {
+			if !yield(ref, v) {
+				return
+			}
+		}
+	}
+}
+
+// refs returns whom there are entries of, in order.
+func (t *table[V]) refs() []Ref {
+	if t.len() == 0 {
+		return nil
+	}
+	list := make([]Ref, 0, t.len())
+	for ref := range t.all() {
+		list = append(list, ref)
+	}
+	slices.SortFunc(list, compareRefs)
+	return list
 }

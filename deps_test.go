@@ -28,7 +28,7 @@ var pureFiles = map[string][]string{
 	"timeout.go": nil,
 	"work.go":    nil,
 	"access.go":  nil,
-	"channel.go": {"sync"}, // for sync.OnceValues: a frame is encoded once
+	"channel.go": {"weak"}, // a snapshot is made once for all who have it
 	"encode.go":  nil,
 	"notify.go":  nil,
 	"hours.go":   nil,

@@ -52,9 +52,6 @@ func (f *Frame) AppendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// encodedSize is about how long the frame is in JSON.
-func (f *Frame) encodedSize() int { return 256 + 256*(len(f.Members)+len(f.Changes)) }
-
 func (c *Change) appendJSON(b []byte) []byte {
 	b = append(b, `{"op":`...)
 	b = appendString(b, c.Op)

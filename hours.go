@@ -49,7 +49,7 @@ func (o *opening) look(now Instant) {
 
 // pass asks the hours again if they have changed by now.
 func (o *opening) pass(now Instant) {
-	if o.next != 0 && o.next <= now {
+	if o != nil && o.next != 0 && o.next <= now {
 		o.look(now)
 	}
 }
@@ -60,25 +60,38 @@ func (o *opening) pass(now Instant) {
 // when. Nothing else follows: members keep their status, and are listed as they
 // are. Setting them anew asks them anew, as after an update of time zones.
 func (r *Roster) SetHours(h Hours, now Instant) []*Frame {
-	r.hours.hours = h
-	r.hours.look(now)
+	o := r.opening()
+	o.hours = h
+	o.look(now)
 	return r.publish(now)
 }
+
+// opening is what is known of the hours, for whoever changes it.
+func (r *Roster) opening() *opening {
+	if r.hours == nil {
+		r.hours = new(opening)
+	}
+	return r.hours
+}
+
+// hasHours reports whether the channel opens and closes.
+func (r *Roster) hasHours() bool { return r.hours != nil && r.hours.hours != nil }
 
 // SetClock says by how much the clock on the wall, by which hours go, is behind
 // the instants that the roster is given: 0 unless it has been set back while they
 // went on. It returns the frames that follow.
 func (r *Roster) SetClock(behind time.Duration, now Instant) []*Frame {
-	r.hours.behind = behind
-	r.hours.look(now)
+	o := r.opening()
+	o.behind = behind
+	o.look(now)
 	return r.publish(now)
 }
 
 // gate is what an audience is told of a group, under the channel's hours.
 func (r *Roster) gate(a Audience, g Group) Group {
-	o := &r.hours
+	o := r.hours
 	switch {
-	case o.hours == nil:
+	case !r.hasHours():
 	case !o.open:
 		g.Reason, g.NextOpen = ReasonClosed, o.nextOpen
 		if a == AudienceVisitor {

@@ -28,7 +28,7 @@ func (h openingHeap) Less(i, j int) bool {
 	if h[i].at != h[j].at {
 		return h[i].at < h[j].at
 	}
-	return compareRefs(h[i].hub.ref, h[j].hub.ref) < 0
+	return compareRefs(h[i].hub.ref(), h[j].hub.ref()) < 0
 }
 func (h openingHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
 func (h *openingHeap) Push(x any)   { *h = append(*h, x.(openingAt)) }
@@ -56,7 +56,7 @@ func (o *openings) pop(now Instant) (hub *hub, at Instant) {
 // arm makes sure that a channel is looked at when it opens or closes next. Its
 // hub is locked.
 func (o *openings) arm(hub *hub) {
-	at := hub.roster.hours.next
+	at := hub.roster.opening().next
 	if hub.armed == at {
 		return
 	}
@@ -111,7 +111,7 @@ func (t *Tracker) setHours(hub *hub, h Hours) bool {
 	if hub.closed {
 		return false
 	}
-	hub.roster.hours.behind = behind
+	hub.roster.opening().behind = behind
 	hub.deliver(hub.roster.SetHours(h, now))
 	t.openings.arm(hub)
 	return true
@@ -145,7 +145,7 @@ func (t *Tracker) openAndClose(now Instant) (next Instant) {
 func (hub *hub) passHours(o *openings, do func() []*Frame) {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
-	if hub.roster.hours.hours != nil {
+	if hub.roster.hasHours() {
 		hub.deliver(do())
 		o.arm(hub)
 	}

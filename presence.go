@@ -676,7 +676,7 @@ func (t *Tracker) setPolicy(ctx context.Context, actor Actor, tenant string, p P
 	tn.force.Store(newForce(m, !before.parity, nil, 0))
 	now := t.time.now()
 	for _, hub := range t.rooms.allHubs() {
-		if hub.ref.Tenant == tenant {
+		if hub.ref().Tenant == tenant {
 			hub.setMachine(m)
 			hub.refresh(now)
 		}
@@ -1248,8 +1248,8 @@ func (h *held) follow(f *force) {
 	if h.state.Current.Known {
 		h.step(&Event{Kind: EventPolicy, Subject: h.ref}, f.since)
 	}
-	if h.more != nil && h.more.alone != nil {
-		h.more.alone.refresh(f.since)
+	if alone := h.alone(); alone != nil {
+		alone.refresh(f.since)
 	}
 }
 
@@ -1266,7 +1266,7 @@ func (h *held) carryOut(out []Output) {
 			h.markDirty()
 		case OutputTransition, OutputUpdated:
 			h.markDirty() // written with the next batch
-			h.eachHub(func(hub *hub) { hub.put(o.Presence, o.Noticed) })
+			h.show(&o.Presence, o.Noticed)
 			t.sendHeldBack(h.m, o.Noticed)
 		}
 		if c, ok := o.Told(h.ref); ok {

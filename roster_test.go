@@ -2,6 +2,8 @@ package presence
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -18,7 +20,7 @@ func TestStreamsForgetThoseWhoLeft(t *testing.T) {
 	require.NoError(t, err)
 	r := NewRoster(ID("sales"), m)
 	r.Open(AudienceTeam, Ref{}, func() string { return "1" })
-	s := r.streams[newStreamKey(AudienceTeam, Ref{})]
+	s := r.stream(newStreamKey(AudienceTeam, Ref{}))
 	now := Instant(1)
 	for i := range 100 {
 		p := Presence{Subject: ID(fmt.Sprint(i)), Known: true, Status: "available", Class: ClassAvailable}
@@ -35,7 +37,7 @@ func TestStreamsForgetThoseWhoLeft(t *testing.T) {
 	for at, ok := r.Next(); ok; at, ok = r.Next() {
 		r.Flush(at)
 	}
-	require.Empty(t, s.rows)
+	require.Zero(t, s.rows.len())
 	require.Empty(t, s.sent)
 	require.Empty(t, s.pending)
 }
@@ -116,4 +118,28 @@ func TestBatchesOfWhatIsHeldBackForASubject(t *testing.T) {
 	require.Equal(t, 1, flush(2*time.Second))
 	_, waits := r.Next()
 	require.False(t, waits)
+}
+
+// A table is a map, however many entries it has.
+func TestTable(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{1, fewEntries, fewEntries + 1, 100} {
+		var got table[int]
+		want := make(map[Ref]int)
+		for i := range 3 * n {
+			ref := ID(fmt.Sprint(i % n))
+			switch i % 4 {
+			case 3:
+				got.delete(ref)
+				delete(want, ref)
+			default:
+				got.set(ref, i)
+				want[ref] = i
+			}
+			require.Equal(t, want[ref], got.get(ref))
+			require.Equal(t, want, maps.Collect(got.all()))
+			require.Equal(t, len(want), got.len())
+			require.Equal(t, slices.SortedFunc(maps.Keys(want), compareRefs), got.refs())
+		}
+	}
 }

@@ -58,7 +58,6 @@ type more struct {
 	owner  uint32 // the epoch of the connection that the record's pulse belongs to
 	beats  []beat // the pulses of the others
 	grants []uint32
-	alone  *hub // of those who watch the subject alone
 
 	// With storage.
 	intent chan struct{} // held by whoever has something stored; taken before the shard
@@ -116,6 +115,7 @@ type shard struct {
 	names  slab.Words
 	states slab.Pieces
 	more   map[uint32]*more
+	alone  map[uint32]*hub // of those who watch a subject alone
 	held   held
 }
 
@@ -305,6 +305,7 @@ func (h *held) drop() {
 	h.silence()
 	h.unpack()
 	delete(sh.more, place)
+	delete(sh.alone, place)
 	h.sub.flags, h.sub.grant, h.stepped = 0, 0, false
 	sh.free = append(sh.free, place)
 	sh.live--
@@ -575,7 +576,7 @@ func (h *held) need() *more {
 // spare gives it up again if it is no longer needed.
 func (h *held) spare() {
 	m := h.more
-	if m == nil || m.state != nil || m.alone != nil || m.intent != nil || len(m.grants) > 1 {
+	if m == nil || m.state != nil || m.intent != nil || len(m.grants) > 1 {
 		return
 	}
 	if len(m.grants) == 1 {

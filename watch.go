@@ -1,10 +1,12 @@
 package presence
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -163,44 +165,42 @@ func (r *rooms) inOrder(hubs *map[*hub]struct{}) []*hub {
 	r.mu.RLock()
 	list := slices.Collect(maps.Keys(*hubs))
 	r.mu.RUnlock()
-	slices.SortFunc(list, func(a, b *hub) int { return compareRefs(a.ref, b.ref) })
+	slices.SortFunc(list, func(a, b *hub) int { return compareRefs(a.ref(), b.ref()) })
 	return list
 }
 
 // hub is a roster with its watchers: what a channel, or a subject that is
 // watched alone, has while somebody looks at it.
 type hub struct {
-	ref    Ref
+	t      *Tracker
 	ch     *channel // nil for those who watch one subject alone
-	owner  who      // then
-	rooms  *rooms
+	owner  uint32   // the number of the subject then
 	epochs *epochs
 	filled sync.Once
 
-	mu      sync.Mutex
-	roster  *Roster
-	watches map[streamKey][]*Watch
-	listed  Instant // when somebody last asked for a list
-	armed   Instant // when the openings look at it
-	late    bool    // holds changes back
-	closed  bool
+	mu     sync.Mutex
+	roster Roster
+	listed Instant // when somebody last asked for a list
+	armed  Instant // when the openings look at it
+	late   bool    // holds changes back
+	closed bool
 }
 
 // epochs is how many streams have been opened so far, by audience.
-type epochs [6]uint64
+type epochs [6]uint32
 
 // newHub returns a hub whose streams remember so many frames.
-func (r *rooms) newHub(ref Ref, m *Machine, recall int, epochs *epochs) *hub {
-	hub := &hub{ref: ref, rooms: r, epochs: epochs, roster: NewRoster(ref, m), watches: make(map[streamKey][]*Watch)}
-	hub.roster.recall = recall
-	return hub
+func (t *Tracker) newHub(ref Ref, m *Machine, recall int, epochs *epochs) *hub {
+	return &hub{t: t, epochs: epochs, roster: Roster{channel: ref, m: m, recall: recall}}
 }
 
+func (hub *hub) ref() Ref { return hub.roster.channel }
+
 // put takes over a member's presence and tells the watchers.
-func (hub *hub) put(p Presence, now Instant) {
+func (hub *hub) put(p *Presence, now Instant) {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
-	hub.deliver(hub.roster.Put(p, now))
+	hub.deliver(hub.roster.put(p, now))
 }
 
 // tell says something to a member itself.
@@ -214,15 +214,15 @@ func (hub *hub) tell(c Change) {
 func (hub *hub) remove(subject Ref, now Instant, reason error) {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
-	for key, list := range hub.watches {
-		hub.watches[key] = slices.DeleteFunc(list, func(w *Watch) bool {
+	for _, s := range slices.Clone(hub.roster.streams) {
+		s.watches = slices.DeleteFunc(s.watches, func(w *Watch) bool {
 			evicted := w.actor.Ref == subject && w.member
 			if evicted {
-				w.end(&Frame{Kind: FrameRemoved, Version: FrameVersion, Channel: hub.ref}, reason)
+				w.end(&Frame{Kind: FrameRemoved, Version: FrameVersion, Channel: hub.ref()}, reason)
 			}
 			return evicted
 		})
-		hub.forgetIdle(key)
+		hub.forgetIdle(s)
 	}
 	hub.deliver(hub.roster.Remove(subject, now))
 	hub.roster.forget() // what happens until it is let in again is not for it to know
@@ -258,10 +258,12 @@ func (hub *hub) flush(now Instant) (next Instant, ok bool) {
 func (hub *hub) deliver(frames []*Frame) {
 	if late := hub.roster.holdsBack(); late != hub.late {
 		hub.late = late
-		hub.rooms.holdsBack(hub, late)
+		hub.t.rooms.holdsBack(hub, late)
 	}
 	for _, f := range frames {
-		for _, w := range hub.watches[f.stream] {
+		to := f.stream
+		f.stream = nil // whoever keeps the frame does not keep all that
+		for _, w := range to.watches {
 			w.push(f)
 		}
 	}
@@ -271,19 +273,18 @@ func (hub *hub) endAll(reason error) {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
 	hub.closed = true
-	for key, list := range hub.watches {
-		for _, w := range list {
+	for _, s := range hub.roster.streams {
+		for _, w := range s.watches {
 			w.end(nil, reason)
 		}
-		delete(hub.watches, key)
+		s.watches = nil
 	}
 }
 
 // forgetIdle drops a stream that nobody watches any more.
-func (hub *hub) forgetIdle(key streamKey) {
-	if len(hub.watches[key]) == 0 {
-		delete(hub.watches, key)
-		hub.roster.Close(key.audience, key.viewer)
+func (hub *hub) forgetIdle(s *stream) {
+	if len(s.watches) == 0 {
+		hub.roster.Close(s.key.audience, s.key.viewer)
 	}
 }
 
@@ -297,11 +298,7 @@ func (hub *hub) snapshot(w *Watch) *Frame {
 	if w.ended || !w.stale {
 		return nil
 	}
-	s := hub.open(w.key, w.t.time.now())
-	f := s.snapshot()
-	if hub.roster.alone {
-		s.last = nil // hardly anybody else will ask
-	}
+	f := hub.roster.snapshot(w.from)
 	if w.lagged {
 		lagged := *f
 		lagged.Lagged = true
@@ -320,7 +317,7 @@ func (hub *hub) open(key streamKey, now Instant) *stream {
 	return hub.roster.open(key, func() string {
 		n := &hub.epochs[slices.Index(audiences, key.audience)]
 		*n++
-		return strconv.FormatInt(int64(now), 36) + "." + string(key.audience[:2]) + strconv.FormatUint(*n, 36)
+		return strconv.FormatInt(int64(now), 36) + "." + string(key.audience[:2]) + strconv.FormatUint(uint64(*n), 36)
 	})
 }
 
@@ -332,7 +329,7 @@ const listedFor = time.Minute
 func (hub *hub) idle(now Instant) bool {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
-	if hub.closed || len(hub.watches) > 0 || hub.roster.hours.hours != nil ||
+	if hub.closed || len(hub.roster.streams) > 0 || hub.roster.hasHours() ||
 		hub.listed != 0 && hub.roster.Len() > 0 && now < hub.listed.Add(listedFor) {
 		return false
 	}
@@ -348,7 +345,7 @@ func (t *Tracker) hubLocked(ch *channel) *hub {
 	if ch.epochs == nil {
 		ch.epochs = new(epochs)
 	}
-	hub := t.rooms.newHub(ch.ref, t.machine(ch.ref.Tenant), t.opts.Recall, ch.epochs)
+	hub := t.newHub(ch.ref, t.machine(ch.ref.Tenant), t.opts.Recall, ch.epochs)
 	hub.ch = ch
 	t.rooms.addHub(hub)
 	ch.hub.Store(hub)
@@ -366,7 +363,7 @@ func (t *Tracker) fill(hub *hub) {
 		for _, n := range members {
 			if h := t.holdAny(n); h != nil {
 				if h.member(hub.ch) { // still
-					hub.put(h.state.Current, now)
+					hub.put(h.current(), now)
 				}
 				h.release()
 			}
@@ -430,18 +427,96 @@ func (h *held) eachHub(f func(*hub)) {
 			f(hub)
 		}
 	}
-	if h.more == nil {
-		if h.sub.grant != 0 {
-			h.t.rooms.at(h.sub.grant - 1).eachThing(visit)
+	switch {
+	case h.more != nil:
+		for _, n := range h.more.grants {
+			h.t.rooms.at(n).eachThing(visit)
 		}
+	case h.sub.grant != 0:
+		h.t.rooms.at(h.sub.grant - 1).eachThing(visit)
+	}
+	if alone := h.alone(); alone != nil {
+		f(alone)
+	}
+}
+
+// alone returns the hub of those who watch the subject alone, if anybody does.
+func (h *held) alone() *hub {
+	_, place := h.t.shardOf(h.n)
+	return h.sh.alone[place]
+}
+
+// show tells those who look at a subject of its presence, of which they share a
+// copy.
+func (h *held) show(p *Presence, now Instant) {
+	var shared *Presence
+	h.eachHub(func(hub *hub) {
+		if shared == nil {
+			shared = new(Presence)
+			*shared = *p
+		}
+		hub.put(shared, now)
+	})
+}
+
+// current is the subject's presence for those who keep it, one copy for all of
+// them as far as possible.
+func (h *held) current() (p *Presence) {
+	now := &h.state.Current
+	h.eachHub(func(hub *hub) {
+		if p == nil {
+			p = hub.member(h.ref)
+		}
+	})
+	if p == nil || p.Since != now.Since || !samePresence(p, now) {
+		p = new(Presence)
+		*p = *now
+	}
+	return p
+}
+
+func (h *held) setAlone(alone *hub) {
+	_, place := h.t.shardOf(h.n)
+	if alone == nil {
+		delete(h.sh.alone, place)
 		return
 	}
-	for _, n := range h.more.grants {
-		h.t.rooms.at(n).eachThing(visit)
+	if h.sh.alone == nil {
+		h.sh.alone = make(map[uint32]*hub)
 	}
-	if h.more.alone != nil {
-		f(h.more.alone)
+	h.sh.alone[place] = alone
+}
+
+func (hub *hub) member(subject Ref) *Presence {
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
+	return hub.roster.members.get(subject)
+}
+
+// encoded is a frame's JSON form once somebody asked for it.
+type encoded struct {
+	once sync.Once
+	data []byte
+}
+
+// scratch is what frames are encoded into: what is kept is no larger than it
+// has to be.
+var scratch = sync.Pool{New: func() any { return new([]byte) }}
+
+// JSON returns the frame encoded. It is encoded once however many watchers
+// there are; the bytes must not be changed. The error is always nil.
+func (f *Frame) JSON() ([]byte, error) {
+	e := f.encoded
+	if e == nil {
+		e = new(encoded)
 	}
+	e.once.Do(func() {
+		room := scratch.Get().(*[]byte)
+		*room = f.AppendJSON((*room)[:0])
+		e.data = bytes.Clone(*room)
+		scratch.Put(room)
+	})
+	return e.data, nil
 }
 
 // WatchOptions says how to watch.
@@ -468,26 +543,25 @@ type WatchOptions struct {
 
 // Watch is one watcher's stream of frames: a snapshot, then diffs.
 type Watch struct {
-	t      *Tracker
 	hub    *hub
+	from   *stream
 	actor  Actor
-	key    streamKey
-	member bool // watches by right of its grant, and is evicted with it
-	ready  chan struct{}
 	notify func()
 	told   atomic.Bool // notify is about to be called
 
+	// Of the reader alone.
+	retrying atomic.Bool
+	trusted  Instant // when the authorizer last agreed
+	asked    Instant // when it was last asked
+
 	mu     sync.Mutex
+	ready  chan struct{} // once somebody waits in Next
 	queue  []*Frame
+	reason error
 	stale  bool // the next frame must be a snapshot
 	lagged bool // because the queue overflowed
 	ended  bool
-	reason error
-
-	// Of the reader alone.
-	trusted  Instant // when the authorizer last agreed
-	asked    Instant // when it was last asked
-	retrying atomic.Bool
+	member bool // watches by right of its grant, and is evicted with it; never changes
 }
 
 // Watch starts watching a channel. An agent needs a grant of the channel and is
@@ -588,15 +662,15 @@ func (t *Tracker) WatchSubject(ctx context.Context, actor Actor, subject Ref, op
 		if h == nil {
 			return nil, who.gone()
 		}
-		m := h.need()
-		if m.alone == nil {
-			m.alone = t.rooms.newHub(h.ref, h.m, 0, new(epochs))
-			m.alone.roster.alone = true
-			m.alone.owner = who
-			m.alone.put(h.state.Current, t.time.now())
-			t.rooms.addHub(m.alone)
+		alone := h.alone()
+		if alone == nil {
+			alone = t.newHub(who.ref, h.m, 0, new(epochs))
+			alone.roster.alone = true
+			alone.owner = who.n
+			alone.put(h.current(), t.time.now())
+			h.setAlone(alone)
+			t.rooms.addHub(alone)
 		}
-		alone := m.alone
 		h.release()
 		w, err := t.watch(alone, actor, a, false, opts)
 		if err != nil {
@@ -634,12 +708,12 @@ func (t *Tracker) watch(hub *hub, actor Actor, a Audience, member bool, opts Wat
 		t.watches.Add(-1)
 		return nil, fmt.Errorf("presence: %w: %d watches are open already", ErrLimit, t.opts.MaxWatches)
 	}
-	w := &Watch{t: t, hub: hub, actor: actor, key: newStreamKey(a, actor.Ref), member: member, ready: make(chan struct{}, 1), notify: opts.Notify, stale: true, trusted: t.time.now()}
+	w := &Watch{hub: hub, actor: actor, member: member, notify: opts.Notify, stale: true, trusted: t.time.now()}
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	if member && !t.may(actor.Ref, hub.ref) {
+	if member && !t.may(actor.Ref, hub.ref()) {
 		t.watches.Add(-1)
-		return nil, fmt.Errorf("presence: %w: %s has no grant of channel %s", ErrNotAllowed, actor.Ref, hub.ref)
+		return nil, fmt.Errorf("presence: %w: %s has no grant of channel %s", ErrNotAllowed, actor.Ref, hub.ref())
 	}
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
@@ -650,13 +724,13 @@ func (t *Tracker) watch(hub *hub, actor Actor, a Audience, member bool, opts Wat
 		}
 		return nil, nil
 	}
-	missed, known := hub.roster.after(w.key, opts.Epoch, opts.Seq)
+	key := newStreamKey(a, actor.Ref)
+	missed, known := hub.roster.after(key, opts.Epoch, opts.Seq)
 	if known && len(missed) <= t.opts.WatchBuffer {
-		w.queue, w.stale = slices.Clone(missed), false
-	} else {
-		hub.open(w.key, w.trusted) // so that changes from now on are counted
+		w.queue, w.stale = missed, false
 	}
-	hub.watches[w.key] = append(hub.watches[w.key], w)
+	w.from = hub.open(key, w.trusted) // so that changes from now on are counted
+	w.from.watches = append(w.from.watches, w)
 	w.signal()
 	return w, nil
 }
@@ -668,7 +742,7 @@ func (w *Watch) push(f *Frame) {
 	switch {
 	case w.ended || w.stale:
 		return
-	case len(w.queue) >= w.t.opts.WatchBuffer:
+	case len(w.queue) >= w.hub.t.opts.WatchBuffer:
 		clear(w.queue)
 		w.queue = w.queue[:0]
 		w.stale, w.lagged = true, true
@@ -678,14 +752,14 @@ func (w *Watch) push(f *Frame) {
 	w.signal()
 }
 
-// signal says that there may be something to read.
+// signal says that there may be something to read. The watch is locked, or known
+// to nobody yet.
 func (w *Watch) signal() {
 	if w.notify != nil {
-		w.t.ready.add(w)
+		w.hub.t.ready.add(w)
 	}
-	select {
-	case w.ready <- struct{}{}:
-	default:
+	if w.ready != nil {
+		signal(w.ready)
 	}
 }
 
@@ -702,7 +776,7 @@ func (w *Watch) end(last *Frame, reason error) (now bool) {
 	if last != nil {
 		w.queue = []*Frame{last}
 	}
-	w.t.watches.Add(-1)
+	w.hub.t.watches.Add(-1)
 	w.signal()
 	return true
 }
@@ -711,6 +785,12 @@ func (w *Watch) end(last *Frame, reason error) (now bool) {
 // snapshot. After the watch has ended it returns an error wrapping [ErrClosed],
 // or [ErrNotAllowed] if access was removed. One goroutine at a time may read.
 func (w *Watch) Next(ctx context.Context) (*Frame, error) {
+	w.mu.Lock()
+	if w.ready == nil {
+		w.ready = make(chan struct{}, 1)
+	}
+	ready := w.ready
+	w.mu.Unlock()
 	for {
 		f, again, err := w.poll(ctx)
 		if f != nil || err != nil {
@@ -719,12 +799,12 @@ func (w *Watch) Next(ctx context.Context) (*Frame, error) {
 		var retry *clock.Timer
 		var due <-chan time.Time
 		if again > 0 {
-			retry = w.t.opts.Clock.Timer(again)
+			retry = w.hub.t.opts.Clock.Timer(again)
 			due = retry.C
 		}
 		select {
 		case <-due:
-		case <-w.ready:
+		case <-ready:
 		case <-ctx.Done():
 			err = context.Cause(ctx)
 		}
@@ -739,7 +819,7 @@ func (w *Watch) Next(ctx context.Context) (*Frame, error) {
 
 // Poll returns the next frame if there is one now, and nil otherwise.
 func (w *Watch) Poll() (*Frame, error) {
-	f, again, err := w.poll(w.t.stopped)
+	f, again, err := w.poll(w.hub.t.stopped)
 	if again > 0 && w.notify != nil && !w.retrying.Swap(true) {
 		go w.signalAfter(again)
 	}
@@ -748,13 +828,15 @@ func (w *Watch) Poll() (*Frame, error) {
 
 // signalAfter has the reader ask again once the authorizer may answer.
 func (w *Watch) signalAfter(d time.Duration) {
-	timer := w.t.opts.Clock.Timer(d)
+	timer := w.hub.t.opts.Clock.Timer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-w.t.stopped.Done():
+	case <-w.hub.t.stopped.Done():
 	}
 	w.retrying.Store(false)
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.signal()
 }
 
@@ -795,9 +877,12 @@ func (r *readiness) call() {
 			return
 		}
 		r.mu.Unlock()
-		for _, w := range list {
+		for i, w := range list {
 			w.told.Store(false) // what comes from now on is told anew
 			w.notify()
+			if i%32 == 31 {
+				runtime.Gosched() // what has been started may end before more is
+			}
 		}
 	}
 }
@@ -841,7 +926,11 @@ func (w *Watch) take() *Frame {
 	}
 	f := w.queue[0]
 	w.queue[0] = nil
-	w.queue = w.queue[1:]
+	if len(w.queue) == 1 {
+		w.queue = w.queue[:0] // there is room for the next
+	} else {
+		w.queue = w.queue[1:]
+	}
 	return f
 }
 
@@ -855,11 +944,11 @@ const (
 // authorize asks the authorizer again when it is time to. It returns how long to
 // wait where nothing may be shown until it answers.
 func (w *Watch) authorize(ctx context.Context) (suspended time.Duration) {
-	every := w.t.opts.AuthorizeEvery
+	every := w.hub.t.opts.AuthorizeEvery
 	if every < 0 {
 		return 0
 	}
-	now := w.t.time.now()
+	now := w.hub.t.time.now()
 	if now < w.trusted.Add(every) {
 		return 0
 	}
@@ -871,12 +960,12 @@ func (w *Watch) authorize(ctx context.Context) (suspended time.Duration) {
 		return 0
 	}
 	w.asked = now
-	switch err := w.t.allow(ctx, w.actor, ActionSee, w.hub.ref, w.hub.ref.ID); {
+	switch err := w.hub.t.allow(ctx, w.actor, ActionSee, w.hub.ref(), w.hub.ref().ID); {
 	case err == nil:
 		w.trusted, w.asked = now, 0
 		return 0
 	case errors.Is(err, ErrNotAllowed):
-		w.end(&Frame{Kind: FrameRemoved, Version: FrameVersion, Channel: w.hub.ref}, err)
+		w.end(&Frame{Kind: FrameRemoved, Version: FrameVersion, Channel: w.hub.ref()}, err)
 		w.hub.forget()
 		w.detach()
 		return 0
@@ -893,10 +982,10 @@ func (w *Watch) authorize(ctx context.Context) (suspended time.Duration) {
 // detach takes the watch out of its hub.
 func (w *Watch) detach() {
 	w.hub.mu.Lock()
-	w.hub.watches[w.key] = slices.DeleteFunc(w.hub.watches[w.key], func(o *Watch) bool { return o == w })
-	w.hub.forgetIdle(w.key)
+	w.from.watches = slices.DeleteFunc(w.from.watches, func(o *Watch) bool { return o == w })
+	w.hub.forgetIdle(w.from)
 	w.hub.mu.Unlock()
-	w.t.forgetUnused(w.hub)
+	w.hub.t.forgetUnused(w.hub)
 }
 
 // Stream sends frames over a transport until the watch ends, ctx is done or the
@@ -922,7 +1011,7 @@ func (w *Watch) stream(ctx context.Context, to Transport) error {
 // Close ends the watch. A second Close changes nothing and says so with
 // [ErrClosed].
 func (w *Watch) Close() error {
-	closed := fmt.Errorf("presence: %w: the watch of %s", ErrClosed, w.hub.ref)
+	closed := fmt.Errorf("presence: %w: the watch of %s", ErrClosed, w.hub.ref())
 	if !w.end(nil, closed) {
 		return closed
 	}
@@ -936,13 +1025,12 @@ func (w *Watch) Close() error {
 func (t *Tracker) forgetUnused(hub *hub) {
 	now := t.time.now()
 	if hub.ch == nil {
-		h := t.hold(hub.owner.n, hub.owner.ref)
-		if h == nil || h.more == nil || h.more.alone != hub {
+		h := t.hold(hub.owner, hub.ref())
+		if h == nil || h.alone() != hub {
 			hub.idle(now) // its subject has been erased
 			t.rooms.removeHub(hub)
 		} else if hub.idle(now) {
-			h.more.alone = nil
-			h.spare()
+			h.setAlone(nil)
 			t.rooms.removeHub(hub)
 		}
 		if h != nil {
@@ -1147,7 +1235,7 @@ func (t *Tracker) Link(ctx context.Context, channel, to Ref) error {
 // enter shows a subject to those who look at a channel.
 func (h *held) enter(ch *channel, now Instant) {
 	if hub := ch.hub.Load(); hub != nil {
-		hub.put(h.state.Current, now)
+		hub.put(h.current(), now)
 		h.t.sendHeldBack(h.m, now)
 	}
 }

@@ -71,7 +71,7 @@ func (h *Server) addressee(w http.ResponseWriter, r *http.Request) (key connKey,
 func (h *Server) find(key connKey, epoch uint32) *Session {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := h.byConn[key]
+	s := h.boundLocked(key)
 	if s == nil || h.closed || epoch != 0 && s.epoch != epoch {
 		return nil
 	}

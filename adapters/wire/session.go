@@ -24,14 +24,14 @@ type Session struct {
 	conn    Conn
 	framing Framing
 
-	// Of the server, under its lock. The key and epoch are changed by whoever
-	// deals with a message, who may read them without.
-	key      connKey
+	// Of the server, under its lock. The id and epoch are changed by whoever deals
+	// with a message, who may read them without.
+	id       string   // of its connection
+	next     *Session // of the same hash
 	epoch    uint32
-	place    int // in the heap, or -1
-	due      time.Time
+	place    int32 // in the heap, or -1
+	due      time.Duration
 	interval time.Duration // of pings; 0 before the hello
-	severed  bool          // nothing can be told any more, and little time is left
 
 	live    atomic.Pointer[presence.Conn]
 	ending  atomic.Bool
@@ -42,21 +42,21 @@ type Session struct {
 	unheard atomic.Int32 // pings sent since anything was read
 	posts   atomic.Int32 // under way
 
-	in      sync.Mutex // held while a message is dealt with
-	greeted bool
-	visible bool // what the client said last, if told
-	told    bool
-	input   time.Time // the last input as the client reported it, if it did so last
-	tokens  float64   // of the rate limit
-	filled  time.Time
-	faults  []time.Time // of the last minute
+	in     sync.Mutex    // held while a message is dealt with
+	input  time.Duration // the last input as the client reported it, if it did so last
+	tokens float64       // of the rate limit
+	filled time.Duration
+	faults []time.Time // of the last minute
 
-	pull     sync.Mutex // held while frames are taken and written; taken before out
-	watches  []*watching
-	finished bool
+	pull    sync.Mutex // held while frames are taken and written; taken before out
+	watches []*watching
 
-	out    sync.Mutex // held while writing
-	broken bool       // nothing can be written any more
+	out sync.Mutex // held while writing
+
+	greeted, visible, told bool // under in; visible is what the client said last, if told
+	finished               bool // under pull
+	broken                 bool // under out: nothing can be written any more
+	severed                bool // of the server: nothing can be told any more, and little time is left
 }
 
 // watching is a watch whose frames a session passes on.
@@ -65,6 +65,9 @@ type watching struct {
 	own   bool // of the person's own view, rather than of a channel
 	Mark       // how far its frames have been written
 }
+
+// key names the session's connection.
+func (s *Session) key() connKey { return connKey{s.actor.Ref, s.id, !present(s.actor)} }
 
 // present reports whether an actor has a presence of its own, rather than only
 // watching.
@@ -176,10 +179,11 @@ func (s *Session) Answer(pack func(*Batch)) {
 // is none.
 func (s *Session) allow(now time.Time) bool {
 	o := &s.h.opts
-	if passed := now.Sub(s.filled); passed > 0 {
+	at := s.h.since(now)
+	if passed := at - s.filled; passed > 0 {
 		s.tokens = min(s.tokens+passed.Seconds()*o.MessagesPerSecond, float64(o.Burst))
 	}
-	s.filled = now
+	s.filled = at
 	if s.tokens < 1 {
 		s.blame(now, "", "", faultf(codeRate, "more than %v messages a second with bursts of %d; this one was dropped", o.MessagesPerSecond, o.Burst))
 		return false
@@ -205,7 +209,7 @@ func (s *Session) handleAny(now time.Time, data []byte, posted bool) {
 	var answer any
 	if err == nil {
 		if posted {
-			m.Conn = s.key.conn // which it was addressed to
+			m.Conn = s.id // which it was addressed to
 		}
 		answer, err = s.do(now, &m)
 	}
@@ -256,7 +260,7 @@ func (s *Session) act(m *message) (*presence.View, error) {
 	if c == nil {
 		return nil, faultf(codeNotAllowed, "%s only watches and has no presence to change", s.actor.Ref)
 	}
-	s.input = time.Time{} // it may be input
+	s.input = 0 // it may be input
 	var view presence.View
 	var err error
 	switch m.Type {
@@ -330,8 +334,8 @@ func (s *Session) reports(now time.Time, p Pong) bool {
 	if p.Idle < 0 {
 		return false
 	}
-	input := now.Add(-millis(p.Idle))
-	if !s.input.IsZero() && input.Sub(s.input).Abs() < sameInput {
+	input := s.h.since(now) - millis(p.Idle)
+	if s.input != 0 && (input-s.input).Abs() < sameInput {
 		return false
 	}
 	s.input = input
@@ -373,7 +377,7 @@ func (s *Session) hello(now time.Time, m *message) error {
 		answer.Conn, answer.Epoch = conn, s.epoch
 	}
 	if s.framing.Streams() {
-		answer.Secret = s.h.secret(s.key, s.epoch)
+		answer.Secret = s.h.secret(s.key(), s.epoch)
 	}
 	interval := terms.heartbeat
 	if s.h.opts.PingInterval > 0 {
@@ -407,7 +411,7 @@ func (s *Session) connect(m *message) (*presence.Conn, *presence.View, error) {
 		_ = before.Close()
 	}
 	s.live.Store(c)
-	s.told, s.input = false, time.Time{}
+	s.told, s.input = false, 0
 	switch {
 	case !s.h.bind(s, c.ID(), c.Epoch()):
 		s.End("", StatusReplaced, replaced)
@@ -628,7 +632,7 @@ func (s *Session) packFrame(b *Batch, w *watching, f *presence.Frame) {
 		s.h.log.Error("wire: a frame cannot be encoded", "channel", w.Channel, "error", err)
 		return
 	}
-	w.Epoch, w.Seq = f.Epoch, f.Seq
+	w.Mark = Mark{f.Channel.ID, f.Epoch, f.Seq} // in words that all sessions share
 	s.framing.Message(b, payload, s.position())
 }
 

@@ -39,6 +39,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	mathrand "math/rand/v2"
 	"net/http"
@@ -144,12 +145,14 @@ type Server struct {
 	opts    Options
 	log     *slog.Logger
 	origins map[string]bool
-	key     [32]byte // of the secrets
+	key     [32]byte  // of the secrets
+	began   time.Time // sessions count from then
 
 	mu        sync.Mutex
 	open      int // sessions and requests about to become one
 	bySubject map[presence.Ref]int
-	byConn    map[connKey]*Session
+	byConn    map[uint64]*Session // by a hash of their keys, which would take more room than all the rest
+	seed      maphash.Seed
 	sessions  dueHeap
 	epochs    uint32 // of connections that have none from the tracker
 	terms     map[*presence.Machine]*terms
@@ -183,7 +186,7 @@ func NewServer(t *presence.Tracker, opts Options) (*Server, error) {
 	}
 	h := &Server{
 		t: t, log: opts.Logger, origins: make(map[string]bool),
-		bySubject: make(map[presence.Ref]int), byConn: make(map[connKey]*Session),
+		bySubject: make(map[presence.Ref]int), byConn: make(map[uint64]*Session), seed: maphash.MakeSeed(), began: time.Now(),
 		terms: make(map[*presence.Machine]*terms),
 		wake:  make(chan struct{}, 1),
 	}
@@ -380,7 +383,7 @@ func (h *Server) Release(actor presence.Actor) {
 // must return once the connection has been closed.
 func (h *Server) Open(actor presence.Actor, conn Conn, framing Framing, inline bool, wait func(*Session)) {
 	now := h.opts.Now()
-	s := &Session{h: h, actor: actor, conn: conn, framing: framing, tokens: float64(h.opts.Burst), filled: now, due: now.Add(h.opts.HelloTimeout)}
+	s := &Session{h: h, actor: actor, conn: conn, framing: framing, tokens: float64(h.opts.Burst), filled: h.since(now), due: h.since(now) + h.opts.HelloTimeout}
 	s.parts.Store(2)
 	h.mu.Lock()
 	if h.closed {
@@ -413,7 +416,7 @@ func (h *Server) Go(f func()) { h.running.Go(f) }
 func (h *Server) remove(s *Session) {
 	h.mu.Lock()
 	if s.place >= 0 {
-		heap.Remove(&h.sessions, s.place)
+		heap.Remove(&h.sessions, int(s.place))
 	}
 	h.unbindLocked(s)
 	h.mu.Unlock()
@@ -431,12 +434,16 @@ func (h *Server) bind(s *Session, conn string, epoch uint32) bool {
 		h.epochs++
 		epoch = h.epochs
 	}
-	s.key, s.epoch = connKey{s.actor.Ref, conn, !present(s.actor)}, epoch
-	old := h.byConn[s.key]
+	s.id, s.epoch = conn, epoch
+	old := h.boundLocked(s.key())
 	if old != nil && old.epoch > epoch {
 		return false
 	}
-	h.byConn[s.key] = s
+	if old != nil {
+		h.unbindLocked(old)
+	}
+	at := h.hash(s.key())
+	s.next, h.byConn[at] = h.byConn[at], s
 	if old != nil {
 		h.goLocked(func() { old.End("", StatusReplaced, replaced) })
 	}
@@ -445,11 +452,36 @@ func (h *Server) bind(s *Session, conn string, epoch uint32) bool {
 
 const replaced = "the connection goes on over another socket or stream"
 
-func (h *Server) unbindLocked(s *Session) {
-	if h.byConn[s.key] == s {
-		delete(h.byConn, s.key)
+// boundLocked returns the session of a connection, if there is one.
+func (h *Server) boundLocked(key connKey) *Session {
+	s := h.byConn[h.hash(key)]
+	for s != nil && s.key() != key {
+		s = s.next
 	}
+	return s
 }
+
+func (h *Server) unbindLocked(s *Session) {
+	at := h.hash(s.key())
+	switch o := h.byConn[at]; {
+	case o != s:
+		for ; o != nil; o = o.next {
+			if o.next == s {
+				o.next = s.next
+			}
+		}
+	case s.next != nil:
+		h.byConn[at] = s.next
+	default:
+		delete(h.byConn, at)
+	}
+	s.next = nil
+}
+
+func (h *Server) hash(key connKey) uint64 { return maphash.Comparable(h.seed, key) }
+
+// since is an instant as sessions keep it, which takes less room.
+func (h *Server) since(at time.Time) time.Duration { return at.Sub(h.began) }
 
 // schedule lets the pings of a session begin, spread over half an interval so
 // that those who came together are not all asked together.
@@ -477,9 +509,9 @@ func (h *Server) sever(s *Session) {
 }
 
 func (h *Server) dueLocked(s *Session, at time.Time) {
-	s.due = at
+	s.due = h.since(at)
 	if s.place >= 0 {
-		heap.Fix(&h.sessions, s.place)
+		heap.Fix(&h.sessions, int(s.place))
 	}
 }
 
@@ -507,10 +539,10 @@ func (h *Server) sweep() (next time.Time, ok bool) {
 	now := h.opts.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for len(h.sessions) > 0 && !h.sessions[0].due.After(now) {
+	for len(h.sessions) > 0 && h.sessions[0].due <= h.since(now) {
 		s := h.sessions[0]
 		end := func(wait time.Duration, status Status, why string) {
-			s.due = now.Add(wait)
+			s.due = h.since(now) + wait
 			h.goLocked(func() { s.End(presence.CauseLost, status, why) })
 		}
 		switch {
@@ -521,7 +553,7 @@ func (h *Server) sweep() (next time.Time, ok bool) {
 		case s.unheard.Load() >= silentPings && s.answers():
 			end(s.interval, StatusPolicy, "nothing was heard")
 		default:
-			s.due = now.Add(s.interval)
+			s.due = h.since(now) + s.interval
 			s.owed.Add(1)
 			s.wakeLocked()
 		}
@@ -530,7 +562,7 @@ func (h *Server) sweep() (next time.Time, ok bool) {
 	if len(h.sessions) == 0 {
 		return time.Time{}, false
 	}
-	return h.sessions[0].due, true
+	return h.began.Add(h.sessions[0].due), true
 }
 
 // drive sweeps whenever something is due.
@@ -608,15 +640,15 @@ func (h *Server) Close() error {
 type dueHeap []*Session
 
 func (h dueHeap) Len() int           { return len(h) }
-func (h dueHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
+func (h dueHeap) Less(i, j int) bool { return h[i].due < h[j].due }
 func (h dueHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
-	h[i].place, h[j].place = i, j
+	h[i].place, h[j].place = int32(i), int32(j)
 }
 
 func (h *dueHeap) Push(x any) {
 	s := x.(*Session)
-	s.place = len(*h)
+	s.place = int32(len(*h))
 	*h = append(*h, s)
 }
 
