@@ -95,6 +95,33 @@ func (s *Session) Receive(data []byte) {
 	}
 }
 
+// Heartbeat takes in a message that is a heartbeat and tells nothing new, as
+// most messages are and do. It reports false, and has done nothing, where there
+// is more to do, for which [Session.Receive] is. It needs so little room that the
+// smallest stack is enough.
+func (s *Session) Heartbeat(data []byte) bool {
+	p, ok := ParsePong(data)
+	if !ok {
+		return false
+	}
+	s.in.Lock()
+	defer s.in.Unlock()
+	c := s.live.Load()
+	if c == nil || s.ending.Load() || !s.greeted || p.Seq == 0 || p.Seq > s.pings.Load() || p.Told && !(s.told && p.Visible == s.visible) {
+		return false
+	}
+	now := s.h.opts.Now()
+	if _, news := s.reports(now, p); news || s.fill(now) < 1 {
+		return false
+	}
+	s.Heard()
+	s.tokens--
+	if err := c.Heartbeat(); err != nil {
+		s.blame(now, "", "", gone(err))
+	}
+	return true
+}
+
 // Begin says hello in the client's name and starts watching where a position
 // says, as far as that goes. Without a hello that is taken the session ends.
 func (s *Session) Begin(hello Hello, watch Position) {
@@ -175,17 +202,22 @@ func (s *Session) Answer(pack func(*Batch)) {
 // allow takes a token from the session's bucket, or tells the client that there
 // is none.
 func (s *Session) allow(now time.Time) bool {
-	o := &s.h.opts
-	if passed := now.Sub(s.filled); passed > 0 {
-		s.tokens = min(s.tokens+passed.Seconds()*o.MessagesPerSecond, float64(o.Burst))
-	}
-	s.filled = now
-	if s.tokens < 1 {
+	if s.fill(now) < 1 {
+		o := &s.h.opts
 		s.blame(now, "", "", faultf(codeRate, "more than %v messages a second with bursts of %d; this one was dropped", o.MessagesPerSecond, o.Burst))
 		return false
 	}
 	s.tokens--
 	return true
+}
+
+// fill adds the tokens that are due, and returns how many there are.
+func (s *Session) fill(now time.Time) float64 {
+	if passed := now.Sub(s.filled); passed > 0 {
+		s.tokens = min(s.tokens+passed.Seconds()*s.h.opts.MessagesPerSecond, float64(s.h.opts.Burst))
+	}
+	s.filled = now
+	return s.tokens
 }
 
 func (s *Session) handle(now time.Time, data []byte, posted bool) {
@@ -314,7 +346,8 @@ func (s *Session) pong(now time.Time, p Pong) error {
 		return nil
 	}
 	var err error
-	if news := s.reports(now, p); news {
+	if input, news := s.reports(now, p); news {
+		s.input = input
 		err = c.Report(p.Seq, millis(p.Idle))
 	} else {
 		err = c.Heartbeat() // which costs next to nothing
@@ -325,17 +358,13 @@ func (s *Session) pong(now time.Time, p Pong) error {
 	return gone(err)
 }
 
-// reports tells whether a heartbeat says something new of the last input.
-func (s *Session) reports(now time.Time, p Pong) bool {
+// reports tells when the last input was by a heartbeat, and whether that is new.
+func (s *Session) reports(now time.Time, p Pong) (input time.Time, news bool) {
 	if p.Idle < 0 {
-		return false
+		return input, false
 	}
-	input := now.Add(-millis(p.Idle))
-	if !s.input.IsZero() && input.Sub(s.input).Abs() < sameInput {
-		return false
-	}
-	s.input = input
-	return true
+	input = now.Add(-millis(p.Idle))
+	return input, s.input.IsZero() || input.Sub(s.input).Abs() >= sameInput
 }
 
 // see passes on whether the page can be seen, when that is news.

@@ -56,6 +56,28 @@ func (r *reader) wait() error {
 	return err
 }
 
+// whole gives a short text message that has arrived as a whole to a function that
+// takes it in, or reports false, after which it can still be read.
+func (r *reader) whole(take func([]byte) bool) bool {
+	const fin, masked, head = 0x80, 0x80, 6
+	b, _ := r.in.Peek(r.in.Buffered())
+	if len(b) < head || b[0] != fin|byte(gobwas.OpText) || b[1] < masked || r.partial() {
+		return false
+	}
+	end := head + int(b[1]-masked)
+	if end > head+125 || end > len(b) {
+		return false
+	}
+	mask, payload := [4]byte(b[2:head]), b[head:end]
+	gobwas.Cipher(payload, mask, 0)
+	if !take(payload) {
+		gobwas.Cipher(payload, mask, 0)
+		return false
+	}
+	_, _ = r.in.Discard(end)
+	return true
+}
+
 // partial reports whether more of a message is to come.
 func (r *reader) partial() bool { return r.state.Fragmented() }
 
