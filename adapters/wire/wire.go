@@ -28,8 +28,9 @@
 // # Memory
 //
 // A session has no goroutine of its own: the transport has one that waits for
-// the client, and one that writes lives while there is something to write. A
-// frame is encoded once, however many sessions it goes to.
+// the client. What there is to write is written by a few goroutines for all
+// sessions, and by one that lives for so long where a client does not take it at
+// once. A frame is encoded once, however many sessions it goes to.
 package wire
 
 import (
@@ -43,6 +44,7 @@ import (
 	mathrand "math/rand/v2"
 	"net/http"
 	"net/url"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -154,6 +156,8 @@ type Server struct {
 	epochs    uint32 // of connections that have none from the tracker
 	terms     map[*presence.Machine]*terms
 	closed    bool
+	queue     []*Session // those that have something to write
+	writers   int        // goroutines that see to them
 
 	wake    chan struct{}
 	stopped context.Context
@@ -380,7 +384,7 @@ func (h *Server) Release(actor presence.Actor) {
 // must return once the connection has been closed.
 func (h *Server) Open(actor presence.Actor, conn Conn, framing Framing, inline bool, wait func(*Session)) {
 	now := h.opts.Now()
-	s := &Session{h: h, actor: actor, conn: conn, framing: framing, tokens: float64(h.opts.Burst), filled: now, due: now.Add(h.opts.HelloTimeout)}
+	s := &Session{h: h, actor: actor, conn: conn, raw: rawConn(conn), framing: framing, tokens: float64(h.opts.Burst), filled: now, due: now.Add(h.opts.HelloTimeout)}
 	s.parts.Store(2)
 	h.mu.Lock()
 	if h.closed {
@@ -488,6 +492,45 @@ func (h *Server) dueLocked(s *Session, at time.Time) {
 func (h *Server) goLocked(f func()) {
 	if !h.closed {
 		h.running.Go(f)
+	}
+}
+
+// queueLocked has somebody write what a session has to write. There are few
+// goroutines for that, none of which ever waits for a client.
+func (h *Server) queueLocked(s *Session) {
+	if h.closed {
+		return // everything ends anyway
+	}
+	h.queue = append(h.queue, s)
+	if h.writers < maxWriters {
+		h.writers++
+		h.running.Go(h.writeQueued)
+	}
+}
+
+// maxWriters is how many goroutines write at once what does not have to wait.
+var maxWriters = runtime.GOMAXPROCS(0)
+
+// flushed is how many sessions are taken from the queue at once.
+const flushed = 16
+
+func (h *Server) writeQueued() {
+	var some [flushed]*Session
+	for {
+		h.mu.Lock()
+		n := copy(some[:], h.queue)
+		if n == 0 {
+			h.writers--
+			h.queue = nil
+			h.mu.Unlock()
+			return
+		}
+		clear(h.queue[:n])
+		h.queue = h.queue[n:]
+		h.mu.Unlock()
+		for _, s := range some[:n] {
+			s.flush(false)
+		}
 	}
 }
 

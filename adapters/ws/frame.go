@@ -2,6 +2,7 @@ package ws
 
 import (
 	"bufio"
+	"encoding/binary"
 	"errors"
 	"io"
 
@@ -160,6 +161,22 @@ func (framing) Close(b *wire.Batch, status wire.Status, reason string) {
 
 // appendFrame appends one frame from the server to a batch.
 func appendFrame(b *wire.Batch, op gobwas.OpCode, payload []byte) {
-	_ = gobwas.WriteHeader(b, gobwas.Header{Fin: true, OpCode: op, Length: int64(len(payload))})
+	const fin = 0x80
+	var head [10]byte
+	head[0] = fin | byte(op)
+	n := 2
+	switch length := len(payload); {
+	case length < 126:
+		head[1] = byte(length)
+	case length < 1<<16:
+		head[1] = 126
+		binary.BigEndian.PutUint16(head[2:], uint16(length))
+		n = 4
+	default:
+		head[1] = 127
+		binary.BigEndian.PutUint64(head[2:], uint64(length))
+		n = 10
+	}
+	b.Append(head[:n])
 	_, _ = b.Write(payload)
 }
