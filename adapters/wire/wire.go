@@ -48,6 +48,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/presence-go/presence"
@@ -160,6 +161,8 @@ type Server struct {
 	writers   int        // goroutines that see to them
 
 	wake    chan struct{}
+	work    chan func()  // for workers that wait for some
+	idle    atomic.Int32 // those
 	stopped context.Context
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -190,6 +193,7 @@ func NewServer(t *presence.Tracker, opts Options) (*Server, error) {
 		bySubject: make(map[presence.Ref]int), byConn: make(map[connKey]*Session),
 		terms: make(map[*presence.Machine]*terms),
 		wake:  make(chan struct{}, 1),
+		work:  make(chan func()),
 	}
 	rand.Read(h.key[:])
 	for i, origin := range opts.AllowedOrigins {
@@ -413,6 +417,37 @@ func (h *Server) Open(actor presence.Actor, conn Conn, framing Framing, inline b
 // the goroutines of sessions.
 func (h *Server) Go(f func()) { h.running.Go(f) }
 
+// Work is Go for what needs much room on the stack and ends soon: a goroutine
+// that did such things before does it, if one is free, since to make the stack of
+// a fresh one grow would take longer than many of them.
+func (h *Server) Work(f func()) {
+	select {
+	case h.work <- f:
+	default:
+		h.running.Go(func() { h.worker(f) })
+	}
+}
+
+// maxIdle is how many workers at most wait for something to do.
+const maxIdle = 16
+
+func (h *Server) worker(f func()) {
+	for {
+		f()
+		f = nil // what it holds on to is not kept
+		if h.idle.Add(1) <= maxIdle {
+			select {
+			case f = <-h.work:
+			case <-h.stopped.Done():
+			}
+		}
+		h.idle.Add(-1)
+		if f == nil {
+			return
+		}
+	}
+}
+
 // remove forgets a session that has ended.
 func (h *Server) remove(s *Session) {
 	h.mu.Lock()
@@ -495,16 +530,21 @@ func (h *Server) goLocked(f func()) {
 	}
 }
 
-// queueLocked has somebody write what a session has to write. There are few
-// goroutines for that, none of which ever waits for a client.
+// queueLocked has somebody write what a session has to write. Where writing can
+// be tried there are few goroutines for that, none of which ever waits for a
+// client.
 func (h *Server) queueLocked(s *Session) {
 	if h.closed {
 		return // everything ends anyway
 	}
+	if s.raw == nil {
+		h.Work(func() { s.flush(true) })
+		return
+	}
 	h.queue = append(h.queue, s)
 	if h.writers < maxWriters {
 		h.writers++
-		h.running.Go(h.writeQueued)
+		h.Work(h.writeQueued)
 	}
 }
 

@@ -97,11 +97,16 @@ type socket struct {
 }
 
 // run hears heartbeats, for which the smallest stack is enough, until anything
-// else comes. That makes the stack grow, which would stay so while the next is
-// waited for; a fresh goroutine goes on instead.
+// else comes. That would make the stack grow, and stay so while the next is waited
+// for: somebody else sees to it, and a fresh goroutine goes on.
 func (c *socket) run(s *wire.Session) {
-	closed, err := false, c.listen(s)
-	for err == nil && !closed {
+	err := c.listen(s)
+	c.h.Work(func() { c.converse(s, err) })
+}
+
+// converse takes in what has come, and sees to the end of the socket.
+func (c *socket) converse(s *wire.Session, err error) {
+	for closed := false; err == nil && !closed; {
 		if closed, err = c.read(s); err == nil && !closed && c.in.in.Buffered() == 0 {
 			c.h.Go(func() { c.run(s) })
 			return
