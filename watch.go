@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -543,25 +542,26 @@ type WatchOptions struct {
 
 // Watch is one watcher's stream of frames: a snapshot, then diffs.
 type Watch struct {
+	// What a new frame needs comes first: it is fetched for each of those whom a
+	// change goes to.
+	mu     sync.Mutex
+	ended  bool
+	stale  bool        // the next frame must be a snapshot
+	lagged bool        // because the queue overflowed
+	told   atomic.Bool // notify is about to be called
+	queue  []*Frame
+	notify func()
+	ready  chan struct{} // once somebody waits in Next
 	hub    *hub
 	from   *stream
 	actor  Actor
-	notify func()
-	told   atomic.Bool // notify is about to be called
+	member bool  // watches by right of its grant, and is evicted with it; never changes
+	reason error // under mu
 
-	// Of the reader alone.
-	retrying atomic.Bool
-	trusted  Instant // when the authorizer last agreed
-	asked    Instant // when it was last asked
-
-	mu     sync.Mutex
-	ready  chan struct{} // once somebody waits in Next
-	queue  []*Frame
-	reason error
-	stale  bool // the next frame must be a snapshot
-	lagged bool // because the queue overflowed
-	ended  bool
-	member bool // watches by right of its grant, and is evicted with it; never changes
+	// Of the reader alone, or of whoever asks in its stead.
+	trusted Instant // when the authorizer last agreed
+	asked   Instant // when it was last asked
+	asking  atomic.Bool
 }
 
 // Watch starts watching a channel. An agent needs a grant of the channel and is
@@ -792,7 +792,7 @@ func (w *Watch) Next(ctx context.Context) (*Frame, error) {
 	ready := w.ready
 	w.mu.Unlock()
 	for {
-		f, again, err := w.poll(ctx)
+		f, again, err := w.poll(ctx, true)
 		if f != nil || err != nil {
 			return f, err
 		}
@@ -817,24 +817,26 @@ func (w *Watch) Next(ctx context.Context) (*Frame, error) {
 	}
 }
 
-// Poll returns the next frame if there is one now, and nil otherwise.
+// Poll returns the next frame if there is one now, and nil otherwise. Where there
+// is a Notify it does not wait for the authorizer: who has to be asked is asked
+// meanwhile, and Notify called after that.
 func (w *Watch) Poll() (*Frame, error) {
-	f, again, err := w.poll(w.hub.t.stopped)
-	if again > 0 && w.notify != nil && !w.retrying.Swap(true) {
-		go w.signalAfter(again)
-	}
+	f, _, err := w.poll(w.hub.t.stopped, w.notify == nil)
 	return f, err
 }
 
-// signalAfter has the reader ask again once the authorizer may answer.
-func (w *Watch) signalAfter(d time.Duration) {
-	timer := w.hub.t.opts.Clock.Timer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-w.hub.t.stopped.Done():
+// ask asks the authorizer, and has the reader look again once it may go on or
+// ask once more.
+func (w *Watch) ask() {
+	if again := w.authorize(w.hub.t.stopped); again > 0 {
+		timer := w.hub.t.opts.Clock.Timer(again)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-w.hub.t.stopped.Done():
+		}
 	}
-	w.retrying.Store(false)
+	w.asking.Store(false)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.signal()
@@ -877,34 +879,44 @@ func (r *readiness) call() {
 			return
 		}
 		r.mu.Unlock()
-		for i, w := range list {
+		for _, w := range list {
 			w.told.Store(false) // what comes from now on is told anew
 			w.notify()
-			if i%32 == 31 {
-				runtime.Gosched() // what has been started may end before more is
-			}
 		}
 	}
 }
 
 // poll returns the next frame if there is one, and how long to wait before
-// asking again where that is not until something happens.
-func (w *Watch) poll(ctx context.Context) (f *Frame, again time.Duration, err error) {
+// asking again where that is not until something happens. The authorizer is asked
+// here, or else meanwhile.
+func (w *Watch) poll(ctx context.Context, here bool) (f *Frame, again time.Duration, err error) {
 	for {
+		trusting := w.hub.t.opts.AuthorizeEvery < 0 // who is not asked does not have to agree
 		w.mu.Lock()
 		waiting, stale, ended, reason := len(w.queue) > 0, w.stale, w.ended, w.reason
-		w.mu.Unlock()
-		if ended {
-			if last := w.take(); last != nil {
-				return last, 0, nil
-			}
-			return nil, 0, reason
+		if waiting && (trusting || ended) {
+			f = w.takeLocked()
 		}
-		if !waiting && !stale {
+		w.mu.Unlock()
+		switch {
+		case f != nil:
+			return f, 0, nil
+		case ended:
+			return nil, 0, reason
+		case !waiting && !stale:
 			return nil, 0, nil
 		}
-		if again := w.authorize(ctx); again > 0 {
-			return nil, again, nil
+		switch {
+		case w.asking.Load():
+			return nil, 0, nil
+		case here:
+			if again = w.authorize(ctx); again > 0 {
+				return nil, again, nil
+			}
+		case w.doubtful():
+			w.asking.Store(true)
+			go w.ask()
+			return nil, 0, nil
 		}
 		if stale {
 			f = w.hub.snapshot(w)
@@ -921,6 +933,10 @@ func (w *Watch) poll(ctx context.Context) (f *Frame, again time.Duration, err er
 func (w *Watch) take() *Frame {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return w.takeLocked()
+}
+
+func (w *Watch) takeLocked() *Frame {
 	if len(w.queue) == 0 {
 		return nil
 	}
@@ -977,6 +993,19 @@ func (w *Watch) authorize(ctx context.Context) (suspended time.Duration) {
 		return authorizeRetry
 	}
 	return 0
+}
+
+// doubtful reports whether authorize would do anything but agree.
+func (w *Watch) doubtful() bool {
+	every := w.hub.t.opts.AuthorizeEvery
+	if every < 0 {
+		return false
+	}
+	now := w.hub.t.time.now()
+	if now < w.trusted.Add(every) {
+		return false
+	}
+	return w.asked == 0 || now >= w.asked.Add(authorizeRetry) || now >= w.trusted.Add(3*every)
 }
 
 // detach takes the watch out of its hub.

@@ -328,3 +328,50 @@ func TestAuthorizerThatHangs(t *testing.T) {
 		require.ErrorIs(t, err, presence.ErrClosed)
 	})
 }
+
+// Who is told when there is something to read never waits for the authorizer, and
+// sees nothing until it has answered.
+func TestPollDoesNotWaitForTheAuthorizer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answer := make(chan error)
+		var asks atomic.Bool
+		d := newDesk(t, &presence.Options{AuthorizeEvery: time.Minute, Authorizer: authorizerFunc(func() error {
+			if asks.Load() {
+				return <-answer
+			}
+			return nil
+		})})
+		require.NoError(t, d.Grant(t.Context(), ann, sales))
+		var told atomic.Int32
+		w, err := d.Watch(t.Context(), boss, sales, presence.WatchOptions{Notify: func() { told.Add(1) }})
+		require.NoError(t, err)
+		poll := func() *presence.Frame {
+			synctest.Wait()
+			f, err := w.Poll()
+			require.NoError(t, err)
+			return f
+		}
+		require.Equal(t, presence.FrameSnapshot, poll().Kind)
+		time.Sleep(2 * time.Minute)
+		d.login(ann, "tab")
+		asks.Store(true)
+		require.Nil(t, poll())
+		require.Nil(t, poll())
+		before := told.Load()
+		answer <- nil
+		asks.Store(false)
+		synctest.Wait()
+		require.Greater(t, told.Load(), before)
+		require.Equal(t, presence.FrameDiff, poll().Kind)
+
+		time.Sleep(2 * time.Minute)
+		asks.Store(true)
+		d.login(bob, "tab")
+		require.NoError(t, d.Grant(t.Context(), bob, sales))
+		require.Nil(t, poll())
+		require.NoError(t, w.Close())
+		_, err = w.Poll()
+		require.ErrorIs(t, err, presence.ErrClosed, "however long the answer takes")
+		answer <- nil
+	})
+}

@@ -1,9 +1,11 @@
 package wire
 
 import (
+	"cmp"
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -36,6 +38,10 @@ type Batch struct {
 	buf  []byte
 	long []long
 	size int
+
+	try  func(fd uintptr) // is tryFD, made once
+	took int              // what it wrote
+	err  error
 }
 
 // long is something too long to be copied, and where in the buffer it belongs.
@@ -52,7 +58,11 @@ const (
 )
 
 // batches are for what is going out; idle sessions have none.
-var batches = sync.Pool{New: func() any { return new(Batch) }}
+var batches = sync.Pool{New: func() any {
+	b := new(Batch)
+	b.try = b.tryFD
+	return b
+}}
 
 // free gives a batch back.
 func (b *Batch) free() {
@@ -75,6 +85,12 @@ func (b *Batch) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// Append appends a copy of p.
+func (b *Batch) Append(p []byte) {
+	b.buf = append(b.buf, p...)
+	b.size += len(p)
+}
+
 // WriteString appends a string. It never fails.
 func (b *Batch) WriteString(s string) (int, error) {
 	b.buf = append(b.buf, s...)
@@ -87,17 +103,62 @@ func (b *Batch) Len() int { return b.size }
 
 // WriteTo writes the batch, in one call where the writer is a network
 // connection.
-func (b *Batch) WriteTo(w io.Writer) (int64, error) {
+func (b *Batch) WriteTo(w io.Writer) (int64, error) { return b.writeRest(w, 0) }
+
+// writeRest writes what follows the first bytes.
+func (b *Batch) writeRest(w io.Writer, from int) (int64, error) {
 	if len(b.long) == 0 {
-		n, err := w.Write(b.buf)
+		n, err := w.Write(b.buf[from:])
 		return int64(n), err
 	}
 	var parts net.Buffers
+	for part := range b.parts {
+		skipped := min(from, len(part))
+		from -= skipped
+		parts = append(parts, part[skipped:])
+	}
+	return parts.WriteTo(w)
+}
+
+// parts are what the batch consists of, in order.
+func (b *Batch) parts(yield func([]byte) bool) {
 	from := 0
 	for _, l := range b.long {
-		parts = append(parts, b.buf[from:l.at], l.data)
+		if l.at > from && !yield(b.buf[from:l.at]) || !yield(l.data) {
+			return
+		}
 		from = l.at
 	}
-	parts = append(parts, b.buf[from:])
-	return parts.WriteTo(w)
+	if len(b.buf) > from {
+		yield(b.buf[from:])
+	}
+}
+
+// tryWrite writes as much of the batch as a connection takes at once.
+func (b *Batch) tryWrite(raw syscall.RawConn) (int, error) {
+	b.took, b.err = 0, nil
+	err := raw.Control(b.try)
+	return b.took, cmp.Or(err, b.err)
+}
+
+func (b *Batch) tryFD(fd uintptr) {
+	for part := range b.parts {
+		n, err := tryWrite(fd, part)
+		b.took += n
+		b.err = err
+		if err != nil || n < len(part) {
+			return
+		}
+	}
+}
+
+// rawConn returns a connection by itself if writing can be tried on it: one of
+// the system's, with nothing around it that ought to know what is written.
+func rawConn(c Conn) syscall.RawConn {
+	if t, ok := c.(*net.TCPConn); ok && canTry {
+		if raw, err := t.SyscallConn(); err == nil {
+			return raw
+		}
+	}
+	return nil
 }

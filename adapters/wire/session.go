@@ -4,12 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/presence-go/presence"
@@ -24,8 +24,24 @@ type Session struct {
 	conn    Conn
 	framing Framing
 
+	// What writing a frame needs is side by side, since at every change that goes
+	// to thousands it is fetched for each.
+	raw    syscall.RawConn // of a connection on which writing can be tried; nil otherwise
+	wakes  atomic.Int32    // reasons to look for something to write
+	owed   atomic.Int32    // pings to be sent
+	ending atomic.Bool
+
+	finished bool       // under pull
+	broken   bool       // under out: nothing can be written any more
+	out      sync.Mutex // held while writing, by whoever is to finish that
+	pull     sync.Mutex // held while frames are taken and writing begins; taken before out
+	watches  []*watching
+	own      *presence.Watch // of the person's own view
+	ownNews  atomic.Bool     // it may have frames
+
 	// Of the server, under its lock. The id and epoch are changed by whoever deals
 	// with a message, who may read them without.
+	severed  bool     // nothing can be told any more, and little time is left
 	id       string   // of its connection
 	next     *Session // of the same hash
 	epoch    uint32
@@ -34,10 +50,7 @@ type Session struct {
 	interval time.Duration // of pings; 0 before the hello
 
 	live    atomic.Pointer[presence.Conn]
-	ending  atomic.Bool
 	parts   atomic.Int32 // of what has to end before the session is forgotten
-	wakes   atomic.Int32 // reasons to look for something to write
-	owed    atomic.Int32 // pings to be sent
 	pings   atomic.Uint64
 	unheard atomic.Int32 // pings sent since anything was read
 	posts   atomic.Int32 // under way
@@ -48,22 +61,14 @@ type Session struct {
 	filled time.Duration
 	faults []time.Time // of the last minute
 
-	pull    sync.Mutex // held while frames are taken and written; taken before out
-	watches []*watching
-
-	out sync.Mutex // held while writing
-
 	greeted, visible, told bool // under in; visible is what the client said last, if told
-	finished               bool // under pull
-	broken                 bool // under out: nothing can be written any more
-	severed                bool // of the server: nothing can be told any more, and little time is left
 }
 
-// watching is a watch whose frames a session passes on.
+// watching is a watch of a channel whose frames a session passes on.
 type watching struct {
 	watch *presence.Watch
-	own   bool // of the person's own view, rather than of a channel
-	Mark       // how far its frames have been written
+	news  atomic.Bool // it may have frames
+	Mark              // how far its frames have been written
 }
 
 // key names the session's connection.
@@ -96,6 +101,33 @@ func (s *Session) Receive(data []byte) {
 	if now := s.h.opts.Now(); s.allow(now) {
 		s.handle(now, data, false)
 	}
+}
+
+// Heartbeat takes in a message that is a heartbeat and tells nothing new, as
+// most messages are and do. It reports false, and has done nothing, where there
+// is more to do, for which [Session.Receive] is. It needs so little room that the
+// smallest stack is enough.
+func (s *Session) Heartbeat(data []byte) bool {
+	p, ok := ParsePong(data)
+	if !ok {
+		return false
+	}
+	s.in.Lock()
+	defer s.in.Unlock()
+	c := s.live.Load()
+	if c == nil || s.ending.Load() || !s.greeted || p.Seq == 0 || p.Seq > s.pings.Load() || p.Told && !(s.told && p.Visible == s.visible) {
+		return false
+	}
+	now := s.h.opts.Now()
+	if _, news := s.reports(now, p); news || s.fill(now) < 1 {
+		return false
+	}
+	s.Heard()
+	s.tokens--
+	if err := c.Heartbeat(); err != nil {
+		s.blame(now, "", "", gone(err))
+	}
+	return true
 }
 
 // Begin says hello in the client's name and starts watching where a position
@@ -178,18 +210,23 @@ func (s *Session) Answer(pack func(*Batch)) {
 // allow takes a token from the session's bucket, or tells the client that there
 // is none.
 func (s *Session) allow(now time.Time) bool {
-	o := &s.h.opts
-	at := s.h.since(now)
-	if passed := at - s.filled; passed > 0 {
-		s.tokens = min(s.tokens+passed.Seconds()*o.MessagesPerSecond, float64(o.Burst))
-	}
-	s.filled = at
-	if s.tokens < 1 {
+	if s.fill(now) < 1 {
+		o := &s.h.opts
 		s.blame(now, "", "", faultf(codeRate, "more than %v messages a second with bursts of %d; this one was dropped", o.MessagesPerSecond, o.Burst))
 		return false
 	}
 	s.tokens--
 	return true
+}
+
+// fill adds the tokens that are due, and returns how many there are.
+func (s *Session) fill(now time.Time) float64 {
+	at := s.h.since(now)
+	if passed := at - s.filled; passed > 0 {
+		s.tokens = min(s.tokens+passed.Seconds()*s.h.opts.MessagesPerSecond, float64(s.h.opts.Burst))
+	}
+	s.filled = at
+	return s.tokens
 }
 
 func (s *Session) handle(now time.Time, data []byte, posted bool) {
@@ -318,7 +355,8 @@ func (s *Session) pong(now time.Time, p Pong) error {
 		return nil
 	}
 	var err error
-	if news := s.reports(now, p); news {
+	if input, news := s.reports(now, p); news {
+		s.input = input
 		err = c.Report(p.Seq, millis(p.Idle))
 	} else {
 		err = c.Heartbeat() // which costs next to nothing
@@ -329,17 +367,13 @@ func (s *Session) pong(now time.Time, p Pong) error {
 	return gone(err)
 }
 
-// reports tells whether a heartbeat says something new of the last input.
-func (s *Session) reports(now time.Time, p Pong) bool {
+// reports tells when the last input was by a heartbeat, and whether that is new.
+func (s *Session) reports(now time.Time, p Pong) (input time.Duration, news bool) {
 	if p.Idle < 0 {
-		return false
+		return input, false
 	}
-	input := s.h.since(now) - millis(p.Idle)
-	if s.input != 0 && (input-s.input).Abs() < sameInput {
-		return false
-	}
-	s.input = input
-	return true
+	input = s.h.since(now) - millis(p.Idle)
+	return input, s.input == 0 || (input-s.input).Abs() >= sameInput
 }
 
 // see passes on whether the page can be seen, when that is news.
@@ -445,7 +479,7 @@ func (s *Session) bye(m *message) error {
 func (s *Session) watch(m *message) error {
 	// What is kept must not keep all of a request alive.
 	channel := strings.Clone(m.Channel)
-	opts := presence.WatchOptions{Seq: m.Seq, Notify: s.wake}
+	opts := presence.WatchOptions{Seq: m.Seq}
 	switch epoch := m.Epoch.(type) {
 	case nil:
 	case string:
@@ -454,13 +488,7 @@ func (s *Session) watch(m *message) error {
 		return faultf(codeMalformed, "epoch: %v is not a string", epoch)
 	}
 	s.pull.Lock()
-	n, twice := 0, false
-	for _, w := range s.watches {
-		if !w.own {
-			n++
-			twice = twice || w.Channel == m.Channel
-		}
-	}
+	n, twice := len(s.watches), s.watchedLocked(m.Channel) >= 0
 	s.pull.Unlock()
 	switch {
 	case twice:
@@ -468,14 +496,29 @@ func (s *Session) watch(m *message) error {
 	case n >= s.h.opts.MaxChannels:
 		return faultf(codeLimit, "%d channels are being watched, which is all a session may; unwatch one first", n)
 	}
-	watch, err := s.h.t.Watch(s.h.stopped, s.actor, presence.Ref{Tenant: s.actor.Tenant, ID: channel}, opts)
-	if err != nil {
+	w := &watching{Mark: Mark{Channel: channel, Epoch: strings.Clone(opts.Epoch), Seq: m.Seq}}
+	opts.Notify = func() {
+		w.news.Store(true)
+		s.wake()
+	}
+	var err error
+	if w.watch, err = s.h.t.Watch(s.h.stopped, s.actor, presence.Ref{Tenant: s.actor.Tenant, ID: channel}, opts); err != nil {
 		s.logUnavailable(faultOf(err), err)
 		return err
 	}
-	w := &watching{watch: watch, Mark: Mark{Channel: channel, Epoch: strings.Clone(opts.Epoch), Seq: m.Seq}}
-	s.follow(w, m.Ref)
+	s.follow(w.watch, func() {
+		s.watches = append(s.watches, w)
+		if m.Ref != "" {
+			s.send(done{Type: "done", V: Version, Ref: m.Ref})
+		}
+	})
 	return nil
+}
+
+// watchedLocked returns which of the watches is that of a channel, or -1, under
+// s.pull.
+func (s *Session) watchedLocked(channel string) int {
+	return slices.IndexFunc(s.watches, func(w *watching) bool { return w.Channel == channel })
 }
 
 // watchSelf sends the subject's own view whenever it changes.
@@ -483,28 +526,28 @@ func (s *Session) watchSelf() {
 	if !present(s.actor) {
 		return
 	}
-	watch, err := s.h.t.WatchSubject(s.h.stopped, s.actor, s.actor.Ref, presence.WatchOptions{Notify: s.wake})
+	watch, err := s.h.t.WatchSubject(s.h.stopped, s.actor, s.actor.Ref, presence.WatchOptions{Notify: func() {
+		s.ownNews.Store(true)
+		s.wake()
+	}})
 	if err != nil {
 		s.h.log.Warn("wire: own view", "subject", s.actor.Ref, "error", err)
 		return
 	}
-	s.follow(&watching{watch: watch, own: true}, "")
+	s.follow(watch, func() { s.own = watch })
 }
 
-// follow adds a watch to those whose frames are passed on, and says so if the
-// client wants to know.
-func (s *Session) follow(w *watching, ref string) {
+// follow adds a watch to those whose frames are passed on, under s.pull, unless
+// the session is over.
+func (s *Session) follow(watch *presence.Watch, add func()) {
 	s.pull.Lock()
 	finished := s.finished
 	if !finished {
-		s.watches = append(s.watches, w)
-		if ref != "" {
-			s.send(done{Type: "done", V: Version, Ref: ref})
-		}
+		add()
 	}
 	s.pull.Unlock()
 	if finished {
-		_ = w.watch.Close()
+		_ = watch.Close()
 		return
 	}
 	s.wake() // it may have been called before there was anything to find
@@ -514,7 +557,7 @@ func (s *Session) follow(w *watching, ref string) {
 func (s *Session) unwatch(m *message) error {
 	s.pull.Lock()
 	defer s.pull.Unlock()
-	i := slices.IndexFunc(s.watches, func(w *watching) bool { return !w.own && w.Channel == m.Channel })
+	i := s.watchedLocked(m.Channel)
 	if i < 0 {
 		return faultf(codeUnknown, "channel %q is not being watched", m.Channel)
 	}
@@ -528,26 +571,44 @@ func (s *Session) unwatch(m *message) error {
 
 // wake has somebody look for something to write. It never waits.
 func (s *Session) wake() {
-	if s.wakes.Add(1) == 1 {
-		s.h.mu.Lock()
-		defer s.h.mu.Unlock()
-		s.h.goLocked(s.flush)
+	if s.wakes.Add(1) != 1 {
+		return
+	}
+	h := s.h
+	h.mu.Lock()
+	h.queueLocked(s)
+	// Those who write may be slower than those who wake, who then take part: with
+	// the latest, of which most is still at hand.
+	var some [flushed]*Session
+	n := 0
+	if last := len(h.queue) - flushed; last >= flushed {
+		n = copy(some[:], h.queue[last:])
+		clear(h.queue[last:])
+		h.queue = h.queue[:last]
+	}
+	h.mu.Unlock()
+	for _, s := range some[:n] {
+		s.flush(false)
 	}
 }
 
 // wakeLocked is wake under the server's lock.
 func (s *Session) wakeLocked() {
 	if s.wakes.Add(1) == 1 {
-		s.h.goLocked(s.flush)
+		s.h.queueLocked(s)
 	}
 }
 
-// flush writes what there is to write until there is no more.
-func (s *Session) flush() {
+// flush writes what there is to write until there is no more. Unless it may
+// wait, it leaves that to a goroutine of the session's own once it would have to.
+func (s *Session) flush(mayWait bool) {
 	for {
 		reasons := s.wakes.Load()
-		s.ping()
-		for s.passOn() {
+		for more := true; more; {
+			var left bool
+			if more, left = s.passOn(mayWait); left {
+				return
+			}
 		}
 		if s.wakes.CompareAndSwap(reasons, 0) {
 			return
@@ -555,78 +616,133 @@ func (s *Session) flush() {
 	}
 }
 
-// ping asks the page for a heartbeat, and its browser for a sign of life if
+// passOn writes the pings and frames that are waiting, as many as go out
+// together. It reports whether there may be more, and whether it has left all
+// that to somebody who may wait.
+func (s *Session) passOn(mayWait bool) (more, left bool) {
+	if mayWait {
+		s.pull.Lock()
+		s.out.Lock()
+	} else if !s.tryLock() {
+		s.h.Go(func() { s.flush(true) })
+		return false, true
+	}
+	batch := batches.Get().(*Batch)
+	s.packPings(batch)
+	more = s.packFrames(batch)
+	n, err := s.begin(batch)
+	if err == nil && n < batch.Len() && !mayWait {
+		// Whatever else is written meanwhile has to wait until this is.
+		s.pull.Unlock()
+		s.h.Go(func() {
+			_ = s.finish(batch, n)
+			batch.free()
+			s.flush(true)
+		})
+		return false, true
+	}
+	if err == nil && n < batch.Len() {
+		err = s.finish(batch, n)
+	} else {
+		s.written(err)
+	}
+	batch.free()
+	s.pull.Unlock()
+	return more && err == nil, false
+}
+
+// tryLock locks what is needed for writing, if it can be tried and nobody else
+// is about to write.
+func (s *Session) tryLock() bool {
+	if s.raw == nil || !s.pull.TryLock() {
+		return false
+	}
+	if !s.out.TryLock() {
+		s.pull.Unlock()
+		return false
+	}
+	return true
+}
+
+// packPings asks the page for a heartbeat, and its browser for a sign of life if
 // nothing at all came since the last time. Pings that piled up count as one
 // silence, since it was the server that was late.
-func (s *Session) ping() {
-	owed := s.owed.Swap(0)
-	if owed == 0 {
+func (s *Session) packPings(b *Batch) {
+	if s.owed.Load() == 0 {
 		return
 	}
-	quiet := s.unheard.Add(1) > 1
-	_ = s.write(func(b *Batch) {
-		if quiet {
-			s.framing.Ping(b)
-		}
-		for range owed {
-			s.pack(b, ping{Type: "ping", V: Version, Seq: s.pings.Add(1), Now: presence.At(s.h.opts.Now())}, nil)
-		}
-	})
+	owed := s.owed.Swap(0)
+	if s.unheard.Add(1) > 1 {
+		s.framing.Ping(b)
+	}
+	for range owed {
+		s.pack(b, ping{Type: "ping", V: Version, Seq: s.pings.Add(1), Now: presence.At(s.h.opts.Now())}, nil)
+	}
 }
 
 // enough is how many bytes are written at once, if there are more.
 const enough = 64 << 10
 
-// passOn writes the frames that are waiting, as many as go out together, and
-// reports whether there may be more.
-func (s *Session) passOn() (more bool) {
-	s.pull.Lock()
-	defer s.pull.Unlock()
-	batch := batches.Get().(*Batch)
-	defer batch.free()
+// packFrames takes the frames that are waiting, and reports whether it left some.
+func (s *Session) packFrames(b *Batch) (more bool) {
+	for s.own != nil && s.ownNews.Swap(false) {
+		f, err := s.own.Poll()
+		switch {
+		case err != nil:
+			s.h.log.Debug("wire: own view ended", "subject", s.actor.Ref, "error", err)
+			s.own = nil
+		case f != nil:
+			s.packOwn(b, f)
+			s.ownNews.Store(true) // until there is none
+		}
+	}
 	for i := 0; i < len(s.watches) && !more; {
 		w := s.watches[i]
+		if !w.news.Load() {
+			i++
+			continue
+		}
+		w.news.Store(false)
 		f, err := w.watch.Poll()
 		switch {
 		case err != nil:
 			s.watches = slices.Delete(s.watches, i, i+1)
-			s.over(batch, w, err)
-		case f == nil:
-			i++
-		default:
+			s.over(b, w, err)
+		case f != nil:
 			if f.Kind == presence.FrameRemoved {
 				s.watches = slices.Delete(s.watches, i, i+1) // it is free for another try before that is known
 			}
-			s.packFrame(batch, w, f)
-			more = batch.Len() >= enough
+			s.packFrame(b, w, f)
+			w.news.Store(true) // until there is none
+			more = b.Len() >= enough
 		}
 	}
-	return s.writeBatch(batch) == nil && more
+	return more
 }
 
-// packFrame appends a frame to a batch: to a person its own view, and that of a
-// channel as it is.
-func (s *Session) packFrame(b *Batch, w *watching, f *presence.Frame) {
-	if w.own {
-		var view *presence.View
-		for i := range f.Members {
-			view = &f.Members[i]
-		}
-		told := false
-		for i := range f.Changes {
-			switch c := &f.Changes[i]; c.Op {
-			case presence.OpChallenge, presence.OpRejected:
-				s.pack(b, notice{Type: string(c.Op), V: Version, ID: c.ID, Status: c.Status, Until: c.Until}, nil)
-				told = true
-			default:
-				view = c.View
-			}
-		}
-		if view != nil || !told {
-			s.pack(b, self{Type: "self", V: Version, View: view}, nil)
-		}
-		return
+// packOwn appends to a batch what a frame tells a person of itself.
+func (s *Session) packOwn(b *Batch, f *presence.Frame) {
+	var view *presence.View
+	for i := range f.Members {
+		view = &f.Members[i]
 	}
+	told := false
+	for i := range f.Changes {
+		switch c := &f.Changes[i]; c.Op {
+		case presence.OpChallenge, presence.OpRejected:
+			s.pack(b, notice{Type: string(c.Op), V: Version, ID: c.ID, Status: c.Status, Until: c.Until}, nil)
+			told = true
+		default:
+			view = c.View
+		}
+	}
+	if view != nil || !told {
+		s.pack(b, self{Type: "self", V: Version, View: view}, nil)
+	}
+}
+
+// packFrame appends a frame of a channel to a batch.
+func (s *Session) packFrame(b *Batch, w *watching, f *presence.Frame) {
 	payload, err := f.JSON()
 	if err != nil {
 		s.h.log.Error("wire: a frame cannot be encoded", "channel", w.Channel, "error", err)
@@ -643,7 +759,7 @@ func (s *Session) position() Position {
 	}
 	p := make(Position, 0, len(s.watches))
 	for _, w := range s.watches {
-		if !w.own && w.Epoch != "" {
+		if w.Epoch != "" {
 			p = append(p, w.Mark)
 		}
 	}
@@ -652,10 +768,6 @@ func (s *Session) position() Position {
 
 // over tells the client that a watch has ended.
 func (s *Session) over(b *Batch, w *watching, reason error) {
-	if w.own {
-		s.h.log.Debug("wire: own view ended", "subject", s.actor.Ref, "error", reason)
-		return
-	}
 	f := faultOf(reason)
 	s.logUnavailable(f, reason)
 	s.pack(b, failure{Type: "error", V: Version, Code: f.code, Message: f.text, Channel: w.Channel}, s.position())
@@ -706,24 +818,59 @@ func (s *Session) write(pack func(*Batch)) error {
 
 // writeBatch writes a batch. A client that does not take it in time is lost.
 func (s *Session) writeBatch(b *Batch) error {
-	if b.Len() == 0 {
-		return nil
-	}
 	s.out.Lock()
-	// The order of the next two lines and of those in End makes sure that whoever
-	// writes on has the short deadline.
-	_ = s.conn.SetWriteDeadline(time.Now().Add(s.h.opts.WriteTimeout))
-	if s.ending.Load() || s.broken {
-		s.out.Unlock()
-		return net.ErrClosed
+	n, err := s.begin(b)
+	if err == nil && n < b.Len() {
+		return s.finish(b, n)
 	}
-	_, err := b.WriteTo(s.conn)
-	s.broken = err != nil
-	s.out.Unlock()
-	if err != nil {
-		s.h.running.Go(s.fail) // by itself, since whoever writes may hold what ending needs
-	}
+	s.written(err)
 	return err
+}
+
+// begin writes, under s.out, as much of a batch as the client takes at once. It
+// is nearly always all of it, for which neither a deadline nor the runtime's
+// poller is needed.
+func (s *Session) begin(b *Batch) (n int, err error) {
+	switch {
+	case b.Len() == 0:
+		return 0, nil
+	case s.ending.Load() || s.broken:
+		return 0, errOver
+	case s.raw == nil:
+		return 0, nil
+	}
+	return b.tryWrite(s.raw)
+}
+
+// finish writes the rest of a batch, under s.out, which it unlocks.
+func (s *Session) finish(b *Batch, from int) error {
+	_ = s.conn.SetWriteDeadline(time.Now().Add(s.h.opts.WriteTimeout))
+	if s.ending.Load() {
+		if from == 0 {
+			s.written(errOver)
+			return errOver
+		}
+		// End may have set its deadline before the one above.
+		_ = s.conn.SetWriteDeadline(time.Now().Add(closeTimeout))
+	}
+	_, err := b.writeRest(s.conn, from)
+	s.written(err)
+	return err
+}
+
+// errOver says that something was not written since nothing is any more.
+var errOver = errors.New("wire: the session is over")
+
+// written unlocks s.out after writing, and has the session fail if that did.
+func (s *Session) written(err error) {
+	failed := err != nil && err != errOver
+	if failed {
+		s.broken = true
+	}
+	s.out.Unlock()
+	if failed {
+		s.h.Go(s.fail) // by itself, since whoever writes may hold what ending needs
+	}
 }
 
 // fail ends a session to which nothing can be written.
@@ -793,6 +940,10 @@ func (s *Session) Part() {
 		_ = w.watch.Close()
 	}
 	s.watches = nil
+	if s.own != nil {
+		_ = s.own.Close()
+		s.own = nil
+	}
 	s.pull.Unlock()
 	s.h.remove(s)
 }

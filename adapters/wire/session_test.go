@@ -290,3 +290,48 @@ func TestWelcomesFollowThePolicy(t *testing.T) {
 		}
 	})
 }
+
+// A heartbeat that tells nothing new is taken in on the spot. Anything else is
+// left to who has more room.
+func TestHeartbeatOnTheSpot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		policy := presence.DefaultPolicy()
+		tr, h := serve(t, &presence.Options{Policy: &policy}, Options{MessagesPerSecond: 1, Burst: 3})
+		s, conn := join(t, h, presence.Agent(presence.ID("ann")), plain{}, nil)
+		time.Sleep(policy.Heartbeat)
+		synctest.Wait()
+		require.Contains(t, strings.Join(conn.take(), ""), `"type":"ping"`)
+		same := `{"type":"pong","seq":1,"idle":1000,"visible":true}`
+		require.False(t, s.Heartbeat([]byte(same)), "it tells of input, and of the page")
+		s.Receive([]byte(same))
+		for _, other := range []string{
+			`{"type":"pong","seq":9,"idle":1000,"visible":true}`,
+			`{"type":"pong","seq":1,"idle":1000,"visible":false}`,
+			`{"type":"pong","seq":1,"idle":100,"visible":true}`,
+			`{"type":"pong","seq":1,"ref":"q"}`,
+			`{"type":"input"}`,
+		} {
+			require.False(t, s.Heartbeat([]byte(other)), other)
+		}
+		require.Equal(t, 2.0, s.tokens, "nothing was done")
+
+		heard := func() presence.Instant {
+			state, err := tr.State(t.Context(), presence.ID("ann"))
+			require.NoError(t, err)
+			return state.Conns[0].Heard
+		}
+		before := heard()
+		s.unheard.Store(2)
+		time.Sleep(250 * time.Millisecond)
+		require.True(t, s.Heartbeat([]byte(same)))
+		require.Greater(t, heard(), before)
+		require.Zero(t, s.unheard.Load())
+		require.True(t, s.Heartbeat([]byte(`{"type":"pong","seq":1}`)))
+		require.False(t, s.Heartbeat([]byte(same)), "it is one too many")
+		s.Receive([]byte(same))
+		require.Contains(t, strings.Join(conn.take(), ""), `"code":"rate"`)
+
+		s.End(presence.CauseClosed, StatusNone, "")
+		require.False(t, s.Heartbeat([]byte(same)))
+	})
+}

@@ -28,8 +28,9 @@
 // # Memory
 //
 // A session has no goroutine of its own: the transport has one that waits for
-// the client, and one that writes lives while there is something to write. A
-// frame is encoded once, however many sessions it goes to.
+// the client. What there is to write is written by a few goroutines for all
+// sessions, and by one that lives for so long where a client does not take it at
+// once. A frame is encoded once, however many sessions it goes to.
 package wire
 
 import (
@@ -44,9 +45,11 @@ import (
 	mathrand "math/rand/v2"
 	"net/http"
 	"net/url"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/presence-go/presence"
@@ -157,8 +160,12 @@ type Server struct {
 	epochs    uint32 // of connections that have none from the tracker
 	terms     map[*presence.Machine]*terms
 	closed    bool
+	queue     []*Session // those that have something to write
+	writers   int        // goroutines that see to them
 
 	wake    chan struct{}
+	work    chan func()  // for workers that wait for some
+	idle    atomic.Int32 // those
 	stopped context.Context
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -186,9 +193,10 @@ func NewServer(t *presence.Tracker, opts Options) (*Server, error) {
 	}
 	h := &Server{
 		t: t, log: opts.Logger, origins: make(map[string]bool),
-		bySubject: make(map[presence.Ref]int), byConn: make(map[uint64]*Session), seed: maphash.MakeSeed(), began: time.Now(),
+		bySubject: make(map[presence.Ref]int), byConn: make(map[uint64]*Session), seed: maphash.MakeSeed(),
 		terms: make(map[*presence.Machine]*terms),
 		wake:  make(chan struct{}, 1),
+		work:  make(chan func()),
 	}
 	rand.Read(h.key[:])
 	for i, origin := range opts.AllowedOrigins {
@@ -223,7 +231,7 @@ func NewServer(t *presence.Tracker, opts Options) (*Server, error) {
 	if drive {
 		opts.Now = time.Now
 	}
-	h.opts = opts
+	h.opts, h.began = opts, opts.Now()
 	if drive {
 		h.running.Go(h.drive)
 	}
@@ -383,7 +391,7 @@ func (h *Server) Release(actor presence.Actor) {
 // must return once the connection has been closed.
 func (h *Server) Open(actor presence.Actor, conn Conn, framing Framing, inline bool, wait func(*Session)) {
 	now := h.opts.Now()
-	s := &Session{h: h, actor: actor, conn: conn, framing: framing, tokens: float64(h.opts.Burst), filled: h.since(now), due: h.since(now) + h.opts.HelloTimeout}
+	s := &Session{h: h, actor: actor, conn: conn, raw: rawConn(conn), framing: framing, tokens: float64(h.opts.Burst), filled: h.since(now), due: h.since(now) + h.opts.HelloTimeout}
 	s.parts.Store(2)
 	h.mu.Lock()
 	if h.closed {
@@ -411,6 +419,37 @@ func (h *Server) Open(actor presence.Actor, conn Conn, framing Framing, inline b
 // Go runs a function in a goroutine that [Server.Shutdown] waits for. It is for
 // the goroutines of sessions.
 func (h *Server) Go(f func()) { h.running.Go(f) }
+
+// Work is Go for what needs much room on the stack and ends soon: a goroutine
+// that did such things before does it, if one is free, since to make the stack of
+// a fresh one grow would take longer than many of them.
+func (h *Server) Work(f func()) {
+	select {
+	case h.work <- f:
+	default:
+		h.running.Go(func() { h.worker(f) })
+	}
+}
+
+// maxIdle is how many workers at most wait for something to do.
+const maxIdle = 16
+
+func (h *Server) worker(f func()) {
+	for {
+		f()
+		f = nil // what it holds on to is not kept
+		if h.idle.Add(1) <= maxIdle {
+			select {
+			case f = <-h.work:
+			case <-h.stopped.Done():
+			}
+		}
+		h.idle.Add(-1)
+		if f == nil {
+			return
+		}
+	}
+}
 
 // remove forgets a session that has ended.
 func (h *Server) remove(s *Session) {
@@ -520,6 +559,50 @@ func (h *Server) dueLocked(s *Session, at time.Time) {
 func (h *Server) goLocked(f func()) {
 	if !h.closed {
 		h.running.Go(f)
+	}
+}
+
+// queueLocked has somebody write what a session has to write. Where writing can
+// be tried there are few goroutines for that, none of which ever waits for a
+// client.
+func (h *Server) queueLocked(s *Session) {
+	if h.closed {
+		return // everything ends anyway
+	}
+	if s.raw == nil {
+		h.Work(func() { s.flush(true) })
+		return
+	}
+	h.queue = append(h.queue, s)
+	if h.writers < maxWriters {
+		h.writers++
+		h.Work(h.writeQueued)
+	}
+}
+
+// maxWriters is how many goroutines write at once what does not have to wait.
+var maxWriters = runtime.GOMAXPROCS(0)
+
+// flushed is how many sessions are taken from the queue at once.
+const flushed = 16
+
+func (h *Server) writeQueued() {
+	var some [flushed]*Session
+	for {
+		h.mu.Lock()
+		n := copy(some[:], h.queue)
+		if n == 0 {
+			h.writers--
+			h.queue = nil
+			h.mu.Unlock()
+			return
+		}
+		clear(h.queue[:n])
+		h.queue = h.queue[n:]
+		h.mu.Unlock()
+		for _, s := range some[:n] {
+			s.flush(false)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package ws_test
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"runtime"
@@ -9,6 +10,8 @@ import (
 
 	gobwas "github.com/gobwas/ws"
 	"github.com/stretchr/testify/require"
+
+	"github.com/presence-go/presence"
 )
 
 // BenchmarkIdle reports what a socket or stream takes while nothing happens, in
@@ -121,3 +124,79 @@ func bench(b *testing.B) *world {
 		c.tracker.Observe = nil
 	})
 }
+
+// BenchmarkFanOut measures one change that goes to many sockets, both ends
+// included.
+func BenchmarkFanOut(b *testing.B) {
+	const n = 2000
+	w := bench(b)
+	conns := make([]net.Conn, n)
+	for i := range conns {
+		conns[i] = w.idle(fmt.Sprintf("id=a%d&role=supervisor", i), 1)
+		require.NoError(b, conns[i].SetDeadline(time.Time{}))
+	}
+	ctx, ann := b.Context(), presence.ID("ann")
+	require.NoError(b, w.tracker.Grant(ctx, ann, presence.ID("public-0")))
+	read := make([]byte, 4096)
+	for _, c := range conns { // that she is a member now
+		_, err := c.Read(read)
+		require.NoError(b, err)
+	}
+	var c *presence.Conn
+	b.ReportAllocs()
+	for b.Loop() {
+		var err error
+		if c == nil {
+			c, err = w.tracker.Connect(ctx, ann, presence.ConnectOptions{ID: "tab"})
+		} else {
+			err, c = c.Logout(), nil
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, c := range conns {
+			if _, err := c.Read(read); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/socket")
+	for _, c := range conns {
+		c.Close()
+	}
+}
+
+// BenchmarkConnect measures what it takes to open a socket, say hello, watch a
+// channel and go, both ends included.
+func BenchmarkConnect(b *testing.B) {
+	w := bench(b)
+	hello := gobwas.MustCompileFrame(gobwas.MaskFrame(gobwas.NewTextFrame([]byte(`{"type":"hello","v":1,"conn":"tab"}`))))
+	watch := gobwas.MustCompileFrame(gobwas.MaskFrame(gobwas.NewTextFrame([]byte(`{"type":"watch","channel":"sales"}`))))
+	answer := make([]byte, 8192)
+	b.ReportAllocs()
+	for b.Loop() {
+		c, err := net.Dial("tcp", w.server.Listener.Addr().String())
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, say := range []struct {
+			what  []byte
+			until string
+		}{{[]byte(request), "\r\n\r\n"}, {hello, `"welcome"`}, {watch, `"snapshot"`}} {
+			_, err := c.Write(say.what)
+			for heard := 0; err == nil && !bytes.Contains(answer[:heard], []byte(say.until)); {
+				heard, err = c.Read(answer)
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+		c.Close()
+		for w.handler.Sessions() > 0 {
+			runtime.Gosched()
+		}
+	}
+}
+
+const request = "GET /?id=ann HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"

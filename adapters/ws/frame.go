@@ -2,6 +2,7 @@ package ws
 
 import (
 	"bufio"
+	"encoding/binary"
 	"errors"
 	"io"
 
@@ -54,6 +55,28 @@ func newReader(r io.Reader, max int) reader {
 func (r *reader) wait() error {
 	_, err := r.in.Peek(1)
 	return err
+}
+
+// whole gives a short text message that has arrived as a whole to a function that
+// takes it in, or reports false, after which it can still be read.
+func (r *reader) whole(take func([]byte) bool) bool {
+	const fin, masked, head = 0x80, 0x80, 6
+	b, _ := r.in.Peek(r.in.Buffered())
+	if len(b) < head || b[0] != fin|byte(gobwas.OpText) || b[1] < masked || r.partial() {
+		return false
+	}
+	end := head + int(b[1]-masked)
+	if end > head+125 || end > len(b) {
+		return false
+	}
+	mask, payload := [4]byte(b[2:head]), b[head:end]
+	gobwas.Cipher(payload, mask, 0)
+	if !take(payload) {
+		gobwas.Cipher(payload, mask, 0)
+		return false
+	}
+	_, _ = r.in.Discard(end)
+	return true
 }
 
 // partial reports whether more of a message is to come.
@@ -138,6 +161,22 @@ func (framing) Close(b *wire.Batch, status wire.Status, reason string) {
 
 // appendFrame appends one frame from the server to a batch.
 func appendFrame(b *wire.Batch, op gobwas.OpCode, payload []byte) {
-	_ = gobwas.WriteHeader(b, gobwas.Header{Fin: true, OpCode: op, Length: int64(len(payload))})
+	const fin = 0x80
+	var head [10]byte
+	head[0] = fin | byte(op)
+	n := 2
+	switch length := len(payload); {
+	case length < 126:
+		head[1] = byte(length)
+	case length < 1<<16:
+		head[1] = 126
+		binary.BigEndian.PutUint16(head[2:], uint16(length))
+		n = 4
+	default:
+		head[1] = 127
+		binary.BigEndian.PutUint64(head[2:], uint64(length))
+		n = 10
+	}
+	b.Append(head[:n])
 	_, _ = b.Write(payload)
 }

@@ -263,3 +263,46 @@ func TestNothingStaysBehind(t *testing.T) {
 		bounded(t, 1<<20, func() { round(500) })
 	})
 }
+
+// Who takes nothing holds up nobody else, and once it does take it is sent all
+// there was, in order and whole.
+func TestStalledReaderHoldsUpNobody(t *testing.T) {
+	both(t, func(t *testing.T, over string) {
+		w := setupOver(t, over, func(c *conf) {
+			c.listen = func(l net.Listener) net.Listener { return small{l} }
+			c.tracker.WatchBuffer = 10_000
+			c.ws.WriteTimeout = time.Minute
+		})
+		var stalled []*client
+		for i := range 2 {
+			c, _ := w.enter(fmt.Sprintf("id=s%d&role=supervisor", i), "")
+			c.do(`"type":"watch","channel":"sales"`)
+			c.until("snapshot")
+			require.NoError(t, c.conn.(*net.TCPConn).SetReadBuffer(1))
+			stalled = append(stalled, c)
+		}
+		reader, _ := w.enter("id=boss&role=supervisor", "")
+		reader.do(`"type":"watch","channel":"sales"`)
+		reader.until("snapshot")
+		another := w.chatter()
+		const changes = 100
+		last := ""
+		for range changes {
+			last = another()
+			for f := reader.until("diff"); f.Changes[0].View.Text != last; f = reader.until("diff") {
+			}
+		}
+		for _, c := range stalled {
+			require.NoError(t, c.conn.(*net.TCPConn).SetReadBuffer(1<<20))
+			f := c.until("diff")
+			for seq := f.Seq; ; seq++ {
+				require.Equal(t, seq, f.Seq)
+				require.False(t, f.Lagged)
+				if f.Changes[0].View.Text == last {
+					break
+				}
+				f = c.until("diff")
+			}
+		}
+	})
+}

@@ -96,15 +96,21 @@ type socket struct {
 	in   reader
 }
 
-// run takes in what comes next and goes on in a goroutine of its own, until the
-// socket has ended. What a goroutine does with a message makes its stack grow,
-// and it would keep it while it waits for the next one, which a fresh goroutine
-// does on the smallest there is.
+// run hears heartbeats, for which the smallest stack is enough, until anything
+// else comes. That would make the stack grow, and stay so while the next is waited
+// for: somebody else sees to it, and a fresh goroutine goes on.
 func (c *socket) run(s *wire.Session) {
-	closed, err := c.read(s)
-	if err == nil && !closed {
-		c.h.Go(func() { c.run(s) })
-		return
+	err := c.listen(s)
+	c.h.Work(func() { c.converse(s, err) })
+}
+
+// converse takes in what has come, and sees to the end of the socket.
+func (c *socket) converse(s *wire.Session, err error) {
+	for closed := false; err == nil && !closed; {
+		if closed, err = c.read(s); err == nil && !closed && c.in.in.Buffered() == 0 {
+			c.h.Go(func() { c.run(s) })
+			return
+		}
 	}
 	switch {
 	case errors.Is(err, errTooLarge):
@@ -123,6 +129,18 @@ func (c *socket) run(s *wire.Session) {
 	s.Part()
 }
 
+// listen hears heartbeats until something else is there to be read.
+func (c *socket) listen(s *wire.Session) error {
+	for {
+		if err := c.in.wait(); err != nil {
+			return err
+		}
+		if !c.in.whole(s.Heartbeat) {
+			return nil
+		}
+	}
+}
+
 func isProtocolError(err error) bool {
 	_, ok := errors.AsType[gobwas.ProtocolError](err)
 	return ok || errors.Is(err, gobwas.ErrHeaderLengthMSB) || errors.Is(err, gobwas.ErrHeaderLengthUnexpected)
@@ -131,12 +149,8 @@ func isProtocolError(err error) bool {
 // buffers are for messages that are coming in; idle sockets have none.
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// read takes in what comes next once something does. It reports whether the
-// client closed.
+// read takes in what comes next. It reports whether the client closed.
 func (c *socket) read(s *wire.Session) (closed bool, err error) {
-	if err := c.in.wait(); err != nil {
-		return false, err
-	}
 	buffer := buffers.Get().(*bytes.Buffer)
 	defer buffers.Put(buffer)
 	buffer.Reset()
