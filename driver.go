@@ -40,6 +40,8 @@ type timeline struct {
 	read      time.Time     // the clock's time at last
 	shift     time.Duration // added to absorb steps of the clock
 	threshold time.Duration // how long nobody may have asked; 0 while nobody has to
+	busy      uint64        // the last tick in which a heartbeat had the time read
+	asked     int           // how often in that tick
 	history   []interruption
 }
 
@@ -62,6 +64,9 @@ const (
 	clockStep = time.Second
 	// tickLength is how finely a heartbeat's time is noted.
 	tickLength = time.Millisecond
+	// coarsePays is how often the time has to be read within one tick for advancing
+	// a coarse one to be cheaper: to be woken takes as long as that many readings.
+	coarsePays = 32
 	// coarseTicks is for how long the coarse tick is advanced before somebody has
 	// to ask for it again.
 	coarseTicks = 64
@@ -140,13 +145,13 @@ func (t *timeline) whole() (tick uint64, ok bool) {
 	if t.coarsens {
 		t.mu.Lock()
 		if t.threshold > 0 { // somebody advances it
-			if t.coarse.Load() == 0 {
-				select {
-				case t.ask <- struct{}{}:
-				default:
-				}
+			if tick != t.busy {
+				t.busy, t.asked = tick, 0
 			}
-			t.coarse.Store(t.tick(t.last))
+			if t.asked++; t.asked > coarsePays && t.coarse.Load() == 0 {
+				signal(t.ask)
+				t.coarse.Store(t.tick(t.last))
+			}
 		}
 		t.mu.Unlock()
 	}
