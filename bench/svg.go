@@ -35,10 +35,10 @@ type mark struct {
 
 // The measures of a picture, in pixels.
 const (
-	diagramWidth  = 470
+	diagramWidth  = 480
 	diagramHeight = 270
 	marginLeft    = 62
-	marginRight   = 136 // for the names of the lines
+	marginRight   = 146 // for the names of the lines
 	marginTop     = 38
 	marginBottom  = 34
 	headHeight    = 60
