@@ -1,7 +1,9 @@
 package presence
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -242,4 +244,63 @@ func (c *Conn) send(ctx context.Context, e Event, done func(*held)) error {
 	}
 	e.Subject, e.Conn, e.Epoch = c.who.ref, c.id, c.epoch
 	return c.t.apply(ctx, c.who, &e, done)
+}
+
+// ConnectOptions says how a connection is.
+type ConnectOptions struct {
+	// ID names the connection within its subject; empty means a new one. A
+	// connection of the same id is replaced silently: that is how a client
+	// resumes on a new socket.
+	ID     string
+	Device string // a class of device that the policy may have rules for, such as "mobile"
+	Login  bool   // the person entered credentials: that is input, and policies may reset choices
+	// IdleFor is how long ago the last input was, as the client knows it; 0 says
+	// nothing. It counts only if it is longer ago than what is known here.
+	IdleFor time.Duration
+	Kind    Kind // of the subject; empty leaves it as it is, human at first
+	// Node is the node that holds the connection; empty means Options.Node.
+	Node string
+}
+
+// Connect notes a connection of a subject and returns the handle for what comes
+// over it. Connecting is not input: a subject that was idle stays so. Where
+// there is storage, it first loads what the subject chose before, and fails with
+// [ErrUnavailable] if that cannot be done. Other errors wrap [ErrInvalid] (an
+// id), [ErrDisabled], [ErrNotAllowed] (an id that has been erased) or [ErrLimit].
+func (t *Tracker) Connect(ctx context.Context, subject Ref, opts ConnectOptions) (*Conn, error) {
+	if opts.ID == "" {
+		opts.ID = rand.Text()[:16]
+	}
+	e := Event{Kind: EventConnect, Subject: subject, Conn: opts.ID, Device: opts.Device, Node: cmp.Or(opts.Node, t.opts.Node), Age: NoAge, SubjectKind: opts.Kind}
+	if opts.Login {
+		e.Kind = EventLogin
+	}
+	if opts.IdleFor > 0 {
+		e.Age = opts.IdleFor
+	}
+	who, err := t.subject(ctx, subject)
+	if err != nil {
+		return nil, err
+	}
+	var c *Conn
+	err = t.apply(ctx, who, &e, func(h *held) {
+		c = &Conn{t: t, who: who, id: opts.ID, from: originOf(opts.Device, opts.Node), epoch: h.state.Epoch}
+		c.bind(h)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Heartbeat notes a sign of life of a subject over one of its connections, for
+// those who have no handle of it. It is the same as [Conn.Heartbeat].
+func (t *Tracker) Heartbeat(subject Ref, conn string) error {
+	if tick := t.time.coarse.Load(); tick != 0 && t.noteHeartbeat(subject, conn, tick) {
+		return nil
+	}
+	if tick, whole := t.time.whole(); whole && !t.closed.Load() && t.noteHeartbeat(subject, conn, tick) {
+		return nil
+	}
+	return t.Apply(context.Background(), Event{Kind: EventHeartbeat, Subject: subject, Conn: conn, Age: NoAge})
 }

@@ -1,7 +1,9 @@
 package presence
 
 import (
+	"bytes"
 	"strconv"
+	"sync"
 	"time"
 	"unicode/utf8"
 )
@@ -182,4 +184,30 @@ func appendString[T ~string](b []byte, s T) []byte {
 	}
 	b = append(b, s[plain:]...)
 	return append(b, '"')
+}
+
+// encoded is a frame's JSON form once somebody asked for it.
+type encoded struct {
+	once sync.Once
+	data []byte
+}
+
+// scratch is what frames are encoded into: what is kept is no larger than it
+// has to be.
+var scratch = sync.Pool{New: func() any { return new([]byte) }}
+
+// JSON returns the frame encoded. It is encoded once however many watchers
+// there are; the bytes must not be changed. The error is always nil.
+func (f *Frame) JSON() ([]byte, error) {
+	e := f.encoded
+	if e == nil {
+		e = new(encoded)
+	}
+	e.once.Do(func() {
+		room := scratch.Get().(*[]byte)
+		*room = f.AppendJSON((*room)[:0])
+		e.data = bytes.Clone(*room)
+		scratch.Put(room)
+	})
+	return e.data, nil
 }

@@ -1,187 +1,256 @@
 package presence
 
 import (
+	"cmp"
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
-	"iter"
 	"slices"
-	"sync"
-	"time"
 )
 
-// Health says how a tracker gets on with its storage. Nothing that waits is
-// lost while the process lives, except what Dropped counts.
-type Health struct {
-	Err     error   // what storage failed with last; nil if its last answer was none
-	Since   Instant // when it began to fail
-	Records int     // how many subjects have changes that are not stored yet, or that may not be
-	Rows    int     // how many rows of the journal are not stored yet
-	Dropped int     // how many rows were given up, the oldest first, because too many waited
+// emptyRecord is the record of a subject of which nothing is stored.
+var emptyRecord = []byte(`{"version":1}`)
+
+// Record is what must outlive the process of one subject. Data is its durable
+// state as [Machine.Record] encodes it and [Record.State] decodes it, opaque to
+// storage.
+type Record struct {
+	Subject  Ref
+	Revision uint64
+	Data     []byte
 }
 
-// Health says how storage is doing. Decisions go on from memory while it fails:
-// what must be stored first is refused with [ErrUnavailable], what need not be
-// waits and is written when storage is back.
-func (t *Tracker) Health() Health {
-	j := &t.journal
-	j.mu.Lock()
-	h := Health{Records: len(distinct(j.dirty)) + j.writing.records, Rows: len(j.waiting) + j.writing.rows, Dropped: j.given}
-	j.mu.Unlock()
-	t.health.mu.Lock()
-	defer t.health.mu.Unlock()
-	h.Err, h.Since = t.health.err, t.health.since
-	return h
+// StateVersion is the version of the encoded state.
+const StateVersion = 1
+
+// durable is what is stored of a State.
+type durable struct {
+	Version   int        `json:"version"`
+	Kind      Kind       `json:"kind,omitzero"`
+	Claims    []Claim    `json:"claims,omitempty"`
+	Endpoints []Endpoint `json:"endpoints,omitempty"`
+	Input     Instant    `json:"input,omitzero"`
+	Gone      Cause      `json:"gone,omitzero"`
+	GoneAt    Instant    `json:"goneAt,omitzero"`
+	LoggedIn  Instant    `json:"loggedIn,omitzero"`
+	Disabled  bool       `json:"disabled,omitzero"`
+	Epoch     uint32     `json:"epoch"`
+	Serial    uint64     `json:"serial"`
+	Status    string     `json:"status,omitzero"`
+	Class     Class      `json:"class,omitzero"`
+	Cause     Cause      `json:"cause,omitzero"`
+	Since     Instant    `json:"since,omitzero"`
+	Reach     Reach      `json:"reach,omitzero"`
+	Seen      []Seen     `json:"seen,omitempty"`
+	Pending   *Claim     `json:"pending,omitzero"`
+	Requests  []Request  `json:"requests,omitempty"`
+	Revision  Instant    `json:"revision,omitzero"`
+	Requeued  Instant    `json:"requeued,omitzero"`
 }
 
-// health is the last answer of storage.
-type health struct {
-	mu    sync.Mutex
-	err   error
-	since Instant
+// Record returns what must be stored of s: everything but its connections. The
+// revision is for the caller to give.
+func (m *Machine) Record(s *State, revision uint64) (Record, error) {
+	d := durable{
+		Version: StateVersion, Kind: s.Kind, Claims: s.Claims, Endpoints: s.Endpoints, Input: m.lastInput(s),
+		Gone: s.Gone, GoneAt: s.GoneAt, LoggedIn: s.LoggedIn, Disabled: s.Disabled, Epoch: s.Epoch, Serial: s.Serial,
+		Status: s.Current.Status, Class: s.Current.Class, Cause: s.Current.Cause, Since: s.Current.Since, Reach: s.Current.Reach, Seen: s.Current.Seen, Revision: s.Current.Revision,
+	}
+	if w := s.Work; w != nil {
+		d.Pending, d.Requests, d.Requeued = w.Pending, w.Requests, w.Requeued
+	}
+	data, err := json.Marshal(d)
+	if err != nil {
+		return Record{}, fmt.Errorf("presence: encoding the state of %s: %w", s.Subject, err)
+	}
+	return Record{Subject: s.Subject, Revision: revision, Data: data}, nil
 }
 
-// note takes an answer of storage into account. That a record is refused shows
-// that storage works.
-func (h *health) note(err error, now Instant) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if err == nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrInvalid) {
-		h.err, h.since = nil, 0
-		return
+// State decodes a record. The subject has no connections then: feed EventRestart
+// to the state to let those it had come back.
+func (r Record) State() (State, error) {
+	var d durable
+	if err := json.Unmarshal(r.Data, &d); err != nil {
+		return State{}, fmt.Errorf("presence: %w: the record of %s cannot be read: %w", ErrInvalid, r.Subject, err)
 	}
-	if h.err == nil {
-		h.since = now
+	if d.Version != StateVersion {
+		return State{}, fmt.Errorf("presence: %w: the record of %s has version %d, this package reads version %d", ErrInvalid, r.Subject, d.Version, StateVersion)
 	}
-	h.err = err
+	slices.SortFunc(d.Claims, compareClaims)
+	var work *Work
+	if d.Pending != nil || len(d.Requests) > 0 || d.Requeued != 0 {
+		work = &Work{Pending: d.Pending, Requests: d.Requests, Requeued: d.Requeued}
+	}
+	return State{
+		Subject: r.Subject, Kind: d.Kind, Work: work, Claims: d.Claims, Endpoints: d.Endpoints, Input: d.Input, Gone: d.Gone, GoneAt: d.GoneAt,
+		LoggedIn: d.LoggedIn, Disabled: d.Disabled, Epoch: d.Epoch, Serial: d.Serial, Now: d.Since, Changed: d.Since,
+		Current: Presence{Subject: r.Subject, Kind: cmp.Or(d.Kind, KindHuman), Known: d.Status != "", Status: d.Status, Class: d.Class, Cause: d.Cause, Since: d.Since, Reach: min(d.Reach, ReachLive), Revision: d.Revision, Seen: d.Seen},
+	}, nil
 }
 
-// callStorage makes one call of storage that may take as long as given. If ctx
-// ends it returns the cause of that, which says nothing about storage.
-func (t *Tracker) callStorage(ctx context.Context, most time.Duration, call func(context.Context, Storage) error) error {
-	bounded, cancel := context.WithTimeout(ctx, most)
-	defer cancel()
-	err := call(bounded, t.opts.Storage)
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	t.health.note(err, t.time.now())
-	return err
+// JournalRow is one row of the append-only history: a change of status, the
+// beginning or end of a claim or request, or that work was taken away.
+type JournalRow struct {
+	ID       string  `json:"id"` // unique per subject, at most MaxID+16 bytes; storing a row again changes nothing
+	Subject  Ref     `json:"subject"`
+	Kind     string  `json:"kind"` // transition, claim-set, claim-ended, requeue, request-opened, request-closed
+	From     string  `json:"from,omitzero"`
+	To       string  `json:"to,omitzero"`
+	Class    Class   `json:"class,omitzero"`
+	Cause    Cause   `json:"cause,omitzero"`
+	Trigger  Cause   `json:"trigger,omitzero"`
+	Reach    string  `json:"reach,omitzero"`
+	Source   Source  `json:"source,omitzero"`
+	Key      string  `json:"key,omitzero"`
+	Reason   string  `json:"reason,omitzero"`
+	By       string  `json:"by,omitzero"`
+	At       Instant `json:"at"`       // when it logically happened
+	Recorded Instant `json:"recorded"` // when it was noticed
 }
 
-// Refresh takes over what others have stored or deleted since: of the subjects
-// given, or of all in memory where none is given. Subjects that are not in memory
-// are skipped. A tracker whose storage others write to as well needs it to show
-// what they did before it writes itself.
-func (t *Tracker) Refresh(ctx context.Context, subjects ...Ref) error {
-	if t.closed.Load() {
-		return t.closedError()
-	}
-	if t.opts.Storage == nil {
-		return nil
-	}
-	var list []who
-	if len(subjects) == 0 {
-		t.eachSubject(nil, func(h *held) {
-			if h.sub.flags&flagLoaded != 0 {
-				list = append(list, h.who())
-			}
-		})
-	}
-	for _, ref := range subjects {
-		if w, flags := t.find(ref); flags&flagLoaded != 0 {
-			list = append(list, w)
-		}
-	}
-	var unreadable error // records of this or that subject, which the others need not wait for
-	for chunk := range slices.Chunk(list, 256) {
-		refs := make([]Ref, len(chunk))
-		for i, w := range chunk {
-			refs[i] = w.ref
-		}
-		records, err := t.loadRecords(ctx, refs...)
-		if err != nil {
-			return err
-		}
-		revisions := make(map[Ref]uint64, len(records))
-		for _, r := range records {
-			revisions[r.Subject] = r.Revision
-		}
-		for _, w := range chunk {
-			err := t.refresh(ctx, w, revisions[w.ref])
-			if err != nil && !errors.Is(err, ErrInvalid) {
-				return err
-			}
-			unreadable = errors.Join(unreadable, err)
-		}
-	}
-	return unreadable
+// Write is one record to be stored. Expect is the revision that storage must
+// hold for it to be: 0 means that there is none yet.
+type Write struct {
+	Record Record
+	Expect uint64
 }
 
-// refresh takes over what is stored of a subject if that was seen to be at
-// another revision than the one known.
-func (t *Tracker) refresh(ctx context.Context, w who, revision uint64) error {
-	h := t.hold(w.n, w.ref)
-	if h == nil {
-		return nil
-	}
-	known := h.more.stored == revision
-	h.release()
-	if known {
-		return nil
-	}
-	if err := w.lockIntent(ctx); err != nil {
-		return err
-	}
-	defer w.unlockIntent()
-	if err := t.takeOver(ctx, w); !errors.Is(err, ErrUnknown) { // otherwise it has been erased meanwhile
-		return err
-	}
-	return nil
+// Storage keeps what must outlive the process. Its methods may be called
+// concurrently and must respect ctx; they must not retry by themselves, must
+// not keep or change the slices they are given, and hand over ownership of what
+// they return. A nil error means that the change is durable. An error that
+// leaves the outcome unknown is allowed: calls are repeated, and repeating one
+// is harmless. A call that fails, or whose context ends, harms no other. After
+// Close of whatever opened it, every method returns an error wrapping
+// [ErrClosed].
+type Storage interface {
+	// Load returns the records of the subjects that have one, each once and in
+	// any order. Of what one Save stored it sees all or nothing.
+	Load(ctx context.Context, subjects ...Ref) ([]Record, error)
+	// Save stores all writes or none, of at most one record a subject. Where a
+	// stored revision is not the one expected it returns an error wrapping
+	// [ErrConflict], unless storage holds exactly the record to be written
+	// already.
+	Save(ctx context.Context, writes ...Write) error
+	// Append adds rows to the journal in order, all or none. A row whose subject
+	// and id are there already is skipped.
+	Append(ctx context.Context, rows ...JournalRow) error
+	// Delete removes the records and journals of subjects; unknown ones are skipped.
+	Delete(ctx context.Context, subjects ...Ref) error
 }
 
-// ScanJournal returns the rows of all subjects of a tenant that q selects, by
-// the instant at which they happened, fetching further pages as the caller goes
-// on. After an error it ends. It needs storage that is a [JournalScanner].
-func (t *Tracker) ScanJournal(ctx context.Context, q JournalScan) iter.Seq2[JournalRow, error] {
-	return func(yield func(JournalRow, error) bool) {
-		scanner, ok := t.opts.Storage.(JournalScanner)
-		if !ok {
-			yield(JournalRow{}, fmt.Errorf("presence: %w: there is no storage that can read the journals of all", ErrUnavailable))
-			return
+// JournalQuery selects rows of one subject's journal with From <= At < To (zero
+// means unbounded), after the row with id After, at most Limit of them (0 means
+// 1,000).
+type JournalQuery struct {
+	Subject  Ref
+	From, To Instant
+	After    string
+	Limit    int
+}
+
+// Select returns the rows that q selects among all rows of its subject, which
+// are in the order in which they were appended.
+func (q JournalQuery) Select(rows []JournalRow) []JournalRow {
+	limit := q.Limit
+	if limit <= 0 {
+		limit = 1000
+	}
+	if q.After != "" {
+		i := slices.IndexFunc(rows, func(r JournalRow) bool { return r.ID == q.After })
+		rows = rows[i+1:]
+	}
+	var selected []JournalRow
+	for _, r := range rows {
+		if q.From != 0 && r.At < q.From || q.To != 0 && r.At >= q.To {
+			continue
 		}
-		if t.closed.Load() {
-			yield(JournalRow{}, t.closedError())
-			return
-		}
-		if err := t.flushStorage(ctx); err != nil {
-			yield(JournalRow{}, err)
-			return
-		}
-		limit := q.Limit
-		for n := 0; limit <= 0 || n < limit; {
-			if q.Limit = 1000; limit > 0 {
-				q.Limit = min(1000, limit-n)
-			}
-			var rows []JournalRow
-			err := t.callStorage(ctx, t.opts.StorageTimeout, func(ctx context.Context, _ Storage) (err error) {
-				rows, err = scanner.ScanJournal(ctx, q)
-				return err
-			})
-			if err != nil {
-				yield(JournalRow{}, err)
-				return
-			}
-			for _, row := range rows {
-				if !yield(row, nil) {
-					return
-				}
-			}
-			n += len(rows)
-			if len(rows) < q.Limit {
-				return
-			}
-			q.After = rows[len(rows)-1]
+		if selected = append(selected, r); len(selected) == limit {
+			break
 		}
 	}
+	return selected
+}
+
+// Row returns the journal's row for an output, if it has one. Its subject is
+// left for the caller to fill in.
+func (o *Output) Row() (row JournalRow, ok bool) {
+	switch o.Kind {
+	case OutputTransition:
+		p := &o.Presence
+		return JournalRow{
+			ID: o.ID, Kind: "transition", From: o.Prev, To: p.Status, Class: p.Class, Cause: p.Cause, Trigger: o.Trigger,
+			Reach: p.Reach.String(), Reason: p.Reason, At: o.At, Recorded: o.Noticed,
+		}, true
+	case OutputClaimSet, OutputClaimEnded:
+		c := &o.Claim
+		row = JournalRow{
+			ID: "claim-set/" + c.ID, Kind: "claim-set", To: c.Status, Class: c.Class, Source: c.Source, Key: c.Key, Reason: c.Reason, By: c.By,
+			At: o.At, Recorded: o.Noticed,
+		}
+		if o.Kind == OutputClaimEnded {
+			row.ID, row.Kind, row.From, row.To, row.Trigger = "claim-ended/"+c.ID, "claim-ended", c.Status, "", o.Why
+		}
+		return row, true
+	case OutputRequeue:
+		return JournalRow{ID: "requeue/" + o.ID, Kind: "requeue", Trigger: o.Why, At: o.At, Recorded: o.Noticed}, true
+	case OutputRequestOpened, OutputRequestClosed:
+		r := &o.Request
+		row = JournalRow{
+			ID: "request-opened/" + r.ID, Kind: "request-opened", To: r.Claim.Status, Class: r.Claim.Class, Reason: r.Claim.Reason, By: r.Claim.By,
+			At: o.At, Recorded: o.Noticed,
+		}
+		if o.Kind == OutputRequestClosed {
+			row.ID, row.Kind, row.By, row.Trigger = "request-closed/"+r.ID, "request-closed", r.By, r.How
+		}
+		return row, true
+	}
+	return row, false
+}
+
+// JournalReader is implemented by storages that can read their journal back.
+type JournalReader interface {
+	// Journal returns rows in the order in which they were appended.
+	Journal(ctx context.Context, q JournalQuery) ([]JournalRow, error)
+}
+
+// JournalScan selects rows of all subjects of one tenant with From <= At < To
+// (zero means unbounded), at most Limit of them (0 means 1,000), after the row
+// After: the last one of the page before, or the zero row. If that row has been
+// deleted meanwhile, the rows of its instant are selected anew.
+type JournalScan struct {
+	Tenant   string
+	From, To Instant
+	After    JournalRow // Subject, ID and At count
+	Limit    int
+}
+
+// Select returns the rows that q selects among all rows, which are in the order
+// in which they were appended. It returns them in the order of a scan: by the
+// instant at which they happened, and within one as they were appended.
+func (q JournalScan) Select(rows []JournalRow) []JournalRow {
+	var selected []JournalRow
+	for _, r := range rows {
+		if r.Subject.Tenant != q.Tenant || q.From != 0 && r.At < q.From || q.To != 0 && r.At >= q.To || q.After.ID != "" && r.At < q.After.At {
+			continue
+		}
+		selected = append(selected, r)
+	}
+	slices.SortStableFunc(selected, func(a, b JournalRow) int { return cmp.Compare(a.At, b.At) })
+	i := slices.IndexFunc(selected, func(r JournalRow) bool { return r.Subject == q.After.Subject && r.ID == q.After.ID })
+	selected = selected[i+1:]
+	limit := q.Limit
+	if limit <= 0 {
+		limit = 1000
+	}
+	return selected[:min(limit, len(selected))]
+}
+
+// JournalScanner is implemented by storages that can read the journals of all
+// subjects of a tenant together, as reports over a period do. What is appended
+// while somebody pages through is seen if it comes after the page.
+type JournalScanner interface {
+	// ScanJournal returns rows by the instant at which they happened, and within
+	// one as they were appended.
+	ScanJournal(ctx context.Context, q JournalScan) ([]JournalRow, error)
 }

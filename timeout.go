@@ -265,3 +265,49 @@ func (st *stepper) remove(i int, left Instant) {
 		return o.DropOnDisconnect && (o.Conn == c.ID || o.Conn == "" && len(s.Conns) == 0)
 	})
 }
+
+// workDeadlines are those that a subject's work brings about.
+func (m *Machine) workDeadlines(s *State, d *deadline, ok *bool) {
+	w := s.Work
+	if w.Pending != nil && w.Pending.Until != 0 {
+		d.sooner(w.Pending.Until, deadlineUntil, ok)
+	}
+	for i := range w.Requests {
+		if until := w.Requests[i].Until; until != 0 {
+			d.sooner(until, deadlineUntil, ok)
+		}
+	}
+	if w.Challenge != "" {
+		d.sooner(w.Deadline, deadlineChallenge, ok)
+	}
+	if at := m.requeueAt(s); at != 0 {
+		d.sooner(at, deadlineRequeue, ok)
+	}
+	if w.Settles > s.Now {
+		d.sooner(w.Settles, deadlineSettle, ok)
+	}
+}
+
+// requeueAt is when the work of somebody who left goes to others, or 0.
+func (m *Machine) requeueAt(s *State) Instant {
+	if m.policy.Work.RequeueAfter == 0 || len(s.Conns) > 0 || s.GoneAt == 0 || s.Work.Total() == 0 {
+		return 0
+	}
+	return s.GoneAt.Add(m.policy.Work.RequeueAfter)
+}
+
+// expireWork ends what waited too long. It reports what it ended.
+func (st *stepper) expireWork(at Instant) bool {
+	w := st.s.Work
+	if w == nil {
+		return false
+	}
+	ended := false
+	if w.Pending != nil && w.Pending.Until != 0 && w.Pending.Until <= at {
+		w.Pending, ended = nil, true
+		st.persist()
+	}
+	n := len(w.Requests)
+	st.closeRequests(func(r *Request) bool { return r.Until != 0 && r.Until <= at }, RequestExpired, "")
+	return ended || len(w.Requests) < n
+}

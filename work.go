@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 )
 
 // The labels that tell available subjects apart by their work. They are derived
@@ -661,52 +660,6 @@ func (st *stepper) unsteady() {
 	}
 }
 
-// workDeadlines are those that a subject's work brings about.
-func (m *Machine) workDeadlines(s *State, d *deadline, ok *bool) {
-	w := s.Work
-	if w.Pending != nil && w.Pending.Until != 0 {
-		d.sooner(w.Pending.Until, deadlineUntil, ok)
-	}
-	for i := range w.Requests {
-		if until := w.Requests[i].Until; until != 0 {
-			d.sooner(until, deadlineUntil, ok)
-		}
-	}
-	if w.Challenge != "" {
-		d.sooner(w.Deadline, deadlineChallenge, ok)
-	}
-	if at := m.requeueAt(s); at != 0 {
-		d.sooner(at, deadlineRequeue, ok)
-	}
-	if w.Settles > s.Now {
-		d.sooner(w.Settles, deadlineSettle, ok)
-	}
-}
-
-// requeueAt is when the work of somebody who left goes to others, or 0.
-func (m *Machine) requeueAt(s *State) Instant {
-	if m.policy.Work.RequeueAfter == 0 || len(s.Conns) > 0 || s.GoneAt == 0 || s.Work.Total() == 0 {
-		return 0
-	}
-	return s.GoneAt.Add(m.policy.Work.RequeueAfter)
-}
-
-// expireWork ends what waited too long. It reports what it ended.
-func (st *stepper) expireWork(at Instant) bool {
-	w := st.s.Work
-	if w == nil {
-		return false
-	}
-	ended := false
-	if w.Pending != nil && w.Pending.Until != 0 && w.Pending.Until <= at {
-		w.Pending, ended = nil, true
-		st.persist()
-	}
-	n := len(w.Requests)
-	st.closeRequests(func(r *Request) bool { return r.Until != 0 && r.Until <= at }, RequestExpired, "")
-	return ended || len(w.Requests) < n
-}
-
 // gone ends the requests of one who left on purpose, where the policy says so.
 func (st *stepper) gone(cause Cause) {
 	on := st.m.policy.Work.WithdrawOn
@@ -714,75 +667,3 @@ func (st *stepper) gone(cause Cause) {
 		st.closeRequests(func(*Request) bool { return true }, RequestWithdrawn, st.s.Subject.ID)
 	}
 }
-
-// WorkRule is what a policy says about work.
-type WorkRule struct {
-	// Capacity is how much work of one work channel a subject takes where
-	// nothing else is reported; 0 means any amount.
-	Capacity int `json:"capacity,omitzero"`
-	// Challenge is how long the question "still there?" waits for its answer; 0
-	// means 60s. KickedOut is the status of those who do not answer; empty means
-	// the first of class away.
-	Challenge time.Duration `json:"challenge,omitzero"`
-	KickedOut string        `json:"kickedOut,omitzero"`
-	// SelfReady lets those who were kicked out end that by choosing an available
-	// status; otherwise only a supervisor can.
-	SelfReady bool `json:"selfReady,omitzero"`
-	// SupervisorDrain is "drain" (the default) or "requeue": whether one whom a
-	// supervisor sends on a break finishes the present work first, or has it
-	// taken away at once.
-	SupervisorDrain string `json:"supervisorDrain,omitzero"`
-	// RequeueAfter is how long after the last connection is gone its subject's
-	// work goes to others; 0 means never.
-	RequeueAfter time.Duration `json:"requeueAfter,omitzero"`
-	// Settle is how long a connection must be there, after it was lost, before
-	// its subject is given new work again.
-	Settle time.Duration `json:"settle,omitzero"`
-	// RequestFor is how long requests stay open; 0 means until they are closed.
-	// WithdrawOn is "logout" (the default), "closed" or "never": which way of
-	// leaving closes them. Losing the connection never does.
-	RequestFor time.Duration `json:"requestFor,omitzero"`
-	WithdrawOn string        `json:"withdrawOn,omitzero"`
-	// Order is how those who may get a piece of work are put in order, after
-	// their availability: "least-loaded" (the default), "longest-idle" or
-	// "round-robin".
-	Order string `json:"order,omitzero"`
-	// Affinity is how long a client whose work has ended still belongs to the
-	// subject that did it, if that receives sticky work; 0 means not at all.
-	Affinity time.Duration `json:"affinity,omitzero"`
-}
-
-func (c *compiler) work(m *Machine) {
-	w := &c.p.Work
-	if w.Capacity < 0 || w.Capacity > maxLoad {
-		c.fault("work.capacity", "%d is not from 0 to %d", w.Capacity, maxLoad)
-	}
-	w.Challenge = c.positive("work.challenge", w.Challenge, time.Minute)
-	c.positive("work.requeueAfter", w.RequeueAfter, 0)
-	c.positive("work.settle", w.Settle, 0)
-	c.positive("work.requestFor", w.RequestFor, 0)
-	c.positive("work.affinity", w.Affinity, 0)
-	w.SupervisorDrain = c.oneOf("work.supervisorDrain", w.SupervisorDrain, drainFirst, drainRequeue)
-	w.WithdrawOn = c.oneOf("work.withdrawOn", w.WithdrawOn, "logout", "closed", "never")
-	w.Order = c.oneOf("work.order", w.Order, OrderLeastLoaded, OrderLongestIdle, OrderRoundRobin)
-	m.kickedOut = m.disconnected
-	if w.KickedOut != "" {
-		m.kickedOut = c.status(m, "work.kickedOut", w.KickedOut, nil)
-	} else if i := slices.IndexFunc(m.statuses, func(d definition) bool { return d.Class == ClassAway }); i >= 0 {
-		m.kickedOut = &m.statuses[i]
-	}
-	for _, id := range sortedKeys(c.p.Retired) {
-		path := "retired." + id
-		if m.status(id) != nil {
-			c.fault(path, "is a status of this policy still")
-		}
-		c.status(m, path, c.p.Retired[id], nil)
-	}
-}
-
-// How those who may get a piece of work are put in order; see WorkRule.Order.
-const (
-	OrderLeastLoaded = "least-loaded"
-	OrderLongestIdle = "longest-idle"
-	OrderRoundRobin  = "round-robin"
-)

@@ -2,9 +2,6 @@ package presence
 
 import (
 	"cmp"
-	"context"
-	"errors"
-	"fmt"
 	"math"
 	"reflect"
 	"slices"
@@ -13,8 +10,6 @@ import (
 	"time"
 
 	"github.com/benbjohnson/clock"
-
-	"github.com/presence-go/presence/internal/ring"
 	"github.com/presence-go/presence/internal/wheel"
 )
 
@@ -511,53 +506,6 @@ func (m *Machine) patience() time.Duration {
 	return m.firstIdle
 }
 
-// When rows are stored that nobody asks for: so many, or so long after the first.
-const (
-	fullRows    = 512
-	flushWithin = time.Second
-)
-
-// maxBacklog bounds the journal rows that wait for storage.
-const maxBacklog = 65536
-
-// inputEvery is how often the last input of everybody is written, at most.
-const inputEvery = 2 * time.Minute
-
-// journal collects what is to be written to storage: the rows of the journal,
-// and the subjects whose records are behind. Where there is no storage it keeps
-// the newest rows.
-type journal struct {
-	flushing chan struct{} // held while writing; taken before a subject's intent
-	begun    chan struct{} // told when a row begins to wait
-	full     chan struct{} // and when many do
-
-	mu      sync.Mutex
-	waiting []JournalRow
-	dropped int // since that was last logged
-	given   int // up in all
-	writing struct{ records, rows int }
-	dirty   []uint32
-	noted   Instant // when the last inputs were last looked through
-	recent  *ring.Rings[Ref, JournalRow]
-}
-
-func (j *journal) add(row JournalRow, stored bool) {
-	if !stored {
-		j.recent.Add(row.Subject, row)
-		return
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.waiting = append(j.waiting, row)
-	j.bound()
-	switch n := len(j.waiting); {
-	case n%fullRows == 0:
-		signal(j.full)
-	case n == 1:
-		signal(j.begun)
-	}
-}
-
 func signal(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -565,232 +513,25 @@ func signal(c chan<- struct{}) {
 	}
 }
 
-// bound drops the oldest rows where too many wait.
-func (j *journal) bound() {
-	if over := len(j.waiting) - maxBacklog; over > 0 {
-		over += maxBacklog / 16 // not one by one
-		j.waiting = slices.Delete(j.waiting, 0, over)
-		j.dropped += over
-		j.given += over
-	}
-}
-
-func (j *journal) addDirty(subjects ...uint32) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.dirty = append(j.dirty, subjects...)
-}
-
-func (j *journal) rows(subject Ref) []JournalRow { return j.recent.List(subject) }
-
-func (j *journal) forget(subject Ref) {
-	j.recent.Delete(subject)
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.waiting = slices.DeleteFunc(j.waiting, func(r JournalRow) bool { return r.Subject == subject })
-}
-
-func (j *journal) lockFlush(ctx context.Context) error {
-	select {
-	case j.flushing <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func (j *journal) unlockFlush() { <-j.flushing }
-
-// flushStorage writes records that storage is behind with, and the journal rows
-// that wait. What cannot be written is kept for the next time.
-func (t *Tracker) flushStorage(ctx context.Context) error {
-	if t.opts.Storage == nil {
-		return nil
-	}
-	j := &t.journal
-	if err := j.lockFlush(ctx); err != nil {
-		return err
-	}
-	defer j.unlockFlush()
-	now := t.time.now()
-	j.mu.Lock()
-	look := now >= j.noted.Add(inputEvery)
-	if look {
-		j.noted = now
-	}
-	j.mu.Unlock()
-	if look {
-		t.eachSubject(nil, t.noteInput)
-	}
-	j.mu.Lock()
-	dirty, rows, dropped := distinct(j.dirty), j.waiting, j.dropped
-	j.dirty, j.waiting, j.dropped = nil, nil, 0
-	j.writing.records, j.writing.rows = len(dirty), len(rows)
-	j.mu.Unlock()
-	defer j.written()
-	if dropped > 0 {
-		t.log.Error("presence: journal rows dropped because storage was behind for too long", "rows", dropped)
-	}
-	var unreadable error
-	for len(dirty) > 0 {
-		batch := dirty[:min(len(dirty), maxRecords)]
-		alone, err := t.storeTogether(ctx, batch)
-		var refused []uint32
-		for len(alone) > 0 && err == nil {
-			if err = t.storeBehind(ctx, alone[0]); errors.Is(err, ErrInvalid) { // this record alone
-				unreadable = fmt.Errorf("presence: the record of %s cannot be stored: %w", t.ref(alone[0]), err)
-				refused = append(refused, alone[0])
-				err = nil
-			}
-			alone = alone[1:]
-		}
-		if err != nil { // the rest would only fail as well, and slowly
-			j.addDirty(dirty...)
-			j.putBack(rows)
-			return fmt.Errorf("presence: %w: records cannot be stored: %w", ErrUnavailable, err)
-		}
-		j.addDirty(refused...)
-		dirty = dirty[len(batch):]
-	}
-	for len(rows) > 0 {
-		batch := rows[:min(len(rows), 512)]
-		err := t.callStorage(ctx, t.opts.StorageTimeout, func(ctx context.Context, s Storage) error { return s.Append(ctx, batch...) })
-		if err != nil {
-			j.putBack(rows)
-			return fmt.Errorf("presence: %w: the journal cannot be stored: %w", ErrUnavailable, err)
-		}
-		rows = rows[len(batch):]
-	}
-	return unreadable
-}
-
-// distinct returns the numbers in a list, each once: a record that was written
-// with a choice may be behind again.
-func distinct(list []uint32) []uint32 { return slices.Compact(slices.Sorted(slices.Values(list))) }
-
-// putBack keeps rows that could not be written.
-func (j *journal) putBack(rows []JournalRow) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.waiting = append(rows, j.waiting...)
-	j.bound()
-}
-
-// written says that nothing is being written any more.
-func (j *journal) written() {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.writing.records, j.writing.rows = 0, 0
-}
-
-// maxRecords bounds the records that are written in one call.
-const maxRecords = 256
-
-// storeTogether writes records that changed without anybody waiting for it, in
-// one call. It returns those that have to be written one by one: somebody is
-// writing them just now, or one of them was refused.
-func (t *Tracker) storeTogether(ctx context.Context, subjects []uint32) (alone []uint32, err error) {
-	type trial struct {
-		who   who
-		input Instant
-		steps uint64
-	}
-	var tried []trial
-	var writes []Write
-	defer func() {
-		for _, t := range tried {
-			t.who.unlockIntent()
-		}
-	}()
-	for _, n := range subjects {
-		h := t.holdAny(n)
-		if h == nil {
-			continue
-		}
-		w := h.who()
-		select {
-		case w.intent <- struct{}{}:
-			record, err := h.m.Record(h.state, h.more.stored+1)
-			switch {
-			case !h.more.dirty:
-				w.unlockIntent()
-			case err != nil:
-				w.unlockIntent()
-				alone = append(alone, n)
-			default:
-				tried = append(tried, trial{w, h.m.lastInput(h.state), h.more.steps})
-				writes = append(writes, Write{Record: record, Expect: h.more.stored})
-			}
-		default:
-			alone = append(alone, n)
-		}
-		h.release()
-	}
-	if len(writes) == 0 {
-		return alone, nil
-	}
-	err = t.callStorage(ctx, t.opts.StorageTimeout, func(ctx context.Context, s Storage) error { return s.Save(ctx, writes...) })
-	if errors.Is(err, ErrConflict) || errors.Is(err, ErrInvalid) {
-		return subjects, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	for i, write := range writes {
-		tried := tried[i]
-		if h := t.hold(tried.who.n, tried.who.ref); h != nil {
-			h.more.stored, h.more.input, h.more.dirty = write.Record.Revision, tried.input, false
-			if h.more.steps != tried.steps {
-				h.markDirty() // it went on meanwhile
-			}
-			h.release()
+// flushChannels sends what was held back and is due, and from time to time drops
+// hubs that nobody looks at any more.
+func (t *Tracker) flushChannels(now Instant) (next Instant, ok bool) {
+	if now >= t.sweep.tidied.Add(listedFor) {
+		t.sweep.tidied = now
+		for _, hub := range t.rooms.allHubs() {
+			t.forgetUnused(hub)
 		}
 	}
-	return alone, nil
-}
-
-// storeBehind writes a record that changed without anybody waiting for it.
-func (t *Tracker) storeBehind(ctx context.Context, n uint32) error {
-	h := t.holdAny(n)
-	if h == nil {
-		return nil
+	if !t.coalescing.Load() {
+		return 0, false
 	}
-	who := h.who()
-	h.release()
-	if err := who.lockIntent(ctx); err != nil {
-		return err
+	t.deadlines.mu.Lock()
+	t.deadlines.held = 0 // what is held back from now on asks anew
+	t.deadlines.mu.Unlock()
+	for _, hub := range t.rooms.lateHubs() {
+		if at, waits := hub.flush(now); waits && (!ok || at < next) {
+			next, ok = at, true
+		}
 	}
-	defer who.unlockIntent()
-	for attempt := 0; ; attempt++ {
-		h := t.hold(n, who.ref)
-		if h == nil {
-			return nil
-		}
-		if !h.more.dirty {
-			h.release()
-			return nil
-		}
-		record, err := h.m.Record(h.state, h.more.stored+1)
-		w, input, steps := Write{Record: record, Expect: h.more.stored}, h.m.lastInput(h.state), h.more.steps
-		h.release()
-		if err != nil {
-			return err
-		}
-		err = t.save(ctx, who, w, input)
-		if errors.Is(err, ErrConflict) && attempt < maxConflicts {
-			if err := t.takeOver(ctx, who); err != nil {
-				return err
-			}
-			continue
-		}
-		if err == nil {
-			if h := t.hold(n, who.ref); h != nil {
-				if h.more.steps != steps {
-					h.markDirty() // it went on meanwhile
-				}
-				h.release()
-			}
-		}
-		return err
-	}
+	return next, ok
 }

@@ -24,14 +24,18 @@ type openingAt struct {
 type openingHeap []openingAt
 
 func (h openingHeap) Len() int { return len(h) }
+
 func (h openingHeap) Less(i, j int) bool {
 	if h[i].at != h[j].at {
 		return h[i].at < h[j].at
 	}
 	return compareRefs(h[i].hub.ref(), h[j].hub.ref()) < 0
 }
+
 func (h openingHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *openingHeap) Push(x any)   { *h = append(*h, x.(openingAt)) }
+
+func (h *openingHeap) Push(x any) { *h = append(*h, x.(openingAt)) }
+
 func (h *openingHeap) Pop() any {
 	last := (*h)[len(*h)-1]
 	(*h)[len(*h)-1] = openingAt{}

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/presence-go/presence/internal/packing"
 	"github.com/presence-go/presence/internal/slab"
 )
 
@@ -462,3 +463,21 @@ func (v *vocabulary[T]) add(value *T) (uint16, bool) {
 }
 
 func (v *vocabulary[T]) at(i uint16) *T { return &(*v.list.Load())[i] }
+
+func init() {
+	packing.New = func(origin int64) packing.Codec { return &codec{k: newCompactor(Instant(origin))} }
+}
+
+// codec is a compactor with what a shard keeps beside it.
+type codec struct {
+	k     *compactor
+	words borrowed
+	hint  hints
+}
+
+func (c *codec) Unpack(b []byte, state any) { c.k.unpack(b, state.(*State), &c.words, &c.hint) }
+
+func (c *codec) Pack(b []byte, state any) ([]byte, bool) {
+	packed, ok := c.k.pack(state.(*State), &c.words.packed, &c.hint)
+	return append(b, packed...), ok
+}

@@ -1,10 +1,11 @@
 package presence
 
 import (
+	"context"
+	"fmt"
 	"hash/maphash"
 	"math"
 	"math/bits"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,6 +13,193 @@ import (
 
 	"github.com/presence-go/presence/internal/slab"
 )
+
+// erasures are the hashes of erased subjects, and until when they are refused.
+type erasures struct {
+	any  atomic.Bool
+	mu   sync.Mutex // a leaf: nothing is locked under it
+	seed maphash.Seed
+	ends map[uint64]Instant
+}
+
+func (e *erasures) add(ref Ref, now Instant) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ends == nil {
+		e.seed, e.ends = maphash.MakeSeed(), make(map[uint64]Instant)
+	}
+	for hash, until := range e.ends {
+		if until <= now {
+			delete(e.ends, hash)
+		}
+	}
+	e.ends[maphash.Comparable(e.seed, ref)] = now.Add(24 * time.Hour)
+	e.any.Store(true)
+}
+
+// until returns until when a subject is refused, or 0.
+func (e *erasures) until(ref Ref) Instant {
+	if !e.any.Load() {
+		return 0
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.ends[maphash.Comparable(e.seed, ref)]
+}
+
+// who names a subject in memory, whether or not it is held. Its record may be
+// given up meanwhile.
+type who struct {
+	n      uint32
+	ref    Ref
+	intent chan struct{} // held by whoever has something stored, if there is storage
+}
+
+func (w who) lockIntent(ctx context.Context) error {
+	if w.intent == nil {
+		return nil
+	}
+	select {
+	case w.intent <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (w who) unlockIntent() {
+	if w.intent != nil {
+		<-w.intent
+	}
+}
+
+func (w who) gone() error {
+	return fmt.Errorf("presence: %w subject %s: it has been erased", ErrUnknown, w.ref)
+}
+
+func (h *held) who() who {
+	w := who{n: h.n, ref: h.ref}
+	if h.more != nil {
+		w.intent = h.more.intent
+	}
+	return w
+}
+
+// ref returns the name of the subject that has a number.
+func (t *Tracker) ref(n uint32) Ref {
+	sh, place := t.shardOf(n)
+	v := sh.view.Load()
+	name := v.seat(place).name.Load()
+	return Ref{t.tenants.at(uint32(name >> 40)).name, v.id(name)}
+}
+
+// subject returns a subject, with what storage has of it, making room for it if
+// nobody has heard of it.
+func (t *Tracker) subject(ctx context.Context, ref Ref) (who, error) {
+	return t.resident(ctx, ref, true)
+}
+
+// known returns a subject somebody has heard of, or an error wrapping ErrUnknown.
+func (t *Tracker) known(ctx context.Context, ref Ref) (who, error) {
+	return t.resident(ctx, ref, false)
+}
+
+func (t *Tracker) resident(ctx context.Context, ref Ref, create bool) (who, error) {
+	if t.closed.Load() {
+		return who{}, t.closedError()
+	}
+	if err := checkRef("subject", ref); err != nil {
+		return who{}, err
+	}
+	if create && t.opts.Storage == nil {
+		return t.admit(ref)
+	}
+	w, flags := t.find(ref)
+	if flags&flagLoaded != 0 {
+		if !create && flags&flagKnown == 0 {
+			return who{}, fmt.Errorf("presence: %w subject %s", ErrUnknown, ref)
+		}
+		return w, nil
+	}
+	var records []Record
+	if t.opts.Storage != nil {
+		var err error
+		if records, err = t.loadRecords(ctx, ref); err != nil {
+			return who{}, err
+		}
+	}
+	if !create && len(records) == 0 {
+		// Asking for made-up ids must not make anybody remember them.
+		return who{}, fmt.Errorf("presence: %w subject %s", ErrUnknown, ref)
+	}
+	w, err := t.admit(ref)
+	if err != nil || t.opts.Storage == nil {
+		return w, err
+	}
+	return w, t.restore(ctx, w, records)
+}
+
+// find returns a subject in memory and its flags, none where there is none.
+func (t *Tracker) find(ref Ref) (who, uint8) {
+	tn, ok := t.tenants.find(ref.Tenant)
+	if !ok {
+		return who{}, 0
+	}
+	hash := t.hash(tn.id, ref.ID)
+	sh := &t.shards[hash%shardCount]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	place, sub := sh.view.Load().find(hash, ref.ID, tn.id)
+	if sub == nil {
+		return who{}, 0
+	}
+	return sh.who(hash, place, sub, ref), sub.flags
+}
+
+func (sh *shard) who(hash uint64, place uint32, sub *subject, ref Ref) who {
+	w := who{n: number(hash, place), ref: ref}
+	if sub.flags&flagMore != 0 {
+		w.intent = sh.more[place].intent
+	}
+	return w
+}
+
+// admit makes room for a subject.
+func (t *Tracker) admit(ref Ref) (who, error) {
+	full := func() error {
+		if t.count.Load() < int64(t.opts.MaxSubjects) {
+			return nil
+		}
+		return fmt.Errorf("presence: %w: %d subjects are known already", ErrLimit, t.opts.MaxSubjects)
+	}
+	tn, ok := t.tenants.find(ref.Tenant)
+	if !ok {
+		if err := full(); err != nil {
+			return who{}, err
+		}
+		if tn, ok = t.tenants.need(ref.Tenant, t.fallback); !ok {
+			return who{}, fmt.Errorf("presence: %w: %d tenants are known already", ErrLimit, maxTenants)
+		}
+	}
+	hash := t.hash(tn.id, ref.ID)
+	sh := &t.shards[hash%shardCount]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if place, sub := sh.view.Load().find(hash, ref.ID, tn.id); sub != nil {
+		return sh.who(hash, place, sub, ref), nil
+	}
+	if until := t.erased.until(ref); until != 0 && t.time.now() < until {
+		return who{}, fmt.Errorf("presence: %w: %s has been erased; the id is free again at %s", ErrNotAllowed, ref, until)
+	}
+	if err := full(); err != nil {
+		return who{}, err
+	}
+	place, sub, ok := t.add(sh, hash, tn, ref.ID)
+	if !ok {
+		return who{}, fmt.Errorf("presence: %w: too many subjects are known already", ErrLimit)
+	}
+	return sh.who(hash, place, sub, ref), nil
+}
 
 // Subjects are kept as records without pointers, in slabs, so that very many of
 // them cost little memory and the garbage collector nothing. While its shard is
@@ -65,44 +253,6 @@ type more struct {
 	stored uint64        // the revision that storage holds
 	input  Instant       // the last input that storage holds
 	dirty  bool          // storage is behind
-}
-
-type beat struct {
-	epoch  uint32
-	folded uint64
-	*pulse
-}
-
-// A pulse takes what can be noted of a connection without any lock: that it was
-// heard, and that there was input over it. Both are words of a mark and a tick
-// of time. The mark of the first says whose pulse it is, and that it may be noted
-// at present; that of the second is a hash of the connection's id. What was noted
-// is folded into the state before the next step, with the same result as a step
-// for each.
-type pulse struct{ heard, input atomic.Uint64 }
-
-const (
-	tickBits = 40 // 34 years
-	tickMask = 1<<tickBits - 1
-	markOne  = 1 << tickBits // added to a mark it makes another
-	pulsing  = 1 << 63       // set in the mark of a connection that is live
-)
-
-// note notes a tick in a word if it has the mark and its last tick is at most
-// patience old. It reports false where the state machine has to be asked.
-func note(word *atomic.Uint64, mark, tick, patience uint64) bool {
-	for {
-		w := word.Load()
-		if w == mark|tick {
-			return true
-		}
-		if w&^tickMask != mark || w&tickMask == 0 || tick-w&tickMask >= patience {
-			return false // tick 0 is any time before the first
-		}
-		if word.CompareAndSwap(w, mark|tick) {
-			return true
-		}
-	}
 }
 
 // shard is some of the subjects, with their index.
@@ -424,32 +574,6 @@ func (h *held) load() {
 	h.fold()
 }
 
-// fold takes over what has been noted of the connections.
-func (h *held) fold() {
-	for i := range h.state.Conns {
-		c := &h.state.Conns[i]
-		if p, folded := h.pulse(c.Epoch); p != nil {
-			*folded = h.t.time.fold(p, c)
-		}
-	}
-}
-
-// pulse returns the pulse of a connection, if it has one, and where it is noted
-// what of its input has been folded.
-func (h *held) pulse(epoch uint32) (p *pulse, folded *uint64) {
-	if h.owner == epoch {
-		return &h.sub.pulse, &h.folded
-	}
-	if h.more != nil {
-		for i := range h.more.beats {
-			if b := &h.more.beats[i]; b.epoch == epoch {
-				return b.pulse, &b.folded
-			}
-		}
-	}
-	return nil, nil
-}
-
 // release keeps the state, if it was changed, and unlocks the subject.
 func (h *held) release() {
 	if h.stepped {
@@ -588,212 +712,6 @@ func (h *held) spare() {
 	h.more = nil
 }
 
-// syncPulses tells pulses what may be noted from now on. Every connection has
-// one, of which the record has room for one.
-func (h *held) syncPulses() {
-	conns := h.state.Conns
-	if h.more == nil && len(conns) == 1 && h.owner == conns[0].Epoch {
-		h.t.set(&h.sub.pulse, h.folded, &conns[0], h.anew)
-		h.anew = false
-		return
-	}
-	find := func(epoch uint32) *Connection {
-		if i := slices.IndexFunc(conns, func(c Connection) bool { return c.Epoch == epoch }); i >= 0 {
-			return &conns[i]
-		}
-		return nil
-	}
-	if h.owner != 0 && find(h.owner) == nil {
-		h.sub.pulse.stop(h.t.time, nil)
-		h.owner = 0
-	}
-	if h.more != nil && len(h.more.beats) > 0 {
-		h.more.beats = slices.DeleteFunc(h.more.beats, func(b beat) bool {
-			c := find(b.epoch)
-			if c != nil && (len(conns) > 1 || h.owner == b.epoch) {
-				return false
-			}
-			b.stop(h.t.time, c) // it goes, or the record has room for it
-			return true
-		})
-	}
-	for i := range conns {
-		c := &conns[i]
-		p, folded := h.pulse(c.Epoch)
-		fresh := p == nil
-		if fresh {
-			if h.owner == 0 {
-				h.owner = c.Epoch
-			} else {
-				m := h.need()
-				m.beats = append(m.beats, beat{epoch: c.Epoch, pulse: new(pulse)})
-			}
-			p, folded = h.pulse(c.Epoch)
-		}
-		h.t.set(p, *folded, c, fresh || h.anew)
-	}
-	h.anew = false
-}
-
-// stop refuses whatever would be noted. What has been noted of a connection that
-// goes on is folded into it.
-func (p *pulse) stop(t *timeline, c *Connection) {
-	heard := p.heard.Swap((p.heard.Load() + markOne) &^ tickMask &^ pulsing)
-	input := p.input.Swap(0)
-	if c != nil {
-		c.Heard = max(c.Heard, t.instant(heard&tickMask))
-		if input&tickMask > t.tick(c.Input) {
-			c.Input = t.instant(input & tickMask)
-		}
-	}
-}
-
-// silence stops every pulse.
-func (h *held) silence() {
-	h.sub.pulse.stop(h.t.time, nil)
-	if h.more != nil {
-		for _, b := range h.more.beats {
-			b.stop(h.t.time, nil)
-		}
-	}
-}
-
-// fold takes over what was noted of a connection, and returns the word of its
-// input.
-func (t *timeline) fold(p *pulse, c *Connection) uint64 {
-	if w := p.heard.Load(); c.Heard == 0 || w&pulsing != 0 && w&tickMask > t.tick(c.Heard) {
-		c.Heard = t.instant(w & tickMask)
-	}
-	w := p.input.Load()
-	if c.Input == 0 || w&tickMask > t.tick(c.Input) {
-		c.Input = t.instant(w & tickMask)
-	}
-	return w
-}
-
-// set has a pulse say what its connection does. A fresh one is marked anew, so
-// that handles ask before they note anything.
-func (t *Tracker) set(p *pulse, folded uint64, c *Connection, fresh bool) {
-	old := p.heard.Load()
-	live := uint64(0)
-	if c.Left == 0 {
-		live = pulsing
-	}
-	mark := old &^ tickMask
-	if fresh || mark&pulsing != live {
-		mark = (mark+markOne)&^pulsing | live
-		p.input.Store(t.connMark(c.ID) | t.time.tick(c.Input))
-		p.heard.Store(mark | t.time.tick(c.Heard))
-		return
-	}
-	for tick := t.time.tick(c.Heard); old&tickMask < tick; old = p.heard.Load() {
-		if p.heard.CompareAndSwap(old, mark|tick) {
-			break
-		}
-	}
-	if now := folded&^tickMask | t.time.tick(c.Input); now != folded {
-		p.input.CompareAndSwap(folded, now) // otherwise there was input since
-	}
-}
-
-// says reports whether a word of a pulse alone says the instant.
-func (t *timeline) says(word *atomic.Uint64, at Instant) bool {
-	tick := word.Load() & tickMask
-	return tick > 0 && t.instant(tick) == at
-}
-
-// connMark is a hash of a connection's id that no stranger can foresee, as a mark.
-func (t *Tracker) connMark(id string) uint64 { return maphash.String(t.seed, id) &^ tickMask }
-
-// tenants are those of all the subjects.
-type tenants struct {
-	mu     sync.RWMutex
-	byName map[string]*tenant
-	list   atomic.Pointer[[]*tenant]
-}
-
-// tenant is one of them.
-type tenant struct {
-	id    uint32
-	name  string
-	force atomic.Pointer[force]
-}
-
-// force says which policy is in force. Subjects are told of another one by one;
-// the parity says who has been.
-type force struct {
-	m      *Machine
-	parity bool
-	before *Machine // while there are subjects that have not been told
-	since  Instant
-	terms  *terms // of either policy while there are two
-	// stages are after how many ticks without input an idle stage can be reached.
-	// They count by what the only connection says unless some devices' input is
-	// ignored.
-	stages  []uint64
-	ignores bool
-}
-
-func newForce(m *Machine, parity bool, before *Machine, since Instant) *force {
-	f := &force{m: m, parity: parity, before: before, since: since, terms: &terms{ticks(m.lease), ticks(m.patience())}}
-	if before != nil {
-		f.terms.lease = min(f.terms.lease, ticks(before.lease))
-		f.terms.patience = min(f.terms.patience, ticks(before.patience()))
-	}
-	for i := range m.statuses {
-		for _, stage := range m.statuses[i].stages {
-			f.stages = append(f.stages, ticks(stage.after))
-		}
-	}
-	slices.Sort(f.stages)
-	f.stages = slices.Compact(f.stages)
-	f.ignores = len(m.policy.Devices) > 0
-	return f
-}
-
-const maxTenants = 1<<24 - 1
-
-func (ts *tenants) at(id uint32) *tenant { return (*ts.list.Load())[id] }
-
-func (ts *tenants) find(name string) (*tenant, bool) {
-	if name == "" {
-		return ts.at(0), true
-	}
-	ts.mu.RLock()
-	defer ts.mu.RUnlock()
-	tn := ts.byName[name]
-	return tn, tn != nil
-}
-
-// need returns a tenant, which is made where there is none.
-func (ts *tenants) need(name string, m *Machine) (*tenant, bool) {
-	if tn, ok := ts.find(name); ok {
-		return tn, true
-	}
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	if tn := ts.byName[name]; tn != nil {
-		return tn, true
-	}
-	return ts.add(strings.Clone(name), m)
-}
-
-func (ts *tenants) add(name string, m *Machine) (*tenant, bool) {
-	var list []*tenant
-	if l := ts.list.Load(); l != nil {
-		list = *l
-	}
-	if len(list) >= maxTenants {
-		return nil, false
-	}
-	tn := &tenant{id: uint32(len(list)), name: name}
-	tn.force.Store(newForce(m, false, nil, 0))
-	list = append(list, tn)
-	ts.list.Store(&list)
-	ts.byName[name] = tn
-	return tn, true
-}
-
 // eachSubject holds the subjects in memory one after the other, of one tenant
 // or, for nil, of all.
 func (t *Tracker) eachSubject(of *tenant, f func(*held)) {
@@ -817,6 +735,3 @@ func (t *Tracker) eachSubject(of *tenant, f func(*held)) {
 		}
 	}
 }
-
-// ticks is a duration in ticks, the fraction left out.
-func ticks(d time.Duration) uint64 { return uint64(max(0, d) / tickLength) }

@@ -1,0 +1,470 @@
+package presence
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Machine is a policy, validated and compiled. It is immutable and safe for
+// concurrent use; all its methods are pure functions of their arguments.
+type Machine struct {
+	policy       Policy
+	statuses     []definition // policy order
+	byDefault    *definition
+	disconnected *definition
+	kickedOut    *definition
+	firstIdle    time.Duration // the shortest time without input after which any status is masked
+	rank         map[Source]int
+	manual       int // the rank of manual
+	activity     map[string]bool
+	proof        map[Source]bool
+	hideable     []Audience
+	views        map[Audience]fieldSet
+	devices      bool // some audience is shown how many there are
+	heartbeat    time.Duration
+	lease        time.Duration
+	startup      time.Duration
+}
+
+// A definition is a status with what the rest of the policy says about it.
+type definition struct {
+	Status
+	omits  fieldSet
+	order  int     // its place in the availability order, the most available first
+	fold   int     // its place when connections claim different statuses
+	stages []stage // what masks it when idle, in the order of after
+}
+
+// A stage is an IdleStage with its target looked up.
+type stage struct {
+	after time.Duration
+	to    *definition
+}
+
+// Policy returns a copy of the policy that m was compiled from.
+func (m *Machine) Policy() Policy { return m.policy.Clone() }
+
+// Compile validates p and prepares it for use. It reports every fault of the
+// policy, joined into one error.
+func Compile(p Policy) (*Machine, error) {
+	c := compiler{p: p.Clone()}
+	m := c.compile()
+	if err := errors.Join(c.faults...); err != nil {
+		return nil, fmt.Errorf("presence: policy %q: %w", p.Name, err)
+	}
+	return m, nil
+}
+
+type compiler struct {
+	p      Policy
+	faults []error
+}
+
+func (c *compiler) fault(path, format string, args ...any) {
+	c.faults = append(c.faults, fmt.Errorf(path+": "+format, args...))
+}
+
+// oneOf checks a word against the words allowed; the empty word stands for the
+// first of them.
+func (c *compiler) oneOf(path, word string, allowed ...string) string {
+	if word == "" {
+		return allowed[0]
+	}
+	if !slices.Contains(allowed, word) {
+		c.fault(path, "%q is not one of %s", word, strings.Join(allowed, ", "))
+	}
+	return word
+}
+
+// positive checks a duration that must not be negative and fills in its default.
+func (c *compiler) positive(path string, d, byDefault time.Duration) time.Duration {
+	if d < 0 {
+		c.fault(path, "must not be negative, got %v", d)
+	}
+	if d == 0 {
+		return byDefault
+	}
+	return d
+}
+
+func (c *compiler) compile() *Machine {
+	p := &c.p
+	m := &Machine{}
+	if p.Version != 0 && p.Version != PolicyVersion {
+		c.fault("version", "%v is not supported, this package reads version %d", p.Version, PolicyVersion)
+	}
+	c.statuses(m)
+	m.byDefault = c.status(m, "default", p.Default, func(Status) bool { return true })
+	m.disconnected = c.status(m, "disconnected", p.Disconnected, func(s Status) bool { return s.Class == ClassOffline })
+	c.sources(m)
+	for i, id := range p.Fold {
+		if def := c.status(m, fmt.Sprintf("fold[%d]", i), id, nil); def != nil {
+			def.fold = i - len(p.Fold) // before those left out
+		}
+	}
+	p.ClaimScope = c.oneOf("claimScope", p.ClaimScope, "subject", "connection")
+	p.LogoutScope = c.oneOf("logoutScope", p.LogoutScope, "session", "account")
+	p.SupervisorWhenOffline = c.oneOf("supervisorWhenOffline", p.SupervisorWhenOffline, "mask", "refuse")
+	p.Login.Mode = c.oneOf("login.mode", p.Login.Mode, "keep", "reset")
+	if p.Login.Mode == "reset" {
+		c.status(m, "login.status", p.Login.Status, nil)
+	} else if p.Login.Status != "" {
+		c.fault("login.status", "is only used with login.mode reset")
+	}
+
+	m.heartbeat = c.positive("heartbeat", p.Heartbeat, 25*time.Second)
+	m.lease = c.positive("lease", p.Lease, 60*time.Second)
+	m.startup = c.positive("startupGrace", p.StartupGrace, 30*time.Second)
+	p.Heartbeat, p.Lease, p.StartupGrace = m.heartbeat, m.lease, m.startup
+	if m.lease <= m.heartbeat {
+		c.fault("lease", "%v must be longer than the heartbeat of %v", m.lease, m.heartbeat)
+	}
+	c.positive("publish", p.Publish, 0)
+	c.positive("batch", p.Batch, 0)
+	c.grace("grace", &p.Grace)
+	for _, name := range sortedKeys(p.Devices) {
+		rule := p.Devices[name]
+		c.grace("devices."+name+".grace", &rule.Grace)
+		p.Devices[name] = rule
+	}
+	c.idle(m)
+	c.virtual(m)
+	c.work(m)
+
+	m.activity = make(map[string]bool)
+	if len(p.Activity) == 0 {
+		p.Activity = []string{"input", "login", "claim"}
+	}
+	for i, word := range p.Activity {
+		m.activity[c.oneOf(fmt.Sprintf("activity[%d]", i), word, "input", "login", "claim", "focus", "show")] = true
+	}
+	for _, rung := range []struct {
+		path string
+		word *string
+	}{{"available", &p.Group.Available}, {"away", &p.Group.Away}, {"busy", &p.Group.Busy}, {"dnd", &p.Group.DND}} {
+		byDefault := "away"
+		if rung.path == "available" {
+			byDefault = "available"
+		}
+		if *rung.word == "" {
+			*rung.word = byDefault
+		}
+		*rung.word = c.oneOf("group."+rung.path, *rung.word, "available", "away", "offline")
+	}
+	p.ScheduleOpenEmpty = c.oneOf("scheduleOpenEmpty", p.ScheduleOpenEmpty, "offline", "visible")
+	p.Widget.List = c.oneOf("widget.list", p.Widget.List, "all", "online", "none")
+	c.views(m)
+	for _, kind := range sortedKeys(p.Gate) {
+		row := p.Gate[kind]
+		for _, col := range gateColumns {
+			verdict := row.column(col)
+			*verdict = Verdict(c.oneOf("gate."+kind+"."+col, string(*verdict), string(Deliver), string(Skip), string(Defer)))
+		}
+		p.Gate[kind] = row
+	}
+	m.policy = *p
+	return m
+}
+
+var routings = []string{string(RouteAll), string(RouteLast), string(RouteSticky), string(RouteTransfer), string(RouteNone)}
+
+func (c *compiler) statuses(m *Machine) {
+	p := &c.p
+	if len(p.Statuses) > MaxStatuses {
+		c.fault("statuses", "there are %d, at most %d are allowed", len(p.Statuses), MaxStatuses)
+	}
+	if len(p.Statuses) == 0 {
+		c.fault("statuses", "a policy needs at least one status")
+	}
+	seen := make(map[string]bool)
+	for i := range p.Statuses {
+		s := &p.Statuses[i]
+		path := fmt.Sprintf("statuses[%d]", i)
+		if err := checkID(s.ID); err != nil {
+			c.fault(path+".id", "%w", err)
+		} else {
+			path = "statuses." + s.ID
+		}
+		if seen[s.ID] {
+			c.fault(path, "is defined twice")
+		}
+		if s.ID == StatusUnknown || s.ID == StatusDisabled {
+			c.fault(path, "the id is reserved")
+		}
+		seen[s.ID] = true
+		if !slices.Contains(classes, s.Class) {
+			c.fault(path+".class", "%q is not one of %s", s.Class, join(classes))
+		}
+		if s.Label == "" {
+			s.Label = s.ID
+		}
+		if s.Routing == "" {
+			s.Routing = RouteNone
+			if s.Class == ClassAvailable {
+				s.Routing = RouteAll
+			}
+		}
+		c.oneOf(path+".routing", string(s.Routing), routings...)
+		for _, on := range sortedKeys(s.RoutingOn) {
+			c.oneOf(path+".routingOn."+on, string(s.RoutingOn[on]), routings...)
+		}
+		if len(s.SelectableBy) == 0 {
+			s.SelectableBy = []string{BySelf, BySupervisor, BySystem}
+		}
+		for j, who := range s.SelectableBy {
+			c.oneOf(fmt.Sprintf("%s.selectableBy[%d]", path, j), who, BySelf, BySupervisor, BySystem, ByNobody)
+		}
+		if slices.Contains(s.SelectableBy, ByNobody) && len(s.SelectableBy) > 1 {
+			c.fault(path+".selectableBy", "%q excludes every other entry", ByNobody)
+		}
+		c.audiences(path+".hiddenFrom", s.HiddenFrom)
+		c.positive(path+".for", s.For, 0)
+	}
+	for i, s := range p.Statuses {
+		order := i + len(p.Statuses)*slices.Index(classes, s.Class)
+		m.statuses = append(m.statuses, definition{Status: s, omits: c.fields("statuses."+s.ID+".omits", s.Omits), order: order, fold: i})
+	}
+}
+
+func (c *compiler) audiences(path string, list []Audience) {
+	for i, a := range list {
+		if a == AudienceSelf || !slices.Contains(audiences, a) {
+			c.fault(fmt.Sprintf("%s[%d]", path, i), "%q is not one of %s", a, join(audiences[1:]))
+		}
+	}
+}
+
+// status looks up an id; an empty one means the first status that fits.
+func (c *compiler) status(m *Machine, path, id string, fits func(Status) bool) *definition {
+	if id == "" && fits != nil {
+		if i := slices.IndexFunc(m.statuses, func(d definition) bool { return fits(d.Status) }); i >= 0 {
+			return &m.statuses[i]
+		}
+		if len(m.statuses) > 0 {
+			c.fault(path, "names no status, and none fits by itself")
+		}
+		return nil
+	}
+	if s := m.status(id); s != nil {
+		return s
+	}
+	if len(m.statuses) > 0 {
+		c.fault(path, "%q is not a status of this policy, which has %s", id, strings.Join(m.statusIDs(nil), ", "))
+	}
+	return nil
+}
+
+func (c *compiler) sources(m *Machine) {
+	p := &c.p
+	if len(p.Sources) == 0 {
+		p.Sources = DefaultSources()
+	}
+	m.rank = make(map[Source]int)
+	for i, group := range p.Sources {
+		for _, source := range group {
+			if err := checkID(string(source)); err != nil {
+				c.fault(fmt.Sprintf("sources[%d]", i), "%w", err)
+			}
+			if _, twice := m.rank[source]; twice {
+				c.fault(fmt.Sprintf("sources[%d]", i), "%q is ranked twice", source)
+			}
+			m.rank[source] = i
+		}
+	}
+	for _, needed := range []Source{SourceSystem, SourceSupervisor, SourceManual, SourceLogin} {
+		if _, ok := m.rank[needed]; !ok {
+			c.fault("sources", "%q must be ranked", needed)
+		}
+	}
+	m.manual = m.rank[SourceManual]
+	m.proof = make(map[Source]bool)
+	for i, source := range p.DisconnectProof {
+		if _, ok := m.rank[source]; !ok {
+			c.fault(fmt.Sprintf("disconnectProof[%d]", i), "%q is not one of the sources %s", source, join(m.sourceNames()))
+		}
+		m.proof[source] = true
+	}
+}
+
+func (c *compiler) grace(path string, g *Grace) {
+	for _, d := range []struct {
+		key string
+		d   time.Duration
+	}{{"logout", g.Logout}, {"close", g.Close}, {"loss", g.Loss}, {"node", g.Node}, {"drain", g.Drain}} {
+		c.positive(path+"."+d.key, d.d, 0)
+	}
+	g.LossFrom = c.oneOf(path+".lossFrom", g.LossFrom, "report", "lease")
+}
+
+func (c *compiler) idle(m *Machine) {
+	m.firstIdle = math.MaxInt64
+	for i, rule := range c.p.Idle {
+		path := fmt.Sprintf("idle[%d]", i)
+		if rule.After <= 0 {
+			c.fault(path+".after", "must be positive, got %v", rule.After)
+		}
+		to := c.status(m, path+".to", rule.To, nil)
+		if len(rule.On) == 0 {
+			c.fault(path+".on", "lists no status to mask")
+		}
+		for j, id := range rule.On {
+			on := c.status(m, fmt.Sprintf("%s.on[%d]", path, j), id, nil)
+			if on == nil || to == nil {
+				continue
+			}
+			if to.order <= on.order {
+				c.fault(fmt.Sprintf("%s.on[%d]", path, j), "%q does not come before %q in availability; idleness only lowers it", id, rule.To)
+				continue
+			}
+			m.firstIdle = min(m.firstIdle, rule.After)
+			on.stages = append(on.stages, stage{after: rule.After, to: to})
+		}
+	}
+	for _, def := range m.statuses {
+		slices.SortStableFunc(def.stages, func(a, b stage) int { return cmp.Compare(a.after, b.after) })
+	}
+}
+
+func (c *compiler) virtual(m *Machine) {
+	for _, kind := range sortedKeys(c.p.Virtual) {
+		path := "virtual." + kind
+		c.oneOf(path, kind, string(EndpointPush), string(EndpointBot), string(EndpointService))
+		rule := c.p.Virtual[kind]
+		if rule.Show == "" {
+			rule.Show = showIgnore
+		}
+		if rule.Show != showIgnore && rule.Show != showTop {
+			c.status(m, path+".show", rule.Show, nil)
+		}
+		c.p.Virtual[kind] = rule
+	}
+}
+
+func (c *compiler) views(m *Machine) {
+	p := &c.p
+	views := DefaultViews()
+	for _, a := range sortedKeys(p.Views) {
+		if !slices.Contains(audiences, a) {
+			c.fault("views", "%q is not one of %s", a, join(audiences))
+		}
+		views[a] = p.Views[a]
+	}
+	m.views = make(map[Audience]fieldSet)
+	for _, a := range sortedKeys(views) {
+		m.views[a] = c.fields("views."+string(a), views[a])
+	}
+	c.audiences("hideable", p.Hideable)
+	hideable := slices.Clone(p.Hideable)
+	for _, s := range p.Statuses {
+		hideable = append(hideable, s.HiddenFrom...)
+	}
+	slices.Sort(hideable)
+	m.hideable = slices.Compact(hideable)
+	for _, a := range sortedKeys(m.views) {
+		if m.views[a]&fieldDevices == 0 {
+			continue
+		}
+		m.devices = true
+		if slices.Contains(m.hideable, a) {
+			c.fault(fmt.Sprintf("views.%s", a), "%q is not for an audience that can be hidden from", fieldNameDevices)
+		}
+	}
+}
+
+// fields looks up names of fields of views.
+func (c *compiler) fields(path string, names []string) (set fieldSet) {
+	for i, name := range names {
+		at := slices.Index(viewFields, name)
+		if at < 0 {
+			c.fault(fmt.Sprintf("%s[%d]", path, i), "%q is not one of %s", name, strings.Join(viewFields, ", "))
+			continue
+		}
+		set |= 1 << at
+	}
+	return set
+}
+
+// status returns the definition of a status, or nil.
+func (m *Machine) status(id string) *definition {
+	for i := range m.statuses {
+		if m.statuses[i].ID == id {
+			return &m.statuses[i]
+		}
+	}
+	return nil
+}
+
+// Status returns the definition of a status.
+func (m *Machine) Status(id string) (Status, bool) {
+	if def := m.status(id); def != nil {
+		return def.Status, true
+	}
+	return Status{}, false
+}
+
+// Availability returns the place of a status from the most available to the
+// least: by class, then by the order of the policy. What the policy does not
+// have comes last.
+func (m *Machine) Availability(id string) int {
+	if def := m.status(id); def != nil {
+		return def.order
+	}
+	return len(classes) * len(m.statuses)
+}
+
+// Selectable lists the statuses that someone (BySelf, BySupervisor, BySystem)
+// may select, in the order of the policy.
+func (m *Machine) Selectable(by string) []string {
+	return m.statusIDs(func(s Status) bool { return slices.Contains(s.SelectableBy, by) })
+}
+
+func (m *Machine) statusIDs(keep func(Status) bool) []string {
+	var ids []string
+	for _, s := range m.statuses {
+		if keep == nil || keep(s.Status) {
+			ids = append(ids, s.ID)
+		}
+	}
+	return ids
+}
+
+func (m *Machine) sourceNames() []Source {
+	names := slices.Concat(m.policy.Sources...)
+	if len(names) == 0 {
+		names = sortedKeys(m.rank)
+	}
+	return names
+}
+
+func (c *compiler) work(m *Machine) {
+	w := &c.p.Work
+	if w.Capacity < 0 || w.Capacity > maxLoad {
+		c.fault("work.capacity", "%d is not from 0 to %d", w.Capacity, maxLoad)
+	}
+	w.Challenge = c.positive("work.challenge", w.Challenge, time.Minute)
+	c.positive("work.requeueAfter", w.RequeueAfter, 0)
+	c.positive("work.settle", w.Settle, 0)
+	c.positive("work.requestFor", w.RequestFor, 0)
+	c.positive("work.affinity", w.Affinity, 0)
+	w.SupervisorDrain = c.oneOf("work.supervisorDrain", w.SupervisorDrain, drainFirst, drainRequeue)
+	w.WithdrawOn = c.oneOf("work.withdrawOn", w.WithdrawOn, "logout", "closed", "never")
+	w.Order = c.oneOf("work.order", w.Order, OrderLeastLoaded, OrderLongestIdle, OrderRoundRobin)
+	m.kickedOut = m.disconnected
+	if w.KickedOut != "" {
+		m.kickedOut = c.status(m, "work.kickedOut", w.KickedOut, nil)
+	} else if i := slices.IndexFunc(m.statuses, func(d definition) bool { return d.Class == ClassAway }); i >= 0 {
+		m.kickedOut = &m.statuses[i]
+	}
+	for _, id := range sortedKeys(c.p.Retired) {
+		path := "retired." + id
+		if m.status(id) != nil {
+			c.fault(path, "is a status of this policy still")
+		}
+		c.status(m, path, c.p.Retired[id], nil)
+	}
+}

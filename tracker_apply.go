@@ -1,0 +1,176 @@
+package presence
+
+import (
+	"context"
+	"fmt"
+)
+
+// Apply feeds an event to the state machine of its subject: what a handle does
+// not say, such as a logout everywhere, an endpoint, or a subject disabled. An
+// event of kind EventNodeDown, EventNodeUp or EventSuspended without a subject
+// goes to every subject. It asks no authorizer: it is for the host.
+func (t *Tracker) Apply(ctx context.Context, e Event) error {
+	if t.closed.Load() {
+		return t.closedError()
+	}
+	if e.Subject == (Ref{}) {
+		switch e.Kind {
+		case EventNodeDown, EventNodeUp, EventSuspended:
+		default:
+			return fmt.Errorf("presence: %w event: it names no subject, and is not one for all of them", ErrInvalid)
+		}
+		now := t.time.now()
+		if e.Kind == EventSuspended && e.To < e.From {
+			return fmt.Errorf("presence: %w suspension: it ends before it begins", ErrInvalid)
+		}
+		t.eachSubject(nil, func(h *held) {
+			if err := h.step(&e, now); err != nil {
+				t.log.Warn("presence: event for all", "subject", h.ref, "error", err)
+			}
+		})
+		return nil
+	}
+	if e.Kind == EventConnect || e.Kind == EventLogin {
+		return fmt.Errorf("presence: %w event: connections are made with Connect", ErrInvalid)
+	}
+	find := t.subject
+	switch e.Kind {
+	case EventHeartbeat, EventInput, EventFocus, EventVisible, EventDisconnect, EventEndClaim, EventOffer, EventDone, EventChallenge, EventAck,
+		EventRequest, EventWithdraw, EventDecide: // nobody is remembered for having been refused
+		find = t.known
+	}
+	who, err := find(ctx, e.Subject)
+	if err != nil {
+		return err
+	}
+	return t.apply(ctx, who, &e, nil)
+}
+
+// apply feeds an event to a subject. What must be stored first is stored first:
+// the event is tried on a copy, the copy's record is written, and only then does
+// the copy become the state, so that storage is never waited for under the lock.
+// If the event was accepted, it calls done while the subject is still held.
+func (t *Tracker) apply(ctx context.Context, w who, e *Event, done func(*held)) error {
+	now := t.time.now()
+	e.Subject = w.ref
+	var tried *trial
+	if t.opts.Storage != nil {
+		switch e.Kind {
+		case EventSetClaim, EventEndClaim, EventLogin, EventLogout, EventEndpoint, EventDisable, EventEnable,
+			EventRequest, EventWithdraw, EventDecide:
+			if err := w.lockIntent(ctx); err != nil {
+				return err
+			}
+			defer w.unlockIntent()
+			var err error
+			if tried, err = t.storeFirst(ctx, w, e, now); err != nil {
+				return err
+			}
+		}
+	}
+	h := t.hold(w.n, w.ref)
+	if h == nil {
+		return w.gone()
+	}
+	defer h.release()
+	if tried != nil && tried.steps == h.more.steps {
+		*h.state = tried.state
+		h.fold() // what was noted while it was being stored
+		h.more.steps++
+		h.stepped = true
+		h.due, _ = h.m.Next(h.state)
+		h.carryOut(tried.out)
+		h.more.dirty = false // it has just been written
+	} else {
+		err := h.step(e, now)
+		if tried != nil {
+			h.markDirty() // something came in between; what was written is not quite what holds
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if done != nil {
+		done(h)
+	}
+	return nil
+}
+
+// step runs the state machine and carries out what it says.
+func (h *held) step(e *Event, now Instant) error {
+	h.tellBreaks()
+	if h.more != nil {
+		h.more.steps++
+	}
+	h.stepped = true
+	st := stepper{m: h.m, s: h.state, out: h.out[:0], nameless: h.t.nameless, timed: &h.timed}
+	err := st.step(e, now)
+	h.due = st.due
+	h.carryOut(st.out)
+	clear(st.out)
+	h.out = st.out[:0]
+	return err
+}
+
+// tellBreaks tells a subject how time was broken since it was last looked at:
+// before anything else, since what was sent meanwhile has not been read yet.
+func (h *held) tellBreaks() {
+	if h.sub.told == h.t.time.breaks() {
+		return
+	}
+	now, stood, from, to, behind := h.t.time.since(h.sub.told)
+	h.sub.told = now
+	if !h.state.Current.Known {
+		return
+	}
+	if stood && h.state.Now <= from {
+		h.step(&Event{Kind: EventSuspended, From: from, To: to}, to)
+	}
+	if behind > 0 {
+		h.step(&Event{Kind: EventClock, Subject: h.ref, From: h.state.Now.Add(behind), To: h.state.Now}, h.state.Now)
+	}
+}
+
+// follow tells a subject that another policy is in force.
+func (h *held) follow(f *force) {
+	h.sub.flags ^= flagParity
+	h.m = f.before
+	h.step(&Event{Kind: EventTick}, f.since)
+	h.m, h.anew = f.m, true
+	h.eachHub(func(hub *hub) { hub.setMachine(f.m) }) // said to watchers with what follows from it
+	if h.state.Current.Known {
+		h.step(&Event{Kind: EventPolicy, Subject: h.ref}, f.since)
+	}
+	if alone := h.alone(); alone != nil {
+		alone.refresh(f.since)
+	}
+}
+
+// carryOut does what the outputs of a step ask for.
+func (h *held) carryOut(out []Output) {
+	t := h.t
+	for i := range out {
+		o := &out[i]
+		if t.opts.Observe != nil {
+			t.opts.Observe(h.ref, *o)
+		}
+		switch o.Kind {
+		case OutputPersist:
+			h.markDirty()
+		case OutputTransition, OutputUpdated:
+			h.markDirty() // written with the next batch
+			h.show(&o.Presence, o.Noticed)
+			t.sendHeldBack(h.m, o.Noticed)
+		}
+		if c, ok := o.Told(h.ref); ok {
+			h.eachHub(func(hub *hub) { hub.tell(c) })
+		}
+		if !t.history {
+			continue
+		}
+		if row, ok := o.Row(); ok {
+			row.Subject = h.ref
+			t.journal.add(row, t.opts.Storage != nil)
+		}
+	}
+}

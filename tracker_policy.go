@@ -1,0 +1,184 @@
+package presence
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// SetPolicy puts a policy in force for one tenant, from now on: nothing is
+// changed back in time. The actor must be of that tenant. Policies are not
+// stored: set them again when the process starts.
+func (t *Tracker) SetPolicy(ctx context.Context, actor Actor, tenant string, p Policy) error {
+	return t.setPolicy(ctx, actor, tenant, p, ActionPolicy, p.Name)
+}
+
+func (t *Tracker) setPolicy(ctx context.Context, actor Actor, tenant string, p Policy, action Action, detail string) error {
+	m, err := Compile(p)
+	if err != nil {
+		return err
+	}
+	if tenant != "" {
+		if err := checkID(tenant); err != nil {
+			return fmt.Errorf("presence: tenant %w", err)
+		}
+	}
+	if actor.Tenant != tenant {
+		return fmt.Errorf("presence: %w: %s acts for another tenant", ErrNotAllowed, actor.Ref)
+	}
+	if err := t.allow(ctx, actor, action, Ref{Tenant: tenant}, detail); err != nil {
+		return err
+	}
+	t.policing.Lock()
+	defer t.policing.Unlock()
+	tn, ok := t.tenants.need(tenant, t.fallback)
+	if !ok {
+		return fmt.Errorf("presence: %w: %d tenants are known already", ErrLimit, maxTenants)
+	}
+	before := tn.force.Load()
+	if m.holdsBack() > 0 {
+		t.coalescing.Store(true)
+	}
+	tn.force.Store(newForce(m, !before.parity, before.m, t.time.now()))
+	t.eachSubject(tn, func(*held) {}) // whoever is held is told
+	tn.force.Store(newForce(m, !before.parity, nil, 0))
+	now := t.time.now()
+	for _, hub := range t.rooms.allHubs() {
+		if hub.ref().Tenant == tenant {
+			hub.setMachine(m)
+			hub.refresh(now)
+		}
+	}
+	t.sendHeldBack(m, now)
+	return nil
+}
+
+// Policy returns the policy in force for a tenant.
+func (t *Tracker) Policy(tenant string) Policy { return t.machine(tenant).Policy() }
+
+func (t *Tracker) machine(tenant string) *Machine {
+	if tn, ok := t.tenants.find(tenant); ok {
+		return tn.force.Load().m
+	}
+	return t.fallback
+}
+
+// Define adds a status to the policy of a tenant, or changes the one of the same
+// id; see [Policy.Define]. It can be chosen at once.
+func (t *Tracker) Define(ctx context.Context, actor Actor, tenant string, s Status) error {
+	return t.redefine(ctx, actor, tenant, s.ID, func(p *Policy) error {
+		p.Define(s)
+		return nil
+	})
+}
+
+// Undefine removes a status from the policy of a tenant; see [Policy.Undefine].
+func (t *Tracker) Undefine(ctx context.Context, actor Actor, tenant, id, fallback string) error {
+	return t.redefine(ctx, actor, tenant, id, func(p *Policy) error { return p.Undefine(id, fallback) })
+}
+
+// redefine changes a policy, one change at a time so that none is lost.
+func (t *Tracker) redefine(ctx context.Context, actor Actor, tenant, id string, change func(*Policy) error) error {
+	t.defining.Lock()
+	defer t.defining.Unlock()
+	p := t.Policy(tenant)
+	if err := change(&p); err != nil {
+		return err
+	}
+	return t.setPolicy(ctx, actor, tenant, p, ActionDefine, id)
+}
+
+// Machine returns the policy in force for a tenant, compiled.
+func (t *Tracker) Machine(tenant string) *Machine { return t.machine(tenant) }
+
+// tenants are those of all the subjects.
+type tenants struct {
+	mu     sync.RWMutex
+	byName map[string]*tenant
+	list   atomic.Pointer[[]*tenant]
+}
+
+// tenant is one of them.
+type tenant struct {
+	id    uint32
+	name  string
+	force atomic.Pointer[force]
+}
+
+// force says which policy is in force. Subjects are told of another one by one;
+// the parity says who has been.
+type force struct {
+	m      *Machine
+	parity bool
+	before *Machine // while there are subjects that have not been told
+	since  Instant
+	terms  *terms // of either policy while there are two
+	// stages are after how many ticks without input an idle stage can be reached.
+	// They count by what the only connection says unless some devices' input is
+	// ignored.
+	stages  []uint64
+	ignores bool
+}
+
+func newForce(m *Machine, parity bool, before *Machine, since Instant) *force {
+	f := &force{m: m, parity: parity, before: before, since: since, terms: &terms{ticks(m.lease), ticks(m.patience())}}
+	if before != nil {
+		f.terms.lease = min(f.terms.lease, ticks(before.lease))
+		f.terms.patience = min(f.terms.patience, ticks(before.patience()))
+	}
+	for i := range m.statuses {
+		for _, stage := range m.statuses[i].stages {
+			f.stages = append(f.stages, ticks(stage.after))
+		}
+	}
+	slices.Sort(f.stages)
+	f.stages = slices.Compact(f.stages)
+	f.ignores = len(m.policy.Devices) > 0
+	return f
+}
+
+const maxTenants = 1<<24 - 1
+
+func (ts *tenants) at(id uint32) *tenant { return (*ts.list.Load())[id] }
+
+func (ts *tenants) find(name string) (*tenant, bool) {
+	if name == "" {
+		return ts.at(0), true
+	}
+	ts.mu.RLock()
+	defer ts.mu.RUnlock()
+	tn := ts.byName[name]
+	return tn, tn != nil
+}
+
+// need returns a tenant, which is made where there is none.
+func (ts *tenants) need(name string, m *Machine) (*tenant, bool) {
+	if tn, ok := ts.find(name); ok {
+		return tn, true
+	}
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if tn := ts.byName[name]; tn != nil {
+		return tn, true
+	}
+	return ts.add(strings.Clone(name), m)
+}
+
+func (ts *tenants) add(name string, m *Machine) (*tenant, bool) {
+	var list []*tenant
+	if l := ts.list.Load(); l != nil {
+		list = *l
+	}
+	if len(list) >= maxTenants {
+		return nil, false
+	}
+	tn := &tenant{id: uint32(len(list)), name: name}
+	tn.force.Store(newForce(m, false, nil, 0))
+	list = append(list, tn)
+	ts.list.Store(&list)
+	ts.byName[name] = tn
+	return tn, true
+}

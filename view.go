@@ -1,0 +1,274 @@
+package presence
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// View is what one audience sees of a subject. Fields the audience is not shown
+// are zero.
+type View struct {
+	Ref
+	Kind      Kind    `json:"kind,omitzero"` // empty for humans
+	Status    string  `json:"status"`
+	Class     Class   `json:"class,omitzero"`  // empty where the status is unknown or disabled
+	Label     string  `json:"label,omitzero"`  // of the status, for people
+	Color     string  `json:"color,omitzero"`  // of the status
+	Reason    string  `json:"reason,omitzero"` // of the claim that shows, as Text and Until are
+	Text      string  `json:"text,omitzero"`
+	Since     Instant `json:"since,omitzero"` // when the status began
+	SetAt     Instant `json:"setAt,omitzero"` // when the claim on top was set, masked or not
+	Until     Instant `json:"until,omitzero"`
+	Cause     Cause   `json:"cause,omitzero"`
+	Masked    string  `json:"masked,omitzero"`    // the status that would show if the subject were there and not idle
+	LastSeen  Instant `json:"lastSeen,omitzero"`  // when the last connection left; none while one is there
+	LastLogin Instant `json:"lastLogin,omitzero"` // the last one with credentials
+	Routable  bool    `json:"routable,omitzero"`  // may be given new work
+	Work      string  `json:"work,omitzero"`      // finishing, not-receiving, free or active
+	Threads   Count   `json:"threads,omitzero"`   // pieces of work
+	Pinned    Count   `json:"pinned,omitzero"`    // what the host shows beside them
+	Pending   string  `json:"pending,omitzero"`   // the status that follows once the work is done
+	Request   string  `json:"request,omitzero"`   // the status that has been asked for
+	Devices   int     `json:"devices,omitzero"`   // connections, live or lingering
+}
+
+// viewFields are the fields that a policy grants to audiences.
+var viewFields = []string{"since", "setAt", "until", "reason", "text", "cause", "masked", "lastSeen", "lastLogin", "routable", "work", "threads", "pinned", "pending", "request", fieldNameDevices}
+
+// fieldNameDevices is the one field that no audience is shown by default: every
+// tab that somebody opens or closes is then a change.
+const fieldNameDevices = "devices"
+
+type fieldSet uint16
+
+const (
+	fieldSince fieldSet = 1 << iota
+	fieldSetAt
+	fieldUntil
+	fieldReason
+	fieldText
+	fieldCause
+	fieldMasked
+	fieldLastSeen
+	fieldLastLogin
+	fieldRoutable
+	fieldWork
+	fieldThreads
+	fieldPinned
+	fieldPending
+	fieldRequest
+	fieldDevices
+)
+
+// View projects a presence for one audience. A subject hidden from it, and one
+// that left where hiding is possible, take the same path: what is shown then
+// depends on nothing but when the audience last saw a difference.
+func (m *Machine) View(p *Presence, a Audience) View {
+	v := View{Ref: p.Subject, Status: StatusUnknown}
+	if !p.Known {
+		return v
+	}
+	if p.Disabled {
+		if a == AudienceSelf || a == AudienceAdmin {
+			v.Status = StatusDisabled
+		}
+		return v
+	}
+	if p.Kind != KindHuman {
+		v.Kind = p.Kind
+	}
+	full := View{
+		Status: p.Status, Class: p.Class, Reason: p.Reason, Text: p.Text, Since: p.Since, SetAt: p.SetAt, Until: p.Until,
+		Cause: p.Cause, Masked: p.Masked, LastSeen: p.LastSeen, LastLogin: p.LastLogin, Routable: p.Routable,
+		Work: p.Label, Threads: p.Threads, Pinned: p.Pinned, Pending: p.Pending, Request: p.Request, Devices: p.Devices,
+	}
+	if i := slices.IndexFunc(p.Seen, func(s Seen) bool { return s.Audience == a }); i >= 0 {
+		if seen := &p.Seen[i]; seen.Left {
+			def := m.disconnected
+			if v := m.status(p.absent); v != nil {
+				def = v
+			}
+			full = View{Status: def.ID, Class: def.Class, Cause: CauseLeft, Since: seen.Since, LastSeen: seen.LastSeen}
+		} else {
+			// It came into sight then; nothing from before is told.
+			full.Since = max(full.Since, seen.Since)
+			full.LastSeen, full.LastLogin = 0, 0
+			if full.SetAt < seen.Since {
+				full.SetAt = 0
+			}
+		}
+	}
+	if a == AudienceVisitor && full.Cause != CauseLeft {
+		full.Cause = "" // why someone is there is not for strangers
+	}
+	v.Status, v.Class, v.Label, v.Color = full.Status, full.Class, full.Status, ""
+	if def := m.status(full.Status); def != nil {
+		v.Label, v.Color = def.Label, def.Color
+	}
+	shown := m.views[a]
+	if def := m.status(full.Status); def != nil && a != AudienceSelf && a != AudienceAdmin {
+		shown &^= def.omits
+	}
+	show(shown, fieldSince, &v.Since, full.Since)
+	show(shown, fieldSetAt, &v.SetAt, full.SetAt)
+	show(shown, fieldUntil, &v.Until, full.Until)
+	show(shown, fieldReason, &v.Reason, full.Reason)
+	show(shown, fieldText, &v.Text, full.Text)
+	show(shown, fieldCause, &v.Cause, full.Cause)
+	show(shown, fieldMasked, &v.Masked, full.Masked)
+	show(shown, fieldLastSeen, &v.LastSeen, full.LastSeen)
+	show(shown, fieldLastLogin, &v.LastLogin, full.LastLogin)
+	show(shown, fieldRoutable, &v.Routable, full.Routable)
+	show(shown, fieldWork, &v.Work, full.Work)
+	show(shown, fieldThreads, &v.Threads, full.Threads)
+	show(shown, fieldPinned, &v.Pinned, full.Pinned)
+	show(shown, fieldPending, &v.Pending, full.Pending)
+	show(shown, fieldRequest, &v.Request, full.Request)
+	show(shown, fieldDevices, &v.Devices, full.Devices)
+	return v
+}
+
+func show[T any](shown, field fieldSet, dst *T, value T) {
+	if shown&field != 0 {
+		*dst = value
+	}
+}
+
+// MayReveal reports whether something that a subject does, such as typing,
+// reading or reacting, may be shown to an audience: not while it is hidden from
+// it. What a subject sends is its own disclosure and needs no asking.
+func (m *Machine) MayReveal(p *Presence, a Audience) bool {
+	return p.Known && !p.Disabled && !slices.Contains(p.HiddenFrom, a)
+}
+
+// Explain says in sentences why a subject has the status that an audience sees,
+// from the same inputs as the status itself. An audience is told no more than
+// its view shows.
+func (m *Machine) Explain(s *State, a Audience) []string {
+	p := s.Current
+	p.Subject = s.Subject
+	v := m.View(&p, a)
+	head := v.Status
+	if v.Cause != "" {
+		head += ": " + causeText[v.Cause]
+	}
+	lines := []string{head}
+	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	if v.Since != 0 {
+		add("since %s", v.Since)
+	}
+	if v.Masked != "" {
+		add("masked: %s", v.Masked)
+	}
+	if v.SetAt != 0 {
+		add("set at %s", v.SetAt)
+	}
+	if v.Until != 0 {
+		add("until %s", v.Until)
+	}
+	if v.Reason != "" {
+		add("reason: %s", v.Reason)
+	}
+	if v.LastSeen != 0 {
+		add("last seen %s", v.LastSeen)
+	}
+	if a != AudienceSelf && a != AudienceAdmin || !p.Known {
+		return lines
+	}
+	live, all := 0, len(s.Conns)
+	for _, c := range s.Conns {
+		switch {
+		case c.Left == 0:
+			live++
+		case c.ID == restartConn:
+			all--
+		}
+	}
+	add("%d of %d connections live", live, all)
+	for _, c := range s.Conns {
+		if c.ID == restartConn {
+			add("the connections from before a restart at %s count until %s", c.Left, m.graceEnd(s, &c))
+		} else if c.Left != 0 {
+			add("connection %s left (%s) at %s, counts until %s", c.ID, c.Cause, c.Left, m.graceEnd(s, &c))
+		} else {
+			add("connection %s heard at %s, last input at %s", c.ID, c.Heard, max(c.Input, c.Acted))
+		}
+	}
+	for _, c := range slices.SortedFunc(slices.Values(s.Claims), func(x, y Claim) int {
+		return cmp.Or(m.rankOf(x.Source)-m.rankOf(y.Source), cmp.Compare(y.SetAt, x.SetAt), cmp.Compare(y.Serial, x.Serial))
+	}) {
+		text := fmt.Sprintf("claim %s (%s) set by %s at %s", c.Status, c.Source, cmp.Or(c.By, "nobody"), c.SetAt)
+		if c.Conn != "" {
+			text += " on connection " + c.Conn
+		}
+		if c.Until != 0 {
+			text += ", until " + c.Until.String()
+		}
+		lines = append(lines, text)
+	}
+	if w := s.Work; w != nil {
+		for _, l := range w.Loads {
+			room, bounded := m.room(&l)
+			text := fmt.Sprintf("%d pieces of work", l.N)
+			if l.On != "" {
+				text += " in " + l.On
+			}
+			if bounded {
+				text += fmt.Sprintf(", room for %d more", max(room, 0))
+			}
+			lines = append(lines, text)
+		}
+		if w.Pending != nil {
+			add("%s follows when the work is done", w.Pending.Status)
+		}
+		for _, r := range w.Requests {
+			add("asked for %s at %s", r.Claim.Status, r.At)
+		}
+		if w.Challenge != "" {
+			add("asked to answer before %s", w.Deadline)
+		}
+		if w.Settles > s.Now {
+			add("given no new work before %s, until the connection has proved steady", w.Settles)
+		}
+	}
+	if len(p.HiddenFrom) > 0 {
+		add("hidden from: %s", join(p.HiddenFrom))
+	}
+	if s.Floor > s.Now {
+		add("leases are extended to %s after a standstill", s.Floor)
+	}
+	if at, ok := m.Next(s); ok {
+		add("next deadline %s", at)
+	}
+	return lines
+}
+
+var causeText = map[Cause]string{
+	CauseDefault:    "connected, and nothing else was chosen",
+	CauseLogin:      "set by the login",
+	CauseManual:     "chosen by hand",
+	CauseSupervisor: "set by a supervisor",
+	CauseCall:       "in a call",
+	CauseCalendar:   "by the calendar",
+	CauseApp:        "set by an application",
+	CauseSystem:     "imposed by the system",
+	CauseIdle:       "idle, no input for too long",
+	CauseLogout:     "not connected, after a logout or never",
+	CauseClosed:     "not connected, the last connection was closed",
+	CauseLost:       "not connected, the last connection was lost",
+	CauseNode:       "not connected, the node of the last connection died",
+	CauseDrain:      "not connected, the node of the last connection was shut down",
+	CauseDisabled:   "presence is switched off",
+	CauseLeft:       "left",
+}
+
+// union returns a list with the elements of both, sorted. It changes neither.
+func union(a, b []Audience) []Audience {
+	if len(b) == 0 {
+		return a
+	}
+	list := slices.Concat(a, b)
+	slices.Sort(list)
+	return slices.Compact(list)
+}
