@@ -25,12 +25,12 @@ var roles = []Role{RoleAgent, RoleSupervisor, RoleAdmin, RoleVisitor, RoleSystem
 
 // Actor is who does something, as authentication has established it.
 type Actor struct {
-	Ref
-	Role Role `json:"role,omitzero"`
+	Subject Ref  `json:"subject"`
+	Role    Role `json:"role,omitzero"`
 }
 
 // Agent returns an actor who acts for the subject of the same name.
-func Agent(subject Ref) Actor { return Actor{Ref: subject, Role: RoleAgent} }
+func Agent(subject Ref) Actor { return Actor{Subject: subject, Role: RoleAgent} }
 
 // Audience returns the audience an actor belongs to.
 func (a Actor) Audience() Audience {
@@ -64,15 +64,15 @@ func (a Actor) source(subject Ref, named Source, m *Machine) (Source, error) {
 			return "", fmt.Errorf("presence: %w source %q: the policy ranks %s", ErrUnknown, source, join(m.sourceNames()))
 		}
 		return source, nil
-	case a.Ref == subject && a.Role != RoleVisitor:
+	case a.Subject == subject && a.Role != RoleVisitor:
 		source = SourceManual
 	case a.Role == RoleSupervisor || a.Role == RoleAdmin:
 		source = SourceSupervisor
 	default:
-		return "", fmt.Errorf("presence: %w: %s may not change the status of %s; the subject itself, a supervisor, an admin or a system may", ErrNotAllowed, a.Ref, subject)
+		return "", fmt.Errorf("presence: %w: %s may not change the status of %s; the subject itself, a supervisor, an admin or a system may", ErrNotAllowed, a.Subject, subject)
 	}
 	if named != "" && named != source {
-		return "", fmt.Errorf("presence: %w: %s cannot claim as %q, which follows from who acts; only a system names a source", ErrNotAllowed, a.Ref, named)
+		return "", fmt.Errorf("presence: %w: %s cannot claim as %q, which follows from who acts; only a system names a source", ErrNotAllowed, a.Subject, named)
 	}
 	return source, nil
 }
@@ -80,10 +80,10 @@ func (a Actor) source(subject Ref, named Source, m *Machine) (Source, error) {
 // checkFor checks the name of an actor, which stays with what it does to a
 // subject. A system needs none.
 func (a Actor) checkFor(subject Ref) error {
-	if a.Tenant != subject.Tenant {
-		return fmt.Errorf("presence: %w: %s acts for another tenant than that of %s", ErrNotAllowed, a.Ref, subject)
+	if a.Subject.Tenant != subject.Tenant {
+		return fmt.Errorf("presence: %w: %s acts for another tenant than that of %s", ErrNotAllowed, a.Subject, subject)
 	}
-	return checkGiven("actor", a.ID)
+	return checkGiven("actor", a.Subject.ID)
 }
 
 // Audience is a class of viewers who see the same.
@@ -143,7 +143,7 @@ func (roleAuthorizer) Allow(_ context.Context, actor Actor, action Action, subje
 	}
 	if !slices.Contains(needs, cmp.Or(actor.Role, RoleAgent)) {
 		return fmt.Errorf("presence: %w: %s in the role of %s may not %s %s; needed is one of %s",
-			ErrNotAllowed, actor.Ref, cmp.Or(actor.Role, RoleAgent), action, cmp.Or(detail, subject.String()), join(needs))
+			ErrNotAllowed, actor.Subject, cmp.Or(actor.Role, RoleAgent), action, cmp.Or(detail, subject.String()), join(needs))
 	}
 	return nil
 }

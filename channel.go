@@ -8,9 +8,9 @@ import (
 
 // The rungs of the ladder on which a group is summed up.
 const (
-	RungAvailable = "available"
-	RungAway      = "away"
-	RungOffline   = "offline"
+	GroupAvailable = "available"
+	GroupAway      = "away"
+	GroupOffline   = "offline"
 )
 
 // Op says what a Change does to a watcher's list.
@@ -41,9 +41,9 @@ type Change struct {
 
 // Group sums a channel up for an audience.
 type Group struct {
-	Rung  string `json:"rung"`  // the best rung any member stands on
-	Count int    `json:"count"` // members present, of those the audience may list
-	// Reason is [ReasonClosed] outside the channel's hours, whatever its members
+	Status string `json:"rung"`  // the best rung any member stands on
+	Count  int    `json:"count"` // members present, of those the audience may list
+	// Reason is [GroupClosed] outside the channel's hours, whatever its members
 	// do; for visitors the rung is then offline. See [Roster.SetHours].
 	Reason string `json:"reason,omitzero"`
 	// NextOpen is when a closed channel opens next, as far as is known.
@@ -101,12 +101,12 @@ type Transport interface {
 	Close(reason error) error
 }
 
-// Told returns what an output says to its subject itself, if it does.
-func (o *Output) Told(subject Ref) (c Change, ok bool) {
+// Notice returns what an output says to its subject itself, if it does.
+func (o *Output) Notice(subject Ref) (c Change, ok bool) {
 	switch {
 	case o.Kind == OutputChallenge:
 		return Change{Op: OpChallenge, Subject: subject, ID: o.ID, Until: o.At}, true
-	case o.Kind == OutputRequestClosed && o.Why == RequestRejected:
+	case o.Kind == OutputRequestClosed && o.Reason == EndRejected:
 		return Change{Op: OpRejected, Subject: subject, ID: o.Request.ID, Status: o.Request.Claim.Status}, true
 	}
 	return Change{}, false

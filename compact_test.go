@@ -65,7 +65,7 @@ func TestPackedStatesComeBack(t *testing.T) {
 			switch e.Kind {
 			case EventConnect, EventLogin:
 				e.Device, e.Node = pick("", "web", "kiosk"), pick("", "local", "n2")
-				e.SubjectKind = Kind(pick("", "human", "bot"))
+				e.SubjectKind = SubjectKind(pick("", "human", "bot"))
 				if rng.IntN(3) == 0 {
 					e.Age = time.Duration(rng.Int64N(int64(time.Hour)))
 				}
@@ -164,7 +164,7 @@ func TestNothingOfAStateIsLost(t *testing.T) {
 		}
 	}
 	fields("", reflect.TypeFor[State](), []string{"Subject", "Current"}, func(s *State) reflect.Value { return reflect.ValueOf(s).Elem() })
-	fields("Conn.", reflect.TypeFor[Connection](), nil, func(s *State) reflect.Value { return reflect.ValueOf(&s.Conns[0]).Elem() })
+	fields("Conn.", reflect.TypeFor[ConnState](), nil, func(s *State) reflect.Value { return reflect.ValueOf(&s.Conns[0]).Elem() })
 	fields("Current.", reflect.TypeFor[Presence](), []string{"Subject"}, func(s *State) reflect.Value { return reflect.ValueOf(&s.Current).Elem() })
 	require.Greater(t, len(kept), 30)
 	require.Contains(t, refused, "Claims")
@@ -175,7 +175,7 @@ func TestNothingOfAStateIsLost(t *testing.T) {
 func TestVocabularyIsBounded(t *testing.T) {
 	k := newCompactor(1)
 	device := func(i int) State {
-		return State{Now: 5, Conns: []Connection{{ID: "tab", Device: fmt.Sprint(i)}}}
+		return State{Now: 5, Conns: []ConnState{{ID: "tab", Device: fmt.Sprint(i)}}}
 	}
 	for i := range maxVocabulary {
 		s := device(i)
@@ -196,7 +196,7 @@ func TestIDsArePackedAsTheyAre(t *testing.T) {
 	k := newCompactor(1)
 	rng := rand.New(rand.NewPCG(1, 2))
 	try := func(id string) int {
-		s := State{Now: 5, Conns: []Connection{{ID: id}}}
+		s := State{Now: 5, Conns: []ConnState{{ID: id}}}
 		var hint hints
 		b, ok := k.pack(&s, new(packRoom), &hint)
 		require.True(t, ok)

@@ -124,8 +124,8 @@ func (c *compiler) compile() *Machine {
 	if m.lease <= m.heartbeat {
 		c.fault("lease", "%v must be longer than the heartbeat of %v", m.lease, m.heartbeat)
 	}
-	c.positive("publish", p.Publish, 0)
-	c.positive("batch", p.Batch, 0)
+	c.positive("publish", p.CoalesceSubject, 0)
+	c.positive("batch", p.CoalesceChannel, 0)
 	c.grace("grace", &p.Grace)
 	for _, name := range sortedKeys(p.Devices) {
 		rule := p.Devices[name]
@@ -276,7 +276,7 @@ func (c *compiler) sources(m *Machine) {
 			m.rank[source] = i
 		}
 	}
-	for _, needed := range []Source{SourceSystem, SourceSupervisor, SourceManual, SourceLogin} {
+	for _, needed := range []Source{SourceSystem, SourceSupervisor, SourceManual, SourceLoginDefault} {
 		if _, ok := m.rank[needed]; !ok {
 			c.fault("sources", "%q must be ranked", needed)
 		}
@@ -407,10 +407,10 @@ func (m *Machine) Status(id string) (Status, bool) {
 	return Status{}, false
 }
 
-// Availability returns the place of a status from the most available to the
+// StatusOrder returns the place of a status from the most available to the
 // least: by class, then by the order of the policy. What the policy does not
 // have comes last.
-func (m *Machine) Availability(id string) int {
+func (m *Machine) StatusOrder(id string) int {
 	if def := m.status(id); def != nil {
 		return def.order
 	}

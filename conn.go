@@ -20,12 +20,12 @@ type Conn struct {
 	// What can be noted without any lock is noted in the pulse, while its mark is
 	// this handle's and the terms allow. The mark is written last. All of it lies
 	// in one line of the processor's cache, and a handle in two.
-	t     *Tracker
-	pulse atomic.Pointer[pulse]
-	mark  atomic.Uint64
-	terms atomic.Pointer[terms]
+	t          *Tracker
+	pulse      atomic.Pointer[pulse]
+	mark       atomic.Uint64
+	pulseTerms atomic.Pointer[pulseTerms]
 
-	who    who
+	handle handle
 	id     string
 	epoch  uint32
 	closed atomic.Bool
@@ -35,9 +35,9 @@ type Conn struct {
 	claims *[claimsPerMinute]Instant // the last ones, none before the first
 }
 
-// terms is how old what was noted last may be, in ticks, for more to be noted:
+// pulseTerms is how old what was noted last may be, in ticks, for more to be noted:
 // a sign of life within the lease, input while no idle stage can have been reached.
-type terms struct{ lease, patience uint64 }
+type pulseTerms struct{ lease, patience uint64 }
 
 // origin is where a connection comes from, of which many have the same: its
 // device and its node.
@@ -62,7 +62,7 @@ func (o origin) names() (device, node string) {
 func (c *Conn) ID() string { return c.id }
 
 // Subject returns whose connection it is.
-func (c *Conn) Subject() Ref { return c.who.ref }
+func (c *Conn) Subject() Ref { return c.handle.ref }
 
 // Epoch returns the connection's epoch. A later Connect under the same id has a
 // higher one and makes this handle stale.
@@ -74,7 +74,7 @@ func (c *Conn) Epoch() uint32 { return c.epoch }
 // handle.
 func (c *Conn) Heartbeat() error {
 	tick, mark := c.t.time.coarse.Load(), c.mark.Load()
-	if p := c.pulse.Load(); tick != 0 && note(&p.heard, mark, tick, c.terms.Load().lease) {
+	if p := c.pulse.Load(); tick != 0 && note(&p.heard, mark, tick, c.pulseTerms.Load().lease) {
 		return nil
 	}
 	return c.heartbeat()
@@ -84,7 +84,7 @@ func (c *Conn) Heartbeat() error {
 func (c *Conn) heartbeat() error {
 	if tick, whole := c.t.time.whole(); whole && !c.t.closed.Load() {
 		mark := c.mark.Load()
-		if note(&c.pulse.Load().heard, mark, tick, c.terms.Load().lease) {
+		if note(&c.pulse.Load().heard, mark, tick, c.pulseTerms.Load().lease) {
 			return nil
 		}
 	}
@@ -93,15 +93,15 @@ func (c *Conn) heartbeat() error {
 
 // bind has the handle note what it can in the pulse of its connection, which is
 // held and has been kept.
-func (c *Conn) bind(h *held) {
+func (c *Conn) bind(h *loaded) {
 	if h.stepped {
-		h.keep()
+		h.commit()
 	}
 	p, _ := h.pulse(c.epoch)
 	if p == nil {
 		p = new(pulse) // it is never heard
 	}
-	c.terms.Store(h.tenant.force.Load().terms)
+	c.pulseTerms.Store(h.tenant.inForce.Load().terms)
 	c.pulse.Store(p)
 	mark := p.heard.Load() &^ tickMask
 	if mark&pulsing == 0 {
@@ -130,7 +130,7 @@ func (c *Conn) Input() error {
 		}
 	}
 	mark := c.mark.Load()
-	p, terms := c.pulse.Load(), c.terms.Load()
+	p, terms := c.pulse.Load(), c.pulseTerms.Load()
 	if tick != 0 && note(&p.heard, mark, tick, terms.lease) && note(&p.input, c.t.connMark(c.id), tick, terms.patience) {
 		return nil
 	}
@@ -155,11 +155,11 @@ func (c *Conn) Claim(ctx context.Context, claim Claim) (View, error) {
 	if err := c.throttle(); err != nil {
 		return View{}, err
 	}
-	if claim.Conn == "" && c.t.machine(c.who.ref.Tenant).policy.ClaimScope == "connection" {
+	if claim.Conn == "" && c.t.machine(c.handle.ref.Tenant).policy.ClaimScope == "connection" {
 		claim.Conn = c.id
 	}
-	actor := Agent(c.who.ref)
-	if err := c.t.allow(ctx, actor, ActionClaim, c.who.ref, claim.Status); err != nil {
+	actor := Agent(c.handle.ref)
+	if err := c.t.allow(ctx, actor, ActionClaim, c.handle.ref, claim.Status); err != nil {
 		return View{}, err
 	}
 	return c.claimEvent(ctx, Event{Kind: EventSetClaim, Actor: actor, Claim: claim})
@@ -171,18 +171,18 @@ func (c *Conn) EndClaim(ctx context.Context, key string) (View, error) {
 	if err := c.throttle(); err != nil {
 		return View{}, err
 	}
-	if err := c.t.allow(ctx, Agent(c.who.ref), ActionClaim, c.who.ref, ""); err != nil {
+	if err := c.t.allow(ctx, Agent(c.handle.ref), ActionClaim, c.handle.ref, ""); err != nil {
 		return View{}, err
 	}
 	claim := Claim{Key: key}
-	if c.t.machine(c.who.ref.Tenant).policy.ClaimScope == "connection" {
+	if c.t.machine(c.handle.ref.Tenant).policy.ClaimScope == "connection" {
 		claim.Conn = c.id
 	}
-	return c.claimEvent(ctx, Event{Kind: EventEndClaim, Actor: Agent(c.who.ref), Claim: claim})
+	return c.claimEvent(ctx, Event{Kind: EventEndClaim, Actor: Agent(c.handle.ref), Claim: claim})
 }
 
 func (c *Conn) claimEvent(ctx context.Context, e Event) (view View, err error) {
-	err = c.send(ctx, e, func(h *held) { view = h.m.View(&h.state.Current, AudienceSelf) })
+	err = c.send(ctx, e, func(h *loaded) { view = h.m.View(&h.state.Current, AudienceSelf) })
 	return view, err
 }
 
@@ -207,7 +207,7 @@ func (c *Conn) throttle() error {
 // Close changes nothing.
 func (c *Conn) Resume(ctx context.Context) (*Conn, error) {
 	device, node := c.from.names()
-	return c.t.Connect(ctx, c.who.ref, ConnectOptions{ID: c.id, Device: device, Node: node})
+	return c.t.Connect(ctx, c.handle.ref, ConnectOptions{ID: c.id, Device: device, Node: node})
 }
 
 // Close notes that the connection was closed cleanly, as by leaving a page. The
@@ -226,7 +226,7 @@ func (c *Conn) Logout() error { return c.leave(CauseLogout) }
 
 func (c *Conn) leave(cause Cause) error {
 	if c.closed.Swap(true) {
-		return fmt.Errorf("presence: %w: connection %q of %s has been closed before", ErrClosed, c.id, c.who.ref)
+		return fmt.Errorf("presence: %w: connection %q of %s has been closed before", ErrClosed, c.id, c.handle.ref)
 	}
 	err := c.event(context.Background(), Event{Kind: EventDisconnect, Cause: cause})
 	c.mark.Store(^uint64(0))
@@ -235,15 +235,15 @@ func (c *Conn) leave(cause Cause) error {
 
 func (c *Conn) event(ctx context.Context, e Event) error { return c.send(ctx, e, nil) }
 
-func (c *Conn) send(ctx context.Context, e Event, done func(*held)) error {
+func (c *Conn) send(ctx context.Context, e Event, done func(*loaded)) error {
 	if c.t.closed.Load() {
 		return c.t.closedError()
 	}
 	if c.closed.Load() && e.Kind != EventDisconnect {
-		return fmt.Errorf("presence: %w: connection %q of %s", ErrClosed, c.id, c.who.ref)
+		return fmt.Errorf("presence: %w: connection %q of %s", ErrClosed, c.id, c.handle.ref)
 	}
-	e.Subject, e.Conn, e.Epoch = c.who.ref, c.id, c.epoch
-	return c.t.apply(ctx, c.who, &e, done)
+	e.Subject, e.Conn, e.Epoch = c.handle.ref, c.id, c.epoch
+	return c.t.apply(ctx, c.handle, &e, done)
 }
 
 // ConnectOptions says how a connection is.
@@ -257,7 +257,7 @@ type ConnectOptions struct {
 	// IdleFor is how long ago the last input was, as the client knows it; 0 says
 	// nothing. It counts only if it is longer ago than what is known here.
 	IdleFor time.Duration
-	Kind    Kind // of the subject; empty leaves it as it is, human at first
+	Kind    SubjectKind // of the subject; empty leaves it as it is, human at first
 	// Node is the node that holds the connection; empty means Options.Node.
 	Node string
 }
@@ -283,8 +283,8 @@ func (t *Tracker) Connect(ctx context.Context, subject Ref, opts ConnectOptions)
 		return nil, err
 	}
 	var c *Conn
-	err = t.apply(ctx, who, &e, func(h *held) {
-		c = &Conn{t: t, who: who, id: opts.ID, from: originOf(opts.Device, opts.Node), epoch: h.state.Epoch}
+	err = t.apply(ctx, who, &e, func(h *loaded) {
+		c = &Conn{t: t, handle: who, id: opts.ID, from: originOf(opts.Device, opts.Node), epoch: h.state.Epoch}
 		c.bind(h)
 	})
 	if err != nil {

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// left reports whether a cause says that the subject cannot be reached.
-func (c Cause) left() bool {
+// isLeaving reports whether a cause says that the subject cannot be reached.
+func (c Cause) isLeaving() bool {
 	switch c {
 	case CauseLogout, CauseClosed, CauseLost, CauseNode, CauseDrain:
 		return true
@@ -20,22 +20,22 @@ func (c Cause) left() bool {
 // an audience that a policy no longer hides from, what was noted holds until it
 // next sees the subject leave: when that was really heard from meanwhile stays
 // untold.
-func (m *Machine) seen(prev, next *Presence, now Instant) []Seen {
-	list, own := prev.Seen, false
+func (m *Machine) seen(prev, next *Presence, now Instant) []seen {
+	list, own := prev.seen, false
 	change := func() {
 		if !own {
 			list, own = slices.Clone(list), true
 		}
 	}
-	left := next.Cause.left() || next.Disabled
+	left := next.Cause.isLeaving() || next.Disabled
 	for _, a := range m.hideable {
 		hidden := slices.Contains(next.HiddenFrom, a)
-		entry := Seen{Audience: a, Left: hidden || left, Since: next.Since}
-		i := slices.IndexFunc(list, func(s Seen) bool { return s.Audience == a })
+		entry := seen{Audience: a, Left: hidden || left, Since: next.Since}
+		i := slices.IndexFunc(list, func(s seen) bool { return s.Audience == a })
 		switch {
 		case i >= 0 && list[i].Left == entry.Left:
 			continue
-		case i >= 0 || hidden && prev.Known && !prev.Cause.left():
+		case i >= 0 || hidden && prev.Known && !prev.Cause.isLeaving():
 			entry.Since = now
 			if entry.Left {
 				entry.LastSeen = now
@@ -60,7 +60,7 @@ func (m *Machine) seen(prev, next *Presence, now Instant) []Seen {
 			list = slices.Delete(list, i, i+1)
 			i--
 		} else {
-			list[i] = Seen{Audience: old.Audience, Since: now}
+			list[i] = seen{Audience: old.Audience, Since: now}
 		}
 	}
 	if len(list) == 0 {
@@ -132,7 +132,7 @@ const (
 // the truth: [Machine.View] turns it into what one audience may see.
 type Presence struct {
 	Subject Ref
-	Kind    Kind
+	Kind    SubjectKind
 	Known   bool
 
 	Status string
@@ -155,7 +155,7 @@ type Presence struct {
 	Routing  Routing
 	Revision Instant
 	Label    string // finishing, not-receiving, free or active; empty unless available
-	Threads  Count  // pieces of work; absent where nobody said
+	Load     Count  // pieces of work; absent where nobody said
 	Pinned   Count
 	Pending  string // the status that follows once the work is done
 	Request  string // the status that has been asked for
@@ -167,16 +167,16 @@ type Presence struct {
 	// audience that can be hidden from has been shown; it is never changed in
 	// place.
 	HiddenFrom []Audience
-	Seen       []Seen
+	seen       []seen
 
 	// absent is the status shown of one who left, where an endpoint makes it
 	// another than the policy's disconnected one.
 	absent string
 }
 
-// Seen is what one audience that may be hidden from was last shown: that the
+// seen is what one audience that may be hidden from was last shown: that the
 // subject is there, or that it left, and since when.
-type Seen struct {
+type seen struct {
 	Audience Audience `json:"audience"`
 	Left     bool     `json:"left"`
 	Since    Instant  `json:"since"`
@@ -217,7 +217,7 @@ func (m *Machine) endpointRule(s *State) (rule VirtualRule, ok bool) {
 	return rule, ok
 }
 
-func (m *Machine) counts(c *Connection) bool {
+func (m *Machine) counts(c *ConnState) bool {
 	return len(m.policy.Devices) == 0 || !m.policy.Devices[c.Device].IgnoreInput
 }
 
@@ -228,7 +228,7 @@ func (m *Machine) lastInput(s *State) Instant {
 	counted := false
 	for i := range s.Conns {
 		if c := &s.Conns[i]; m.counts(c) {
-			last = max(last, c.Input, c.Acted)
+			last = max(last, c.Input, c.ActedAt)
 			counted = true
 		}
 	}
@@ -250,7 +250,7 @@ func (m *Machine) rankOfApp() int {
 	if r, ok := m.rank[SourceApp]; ok {
 		return r
 	}
-	return m.rank[SourceLogin]
+	return m.rank[SourceLoginDefault]
 }
 
 // resolved returns the definition of a claim's status. A status that the policy
@@ -382,13 +382,13 @@ func (m *Machine) virtual(s *State) *definition {
 // reached by then or a little earlier. It returns the instant from which the status
 // logically holds, given that of what happened.
 func (m *Machine) derive(p *Presence, s *State, logical, idle Instant) (since Instant) {
-	p.Subject, p.Kind, p.Known, p.LastLogin, p.Seen = s.Subject, s.Kind, true, s.LoggedIn, s.Current.Seen
+	p.Subject, p.Kind, p.Known, p.LastLogin, p.seen = s.Subject, s.Kind, true, s.LoggedIn, s.Current.seen
 	p.Reach, p.Routing, p.Revision = m.reach(s), RouteNone, s.Current.Revision
 	if p.Kind == "" {
 		p.Kind = KindHuman
 	}
 	if len(s.Conns) == 0 {
-		p.LastSeen = s.GoneAt
+		p.LastSeen = s.LeftAt
 	}
 	if m.devices {
 		p.Devices = len(s.Conns)
@@ -418,7 +418,7 @@ func (m *Machine) derive(p *Presence, s *State, logical, idle Instant) (since In
 		}
 	}
 	if gone != nil {
-		mask(gone, cmp.Or(s.Gone, CauseLogout))
+		mask(gone, cmp.Or(s.LeftCause, CauseLogout))
 	} else if to, at := m.idleMask(s, def, idle); to != nil {
 		mask(to, CauseIdle)
 		since = at
@@ -483,7 +483,7 @@ func (m *Machine) idleMask(s *State, def *definition, now Instant) (to *definiti
 // connection that counts is never idle.
 func (m *Machine) idleFrom(s *State) (Instant, bool) {
 	if s.Kind == KindBot || s.Kind == KindService {
-		if !slices.ContainsFunc(s.Conns, func(c Connection) bool { return m.counts(&c) }) {
+		if !slices.ContainsFunc(s.Conns, func(c ConnState) bool { return m.counts(&c) }) {
 			return 0, false
 		}
 	}
@@ -502,9 +502,9 @@ func (st *stepper) settle(logical Instant, trigger Cause, id string) {
 	next.Since = prev.Since
 	transition := !prev.Known || next.Status != prev.Status
 	if transition {
-		next.Since = max(since, prev.Since, s.Changed, st.ended)
+		next.Since = max(since, prev.Since, s.ChangedAt, st.ended)
 	}
-	next.Seen = m.seen(prev, &next, s.Now)
+	next.seen = m.seen(prev, &next, s.Now)
 	if next.Routing != prev.Routing {
 		st.revise()
 		next.Revision = prev.Revision
@@ -530,7 +530,7 @@ func samePresence(a, b *Presence) bool {
 	return a.Known == b.Known && a.Kind == b.Kind && a.Status == b.Status && a.Class == b.Class && a.Reason == b.Reason && a.Text == b.Text &&
 		a.SetAt == b.SetAt && a.Until == b.Until && a.Cause == b.Cause && a.Masked == b.Masked &&
 		a.Reach == b.Reach && a.Routing == b.Routing && a.Revision == b.Revision && a.Label == b.Label &&
-		a.Threads == b.Threads && a.Pinned == b.Pinned && a.Pending == b.Pending && a.Request == b.Request && a.Disabled == b.Disabled && a.Devices == b.Devices &&
+		a.Load == b.Load && a.Pinned == b.Pinned && a.Pending == b.Pending && a.Request == b.Request && a.Disabled == b.Disabled && a.Devices == b.Devices &&
 		a.absent == b.absent && a.LastSeen == b.LastSeen && a.LastLogin == b.LastLogin &&
-		slices.Equal(a.HiddenFrom, b.HiddenFrom) && slices.Equal(a.Seen, b.Seen)
+		slices.Equal(a.HiddenFrom, b.HiddenFrom) && slices.Equal(a.seen, b.seen)
 }

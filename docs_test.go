@@ -272,7 +272,7 @@ func phase(s *presence.State) string {
 		case c.ID != tab:
 		case c.Left == 0:
 			return phaseLive
-		case c.Told:
+		case c.Reported:
 			return phaseLeft
 		default:
 			return phaseSilent
@@ -414,9 +414,9 @@ func writeLayers(t *testing.T, b *strings.Builder) {
 		case presence.SourceManual:
 			e.Actor = presence.Agent(presence.ID("ann"))
 		case presence.SourceSupervisor:
-			e.Actor = presence.Actor{Ref: presence.ID("sue"), Role: presence.RoleSupervisor}
+			e.Actor = presence.Actor{Subject: presence.ID("sue"), Role: presence.RoleSupervisor}
 		default:
-			e.Actor = presence.Actor{Ref: presence.ID("host"), Role: presence.RoleSystem}
+			e.Actor = presence.Actor{Subject: presence.ID("host"), Role: presence.RoleSystem}
 			e.Claim.Source = source
 		}
 		if source == presence.SourceSystem {

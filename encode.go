@@ -2,6 +2,7 @@ package presence
 
 import (
 	"bytes"
+	"encoding/json"
 	"strconv"
 	"sync"
 	"time"
@@ -25,7 +26,7 @@ func (f *Frame) AppendJSON(b []byte) []byte {
 		b = append(b, `,"lagged":true`...)
 	}
 	b = append(b, `,"group":{"rung":`...)
-	b = appendString(b, f.Group.Rung)
+	b = appendString(b, f.Group.Status)
 	b = append(b, `,"count":`...)
 	b = strconv.AppendInt(b, int64(f.Group.Count), 10)
 	b = appendWord(b, `,"reason":`, f.Group.Reason)
@@ -69,8 +70,21 @@ func (c *Change) appendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
+// MarshalJSON encodes the view as frames have it: the subject's tenant and id
+// stand beside the other fields.
+func (v View) MarshalJSON() ([]byte, error) { return v.appendJSON(nil), nil }
+
+// UnmarshalJSON decodes what MarshalJSON wrote. It ignores unknown fields.
+func (v *View) UnmarshalJSON(data []byte) error {
+	type plain View
+	return json.Unmarshal(data, &struct {
+		*Ref
+		*plain
+	}{&v.Subject, (*plain)(v)})
+}
+
 func (v *View) appendJSON(b []byte) []byte {
-	b = appendRef(append(b, '{'), v.Ref)
+	b = appendRef(append(b, '{'), v.Subject)
 	b = appendWord(b, `,"kind":`, v.Kind)
 	b = append(b, `,"status":`...)
 	b = appendString(b, v.Status)
@@ -90,7 +104,7 @@ func (v *View) appendJSON(b []byte) []byte {
 		b = append(b, `,"routable":true`...)
 	}
 	b = appendWord(b, `,"work":`, v.Work)
-	b = appendCount(b, `,"threads":`, v.Threads)
+	b = appendCount(b, `,"threads":`, v.Load)
 	b = appendCount(b, `,"pinned":`, v.Pinned)
 	b = appendWord(b, `,"pending":`, v.Pending)
 	b = appendWord(b, `,"request":`, v.Request)

@@ -16,8 +16,8 @@ type teams map[string]string
 
 func (t teams) Allow(ctx context.Context, actor presence.Actor, action presence.Action, subject presence.Ref, detail string) error {
 	if actor.Role == presence.RoleSupervisor && (action == presence.ActionClaimOther || action == presence.ActionDecide) {
-		if t[actor.ID] == "" || t[actor.ID] != t[subject.ID] {
-			return fmt.Errorf("%w: %s is not of the team of %s", presence.ErrNotAllowed, subject, actor.ID)
+		if t[actor.Subject.ID] == "" || t[actor.Subject.ID] != t[subject.ID] {
+			return fmt.Errorf("%w: %s is not of the team of %s", presence.ErrNotAllowed, subject, actor.Subject.ID)
 		}
 	}
 	return presence.RoleAuthorizer().Allow(ctx, actor, action, subject, detail)
@@ -35,7 +35,7 @@ func ExampleAuthorizer() {
 		log.Fatal(err)
 	}
 	defer tracker.Close()
-	sue := presence.Actor{Ref: presence.ID("sue"), Role: presence.RoleSupervisor}
+	sue := presence.Actor{Subject: presence.ID("sue"), Role: presence.RoleSupervisor}
 	for _, id := range []string{"ann", "bob"} {
 		if _, err := tracker.Connect(ctx, presence.ID(id), presence.ConnectOptions{Login: true}); err != nil {
 			log.Fatal(err)

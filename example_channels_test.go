@@ -14,7 +14,7 @@ import (
 
 // Who is granted an inbox is a member of the channels that lead to it. What a list
 // shows depends on who looks: to visitors, bob who hides is one who has left.
-func ExampleTracker_List() {
+func ExampleTracker_ListAs() {
 	ctx := context.Background()
 	mock := clock.NewMock()
 	policy := preset.TawkTo() // its status invisible hides from visitors
@@ -30,7 +30,7 @@ func ExampleTracker_List() {
 	}
 	conns := make(map[string]*presence.Conn)
 	for _, id := range []string{"ann", "bob", "cyd"} {
-		if err := tracker.Grant(ctx, presence.ID(id), inbox); err != nil {
+		if err := tracker.AddMember(ctx, presence.ID(id), inbox); err != nil {
 			log.Fatal(err)
 		}
 		if conns[id], err = tracker.Connect(ctx, presence.ID(id), presence.ConnectOptions{Login: true}); err != nil {
@@ -46,13 +46,13 @@ func ExampleTracker_List() {
 	}
 
 	for _, audience := range []presence.Audience{presence.AudienceTeam, presence.AudienceVisitor} {
-		views, group, err := tracker.List(ctx, widget, audience, presence.Ref{})
+		views, group, err := tracker.ListAs(ctx, widget, audience, presence.Ref{})
 		if err != nil {
 			log.Fatal(err)
 		}
-		fmt.Printf("%s: %s, %d present\n", audience, group.Rung, group.Count)
+		fmt.Printf("%s: %s, %d present\n", audience, group.Status, group.Count)
 		for _, v := range views {
-			fmt.Printf("  %s %s, last seen %q\n", v.ID, v.Status, v.LastSeen)
+			fmt.Printf("  %s %s, last seen %q\n", v.Subject.ID, v.Status, v.LastSeen)
 		}
 	}
 	// Output:

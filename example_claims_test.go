@@ -23,7 +23,7 @@ func ExampleConn_Claim() {
 	defer tracker.Close()
 	ann := presence.ID("ann")
 	show := func(what string) {
-		view, err := tracker.Get(ctx, ann, presence.AudienceSelf)
+		view, err := tracker.GetAs(ctx, ann, presence.AudienceSelf)
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -82,8 +82,8 @@ func ExampleTracker_SetClaim() {
 	if _, err := tracker.Connect(ctx, ann, presence.ConnectOptions{Login: true}); err != nil {
 		log.Fatal(err)
 	}
-	boss := presence.Actor{Ref: presence.ID("boss"), Role: presence.RoleSupervisor}
-	telephone := presence.Actor{Ref: presence.ID("telephone"), Role: presence.RoleSystem}
+	boss := presence.Actor{Subject: presence.ID("boss"), Role: presence.RoleSupervisor}
+	telephone := presence.Actor{Subject: presence.ID("telephone"), Role: presence.RoleSystem}
 
 	claim := func(actor presence.Actor, claim presence.Claim) {
 		view, err := tracker.SetClaim(ctx, actor, ann, claim)
@@ -91,7 +91,7 @@ func ExampleTracker_SetClaim() {
 			fmt.Println(err)
 			return
 		}
-		fmt.Printf("%s claims %s: ann is %s\n", actor.ID, claim.Status, view.Status)
+		fmt.Printf("%s claims %s: ann is %s\n", actor.Subject.ID, claim.Status, view.Status)
 	}
 	claim(telephone, presence.Claim{Status: "busy", Source: presence.SourceCall})
 	claim(presence.Agent(ann), presence.Claim{Status: "away"})

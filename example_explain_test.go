@@ -12,7 +12,7 @@ import (
 )
 
 // Ann, who is busy, closed her page half a minute later. Why is she offline?
-func ExampleTracker_Explain() {
+func ExampleTracker_ExplainAs() {
 	ctx := context.Background()
 	mock := clock.NewMock()
 	mock.Set(time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
@@ -35,7 +35,7 @@ func ExampleTracker_Explain() {
 	}
 	mock.Add(5 * time.Second)
 
-	why, err := tracker.Explain(ctx, ann, presence.AudienceAdmin)
+	why, err := tracker.ExplainAs(ctx, ann, presence.AudienceAdmin)
 	if err != nil {
 		log.Fatal(err)
 	}

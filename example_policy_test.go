@@ -13,7 +13,7 @@ import (
 func ExamplePolicy() {
 	policy := preset.RespondIO()
 	policy.Name = "mine"
-	policy.Define(presence.Status{ID: "lunch", Label: "At lunch", Class: presence.ClassAway, For: 45 * time.Minute})
+	policy.AddStatus(presence.Status{ID: "lunch", Label: "At lunch", Class: presence.ClassAway, For: 45 * time.Minute})
 	policy.Idle[0].After = 15 * time.Minute
 	policy.Grace.Close = 10 * time.Second
 	if err := policy.Set("statuses.busy.color", "#d04437"); err != nil { // by path, as from a command line

@@ -29,7 +29,7 @@ func ExampleStorage() {
 		return tracker
 	}
 	show := func(tracker *presence.Tracker, what string) {
-		view, err := tracker.Get(ctx, ann, presence.AudienceTeam)
+		view, err := tracker.GetAs(ctx, ann, presence.AudienceTeam)
 		if err != nil {
 			log.Fatal(err)
 		}

@@ -21,10 +21,10 @@ func ExampleTracker_Watch() {
 	}
 	defer tracker.Close()
 	ann, team := presence.ID("ann"), presence.ID("team")
-	if err := tracker.Grant(ctx, ann, team); err != nil {
+	if err := tracker.AddMember(ctx, ann, team); err != nil {
 		log.Fatal(err)
 	}
-	board := presence.Actor{Ref: presence.ID("board"), Role: presence.RoleSupervisor}
+	board := presence.Actor{Subject: presence.ID("board"), Role: presence.RoleSupervisor}
 	watch, err := tracker.Watch(ctx, board, team, presence.WatchOptions{})
 	if err != nil {
 		log.Fatal(err)
@@ -40,7 +40,7 @@ func ExampleTracker_Watch() {
 		case presence.FrameSnapshot: // forget everything before
 			fmt.Printf("%d: the list, lagged=%t, %d present\n", frame.Seq, frame.Lagged, frame.Group.Count)
 			for _, view := range frame.Members {
-				fmt.Printf("   %s is %s\n", view.ID, view.Status)
+				fmt.Printf("   %s is %s\n", view.Subject.ID, view.Status)
 			}
 		case presence.FrameDiff:
 			for _, change := range frame.Changes {
@@ -72,7 +72,7 @@ func ExampleTracker_Watch() {
 
 // A watcher that comes back says which frame it knows and is sent what it missed,
 // as long as the channel remembers that: while anybody watches it, and for
-// Options.Recall frames.
+// Options.ReplayFrames frames.
 func ExampleWatchOptions() {
 	ctx := context.Background()
 	tracker, err := presence.New(&presence.Options{Clock: clock.NewMock()})
@@ -81,11 +81,11 @@ func ExampleWatchOptions() {
 	}
 	defer tracker.Close()
 	ann, team := presence.ID("ann"), presence.ID("team")
-	if err := tracker.Grant(ctx, ann, team); err != nil {
+	if err := tracker.AddMember(ctx, ann, team); err != nil {
 		log.Fatal(err)
 	}
 	open := func(opts presence.WatchOptions) (*presence.Watch, *presence.Frame) {
-		board := presence.Actor{Ref: presence.ID("board"), Role: presence.RoleSupervisor}
+		board := presence.Actor{Subject: presence.ID("board"), Role: presence.RoleSupervisor}
 		watch, err := tracker.Watch(ctx, board, team, opts)
 		if err != nil {
 			log.Fatal(err)

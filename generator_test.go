@@ -147,7 +147,7 @@ var variations = []struct {
 	{"manual-first", func(p *presence.Policy) {
 		p.Sources = [][]presence.Source{
 			{presence.SourceSystem}, {presence.SourceManual}, {presence.SourceSupervisor}, {presence.SourceCall},
-			{presence.SourceCalendar, "ooo"}, {presence.SourceApp}, {presence.SourceLogin},
+			{presence.SourceCalendar, "ooo"}, {presence.SourceApp}, {presence.SourceLoginDefault},
 		}
 	}},
 	{"login-resets", func(p *presence.Policy) { p.Login = presence.LoginRule{Mode: "reset", Status: p.Statuses[1].ID} }},
@@ -496,7 +496,7 @@ func (g *generator) connect(e *presence.Event, s *presence.State) {
 	case 1:
 		e.Epoch = g.epoch(s)
 	}
-	if there := slices.ContainsFunc(s.Conns, func(c presence.Connection) bool { return c.ID == e.Conn }); there && g.IntN(3) == 0 {
+	if there := slices.ContainsFunc(s.Conns, func(c presence.ConnState) bool { return c.ID == e.Conn }); there && g.IntN(3) == 0 {
 		e.Device, e.Node, e.Incarnation = "", "", 0 // as before
 	}
 	if g.IntN(12) == 0 {
@@ -509,9 +509,9 @@ func (g *generator) actor(e *presence.Event) {
 	case n < 9:
 		e.Actor = presence.Agent(e.Subject)
 	case n < 12:
-		e.Actor = presence.Actor{Ref: presence.ID("sue"), Role: presence.RoleSupervisor}
+		e.Actor = presence.Actor{Subject: presence.ID("sue"), Role: presence.RoleSupervisor}
 	case n < 18:
-		e.Actor = presence.Actor{Ref: presence.ID("host"), Role: presence.RoleSystem}
+		e.Actor = presence.Actor{Subject: presence.ID("host"), Role: presence.RoleSystem}
 		e.Claim.Source = pickOne(g, presence.SourceSystem, presence.SourceCall, presence.SourceCalendar, presence.SourceApp, "", "ooo", presence.SourceManual)
 		if e.Claim.Source == presence.SourceSystem {
 			e.Claim.Key = pickOne(g, "kick", presence.KeyLock)
@@ -519,7 +519,7 @@ func (g *generator) actor(e *presence.Event) {
 	case n < 19:
 		e.Actor = presence.Agent(presence.ID("stranger"))
 	default:
-		e.Actor = presence.Actor{Ref: e.Subject, Role: pickOne(g, presence.RoleVisitor, presence.RoleSupervisor)}
+		e.Actor = presence.Actor{Subject: e.Subject, Role: pickOne(g, presence.RoleVisitor, presence.RoleSupervisor)}
 	}
 }
 

@@ -14,8 +14,8 @@ type Hours interface {
 
 // Why a group is not what its members come to.
 const (
-	ReasonClosed    = "closed"    // it is outside the channel's hours
-	ReasonUnstaffed = "unstaffed" // it is within them and nobody is there; see Policy.ScheduleOpenEmpty
+	GroupClosed    = "closed"    // it is outside the channel's hours
+	GroupUnstaffed = "unstaffed" // it is within them and nobody is there; see Policy.ScheduleOpenEmpty
 )
 
 // opening is what a roster knows of its channel's hours.
@@ -93,15 +93,15 @@ func (r *Roster) gate(a Audience, g Group) Group {
 	switch {
 	case !r.hasHours():
 	case !o.open:
-		g.Reason, g.NextOpen = ReasonClosed, o.nextOpen
+		g.Reason, g.NextOpen = GroupClosed, o.nextOpen
 		if a == AudienceVisitor {
-			g.Rung = RungOffline
+			g.Status = GroupOffline
 		}
 	case a != AudienceVisitor:
 	case r.m.policy.AssumeStaffed:
-		g.Rung = RungAvailable
-	case g.Rung == RungOffline && r.m.policy.ScheduleOpenEmpty == "visible":
-		g.Rung, g.Reason = RungAway, ReasonUnstaffed
+		g.Status = GroupAvailable
+	case g.Status == GroupOffline && r.m.policy.ScheduleOpenEmpty == "visible":
+		g.Status, g.Reason = GroupAway, GroupUnstaffed
 	}
 	return g
 }

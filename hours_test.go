@@ -64,12 +64,12 @@ var hourRulings = sync.OnceValue(func() (list []ruling) {
 // bestRung is the group's rung as members alone make it, found naively.
 func bestRung(m *presence.Machine, members []presence.View) string {
 	ladder := m.Policy().Group
-	best := presence.RungOffline
+	best := presence.GroupOffline
 	for _, v := range members {
 		rung := map[presence.Class]string{
 			presence.ClassAvailable: ladder.Available, presence.ClassAway: ladder.Away, presence.ClassBusy: ladder.Busy, presence.ClassDND: ladder.DND,
 		}[v.Class]
-		if rung == presence.RungAvailable || rung == presence.RungAway && best == presence.RungOffline {
+		if rung == presence.GroupAvailable || rung == presence.GroupAway && best == presence.GroupOffline {
 			best = rung
 		}
 	}
@@ -130,16 +130,16 @@ func TestGroupIsGatedByHours(t *testing.T) {
 					members = append(members, with.m.View(&p, presence.AudienceVisitor))
 				}
 				policy := with.m.Policy()
-				want := presence.Group{Rung: bestRung(with.m, members)}
+				want := presence.Group{Status: bestRung(with.m, members)}
 				is, next := hours.OpenAt(with.now)
 				switch {
 				case !is:
-					want = presence.Group{Rung: presence.RungOffline, Reason: presence.ReasonClosed, NextOpen: next}
+					want = presence.Group{Status: presence.GroupOffline, Reason: presence.GroupClosed, NextOpen: next}
 					closed++
 				case policy.AssumeStaffed:
-					want.Rung = presence.RungAvailable
-				case policy.ScheduleOpenEmpty == "visible" && want.Rung == presence.RungOffline:
-					want = presence.Group{Rung: presence.RungAway, Reason: presence.ReasonUnstaffed}
+					want.Status = presence.GroupAvailable
+				case policy.ScheduleOpenEmpty == "visible" && want.Status == presence.GroupOffline:
+					want = presence.Group{Status: presence.GroupAway, Reason: presence.GroupUnstaffed}
 					unstaffed++
 				default:
 					open++
@@ -161,8 +161,8 @@ func TestGroupIsGatedByHours(t *testing.T) {
 					continue
 				}
 				more.Put(presence.Presence{Subject: presence.ID("more"), Known: true, Status: policy.Statuses[available].ID, Class: presence.ClassAvailable}, with.now)
-				ladder := []string{presence.RungOffline, presence.RungAway, presence.RungAvailable}
-				if after := more.Group(presence.AudienceVisitor, presence.Ref{}); slices.Index(ladder, after.Rung) < slices.Index(ladder, got.Rung) {
+				ladder := []string{presence.GroupOffline, presence.GroupAway, presence.GroupAvailable}
+				if after := more.Group(presence.AudienceVisitor, presence.Ref{}); slices.Index(ladder, after.Status) < slices.Index(ladder, got.Status) {
 					return fmt.Errorf("event %d (%s): one more available member lowers %+v to %+v", i, e.text(), got, after)
 				}
 			}
@@ -179,35 +179,35 @@ func TestWatchersSeeHoursPass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, nil) // the bubble starts at midnight
 		ctx := t.Context()
-		require.NoError(t, d.Grant(ctx, ann, sales))
+		require.NoError(t, d.AddMember(ctx, ann, sales))
 		w := d.watch(visitor, sales)
 		f, err := w.Next(ctx)
 		require.NoError(t, err)
-		require.Equal(t, presence.Group{Rung: presence.RungOffline}, f.Group)
+		require.Equal(t, presence.Group{Status: presence.GroupOffline}, f.Group)
 
 		c := d.login(ann, "a")
 		beat(t, c)
 		f, err = w.Next(ctx)
 		require.NoError(t, err)
-		require.Equal(t, presence.Group{Rung: presence.RungAvailable, Count: 1}, f.Group)
+		require.Equal(t, presence.Group{Status: presence.GroupAvailable, Count: 1}, f.Group)
 
 		midnight := time.Now()
 		require.NoError(t, d.SetHours(ctx, sales, openingHours(t, "mon-sun 00:02-00:04")))
 		f, err = w.Next(ctx)
 		require.NoError(t, err)
 		require.Empty(t, f.Changes)
-		require.Equal(t, presence.Group{Rung: presence.RungOffline, Count: 1, Reason: presence.ReasonClosed, NextOpen: presence.At(midnight.Add(2 * time.Minute))}, f.Group)
+		require.Equal(t, presence.Group{Status: presence.GroupOffline, Count: 1, Reason: presence.GroupClosed, NextOpen: presence.At(midnight.Add(2 * time.Minute))}, f.Group)
 		require.Equal(t, midnight, time.Now())
 
 		f, err = w.Next(ctx)
 		require.NoError(t, err)
 		require.Empty(t, f.Changes)
-		require.Equal(t, presence.Group{Rung: presence.RungAvailable, Count: 1}, f.Group)
+		require.Equal(t, presence.Group{Status: presence.GroupAvailable, Count: 1}, f.Group)
 		require.Equal(t, midnight.Add(2*time.Minute), time.Now())
 
 		f, err = w.Next(ctx)
 		require.NoError(t, err)
-		require.Equal(t, presence.ReasonClosed, f.Group.Reason)
+		require.Equal(t, presence.GroupClosed, f.Group.Reason)
 		require.Equal(t, presence.At(midnight.Add(24*time.Hour+2*time.Minute)), f.Group.NextOpen)
 		require.Equal(t, midnight.Add(4*time.Minute), time.Now())
 		require.Equal(t, "available", d.status(ann))
@@ -215,14 +215,14 @@ func TestWatchersSeeHoursPass(t *testing.T) {
 		require.NoError(t, d.SetHours(ctx, sales, nil))
 		f, err = w.Next(ctx)
 		require.NoError(t, err)
-		require.Equal(t, presence.Group{Rung: presence.RungAvailable, Count: 1}, f.Group)
+		require.Equal(t, presence.Group{Status: presence.GroupAvailable, Count: 1}, f.Group)
 	})
 }
 
 // rungAt sweeps and returns what visitors are told.
 func rungAt(t *testing.T, tracker *presence.Tracker, channel presence.Ref) presence.Group {
 	t.Helper()
-	_, group, err := tracker.List(t.Context(), channel, presence.AudienceVisitor, presence.Ref{})
+	_, group, err := tracker.ListAs(t.Context(), channel, presence.AudienceVisitor, presence.Ref{})
 	require.NoError(t, err)
 	return group
 }
@@ -265,7 +265,7 @@ func TestHoursAreDeadlines(t *testing.T) {
 			require.Equal(t, tt.next, next.Time().Format("15:04"), tt.now)
 		}
 		open := tt.now >= "08:35" && tt.now < "08:50"
-		require.Equal(t, open, rungAt(t, tracker, sales).Rung == presence.RungAvailable, tt.now)
+		require.Equal(t, open, rungAt(t, tracker, sales).Status == presence.GroupAvailable, tt.now)
 	}
 	require.Equal(t, presence.At(time.Date(2026, 1, 12, 8, 35, 0, 0, time.UTC)), rungAt(t, tracker, sales).NextOpen)
 }
@@ -283,7 +283,7 @@ func TestHoursKeepTheirChannel(t *testing.T) {
 	w, err := tracker.Watch(ctx, visitor, sales, presence.WatchOptions{})
 	require.NoError(t, err)
 	require.NoError(t, w.Close())
-	require.Equal(t, presence.RungAvailable, rungAt(t, tracker, sales).Rung)
+	require.Equal(t, presence.GroupAvailable, rungAt(t, tracker, sales).Status)
 	require.ErrorIs(t, tracker.SetHours(ctx, presence.ID("other"), answers{}), presence.ErrLimit)
 	require.NoError(t, tracker.SetHours(ctx, sales, nil))
 	require.NoError(t, tracker.SetHours(ctx, presence.ID("other"), answers{}))
@@ -299,7 +299,7 @@ func TestHoursThatAnswerOddly(t *testing.T) {
 		for _, open := range []bool{true, false} {
 			require.NoError(t, tracker.SetHours(t.Context(), sales, answers{open, next}))
 			group := rungAt(t, tracker, sales)
-			require.Equal(t, open, group.Rung == presence.RungAvailable)
+			require.Equal(t, open, group.Status == presence.GroupAvailable)
 			require.Equal(t, !open && next == math.MaxInt64, group.NextOpen != 0)
 		}
 	}
@@ -316,12 +316,12 @@ func TestHoursFollowTheWallClock(t *testing.T) {
 	mock.Set(start.Add(59 * time.Minute))
 	rungAt(t, tracker, sales)
 	mock.Set(start.Add(29 * time.Minute)) // it was half an hour fast
-	require.Equal(t, presence.Group{Rung: presence.RungOffline, Reason: presence.ReasonClosed, NextOpen: nine}, rungAt(t, tracker, sales))
+	require.Equal(t, presence.Group{Status: presence.GroupOffline, Reason: presence.GroupClosed, NextOpen: nine}, rungAt(t, tracker, sales))
 	require.NoError(t, tracker.SetHours(t.Context(), presence.ID("late"), openingHours(t, "mon-fri 09:00-17:00")))
 	for minute := 29; minute <= 62; minute++ {
 		mock.Set(start.Add(time.Duration(minute) * time.Minute))
 		for _, channel := range []presence.Ref{sales, presence.ID("late")} {
-			require.Equal(t, minute >= 60, rungAt(t, tracker, channel).Rung == presence.RungAvailable, "%d minutes past eight, %s", minute, channel)
+			require.Equal(t, minute >= 60, rungAt(t, tracker, channel).Status == presence.GroupAvailable, "%d minutes past eight, %s", minute, channel)
 		}
 	}
 	mock.Set(start) // and again, while open
@@ -347,9 +347,9 @@ func TestX39ZoneDataChanges(t *testing.T) {
 	require.NoError(t, tracker.SetHours(t.Context(), sales, in("Europe/Helsinki"))) // as if Berlin's clocks had gone there
 	require.Equal(t, "2026-01-05T07:00:00Z", rungAt(t, tracker, sales).NextOpen.String())
 	mock.Set(time.Date(2026, 1, 5, 7, 0, 0, 0, time.UTC))
-	require.Equal(t, presence.RungAvailable, rungAt(t, tracker, sales).Rung)
+	require.Equal(t, presence.GroupAvailable, rungAt(t, tracker, sales).Status)
 	require.NoError(t, tracker.SetHours(t.Context(), sales, in("Europe/Berlin")))
-	require.Equal(t, presence.RungOffline, rungAt(t, tracker, sales).Rung)
+	require.Equal(t, presence.GroupOffline, rungAt(t, tracker, sales).Status)
 }
 
 // Whoever comes after closing time opens nothing, also where nobody has noticed
@@ -365,6 +365,6 @@ func TestNothingOpensAfterHours(t *testing.T) {
 	require.Equal(t, nineSharp.Add(time.Hour), next)
 	frames := roster.Put(presence.Presence{Subject: ann, Known: true, Status: "available", Class: presence.ClassAvailable}, next)
 	require.Len(t, frames, 1)
-	require.Equal(t, presence.Group{Rung: presence.RungOffline, Count: 1, Reason: presence.ReasonClosed, NextOpen: next.Add(time.Hour)}, frames[0].Group)
+	require.Equal(t, presence.Group{Status: presence.GroupOffline, Count: 1, Reason: presence.GroupClosed, NextOpen: next.Add(time.Hour)}, frames[0].Group)
 	require.Empty(t, roster.Flush(next))
 }

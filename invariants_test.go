@@ -243,7 +243,7 @@ func (g *generator) simultaneous() int {
 		}
 	}
 	for _, source := range []presence.Source{presence.SourceSystem, presence.SourceCall, presence.SourceCalendar, presence.SourceApp} {
-		e := presence.Event{Kind: presence.EventSetClaim, Actor: presence.Actor{Ref: presence.ID("host"), Role: presence.RoleSystem}}
+		e := presence.Event{Kind: presence.EventSetClaim, Actor: presence.Actor{Subject: presence.ID("host"), Role: presence.RoleSystem}}
 		e.Claim = presence.Claim{Source: source, Status: g.status(), For: pickOne(g, 0, 0, time.Minute)}
 		switch g.IntN(6) {
 		case 0:
@@ -321,11 +321,11 @@ func (f *follower) claims(e *happened, out []presence.Output, held map[string]pr
 			}
 			held[slot(o.Claim)] = o.Claim
 		case presence.OutputClaimEnded:
-			if byTime && o.Why != presence.TriggerUntil && o.Why != presence.WhyDisconnected {
-				return fmt.Errorf("claim %s ended by time alone because of %s", o.Claim.ID, o.Why)
+			if byTime && o.Reason != presence.TriggerUntil && o.Reason != presence.EndDisconnected {
+				return fmt.Errorf("claim %s ended by time alone because of %s", o.Claim.ID, o.Reason)
 			}
 			late := o.At != o.Claim.Until && e.event.Kind != presence.EventClock
-			if o.Why == presence.TriggerUntil && (late || o.At < o.Claim.Until || o.Noticed != o.At) {
+			if o.Reason == presence.TriggerUntil && (late || o.At < o.Claim.Until || o.Noticed != o.At) {
 				return fmt.Errorf("claim %s until %s ended at %s", o.Claim.ID, o.Claim.Until, o.At)
 			}
 			if held[slot(o.Claim)].Serial != o.Claim.Serial {
@@ -526,7 +526,7 @@ func TestEndedClaimsLeaveNoTrace(t *testing.T) {
 		begin := 1 + r.IntN(len(h.events)-1)
 		end := begin + r.IntN(len(h.events)-begin)
 		policy := h.machines[0].Policy()
-		claim := presence.Event{Kind: presence.EventSetClaim, Subject: peter, Actor: presence.Actor{Ref: presence.ID("host"), Role: presence.RoleSystem}}
+		claim := presence.Event{Kind: presence.EventSetClaim, Subject: peter, Actor: presence.Actor{Subject: presence.ID("host"), Role: presence.RoleSystem}}
 		claim.Claim = presence.Claim{
 			Source: []presence.Source{presence.SourceSystem, presence.SourceCall, presence.SourceCalendar, presence.SourceApp}[r.IntN(4)],
 			Key:    "extra", Status: policy.Statuses[r.IntN(len(policy.Statuses))].ID, Until: h.events[end].at + presence.Instant(r.IntN(2)),
@@ -701,7 +701,7 @@ func (r *room) feed(h happened) {
 		}
 		r.m = r.h.machines[h.policy]
 		r.roster.SetMachine(r.m)
-		defer func() { r.send(r.roster.Refresh(r.now)) }()
+		defer func() { r.send(r.roster.Republish(r.now)) }()
 	}
 	for _, subject := range r.h.subjects {
 		if h.event.Subject == (presence.Ref{}) || h.event.Subject == subject {
@@ -732,7 +732,7 @@ func (s *screen) apply(f *presence.Frame) error {
 		s.rows, s.present = make(map[presence.Ref]presence.View), make(map[presence.Ref]bool)
 		s.epoch, s.seq, s.group = f.Epoch, f.Seq, f.Group
 		for _, v := range f.Members {
-			s.rows[v.Ref], s.present[v.Ref] = v, isPresent(v)
+			s.rows[v.Subject], s.present[v.Subject] = v, isPresent(v)
 		}
 		return nil
 	}
@@ -844,7 +844,7 @@ var streamRulings = sync.OnceValue(func() (list []ruling) {
 		batch := []time.Duration{0, 0, time.Second}[r.IntN(3)]
 		for i := range policies {
 			policies[i].Widget.List = []string{"all", "all", "online", "none"}[r.IntN(4)]
-			policies[i].Publish, policies[i].Batch = publish, batch
+			policies[i].CoalesceSubject, policies[i].CoalesceChannel = publish, batch
 		}
 		list = append(list, newRuling(policies...))
 	}
@@ -893,10 +893,10 @@ func randomHiding(r *rand.Rand) (p presence.Policy, claim presence.Claim, from [
 		p.Views = map[presence.Audience][]string{presence.AudienceTeam: all, presence.AudienceVisitor: all}
 	}
 	if r.IntN(3) == 0 {
-		p.Publish = 2 * time.Second
+		p.CoalesceSubject = 2 * time.Second
 	}
 	if r.IntN(3) == 0 {
-		p.Batch = time.Second
+		p.CoalesceChannel = time.Second
 	}
 	p.Widget.List = []string{"all", "all", "online"}[r.IntN(3)]
 	return p, claim, from
@@ -999,7 +999,7 @@ func hiddenHistory(seed uint64, way hiding) *history {
 	add(whileHidden, true, presence.Event{Kind: presence.EventSetClaim, Actor: presence.Agent(peter), Claim: way.claim})
 	if g.IntN(2) == 0 {
 		g.add(happened{event: presence.Event{
-			Kind: presence.EventSetClaim, Subject: peter, Actor: presence.Actor{Ref: presence.ID("host"), Role: presence.RoleSystem},
+			Kind: presence.EventSetClaim, Subject: peter, Actor: presence.Actor{Subject: presence.ID("host"), Role: presence.RoleSystem},
 			Claim: presence.Claim{Source: presence.SourceCall, Status: pickOne(g, "away", way.policies[0].Statuses[0].ID)},
 		}})
 		g.pass()
@@ -1177,7 +1177,7 @@ func TestNothingWithoutGrant(t *testing.T) {
 					}
 				}
 				for _, view := range rosters[ch].List(presence.AudienceAdmin, peter) {
-					require.True(t, may(view.Ref, ch), "seed %d: %s lists %s after %v", seed, ch, view.Ref, past)
+					require.True(t, may(view.Subject, ch), "seed %d: %s lists %s after %v", seed, ch, view.Subject, past)
 				}
 			}
 		}
@@ -1229,7 +1229,7 @@ func TestComparisonNoticesWhatDiffers(t *testing.T) {
 		{"call below manual", func(p *presence.Policy) {
 			p.Sources = [][]presence.Source{
 				{presence.SourceSystem}, {presence.SourceSupervisor, presence.SourceManual}, {presence.SourceCall},
-				{presence.SourceCalendar}, {presence.SourceApp}, {presence.SourceLogin},
+				{presence.SourceCalendar}, {presence.SourceApp}, {presence.SourceLoginDefault},
 			}
 		}},
 		{"supervisor above manual", func(p *presence.Policy) {
@@ -1280,7 +1280,7 @@ func TestNaiveModelMissesNoInstant(t *testing.T) {
 // What once went wrong, each in the fewest events.
 func TestHistoriesThatOnceDiffered(t *testing.T) {
 	type event = presence.Event
-	host := presence.Actor{Ref: presence.ID("host"), Role: presence.RoleSystem}
+	host := presence.Actor{Subject: presence.ID("host"), Role: presence.RoleSystem}
 	after := func(d time.Duration, e event) happened {
 		if e.Age == 0 {
 			e.Age = presence.NoAge

@@ -241,19 +241,19 @@ type Policy struct {
 	Hideable []Audience `json:"hideable,omitzero"`
 	// Gate decides on notifications by kind; a kind without a row is delivered.
 	Gate map[string]GateRow `json:"gate,omitzero"`
-	// Publish is the shortest time between two changes of one subject on one
+	// CoalesceSubject is the shortest time between two changes of one subject on one
 	// stream; the newest state is never lost. 0 sends every change at once.
-	Publish time.Duration `json:"publish,omitzero"`
-	// Batch is the shortest time between two diffs of one channel to one audience:
+	CoalesceSubject time.Duration `json:"publish,omitzero"`
+	// CoalesceChannel is the shortest time between two diffs of one channel to one audience:
 	// what changes in between goes out in one, in its newest state. With many
 	// members it saves what storms cost, such as a deploy after which all come
 	// back at once. 0 sends every change in a diff of its own.
-	Batch time.Duration `json:"batch,omitzero"`
+	CoalesceChannel time.Duration `json:"batch,omitzero"`
 }
 
 // DefaultSources is the order of sources of a policy that gives none.
 func DefaultSources() [][]Source {
-	return [][]Source{{SourceSystem}, {SourceCall}, {SourceSupervisor, SourceManual}, {SourceCalendar}, {SourceApp}, {SourceLogin}}
+	return [][]Source{{SourceSystem}, {SourceCall}, {SourceSupervisor, SourceManual}, {SourceCalendar}, {SourceApp}, {SourceLoginDefault}}
 }
 
 // DefaultViews is what each audience sees under a policy that does not say.
@@ -316,9 +316,9 @@ func (p *Policy) Set(path, value string) error {
 	return nil
 }
 
-// Define adds a status, such as another reason for a break, or changes the one
+// AddStatus adds a status, such as another reason for a break, or changes the one
 // of the same id.
-func (p *Policy) Define(s Status) {
+func (p *Policy) AddStatus(s Status) {
 	p.Retired = maps.Clone(p.Retired)
 	delete(p.Retired, s.ID)
 	p.Statuses = slices.Clone(p.Statuses)
@@ -329,9 +329,9 @@ func (p *Policy) Define(s Status) {
 	p.Statuses = append(p.Statuses, s)
 }
 
-// Undefine removes a status. Claims to it stay and stand for the fallback, or
+// RemoveStatus removes a status. Claims to it stay and stand for the fallback, or
 // without one for the first status of its class that is not available.
-func (p *Policy) Undefine(id, fallback string) error {
+func (p *Policy) RemoveStatus(id, fallback string) error {
 	i := slices.IndexFunc(p.Statuses, func(o Status) bool { return o.ID == id })
 	if i < 0 {
 		return fmt.Errorf("presence: %w status %q: the policy has none of that id to remove", ErrUnknown, id)

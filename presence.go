@@ -93,10 +93,10 @@ type Options struct {
 	// WatchBuffer is how many frames a watcher may lag before it is sent a
 	// snapshot instead. 0 means 64.
 	WatchBuffer int
-	// Recall is how many frames each audience's stream of a channel is kept for,
+	// ReplayFrames is how many frames each audience's stream of a channel is kept for,
 	// while anybody watches it, so that watchers who come back are sent what they
 	// missed and no snapshot. 0 means 32, negative none.
-	Recall int
+	ReplayFrames int
 	// NotifyWorkers bounds the calls of the notifier under way at once. 0 means 16.
 	NotifyWorkers int
 	// JournalRows is how many rows of a subject's journal are kept in memory
@@ -130,13 +130,13 @@ type Tracker struct {
 		tidied  Instant
 	}
 
-	seed    maphash.Seed
-	shards  [shardCount]shard
-	count   atomic.Int64 // subjects
-	tenants tenants
-	erased  erasures
-	rooms   rooms
-	watches atomic.Int64
+	seed         maphash.Seed
+	shards       [shardCount]shard
+	count        atomic.Int64 // subjects
+	tenants      tenants
+	erased       erasures
+	channelTable channelTable
+	watches      atomic.Int64
 
 	history    bool        // rows are kept or stored
 	nameless   bool        // nobody learns the names of transitions
@@ -145,7 +145,7 @@ type Tracker struct {
 	policing sync.Mutex   // held while a policy is put in force; taken before mu
 	mu       sync.RWMutex // channels and grants; taken before a shard
 	fallback *Machine
-	channels map[Ref]*channel
+	channels map[Ref]*channelEntry
 	defining sync.Mutex // held while a policy is read and changed; taken first
 
 	notifying notifying
@@ -178,8 +178,8 @@ func New(opts *Options) (*Tracker, error) {
 	if o.JournalRows == 0 {
 		o.JournalRows = 1000
 	}
-	if o.Recall == 0 {
-		o.Recall = 32
+	if o.ReplayFrames == 0 {
+		o.ReplayFrames = 32
 	}
 	if o.StorageTimeout < 0 {
 		faults = append(faults, fmt.Errorf("presence: %w option StorageTimeout: %v is negative", ErrInvalid, o.StorageTimeout))
@@ -215,7 +215,7 @@ func New(opts *Options) (*Tracker, error) {
 	}
 	t := &Tracker{
 		opts: o, log: o.Logger, seed: maphash.MakeSeed(), time: newTimeline(o.Clock),
-		fallback: m, channels: make(map[Ref]*channel),
+		fallback: m, channels: make(map[Ref]*channelEntry),
 	}
 	t.coalescing.Store(m.holdsBack() > 0)
 	t.history = o.Storage != nil || o.JournalRows >= 0
@@ -233,7 +233,7 @@ func New(opts *Options) (*Tracker, error) {
 	for i := range t.shards {
 		sh := &t.shards[i]
 		sh.view.Store(new(view))
-		sh.held.t, sh.held.sh = t, sh
+		sh.loaded.t, sh.loaded.sh = t, sh
 	}
 	t.stopped, t.stop = context.WithCancel(context.Background())
 	return t, nil
@@ -318,7 +318,7 @@ func (t *Tracker) Close() error {
 	}
 	t.time.setThreshold(0) // heartbeats are refused
 	t.stop()
-	for _, hub := range t.rooms.allHubs() {
+	for _, hub := range t.channelTable.allHubs() {
 		hub.endAll(t.closedError())
 	}
 	_ = t.notifying.group.Wait()
@@ -355,7 +355,7 @@ func (t *Tracker) EndClaim(ctx context.Context, actor Actor, subject Ref, c Clai
 }
 
 func claimAction(actor Actor, subject Ref) Action {
-	if actor.Ref == subject {
+	if actor.Subject == subject {
 		return ActionClaim
 	}
 	return ActionClaimOther
@@ -370,28 +370,28 @@ func (t *Tracker) claim(ctx context.Context, actor Actor, subject Ref, e Event, 
 		return View{}, err
 	}
 	var view View
-	err = t.apply(ctx, who, &e, func(h *held) { view = h.m.View(&h.state.Current, audienceFor(actor, subject)) })
+	err = t.apply(ctx, who, &e, func(h *loaded) { view = h.m.View(&h.state.Current, audienceFor(actor, subject)) })
 	return view, err
 }
 
 // audienceFor is the audience that an actor belongs to when looking at a subject.
 func audienceFor(actor Actor, subject Ref) Audience {
-	if actor.Ref == subject && actor.Role != RoleVisitor {
+	if actor.Subject == subject && actor.Role != RoleVisitor {
 		return AudienceSelf
 	}
 	return actor.Audience()
 }
 
-// Get returns what an audience sees of a subject now. One nobody has heard of
+// GetAs returns what an audience sees of a subject now. One nobody has heard of
 // is [StatusUnknown], which is not offline.
-func (t *Tracker) Get(ctx context.Context, subject Ref, a Audience) (View, error) {
-	view := View{Ref: subject, Status: StatusUnknown}
+func (t *Tracker) GetAs(ctx context.Context, subject Ref, a Audience) (View, error) {
+	view := View{Subject: subject, Status: StatusUnknown}
 	err := t.read(ctx, subject, a, func(m *Machine, s *State) { view = m.View(&s.Current, a) })
 	return view, err
 }
 
-// Explain says in sentences why a subject has the status that an audience sees.
-func (t *Tracker) Explain(ctx context.Context, subject Ref, a Audience) ([]string, error) {
+// ExplainAs says in sentences why a subject has the status that an audience sees.
+func (t *Tracker) ExplainAs(ctx context.Context, subject Ref, a Audience) ([]string, error) {
 	lines := []string{StatusUnknown + ": nobody has heard of " + subject.String()}
 	err := t.read(ctx, subject, a, func(m *Machine, s *State) { lines = m.Explain(s, a) })
 	return lines, err
@@ -401,7 +401,7 @@ func (t *Tracker) Explain(ctx context.Context, subject Ref, a Audience) ([]strin
 // reading, may be shown to an audience. Ask before showing it: it would betray
 // someone who hides. See [Machine.MayReveal].
 func (t *Tracker) MayReveal(ctx context.Context, subject Ref, a Audience) (may bool, err error) {
-	err = t.read(ctx, subject, a, func(m *Machine, s *State) { may = m.MayReveal(&s.Current, a) })
+	err = t.read(ctx, subject, a, func(m *Machine, s *State) { may = m.mayReveal(&s.Current, a) })
 	return may, err
 }
 
@@ -428,11 +428,11 @@ func (t *Tracker) read(ctx context.Context, ref Ref, a Audience, f func(*Machine
 	if err != nil {
 		return err
 	}
-	h := t.hold(who.n, ref)
+	h := t.lock(who.n, ref)
 	if h == nil {
 		return nil
 	}
-	defer h.release()
+	defer h.unlock()
 	h.step(&Event{Kind: EventTick}, t.time.now())
 	f(h.m, h.state)
 	return nil
@@ -465,20 +465,20 @@ func (t *Tracker) Erase(ctx context.Context, ref Ref) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.erased.add(ref, now)
-	h := t.hold(who.n, ref)
+	h := t.lock(who.n, ref)
 	if h == nil {
 		return nil // somebody else was quicker
 	}
-	h.eachHub(func(hub *hub) {
+	h.eachHub(func(hub *channelHub) {
 		hub.remove(ref, now, fmt.Errorf("presence: %w: %s has been erased", ErrNotAllowed, ref))
 	})
 	t.sendHeldBack(h.m, now)
 	for _, room := range h.grants() {
-		t.rooms.at(room).revoke(h.n)
+		t.channelTable.at(room).revoke(h.n)
 	}
 	t.journal.forget(ref)
 	h.drop()
-	h.release()
+	h.unlock()
 	t.count.Add(-1)
 	return nil
 }
@@ -552,8 +552,8 @@ func (t *Tracker) allow(ctx context.Context, actor Actor, action Action, subject
 	if actor.Role != "" && !slices.Contains(roles, actor.Role) {
 		return fmt.Errorf("presence: %w role %q: allowed are %s", ErrInvalid, actor.Role, join(roles))
 	}
-	if actor.Tenant != subject.Tenant {
-		return fmt.Errorf("presence: %w: %s acts for another tenant than that of %s", ErrNotAllowed, actor.Ref, subject)
+	if actor.Subject.Tenant != subject.Tenant {
+		return fmt.Errorf("presence: %w: %s acts for another tenant than that of %s", ErrNotAllowed, actor.Subject, subject)
 	}
 	asked, cancel := context.WithTimeout(ctx, authorizeTimeout)
 	defer cancel()
@@ -564,11 +564,11 @@ func (t *Tracker) allow(ctx context.Context, actor Actor, action Action, subject
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return fmt.Errorf("presence: %w: whether %s may %s cannot be told: %w", ErrUnavailable, actor.Ref, action, err)
+	return fmt.Errorf("presence: %w: whether %s may %s cannot be told: %w", ErrUnavailable, actor.Subject, action, err)
 }
 
 // Request asks, for a subject itself, that it be allowed a status. Whoever may
-// decide sees it in the subject's view; see [Tracker.Decide]. A new request for
+// decide sees it in the subject's view; see [Tracker.DecideRequest]. A new request for
 // the same status takes the place of the one before.
 func (t *Tracker) Request(ctx context.Context, actor Actor, subject Ref, c Claim) (View, error) {
 	return t.claim(ctx, actor, subject, Event{Kind: EventRequest, Actor: actor, Claim: c}, ActionClaim, c.Status)
@@ -579,9 +579,9 @@ func (t *Tracker) Withdraw(ctx context.Context, actor Actor, subject Ref, id str
 	return t.claim(ctx, actor, subject, Event{Kind: EventWithdraw, Actor: actor, ID: id}, ActionClaim, id)
 }
 
-// Decide accepts or rejects a request of a subject, the oldest open one if id
+// DecideRequest accepts or rejects a request of a subject, the oldest open one if id
 // is empty. What was decided, withdrawn or overtaken by another choice before
 // is refused with [ErrStale]: the first decision stands.
-func (t *Tracker) Decide(ctx context.Context, actor Actor, subject Ref, id string, accept bool) (View, error) {
+func (t *Tracker) DecideRequest(ctx context.Context, actor Actor, subject Ref, id string, accept bool) (View, error) {
 	return t.claim(ctx, actor, subject, Event{Kind: EventDecide, Actor: actor, ID: id, Off: !accept}, ActionDecide, id)
 }

@@ -23,9 +23,9 @@ var (
 	ann     = presence.ID("ann")
 	bob     = presence.ID("bob")
 	sales   = presence.ID("sales")
-	visitor = presence.Actor{Ref: presence.ID("v1"), Role: presence.RoleVisitor}
-	boss    = presence.Actor{Ref: presence.ID("boss"), Role: presence.RoleSupervisor}
-	admin   = presence.Actor{Ref: presence.ID("root"), Role: presence.RoleAdmin}
+	visitor = presence.Actor{Subject: presence.ID("v1"), Role: presence.RoleVisitor}
+	boss    = presence.Actor{Subject: presence.ID("boss"), Role: presence.RoleSupervisor}
+	admin   = presence.Actor{Subject: presence.ID("root"), Role: presence.RoleAdmin}
 )
 
 // desk is a tracker with its loop running in a bubble.
@@ -65,7 +65,7 @@ func (d desk) watch(actor presence.Actor, channel presence.Ref) *presence.Watch 
 
 func (d desk) status(ref presence.Ref) string {
 	d.t.Helper()
-	v, err := d.Get(d.t.Context(), ref, presence.AudienceAdmin)
+	v, err := d.GetAs(d.t.Context(), ref, presence.AudienceAdmin)
 	require.NoError(d.t, err)
 	return v.Status
 }
@@ -104,7 +104,7 @@ func seen(t *testing.T, w *presence.Watch) []string {
 				word = "lagged"
 			}
 			for _, v := range f.Members {
-				word += " " + v.ID + "=" + v.Status
+				word += " " + v.Subject.ID + "=" + v.Status
 			}
 			words = append(words, word)
 		case presence.FrameDiff:
@@ -124,7 +124,7 @@ func seen(t *testing.T, w *presence.Watch) []string {
 func TestWatchersFollowADay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, nil)
-		require.NoError(t, d.Grant(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), ann, sales))
 		w := d.watch(visitor, sales)
 		require.Equal(t, []string{"snapshot ann=offline"}, seen(t, w))
 
@@ -156,7 +156,7 @@ func TestWatchersFollowADay(t *testing.T) {
 func TestReloadIsNotSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, nil)
-		require.NoError(t, d.Grant(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), ann, sales))
 		old := d.login(ann, "tab")
 		w := d.watch(visitor, sales)
 		require.Equal(t, []string{"snapshot ann=available"}, seen(t, w))
@@ -199,7 +199,7 @@ func TestLeaseAndGraceToTheInstant(t *testing.T) {
 		time.Sleep(75*time.Second - time.Nanosecond)
 		require.Equal(t, "available", d.status(ann))
 		time.Sleep(time.Nanosecond)
-		v, err := d.Get(t.Context(), ann, presence.AudienceAdmin)
+		v, err := d.GetAs(t.Context(), ann, presence.AudienceAdmin)
 		require.NoError(t, err)
 		require.Equal(t, "offline", v.Status)
 		require.Equal(t, presence.CauseLost, v.Cause)
@@ -324,7 +324,7 @@ func TestNotedReportsEqualStepped(t *testing.T) {
 func TestX43SlowWatcherIsResyncedAndNobodyWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, &presence.Options{WatchBuffer: 4})
-		require.NoError(t, d.Grant(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), ann, sales))
 		slow, quick := d.watch(visitor, sales), d.watch(visitor, sales)
 		require.Equal(t, []string{"snapshot ann=offline"}, seen(t, slow))
 		require.Equal(t, []string{"snapshot ann=offline"}, seen(t, quick))
@@ -346,8 +346,8 @@ func TestX43SlowWatcherIsResyncedAndNobodyWaits(t *testing.T) {
 func TestSequenceHasNoGaps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, nil)
-		require.NoError(t, d.Grant(t.Context(), ann, sales))
-		require.NoError(t, d.Grant(t.Context(), bob, sales))
+		require.NoError(t, d.AddMember(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), bob, sales))
 		w := d.watch(visitor, sales)
 		f, err := w.Next(t.Context())
 		require.NoError(t, err)
@@ -376,14 +376,14 @@ func TestRevokedWatcherIsEvictedInTheSameStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, nil)
 		for _, ref := range []presence.Ref{ann, bob} {
-			require.NoError(t, d.Grant(t.Context(), ref, sales))
+			require.NoError(t, d.AddMember(t.Context(), ref, sales))
 			d.login(ref, "tab")
 		}
 		own, others := d.watch(presence.Agent(ann), sales), d.watch(presence.Agent(bob), sales)
 		require.NotEmpty(t, seen(t, own))
 		require.NotEmpty(t, seen(t, others))
 
-		require.NoError(t, d.Revoke(t.Context(), ann, sales))
+		require.NoError(t, d.RemoveMember(t.Context(), ann, sales))
 		require.Equal(t, []string{"removed", "ended"}, seen(t, own))
 		require.Equal(t, []string{"left ann"}, seen(t, others))
 		_, err := own.Next(t.Context())
@@ -393,7 +393,7 @@ func TestRevokedWatcherIsEvictedInTheSameStep(t *testing.T) {
 		_, err = d.Watch(t.Context(), presence.Agent(ann), sales, presence.WatchOptions{})
 		require.ErrorIs(t, err, presence.ErrNotAllowed)
 		require.ErrorIs(t, d.Join(t.Context(), presence.Agent(ann), sales), presence.ErrNotAllowed)
-		require.NoError(t, d.Grant(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), ann, sales))
 		require.NoError(t, d.Join(t.Context(), presence.Agent(ann), sales))
 		require.Equal(t, []string{"joined ann available"}, seen(t, others))
 	})
@@ -403,8 +403,8 @@ func TestLinkingAgainMovesTheMembers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, nil)
 		widget, inboxA, inboxB := presence.ID("widget"), presence.ID("inbox-a"), presence.ID("inbox-b")
-		require.NoError(t, d.Grant(t.Context(), ann, inboxA))
-		require.NoError(t, d.Grant(t.Context(), bob, inboxB))
+		require.NoError(t, d.AddMember(t.Context(), ann, inboxA))
+		require.NoError(t, d.AddMember(t.Context(), bob, inboxB))
 		d.login(ann, "tab")
 		d.login(bob, "tab")
 		require.NoError(t, d.Link(t.Context(), widget, inboxA))
@@ -419,8 +419,8 @@ func TestHiddenSubjectLeavesLikeOneWhoLogsOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		policy := preset.TawkTo()
 		d := newDesk(t, &presence.Options{Policy: &policy})
-		require.NoError(t, d.Grant(t.Context(), ann, sales))
-		require.NoError(t, d.Grant(t.Context(), bob, sales))
+		require.NoError(t, d.AddMember(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), bob, sales))
 		c, other := d.login(ann, "tab"), d.login(bob, "tab")
 		beat(t, c)
 		w, team := d.watch(visitor, sales), d.watch(presence.Agent(bob), sales)
@@ -499,13 +499,13 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 			"another's status":        {claim(presence.Agent(bob), ann, presence.Claim{Status: "away"}), presence.ErrNotAllowed, "supervisor"},
 			"a visitor's claim":       {claim(visitor, ann, presence.Claim{Status: "away"}), presence.ErrNotAllowed, "visitor"},
 			"a source not one's own":  {claim(self, ann, presence.Claim{Status: "away", Source: presence.SourceSystem}), presence.ErrNotAllowed, "only a system names a source"},
-			"another tenant":          {claim(presence.Actor{Ref: presence.Ref{Tenant: "t", ID: "x"}, Role: presence.RoleAdmin}, ann, presence.Claim{Status: "away"}), presence.ErrNotAllowed, "tenant"},
-			"an unknown role":         {claim(presence.Actor{Ref: ann, Role: "king"}, ann, presence.Claim{Status: "away"}), presence.ErrInvalid, "agent, supervisor, admin, visitor, system"},
+			"another tenant":          {claim(presence.Actor{Subject: presence.Ref{Tenant: "t", ID: "x"}, Role: presence.RoleAdmin}, ann, presence.Claim{Status: "away"}), presence.ErrNotAllowed, "tenant"},
+			"an unknown role":         {claim(presence.Actor{Subject: ann, Role: "king"}, ann, presence.Claim{Status: "away"}), presence.ErrInvalid, "agent, supervisor, admin, visitor, system"},
 			"an oversized reason":     {claim(self, ann, presence.Claim{Status: "away", Reason: strings.Repeat("x", 65)}), presence.ErrInvalid, "at most 64"},
 			"an unknown connection":   {claim(self, ann, presence.Claim{Status: "away", Conn: "other"}), presence.ErrUnknown, `"other"`},
-			"an empty id":             {d.Grant(ctx, presence.Ref{}, sales), presence.ErrInvalid, "empty"},
-			"an oversized id":         {d.Grant(ctx, ann, presence.ID(long)), presence.ErrInvalid, "at most 128"},
-			"a control character":     {d.Grant(ctx, ann, presence.ID("a\nb")), presence.ErrInvalid, "control characters"},
+			"an empty id":             {d.AddMember(ctx, presence.Ref{}, sales), presence.ErrInvalid, "empty"},
+			"an oversized id":         {d.AddMember(ctx, ann, presence.ID(long)), presence.ErrInvalid, "at most 128"},
+			"a control character":     {d.AddMember(ctx, ann, presence.ID("a\nb")), presence.ErrInvalid, "control characters"},
 			"an unknown event":        {d.Apply(ctx, presence.Event{Kind: 99, Subject: ann}), presence.ErrInvalid, "event kind 99"},
 			"an event for nobody":     {d.Apply(ctx, presence.Event{Kind: presence.EventLogout}), presence.ErrInvalid, "no subject"},
 			"a policy by an agent":    {d.SetPolicy(ctx, self, "", preset.TawkTo()), presence.ErrNotAllowed, "admin"},
@@ -524,7 +524,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, before.Claims, after.Claims)
 		require.Equal(t, before.Current, after.Current)
-		v, err := d.Get(ctx, bob, presence.AudienceTeam)
+		v, err := d.GetAs(ctx, bob, presence.AudienceTeam)
 		require.NoError(t, err)
 		require.Equal(t, presence.StatusUnknown, v.Status, "what was refused made nobody known")
 	})
@@ -534,7 +534,7 @@ func TestX42AuthorizerIsAskedAgainAndFailsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var answer error
 		d := newDesk(t, &presence.Options{Authorizer: authorizerFunc(func() error { return answer }), AuthorizeEvery: 5 * time.Minute})
-		require.NoError(t, d.Grant(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), ann, sales))
 		c := d.login(ann, "tab")
 		beat(t, c)
 		w, other := d.watch(visitor, sales), d.watch(visitor, sales)
@@ -627,11 +627,11 @@ func TestX48TenantsDoNotMeet(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "available", d.status(ann))
 		require.Equal(t, "busy", d.status(there))
-		require.ErrorIs(t, d.Grant(t.Context(), there, sales), presence.ErrNotAllowed)
+		require.ErrorIs(t, d.AddMember(t.Context(), there, sales), presence.ErrNotAllowed)
 		_, err = d.WatchSubject(t.Context(), presence.Agent(ann), there, presence.WatchOptions{})
 		require.ErrorIs(t, err, presence.ErrNotAllowed)
 
-		acme := presence.Actor{Ref: presence.Ref{Tenant: "acme", ID: "root"}, Role: presence.RoleAdmin}
+		acme := presence.Actor{Subject: presence.Ref{Tenant: "acme", ID: "root"}, Role: presence.RoleAdmin}
 		require.NoError(t, d.SetPolicy(t.Context(), acme, "acme", preset.TawkTo()))
 		require.Equal(t, "default", d.Policy("").Name)
 		require.Equal(t, "tawkto", d.Policy("acme").Name)
@@ -644,12 +644,12 @@ func TestX48TenantsDoNotMeet(t *testing.T) {
 		require.NoError(t, err)
 		require.Zero(t, s.Work.Total())
 		require.Empty(t, s.Current.Request)
-		_, err = d.Decide(t.Context(), boss, there, "", true)
+		_, err = d.DecideRequest(t.Context(), boss, there, "", true)
 		require.ErrorIs(t, err, presence.ErrNotAllowed)
 		_, err = d.Request(t.Context(), presence.Agent(ann), there, presence.Claim{Status: "away"})
 		require.ErrorIs(t, err, presence.ErrNotAllowed)
-		require.ErrorIs(t, d.Define(t.Context(), acme, "", presence.Status{ID: "lunch", Class: presence.ClassAway}), presence.ErrNotAllowed)
-		require.NoError(t, d.Define(t.Context(), acme, "acme", presence.Status{ID: "lunch", Class: presence.ClassAway}))
+		require.ErrorIs(t, d.AddStatus(t.Context(), acme, "", presence.Status{ID: "lunch", Class: presence.ClassAway}), presence.ErrNotAllowed)
+		require.NoError(t, d.AddStatus(t.Context(), acme, "acme", presence.Status{ID: "lunch", Class: presence.ClassAway}))
 		require.Len(t, d.Policy("").Statuses, 4)
 	})
 }
@@ -660,13 +660,13 @@ func TestPolicyChangeIsNotBackDated(t *testing.T) {
 		d := newDesk(t, &presence.Options{Policy: &policy})
 		c := d.login(ann, "tab")
 		beat(t, c)
-		require.NoError(t, d.Grant(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), ann, sales))
 		w := d.watch(visitor, sales)
 		seen(t, w)
 		time.Sleep(8 * time.Minute)
 		require.NoError(t, policy.Set("idle.after", "5m"))
 		require.NoError(t, d.SetPolicy(t.Context(), admin, "", policy))
-		v, err := d.Get(t.Context(), ann, presence.AudienceAdmin)
+		v, err := d.GetAs(t.Context(), ann, presence.AudienceAdmin)
 		require.NoError(t, err)
 		require.Equal(t, "offline", v.Status)
 		require.Equal(t, presence.CauseIdle, v.Cause)
@@ -735,7 +735,7 @@ func TestOptionsAreReportedTogether(t *testing.T) {
 func TestEraseForgetsAndTellsWatchers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, nil)
-		require.NoError(t, d.Grant(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), ann, sales))
 		c := d.login(ann, "tab")
 		w := d.watch(visitor, sales)
 		seen(t, w)
@@ -818,7 +818,7 @@ func TestLinksAreBounded(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, tracker.Close()) })
 	crew, more := presence.ID("crew"), presence.ID("more")
-	require.NoError(t, tracker.Grant(t.Context(), ann, crew))
+	require.NoError(t, tracker.AddMember(t.Context(), ann, crew))
 	for i := range presence.MaxChannels - 1 {
 		require.NoError(t, tracker.Link(t.Context(), presence.ID(fmt.Sprint("inbox", i)), crew))
 	}

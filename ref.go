@@ -143,14 +143,14 @@ func compareRefs(a, b Ref) int {
 	return strings.Compare(a.ID, b.ID)
 }
 
-// Kind says what a subject is.
-type Kind string
+// SubjectKind says what a subject is.
+type SubjectKind string
 
 // The kinds of subject. The zero Kind means human.
 const (
-	KindHuman   Kind = "human"
-	KindBot     Kind = "bot"
-	KindService Kind = "service"
+	KindHuman   SubjectKind = "human"
+	KindBot     SubjectKind = "bot"
+	KindService SubjectKind = "service"
 )
 
 // checkID checks an id of any kind. The error names what is wrong, for the

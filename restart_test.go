@@ -30,7 +30,7 @@ func TestNobodyComesBackAfterARestart(t *testing.T) {
 	require.Equal(t, "busy", o.status(ann))
 	o.clock.Add(1)
 	o.sweep()
-	v, err := o.Get(t.Context(), ann, presence.AudienceAdmin)
+	v, err := o.GetAs(t.Context(), ann, presence.AudienceAdmin)
 	require.NoError(t, err)
 	require.Equal(t, "offline", v.Status)
 	require.Equal(t, presence.CauseNode, v.Cause)
@@ -46,12 +46,12 @@ func TestLoggedOutBeforeARestart(t *testing.T) {
 	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy"}))
 	o.clock.Add(time.Minute)
 	require.NoError(t, c.Logout())
-	before, err := o.Get(t.Context(), ann, presence.AudienceAdmin)
+	before, err := o.GetAs(t.Context(), ann, presence.AudienceAdmin)
 	require.NoError(t, err)
 	require.Equal(t, "offline", before.Status)
 	o.restart()
 	o.clock.Add(time.Hour)
-	after, err := o.Get(t.Context(), ann, presence.AudienceAdmin)
+	after, err := o.GetAs(t.Context(), ann, presence.AudienceAdmin)
 	require.NoError(t, err)
 	require.Equal(t, before, after)
 	require.NotContains(t, o.statuses(ann), "busy")
@@ -189,7 +189,7 @@ func TestReadsOfUnknownIDsTakeNoRoom(t *testing.T) {
 	require.NoError(t, err)
 	for i := range 10 {
 		ref := presence.ID(fmt.Sprint("nobody-", i))
-		v, err := tracker.Get(t.Context(), ref, presence.AudienceTeam)
+		v, err := tracker.GetAs(t.Context(), ref, presence.AudienceTeam)
 		require.NoError(t, err)
 		require.Equal(t, presence.StatusUnknown, v.Status)
 		_, err = tracker.SetClaim(t.Context(), presence.Agent(ref), ref, presence.Claim{Status: "busy"})
@@ -343,7 +343,7 @@ func TestNoLostUpdate(t *testing.T) {
 	second := o.open()
 	_, err := second.Connect(t.Context(), ann, presence.ConnectOptions{ID: "phone"})
 	require.NoError(t, err)
-	system := presence.Actor{Ref: presence.ID("cal"), Role: presence.RoleSystem}
+	system := presence.Actor{Subject: presence.ID("cal"), Role: presence.RoleSystem}
 	for i, tr := range []*presence.Tracker{o.Tracker, second, o.Tracker, second} {
 		_, err := tr.SetClaim(t.Context(), system, ann, presence.Claim{Status: "busy", Source: presence.SourceApp, Key: string(rune('a' + i))})
 		require.NoError(t, err)
@@ -395,7 +395,7 @@ func TestExplainedAfterARestart(t *testing.T) {
 	o.connect(ann, "tab")
 	o.sweep()
 	o.restart()
-	lines, err := o.Explain(t.Context(), ann, presence.AudienceSelf)
+	lines, err := o.ExplainAs(t.Context(), ann, presence.AudienceSelf)
 	require.NoError(t, err)
 	require.Contains(t, lines, "0 of 0 connections live")
 	require.Contains(t, lines, "the connections from before a restart at 2026-01-05T09:00:00Z count until 2026-01-05T09:00:30Z")
@@ -423,7 +423,7 @@ func TestRefusedEventsOfUnknownIDsTakeNoRoom(t *testing.T) {
 			{Kind: presence.EventAck},
 			{Kind: presence.EventRequest, Actor: presence.Agent(stranger), Claim: presence.Claim{Status: "busy"}},
 			{Kind: presence.EventWithdraw, Actor: presence.Agent(stranger)},
-			{Kind: presence.EventDecide, Actor: presence.Actor{Ref: presence.Ref{Tenant: stranger.Tenant, ID: "boss"}, Role: presence.RoleSupervisor}},
+			{Kind: presence.EventDecide, Actor: presence.Actor{Subject: presence.Ref{Tenant: stranger.Tenant, ID: "boss"}, Role: presence.RoleSupervisor}},
 		} {
 			e.Subject = stranger
 			require.ErrorIs(t, tracker.Apply(t.Context(), e), presence.ErrUnknown, "%d", e.Kind)

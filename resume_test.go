@@ -67,7 +67,7 @@ func resumed(t *testing.T, opts *presence.Options, f func(t *testing.T, d desk, 
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, opts)
 		for _, ref := range []presence.Ref{ann, bob} {
-			require.NoError(t, d.Grant(t.Context(), ref, sales))
+			require.NoError(t, d.AddMember(t.Context(), ref, sales))
 		}
 		c := d.login(ann, "tab")
 		n := 0
@@ -81,7 +81,7 @@ func resumed(t *testing.T, opts *presence.Options, f func(t *testing.T, d desk, 
 }
 
 func TestWatcherComesBack(t *testing.T) {
-	resumed(t, &presence.Options{Recall: 3}, func(t *testing.T, d desk, change func()) {
+	resumed(t, &presence.Options{ReplayFrames: 3}, func(t *testing.T, d desk, change func()) {
 		stays := d.watch(visitor, sales) // and keeps the stream going
 		from, _ := read(t, stays)
 		d.diffs(visitor, from, 0)
@@ -116,7 +116,7 @@ func TestWatcherComesBack(t *testing.T) {
 }
 
 func TestNothingIsRecalled(t *testing.T) {
-	for name, opts := range map[string]*presence.Options{"recall": {Recall: -1}, "buffer": {WatchBuffer: 1}} {
+	for name, opts := range map[string]*presence.Options{"recall": {ReplayFrames: -1}, "buffer": {WatchBuffer: 1}} {
 		t.Run(name, func(t *testing.T) {
 			resumed(t, opts, func(t *testing.T, d desk, change func()) {
 				from, _ := read(t, d.watch(visitor, sales))
@@ -196,7 +196,7 @@ func TestEpochsAreNeverUsedAgain(t *testing.T) {
 			next(d, presence.ID("nobody is here"))
 		}
 		again := newDesk(t, nil)
-		require.NoError(t, again.Grant(t.Context(), ann, sales))
+		require.NoError(t, again.AddMember(t.Context(), ann, sales))
 		time.Sleep(time.Nanosecond)
 		next(again, sales)
 	})
@@ -225,7 +225,7 @@ func TestResumeAcrossAPolicy(t *testing.T) {
 func TestResumeAcrossARevocation(t *testing.T) {
 	for _, held := range []time.Duration{0, 10 * time.Second} {
 		p := presence.DefaultPolicy()
-		p.Publish = held
+		p.CoalesceSubject = held
 		resumed(t, &presence.Options{Policy: &p}, func(t *testing.T, d desk, change func()) {
 			pass := func() {
 				time.Sleep(held)
@@ -237,9 +237,9 @@ func TestResumeAcrossARevocation(t *testing.T) {
 			d.login(bob, "tab")
 			from, _ := read(t, d.watch(presence.Agent(bob), sales))
 			d.diffs(presence.Agent(bob), from, 0)
-			require.NoError(t, d.Revoke(t.Context(), bob, sales))
+			require.NoError(t, d.RemoveMember(t.Context(), bob, sales))
 			change()
-			require.NoError(t, d.Grant(t.Context(), bob, sales))
+			require.NoError(t, d.AddMember(t.Context(), bob, sales))
 			d.snapshot(presence.Agent(bob), from)
 
 			pass()

@@ -150,9 +150,9 @@ func (r *Roster) outdate(others bool) {
 	}
 }
 
-// Refresh publishes every difference between what audiences were told and what
+// Republish publishes every difference between what audiences were told and what
 // they may see now.
-func (r *Roster) Refresh(now Instant) []*Frame { return r.publish(now, r.Members()...) }
+func (r *Roster) Republish(now Instant) []*Frame { return r.publish(now, r.Members()...) }
 
 // Next returns when the next held-back change is due, or the channel opens or
 // closes.
@@ -368,12 +368,12 @@ func (m *Machine) row(key streamKey, p *Presence) (row, View) {
 	return out, v
 }
 
-var rungs = []string{RungAvailable, RungAway, RungOffline}
+var rungs = []string{GroupAvailable, GroupAway, GroupOffline}
 
 // rung is the place of a class on the group's ladder, the best first.
 func (m *Machine) rung(c Class) int {
 	g := &m.policy.Group
-	word := RungOffline
+	word := GroupOffline
 	switch c {
 	case ClassAvailable:
 		word = g.Available
@@ -413,19 +413,19 @@ func (r *Roster) publish(now Instant, subjects ...Ref) []*Frame {
 // holdsBack is the shortest time for which a policy may hold a change back, or 0.
 func (m *Machine) holdsBack() time.Duration {
 	p := &m.policy
-	if p.Publish > 0 && p.Batch > 0 {
-		return min(p.Publish, p.Batch)
+	if p.CoalesceSubject > 0 && p.CoalesceChannel > 0 {
+		return min(p.CoalesceSubject, p.CoalesceChannel)
 	}
-	return p.Publish + p.Batch // one of them is none
+	return p.CoalesceSubject + p.CoalesceChannel // one of them is none
 }
 
 // notBefore is when a change of a subject may go out.
 func (m *Machine) notBefore(s *stream, subject Ref) (at Instant) {
 	if sent := s.sent[subject]; sent != 0 {
-		at = sent.Add(m.policy.Publish)
+		at = sent.Add(m.policy.CoalesceSubject)
 	}
 	if s.told != 0 {
-		at = max(at, s.told.Add(m.policy.Batch))
+		at = max(at, s.told.Add(m.policy.CoalesceChannel))
 	}
 	return at
 }
@@ -458,7 +458,7 @@ func (r *Roster) update(s *stream, now Instant, subjects []Ref) *Frame {
 		if ok {
 			changes = append(changes, change)
 		}
-		interval, gone := r.m.policy.Publish, p == nil
+		interval, gone := r.m.policy.CoalesceSubject, p == nil
 		switch {
 		case interval == 0 || gone && !ok:
 			delete(s.sent, subject)
@@ -474,7 +474,7 @@ func (r *Roster) update(s *stream, now Instant, subjects []Ref) *Frame {
 		return nil
 	}
 	s.group = group
-	if r.m.policy.Batch > 0 && !r.alone {
+	if r.m.policy.CoalesceChannel > 0 && !r.alone {
 		s.told = now
 	}
 	s.seq++
@@ -550,10 +550,10 @@ func (s *stream) count(r row, n int) {
 
 // sum is the group as the rows have it.
 func (s *stream) sum() Group {
-	g := Group{Rung: RungOffline, Count: s.group.Count}
+	g := Group{Status: GroupOffline, Count: s.group.Count}
 	for i, n := range s.rungs {
 		if n > 0 {
-			g.Rung = rungs[i]
+			g.Status = rungs[i]
 			break
 		}
 	}

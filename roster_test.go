@@ -15,7 +15,7 @@ import (
 func TestStreamsForgetThoseWhoLeft(t *testing.T) {
 	t.Parallel()
 	policy := DefaultPolicy()
-	policy.Publish = time.Second
+	policy.CoalesceSubject = time.Second
 	m, err := Compile(policy)
 	require.NoError(t, err)
 	r := NewRoster(ID("sales"), m)
@@ -26,7 +26,7 @@ func TestStreamsForgetThoseWhoLeft(t *testing.T) {
 		p := Presence{Subject: ID(fmt.Sprint(i)), Known: true, Status: "available", Class: ClassAvailable}
 		r.Put(p, now)
 		if i%2 == 0 {
-			now = now.Add(policy.Publish) // otherwise it has gone before it may be said
+			now = now.Add(policy.CoalesceSubject) // otherwise it has gone before it may be said
 		}
 		r.Remove(p.Subject, now)
 		if i%3 == 0 {
@@ -64,7 +64,7 @@ func TestRefusedTenantsTakeNoRoom(t *testing.T) {
 func TestBatchesOfAStorm(t *testing.T) {
 	t.Parallel()
 	policy := DefaultPolicy()
-	policy.Batch = 50 * time.Millisecond
+	policy.CoalesceChannel = 50 * time.Millisecond
 	m, err := Compile(policy)
 	require.NoError(t, err)
 	r := NewRoster(ID("sales"), m)
@@ -82,7 +82,7 @@ func TestBatchesOfAStorm(t *testing.T) {
 	}
 	at, ok := r.Next()
 	require.True(t, ok)
-	require.Equal(t, Instant(1).Add(policy.Batch), at)
+	require.Equal(t, Instant(1).Add(policy.CoalesceChannel), at)
 	frames = r.Flush(at)
 	require.Len(t, frames, 1)
 	require.Equal(t, uint64(2), frames[0].Seq)
@@ -93,16 +93,16 @@ func TestBatchesOfAStorm(t *testing.T) {
 	}
 	_, ok = r.Next()
 	require.False(t, ok)
-	require.Empty(t, put(1, "away", ClassAway, at.Add(policy.Batch-1)))
-	require.Len(t, r.Flush(at.Add(policy.Batch)), 1)
-	require.Len(t, put(2, "away", ClassAway, at.Add(2*policy.Batch)), 1, "at the end of the interval, no longer within it")
+	require.Empty(t, put(1, "away", ClassAway, at.Add(policy.CoalesceChannel-1)))
+	require.Len(t, r.Flush(at.Add(policy.CoalesceChannel)), 1)
+	require.Len(t, put(2, "away", ClassAway, at.Add(2*policy.CoalesceChannel)), 1, "at the end of the interval, no longer within it")
 }
 
 // With both intervals neither is undercut.
 func TestBatchesOfWhatIsHeldBackForASubject(t *testing.T) {
 	t.Parallel()
 	policy := DefaultPolicy()
-	policy.Publish, policy.Batch = 1500*time.Millisecond, time.Second
+	policy.CoalesceSubject, policy.CoalesceChannel = 1500*time.Millisecond, time.Second
 	m, err := Compile(policy)
 	require.NoError(t, err)
 	r := NewRoster(ID("sales"), m)

@@ -16,13 +16,13 @@ type Source string
 
 // The sources every policy knows.
 const (
-	SourceSystem     Source = "system"
-	SourceCall       Source = "call"
-	SourceSupervisor Source = "supervisor"
-	SourceManual     Source = "manual"
-	SourceCalendar   Source = "calendar"
-	SourceApp        Source = "app"
-	SourceLogin      Source = "login-default"
+	SourceSystem       Source = "system"
+	SourceCall         Source = "call"
+	SourceSupervisor   Source = "supervisor"
+	SourceManual       Source = "manual"
+	SourceCalendar     Source = "calendar"
+	SourceApp          Source = "app"
+	SourceLoginDefault Source = "login-default"
 )
 
 // cause is the word that reports a source.
@@ -30,7 +30,7 @@ func (s Source) cause() Cause {
 	switch s {
 	case SourceSystem, SourceCall, SourceSupervisor, SourceManual, SourceCalendar:
 		return Cause(s)
-	case SourceLogin:
+	case SourceLoginDefault:
 		return CauseLogin
 	default:
 		return CauseApp
@@ -74,8 +74,8 @@ type Claim struct {
 	HidesFrom        []Audience    `json:"hidesFrom,omitzero"`        // besides those the status is hidden from, as far as Policy.Hideable has them
 }
 
-// Connection is one live or lingering connection of a subject.
-type Connection struct {
+// ConnState is one live or lingering connection of a subject.
+type ConnState struct {
 	ID          string
 	Epoch       uint32 // rises with every connect under the same id; issued by the core
 	Device      string
@@ -84,7 +84,7 @@ type Connection struct {
 	Opened      Instant
 	Heard       Instant // the last sign of life
 	Input       Instant // the last input over it, or that its client reported
-	Acted       Instant // the subject's last own claim made elsewhere while it was live
+	ActedAt     Instant // the subject's last own claim made elsewhere while it was live
 	Seq         uint64  // of the newest report
 	Focus       string  // the channel looked at
 	Hidden      bool    // the tab is not visible
@@ -94,7 +94,7 @@ type Connection struct {
 	Cause Cause
 	// Told is set where the leaving was reported rather than inferred from
 	// silence. A connection that is merely silent comes back by being heard.
-	Told bool
+	Reported bool
 }
 
 // EndpointKind says what can be reached without a connection.
@@ -120,24 +120,24 @@ type Endpoint struct {
 // alone changes it; its slices belong to it.
 type State struct {
 	Subject   Ref
-	Kind      Kind
-	Conns     []Connection // by id
-	Endpoints []Endpoint   // by id
-	Claims    []Claim      // by source, key, connection
-	Work      *Work        // nil where nothing is known of any
-	Input     Instant      // the last input when the last counting connection left
-	InputKept Instant      // when Input was stored
-	Gone      Cause        // how the last connection left
-	GoneAt    Instant      // when
-	LoggedIn  Instant      // the last login
+	Kind      SubjectKind
+	Conns     []ConnState // by id
+	Endpoints []Endpoint  // by id
+	Claims    []Claim     // by source, key, connection
+	Work      *Work       // nil where nothing is known of any
+	Input     Instant     // the last input when the last counting connection left
+	InputKept Instant     // when Input was stored
+	LeftCause Cause       // how the last connection left
+	LeftAt    Instant     // when
+	LoggedIn  Instant     // the last login
 	Disabled  bool
 
-	Now     Instant // the latest instant processed; time never goes back
-	Changed Instant // when the set of live connections, endpoints, claims or the policy last changed
-	Stood   Instant // the end of the last standstill
-	Floor   Instant // no lease or grace that was running then ends before it
-	Epoch   uint32  // the last issued
-	Serial  uint64  // rises with every claim and transition
+	Now            Instant // the latest instant processed; time never goes back
+	ChangedAt      Instant // when the set of live connections, endpoints, claims or the policy last changed
+	SuspendedUntil Instant // the end of the last standstill
+	LeaseFloor     Instant // no lease or grace that was running then ends before it
+	Epoch          uint32  // the last issued
+	Serial         uint64  // rises with every claim and transition
 
 	Current Presence // as of Now
 }
@@ -198,7 +198,7 @@ const NoAge time.Duration = -1
 type Event struct {
 	Kind        EventKind
 	Subject     Ref
-	SubjectKind Kind
+	SubjectKind SubjectKind
 	Actor       Actor
 	Conn        string
 	Epoch       uint32 // the connection's; 0 means the present one, or on connect the next
@@ -217,7 +217,7 @@ type Event struct {
 	From, To    Instant
 	ID          string // of a challenge or request
 	Load        Load
-	How         Routing // how work is given: all for new work, sticky, transfer, or none for by hand
+	Routing     Routing // how work is given: all for new work, sticky, transfer, or none for by hand
 	Revision    Instant // of what the subject receives; 0 asks for no particular one
 }
 
@@ -256,17 +256,17 @@ type Output struct {
 	Trigger  Cause
 	Presence Presence
 	Claim    Claim
-	Why      Cause // until, replaced, ended, login, logout, disconnected, disabled, limit
+	Reason   Cause // until, replaced, ended, login, logout, disconnected, disabled, limit
 	Request  Request
 	Load     int // pieces of work taken away
 }
 
 // Why a claim ended, where no Cause says it.
 const (
-	WhyReplaced     Cause = "replaced"
-	WhyEnded        Cause = "ended"
-	WhyDisconnected Cause = "disconnected"
-	WhyLimit        Cause = "limit"
+	EndReplaced     Cause = "replaced"
+	EndReleased     Cause = "ended"
+	EndDisconnected Cause = "disconnected"
+	EndLimit        Cause = "limit"
 )
 
 // Step feeds one event to a subject's state and appends what follows to out.
@@ -321,7 +321,7 @@ func (st *stepper) suspend(e *Event, now Instant) error {
 		return fmt.Errorf("presence: %w suspension: it ends before it begins", ErrInvalid)
 	}
 	st.tick(min(e.From, now))
-	st.s.Stood, st.s.Floor = e.To, e.To.Add(st.m.startup)
+	st.s.SuspendedUntil, st.s.LeaseFloor = e.To, e.To.Add(st.m.startup)
 	st.tick(now)
 	return nil
 }
@@ -494,7 +494,7 @@ func (st *stepper) setClock(back time.Duration) {
 // change notes that the set of live connections, endpoints or claims, or the
 // policy, is another one from now on.
 func (st *stepper) change() {
-	st.s.Changed = st.s.Now
+	st.s.ChangedAt = st.s.Now
 	st.touched = true
 }
 
@@ -521,8 +521,8 @@ func (st *stepper) restart() {
 	if s.Current.Reach < ReachLingering || len(s.Conns) > 0 {
 		return
 	}
-	s.Stood, s.Floor = s.Now+1, s.Now.Add(st.m.startup)
-	s.Conns = []Connection{{ID: restartConn, Opened: s.Now, Heard: s.Now, Input: s.Input, Left: s.Now, Cause: CauseNode, Told: true}}
+	s.SuspendedUntil, s.LeaseFloor = s.Now+1, s.Now.Add(st.m.startup)
+	s.Conns = []ConnState{{ID: restartConn, Opened: s.Now, Heard: s.Now, Input: s.Input, Left: s.Now, Cause: CauseNode, Reported: true}}
 	st.change()
 }
 
@@ -554,7 +554,7 @@ func (st *stepper) takeOver(r *Record) error {
 	s.LoggedIn, s.Serial, s.Epoch = max(s.LoggedIn, stored.LoggedIn), max(s.Serial, stored.Serial), max(s.Epoch, stored.Epoch)
 	for i := range before {
 		if !known(s.Claims, &before[i]) {
-			st.out = append(st.out, Output{Kind: OutputClaimEnded, At: s.Now, Noticed: s.Now, Claim: before[i], Why: CauseSystem})
+			st.out = append(st.out, Output{Kind: OutputClaimEnded, At: s.Now, Noticed: s.Now, Claim: before[i], Reason: CauseSystem})
 		}
 	}
 	for i := range s.Claims {
@@ -586,10 +586,10 @@ func (st *stepper) connect(e *Event) (Cause, error) {
 		}
 		return "", fmt.Errorf("presence: %w epoch %d of connection %q: the next to be issued is %d", ErrStale, e.Epoch, e.Conn, epoch)
 	}
-	c := Connection{ID: e.Conn, Epoch: epoch, Device: e.Device, Node: e.Node, Incarnation: e.Incarnation, Opened: s.Now, Heard: s.Now}
+	c := ConnState{ID: e.Conn, Epoch: epoch, Device: e.Device, Node: e.Node, Incarnation: e.Incarnation, Opened: s.Now, Heard: s.Now}
 	if found {
 		old := &s.Conns[i]
-		c.Opened, c.Input, c.Acted = old.Opened, old.Input, old.Acted
+		c.Opened, c.Input, c.ActedAt = old.Opened, old.Input, old.ActedAt
 		c.Focus, c.Hidden = old.Focus, old.Hidden
 		c.Device = cmp.Or(e.Device, old.Device)
 		if e.Node == "" {
@@ -598,12 +598,12 @@ func (st *stepper) connect(e *Event) (Cause, error) {
 		if old.Left != 0 {
 			st.change()
 			if e.Kind != EventLogin && old.Cause == CauseLost {
-				st.unsteady()
+				st.startSettling()
 			}
 		}
 	} else {
-		if e.Kind != EventLogin && len(s.Conns) == 0 && s.Gone == CauseLost {
-			st.unsteady()
+		if e.Kind != EventLogin && len(s.Conns) == 0 && s.LeftCause == CauseLost {
+			st.startSettling()
 		}
 		if len(s.Conns) >= MaxConnections {
 			return "", fmt.Errorf("presence: %w: %s has %d connections already, at most %d are allowed", ErrLimit, s.Subject, len(s.Conns), MaxConnections)
@@ -616,7 +616,7 @@ func (st *stepper) connect(e *Event) (Cause, error) {
 	}
 	if e.Age > 0 { // counts only if it is older than what is known
 		reported := s.Now.Add(-e.Age)
-		c.Input, c.Acted = min(c.Input, reported), min(c.Acted, reported)
+		c.Input, c.ActedAt = min(c.Input, reported), min(c.ActedAt, reported)
 	}
 	s.Epoch = epoch
 	if e.SubjectKind != "" {
@@ -648,11 +648,11 @@ func (st *stepper) login(conn string) {
 		if c.Conn != "" && c.Conn != conn {
 			return false
 		}
-		return c.DropOnLogin || reset && (m.rankOf(c.Source) == m.manual || c.Source == SourceLogin)
+		return c.DropOnLogin || reset && (m.rankOf(c.Source) == m.manual || c.Source == SourceLoginDefault)
 	})
 	if reset {
-		st.chose()
-		st.insert(Claim{Status: m.policy.Login.Status, Source: SourceLogin, Key: KeyBase, By: s.Subject.ID})
+		st.cancelPlans()
+		st.insert(Claim{Status: m.policy.Login.Status, Source: SourceLoginDefault, Key: KeyBase, By: s.Subject.ID})
 	}
 }
 
@@ -672,7 +672,7 @@ func (st *stepper) insert(c Claim) {
 	}
 	i, found := slices.BinarySearchFunc(s.Claims, c, compareClaims)
 	if found {
-		st.out = append(st.out, Output{Kind: OutputClaimEnded, At: s.Now, Noticed: s.Now, Claim: s.Claims[i], Why: WhyReplaced})
+		st.out = append(st.out, Output{Kind: OutputClaimEnded, At: s.Now, Noticed: s.Now, Claim: s.Claims[i], Reason: EndReplaced})
 		s.Claims[i] = c
 	} else {
 		s.Claims = slices.Insert(s.Claims, i, c)
@@ -704,13 +704,13 @@ func (st *stepper) drop(why Cause, gone func(*Claim) bool) (dropped bool) {
 		if why != TriggerUntil {
 			st.persist()
 		}
-		st.out = append(st.out, Output{Kind: OutputClaimEnded, At: s.Now, Noticed: s.Now, Claim: c, Why: why})
+		st.out = append(st.out, Output{Kind: OutputClaimEnded, At: s.Now, Noticed: s.Now, Claim: c, Reason: why})
 		dropped = true
 		return true
 	})
 	switch {
 	case !dropped:
-	case why == TriggerUntil || why == WhyDisconnected:
+	case why == TriggerUntil || why == EndDisconnected:
 		st.touched = true // brought about by time, whose instants are their own
 	default:
 		st.change()
@@ -729,7 +729,7 @@ func (st *stepper) report(e *Event) (Cause, error) {
 	if err := checkGiven("channel", e.Channel); err != nil {
 		return "", err
 	}
-	st.heard(c)
+	st.noteAlive(c)
 	trigger := TriggerConnect // if it had been silent for too long, it is back
 	input := ""               // what may count as such
 	switch e.Kind {
@@ -769,7 +769,7 @@ func (st *stepper) report(e *Event) (Cause, error) {
 }
 
 // find returns the connection that an event came over, unless it has left.
-func (st *stepper) find(e *Event) (*Connection, error) {
+func (st *stepper) find(e *Event) (*ConnState, error) {
 	s := st.s
 	i, found := s.conn(e.Conn)
 	if !found {
@@ -779,24 +779,24 @@ func (st *stepper) find(e *Event) (*Connection, error) {
 	if e.Epoch != 0 && e.Epoch != c.Epoch {
 		return nil, fmt.Errorf("presence: %w epoch %d of connection %q: the present one is %d", ErrStale, e.Epoch, e.Conn, c.Epoch)
 	}
-	if c.Left != 0 && c.Told {
+	if c.Left != 0 && c.Reported {
 		return nil, fmt.Errorf("presence: %w connection %q of %s: it has left (%s); connect again", ErrStale, e.Conn, s.Subject, c.Cause)
 	}
 	return c, nil
 }
 
-// heard notes a sign of life, which brings back a connection that was merely
+// noteAlive notes a sign of life, which brings back a connection that was merely
 // silent for too long.
-func (st *stepper) heard(c *Connection) {
+func (st *stepper) noteAlive(c *ConnState) {
 	c.Heard = st.s.Now
 	if c.Left != 0 {
-		st.back(c)
+		st.revive(c)
 	}
 }
 
-func (st *stepper) back(c *Connection) {
+func (st *stepper) revive(c *ConnState) {
 	if c.Cause == CauseLost {
-		st.unsteady()
+		st.startSettling()
 	}
 	c.Left, c.Cause = 0, ""
 	st.change()
@@ -829,12 +829,12 @@ func (st *stepper) disconnect(e *Event) error {
 
 // leave makes a live connection linger from at. One that lingers already keeps
 // its instant, but a report settles what silence had only suggested.
-func (st *stepper) leave(c *Connection, cause Cause, at Instant, told bool) {
+func (st *stepper) leave(c *ConnState, cause Cause, at Instant, told bool) {
 	if c.Left == 0 {
 		c.Left, c.Cause = at, cause
 		st.change()
 	}
-	c.Told = c.Told || told
+	c.Reported = c.Reported || told
 	st.touched = true
 }
 
@@ -854,10 +854,10 @@ func (st *stepper) logout(e *Event) error {
 		if c.Left == 0 {
 			st.change()
 		}
-		c.Left, c.Cause, c.Told = s.Now, CauseLogout, true
+		c.Left, c.Cause, c.Reported = s.Now, CauseLogout, true
 	}
 	if all && len(s.Conns) == 0 && s.Current.Known {
-		s.Gone = CauseLogout // leaving for good, after the connection was gone already
+		s.LeftCause = CauseLogout // leaving for good, after the connection was gone already
 	}
 	st.drop(CauseLogout, func(c *Claim) bool { return c.Conn != "" && (all || c.Conn == e.Conn) })
 	st.touched = true
@@ -928,7 +928,7 @@ func (st *stepper) setClaim(e *Event) (Cause, error) {
 	if e.Conn != "" && c.Conn != "" && e.Conn != c.Conn {
 		return "", fmt.Errorf("presence: %w claim: it came over connection %q and cannot bind connection %q", ErrInvalid, e.Conn, c.Conn)
 	}
-	var over *Connection
+	var over *ConnState
 	if conn := cmp.Or(e.Conn, c.Conn); conn != "" {
 		if over, err = st.find(&Event{Conn: conn, Epoch: e.Epoch}); err != nil {
 			return "", err
@@ -940,28 +940,28 @@ func (st *stepper) setClaim(e *Event) (Cause, error) {
 		}
 	}
 	if over != nil {
-		st.heard(over)
+		st.noteAlive(over)
 	}
 	if c.Source == SourceManual || c.Source == SourceSupervisor {
-		st.chose()
-		st.decided(c)
+		st.cancelPlans()
+		st.closeRequestsFor(c)
 	} else {
-		st.choose(c)
+		st.applyChoice(c)
 	}
 	if own && s.Work != nil {
 		s.Work.Challenge, s.Work.Deadline = "", 0 // whoever chooses is there
 	}
 	if own && m.policy.Work.SelfReady && def.Class == ClassAvailable {
-		st.drop(WhyReplaced, func(o *Claim) bool { return o.Source == SourceSystem && o.Key == KeyKickedOut })
+		st.drop(EndReplaced, func(o *Claim) bool { return o.Source == SourceSystem && o.Key == KeyKickedOut })
 	}
 	if c.Source == SourceSupervisor {
 		// Whoever supervises lifts what the system imposed, but not a lock.
-		st.drop(WhyReplaced, func(o *Claim) bool { return o.Source == SourceSystem && o.Key != KeyLock })
+		st.drop(EndReplaced, func(o *Claim) bool { return o.Source == SourceSystem && o.Key != KeyLock })
 	}
 	if own && m.activity["claim"] {
 		for i := range s.Conns {
 			if conn := &s.Conns[i]; over == nil && conn.Left == 0 {
-				conn.Acted = s.Now
+				conn.ActedAt = s.Now
 			}
 		}
 		if over != nil {
@@ -972,14 +972,14 @@ func (st *stepper) setClaim(e *Event) (Cause, error) {
 	return c.Source.cause(), nil
 }
 
-// choose makes a checked claim take effect.
-func (st *stepper) choose(c Claim) {
+// applyChoice makes a checked claim take effect.
+func (st *stepper) applyChoice(c Claim) {
 	m := st.m
 	if m.plainDefault(&c) && st.clear(&c) {
 		return
 	}
 	if c.Key == KeyBase && m.rankOf(c.Source) == m.manual {
-		st.drop(WhyReplaced, func(o *Claim) bool { return o.Source == c.Source && o.Key == KeyTimed && o.Conn == c.Conn })
+		st.drop(EndReplaced, func(o *Claim) bool { return o.Source == c.Source && o.Key == KeyTimed && o.Conn == c.Conn })
 	}
 	st.insert(c)
 }
@@ -1001,13 +1001,13 @@ func (st *stepper) clear(c *Claim) bool {
 		if c.Conn != "" {
 			return o.Source == SourceManual && o.Conn == c.Conn
 		}
-		return m.rankOf(o.Source) == m.manual || o.Source == SourceLogin
+		return m.rankOf(o.Source) == m.manual || o.Source == SourceLoginDefault
 	}
 	below, shows := m.top(s, s.Now, func(o *Claim) bool { return m.rankOf(o.Source) >= m.manual && !ends(o) })
 	if shows && below != nil {
 		return false
 	}
-	st.drop(WhyReplaced, ends)
+	st.drop(EndReplaced, ends)
 	return true
 }
 
@@ -1026,7 +1026,7 @@ func (st *stepper) dropOrphan() bool {
 		return false
 	}
 	serial := st.s.Claims[oldest].Serial
-	return st.drop(WhyLimit, func(c *Claim) bool { return c.Serial == serial })
+	return st.drop(EndLimit, func(c *Claim) bool { return c.Serial == serial })
 }
 
 // resolve checks the claim of an event and fills in what follows from the actor
@@ -1039,7 +1039,7 @@ func (m *Machine) resolve(s *State, e *Event) (c Claim, own bool, err error) {
 	if c.Source, err = e.Actor.source(s.Subject, c.Source, m); err != nil {
 		return c, false, err
 	}
-	own = e.Actor.Ref == s.Subject && e.Actor.Role != RoleSystem
+	own = e.Actor.Subject == s.Subject && e.Actor.Role != RoleSystem
 	def := m.status(c.Status)
 	if def == nil {
 		return c, false, fmt.Errorf("presence: %w status %q: the policy has %s", ErrUnknown, c.Status, strings.Join(m.statusIDs(nil), ", "))
@@ -1098,7 +1098,7 @@ func (m *Machine) resolve(s *State, e *Event) (c Claim, own bool, err error) {
 	if c.Source == SourceSupervisor && m.policy.SupervisorWhenOffline == "refuse" && m.leftFor(s, e.Actor) {
 		return c, false, fmt.Errorf("presence: %w: the status of %s cannot be set by a supervisor while it is not connected", ErrOffline, s.Subject)
 	}
-	c.By = e.Actor.ID
+	c.By = e.Actor.Subject.ID
 	c.HidesFrom = union(nil, c.HidesFrom)
 	return c, own, nil
 }
@@ -1120,7 +1120,7 @@ func (st *stepper) endClaim(e *Event) (Cause, error) {
 		if err != nil {
 			return "", err
 		}
-		st.heard(over)
+		st.noteAlive(over)
 	}
 	ends := func(c *Claim) bool {
 		return c.Source == source && (e.Claim.Key == "" || c.Key == e.Claim.Key) && c.Conn == e.Claim.Conn &&
@@ -1129,10 +1129,10 @@ func (st *stepper) endClaim(e *Event) (Cause, error) {
 	if st.m.rankOf(source) == st.m.manual {
 		waits := s.Work != nil && s.Work.Pending != nil && ends(s.Work.Pending)
 		if waits || slices.ContainsFunc(s.Claims, func(c Claim) bool { return ends(&c) }) {
-			st.chose()
+			st.cancelPlans()
 		}
 	}
-	st.drop(WhyEnded, ends)
+	st.drop(EndReleased, ends)
 	return source.cause(), nil
 }
 
@@ -1153,7 +1153,7 @@ func (st *stepper) disable() {
 	st.persist()
 	s.Endpoints = nil
 	st.drop(CauseDisabled, func(*Claim) bool { return true })
-	st.chose()
+	st.cancelPlans()
 	st.switchOff()
 	st.change()
 }
@@ -1164,13 +1164,13 @@ func (st *stepper) switchOff() {
 	s := st.s
 	s.Disabled = true
 	for _, c := range s.Conns {
-		s.GoneAt = max(s.GoneAt, c.Left)
+		s.LeftAt = max(s.LeftAt, c.Left)
 		if c.Left == 0 {
-			s.GoneAt = s.Now
+			s.LeftAt = s.Now
 		}
 	}
 	if len(s.Conns) > 0 {
-		s.Input, s.Gone = st.m.lastInput(s), CauseLogout
+		s.Input, s.LeftCause = st.m.lastInput(s), CauseLogout
 	}
 	s.Conns = nil
 	if w := s.Work; w != nil {

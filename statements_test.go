@@ -123,8 +123,8 @@ func onlySelectable(t *testing.T, p presence.Policy, selectable ...string) {
 		}
 	}
 	actors := []presence.Actor{
-		presence.Agent(peter), {Ref: presence.ID("sue"), Role: presence.RoleSupervisor},
-		{Ref: presence.ID("root"), Role: presence.RoleAdmin}, {Ref: presence.ID("host"), Role: presence.RoleSystem},
+		presence.Agent(peter), {Subject: presence.ID("sue"), Role: presence.RoleSupervisor},
+		{Subject: presence.ID("root"), Role: presence.RoleAdmin}, {Subject: presence.ID("host"), Role: presence.RoleSystem},
 	}
 	eachSeed(t, 25, func(t *testing.T, seed uint64) {
 		f := randomHistory(seed, []presence.Ref{peter}, p).run()
@@ -307,10 +307,10 @@ func onlineCounts(m *presence.Machine, s *presence.State) error {
 	if v := m.View(&s.Current, presence.AudienceVisitor); counted != (v.Class == presence.ClassAvailable) {
 		return fmt.Errorf("%s, hidden: %t, and visitors see %s", s.Current.Status, hidden, v.Status)
 	}
-	if g := availableAlone(m, s, presence.AudienceVisitor); counted != (g.Rung == presence.RungAvailable) {
+	if g := availableAlone(m, s, presence.AudienceVisitor); counted != (g.Status == presence.GroupAvailable) {
 		return fmt.Errorf("%s, hidden: %t, and the group is %+v", s.Current.Status, hidden, g)
 	}
-	live := slices.ContainsFunc(s.Conns, func(c presence.Connection) bool { return c.Left == 0 })
+	live := slices.ContainsFunc(s.Conns, func(c presence.ConnState) bool { return c.Left == 0 })
 	if routable := m.View(&s.Current, presence.AudienceRouter).Routable; routable != (online && live) {
 		return fmt.Errorf("%s, live: %t, routable: %t", s.Current.Status, live, routable)
 	}
@@ -412,8 +412,8 @@ func TestStatementE12(t *testing.T) {
 			}
 			for range 2 {
 				g := p.roster.Group(presence.AudienceVisitor, presence.Ref{})
-				require.Equal(t, p.offline(now), g.Rung == presence.RungOffline, "seed %d at +%v: %+v, %+v", seed, now.Sub(nineSharp), g, p.devices)
-				seen[g.Rung]++
+				require.Equal(t, p.offline(now), g.Status == presence.GroupOffline, "seed %d at +%v: %+v, %+v", seed, now.Sub(nineSharp), g, p.devices)
+				seen[g.Status]++
 				now = now.Add([]time.Duration{time.Second, 5 * time.Second, 15 * time.Second, 20 * time.Second}[r.IntN(4)])
 				for _, member := range members {
 					p.feed(member, now, presence.Event{Kind: presence.EventTick})
@@ -427,7 +427,7 @@ func TestStatementE12(t *testing.T) {
 		}
 	})
 	if *onlySeed == 0 {
-		for _, rung := range []string{presence.RungOffline, presence.RungAway, presence.RungAvailable} {
+		for _, rung := range []string{presence.GroupOffline, presence.GroupAway, presence.GroupAvailable} {
 			require.Greater(t, seen[rung], 100, rung)
 		}
 	}

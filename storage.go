@@ -20,41 +20,41 @@ type Record struct {
 	Data     []byte
 }
 
-// StateVersion is the version of the encoded state.
-const StateVersion = 1
+// stateVersion is the version of the encoded state.
+const stateVersion = 1
 
 // durable is what is stored of a State.
 type durable struct {
-	Version   int        `json:"version"`
-	Kind      Kind       `json:"kind,omitzero"`
-	Claims    []Claim    `json:"claims,omitempty"`
-	Endpoints []Endpoint `json:"endpoints,omitempty"`
-	Input     Instant    `json:"input,omitzero"`
-	Gone      Cause      `json:"gone,omitzero"`
-	GoneAt    Instant    `json:"goneAt,omitzero"`
-	LoggedIn  Instant    `json:"loggedIn,omitzero"`
-	Disabled  bool       `json:"disabled,omitzero"`
-	Epoch     uint32     `json:"epoch"`
-	Serial    uint64     `json:"serial"`
-	Status    string     `json:"status,omitzero"`
-	Class     Class      `json:"class,omitzero"`
-	Cause     Cause      `json:"cause,omitzero"`
-	Since     Instant    `json:"since,omitzero"`
-	Reach     Reach      `json:"reach,omitzero"`
-	Seen      []Seen     `json:"seen,omitempty"`
-	Pending   *Claim     `json:"pending,omitzero"`
-	Requests  []Request  `json:"requests,omitempty"`
-	Revision  Instant    `json:"revision,omitzero"`
-	Requeued  Instant    `json:"requeued,omitzero"`
+	Version   int         `json:"version"`
+	Kind      SubjectKind `json:"kind,omitzero"`
+	Claims    []Claim     `json:"claims,omitempty"`
+	Endpoints []Endpoint  `json:"endpoints,omitempty"`
+	Input     Instant     `json:"input,omitzero"`
+	Gone      Cause       `json:"gone,omitzero"`
+	GoneAt    Instant     `json:"goneAt,omitzero"`
+	LoggedIn  Instant     `json:"loggedIn,omitzero"`
+	Disabled  bool        `json:"disabled,omitzero"`
+	Epoch     uint32      `json:"epoch"`
+	Serial    uint64      `json:"serial"`
+	Status    string      `json:"status,omitzero"`
+	Class     Class       `json:"class,omitzero"`
+	Cause     Cause       `json:"cause,omitzero"`
+	Since     Instant     `json:"since,omitzero"`
+	Reach     Reach       `json:"reach,omitzero"`
+	Seen      []seen      `json:"seen,omitempty"`
+	Pending   *Claim      `json:"pending,omitzero"`
+	Requests  []Request   `json:"requests,omitempty"`
+	Revision  Instant     `json:"revision,omitzero"`
+	Requeued  Instant     `json:"requeued,omitzero"`
 }
 
 // Record returns what must be stored of s: everything but its connections. The
 // revision is for the caller to give.
 func (m *Machine) Record(s *State, revision uint64) (Record, error) {
 	d := durable{
-		Version: StateVersion, Kind: s.Kind, Claims: s.Claims, Endpoints: s.Endpoints, Input: m.lastInput(s),
-		Gone: s.Gone, GoneAt: s.GoneAt, LoggedIn: s.LoggedIn, Disabled: s.Disabled, Epoch: s.Epoch, Serial: s.Serial,
-		Status: s.Current.Status, Class: s.Current.Class, Cause: s.Current.Cause, Since: s.Current.Since, Reach: s.Current.Reach, Seen: s.Current.Seen, Revision: s.Current.Revision,
+		Version: stateVersion, Kind: s.Kind, Claims: s.Claims, Endpoints: s.Endpoints, Input: m.lastInput(s),
+		Gone: s.LeftCause, GoneAt: s.LeftAt, LoggedIn: s.LoggedIn, Disabled: s.Disabled, Epoch: s.Epoch, Serial: s.Serial,
+		Status: s.Current.Status, Class: s.Current.Class, Cause: s.Current.Cause, Since: s.Current.Since, Reach: s.Current.Reach, Seen: s.Current.seen, Revision: s.Current.Revision,
 	}
 	if w := s.Work; w != nil {
 		d.Pending, d.Requests, d.Requeued = w.Pending, w.Requests, w.Requeued
@@ -73,8 +73,8 @@ func (r Record) State() (State, error) {
 	if err := json.Unmarshal(r.Data, &d); err != nil {
 		return State{}, fmt.Errorf("presence: %w: the record of %s cannot be read: %w", ErrInvalid, r.Subject, err)
 	}
-	if d.Version != StateVersion {
-		return State{}, fmt.Errorf("presence: %w: the record of %s has version %d, this package reads version %d", ErrInvalid, r.Subject, d.Version, StateVersion)
+	if d.Version != stateVersion {
+		return State{}, fmt.Errorf("presence: %w: the record of %s has version %d, this package reads version %d", ErrInvalid, r.Subject, d.Version, stateVersion)
 	}
 	slices.SortFunc(d.Claims, compareClaims)
 	var work *Work
@@ -82,9 +82,9 @@ func (r Record) State() (State, error) {
 		work = &Work{Pending: d.Pending, Requests: d.Requests, Requeued: d.Requeued}
 	}
 	return State{
-		Subject: r.Subject, Kind: d.Kind, Work: work, Claims: d.Claims, Endpoints: d.Endpoints, Input: d.Input, Gone: d.Gone, GoneAt: d.GoneAt,
-		LoggedIn: d.LoggedIn, Disabled: d.Disabled, Epoch: d.Epoch, Serial: d.Serial, Now: d.Since, Changed: d.Since,
-		Current: Presence{Subject: r.Subject, Kind: cmp.Or(d.Kind, KindHuman), Known: d.Status != "", Status: d.Status, Class: d.Class, Cause: d.Cause, Since: d.Since, Reach: min(d.Reach, ReachLive), Revision: d.Revision, Seen: d.Seen},
+		Subject: r.Subject, Kind: d.Kind, Work: work, Claims: d.Claims, Endpoints: d.Endpoints, Input: d.Input, LeftCause: d.Gone, LeftAt: d.GoneAt,
+		LoggedIn: d.LoggedIn, Disabled: d.Disabled, Epoch: d.Epoch, Serial: d.Serial, Now: d.Since, ChangedAt: d.Since,
+		Current: Presence{Subject: r.Subject, Kind: cmp.Or(d.Kind, KindHuman), Known: d.Status != "", Status: d.Status, Class: d.Class, Cause: d.Cause, Since: d.Since, Reach: min(d.Reach, ReachLive), Revision: d.Revision, seen: d.Seen},
 	}, nil
 }
 
@@ -189,11 +189,11 @@ func (o *Output) Row() (row JournalRow, ok bool) {
 			At: o.At, Recorded: o.Noticed,
 		}
 		if o.Kind == OutputClaimEnded {
-			row.ID, row.Kind, row.From, row.To, row.Trigger = "claim-ended/"+c.ID, "claim-ended", c.Status, "", o.Why
+			row.ID, row.Kind, row.From, row.To, row.Trigger = "claim-ended/"+c.ID, "claim-ended", c.Status, "", o.Reason
 		}
 		return row, true
 	case OutputRequeue:
-		return JournalRow{ID: "requeue/" + o.ID, Kind: "requeue", Trigger: o.Why, At: o.At, Recorded: o.Noticed}, true
+		return JournalRow{ID: "requeue/" + o.ID, Kind: "requeue", Trigger: o.Reason, At: o.At, Recorded: o.Noticed}, true
 	case OutputRequestOpened, OutputRequestClosed:
 		r := &o.Request
 		row = JournalRow{
@@ -201,7 +201,7 @@ func (o *Output) Row() (row JournalRow, ok bool) {
 			At: o.At, Recorded: o.Noticed,
 		}
 		if o.Kind == OutputRequestClosed {
-			row.ID, row.Kind, row.By, row.Trigger = "request-closed/"+r.ID, "request-closed", r.By, r.How
+			row.ID, row.Kind, row.By, row.Trigger = "request-closed/"+r.ID, "request-closed", r.By, r.Reason
 		}
 		return row, true
 	}

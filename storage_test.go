@@ -78,7 +78,7 @@ func (o *office) claim(ref presence.Ref, c presence.Claim) error {
 
 func (o *office) status(ref presence.Ref) string {
 	o.t.Helper()
-	v, err := o.Get(o.t.Context(), ref, presence.AudienceAdmin)
+	v, err := o.GetAs(o.t.Context(), ref, presence.AudienceAdmin)
 	require.NoError(o.t, err)
 	return v.Status
 }
@@ -146,7 +146,7 @@ func (o *office) state(ref presence.Ref) presence.State {
 
 func TestClaimsSurviveARestart(t *testing.T) {
 	t.Parallel()
-	boss := presence.Actor{Ref: presence.ID("boss"), Role: presence.RoleSupervisor}
+	boss := presence.Actor{Subject: presence.ID("boss"), Role: presence.RoleSupervisor}
 	tests := []struct {
 		name  string
 		actor presence.Actor
@@ -232,7 +232,7 @@ func TestSubjectThatCannotBeLoadedIsRefused(t *testing.T) {
 	_, err := o.Connect(t.Context(), ann, presence.ConnectOptions{ID: "tab", Login: true})
 	require.ErrorIs(t, err, presence.ErrUnavailable)
 	require.ErrorIs(t, err, presencetest.ErrFault)
-	_, err = o.Get(t.Context(), ann, presence.AudienceTeam)
+	_, err = o.GetAs(t.Context(), ann, presence.AudienceTeam)
 	require.ErrorIs(t, err, presence.ErrUnavailable)
 	require.ErrorIs(t, o.claim(ann, presence.Claim{Status: "away"}), presence.ErrUnavailable)
 	require.ErrorIs(t, o.Erase(t.Context(), ann), presence.ErrUnavailable)
@@ -258,7 +258,7 @@ func TestRecordThatCannotBeReadIsRefused(t *testing.T) {
 func TestStorageDown(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t)
-	require.NoError(t, o.Grant(t.Context(), ann, sales))
+	require.NoError(t, o.AddMember(t.Context(), ann, sales))
 	c := o.connect(ann, "tab")
 	o.connect(bob, "tab")
 	require.NoError(t, o.claim(bob, presence.Claim{Status: "busy"}))
@@ -296,10 +296,10 @@ func TestStorageDown(t *testing.T) {
 	f, err = w.Poll()
 	require.NoError(t, err)
 	require.Equal(t, "away", f.Changes[0].View.Status)
-	list, group, err := o.List(t.Context(), sales, presence.AudienceTeam, presence.Ref{})
+	list, group, err := o.ListAs(t.Context(), sales, presence.AudienceTeam, presence.Ref{})
 	require.NoError(t, err)
 	require.Equal(t, "away", list[0].Status)
-	require.Equal(t, presence.RungAway, group.Rung)
+	require.Equal(t, presence.GroupAway, group.Status)
 	o.connect(bob, "tab")
 	require.Equal(t, "busy", o.status(bob))
 	require.NoError(t, c.Input())
@@ -586,7 +586,7 @@ func TestConflictTakesOverWhatIsStored(t *testing.T) {
 	first, second := o.Tracker, o.open()
 	_, err := second.Connect(t.Context(), ann, presence.ConnectOptions{ID: "phone"})
 	require.NoError(t, err)
-	calendar := presence.Actor{Ref: presence.ID("calendar"), Role: presence.RoleSystem}
+	calendar := presence.Actor{Subject: presence.ID("calendar"), Role: presence.RoleSystem}
 	_, err = first.SetClaim(t.Context(), calendar, ann, presence.Claim{Status: "busy", Source: presence.SourceCalendar})
 	require.NoError(t, err)
 
@@ -629,7 +629,7 @@ func TestStorageThatHangs(t *testing.T) {
 		// Meanwhile the subject lives, and is not what is not stored.
 		require.NoError(t, c.Heartbeat())
 		require.NoError(t, c.Input())
-		v, err := tracker.Get(t.Context(), ann, presence.AudienceSelf)
+		v, err := tracker.GetAs(t.Context(), ann, presence.AudienceSelf)
 		require.NoError(t, err)
 		require.Equal(t, "available", v.Status)
 
@@ -671,7 +671,7 @@ func TestClaimsAtOnce(t *testing.T) {
 	const count = 20
 	var wg sync.WaitGroup
 	errs := make([]error, count)
-	system := presence.Actor{Ref: presence.ID("phone"), Role: presence.RoleSystem}
+	system := presence.Actor{Subject: presence.ID("phone"), Role: presence.RoleSystem}
 	for i := range count {
 		wg.Go(func() {
 			_, errs[i] = o.SetClaim(t.Context(), system, ann, presence.Claim{Status: "busy", Source: presence.SourceApp, Key: fmt.Sprintf("call-%02d", i)})
@@ -705,34 +705,34 @@ func TestRefresh(t *testing.T) {
 	o.connect(ann, "phone")
 	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy"}))
 	status := func(ref presence.Ref) string {
-		view, err := first.Get(t.Context(), ref, presence.AudienceTeam)
+		view, err := first.GetAs(t.Context(), ref, presence.AudienceTeam)
 		require.NoError(t, err)
 		return view.Status
 	}
 	require.Equal(t, "available", status(ann))
-	require.NoError(t, first.Refresh(t.Context(), bob, presence.ID("never heard of")))
+	require.NoError(t, first.Reload(t.Context(), bob, presence.ID("never heard of")))
 	require.Equal(t, "available", status(ann))
-	require.NoError(t, first.Refresh(t.Context(), ann))
+	require.NoError(t, first.Reload(t.Context(), ann))
 	require.Equal(t, "busy", status(ann))
 
 	// What was there already is left alone, whatever else has happened.
 	before := o.storage.Calls(presencetest.Save)
-	require.NoError(t, first.Refresh(t.Context()))
-	require.NoError(t, o.Refresh(t.Context()))
+	require.NoError(t, first.Reload(t.Context()))
+	require.NoError(t, o.Reload(t.Context()))
 	require.Equal(t, before, o.storage.Calls(presencetest.Save))
 
 	_, err := c.Claim(t.Context(), presence.Claim{Status: "away"})
 	require.NoError(t, err)
-	require.NoError(t, o.Refresh(t.Context()))
+	require.NoError(t, o.Reload(t.Context()))
 	require.Equal(t, "away", o.status(ann))
 	require.NoError(t, first.Erase(t.Context(), ann))
-	require.NoError(t, o.Refresh(t.Context()))
+	require.NoError(t, o.Reload(t.Context()))
 	require.Equal(t, "available", o.status(ann), "here, ann is connected and has chosen nothing")
 
 	o.storage.Fail(1, presencetest.Load)
-	require.ErrorIs(t, o.Refresh(t.Context()), presence.ErrUnavailable)
+	require.ErrorIs(t, o.Reload(t.Context()), presence.ErrUnavailable)
 	require.NoError(t, first.Close())
-	require.ErrorIs(t, first.Refresh(t.Context()), presence.ErrClosed)
+	require.ErrorIs(t, first.Reload(t.Context()), presence.ErrClosed)
 }
 
 // History reaches storage by itself, soon after it happened and before too much
@@ -805,10 +805,10 @@ func TestDisabledElsewhere(t *testing.T) {
 	require.NoError(t, err)
 	change := func(kind presence.EventKind) {
 		require.NoError(t, other.Apply(t.Context(), presence.Event{Kind: kind, Subject: ann}))
-		require.NoError(t, o.Refresh(t.Context()))
+		require.NoError(t, o.Reload(t.Context()))
 	}
 	o.sweep()
-	require.NoError(t, other.Refresh(t.Context()))
+	require.NoError(t, other.Reload(t.Context()))
 	change(presence.EventDisable)
 	s := o.state(ann)
 	require.True(t, s.Disabled)
@@ -823,7 +823,7 @@ func TestDisabledElsewhere(t *testing.T) {
 	require.True(t, requeued)
 
 	o.sweep()
-	require.NoError(t, other.Refresh(t.Context()))
+	require.NoError(t, other.Reload(t.Context()))
 	change(presence.EventEnable)
 	require.Equal(t, "offline", o.status(ann), "nobody is back before connecting again")
 }

@@ -89,16 +89,16 @@ func (m *Machine) nextIdle(s *State) (Instant, bool) {
 }
 
 // leaseEnd is when a connection that stays silent is lost.
-func (m *Machine) leaseEnd(s *State, c *Connection) Instant {
+func (m *Machine) leaseEnd(s *State, c *ConnState) Instant {
 	end := c.Heard.Add(m.lease)
-	if c.Heard < s.Stood {
-		end = max(end, s.Floor)
+	if c.Heard < s.SuspendedUntil {
+		end = max(end, s.LeaseFloor)
 	}
 	return end
 }
 
 // graceEnd is when a lingering connection is gone.
-func (m *Machine) graceEnd(s *State, c *Connection) Instant {
+func (m *Machine) graceEnd(s *State, c *ConnState) Instant {
 	g := &m.policy.Grace
 	if rule, ok := m.policy.Devices[c.Device]; ok && rule.OwnGrace {
 		g = &rule.Grace
@@ -120,8 +120,8 @@ func (m *Machine) graceEnd(s *State, c *Connection) Instant {
 		d = g.Drain
 	}
 	end := from.Add(d)
-	if end > c.Left && c.Left < s.Stood {
-		end = max(end, s.Floor)
+	if end > c.Left && c.Left < s.SuspendedUntil {
+		end = max(end, s.LeaseFloor)
 	}
 	return end
 }
@@ -170,7 +170,7 @@ func (st *stepper) settleAt(at Instant) {
 	}
 	st.expireConns(at, func(cause Cause, left Instant) { attribute(cause, left, deadlineGrace) })
 	if due := m.requeueAt(s); due != 0 && due <= at {
-		st.requeue("requeue@"+strconv.FormatInt(int64(at), 10), s.Gone)
+		st.requeue("requeue@"+strconv.FormatInt(int64(at), 10), s.LeftCause)
 		attribute(TriggerLoad, at, deadlineRequeue)
 	}
 	idle = at
@@ -254,14 +254,14 @@ func (st *stepper) remove(i int, left Instant) {
 		}
 		s.Input, s.InputKept = before, s.Now
 	}
-	if c.Left >= s.GoneAt {
-		s.GoneAt, s.Gone = max(left, s.GoneAt), c.Cause
+	if c.Left >= s.LeftAt {
+		s.LeftAt, s.LeftCause = max(left, s.LeftAt), c.Cause
 	}
 	st.touched = true
 	if len(s.Conns) == 0 {
-		st.gone(c.Cause)
+		st.withdrawOnLeave(c.Cause)
 	}
-	st.drop(WhyDisconnected, func(o *Claim) bool {
+	st.drop(EndDisconnected, func(o *Claim) bool {
 		return o.DropOnDisconnect && (o.Conn == c.ID || o.Conn == "" && len(s.Conns) == 0)
 	})
 }
@@ -290,10 +290,10 @@ func (m *Machine) workDeadlines(s *State, d *deadline, ok *bool) {
 
 // requeueAt is when the work of somebody who left goes to others, or 0.
 func (m *Machine) requeueAt(s *State) Instant {
-	if m.policy.Work.RequeueAfter == 0 || len(s.Conns) > 0 || s.GoneAt == 0 || s.Work.Total() == 0 {
+	if m.policy.Work.RequeueAfter == 0 || len(s.Conns) > 0 || s.LeftAt == 0 || s.Work.Total() == 0 {
 		return 0
 	}
-	return s.GoneAt.Add(m.policy.Work.RequeueAfter)
+	return s.LeftAt.Add(m.policy.Work.RequeueAfter)
 }
 
 // expireWork ends what waited too long. It reports what it ended.
@@ -308,6 +308,6 @@ func (st *stepper) expireWork(at Instant) bool {
 		st.persist()
 	}
 	n := len(w.Requests)
-	st.closeRequests(func(r *Request) bool { return r.Until != 0 && r.Until <= at }, RequestExpired, "")
+	st.closeRequests(func(r *Request) bool { return r.Until != 0 && r.Until <= at }, EndExpired, "")
 	return ended || len(w.Requests) < n
 }

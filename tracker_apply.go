@@ -23,7 +23,7 @@ func (t *Tracker) Apply(ctx context.Context, e Event) error {
 		if e.Kind == EventSuspended && e.To < e.From {
 			return fmt.Errorf("presence: %w suspension: it ends before it begins", ErrInvalid)
 		}
-		t.eachSubject(nil, func(h *held) {
+		t.eachSubject(nil, func(h *loaded) {
 			if err := h.step(&e, now); err != nil {
 				t.log.Warn("presence: event for all", "subject", h.ref, "error", err)
 			}
@@ -50,7 +50,7 @@ func (t *Tracker) Apply(ctx context.Context, e Event) error {
 // the event is tried on a copy, the copy's record is written, and only then does
 // the copy become the state, so that storage is never waited for under the lock.
 // If the event was accepted, it calls done while the subject is still held.
-func (t *Tracker) apply(ctx context.Context, w who, e *Event, done func(*held)) error {
+func (t *Tracker) apply(ctx context.Context, w handle, e *Event, done func(*loaded)) error {
 	now := t.time.now()
 	e.Subject = w.ref
 	var tried *trial
@@ -68,19 +68,19 @@ func (t *Tracker) apply(ctx context.Context, w who, e *Event, done func(*held)) 
 			}
 		}
 	}
-	h := t.hold(w.n, w.ref)
+	h := t.lock(w.n, w.ref)
 	if h == nil {
 		return w.gone()
 	}
-	defer h.release()
-	if tried != nil && tried.steps == h.more.steps {
+	defer h.unlock()
+	if tried != nil && tried.steps == h.extra.steps {
 		*h.state = tried.state
 		h.fold() // what was noted while it was being stored
-		h.more.steps++
+		h.extra.steps++
 		h.stepped = true
 		h.due, _ = h.m.Next(h.state)
 		h.carryOut(tried.out)
-		h.more.dirty = false // it has just been written
+		h.extra.dirty = false // it has just been written
 	} else {
 		err := h.step(e, now)
 		if tried != nil {
@@ -97,10 +97,10 @@ func (t *Tracker) apply(ctx context.Context, w who, e *Event, done func(*held)) 
 }
 
 // step runs the state machine and carries out what it says.
-func (h *held) step(e *Event, now Instant) error {
-	h.tellBreaks()
-	if h.more != nil {
-		h.more.steps++
+func (h *loaded) step(e *Event, now Instant) error {
+	h.applyClockBreaks()
+	if h.extra != nil {
+		h.extra.steps++
 	}
 	h.stepped = true
 	st := stepper{m: h.m, s: h.state, out: h.out[:0], nameless: h.t.nameless, timed: &h.timed}
@@ -112,9 +112,9 @@ func (h *held) step(e *Event, now Instant) error {
 	return err
 }
 
-// tellBreaks tells a subject how time was broken since it was last looked at:
+// applyClockBreaks tells a subject how time was broken since it was last looked at:
 // before anything else, since what was sent meanwhile has not been read yet.
-func (h *held) tellBreaks() {
+func (h *loaded) applyClockBreaks() {
 	if h.sub.told == h.t.time.breaks() {
 		return
 	}
@@ -132,22 +132,22 @@ func (h *held) tellBreaks() {
 }
 
 // follow tells a subject that another policy is in force.
-func (h *held) follow(f *force) {
+func (h *loaded) follow(f *policyInForce) {
 	h.sub.flags ^= flagParity
 	h.m = f.before
 	h.step(&Event{Kind: EventTick}, f.since)
 	h.m, h.anew = f.m, true
-	h.eachHub(func(hub *hub) { hub.setMachine(f.m) }) // said to watchers with what follows from it
+	h.eachHub(func(hub *channelHub) { hub.setMachine(f.m) }) // said to watchers with what follows from it
 	if h.state.Current.Known {
 		h.step(&Event{Kind: EventPolicy, Subject: h.ref}, f.since)
 	}
-	if alone := h.alone(); alone != nil {
+	if alone := h.subjectHub(); alone != nil {
 		alone.refresh(f.since)
 	}
 }
 
 // carryOut does what the outputs of a step ask for.
-func (h *held) carryOut(out []Output) {
+func (h *loaded) carryOut(out []Output) {
 	t := h.t
 	for i := range out {
 		o := &out[i]
@@ -162,8 +162,8 @@ func (h *held) carryOut(out []Output) {
 			h.show(&o.Presence, o.Noticed)
 			t.sendHeldBack(h.m, o.Noticed)
 		}
-		if c, ok := o.Told(h.ref); ok {
-			h.eachHub(func(hub *hub) { hub.tell(c) })
+		if c, ok := o.Notice(h.ref); ok {
+			h.eachHub(func(hub *channelHub) { hub.tell(c) })
 		}
 		if !t.history {
 			continue

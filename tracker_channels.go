@@ -28,20 +28,20 @@ func (t *Tracker) Members(channel Ref) ([]Ref, error) {
 	return members, nil
 }
 
-// channel is something that subjects are granted, and those who watch it.
-type channel struct {
+// channelEntry is something that subjects are granted, and those who watch it.
+type channelEntry struct {
 	ref     Ref
-	n       uint32                     // its number
-	granted []uint32                   // the subjects that have a grant; under the tracker's lock
-	link    atomic.Pointer[channel]    // what it is linked to; changed under the tracker's lock
-	linked  atomic.Pointer[[]*channel] // what is linked to it, in order; likewise
-	hub     atomic.Pointer[hub]        // once somebody looks at it
-	epochs  *epochs                    // of its streams
+	n       uint32                          // its number
+	granted []uint32                        // the subjects that have a grant; under the tracker's lock
+	link    atomic.Pointer[channelEntry]    // what it is linked to; changed under the tracker's lock
+	linked  atomic.Pointer[[]*channelEntry] // what is linked to it, in order; likewise
+	hub     atomic.Pointer[channelHub]      // once somebody looks at it
+	epochs  *epochs                         // of its streams
 }
 
-// eachThing calls f for the channels of which a grant of ch gives membership, ch
+// eachLinked calls f for the channels of which a grant of ch gives membership, ch
 // last.
-func (ch *channel) eachThing(f func(*channel)) {
+func (ch *channelEntry) eachLinked(f func(*channelEntry)) {
 	if l := ch.linked.Load(); l != nil {
 		for _, o := range *l {
 			f(o)
@@ -51,7 +51,7 @@ func (ch *channel) eachThing(f func(*channel)) {
 }
 
 // members are the subjects that belong to the channel, under the tracker's lock.
-func (ch *channel) members() []uint32 {
+func (ch *channelEntry) members() []uint32 {
 	link := ch.link.Load()
 	if link == nil || link == ch {
 		return slices.Clone(ch.granted)
@@ -61,7 +61,7 @@ func (ch *channel) members() []uint32 {
 	return slices.Compact(list)
 }
 
-func (ch *channel) revoke(n uint32) {
+func (ch *channelEntry) revoke(n uint32) {
 	if i := slices.Index(ch.granted, n); i >= 0 {
 		last := len(ch.granted) - 1
 		ch.granted[i] = ch.granted[last]
@@ -70,9 +70,9 @@ func (ch *channel) revoke(n uint32) {
 }
 
 // linkTo links the channel to something else than before.
-func (ch *channel) linkTo(to *channel) {
-	replace := func(of *channel, change func([]*channel) []*channel) {
-		var list []*channel
+func (ch *channelEntry) linkTo(to *channelEntry) {
+	replace := func(of *channelEntry, change func([]*channelEntry) []*channelEntry) {
+		var list []*channelEntry
 		if l := of.linked.Load(); l != nil {
 			list = *l
 		}
@@ -80,42 +80,42 @@ func (ch *channel) linkTo(to *channel) {
 		of.linked.Store(&list)
 	}
 	if old := ch.link.Load(); old != nil {
-		replace(old, func(list []*channel) []*channel {
-			return slices.DeleteFunc(list, func(o *channel) bool { return o == ch })
+		replace(old, func(list []*channelEntry) []*channelEntry {
+			return slices.DeleteFunc(list, func(o *channelEntry) bool { return o == ch })
 		})
 	}
 	ch.link.Store(to)
 	if to != ch {
-		replace(to, func(list []*channel) []*channel {
+		replace(to, func(list []*channelEntry) []*channelEntry {
 			list = append(list, ch)
-			slices.SortFunc(list, func(a, b *channel) int { return compareRefs(a.ref, b.ref) })
+			slices.SortFunc(list, func(a, b *channelEntry) int { return compareRefs(a.ref, b.ref) })
 			return list
 		})
 	}
 }
 
 // unused reports whether forgetting the channel loses nothing.
-func (ch *channel) unused() bool {
+func (ch *channelEntry) unused() bool {
 	linked := ch.linked.Load()
 	return len(ch.granted) == 0 && ch.hub.Load() == nil && ch.link.Load() == nil && (linked == nil || len(*linked) == 0)
 }
 
-// rooms numbers channels, and knows those that somebody looks at.
-type rooms struct {
+// channelTable numbers channels, and knows those that somebody looks at.
+type channelTable struct {
 	mu   sync.RWMutex // a leaf: nothing is locked under it
-	list []*channel
+	list []*channelEntry
 	free []uint32
-	hubs map[*hub]struct{}
-	late map[*hub]struct{} // those that hold changes back
+	hubs map[*channelHub]struct{}
+	late map[*channelHub]struct{} // those that hold changes back
 }
 
-func (r *rooms) at(n uint32) *channel {
+func (r *channelTable) at(n uint32) *channelEntry {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.list[n]
 }
 
-func (r *rooms) add(ch *channel) {
+func (r *channelTable) add(ch *channelEntry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if last := len(r.free) - 1; last >= 0 {
@@ -128,23 +128,23 @@ func (r *rooms) add(ch *channel) {
 	r.list = append(r.list, ch)
 }
 
-func (r *rooms) remove(ch *channel) {
+func (r *channelTable) remove(ch *channelEntry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.list[ch.n] = nil
 	r.free = append(r.free, ch.n)
 }
 
-func (r *rooms) addHub(h *hub) {
+func (r *channelTable) addHub(h *channelHub) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.hubs == nil {
-		r.hubs = make(map[*hub]struct{})
+		r.hubs = make(map[*channelHub]struct{})
 	}
 	r.hubs[h] = struct{}{}
 }
 
-func (r *rooms) removeHub(h *hub) {
+func (r *channelTable) removeHub(h *channelHub) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.hubs, h)
@@ -152,7 +152,7 @@ func (r *rooms) removeHub(h *hub) {
 }
 
 // holdsBack notes whether a hub, which is locked, holds changes back.
-func (r *rooms) holdsBack(h *hub, late bool) {
+func (r *channelTable) holdsBack(h *channelHub, late bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !late {
@@ -160,47 +160,47 @@ func (r *rooms) holdsBack(h *hub, late bool) {
 		return
 	}
 	if r.late == nil {
-		r.late = make(map[*hub]struct{})
+		r.late = make(map[*channelHub]struct{})
 	}
 	r.late[h] = struct{}{}
 }
 
 // allHubs returns all hubs, in the order of their channels.
-func (r *rooms) allHubs() []*hub {
+func (r *channelTable) allHubs() []*channelHub {
 	return r.inOrder(&r.hubs)
 }
 
 // lateHubs returns those that hold changes back, in the same order.
-func (r *rooms) lateHubs() []*hub { return r.inOrder(&r.late) }
+func (r *channelTable) lateHubs() []*channelHub { return r.inOrder(&r.late) }
 
-func (r *rooms) inOrder(hubs *map[*hub]struct{}) []*hub {
+func (r *channelTable) inOrder(hubs *map[*channelHub]struct{}) []*channelHub {
 	r.mu.RLock()
 	list := slices.Collect(maps.Keys(*hubs))
 	r.mu.RUnlock()
-	slices.SortFunc(list, func(a, b *hub) int { return compareRefs(a.ref(), b.ref()) })
+	slices.SortFunc(list, func(a, b *channelHub) int { return compareRefs(a.ref(), b.ref()) })
 	return list
 }
 
 // grants returns the channels that a subject has grants of.
-func (h *held) grants() []uint32 {
+func (h *loaded) grants() []uint32 {
 	switch {
-	case h.more != nil:
-		return h.more.grants
+	case h.extra != nil:
+		return h.extra.grants
 	case h.sub.grant != 0:
 		return []uint32{h.sub.grant - 1}
 	}
 	return nil
 }
 
-func (h *held) has(ch *channel) bool {
-	if h.more != nil {
-		return slices.Contains(h.more.grants, ch.n)
+func (h *loaded) has(ch *channelEntry) bool {
+	if h.extra != nil {
+		return slices.Contains(h.extra.grants, ch.n)
 	}
 	return h.sub.grant == ch.n+1
 }
 
 // member reports whether a subject belongs to a channel.
-func (h *held) member(ch *channel) bool {
+func (h *loaded) member(ch *channelEntry) bool {
 	if h.has(ch) {
 		return true
 	}
@@ -209,8 +209,8 @@ func (h *held) member(ch *channel) bool {
 }
 
 // grant notes a grant that is new.
-func (h *held) grant(ch *channel) {
-	if h.more == nil && h.sub.grant == 0 {
+func (h *loaded) grant(ch *channelEntry) {
+	if h.extra == nil && h.sub.grant == 0 {
 		h.sub.grant = ch.n + 1
 	} else {
 		m := h.need()
@@ -220,13 +220,13 @@ func (h *held) grant(ch *channel) {
 }
 
 // revoke takes a grant away.
-func (h *held) revoke(ch *channel) {
+func (h *loaded) revoke(ch *channelEntry) {
 	ch.revoke(h.n)
-	if h.more == nil {
+	if h.extra == nil {
 		h.sub.grant = 0
 		return
 	}
-	h.more.grants = slices.DeleteFunc(h.more.grants, func(n uint32) bool { return n == ch.n })
+	h.extra.grants = slices.DeleteFunc(h.extra.grants, func(n uint32) bool { return n == ch.n })
 	h.spare()
 }
 
@@ -234,14 +234,14 @@ func (h *held) revoke(ch *channel) {
 func (t *Tracker) mustBelong(actor Actor, channel Ref) error {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	if !t.may(actor.Ref, channel) {
-		return fmt.Errorf("presence: %w: %s has no grant of channel %s", ErrNotAllowed, actor.Ref, channel)
+	if !t.may(actor.Subject, channel) {
+		return fmt.Errorf("presence: %w: %s has no grant of channel %s", ErrNotAllowed, actor.Subject, channel)
 	}
 	return nil
 }
 
 // lookAt returns the hub of a channel with its members in it.
-func (t *Tracker) lookAt(channel Ref) (*hub, error) {
+func (t *Tracker) lookAt(channel Ref) (*channelHub, error) {
 	t.mu.Lock()
 	ch, err := t.channelLocked(channel)
 	if err != nil {
@@ -264,41 +264,41 @@ func (t *Tracker) may(subject, channel Ref) bool {
 	if flags&flagUsed == 0 {
 		return false // nobody has heard of it
 	}
-	h := t.hold(w.n, subject)
+	h := t.lock(w.n, subject)
 	if h == nil {
 		return false
 	}
-	defer h.release()
+	defer h.unlock()
 	return h.member(ch)
 }
 
 // forgetLocked drops a channel that nobody uses, under t.mu.
-func (t *Tracker) forgetLocked(ch *channel) {
+func (t *Tracker) forgetLocked(ch *channelEntry) {
 	if ch.unused() && t.channels[ch.ref] == ch {
 		delete(t.channels, ch.ref)
-		t.rooms.remove(ch)
+		t.channelTable.remove(ch)
 	}
 }
 
 // channelLocked returns a channel, made where there is none, under t.mu.
-func (t *Tracker) channelLocked(ref Ref) (*channel, error) {
+func (t *Tracker) channelLocked(ref Ref) (*channelEntry, error) {
 	if ch := t.channels[ref]; ch != nil {
 		return ch, nil
 	}
 	if len(t.channels) >= t.opts.MaxChannels {
 		return nil, fmt.Errorf("presence: %w: %d channels are known already", ErrLimit, t.opts.MaxChannels)
 	}
-	ch := &channel{ref: ref}
-	t.rooms.add(ch)
+	ch := &channelEntry{ref: ref}
+	t.channelTable.add(ch)
 	t.channels[ref] = ch
 	return ch, nil
 }
 
-// Grant gives a subject access to something: a channel, or what channels are
+// AddMember gives a subject access to something: a channel, or what channels are
 // linked to, such as an inbox. The subject becomes a member of those channels,
 // connected or not. Grants are not stored: say them again when the process
 // starts. Granting again changes nothing.
-func (t *Tracker) Grant(ctx context.Context, subject, to Ref) error {
+func (t *Tracker) AddMember(ctx context.Context, subject, to Ref) error {
 	if err := checkPair(subject, to); err != nil {
 		return err
 	}
@@ -314,14 +314,14 @@ func (t *Tracker) Grant(ctx context.Context, subject, to Ref) error {
 		return err
 	}
 	defer t.forgetLocked(ch) // if nothing came of it
-	h := t.hold(who.n, subject)
+	h := t.lock(who.n, subject)
 	if h == nil {
 		return who.gone()
 	}
-	defer h.release()
+	defer h.unlock()
 	if len(h.grants()) > 0 || ch.linked.Load() != nil {
 		in := h.channels()
-		ch.eachThing(func(ch *channel) { in[ch] = struct{}{} })
+		ch.eachLinked(func(ch *channelEntry) { in[ch] = struct{}{} })
 		if len(in) > MaxChannels {
 			return h.crowded()
 		}
@@ -333,32 +333,32 @@ func (t *Tracker) Grant(ctx context.Context, subject, to Ref) error {
 		return nil
 	}
 	h.grant(ch)
-	ch.eachThing(func(ch *channel) { h.enter(ch, now) })
+	ch.eachLinked(func(ch *channelEntry) { h.enter(ch, now) })
 	return nil
 }
 
 // channels returns the channels that a subject is in.
-func (h *held) channels() map[*channel]struct{} {
-	in := make(map[*channel]struct{})
+func (h *loaded) channels() map[*channelEntry]struct{} {
+	in := make(map[*channelEntry]struct{})
 	for _, n := range h.grants() {
-		h.t.rooms.at(n).eachThing(func(ch *channel) { in[ch] = struct{}{} })
+		h.t.channelTable.at(n).eachLinked(func(ch *channelEntry) { in[ch] = struct{}{} })
 	}
 	return in
 }
 
-func (h *held) crowded() error {
+func (h *loaded) crowded() error {
 	return fmt.Errorf("presence: %w: %s would be in more than %d channels", ErrLimit, h.ref, MaxChannels)
 }
 
 // linkable refuses a link that would put somebody into too many channels, under
 // t.mu.
-func (t *Tracker) linkable(ch, to *channel) (err error) {
+func (t *Tracker) linkable(ch, to *channelEntry) (err error) {
 	for _, n := range to.granted {
-		if h := t.holdAny(n); h != nil {
+		if h := t.lockByNumber(n); h != nil {
 			if !h.member(ch) && len(h.channels()) >= MaxChannels {
 				err = h.crowded()
 			}
-			h.release()
+			h.unlock()
 		}
 		if err != nil {
 			return err
@@ -367,9 +367,9 @@ func (t *Tracker) linkable(ch, to *channel) (err error) {
 	return nil
 }
 
-// Revoke takes access away again. The subject leaves the channels it no longer
+// RemoveMember takes access away again. The subject leaves the channels it no longer
 // belongs to in the same step, and its own watches of them end.
-func (t *Tracker) Revoke(ctx context.Context, subject, to Ref) error {
+func (t *Tracker) RemoveMember(ctx context.Context, subject, to Ref) error {
 	if err := checkPair(subject, to); err != nil {
 		return err
 	}
@@ -385,17 +385,17 @@ func (t *Tracker) Revoke(ctx context.Context, subject, to Ref) error {
 		return nil
 	}
 	defer t.forgetLocked(ch)
-	h := t.hold(who.n, subject)
+	h := t.lock(who.n, subject)
 	if h == nil {
 		return who.gone()
 	}
-	defer h.release()
+	defer h.unlock()
 	if !h.has(ch) {
 		return nil
 	}
 	h.step(&Event{Kind: EventTick}, now)
 	h.revoke(ch)
-	ch.eachThing(func(ch *channel) {
+	ch.eachLinked(func(ch *channelEntry) {
 		if !h.member(ch) {
 			h.exit(ch, now)
 		}
@@ -436,7 +436,7 @@ func (t *Tracker) Link(ctx context.Context, channel, to Ref) error {
 	if old != nil {
 		defer t.forgetLocked(old)
 	}
-	move := func(members, others []uint32, do func(*held)) {
+	move := func(members, others []uint32, do func(*loaded)) {
 		inOthers := make(map[uint32]struct{}, len(others))
 		for _, n := range others {
 			inOthers[n] = struct{}{}
@@ -445,20 +445,20 @@ func (t *Tracker) Link(ctx context.Context, channel, to Ref) error {
 			if _, there := inOthers[n]; there {
 				continue
 			}
-			if h := t.holdAny(n); h != nil {
+			if h := t.lockByNumber(n); h != nil {
 				h.step(&Event{Kind: EventTick}, now)
 				do(h)
-				h.release()
+				h.unlock()
 			}
 		}
 	}
-	move(before, after, func(h *held) { h.exit(ch, now) })
-	move(after, before, func(h *held) { h.enter(ch, now) })
+	move(before, after, func(h *loaded) { h.exit(ch, now) })
+	move(after, before, func(h *loaded) { h.enter(ch, now) })
 	return nil
 }
 
 // enter shows a subject to those who look at a channel.
-func (h *held) enter(ch *channel, now Instant) {
+func (h *loaded) enter(ch *channelEntry, now Instant) {
 	if hub := ch.hub.Load(); hub != nil {
 		hub.put(h.current(), now)
 		h.t.sendHeldBack(h.m, now)
@@ -466,7 +466,7 @@ func (h *held) enter(ch *channel, now Instant) {
 }
 
 // exit takes it away from them.
-func (h *held) exit(ch *channel, now Instant) {
+func (h *loaded) exit(ch *channelEntry, now Instant) {
 	if hub := ch.hub.Load(); hub != nil {
 		hub.remove(h.ref, now, fmt.Errorf("presence: %w: the access of %s to channel %s has been removed", ErrNotAllowed, h.ref, ch.ref))
 		h.t.sendHeldBack(h.m, now)
@@ -476,20 +476,20 @@ func (h *held) exit(ch *channel, now Instant) {
 // Join asks for membership of a channel. Membership follows grants by itself,
 // so that asking only tells whether there is one.
 func (t *Tracker) Join(ctx context.Context, actor Actor, channel Ref) error {
-	if err := checkPair(actor.Ref, channel); err != nil {
+	if err := checkPair(actor.Subject, channel); err != nil {
 		return err
 	}
-	if err := t.allow(ctx, actor, ActionJoin, actor.Ref, channel.ID); err != nil {
+	if err := t.allow(ctx, actor, ActionJoin, actor.Subject, channel.ID); err != nil {
 		return err
 	}
 	return t.mustBelong(actor, channel)
 }
 
-// List returns the members of a channel that an audience may list, by id, and
+// ListAs returns the members of a channel that an audience may list, by id, and
 // the group they add up to; of a channel that nobody belongs to, none and the rung
 // offline. The viewer, who sees its own row in full, matters for the audience self
 // alone. It asks no authorizer: it is for the host.
-func (t *Tracker) List(ctx context.Context, channel Ref, a Audience, viewer Ref) ([]View, Group, error) {
+func (t *Tracker) ListAs(ctx context.Context, channel Ref, a Audience, viewer Ref) ([]View, Group, error) {
 	return t.AppendList(ctx, nil, channel, a, viewer)
 }
 
@@ -507,13 +507,13 @@ func (t *Tracker) AppendList(_ context.Context, views []View, channel Ref, a Aud
 	for !t.closed.Load() {
 		t.mu.RLock()
 		ch := t.channels[channel]
-		var hub *hub
+		var hub *channelHub
 		if ch != nil {
 			hub = ch.hub.Load()
 		}
 		t.mu.RUnlock()
 		if ch == nil {
-			return views, Group{Rung: RungOffline}, nil
+			return views, Group{Status: GroupOffline}, nil
 		}
 		if hub == nil {
 			var err error

@@ -18,7 +18,7 @@ type openings struct {
 
 type openingAt struct {
 	at  Instant
-	hub *hub
+	hub *channelHub
 }
 
 type openingHeap []openingAt
@@ -44,7 +44,7 @@ func (h *openingHeap) Pop() any {
 }
 
 // pop returns the first entry that is due, or else when the next one is.
-func (o *openings) pop(now Instant) (hub *hub, at Instant) {
+func (o *openings) pop(now Instant) (hub *channelHub, at Instant) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.heap) == 0 {
@@ -59,7 +59,7 @@ func (o *openings) pop(now Instant) (hub *hub, at Instant) {
 
 // arm makes sure that a channel is looked at when it opens or closes next. Its
 // hub is locked.
-func (o *openings) arm(hub *hub) {
+func (o *openings) arm(hub *channelHub) {
 	at := hub.roster.opening().next
 	if hub.armed == at {
 		return
@@ -108,7 +108,7 @@ func (t *Tracker) SetHours(_ context.Context, channel Ref, h Hours) error {
 }
 
 // setHours sets the hours of a hub, unless it is closed.
-func (t *Tracker) setHours(hub *hub, h Hours) bool {
+func (t *Tracker) setHours(hub *channelHub, h Hours) bool {
 	now, behind := t.time.now(), t.time.behind()
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
@@ -126,7 +126,7 @@ func (t *Tracker) setHours(hub *hub, h Hours) bool {
 func (t *Tracker) openAndClose(now Instant) (next Instant) {
 	if behind := t.time.behind(); behind != t.openings.behind {
 		t.openings.behind = behind
-		for _, hub := range t.rooms.allHubs() {
+		for _, hub := range t.channelTable.allHubs() {
 			hub.passHours(&t.openings, func() []*Frame { return hub.roster.SetClock(behind, now) })
 		}
 	}
@@ -146,7 +146,7 @@ func (t *Tracker) openAndClose(now Instant) (next Instant) {
 }
 
 // passHours does something that may open or close a channel.
-func (hub *hub) passHours(o *openings, do func() []*Frame) {
+func (hub *channelHub) passHours(o *openings, do func() []*Frame) {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
 	if hub.roster.hasHours() {

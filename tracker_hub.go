@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// hub is a roster with its watchers: what a channel, or a subject that is
+// channelHub is a roster with its watchers: what a channel, or a subject that is
 // watched alone, has while somebody looks at it.
-type hub struct {
+type channelHub struct {
 	t      *Tracker
-	ch     *channel // nil for those who watch one subject alone
-	owner  uint32   // the number of the subject then
+	ch     *channelEntry // nil for those who watch one subject alone
+	owner  uint32        // the number of the subject then
 	epochs *epochs
 	filled sync.Once
 
@@ -28,33 +28,33 @@ type hub struct {
 type epochs [6]uint32
 
 // newHub returns a hub whose streams remember so many frames.
-func (t *Tracker) newHub(ref Ref, m *Machine, recall int, epochs *epochs) *hub {
-	return &hub{t: t, epochs: epochs, roster: Roster{channel: ref, m: m, recall: recall}}
+func (t *Tracker) newHub(ref Ref, m *Machine, recall int, epochs *epochs) *channelHub {
+	return &channelHub{t: t, epochs: epochs, roster: Roster{channel: ref, m: m, recall: recall}}
 }
 
-func (hub *hub) ref() Ref { return hub.roster.channel }
+func (hub *channelHub) ref() Ref { return hub.roster.channel }
 
 // put takes over a member's presence and tells the watchers.
-func (hub *hub) put(p *Presence, now Instant) {
+func (hub *channelHub) put(p *Presence, now Instant) {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
 	hub.deliver(hub.roster.put(p, now))
 }
 
 // tell says something to a member itself.
-func (hub *hub) tell(c Change) {
+func (hub *channelHub) tell(c Change) {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
 	hub.deliver(hub.roster.Tell(c))
 }
 
 // remove takes a member out and ends its own watches in the same step.
-func (hub *hub) remove(subject Ref, now Instant, reason error) {
+func (hub *channelHub) remove(subject Ref, now Instant, reason error) {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
 	for _, s := range slices.Clone(hub.roster.streams) {
 		s.watches = slices.DeleteFunc(s.watches, func(w *Watch) bool {
-			evicted := w.actor.Ref == subject && w.member
+			evicted := w.actor.Subject == subject && w.member
 			if evicted {
 				w.end(&Frame{Kind: FrameRemoved, Version: FrameVersion, Channel: hub.ref()}, reason)
 			}
@@ -67,25 +67,25 @@ func (hub *hub) remove(subject Ref, now Instant, reason error) {
 }
 
 // forget makes those who come back begin with a snapshot.
-func (hub *hub) forget() {
+func (hub *channelHub) forget() {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
 	hub.roster.forget()
 }
 
-func (hub *hub) setMachine(m *Machine) {
+func (hub *channelHub) setMachine(m *Machine) {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
 	hub.roster.SetMachine(m)
 }
 
-func (hub *hub) refresh(now Instant) {
+func (hub *channelHub) refresh(now Instant) {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
-	hub.deliver(hub.roster.Refresh(now))
+	hub.deliver(hub.roster.Republish(now))
 }
 
-func (hub *hub) flush(now Instant) (next Instant, ok bool) {
+func (hub *channelHub) flush(now Instant) (next Instant, ok bool) {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
 	hub.deliver(hub.roster.Flush(now))
@@ -93,10 +93,10 @@ func (hub *hub) flush(now Instant) (next Instant, ok bool) {
 }
 
 // deliver hands frames to those who watch, and sees to what is held back.
-func (hub *hub) deliver(frames []*Frame) {
+func (hub *channelHub) deliver(frames []*Frame) {
 	if late := hub.roster.holdsBack(); late != hub.late {
 		hub.late = late
-		hub.t.rooms.holdsBack(hub, late)
+		hub.t.channelTable.holdsBack(hub, late)
 	}
 	for _, f := range frames {
 		to := f.stream
@@ -107,7 +107,7 @@ func (hub *hub) deliver(frames []*Frame) {
 	}
 }
 
-func (hub *hub) endAll(reason error) {
+func (hub *channelHub) endAll(reason error) {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
 	hub.closed = true
@@ -120,7 +120,7 @@ func (hub *hub) endAll(reason error) {
 }
 
 // forgetIdle drops a stream that nobody watches any more.
-func (hub *hub) forgetIdle(s *stream) {
+func (hub *channelHub) forgetIdle(s *stream) {
 	if len(s.watches) == 0 {
 		hub.roster.Close(s.key.audience, s.key.viewer)
 	}
@@ -128,7 +128,7 @@ func (hub *hub) forgetIdle(s *stream) {
 
 // snapshot returns the present list for a watcher, after which its queue is
 // empty and receives every change.
-func (hub *hub) snapshot(w *Watch) *Frame {
+func (hub *channelHub) snapshot(w *Watch) *Frame {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
 	w.mu.Lock()
@@ -151,7 +151,7 @@ func (hub *hub) snapshot(w *Watch) *Frame {
 // other: not of another audience, of a channel of this name that was forgotten,
 // or of the process that ran here before. It is made of what the audience itself
 // did, so that it tells nothing about anybody else.
-func (hub *hub) open(key streamKey, now Instant) *stream {
+func (hub *channelHub) open(key streamKey, now Instant) *stream {
 	return hub.roster.open(key, func() string {
 		n := &hub.epochs[slices.Index(audiences, key.audience)]
 		*n++
@@ -164,7 +164,7 @@ func (hub *hub) open(key streamKey, now Instant) *stream {
 const listedFor = time.Minute
 
 // idle closes the hub if nobody looks at it any more, and reports whether it did.
-func (hub *hub) idle(now Instant) bool {
+func (hub *channelHub) idle(now Instant) bool {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
 	if hub.closed || len(hub.roster.streams) > 0 || hub.roster.hasHours() ||
@@ -176,70 +176,70 @@ func (hub *hub) idle(now Instant) bool {
 }
 
 // hubLocked returns the hub of a channel, under t.mu. It may have to be filled.
-func (t *Tracker) hubLocked(ch *channel) *hub {
+func (t *Tracker) hubLocked(ch *channelEntry) *channelHub {
 	if hub := ch.hub.Load(); hub != nil {
 		return hub
 	}
 	if ch.epochs == nil {
 		ch.epochs = new(epochs)
 	}
-	hub := t.newHub(ch.ref, t.machine(ch.ref.Tenant), t.opts.Recall, ch.epochs)
+	hub := t.newHub(ch.ref, t.machine(ch.ref.Tenant), t.opts.ReplayFrames, ch.epochs)
 	hub.ch = ch
-	t.rooms.addHub(hub)
+	t.channelTable.addHub(hub)
 	ch.hub.Store(hub)
 	return hub
 }
 
 // fill puts the members of a channel into its new hub, to which whatever
 // happens to them is told from now on.
-func (t *Tracker) fill(hub *hub) {
+func (t *Tracker) fill(hub *channelHub) {
 	hub.filled.Do(func() {
 		t.mu.RLock()
 		members := hub.ch.members()
 		t.mu.RUnlock()
 		now := t.time.now()
 		for _, n := range members {
-			if h := t.holdAny(n); h != nil {
+			if h := t.lockByNumber(n); h != nil {
 				if h.member(hub.ch) { // still
 					hub.put(h.current(), now)
 				}
-				h.release()
+				h.unlock()
 			}
 		}
 	})
 }
 
 // eachHub calls f for whatever looks at a subject.
-func (h *held) eachHub(f func(*hub)) {
-	visit := func(ch *channel) {
+func (h *loaded) eachHub(f func(*channelHub)) {
+	visit := func(ch *channelEntry) {
 		if hub := ch.hub.Load(); hub != nil {
 			f(hub)
 		}
 	}
 	switch {
-	case h.more != nil:
-		for _, n := range h.more.grants {
-			h.t.rooms.at(n).eachThing(visit)
+	case h.extra != nil:
+		for _, n := range h.extra.grants {
+			h.t.channelTable.at(n).eachLinked(visit)
 		}
 	case h.sub.grant != 0:
-		h.t.rooms.at(h.sub.grant - 1).eachThing(visit)
+		h.t.channelTable.at(h.sub.grant - 1).eachLinked(visit)
 	}
-	if alone := h.alone(); alone != nil {
+	if alone := h.subjectHub(); alone != nil {
 		f(alone)
 	}
 }
 
-// alone returns the hub of those who watch the subject alone, if anybody does.
-func (h *held) alone() *hub {
+// subjectHub returns the hub of those who watch the subject alone, if anybody does.
+func (h *loaded) subjectHub() *channelHub {
 	_, place := h.t.shardOf(h.n)
-	return h.sh.alone[place]
+	return h.sh.subjectHubs[place]
 }
 
 // show tells those who look at a subject of its presence, of which they share a
 // copy.
-func (h *held) show(p *Presence, now Instant) {
+func (h *loaded) show(p *Presence, now Instant) {
 	var shared *Presence
-	h.eachHub(func(hub *hub) {
+	h.eachHub(func(hub *channelHub) {
 		if shared == nil {
 			shared = new(Presence)
 			*shared = *p
@@ -250,9 +250,9 @@ func (h *held) show(p *Presence, now Instant) {
 
 // current is the subject's presence for those who keep it, one copy for all of
 // them as far as possible.
-func (h *held) current() (p *Presence) {
+func (h *loaded) current() (p *Presence) {
 	now := &h.state.Current
-	h.eachHub(func(hub *hub) {
+	h.eachHub(func(hub *channelHub) {
 		if p == nil {
 			p = hub.member(h.ref)
 		}
@@ -264,19 +264,19 @@ func (h *held) current() (p *Presence) {
 	return p
 }
 
-func (h *held) setAlone(alone *hub) {
+func (h *loaded) setAlone(alone *channelHub) {
 	_, place := h.t.shardOf(h.n)
 	if alone == nil {
-		delete(h.sh.alone, place)
+		delete(h.sh.subjectHubs, place)
 		return
 	}
-	if h.sh.alone == nil {
-		h.sh.alone = make(map[uint32]*hub)
+	if h.sh.subjectHubs == nil {
+		h.sh.subjectHubs = make(map[uint32]*channelHub)
 	}
-	h.sh.alone[place] = alone
+	h.sh.subjectHubs[place] = alone
 }
 
-func (hub *hub) member(subject Ref) *Presence {
+func (hub *channelHub) member(subject Ref) *Presence {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
 	return hub.roster.members.get(subject)
@@ -285,19 +285,19 @@ func (hub *hub) member(subject Ref) *Presence {
 // forgetUnused drops a hub that nobody looks at, and its channel if it has
 // neither members nor links, so that asking for channels nobody uses costs
 // nothing.
-func (t *Tracker) forgetUnused(hub *hub) {
+func (t *Tracker) forgetUnused(hub *channelHub) {
 	now := t.time.now()
 	if hub.ch == nil {
-		h := t.hold(hub.owner, hub.ref())
-		if h == nil || h.alone() != hub {
+		h := t.lock(hub.owner, hub.ref())
+		if h == nil || h.subjectHub() != hub {
 			hub.idle(now) // its subject has been erased
-			t.rooms.removeHub(hub)
+			t.channelTable.removeHub(hub)
 		} else if hub.idle(now) {
 			h.setAlone(nil)
-			t.rooms.removeHub(hub)
+			t.channelTable.removeHub(hub)
 		}
 		if h != nil {
-			h.release()
+			h.unlock()
 		}
 		return
 	}
@@ -305,13 +305,13 @@ func (t *Tracker) forgetUnused(hub *hub) {
 	defer t.mu.Unlock()
 	if hub.idle(now) {
 		hub.ch.hub.Store(nil)
-		t.rooms.removeHub(hub)
+		t.channelTable.removeHub(hub)
 		t.forgetLocked(hub.ch)
 	}
 }
 
 // list appends the list of an audience, unless the hub is closed.
-func (hub *hub) list(views []View, a Audience, viewer Ref, now Instant) ([]View, Group, bool) {
+func (hub *channelHub) list(views []View, a Audience, viewer Ref, now Instant) ([]View, Group, bool) {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
 	if hub.closed {

@@ -21,24 +21,24 @@ import (
 // one of two, followed by the instants that are neither. Words that few states
 // have to themselves are kept once, as faces and ties.
 type compactor struct {
-	origin Instant
-	faces  vocabulary[face]
-	ties   vocabulary[tie]
+	origin    Instant
+	presences vocabulary[presenceKey]
+	conns     vocabulary[connKey]
 }
 
 func newCompactor(origin Instant) *compactor {
 	k := &compactor{origin: origin}
-	k.faces.own = func(f face) face { return f } // all of its words are the policy's
-	k.ties.own = func(t tie) tie {
+	k.presences.own = func(f presenceKey) presenceKey { return f } // all of its words are the policy's
+	k.conns.own = func(t connKey) connKey {
 		t.device, t.node = strings.Clone(t.device), strings.Clone(t.node)
 		return t
 	}
 	return k
 }
 
-// face is what is interned of a Presence.
-type face struct {
-	kind              Kind
+// presenceKey is what is interned of a Presence.
+type presenceKey struct {
+	kind              SubjectKind
 	status            string
 	class             Class
 	cause             Cause
@@ -52,9 +52,9 @@ type face struct {
 	devices           int
 }
 
-// tie is what is interned of the rest of a State and of its connection.
-type tie struct {
-	kind      Kind
+// connKey is what is interned of the rest of a State and of its connection.
+type connKey struct {
+	kind      SubjectKind
 	gone      Cause
 	cause     Cause
 	device    string
@@ -78,20 +78,20 @@ const (
 // never none.
 type moments [16]Instant
 
-func (m *moments) take(s *State, c *Connection) {
+func (m *moments) take(s *State, c *ConnState) {
 	p := &s.Current
-	m[0], m[1], m[2], m[3] = s.Now, s.Changed, p.Since, p.Revision
+	m[0], m[1], m[2], m[3] = s.Now, s.ChangedAt, p.Since, p.Revision
 	m[4], m[5], m[6], m[7] = c.Opened, c.Input, c.Heard, c.Left
-	m[8], m[9], m[10], m[11] = s.Input, s.InputKept, s.GoneAt, p.LastSeen
-	m[12], m[13], m[14], m[15] = s.LoggedIn, p.LastLogin, s.Stood, s.Floor
+	m[8], m[9], m[10], m[11] = s.Input, s.InputKept, s.LeftAt, p.LastSeen
+	m[12], m[13], m[14], m[15] = s.LoggedIn, p.LastLogin, s.SuspendedUntil, s.LeaseFloor
 }
 
-func (m *moments) put(s *State, c *Connection) {
+func (m *moments) put(s *State, c *ConnState) {
 	p := &s.Current
-	s.Now, s.Changed, p.Since, p.Revision = m[0], m[1], m[2], m[3]
+	s.Now, s.ChangedAt, p.Since, p.Revision = m[0], m[1], m[2], m[3]
 	c.Opened, c.Input, c.Heard, c.Left = m[4], m[5], m[6], m[7]
-	s.Input, s.InputKept, s.GoneAt, p.LastSeen = m[8], m[9], m[10], m[11]
-	s.LoggedIn, p.LastLogin, s.Stood, s.Floor = m[12], m[13], m[14], m[15]
+	s.Input, s.InputKept, s.LeftAt, p.LastSeen = m[8], m[9], m[10], m[11]
+	s.LoggedIn, p.LastLogin, s.SuspendedUntil, s.LeaseFloor = m[12], m[13], m[14], m[15]
 }
 
 // maxPacked is the longest packed state: one that would be longer is kept
@@ -138,7 +138,7 @@ const (
 func (k *compactor) pack(s *State, room *packRoom, hint *hints) ([]byte, bool) {
 	p := &s.Current
 	if len(s.Conns) > 1 || len(s.Claims) > 0 || len(s.Endpoints) > 0 || s.Work != nil || s.Now == 0 ||
-		p.Reason != "" || p.Text != "" || p.SetAt != 0 || p.Until != 0 || len(p.HiddenFrom) > 0 || len(p.Seen) > 0 ||
+		p.Reason != "" || p.Text != "" || p.SetAt != 0 || p.Until != 0 || len(p.HiddenFrom) > 0 || len(p.seen) > 0 ||
 		p.Pinned != 0 || p.Pending != "" || p.Request != "" || p.absent != "" {
 		return nil, false
 	}
@@ -151,11 +151,11 @@ func (k *compactor) pack(s *State, room *packRoom, hint *hints) ([]byte, bool) {
 	}
 	connected := len(s.Conns) > 0
 	if !k.hinted(s, c, hint) {
-		t := tie{kind: s.Kind, gone: s.Gone, disabled: s.Disabled, connected: connected, cause: c.Cause, device: c.Device, node: c.Node, told: c.Told, hidden: c.Hidden}
-		f := face{p.Kind, p.Status, p.Class, p.Cause, p.Masked, p.Known, p.Routable, p.Disabled, p.Reach, p.Routing, p.Label, p.Threads, p.Devices}
+		t := connKey{kind: s.Kind, gone: s.LeftCause, disabled: s.Disabled, connected: connected, cause: c.Cause, device: c.Device, node: c.Node, told: c.Reported, hidden: c.Hidden}
+		f := presenceKey{p.Kind, p.Status, p.Class, p.Cause, p.Masked, p.Known, p.Routable, p.Disabled, p.Reach, p.Routing, p.Label, p.Load, p.Devices}
 		var known [2]bool
-		hint.tie, known[0] = k.ties.number(&t)
-		hint.face, known[1] = k.faces.number(&f)
+		hint.tie, known[0] = k.conns.number(&t)
+		hint.face, known[1] = k.presences.number(&f)
 		if !known[0] || !known[1] {
 			return nil, false
 		}
@@ -196,18 +196,18 @@ func (k *compactor) pack(s *State, room *packRoom, hint *hints) ([]byte, bool) {
 	return room[:n], n <= maxPacked
 }
 
-var noConnection Connection // nothing is written to it
+var noConnection ConnState // nothing is written to it
 
 // hinted reports whether a state still has the words that it was unpacked with.
 // They are the same if they lie in the same place.
-func (k *compactor) hinted(s *State, c *Connection, hint *hints) bool {
+func (k *compactor) hinted(s *State, c *ConnState, hint *hints) bool {
 	if !hint.given {
 		return false
 	}
-	f, t, p := k.faces.at(hint.face), k.ties.at(hint.tie), &s.Current
-	return t.connected == (len(s.Conns) > 0) && t.told == c.Told && t.hidden == c.Hidden && t.disabled == s.Disabled &&
-		same(t.kind, s.Kind) && same(t.gone, s.Gone) && same(t.cause, c.Cause) && same(t.device, c.Device) && same(t.node, c.Node) &&
-		f.known == p.Known && f.routable == p.Routable && f.disable == p.Disabled && f.reach == p.Reach && f.threads == p.Threads && f.devices == p.Devices &&
+	f, t, p := k.presences.at(hint.face), k.conns.at(hint.tie), &s.Current
+	return t.connected == (len(s.Conns) > 0) && t.told == c.Reported && t.hidden == c.Hidden && t.disabled == s.Disabled &&
+		same(t.kind, s.Kind) && same(t.gone, s.LeftCause) && same(t.cause, c.Cause) && same(t.device, c.Device) && same(t.node, c.Node) &&
+		f.known == p.Known && f.routable == p.Routable && f.disable == p.Disabled && f.reach == p.Reach && f.threads == p.Load && f.devices == p.Devices &&
 		same(f.kind, p.Kind) && same(f.status, p.Status) && same(f.class, p.Class) && same(f.cause, p.Cause) && same(f.masked, p.Masked) &&
 		same(f.routing, p.Routing) && same(f.label, p.Label)
 }
@@ -217,7 +217,7 @@ func same[T ~string](a, b T) bool {
 	return len(a) == len(b) && unsafe.StringData(string(a)) == unsafe.StringData(string(b))
 }
 
-func (r *packRoom) conn(at int, s *State, c *Connection) int {
+func (r *packRoom) conn(at int, s *State, c *ConnState) int {
 	n := at + 1
 	var rest byte
 	if end, ok := r.base32(n, c.ID); ok {
@@ -238,8 +238,8 @@ func (r *packRoom) conn(at int, s *State, c *Connection) int {
 		n = r.unsigned(n, uint64(c.Epoch))
 		rest |= connOlder
 	}
-	if c.Acted != 0 {
-		n = r.signed(n, c.Acted-s.Now)
+	if c.ActedAt != 0 {
+		n = r.signed(n, c.ActedAt-s.Now)
 		rest |= connActed
 	}
 	r[at] = rest
@@ -251,7 +251,7 @@ func (r *packRoom) conn(at int, s *State, c *Connection) int {
 func (k *compactor) unpack(b []byte, s *State, words *borrowed, hint *hints) {
 	*s = State{}
 	conn := &words.conn[0]
-	*conn = Connection{}
+	*conn = ConnState{}
 	how := binary.LittleEndian.Uint32(b)
 	*hint = hints{given: true, face: binary.LittleEndian.Uint16(b[4:]), tie: binary.LittleEndian.Uint16(b[6:])}
 	b = b[8:]
@@ -283,18 +283,18 @@ func (k *compactor) unpack(b []byte, s *State, words *borrowed, hint *hints) {
 		at[bits.TrailingZeros32(apart)/instantBits] = last
 	}
 	at.put(s, conn)
-	f, t := k.faces.at(hint.face), k.ties.at(hint.tie)
+	f, t := k.presences.at(hint.face), k.conns.at(hint.tie)
 	s.Epoch, s.Serial = uint32(unsigned()), unsigned()
-	s.Kind, s.Gone, s.Disabled = t.kind, t.gone, t.disabled
+	s.Kind, s.LeftCause, s.Disabled = t.kind, t.gone, t.disabled
 	p := &s.Current
 	p.Kind, p.Status, p.Class, p.Cause, p.Masked = f.kind, f.status, f.class, f.cause, f.masked
 	p.Known, p.Routable, p.Disabled, p.Reach = f.known, f.routable, f.disable, f.reach
-	p.Routing, p.Label, p.Threads, p.Devices = f.routing, f.label, f.threads, f.devices
+	p.Routing, p.Label, p.Load, p.Devices = f.routing, f.label, f.threads, f.devices
 	if !t.connected {
 		s.Conns = words.conn[:0]
 		return
 	}
-	conn.Cause, conn.Device, conn.Node, conn.Told, conn.Hidden = t.cause, t.device, t.node, t.told, t.hidden
+	conn.Cause, conn.Device, conn.Node, conn.Reported, conn.Hidden = t.cause, t.device, t.node, t.told, t.hidden
 	rest, length := b[0], int(b[1])
 	b = b[2:]
 	if rest&connBase32 != 0 {
@@ -317,7 +317,7 @@ func (k *compactor) unpack(b []byte, s *State, words *borrowed, hint *hints) {
 		conn.Epoch = uint32(unsigned())
 	}
 	if rest&connActed != 0 {
-		conn.Acted = s.Now + signed()
+		conn.ActedAt = s.Now + signed()
 	}
 	s.Conns = words.conn[:]
 }
@@ -330,7 +330,7 @@ type hints struct {
 
 // borrowed is room for what one unpacked state refers to, and to pack it again.
 type borrowed struct {
-	conn      [1]Connection
+	conn      [1]ConnState
 	id, focus word
 	packed    packRoom
 }

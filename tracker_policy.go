@@ -26,8 +26,8 @@ func (t *Tracker) setPolicy(ctx context.Context, actor Actor, tenant string, p P
 			return fmt.Errorf("presence: tenant %w", err)
 		}
 	}
-	if actor.Tenant != tenant {
-		return fmt.Errorf("presence: %w: %s acts for another tenant", ErrNotAllowed, actor.Ref)
+	if actor.Subject.Tenant != tenant {
+		return fmt.Errorf("presence: %w: %s acts for another tenant", ErrNotAllowed, actor.Subject)
 	}
 	if err := t.allow(ctx, actor, action, Ref{Tenant: tenant}, detail); err != nil {
 		return err
@@ -38,15 +38,15 @@ func (t *Tracker) setPolicy(ctx context.Context, actor Actor, tenant string, p P
 	if !ok {
 		return fmt.Errorf("presence: %w: %d tenants are known already", ErrLimit, maxTenants)
 	}
-	before := tn.force.Load()
+	before := tn.inForce.Load()
 	if m.holdsBack() > 0 {
 		t.coalescing.Store(true)
 	}
-	tn.force.Store(newForce(m, !before.parity, before.m, t.time.now()))
-	t.eachSubject(tn, func(*held) {}) // whoever is held is told
-	tn.force.Store(newForce(m, !before.parity, nil, 0))
+	tn.inForce.Store(newForce(m, !before.parity, before.m, t.time.now()))
+	t.eachSubject(tn, func(*loaded) {}) // whoever is held is told
+	tn.inForce.Store(newForce(m, !before.parity, nil, 0))
 	now := t.time.now()
-	for _, hub := range t.rooms.allHubs() {
+	for _, hub := range t.channelTable.allHubs() {
 		if hub.ref().Tenant == tenant {
 			hub.setMachine(m)
 			hub.refresh(now)
@@ -61,23 +61,23 @@ func (t *Tracker) Policy(tenant string) Policy { return t.machine(tenant).Policy
 
 func (t *Tracker) machine(tenant string) *Machine {
 	if tn, ok := t.tenants.find(tenant); ok {
-		return tn.force.Load().m
+		return tn.inForce.Load().m
 	}
 	return t.fallback
 }
 
-// Define adds a status to the policy of a tenant, or changes the one of the same
-// id; see [Policy.Define]. It can be chosen at once.
-func (t *Tracker) Define(ctx context.Context, actor Actor, tenant string, s Status) error {
+// AddStatus adds a status to the policy of a tenant, or changes the one of the same
+// id; see [Policy.AddStatus]. It can be chosen at once.
+func (t *Tracker) AddStatus(ctx context.Context, actor Actor, tenant string, s Status) error {
 	return t.redefine(ctx, actor, tenant, s.ID, func(p *Policy) error {
-		p.Define(s)
+		p.AddStatus(s)
 		return nil
 	})
 }
 
-// Undefine removes a status from the policy of a tenant; see [Policy.Undefine].
-func (t *Tracker) Undefine(ctx context.Context, actor Actor, tenant, id, fallback string) error {
-	return t.redefine(ctx, actor, tenant, id, func(p *Policy) error { return p.Undefine(id, fallback) })
+// RemoveStatus removes a status from the policy of a tenant; see [Policy.RemoveStatus].
+func (t *Tracker) RemoveStatus(ctx context.Context, actor Actor, tenant, id, fallback string) error {
+	return t.redefine(ctx, actor, tenant, id, func(p *Policy) error { return p.RemoveStatus(id, fallback) })
 }
 
 // redefine changes a policy, one change at a time so that none is lost.
@@ -103,19 +103,19 @@ type tenants struct {
 
 // tenant is one of them.
 type tenant struct {
-	id    uint32
-	name  string
-	force atomic.Pointer[force]
+	id      uint32
+	name    string
+	inForce atomic.Pointer[policyInForce]
 }
 
-// force says which policy is in force. Subjects are told of another one by one;
+// policyInForce says which policy is in force. Subjects are told of another one by one;
 // the parity says who has been.
-type force struct {
+type policyInForce struct {
 	m      *Machine
 	parity bool
 	before *Machine // while there are subjects that have not been told
 	since  Instant
-	terms  *terms // of either policy while there are two
+	terms  *pulseTerms // of either policy while there are two
 	// stages are after how many ticks without input an idle stage can be reached.
 	// They count by what the only connection says unless some devices' input is
 	// ignored.
@@ -123,8 +123,8 @@ type force struct {
 	ignores bool
 }
 
-func newForce(m *Machine, parity bool, before *Machine, since Instant) *force {
-	f := &force{m: m, parity: parity, before: before, since: since, terms: &terms{ticks(m.lease), ticks(m.patience())}}
+func newForce(m *Machine, parity bool, before *Machine, since Instant) *policyInForce {
+	f := &policyInForce{m: m, parity: parity, before: before, since: since, terms: &pulseTerms{ticks(m.lease), ticks(m.patience())}}
 	if before != nil {
 		f.terms.lease = min(f.terms.lease, ticks(before.lease))
 		f.terms.patience = min(f.terms.patience, ticks(before.patience()))
@@ -176,7 +176,7 @@ func (ts *tenants) add(name string, m *Machine) (*tenant, bool) {
 		return nil, false
 	}
 	tn := &tenant{id: uint32(len(list)), name: name}
-	tn.force.Store(newForce(m, false, nil, 0))
+	tn.inForce.Store(newForce(m, false, nil, 0))
 	list = append(list, tn)
 	ts.list.Store(&list)
 	ts.byName[name] = tn

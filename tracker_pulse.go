@@ -23,10 +23,10 @@ func (t *Tracker) noteHeartbeat(subject Ref, conn string, tick uint64) bool {
 	if mark&pulsing == 0 || sub.pulse.input.Load()&^tickMask != t.connMark(conn) {
 		return false
 	}
-	return note(&sub.pulse.heard, mark, tick, tn.force.Load().terms.lease)
+	return note(&sub.pulse.heard, mark, tick, tn.inForce.Load().terms.lease)
 }
 
-type beat struct {
+type extraPulse struct {
 	epoch  uint32
 	folded uint64
 	*pulse
@@ -65,7 +65,7 @@ func note(word *atomic.Uint64, mark, tick, patience uint64) bool {
 }
 
 // fold takes over what has been noted of the connections.
-func (h *held) fold() {
+func (h *loaded) fold() {
 	for i := range h.state.Conns {
 		c := &h.state.Conns[i]
 		if p, folded := h.pulse(c.Epoch); p != nil {
@@ -76,13 +76,13 @@ func (h *held) fold() {
 
 // pulse returns the pulse of a connection, if it has one, and where it is noted
 // what of its input has been folded.
-func (h *held) pulse(epoch uint32) (p *pulse, folded *uint64) {
+func (h *loaded) pulse(epoch uint32) (p *pulse, folded *uint64) {
 	if h.owner == epoch {
 		return &h.sub.pulse, &h.folded
 	}
-	if h.more != nil {
-		for i := range h.more.beats {
-			if b := &h.more.beats[i]; b.epoch == epoch {
+	if h.extra != nil {
+		for i := range h.extra.pulses {
+			if b := &h.extra.pulses[i]; b.epoch == epoch {
 				return b.pulse, &b.folded
 			}
 		}
@@ -92,15 +92,15 @@ func (h *held) pulse(epoch uint32) (p *pulse, folded *uint64) {
 
 // syncPulses tells pulses what may be noted from now on. Every connection has
 // one, of which the record has room for one.
-func (h *held) syncPulses() {
+func (h *loaded) syncPulses() {
 	conns := h.state.Conns
-	if h.more == nil && len(conns) == 1 && h.owner == conns[0].Epoch {
+	if h.extra == nil && len(conns) == 1 && h.owner == conns[0].Epoch {
 		h.t.set(&h.sub.pulse, h.folded, &conns[0], h.anew)
 		h.anew = false
 		return
 	}
-	find := func(epoch uint32) *Connection {
-		if i := slices.IndexFunc(conns, func(c Connection) bool { return c.Epoch == epoch }); i >= 0 {
+	find := func(epoch uint32) *ConnState {
+		if i := slices.IndexFunc(conns, func(c ConnState) bool { return c.Epoch == epoch }); i >= 0 {
 			return &conns[i]
 		}
 		return nil
@@ -109,8 +109,8 @@ func (h *held) syncPulses() {
 		h.sub.pulse.stop(h.t.time, nil)
 		h.owner = 0
 	}
-	if h.more != nil && len(h.more.beats) > 0 {
-		h.more.beats = slices.DeleteFunc(h.more.beats, func(b beat) bool {
+	if h.extra != nil && len(h.extra.pulses) > 0 {
+		h.extra.pulses = slices.DeleteFunc(h.extra.pulses, func(b extraPulse) bool {
 			c := find(b.epoch)
 			if c != nil && (len(conns) > 1 || h.owner == b.epoch) {
 				return false
@@ -128,7 +128,7 @@ func (h *held) syncPulses() {
 				h.owner = c.Epoch
 			} else {
 				m := h.need()
-				m.beats = append(m.beats, beat{epoch: c.Epoch, pulse: new(pulse)})
+				m.pulses = append(m.pulses, extraPulse{epoch: c.Epoch, pulse: new(pulse)})
 			}
 			p, folded = h.pulse(c.Epoch)
 		}
@@ -139,7 +139,7 @@ func (h *held) syncPulses() {
 
 // stop refuses whatever would be noted. What has been noted of a connection that
 // goes on is folded into it.
-func (p *pulse) stop(t *timeline, c *Connection) {
+func (p *pulse) stop(t *timeline, c *ConnState) {
 	heard := p.heard.Swap((p.heard.Load() + markOne) &^ tickMask &^ pulsing)
 	input := p.input.Swap(0)
 	if c != nil {
@@ -151,10 +151,10 @@ func (p *pulse) stop(t *timeline, c *Connection) {
 }
 
 // silence stops every pulse.
-func (h *held) silence() {
+func (h *loaded) silence() {
 	h.sub.pulse.stop(h.t.time, nil)
-	if h.more != nil {
-		for _, b := range h.more.beats {
+	if h.extra != nil {
+		for _, b := range h.extra.pulses {
 			b.stop(h.t.time, nil)
 		}
 	}
@@ -162,7 +162,7 @@ func (h *held) silence() {
 
 // fold takes over what was noted of a connection, and returns the word of its
 // input.
-func (t *timeline) fold(p *pulse, c *Connection) uint64 {
+func (t *timeline) fold(p *pulse, c *ConnState) uint64 {
 	if w := p.heard.Load(); c.Heard == 0 || w&pulsing != 0 && w&tickMask > t.tick(c.Heard) {
 		c.Heard = t.instant(w & tickMask)
 	}
@@ -175,7 +175,7 @@ func (t *timeline) fold(p *pulse, c *Connection) uint64 {
 
 // set has a pulse say what its connection does. A fresh one is marked anew, so
 // that handles ask before they note anything.
-func (t *Tracker) set(p *pulse, folded uint64, c *Connection, fresh bool) {
+func (t *Tracker) set(p *pulse, folded uint64, c *ConnState, fresh bool) {
 	old := p.heard.Load()
 	live := uint64(0)
 	if c.Left == 0 {

@@ -185,7 +185,7 @@ const maxRecords = 256
 // writing them just now, or one of them was refused.
 func (t *Tracker) storeTogether(ctx context.Context, subjects []uint32) (alone []uint32, err error) {
 	type trial struct {
-		who   who
+		who   handle
 		input Instant
 		steps uint64
 	}
@@ -197,28 +197,28 @@ func (t *Tracker) storeTogether(ctx context.Context, subjects []uint32) (alone [
 		}
 	}()
 	for _, n := range subjects {
-		h := t.holdAny(n)
+		h := t.lockByNumber(n)
 		if h == nil {
 			continue
 		}
-		w := h.who()
+		w := h.handle()
 		select {
 		case w.intent <- struct{}{}:
-			record, err := h.m.Record(h.state, h.more.stored+1)
+			record, err := h.m.Record(h.state, h.extra.stored+1)
 			switch {
-			case !h.more.dirty:
+			case !h.extra.dirty:
 				w.unlockIntent()
 			case err != nil:
 				w.unlockIntent()
 				alone = append(alone, n)
 			default:
-				tried = append(tried, trial{w, h.m.lastInput(h.state), h.more.steps})
-				writes = append(writes, Write{Record: record, Expect: h.more.stored})
+				tried = append(tried, trial{w, h.m.lastInput(h.state), h.extra.steps})
+				writes = append(writes, Write{Record: record, Expect: h.extra.stored})
 			}
 		default:
 			alone = append(alone, n)
 		}
-		h.release()
+		h.unlock()
 	}
 	if len(writes) == 0 {
 		return alone, nil
@@ -232,12 +232,12 @@ func (t *Tracker) storeTogether(ctx context.Context, subjects []uint32) (alone [
 	}
 	for i, write := range writes {
 		tried := tried[i]
-		if h := t.hold(tried.who.n, tried.who.ref); h != nil {
-			h.more.stored, h.more.input, h.more.dirty = write.Record.Revision, tried.input, false
-			if h.more.steps != tried.steps {
+		if h := t.lock(tried.who.n, tried.who.ref); h != nil {
+			h.extra.stored, h.extra.input, h.extra.dirty = write.Record.Revision, tried.input, false
+			if h.extra.steps != tried.steps {
 				h.markDirty() // it went on meanwhile
 			}
-			h.release()
+			h.unlock()
 		}
 	}
 	return alone, nil
@@ -245,28 +245,28 @@ func (t *Tracker) storeTogether(ctx context.Context, subjects []uint32) (alone [
 
 // storeBehind writes a record that changed without anybody waiting for it.
 func (t *Tracker) storeBehind(ctx context.Context, n uint32) error {
-	h := t.holdAny(n)
+	h := t.lockByNumber(n)
 	if h == nil {
 		return nil
 	}
-	who := h.who()
-	h.release()
+	who := h.handle()
+	h.unlock()
 	if err := who.lockIntent(ctx); err != nil {
 		return err
 	}
 	defer who.unlockIntent()
 	for attempt := 0; ; attempt++ {
-		h := t.hold(n, who.ref)
+		h := t.lock(n, who.ref)
 		if h == nil {
 			return nil
 		}
-		if !h.more.dirty {
-			h.release()
+		if !h.extra.dirty {
+			h.unlock()
 			return nil
 		}
-		record, err := h.m.Record(h.state, h.more.stored+1)
-		w, input, steps := Write{Record: record, Expect: h.more.stored}, h.m.lastInput(h.state), h.more.steps
-		h.release()
+		record, err := h.m.Record(h.state, h.extra.stored+1)
+		w, input, steps := Write{Record: record, Expect: h.extra.stored}, h.m.lastInput(h.state), h.extra.steps
+		h.unlock()
 		if err != nil {
 			return err
 		}
@@ -278,11 +278,11 @@ func (t *Tracker) storeBehind(ctx context.Context, n uint32) error {
 			continue
 		}
 		if err == nil {
-			if h := t.hold(n, who.ref); h != nil {
-				if h.more.steps != steps {
+			if h := t.lock(n, who.ref); h != nil {
+				if h.extra.steps != steps {
 					h.markDirty() // it went on meanwhile
 				}
-				h.release()
+				h.unlock()
 			}
 		}
 		return err
@@ -385,16 +385,16 @@ func (t *Tracker) loadRecords(ctx context.Context, refs ...Ref) ([]Record, error
 
 // restore takes over what was loaded of a subject, unless somebody else was
 // quicker.
-func (t *Tracker) restore(ctx context.Context, w who, records []Record) error {
+func (t *Tracker) restore(ctx context.Context, w handle, records []Record) error {
 	if err := w.lockIntent(ctx); err != nil {
 		return err
 	}
 	defer w.unlockIntent()
-	h := t.hold(w.n, w.ref)
+	h := t.lock(w.n, w.ref)
 	if h == nil {
 		return w.gone()
 	}
-	defer h.release()
+	defer h.unlock()
 	if h.sub.flags&flagLoaded != 0 {
 		return nil
 	}
@@ -403,7 +403,7 @@ func (t *Tracker) restore(ctx context.Context, w who, records []Record) error {
 		if err != nil {
 			return err
 		}
-		*h.state, h.more.stored, h.more.input = state, r.Revision, state.Input
+		*h.state, h.extra.stored, h.extra.input = state, r.Revision, state.Input
 		if err := h.step(&Event{Kind: EventRestart, Subject: h.ref}, t.time.now()); err != nil {
 			return err
 		}
@@ -428,16 +428,16 @@ const maxConflicts = 64
 // storeFirst tries an event on a copy of a subject's state and writes the
 // record. It returns nil if there is nothing to be stored first. A conflict is
 // settled by taking over what storage has and trying again.
-func (t *Tracker) storeFirst(ctx context.Context, w who, e *Event, now Instant) (*trial, error) {
+func (t *Tracker) storeFirst(ctx context.Context, w handle, e *Event, now Instant) (*trial, error) {
 	for attempt := 0; ; attempt++ {
-		h := t.hold(w.n, w.ref)
+		h := t.lock(w.n, w.ref)
 		if h == nil {
 			return nil, w.gone()
 		}
-		h.tellBreaks()
-		tried := &trial{steps: h.more.steps, state: h.state.own()}
-		m, stored, dirty := h.m, h.more.stored, h.more.dirty
-		h.release()
+		h.applyClockBreaks()
+		tried := &trial{steps: h.extra.steps, state: h.state.own()}
+		m, stored, dirty := h.m, h.extra.stored, h.extra.dirty
+		h.unlock()
 		var err error
 		if tried.out, err = m.Step(&tried.state, *e, now, nil); err != nil {
 			return nil, err
@@ -465,62 +465,62 @@ func (t *Tracker) storeFirst(ctx context.Context, w who, e *Event, now Instant) 
 }
 
 // save writes a record. The subject's intent is held.
-func (t *Tracker) save(ctx context.Context, w who, write Write, input Instant) error {
+func (t *Tracker) save(ctx context.Context, w handle, write Write, input Instant) error {
 	if err := t.callStorage(ctx, t.opts.StorageTimeout, func(ctx context.Context, s Storage) error { return s.Save(ctx, write) }); err != nil {
 		if errors.Is(err, ErrConflict) {
 			return err
 		}
-		if h := t.hold(w.n, w.ref); h != nil { // it may be stored all the same: what is known here is not to be relied on
+		if h := t.lock(w.n, w.ref); h != nil { // it may be stored all the same: what is known here is not to be relied on
 			h.markDirty()
-			h.release()
+			h.unlock()
 		}
 		return err
 	}
-	if h := t.hold(w.n, w.ref); h != nil {
-		h.more.stored, h.more.input, h.more.dirty = write.Record.Revision, input, false
-		h.release()
+	if h := t.lock(w.n, w.ref); h != nil {
+		h.extra.stored, h.extra.input, h.extra.dirty = write.Record.Revision, input, false
+		h.unlock()
 	}
 	return nil
 }
 
 // takeOver makes what storage has the truth after somebody else wrote it, or
 // after a write of our own whose answer was lost. The intent is held.
-func (t *Tracker) takeOver(ctx context.Context, w who) error {
+func (t *Tracker) takeOver(ctx context.Context, w handle) error {
 	records, err := t.loadRecords(ctx, w.ref)
 	if err != nil {
 		return err
 	}
-	h := t.hold(w.n, w.ref)
+	h := t.lock(w.n, w.ref)
 	if h == nil {
 		return w.gone()
 	}
-	defer h.release()
+	defer h.unlock()
 	r, revision := Record{Subject: w.ref, Data: emptyRecord}, uint64(0)
 	if len(records) > 0 {
 		r, revision = records[0], records[0].Revision
 	} // otherwise it was erased elsewhere: what was chosen is not to be written anew
-	if revision == h.more.stored {
+	if revision == h.extra.stored {
 		return nil
 	}
 	if err := h.step(&Event{Kind: EventRecord, Subject: w.ref, Record: &r}, t.time.now()); err != nil {
 		return err
 	}
-	h.more.stored = revision
+	h.extra.stored = revision
 	return nil
 }
 
 // markDirty notes that storage is behind with a subject.
-func (h *held) markDirty() {
-	if h.t.opts.Storage != nil && !h.more.dirty {
-		h.more.dirty = true
+func (h *loaded) markDirty() {
+	if h.t.opts.Storage != nil && !h.extra.dirty {
+		h.extra.dirty = true
 		h.t.journal.addDirty(h.n)
 	}
 }
 
 // noteInput marks a subject whose last input storage does not have yet: without
 // it, everybody who is idle would come back fresh after a restart.
-func (t *Tracker) noteInput(h *held) {
-	if h.m.lastInput(h.state) != h.more.input {
+func (t *Tracker) noteInput(h *loaded) {
+	if h.m.lastInput(h.state) != h.extra.input {
 		h.markDirty()
 	}
 }
@@ -584,22 +584,22 @@ func (t *Tracker) callStorage(ctx context.Context, most time.Duration, call func
 	return err
 }
 
-// Refresh takes over what others have stored or deleted since: of the subjects
+// Reload takes over what others have stored or deleted since: of the subjects
 // given, or of all in memory where none is given. Subjects that are not in memory
 // are skipped. A tracker whose storage others write to as well needs it to show
 // what they did before it writes itself.
-func (t *Tracker) Refresh(ctx context.Context, subjects ...Ref) error {
+func (t *Tracker) Reload(ctx context.Context, subjects ...Ref) error {
 	if t.closed.Load() {
 		return t.closedError()
 	}
 	if t.opts.Storage == nil {
 		return nil
 	}
-	var list []who
+	var list []handle
 	if len(subjects) == 0 {
-		t.eachSubject(nil, func(h *held) {
+		t.eachSubject(nil, func(h *loaded) {
 			if h.sub.flags&flagLoaded != 0 {
-				list = append(list, h.who())
+				list = append(list, h.handle())
 			}
 		})
 	}
@@ -635,13 +635,13 @@ func (t *Tracker) Refresh(ctx context.Context, subjects ...Ref) error {
 
 // refresh takes over what is stored of a subject if that was seen to be at
 // another revision than the one known.
-func (t *Tracker) refresh(ctx context.Context, w who, revision uint64) error {
-	h := t.hold(w.n, w.ref)
+func (t *Tracker) refresh(ctx context.Context, w handle, revision uint64) error {
+	h := t.lock(w.n, w.ref)
 	if h == nil {
 		return nil
 	}
-	known := h.more.stored == revision
-	h.release()
+	known := h.extra.stored == revision
+	h.unlock()
 	if known {
 		return nil
 	}

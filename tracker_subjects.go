@@ -47,15 +47,15 @@ func (e *erasures) until(ref Ref) Instant {
 	return e.ends[maphash.Comparable(e.seed, ref)]
 }
 
-// who names a subject in memory, whether or not it is held. Its record may be
+// handle names a subject in memory, whether or not it is held. Its record may be
 // given up meanwhile.
-type who struct {
+type handle struct {
 	n      uint32
 	ref    Ref
 	intent chan struct{} // held by whoever has something stored, if there is storage
 }
 
-func (w who) lockIntent(ctx context.Context) error {
+func (w handle) lockIntent(ctx context.Context) error {
 	if w.intent == nil {
 		return nil
 	}
@@ -67,20 +67,20 @@ func (w who) lockIntent(ctx context.Context) error {
 	}
 }
 
-func (w who) unlockIntent() {
+func (w handle) unlockIntent() {
 	if w.intent != nil {
 		<-w.intent
 	}
 }
 
-func (w who) gone() error {
+func (w handle) gone() error {
 	return fmt.Errorf("presence: %w subject %s: it has been erased", ErrUnknown, w.ref)
 }
 
-func (h *held) who() who {
-	w := who{n: h.n, ref: h.ref}
-	if h.more != nil {
-		w.intent = h.more.intent
+func (h *loaded) handle() handle {
+	w := handle{n: h.n, ref: h.ref}
+	if h.extra != nil {
+		w.intent = h.extra.intent
 	}
 	return w
 }
@@ -95,21 +95,21 @@ func (t *Tracker) ref(n uint32) Ref {
 
 // subject returns a subject, with what storage has of it, making room for it if
 // nobody has heard of it.
-func (t *Tracker) subject(ctx context.Context, ref Ref) (who, error) {
+func (t *Tracker) subject(ctx context.Context, ref Ref) (handle, error) {
 	return t.resident(ctx, ref, true)
 }
 
 // known returns a subject somebody has heard of, or an error wrapping ErrUnknown.
-func (t *Tracker) known(ctx context.Context, ref Ref) (who, error) {
+func (t *Tracker) known(ctx context.Context, ref Ref) (handle, error) {
 	return t.resident(ctx, ref, false)
 }
 
-func (t *Tracker) resident(ctx context.Context, ref Ref, create bool) (who, error) {
+func (t *Tracker) resident(ctx context.Context, ref Ref, create bool) (handle, error) {
 	if t.closed.Load() {
-		return who{}, t.closedError()
+		return handle{}, t.closedError()
 	}
 	if err := checkRef("subject", ref); err != nil {
-		return who{}, err
+		return handle{}, err
 	}
 	if create && t.opts.Storage == nil {
 		return t.admit(ref)
@@ -117,7 +117,7 @@ func (t *Tracker) resident(ctx context.Context, ref Ref, create bool) (who, erro
 	w, flags := t.find(ref)
 	if flags&flagLoaded != 0 {
 		if !create && flags&flagKnown == 0 {
-			return who{}, fmt.Errorf("presence: %w subject %s", ErrUnknown, ref)
+			return handle{}, fmt.Errorf("presence: %w subject %s", ErrUnknown, ref)
 		}
 		return w, nil
 	}
@@ -125,12 +125,12 @@ func (t *Tracker) resident(ctx context.Context, ref Ref, create bool) (who, erro
 	if t.opts.Storage != nil {
 		var err error
 		if records, err = t.loadRecords(ctx, ref); err != nil {
-			return who{}, err
+			return handle{}, err
 		}
 	}
 	if !create && len(records) == 0 {
 		// Asking for made-up ids must not make anybody remember them.
-		return who{}, fmt.Errorf("presence: %w subject %s", ErrUnknown, ref)
+		return handle{}, fmt.Errorf("presence: %w subject %s", ErrUnknown, ref)
 	}
 	w, err := t.admit(ref)
 	if err != nil || t.opts.Storage == nil {
@@ -140,10 +140,10 @@ func (t *Tracker) resident(ctx context.Context, ref Ref, create bool) (who, erro
 }
 
 // find returns a subject in memory and its flags, none where there is none.
-func (t *Tracker) find(ref Ref) (who, uint8) {
+func (t *Tracker) find(ref Ref) (handle, uint8) {
 	tn, ok := t.tenants.find(ref.Tenant)
 	if !ok {
-		return who{}, 0
+		return handle{}, 0
 	}
 	hash := t.hash(tn.id, ref.ID)
 	sh := &t.shards[hash%shardCount]
@@ -151,21 +151,21 @@ func (t *Tracker) find(ref Ref) (who, uint8) {
 	defer sh.mu.Unlock()
 	place, sub := sh.view.Load().find(hash, ref.ID, tn.id)
 	if sub == nil {
-		return who{}, 0
+		return handle{}, 0
 	}
-	return sh.who(hash, place, sub, ref), sub.flags
+	return sh.handle(hash, place, sub, ref), sub.flags
 }
 
-func (sh *shard) who(hash uint64, place uint32, sub *subject, ref Ref) who {
-	w := who{n: number(hash, place), ref: ref}
+func (sh *shard) handle(hash uint64, place uint32, sub *slot, ref Ref) handle {
+	w := handle{n: number(hash, place), ref: ref}
 	if sub.flags&flagMore != 0 {
-		w.intent = sh.more[place].intent
+		w.intent = sh.extra[place].intent
 	}
 	return w
 }
 
 // admit makes room for a subject.
-func (t *Tracker) admit(ref Ref) (who, error) {
+func (t *Tracker) admit(ref Ref) (handle, error) {
 	full := func() error {
 		if t.count.Load() < int64(t.opts.MaxSubjects) {
 			return nil
@@ -175,10 +175,10 @@ func (t *Tracker) admit(ref Ref) (who, error) {
 	tn, ok := t.tenants.find(ref.Tenant)
 	if !ok {
 		if err := full(); err != nil {
-			return who{}, err
+			return handle{}, err
 		}
 		if tn, ok = t.tenants.need(ref.Tenant, t.fallback); !ok {
-			return who{}, fmt.Errorf("presence: %w: %d tenants are known already", ErrLimit, maxTenants)
+			return handle{}, fmt.Errorf("presence: %w: %d tenants are known already", ErrLimit, maxTenants)
 		}
 	}
 	hash := t.hash(tn.id, ref.ID)
@@ -186,19 +186,19 @@ func (t *Tracker) admit(ref Ref) (who, error) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if place, sub := sh.view.Load().find(hash, ref.ID, tn.id); sub != nil {
-		return sh.who(hash, place, sub, ref), nil
+		return sh.handle(hash, place, sub, ref), nil
 	}
 	if until := t.erased.until(ref); until != 0 && t.time.now() < until {
-		return who{}, fmt.Errorf("presence: %w: %s has been erased; the id is free again at %s", ErrNotAllowed, ref, until)
+		return handle{}, fmt.Errorf("presence: %w: %s has been erased; the id is free again at %s", ErrNotAllowed, ref, until)
 	}
 	if err := full(); err != nil {
-		return who{}, err
+		return handle{}, err
 	}
 	place, sub, ok := t.add(sh, hash, tn, ref.ID)
 	if !ok {
-		return who{}, fmt.Errorf("presence: %w: too many subjects are known already", ErrLimit)
+		return handle{}, fmt.Errorf("presence: %w: too many subjects are known already", ErrLimit)
 	}
-	return sh.who(hash, place, sub, ref), nil
+	return sh.handle(hash, place, sub, ref), nil
 }
 
 // Subjects are kept as records without pointers, in slabs, so that very many of
@@ -217,8 +217,8 @@ const (
 	cellBits = 20
 )
 
-// subject is the record of one subject.
-type subject struct {
+// slot is the record of one subject.
+type slot struct {
 	pulse  pulse         // of its connection, or of one of them
 	name   atomic.Uint64 // where its id is kept, and its tenant
 	armed  uint32        // the lower bits of the tick of its deadline
@@ -240,11 +240,11 @@ const (
 	flagActed  // a claim counted as input later than what the pulse says
 )
 
-// more is what the richer subjects have besides a record.
-type more struct {
-	state  *State // if it cannot be packed
-	owner  uint32 // the epoch of the connection that the record's pulse belongs to
-	beats  []beat // the pulses of the others
+// extra is what the richer subjects have besides a record.
+type extra struct {
+	state  *State       // if it cannot be packed
+	owner  uint32       // the epoch of the connection that the record's pulse belongs to
+	pulses []extraPulse // the pulses of the others
 	grants []uint32
 
 	// With storage.
@@ -257,27 +257,27 @@ type more struct {
 
 // shard is some of the subjects, with their index.
 type shard struct {
-	mu     sync.Mutex
-	view   atomic.Pointer[view]
-	made   uint32   // records, free ones included
-	free   []uint32 // their places
-	live   int
-	names  slab.Words
-	states slab.Pieces
-	more   map[uint32]*more
-	alone  map[uint32]*hub // of those who watch a subject alone
-	held   held
+	mu          sync.Mutex
+	view        atomic.Pointer[view]
+	made        uint32   // records, free ones included
+	free        []uint32 // their places
+	live        int
+	names       slab.Words
+	states      slab.Pieces
+	extra       map[uint32]*extra
+	subjectHubs map[uint32]*channelHub // of those who watch a subject alone
+	loaded      loaded
 }
 
 // view is what can be read of a shard without its lock. Names are found in the
 // cells by probing one after another.
 type view struct {
-	cells []uint32    // read and written atomically
-	seats [][]subject // perSeats in each
+	cells []uint32 // read and written atomically
+	seats [][]slot // perSeats in each
 	names [][]byte
 }
 
-func (v *view) seat(i uint32) *subject { return &v.seats[i/perSeats][i%perSeats] }
+func (v *view) seat(i uint32) *slot { return &v.seats[i/perSeats][i%perSeats] }
 
 // A name is where the id is kept (32 bits), its length (8) and its tenant (24).
 func packName(at uint32, length int, tenant uint32) uint64 {
@@ -288,7 +288,7 @@ func (v *view) id(name uint64) string { return slab.Word(v.names, uint32(name), 
 
 // find returns the place of a subject. Without the lock it may miss one that
 // has just been entered or moved.
-func (v *view) find(hash uint64, id string, tenant uint32) (uint32, *subject) {
+func (v *view) find(hash uint64, id string, tenant uint32) (uint32, *slot) {
 	if len(v.cells) == 0 {
 		return 0, nil
 	}
@@ -355,7 +355,7 @@ func (t *Tracker) shardOf(n uint32) (*shard, uint32) {
 
 // add makes a record for a subject that has none, whose shard is locked. It
 // reports false where the shard is full.
-func (t *Tracker) add(sh *shard, hash uint64, tn *tenant, id string) (place uint32, sub *subject, ok bool) {
+func (t *Tracker) add(sh *shard, hash uint64, tn *tenant, id string) (place uint32, sub *slot, ok bool) {
 	v := sh.view.Load()
 	if len(sh.free) == 0 && sh.made == 1<<cellBits-2 {
 		return 0, nil, false
@@ -379,13 +379,13 @@ func (t *Tracker) add(sh *shard, hash uint64, tn *tenant, id string) (place uint
 	if t.opts.Storage == nil {
 		sub.flags |= flagLoaded
 	} else {
-		if sh.more == nil {
-			sh.more = make(map[uint32]*more)
+		if sh.extra == nil {
+			sh.extra = make(map[uint32]*extra)
 		}
-		sh.more[place] = &more{intent: make(chan struct{}, 1)}
+		sh.extra[place] = &extra{intent: make(chan struct{}, 1)}
 		sub.flags |= flagMore
 	}
-	if tn.force.Load().parity {
+	if tn.inForce.Load().parity {
 		sub.flags |= flagParity
 	}
 	sub.told = t.time.breaks()
@@ -399,7 +399,7 @@ func (t *Tracker) add(sh *shard, hash uint64, tn *tenant, id string) (place uint
 func (sh *shard) grow(t *Tracker, cells, seats bool) *view {
 	v := *sh.view.Load()
 	if seats && int(sh.made) == len(v.seats)*perSeats {
-		v.seats = append(v.seats, make([]subject, perSeats)) // readers have a shorter list of the same array
+		v.seats = append(v.seats, make([]slot, perSeats)) // readers have a shorter list of the same array
 	}
 	v.names = sh.names.Chunks
 	if cells {
@@ -428,7 +428,7 @@ func grown(size int) int {
 }
 
 // drop takes a subject that is held out of memory.
-func (h *held) drop() {
+func (h *loaded) drop() {
 	sh, place := h.t.shardOf(h.n)
 	v := sh.view.Load()
 	hash := h.t.hash(h.tenant.id, h.ref.ID)
@@ -454,8 +454,8 @@ func (h *held) drop() {
 	}
 	h.silence()
 	h.unpack()
-	delete(sh.more, place)
-	delete(sh.alone, place)
+	delete(sh.extra, place)
+	delete(sh.subjectHubs, place)
 	h.sub.flags, h.sub.grant, h.stepped = 0, 0, false
 	sh.free = append(sh.free, place)
 	sh.live--
@@ -480,16 +480,16 @@ func (sh *shard) rename() {
 	sh.view.Store(&v)
 }
 
-// held is a subject that is being worked on, its shard locked.
-type held struct {
+// loaded is a subject that is being worked on, its shard locked.
+type loaded struct {
 	t      *Tracker
 	sh     *shard
 	n      uint32
-	sub    *subject
+	sub    *slot
 	ref    Ref
 	tenant *tenant
 	m      *Machine
-	more   *more
+	extra  *extra
 	state  *State // own, or what more has
 
 	stepped bool    // the state is to be kept
@@ -504,19 +504,19 @@ type held struct {
 	out     []Output
 }
 
-// hold locks and unpacks a subject. If its record has been given up meanwhile,
+// lock locks and unpacks a subject. If its record has been given up meanwhile,
 // it returns nil. Who holds a subject must not hold another, and must release it.
-func (t *Tracker) hold(n uint32, ref Ref) *held {
-	h := t.holdAny(n)
+func (t *Tracker) lock(n uint32, ref Ref) *loaded {
+	h := t.lockByNumber(n)
 	if h != nil && h.ref != ref {
-		h.release()
+		h.unlock()
 		return nil
 	}
 	return h
 }
 
-// holdAny holds the subject that has a number, if there is one.
-func (t *Tracker) holdAny(n uint32) *held {
+// lockByNumber holds the subject that has a number, if there is one.
+func (t *Tracker) lockByNumber(n uint32) *loaded {
 	sh, place := t.shardOf(n)
 	sh.mu.Lock()
 	v := sh.view.Load()
@@ -525,21 +525,21 @@ func (t *Tracker) holdAny(n uint32) *held {
 		return nil
 	}
 	sub := v.seat(place)
-	return t.take(sh, v, n, sub)
+	return t.load(sh, v, n, sub)
 }
 
-// take unpacks a subject whose shard is locked.
-func (t *Tracker) take(sh *shard, v *view, n uint32, sub *subject) *held {
+// load unpacks a subject whose shard is locked.
+func (t *Tracker) load(sh *shard, v *view, n uint32, sub *slot) *loaded {
 	_, place := t.shardOf(n)
-	h := &sh.held
+	h := &sh.loaded
 	name := sub.name.Load()
-	h.n, h.sub, h.more, h.stepped, h.anew, h.owner = n, sub, nil, false, false, 0
+	h.n, h.sub, h.extra, h.stepped, h.anew, h.owner = n, sub, nil, false, false, 0
 	h.tenant = t.tenants.at(uint32(name >> 40))
 	h.ref = Ref{h.tenant.name, v.id(name)}
-	force := h.tenant.force.Load()
+	force := h.tenant.inForce.Load()
 	h.m = force.m
 	if sub.flags&flagMore != 0 {
-		h.more = sh.more[place]
+		h.extra = sh.extra[place]
 	}
 	h.load()
 	if force.parity != (sub.flags&flagParity != 0) {
@@ -549,13 +549,13 @@ func (t *Tracker) take(sh *shard, v *view, n uint32, sub *subject) *held {
 }
 
 // load unpacks the state and folds into it what has been noted.
-func (h *held) load() {
+func (h *loaded) load() {
 	sub := h.sub
 	switch {
 	case sub.flags&flagUnpacked != 0:
 		h.hint = hints{}
-		h.state = h.more.state
-		h.owner = h.more.owner
+		h.state = h.extra.state
+		h.owner = h.extra.owner
 	case sub.class == 0:
 		h.own = State{Subject: h.ref, Conns: h.words.conn[:0]}
 		h.hint = hints{}
@@ -574,16 +574,16 @@ func (h *held) load() {
 	h.fold()
 }
 
-// release keeps the state, if it was changed, and unlocks the subject.
-func (h *held) release() {
+// unlock keeps the state, if it was changed, and unlocks the subject.
+func (h *loaded) unlock() {
 	if h.stepped {
-		h.keep()
+		h.commit()
 	}
 	h.sh.mu.Unlock()
 }
 
-// keep takes the state as the subject's, and does what follows from it.
-func (h *held) keep() {
+// commit takes the state as the subject's, and does what follows from it.
+func (h *loaded) commit() {
 	h.stepped = false
 	h.syncPulses()
 	h.store()
@@ -593,7 +593,7 @@ func (h *held) keep() {
 }
 
 // store packs the state, or keeps it as it is.
-func (h *held) store() {
+func (h *loaded) store() {
 	s, sub := h.state, h.sub
 	if s.Current.Known {
 		sub.flags |= flagKnown
@@ -609,7 +609,7 @@ func (h *held) store() {
 			sub.flags |= flagUnpacked
 			h.unpack()
 		}
-		h.more.owner = h.owner
+		h.extra.owner = h.owner
 		return
 	}
 	if c := slab.Class(len(packed)); c != sub.class {
@@ -618,19 +618,19 @@ func (h *held) store() {
 	}
 	copy(h.sh.states.Bytes(sub.class, sub.packed), packed)
 	sub.flags &^= flagActed
-	if len(s.Conns) > 0 && s.Conns[0].Acted > s.Conns[0].Input {
+	if len(s.Conns) > 0 && s.Conns[0].ActedAt > s.Conns[0].Input {
 		sub.flags |= flagActed
 	}
 	if sub.flags&flagUnpacked != 0 {
 		sub.flags &^= flagUnpacked
 		h.own = *s
-		h.state, h.more.state, h.more.beats = &h.own, nil, nil
+		h.state, h.extra.state, h.extra.pulses = &h.own, nil, nil
 		h.spare()
 	}
 }
 
 // unpack gives the packed state's memory back.
-func (h *held) unpack() {
+func (h *loaded) unpack() {
 	if h.sub.class != 0 {
 		h.sh.states.Free(h.sub.class, h.sub.packed)
 		h.sub.class = 0
@@ -639,7 +639,7 @@ func (h *held) unpack() {
 
 // packState packs the state that is held. That the connection was heard, and the
 // last input, are left out where the pulse says so.
-func (t *Tracker) packState(h *held) ([]byte, bool) {
+func (t *Tracker) packState(h *loaded) ([]byte, bool) {
 	s := h.state
 	if len(s.Conns) != 1 || h.owner != s.Conns[0].Epoch {
 		if len(s.Conns) > 0 {
@@ -680,26 +680,26 @@ func (s *State) own() State {
 }
 
 // need makes room for more than a record.
-func (h *held) need() *more {
-	if h.more == nil {
-		h.more = new(more)
+func (h *loaded) need() *extra {
+	if h.extra == nil {
+		h.extra = new(extra)
 		if h.sub.grant != 0 {
-			h.more.grants = []uint32{h.sub.grant - 1}
+			h.extra.grants = []uint32{h.sub.grant - 1}
 			h.sub.grant = 0
 		}
-		if h.sh.more == nil {
-			h.sh.more = make(map[uint32]*more)
+		if h.sh.extra == nil {
+			h.sh.extra = make(map[uint32]*extra)
 		}
 		_, place := h.t.shardOf(h.n)
-		h.sh.more[place] = h.more
+		h.sh.extra[place] = h.extra
 		h.sub.flags |= flagMore
 	}
-	return h.more
+	return h.extra
 }
 
 // spare gives it up again if it is no longer needed.
-func (h *held) spare() {
-	m := h.more
+func (h *loaded) spare() {
+	m := h.extra
 	if m == nil || m.state != nil || m.intent != nil || len(m.grants) > 1 {
 		return
 	}
@@ -707,14 +707,14 @@ func (h *held) spare() {
 		h.sub.grant = m.grants[0] + 1
 	}
 	_, place := h.t.shardOf(h.n)
-	delete(h.sh.more, place)
+	delete(h.sh.extra, place)
 	h.sub.flags &^= flagMore
-	h.more = nil
+	h.extra = nil
 }
 
 // eachSubject holds the subjects in memory one after the other, of one tenant
 // or, for nil, of all.
-func (t *Tracker) eachSubject(of *tenant, f func(*held)) {
+func (t *Tracker) eachSubject(of *tenant, f func(*loaded)) {
 	for i := range t.shards {
 		sh := &t.shards[i]
 		for place := uint32(0); ; place++ {
@@ -728,9 +728,9 @@ func (t *Tracker) eachSubject(of *tenant, f func(*held)) {
 			if other {
 				continue
 			}
-			if h := t.holdAny(uint32(i)<<numberBits | place); h != nil {
+			if h := t.lockByNumber(uint32(i)<<numberBits | place); h != nil {
 				f(h)
-				h.release()
+				h.unlock()
 			}
 		}
 	}

@@ -265,7 +265,7 @@ func (t *Tracker) sendHeldBack(m *Machine, from Instant) {
 func (d *deadlines) nudge() { signal(d.wake) }
 
 // arm makes sure that a subject, which is held, is looked at no later than at.
-func (t *Tracker) arm(h *held, at Instant) {
+func (t *Tracker) arm(h *loaded, at Instant) {
 	now := t.time.tick(h.state.Now)
 	tick := min(t.time.tick(at), now+farTicks)
 	if h.sub.flags&flagArmed != 0 && int32(h.sub.armed-uint32(tick)) <= 0 {
@@ -356,9 +356,9 @@ func (t *Tracker) meetSlot(slot *wheel.Slot, now Instant) (met bool, soon Instan
 		}
 		t.order(list)
 		for _, next := range list {
-			if h := t.holdAny(next.n); h != nil {
+			if h := t.lockByNumber(next.n); h != nil {
 				h.meet(next.at)
-				h.release()
+				h.unlock()
 				met = true
 			}
 		}
@@ -378,7 +378,7 @@ func (t *Tracker) fetch(numbers []uint32) {
 }
 
 // meet processes what is due of a subject that is held.
-func (h *held) meet(at Instant) {
+func (h *loaded) meet(at Instant) {
 	h.sub.flags &^= flagArmed
 	h.step(&Event{Kind: EventTick}, at)
 }
@@ -401,8 +401,8 @@ func (t *Tracker) look(n uint32, slot *wheel.Slot, now Instant, many bool) (at I
 		sh.mu.Unlock()
 		return 0, false, false
 	}
-	h := t.take(sh, v, n, sub)
-	defer h.release()
+	h := t.load(sh, v, n, sub)
+	defer h.unlock()
 	at, ok = h.m.Next(h.state)
 	if !ok {
 		sub.flags &^= flagArmed
@@ -421,7 +421,7 @@ func (t *Tracker) look(n uint32, slot *wheel.Slot, now Instant, many bool) (at I
 
 // enter has a subject, whose shard is locked, looked at in a tick instead of with
 // a slot that was taken.
-func (t *Tracker) enter(sub *subject, n uint32, tick uint64, slot *wheel.Slot) {
+func (t *Tracker) enter(sub *slot, n uint32, tick uint64, slot *wheel.Slot) {
 	tick = min(tick, slot.From+farTicks)
 	sub.armed = uint32(tick)
 	d := &t.deadlines
@@ -433,8 +433,8 @@ func (t *Tracker) enter(sub *subject, n uint32, tick uint64, slot *wheel.Slot) {
 // quiet returns a tick before which nothing can fall due for a subject that has
 // a connection and nothing else, from what its pulse says alone. It reports false
 // where that says too little.
-func (t *Tracker) quiet(sub *subject, now uint64) (tick uint64, ok bool) {
-	force := t.tenants.at(uint32(sub.name.Load() >> 40)).force.Load()
+func (t *Tracker) quiet(sub *slot, now uint64) (tick uint64, ok bool) {
+	force := t.tenants.at(uint32(sub.name.Load() >> 40)).inForce.Load()
 	heard := sub.pulse.heard.Load()
 	if sub.flags&(flagUnpacked|flagActed) != 0 || sub.class == 0 || heard&pulsing == 0 || force.ignores || force.before != nil {
 		return 0, false
@@ -518,7 +518,7 @@ func signal(c chan<- struct{}) {
 func (t *Tracker) flushChannels(now Instant) (next Instant, ok bool) {
 	if now >= t.sweep.tidied.Add(listedFor) {
 		t.sweep.tidied = now
-		for _, hub := range t.rooms.allHubs() {
+		for _, hub := range t.channelTable.allHubs() {
 			t.forgetUnused(hub)
 		}
 	}
@@ -528,7 +528,7 @@ func (t *Tracker) flushChannels(now Instant) (next Instant, ok bool) {
 	t.deadlines.mu.Lock()
 	t.deadlines.held = 0 // what is held back from now on asks anew
 	t.deadlines.mu.Unlock()
-	for _, hub := range t.rooms.lateHubs() {
+	for _, hub := range t.channelTable.lateHubs() {
 		if at, waits := hub.flush(now); waits && (!ok || at < next) {
 			next, ok = at, true
 		}

@@ -85,13 +85,13 @@ func everythingAtOnce(t *testing.T, seed uint64) {
 				case 8:
 					err = tracker.Heartbeat(who, fmt.Sprintf("tab-%d", rng.IntN(3)))
 				case 9, 10:
-					err = tracker.Grant(ctx, who, where)
+					err = tracker.AddMember(ctx, who, where)
 				case 11:
-					err = tracker.Revoke(ctx, who, where)
+					err = tracker.RemoveMember(ctx, who, where)
 				case 12:
 					_, err = tracker.SetClaim(ctx, presence.Agent(who), who, presence.Claim{Status: []string{"available", "away", "busy"}[rng.IntN(3)]})
 				case 13:
-					_, _, err = tracker.List(ctx, where, presence.AudienceTeam, presence.Ref{})
+					_, _, err = tracker.ListAs(ctx, where, presence.AudienceTeam, presence.Ref{})
 				case 14:
 					if rng.IntN(20) == 0 {
 						p := policy
@@ -130,7 +130,7 @@ func everythingAtOnce(t *testing.T, seed uint64) {
 				clear(told)
 			}
 			for _, v := range f.Members {
-				told[v.Ref] = v
+				told[v.Subject] = v
 			}
 			for _, c := range f.Changes {
 				if c.View == nil {
@@ -140,15 +140,15 @@ func everythingAtOnce(t *testing.T, seed uint64) {
 				}
 			}
 		}
-		views, _, err := tracker.List(ctx, room(i), presence.AudienceTeam, presence.Ref{})
+		views, _, err := tracker.ListAs(ctx, room(i), presence.AudienceTeam, presence.Ref{})
 		require.NoError(t, err)
 		require.Len(t, told, len(views))
 		members, err := tracker.Members(room(i))
 		require.NoError(t, err)
 		require.Len(t, members, len(views))
 		for _, v := range views {
-			require.Equal(t, v, told[v.Ref])
-			got, err := tracker.Get(ctx, v.Ref, presence.AudienceTeam)
+			require.Equal(t, v, told[v.Subject])
+			got, err := tracker.GetAs(ctx, v.Subject, presence.AudienceTeam)
 			require.NoError(t, err)
 			require.Equal(t, v, got)
 		}
@@ -164,7 +164,7 @@ func TestErasedSubjectsHandlesReachNobodyElse(t *testing.T) {
 	ctx := t.Context()
 	for i := range 2000 { // so that names and records are used again
 		who := presence.ID(fmt.Sprintf("%0100d", i))
-		require.NoError(t, tracker.Grant(ctx, who, sales))
+		require.NoError(t, tracker.AddMember(ctx, who, sales))
 		c, err := tracker.Connect(ctx, who, presence.ConnectOptions{ID: "tab"})
 		require.NoError(t, err)
 		require.NoError(t, c.Heartbeat())
@@ -172,13 +172,13 @@ func TestErasedSubjectsHandlesReachNobodyElse(t *testing.T) {
 		require.ErrorIs(t, c.Heartbeat(), presence.ErrUnknown)
 		require.ErrorIs(t, tracker.Heartbeat(who, "tab"), presence.ErrUnknown)
 	}
-	views, _, err := tracker.List(ctx, sales, presence.AudienceTeam, presence.Ref{})
+	views, _, err := tracker.ListAs(ctx, sales, presence.AudienceTeam, presence.Ref{})
 	require.NoError(t, err)
 	require.Empty(t, views)
 	c, err := tracker.Connect(ctx, ann, presence.ConnectOptions{ID: "tab"})
 	require.NoError(t, err)
 	require.NoError(t, c.Heartbeat())
-	v, err := tracker.Get(ctx, ann, presence.AudienceTeam)
+	v, err := tracker.GetAs(ctx, ann, presence.AudienceTeam)
 	require.NoError(t, err)
 	require.Equal(t, "available", v.Status)
 }

@@ -228,14 +228,14 @@ func TestConnectWaitsForWhatWasChosen(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := newOffice(t)
-		require.NoError(t, o.Grant(t.Context(), ann, sales))
+		require.NoError(t, o.AddMember(t.Context(), ann, sales))
 		o.connect(ann, "tab")
 		require.NoError(t, o.claim(ann, presence.Claim{Status: "busy"}))
 		require.NoError(t, o.Close())
 
 		tracker, err := presence.New(&presence.Options{Storage: o.storage, StorageTimeout: 2 * time.Second})
 		require.NoError(t, err)
-		require.NoError(t, tracker.Grant(t.Context(), bob, sales))
+		require.NoError(t, tracker.AddMember(t.Context(), bob, sales))
 		w, err := tracker.Watch(t.Context(), presence.Agent(bob), sales, presence.WatchOptions{})
 		require.NoError(t, err)
 		seen := func() (statuses []string) {
@@ -246,12 +246,12 @@ func TestConnectWaitsForWhatWasChosen(t *testing.T) {
 					return statuses
 				}
 				for _, v := range f.Members {
-					if v.Ref == ann {
+					if v.Subject == ann {
 						statuses = append(statuses, v.Status)
 					}
 				}
 				for _, c := range f.Changes {
-					if c.View.Ref == ann {
+					if c.View.Subject == ann {
 						statuses = append(statuses, c.View.Status)
 					}
 				}
@@ -267,7 +267,7 @@ func TestConnectWaitsForWhatWasChosen(t *testing.T) {
 		connected := make(chan error)
 		go func() {
 			_, err := tracker.Connect(t.Context(), ann, presence.ConnectOptions{ID: "tab"})
-			connected <- errors.Join(err, tracker.Grant(t.Context(), ann, sales))
+			connected <- errors.Join(err, tracker.AddMember(t.Context(), ann, sales))
 		}()
 		<-held
 		require.Empty(t, seen())
@@ -276,7 +276,7 @@ func TestConnectWaitsForWhatWasChosen(t *testing.T) {
 		_, err = tracker.Sweep(t.Context())
 		require.NoError(t, err)
 		require.Subset(t, []string{"busy"}, seen())
-		v, err := tracker.Get(t.Context(), ann, presence.AudienceTeam)
+		v, err := tracker.GetAs(t.Context(), ann, presence.AudienceTeam)
 		require.NoError(t, err)
 		require.Equal(t, "busy", v.Status)
 		require.NoError(t, w.Close())

@@ -9,28 +9,28 @@ import (
 // View is what one audience sees of a subject. Fields the audience is not shown
 // are zero.
 type View struct {
-	Ref
-	Kind      Kind    `json:"kind,omitzero"` // empty for humans
-	Status    string  `json:"status"`
-	Class     Class   `json:"class,omitzero"`  // empty where the status is unknown or disabled
-	Label     string  `json:"label,omitzero"`  // of the status, for people
-	Color     string  `json:"color,omitzero"`  // of the status
-	Reason    string  `json:"reason,omitzero"` // of the claim that shows, as Text and Until are
-	Text      string  `json:"text,omitzero"`
-	Since     Instant `json:"since,omitzero"` // when the status began
-	SetAt     Instant `json:"setAt,omitzero"` // when the claim on top was set, masked or not
-	Until     Instant `json:"until,omitzero"`
-	Cause     Cause   `json:"cause,omitzero"`
-	Masked    string  `json:"masked,omitzero"`    // the status that would show if the subject were there and not idle
-	LastSeen  Instant `json:"lastSeen,omitzero"`  // when the last connection left; none while one is there
-	LastLogin Instant `json:"lastLogin,omitzero"` // the last one with credentials
-	Routable  bool    `json:"routable,omitzero"`  // may be given new work
-	Work      string  `json:"work,omitzero"`      // finishing, not-receiving, free or active
-	Threads   Count   `json:"threads,omitzero"`   // pieces of work
-	Pinned    Count   `json:"pinned,omitzero"`    // what the host shows beside them
-	Pending   string  `json:"pending,omitzero"`   // the status that follows once the work is done
-	Request   string  `json:"request,omitzero"`   // the status that has been asked for
-	Devices   int     `json:"devices,omitzero"`   // connections, live or lingering
+	Subject   Ref         `json:"-"`             // in JSON its tenant and id stand beside the other fields
+	Kind      SubjectKind `json:"kind,omitzero"` // empty for humans
+	Status    string      `json:"status"`
+	Class     Class       `json:"class,omitzero"`  // empty where the status is unknown or disabled
+	Label     string      `json:"label,omitzero"`  // of the status, for people
+	Color     string      `json:"color,omitzero"`  // of the status
+	Reason    string      `json:"reason,omitzero"` // of the claim that shows, as Text and Until are
+	Text      string      `json:"text,omitzero"`
+	Since     Instant     `json:"since,omitzero"` // when the status began
+	SetAt     Instant     `json:"setAt,omitzero"` // when the claim on top was set, masked or not
+	Until     Instant     `json:"until,omitzero"`
+	Cause     Cause       `json:"cause,omitzero"`
+	Masked    string      `json:"masked,omitzero"`    // the status that would show if the subject were there and not idle
+	LastSeen  Instant     `json:"lastSeen,omitzero"`  // when the last connection left; none while one is there
+	LastLogin Instant     `json:"lastLogin,omitzero"` // the last one with credentials
+	Routable  bool        `json:"routable,omitzero"`  // may be given new work
+	Work      string      `json:"work,omitzero"`      // finishing, not-receiving, free or active
+	Load      Count       `json:"threads,omitzero"`   // pieces of work
+	Pinned    Count       `json:"pinned,omitzero"`    // what the host shows beside them
+	Pending   string      `json:"pending,omitzero"`   // the status that follows once the work is done
+	Request   string      `json:"request,omitzero"`   // the status that has been asked for
+	Devices   int         `json:"devices,omitzero"`   // connections, live or lingering
 }
 
 // viewFields are the fields that a policy grants to audiences.
@@ -65,7 +65,7 @@ const (
 // that left where hiding is possible, take the same path: what is shown then
 // depends on nothing but when the audience last saw a difference.
 func (m *Machine) View(p *Presence, a Audience) View {
-	v := View{Ref: p.Subject, Status: StatusUnknown}
+	v := View{Subject: p.Subject, Status: StatusUnknown}
 	if !p.Known {
 		return v
 	}
@@ -81,10 +81,10 @@ func (m *Machine) View(p *Presence, a Audience) View {
 	full := View{
 		Status: p.Status, Class: p.Class, Reason: p.Reason, Text: p.Text, Since: p.Since, SetAt: p.SetAt, Until: p.Until,
 		Cause: p.Cause, Masked: p.Masked, LastSeen: p.LastSeen, LastLogin: p.LastLogin, Routable: p.Routable,
-		Work: p.Label, Threads: p.Threads, Pinned: p.Pinned, Pending: p.Pending, Request: p.Request, Devices: p.Devices,
+		Work: p.Label, Load: p.Load, Pinned: p.Pinned, Pending: p.Pending, Request: p.Request, Devices: p.Devices,
 	}
-	if i := slices.IndexFunc(p.Seen, func(s Seen) bool { return s.Audience == a }); i >= 0 {
-		if seen := &p.Seen[i]; seen.Left {
+	if i := slices.IndexFunc(p.seen, func(s seen) bool { return s.Audience == a }); i >= 0 {
+		if seen := &p.seen[i]; seen.Left {
 			def := m.disconnected
 			if v := m.status(p.absent); v != nil {
 				def = v
@@ -121,7 +121,7 @@ func (m *Machine) View(p *Presence, a Audience) View {
 	show(shown, fieldLastLogin, &v.LastLogin, full.LastLogin)
 	show(shown, fieldRoutable, &v.Routable, full.Routable)
 	show(shown, fieldWork, &v.Work, full.Work)
-	show(shown, fieldThreads, &v.Threads, full.Threads)
+	show(shown, fieldThreads, &v.Load, full.Load)
 	show(shown, fieldPinned, &v.Pinned, full.Pinned)
 	show(shown, fieldPending, &v.Pending, full.Pending)
 	show(shown, fieldRequest, &v.Request, full.Request)
@@ -135,10 +135,10 @@ func show[T any](shown, field fieldSet, dst *T, value T) {
 	}
 }
 
-// MayReveal reports whether something that a subject does, such as typing,
+// mayReveal reports whether something that a subject does, such as typing,
 // reading or reacting, may be shown to an audience: not while it is hidden from
 // it. What a subject sends is its own disclosure and needs no asking.
-func (m *Machine) MayReveal(p *Presence, a Audience) bool {
+func (m *Machine) mayReveal(p *Presence, a Audience) bool {
 	return p.Known && !p.Disabled && !slices.Contains(p.HiddenFrom, a)
 }
 
@@ -192,7 +192,7 @@ func (m *Machine) Explain(s *State, a Audience) []string {
 		} else if c.Left != 0 {
 			add("connection %s left (%s) at %s, counts until %s", c.ID, c.Cause, c.Left, m.graceEnd(s, &c))
 		} else {
-			add("connection %s heard at %s, last input at %s", c.ID, c.Heard, max(c.Input, c.Acted))
+			add("connection %s heard at %s, last input at %s", c.ID, c.Heard, max(c.Input, c.ActedAt))
 		}
 	}
 	for _, c := range slices.SortedFunc(slices.Values(s.Claims), func(x, y Claim) int {
@@ -235,8 +235,8 @@ func (m *Machine) Explain(s *State, a Audience) []string {
 	if len(p.HiddenFrom) > 0 {
 		add("hidden from: %s", join(p.HiddenFrom))
 	}
-	if s.Floor > s.Now {
-		add("leases are extended to %s after a standstill", s.Floor)
+	if s.LeaseFloor > s.Now {
+		add("leases are extended to %s after a standstill", s.LeaseFloor)
 	}
 	if at, ok := m.Next(s); ok {
 		add("next deadline %s", at)

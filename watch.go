@@ -46,7 +46,7 @@ type Watch struct {
 	queue  []*Frame
 	notify func()
 	ready  chan struct{} // once somebody waits in Next
-	hub    *hub
+	hub    *channelHub
 	from   *stream
 	actor  Actor
 	member bool  // watches by right of its grant, and is evicted with it; never changes
@@ -99,31 +99,31 @@ func (t *Tracker) WatchSubject(ctx context.Context, actor Actor, subject Ref, op
 	if err != nil {
 		return nil, err
 	}
-	if a == AudienceSelf && actor.Ref != subject && actor.Audience() == AudienceTeam {
-		return nil, fmt.Errorf("presence: %w: %s may look at %s as a teammate, not as %s itself", ErrNotAllowed, actor.Ref, subject, subject)
+	if a == AudienceSelf && actor.Subject != subject && actor.Audience() == AudienceTeam {
+		return nil, fmt.Errorf("presence: %w: %s may look at %s as a teammate, not as %s itself", ErrNotAllowed, actor.Subject, subject, subject)
 	}
 	who, err := t.known(ctx, subject)
 	if err != nil {
 		return nil, err
 	}
 	if a == AudienceSelf {
-		actor.Ref = subject
+		actor.Subject = subject
 	}
 	for {
-		h := t.hold(who.n, subject)
+		h := t.lock(who.n, subject)
 		if h == nil {
 			return nil, who.gone()
 		}
-		alone := h.alone()
+		alone := h.subjectHub()
 		if alone == nil {
 			alone = t.newHub(who.ref, h.m, 0, new(epochs))
 			alone.roster.alone = true
 			alone.owner = who.n
 			alone.put(h.current(), t.time.now())
 			h.setAlone(alone)
-			t.rooms.addHub(alone)
+			t.channelTable.addHub(alone)
 		}
-		h.release()
+		h.unlock()
 		w, err := t.watch(alone, actor, a, false, opts)
 		if err != nil {
 			t.forgetUnused(alone)
@@ -146,16 +146,16 @@ func (t *Tracker) audience(ctx context.Context, actor Actor, at Ref, opts WatchO
 	}
 	free := actor.Role == RoleSupervisor || actor.Role == RoleAdmin || actor.Role == RoleSystem
 	if a != own && !free && (a != AudienceSelf || actor.Role == RoleVisitor) && a != actor.Audience() {
-		return "", fmt.Errorf("presence: %w: %s may look as %s, not as %s", ErrNotAllowed, actor.Ref, actor.Audience(), a)
+		return "", fmt.Errorf("presence: %w: %s may look as %s, not as %s", ErrNotAllowed, actor.Subject, actor.Audience(), a)
 	}
-	if err := checkRef("actor", actor.Ref); err != nil {
+	if err := checkRef("actor", actor.Subject); err != nil {
 		return "", err
 	}
 	return a, t.allow(ctx, actor, ActionSee, at, at.ID)
 }
 
 // watch adds a watcher to a hub. It returns nil if the hub has been closed.
-func (t *Tracker) watch(hub *hub, actor Actor, a Audience, member bool, opts WatchOptions) (*Watch, error) {
+func (t *Tracker) watch(hub *channelHub, actor Actor, a Audience, member bool, opts WatchOptions) (*Watch, error) {
 	if t.watches.Add(1) > int64(t.opts.MaxWatches) {
 		t.watches.Add(-1)
 		return nil, fmt.Errorf("presence: %w: %d watches are open already", ErrLimit, t.opts.MaxWatches)
@@ -163,9 +163,9 @@ func (t *Tracker) watch(hub *hub, actor Actor, a Audience, member bool, opts Wat
 	w := &Watch{hub: hub, actor: actor, member: member, notify: opts.Notify, stale: true, trusted: t.time.now()}
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	if member && !t.may(actor.Ref, hub.ref()) {
+	if member && !t.may(actor.Subject, hub.ref()) {
 		t.watches.Add(-1)
-		return nil, fmt.Errorf("presence: %w: %s has no grant of channel %s", ErrNotAllowed, actor.Ref, hub.ref())
+		return nil, fmt.Errorf("presence: %w: %s has no grant of channel %s", ErrNotAllowed, actor.Subject, hub.ref())
 	}
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
@@ -176,7 +176,7 @@ func (t *Tracker) watch(hub *hub, actor Actor, a Audience, member bool, opts Wat
 		}
 		return nil, nil
 	}
-	key := newStreamKey(a, actor.Ref)
+	key := newStreamKey(a, actor.Subject)
 	missed, known := hub.roster.after(key, opts.Epoch, opts.Seq)
 	if known && len(missed) <= t.opts.WatchBuffer {
 		w.queue, w.stale = missed, false

@@ -22,7 +22,7 @@ func TestOneGoroutineServesManyWatches(t *testing.T) {
 		var watches []*presence.Watch
 		for i := range channels {
 			channel := presence.ID("channel-" + string(rune('a'+i)))
-			require.NoError(t, d.Grant(t.Context(), ann, channel))
+			require.NoError(t, d.AddMember(t.Context(), ann, channel))
 			w, err := d.Watch(t.Context(), boss, channel, presence.WatchOptions{Notify: func() { ready <- i }})
 			require.NoError(t, err)
 			watches = append(watches, w)
@@ -82,14 +82,14 @@ func TestOneGoroutineServesManyWatches(t *testing.T) {
 func TestNotifyMayUseTheTracker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, nil)
-		require.NoError(t, d.Grant(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), ann, sales))
 		var w *presence.Watch
 		opened := make(chan struct{})
 		got := make(chan string, 10)
 		w, err := d.Watch(t.Context(), boss, sales, presence.WatchOptions{Notify: func() {
 			<-opened
 			for f, err := w.Poll(); f != nil && err == nil; f, err = w.Poll() {
-				view, err := d.Get(context.Background(), ann, presence.AudienceTeam)
+				view, err := d.GetAs(context.Background(), ann, presence.AudienceTeam)
 				if err != nil {
 					view.Status = err.Error()
 				}
@@ -115,7 +115,7 @@ func TestSuspendedWatchAnnouncesItself(t *testing.T) {
 			}
 			return nil
 		})})
-		require.NoError(t, d.Grant(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), ann, sales))
 		frames := make(chan *presence.Frame, 10)
 		ready := make(chan struct{}, 1)
 		w, err := d.Watch(t.Context(), boss, sales, presence.WatchOptions{Notify: func() { ready <- struct{}{} }})
@@ -149,8 +149,8 @@ func TestSuspendedWatchAnnouncesItself(t *testing.T) {
 // else happens by then.
 func TestHeldBackChangesGoOutByThemselves(t *testing.T) {
 	for name, hold := range map[string]func(*presence.Policy){
-		"publish": func(p *presence.Policy) { p.Publish = 2 * time.Second },
-		"batch":   func(p *presence.Policy) { p.Batch = 2 * time.Second },
+		"publish": func(p *presence.Policy) { p.CoalesceSubject = 2 * time.Second },
+		"batch":   func(p *presence.Policy) { p.CoalesceChannel = 2 * time.Second },
 	} {
 		t.Run(name, func(t *testing.T) { testHeldBackChanges(t, hold) })
 	}
@@ -162,7 +162,7 @@ func testHeldBackChanges(t *testing.T, hold func(*presence.Policy)) {
 		hold(&policy)
 		d := newDesk(t, &presence.Options{Policy: &policy})
 		c := d.login(ann, "tab")
-		require.NoError(t, d.Grant(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), ann, sales))
 		w := d.watch(boss, sales)
 		seen(t, w)
 		time.Sleep(5 * time.Second)
@@ -183,7 +183,7 @@ func TestStrangersAreRefused(t *testing.T) {
 	for range 8 { // wherever names come to lie
 		tracker, err := presence.New(nil)
 		require.NoError(t, err)
-		require.NoError(t, tracker.Grant(t.Context(), ann, sales))
+		require.NoError(t, tracker.AddMember(t.Context(), ann, sales))
 		_, err = tracker.Watch(t.Context(), presence.Agent(presence.ID("stranger")), sales, presence.WatchOptions{})
 		require.ErrorIs(t, err, presence.ErrNotAllowed)
 		require.ErrorIs(t, tracker.Join(t.Context(), presence.Agent(presence.ID("stranger")), sales), presence.ErrNotAllowed)
@@ -222,7 +222,7 @@ func TestSuspendedWatchEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var answer error
 		d := newDesk(t, &presence.Options{Authorizer: authorizerFunc(func() error { return answer }), AuthorizeEvery: time.Minute})
-		require.NoError(t, d.Grant(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), ann, sales))
 		w := d.watch(boss, sales)
 		require.Equal(t, []string{"snapshot ann=offline"}, seen(t, w))
 		answer = errors.New("the directory is down")
@@ -246,13 +246,13 @@ func TestSuspendedWatchEnds(t *testing.T) {
 func TestHeldBackAccessGoesOutByItself(t *testing.T) {
 	crew := presence.ID("crew")
 	policy := presence.DefaultPolicy()
-	policy.Publish = 2 * time.Second
+	policy.CoalesceSubject = 2 * time.Second
 	for _, test := range []struct {
 		name string
 		do   func(*testing.T, desk) error
 		want string
 	}{
-		{"revoke", func(t *testing.T, d desk) error { return d.Revoke(t.Context(), ann, crew) }, "left ann"},
+		{"revoke", func(t *testing.T, d desk) error { return d.RemoveMember(t.Context(), ann, crew) }, "left ann"},
 		{"erase", func(t *testing.T, d desk) error { return d.Erase(t.Context(), ann) }, "left ann"},
 		{"link", func(t *testing.T, d desk) error { return d.Link(t.Context(), sales, presence.ID("nobody's")) }, "left ann"},
 		{"policy", func(t *testing.T, d desk) error {
@@ -266,7 +266,7 @@ func TestHeldBackAccessGoesOutByItself(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := newDesk(t, &presence.Options{Policy: &policy})
 				c := d.login(ann, "tab")
-				require.NoError(t, d.Grant(t.Context(), ann, crew))
+				require.NoError(t, d.AddMember(t.Context(), ann, crew))
 				require.NoError(t, d.Link(t.Context(), sales, crew))
 				w := d.watch(boss, sales)
 				seen(t, w)
@@ -300,7 +300,7 @@ func TestAuthorizerThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := new(slowAuthorizer)
 		d := newDesk(t, &presence.Options{Authorizer: a, AuthorizeEvery: time.Minute})
-		require.NoError(t, d.Grant(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), ann, sales))
 		w := d.watch(boss, sales)
 		require.Equal(t, []string{"snapshot ann=offline"}, seen(t, w))
 		a.hangs.Store(true)
@@ -341,7 +341,7 @@ func TestPollDoesNotWaitForTheAuthorizer(t *testing.T) {
 			}
 			return nil
 		})})
-		require.NoError(t, d.Grant(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), ann, sales))
 		var told atomic.Int32
 		w, err := d.Watch(t.Context(), boss, sales, presence.WatchOptions{Notify: func() { told.Add(1) }})
 		require.NoError(t, err)
@@ -367,7 +367,7 @@ func TestPollDoesNotWaitForTheAuthorizer(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		asks.Store(true)
 		d.login(bob, "tab")
-		require.NoError(t, d.Grant(t.Context(), bob, sales))
+		require.NoError(t, d.AddMember(t.Context(), bob, sales))
 		require.Nil(t, poll())
 		require.NoError(t, w.Close())
 		_, err = w.Poll()

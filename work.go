@@ -70,20 +70,20 @@ type Load struct {
 
 // Request is a status that a subject has asked to be allowed.
 type Request struct {
-	ID    string  `json:"id"`
-	Claim Claim   `json:"claim"` // what is claimed once it is accepted
-	At    Instant `json:"at"`
-	Until Instant `json:"until,omitzero"` // expires then
-	How   Cause   `json:"how,omitzero"`   // of a closed one: accepted, rejected, withdrawn, expired
-	By    string  `json:"by,omitzero"`    // who closed it
+	ID     string  `json:"id"`
+	Claim  Claim   `json:"claim"` // what is claimed once it is accepted
+	At     Instant `json:"at"`
+	Until  Instant `json:"until,omitzero"` // expires then
+	Reason Cause   `json:"how,omitzero"`   // of a closed one: accepted, rejected, withdrawn, expired
+	By     string  `json:"by,omitzero"`    // who closed it
 }
 
 // How requests are closed.
 const (
-	RequestAccepted  Cause = "accepted"
-	RequestRejected  Cause = "rejected"
-	RequestWithdrawn Cause = "withdrawn"
-	RequestExpired   Cause = "expired" // its time was over, or the subject chose something else
+	EndAccepted  Cause = "accepted"
+	EndRejected  Cause = "rejected"
+	EndWithdrawn Cause = "withdrawn"
+	EndExpired   Cause = "expired" // its time was over, or the subject chose something else
 )
 
 // Work is what a subject is occupied with and waits for. The host owns the
@@ -262,7 +262,7 @@ func (m *Machine) occupy(s *State, p *Presence, shown *definition) {
 	p.Routable = p.Routing == RouteAll
 	w := s.Work
 	if p.Label != "" || w != nil && len(w.Loads) > 0 {
-		p.Threads = NewCount(w.Total())
+		p.Load = NewCount(w.Total())
 	}
 	if w == nil {
 		return
@@ -330,11 +330,11 @@ func (st *stepper) setLoad(l *Load, n int) {
 		l.N, st.s.Work.Given = n, st.s.Now
 	}
 	st.touched = true
-	st.drained()
+	st.resolveDrain()
 }
 
-// drained lets the pending target take effect when there is nothing left to do.
-func (st *stepper) drained() {
+// resolveDrain lets the pending target take effect when there is nothing left to do.
+func (st *stepper) resolveDrain() {
 	w := st.s.Work
 	if w.Pending == nil || w.Total() > 0 {
 		return
@@ -344,7 +344,7 @@ func (st *stepper) drained() {
 	if c.For > 0 {
 		c.Until = st.s.Now.Add(c.For)
 	}
-	st.choose(c)
+	st.applyChoice(c)
 }
 
 // offer gives a subject a piece of work, or refuses it to one who has become
@@ -360,7 +360,7 @@ func (st *stepper) offer(e *Event) error {
 	n := max(e.Load.N, 1)
 	r, room, bounded := m.Receives(s, e.Load.On)
 	fits := false
-	switch e.How {
+	switch e.Routing {
 	case RouteNone: // by hand: status only informs
 		fits = s.Current.Known && !s.Current.Disabled
 	case RouteSticky:
@@ -370,7 +370,7 @@ func (st *stepper) offer(e *Event) error {
 	case RouteAll, RouteLast, "":
 		fits = (r == RouteAll || r == RouteLast) && (!bounded || room >= n)
 	default:
-		return fmt.Errorf("presence: %w way %q of giving work: allowed are all, sticky, transfer, none", ErrInvalid, e.How)
+		return fmt.Errorf("presence: %w way %q of giving work: allowed are all, sticky, transfer, none", ErrInvalid, e.Routing)
 	}
 	if !fits {
 		return fmt.Errorf("presence: %w: %s does not receive this work now: it is %s and takes %s", ErrNotAllowed, s.Subject, s.Current.Status, cmp.Or(r, RouteNone))
@@ -455,9 +455,9 @@ func (st *stepper) requeue(id string, why Cause) {
 	w.Given = s.Now
 	st.revise()
 	w.Requeued = s.Current.Revision
-	st.out = append(st.out, Output{Kind: OutputRequeue, ID: id, At: s.Now, Noticed: s.Now, Load: n, Why: why})
+	st.out = append(st.out, Output{Kind: OutputRequeue, ID: id, At: s.Now, Noticed: s.Now, Load: n, Reason: why})
 	st.touched = true
-	st.drained()
+	st.resolveDrain()
 }
 
 // revise gives what the subject receives a new revision: offers that were made
@@ -467,9 +467,9 @@ func (st *stepper) revise() {
 	p.Revision = max(p.Revision+1, st.s.Now)
 }
 
-// drains puts off a choice until the present work is done, and reports whether
+// applyOrDrain puts off a choice until the present work is done, and reports whether
 // it did.
-func (st *stepper) drains(c *Claim) bool {
+func (st *stepper) applyOrDrain(c *Claim) bool {
 	s, m := st.s, st.m
 	def := m.status(c.Status)
 	if !def.DrainsFirst || s.Work.Total() == 0 {
@@ -496,9 +496,9 @@ const (
 	drainRequeue = "requeue"
 )
 
-// chose notes that somebody made a choice for the subject: what was planned or
+// cancelPlans notes that somebody made a choice for the subject: what was planned or
 // asked before no longer stands.
-func (st *stepper) chose() {
+func (st *stepper) cancelPlans() {
 	w := st.s.Work
 	if w == nil {
 		return
@@ -508,7 +508,7 @@ func (st *stepper) chose() {
 		st.persist()
 		st.change()
 	}
-	st.closeRequests(func(*Request) bool { return true }, RequestExpired, "")
+	st.closeRequests(func(*Request) bool { return true }, EndExpired, "")
 }
 
 // request asks for a status that somebody else must allow.
@@ -535,7 +535,7 @@ func (st *stepper) request(e *Event) error {
 	if e.ID != "" && slices.ContainsFunc(w.Requests, func(r Request) bool { return r.ID == e.ID }) {
 		return nil // the same event again
 	}
-	st.closeRequests(func(r *Request) bool { return r.Claim.Status == c.Status }, RequestWithdrawn, s.Subject.ID)
+	st.closeRequests(func(r *Request) bool { return r.Claim.Status == c.Status }, EndWithdrawn, s.Subject.ID)
 	if len(w.Requests) >= MaxRequests {
 		return fmt.Errorf("presence: %w: %s has %d open requests already, at most %d are allowed", ErrLimit, s.Subject, len(w.Requests), MaxRequests)
 	}
@@ -562,9 +562,9 @@ func (st *stepper) closeRequests(which func(*Request) bool, how Cause, by string
 			return false
 		}
 		st.persist()
-		r.How, r.By = how, by
+		r.Reason, r.By = how, by
 		s.Work.Closed = &r
-		st.out = append(st.out, Output{Kind: OutputRequestClosed, At: s.Now, Noticed: s.Now, Request: r, Why: how})
+		st.out = append(st.out, Output{Kind: OutputRequestClosed, At: s.Now, Noticed: s.Now, Request: r, Reason: how})
 		st.touched = true
 		return true
 	})
@@ -580,21 +580,21 @@ func (st *stepper) openRequest(id string) (Request, error) {
 			}
 		}
 		if r := s.Work.Closed; r != nil && (id == "" || r.ID == id) {
-			return Request{}, fmt.Errorf("presence: %w request of %s for %s: already decided, it was %s", ErrStale, s.Subject, r.Claim.Status, r.How)
+			return Request{}, fmt.Errorf("presence: %w request of %s for %s: already decided, it was %s", ErrStale, s.Subject, r.Claim.Status, r.Reason)
 		}
 	}
 	return Request{}, fmt.Errorf("presence: %w request: %s has none open", ErrUnknown, s.Subject)
 }
 
 func (st *stepper) withdraw(e *Event) error {
-	if e.Actor.Ref != st.s.Subject || e.Actor.Role == RoleVisitor {
+	if e.Actor.Subject != st.s.Subject || e.Actor.Role == RoleVisitor {
 		return fmt.Errorf("presence: %w: only %s itself may withdraw its request", ErrNotAllowed, st.s.Subject)
 	}
 	r, err := st.openRequest(e.ID)
 	if err != nil {
 		return err
 	}
-	st.closeRequests(func(o *Request) bool { return o.ID == r.ID }, RequestWithdrawn, e.Actor.ID)
+	st.closeRequests(func(o *Request) bool { return o.ID == r.ID }, EndWithdrawn, e.Actor.Subject.ID)
 	return nil
 }
 
@@ -604,12 +604,12 @@ func (st *stepper) decide(e *Event) error {
 	switch e.Actor.Role {
 	case RoleSupervisor, RoleAdmin, RoleSystem:
 	default:
-		return fmt.Errorf("presence: %w: %s may not decide on a request; a supervisor, an admin or a system may", ErrNotAllowed, e.Actor.Ref)
+		return fmt.Errorf("presence: %w: %s may not decide on a request; a supervisor, an admin or a system may", ErrNotAllowed, e.Actor.Subject)
 	}
 	if err := e.Actor.checkFor(s.Subject); err != nil {
 		return err
 	}
-	if e.Actor.Ref == s.Subject && e.Actor.Role != RoleSystem {
+	if e.Actor.Subject == s.Subject && e.Actor.Role != RoleSystem {
 		return fmt.Errorf("presence: %w: nobody decides on their own request", ErrNotAllowed)
 	}
 	r, err := st.openRequest(e.ID)
@@ -617,7 +617,7 @@ func (st *stepper) decide(e *Event) error {
 		return err
 	}
 	if e.Off {
-		st.closeRequests(func(o *Request) bool { return o.ID == r.ID }, RequestRejected, e.Actor.ID)
+		st.closeRequests(func(o *Request) bool { return o.ID == r.ID }, EndRejected, e.Actor.Subject.ID)
 		return nil
 	}
 	if st.m.leftFor(s, e.Actor) {
@@ -631,39 +631,39 @@ func (st *stepper) decide(e *Event) error {
 	if c.Until != 0 && c.Key == KeyBase {
 		c.Key = KeyTimed
 	}
-	st.closeRequests(func(o *Request) bool { return o.ID == r.ID }, RequestAccepted, e.Actor.ID)
-	st.chose()
-	st.decided(c)
+	st.closeRequests(func(o *Request) bool { return o.ID == r.ID }, EndAccepted, e.Actor.Subject.ID)
+	st.cancelPlans()
+	st.closeRequestsFor(c)
 	return nil
 }
 
-// decided makes a checked choice of the manual rank take effect, at once or
+// closeRequestsFor makes a checked choice of the manual rank take effect, at once or
 // once the work is done.
-func (st *stepper) decided(c Claim) {
-	if st.drains(&c) {
+func (st *stepper) closeRequestsFor(c Claim) {
+	if st.applyOrDrain(&c) {
 		return
 	}
 	requeues := c.Source == SourceSupervisor && st.m.policy.Work.SupervisorDrain == drainRequeue && st.m.status(c.Status).DrainsFirst && st.s.Work.Total() > 0
-	st.choose(c)
+	st.applyChoice(c)
 	if requeues {
 		st.s.Serial++
 		st.requeue(eventID('q', st.s.Serial, st.s.Now), CauseSupervisor)
 	}
 }
 
-// unsteady notes that a connection has come back after it was lost: new work
+// startSettling notes that a connection has come back after it was lost: new work
 // waits until it has proved steady.
-func (st *stepper) unsteady() {
+func (st *stepper) startSettling() {
 	if d := st.m.policy.Work.Settle; d > 0 {
 		st.work().Settles = st.s.Now.Add(d)
 		st.touched = true
 	}
 }
 
-// gone ends the requests of one who left on purpose, where the policy says so.
-func (st *stepper) gone(cause Cause) {
+// withdrawOnLeave ends the requests of one who left on purpose, where the policy says so.
+func (st *stepper) withdrawOnLeave(cause Cause) {
 	on := st.m.policy.Work.WithdrawOn
 	if cause == CauseLogout && on != "never" || cause == CauseClosed && on == "closed" {
-		st.closeRequests(func(*Request) bool { return true }, RequestWithdrawn, st.s.Subject.ID)
+		st.closeRequests(func(*Request) bool { return true }, EndWithdrawn, st.s.Subject.ID)
 	}
 }

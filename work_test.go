@@ -24,8 +24,8 @@ func workPolicy(r *rand.Rand) presence.Policy {
 	p.Work.RequestFor = time.Duration(r.IntN(2)) * 2 * time.Minute
 	p.Work.SupervisorDrain = []string{"drain", "requeue"}[r.IntN(2)]
 	p.Work.WithdrawOn = []string{"logout", "closed", "never"}[r.IntN(3)]
-	p.Define(presence.Status{ID: "sticky", Class: presence.ClassAvailable, Routing: presence.RouteSticky})
-	p.Define(presence.Status{ID: "asked", Class: presence.ClassAway, NeedsApproval: true, DrainsFirst: true})
+	p.AddStatus(presence.Status{ID: "sticky", Class: presence.ClassAvailable, Routing: presence.RouteSticky})
+	p.AddStatus(presence.Status{ID: "asked", Class: presence.ClassAway, NeedsApproval: true, DrainsFirst: true})
 	return p
 }
 
@@ -70,7 +70,7 @@ func workEvent(r *rand.Rand, s *presence.State) presence.Event {
 		e.Kind, e.Load, e.Revision = presence.EventLoad, presence.Load{On: pick("", "", "calls"), N: r.IntN(3)}, revision()
 	case 8, 9:
 		e.Kind, e.Load.On, e.Revision = presence.EventOffer, pick("", "", "calls"), revision()
-		e.How = presence.Routing(pick("all", "sticky", "none", "transfer"))
+		e.Routing = presence.Routing(pick("all", "sticky", "none", "transfer"))
 	case 10:
 		e.Kind, e.Load.On, e.Revision = presence.EventDone, pick("", "", "calls"), revision()
 	case 11:
@@ -135,7 +135,7 @@ func TestWorkInvariants(t *testing.T) {
 					require.True(t, room, label)
 				}
 			}
-			if err == nil && e.Kind == presence.EventOffer && e.How != presence.RouteNone && e.Revision != 0 {
+			if err == nil && e.Kind == presence.EventOffer && e.Routing != presence.RouteNone && e.Revision != 0 {
 				require.Greater(t, s.Work.Total(), 0, label)
 			}
 			for i, o := range out {
@@ -197,7 +197,7 @@ func essence(out []presence.Output) (list []string) {
 		case presence.OutputRequeue:
 			list = append(list, fmt.Sprint("requeue ", o.ID, o.At, o.Load))
 		case presence.OutputRequestClosed:
-			list = append(list, fmt.Sprint("closed ", o.Request.ID, o.At, o.Why))
+			list = append(list, fmt.Sprint("closed ", o.Request.ID, o.At, o.Reason))
 		case presence.OutputClaimSet:
 			list = append(list, fmt.Sprint("set ", o.Claim.Status, o.Claim.Source, o.At))
 		}
@@ -225,7 +225,7 @@ func TestStatementD9(t *testing.T) {
 			}
 			require.Contains(t, labels, p.Labelled())
 			met[p.Labelled()]++
-			threads, known := p.Threads.Get()
+			threads, known := p.Load.Get()
 			switch p.Label {
 			case "":
 				require.NotEqual(t, presence.ClassAvailable, p.Class)
@@ -270,8 +270,8 @@ func TestOffersAreBounded(t *testing.T) {
 	x := newSubject(t, presence.DefaultPolicy())
 	x.login(0, "tab")
 	for _, how := range []presence.Routing{presence.RouteNone, presence.RouteSticky, presence.RouteTransfer, presence.RouteAll} {
-		x.do(1, presence.Event{Kind: presence.EventOffer, How: how, Load: presence.Load{N: 1_000_000}})
-		_, err := x.try(1, presence.Event{Kind: presence.EventOffer, How: how, Load: presence.Load{N: math.MaxInt}})
+		x.do(1, presence.Event{Kind: presence.EventOffer, Routing: how, Load: presence.Load{N: 1_000_000}})
+		_, err := x.try(1, presence.Event{Kind: presence.EventOffer, Routing: how, Load: presence.Load{N: math.MaxInt}})
 		require.ErrorIs(t, err, presence.ErrInvalid)
 		require.Equal(t, 1_000_000, x.s.Work.Total())
 	}

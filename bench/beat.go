@@ -82,7 +82,7 @@ func silentSessions(n int) ([]*wire.Session, func() error, error) {
 		return nil, nil, err
 	}
 	ahead := time.Duration(0)
-	server, err := wire.NewServer(t.Tracker, wire.Options{
+	server, err := wire.New(t.Tracker, wire.Options{
 		Authenticate:      func(*http.Request) (presence.Actor, error) { return presence.Actor{}, presence.ErrNotAllowed },
 		MessagesPerSecond: 1e12, Burst: 1e12,
 		Now: func() time.Time { return time.Now().Add(ahead) },
@@ -101,7 +101,7 @@ func silentSessions(n int) ([]*wire.Session, func() error, error) {
 			close(opened)
 			<-over
 			s.End(presence.CauseClosed, wire.StatusNone, "")
-			s.Part()
+			s.Detach()
 		})
 		<-opened
 		sessions[i].Receive([]byte(`{"type":"hello","v":1}`))

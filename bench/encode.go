@@ -27,13 +27,13 @@ func joins(n int) *presence.Frame {
 	p := newPopulation(n)
 	f := &presence.Frame{
 		Kind: presence.FrameDiff, Version: presence.FrameVersion, Channel: presence.ID("room-1"), Epoch: "1", Seq: 7,
-		Group: presence.Group{Rung: presence.RungAvailable, Count: n},
+		Group: presence.Group{Status: presence.GroupAvailable, Count: n},
 	}
 	since := presence.At(time.Date(2026, 1, 1, 9, 30, 0, 0, time.UTC))
 	for _, id := range p.ids {
 		who := presence.ID(id)
 		f.Changes = append(f.Changes, presence.Change{Op: presence.OpJoined, Subject: who, View: &presence.View{
-			Ref: who, Status: "available", Class: presence.ClassAvailable, Label: "Available", Color: "#2e9e5b", Since: since,
+			Subject: who, Status: "available", Class: presence.ClassAvailable, Label: "Available", Color: "#2e9e5b", Since: since,
 		}})
 	}
 	return f
@@ -124,7 +124,7 @@ func appendFrame(b []byte, f *presence.Frame) []byte {
 	b = append(b, `,"seq":`...)
 	b = strconv.AppendUint(b, f.Seq, 10)
 	b = append(b, `,"group":{"rung":`...)
-	b = appendText(b, f.Group.Rung)
+	b = appendText(b, f.Group.Status)
 	b = append(b, `,"count":`...)
 	b = strconv.AppendInt(b, int64(f.Group.Count), 10)
 	b = append(b, `},"changes":[`...)
@@ -138,7 +138,7 @@ func appendFrame(b []byte, f *presence.Frame) []byte {
 		b = append(b, `","subject":{"id":`...)
 		b = appendText(b, c.Subject.ID)
 		b = append(b, `},"view":{"id":`...)
-		b = appendText(b, c.View.ID)
+		b = appendText(b, c.View.Subject.ID)
 		b = append(b, `,"status":`...)
 		b = appendText(b, c.View.Status)
 		b = append(b, `,"class":"`...)

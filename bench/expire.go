@@ -216,7 +216,7 @@ func expireOurs(o options) (sample, error) {
 		return nil, err
 	}
 	patient := presence.Ref{Tenant: "patient"}
-	system := presence.Actor{Ref: presence.Ref{Tenant: patient.Tenant, ID: "operator"}, Role: presence.RoleSystem}
+	system := presence.Actor{Subject: presence.Ref{Tenant: patient.Tenant, ID: "operator"}, Role: presence.RoleSystem}
 	ctx := context.Background()
 	if err := t.SetPolicy(ctx, system, patient.Tenant, *calm()); err != nil {
 		return nil, err

@@ -195,4 +195,4 @@ func readSnapshots(t *presence.Tracker, n int) (sample, error) {
 }
 
 // supervisor may watch what it likes.
-var supervisor = presence.Actor{Ref: presence.ID("supervisor"), Role: presence.RoleSupervisor}
+var supervisor = presence.Actor{Subject: presence.ID("supervisor"), Role: presence.RoleSupervisor}

@@ -350,7 +350,7 @@ func (c *crowd) part(tick int) (from, middle, to int) {
 // other, who then do nothing but be there.
 func (c *crowd) comeIn() error {
 	for _, i := range c.people.order {
-		err := c.Grant(context.Background(), c.ref(i), presence.ID(c.people.rooms[i]))
+		err := c.AddMember(context.Background(), c.ref(i), presence.ID(c.people.rooms[i]))
 		if err != nil {
 			return err
 		}
@@ -407,7 +407,7 @@ func (w *watcher) run(c *crowd) {
 			if v == nil {
 				continue
 			}
-			user := c.watched[v.ID]
+			user := c.watched[v.Subject.ID]
 			claim := c.claims[user].Load()
 			for claim != nil && claim.at > v.Since {
 				claim = claim.before // this watcher is that late

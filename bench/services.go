@@ -78,7 +78,7 @@ func requestOf(path, id, room, role string) string {
 // heartbeats as usual, or only when told to.
 func serveOurs(batch time.Duration, buffer int, toldTo bool) (*service, error) {
 	policy := calm()
-	policy.Grace, policy.Batch = presence.Grace{}, batch
+	policy.Grace, policy.CoalesceChannel = presence.Grace{}, batch
 	t, err := newTracked(presence.Options{Policy: policy, WatchBuffer: buffer}, true)
 	if err != nil {
 		return nil, err
@@ -87,17 +87,17 @@ func serveOurs(batch time.Duration, buffer int, toldTo bool) (*service, error) {
 	o := wire.Options{
 		Authenticate: func(r *http.Request) (presence.Actor, error) {
 			id, room, role := asked(r)
-			actor := presence.Actor{Ref: presence.ID(strings.Clone(id)), Role: presence.Role(strings.Clone(role))}
+			actor := presence.Actor{Subject: presence.ID(strings.Clone(id)), Role: presence.Role(strings.Clone(role))}
 			if role != "" || room == "" {
 				return actor, nil
 			}
-			return actor, t.Grant(r.Context(), actor.Ref, presence.ID(strings.Clone(room)))
+			return actor, t.AddMember(r.Context(), actor.Subject, presence.ID(strings.Clone(room)))
 		},
 	}
 	if toldTo {
 		o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	}
-	server, err := wire.NewServer(t.Tracker, o)
+	server, err := wire.New(t.Tracker, o)
 	if err != nil {
 		return nil, errors.Join(err, t.stop())
 	}
@@ -117,7 +117,7 @@ func serveOurs(batch time.Duration, buffer int, toldTo bool) (*service, error) {
 	}}
 	s.invite = func(g gathering) error {
 		for i, id := range g.ids {
-			if err := t.Grant(context.Background(), presence.ID(strings.Clone(id)), presence.ID(strings.Clone(g.rooms[i]))); err != nil {
+			if err := t.AddMember(context.Background(), presence.ID(strings.Clone(id)), presence.ID(strings.Clone(g.rooms[i]))); err != nil {
 				return err
 			}
 		}
@@ -158,7 +158,7 @@ func (f *fan) publish() (_ sample, err error) {
 		if f.watch, err = f.t.Watch(ctx, supervisor, where, presence.WatchOptions{}); err != nil {
 			return nil, err
 		}
-		if err := f.t.Grant(ctx, who, where); err != nil {
+		if err := f.t.AddMember(ctx, who, where); err != nil {
 			return nil, err
 		}
 		if f.conn, err = f.t.Connect(ctx, who, presence.ConnectOptions{ID: connID}); err != nil {
@@ -431,7 +431,7 @@ func (f *handServer) change(s *handSocket, op presence.Op) {
 		delete(r.members, s.id)
 	}
 	r.pending = append(r.pending, presence.Change{Op: op, Subject: who, View: &presence.View{
-		Ref: who, Status: "available", Class: presence.ClassAvailable, Label: "Available", Color: "#2e9e5b", Since: presence.At(time.Now()),
+		Subject: who, Status: "available", Class: presence.ClassAvailable, Label: "Available", Color: "#2e9e5b", Since: presence.At(time.Now()),
 	}})
 	wait := f.window - time.Since(r.last)
 	switch {
@@ -453,7 +453,7 @@ func (r *handRoom) flush() {
 	r.seq++
 	diff := appendFrame(nil, &presence.Frame{
 		Kind: presence.FrameDiff, Version: presence.FrameVersion, Channel: presence.ID(r.name), Epoch: "1", Seq: r.seq,
-		Group: presence.Group{Rung: presence.RungAvailable, Count: len(r.members)}, Changes: r.pending,
+		Group: presence.Group{Status: presence.GroupAvailable, Count: len(r.members)}, Changes: r.pending,
 	})
 	r.frame = appendServed(r.frame[:0], diff)
 	r.pending, r.last = r.pending[:0], time.Now()

@@ -48,7 +48,7 @@ type sighting struct {
 }
 
 // host is who speaks of users on behalf of other systems.
-var host = presence.Actor{Ref: presence.ID("host"), Role: presence.RoleSystem}
+var host = presence.Actor{Subject: presence.ID("host"), Role: presence.RoleSystem}
 
 // event is what was said as the state machine is told it. A claim that names its
 // source is the host's, any other the user's own.
@@ -74,9 +74,9 @@ func (w *witness) look(t *presence.Tracker, now presence.Instant) error {
 	s := new(sighting)
 	var faults [4]error
 	s.state, faults[0] = t.State(context.Background(), w.ref)
-	s.team, faults[1] = t.Get(context.Background(), w.ref, presence.AudienceTeam)
-	s.admin, faults[2] = t.Get(context.Background(), w.ref, presence.AudienceAdmin)
-	s.lines, faults[3] = t.Explain(context.Background(), w.ref, presence.AudienceAdmin)
+	s.team, faults[1] = t.GetAs(context.Background(), w.ref, presence.AudienceTeam)
+	s.admin, faults[2] = t.GetAs(context.Background(), w.ref, presence.AudienceAdmin)
+	s.lines, faults[3] = t.ExplainAs(context.Background(), w.ref, presence.AudienceAdmin)
 	w.past = append(w.past, said{at: now, kind: presence.EventTick, accepted: true, seen: s})
 	return errors.Join(faults[:]...)
 }

@@ -21,7 +21,7 @@ type Question struct {
 
 // String returns the question as a sentence would put it.
 func (q Question) String() string {
-	return fmt.Sprintf("may %s (%s) %s %s of %s", q.Actor.Ref, q.Actor.Role, q.Action, q.Detail, q.Subject)
+	return fmt.Sprintf("may %s (%s) %s %s of %s", q.Actor.Subject, q.Actor.Role, q.Action, q.Detail, q.Subject)
 }
 
 // AuthorizerCase is an authorizer to be checked, with questions to which the
@@ -103,7 +103,7 @@ var authorizerRules = []rule[authorizerProbe]{
 				p.failf("wanted some of each, got %d and %d", len(p.Allows), len(p.Refuses))
 			}
 			for _, q := range slices.Concat(p.Allows, p.Refuses) {
-				if q.Actor.Tenant != q.Subject.Tenant {
+				if q.Actor.Subject.Tenant != q.Subject.Tenant {
 					p.failf("%s: wanted one tenant, got two: an authorizer is never asked that", q)
 				}
 			}

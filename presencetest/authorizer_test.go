@@ -17,7 +17,7 @@ import (
 // roles is what the authorizer of a tracker that is given none answers.
 func roles(a presence.Authorizer) presencetest.AuthorizerCase {
 	ann, bob := presence.Ref{Tenant: "acme", ID: "ann"}, presence.Ref{Tenant: "acme", ID: "bob"}
-	as := func(r presence.Role) presence.Actor { return presence.Actor{Ref: ann, Role: r} }
+	as := func(r presence.Role) presence.Actor { return presence.Actor{Subject: ann, Role: r} }
 	return presencetest.AuthorizerCase{
 		Authorizer: a,
 		Allows: []presencetest.Question{

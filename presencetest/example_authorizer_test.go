@@ -17,12 +17,12 @@ func (d directory) Allow(ctx context.Context, actor presence.Actor, action prese
 	if err != nil || action != presence.ActionClaimOther && action != presence.ActionDecide {
 		return err
 	}
-	leads, err := d(ctx, actor.ID, subject.ID)
+	leads, err := d(ctx, actor.Subject.ID, subject.ID)
 	switch {
 	case err != nil:
 		return fmt.Errorf("directory: %w", err) // it cannot tell: the call is refused as unavailable
 	case !leads:
-		return fmt.Errorf("directory: %w: %s does not lead %s", presence.ErrNotAllowed, actor.ID, subject)
+		return fmt.Errorf("directory: %w: %s does not lead %s", presence.ErrNotAllowed, actor.Subject.ID, subject)
 	}
 	return nil
 }
@@ -31,7 +31,7 @@ func ExampleCheckAuthorizer() {
 	leads := directory(func(ctx context.Context, leader, member string) (bool, error) {
 		return leader == "sue" && member == "ann", ctx.Err()
 	})
-	sue := presence.Actor{Ref: presence.ID("sue"), Role: presence.RoleSupervisor}
+	sue := presence.Actor{Subject: presence.ID("sue"), Role: presence.RoleSupervisor}
 	question := func(action presence.Action, subject, detail string) presencetest.Question {
 		return presencetest.Question{Actor: sue, Action: action, Subject: presence.ID(subject), Detail: detail}
 	}

@@ -54,10 +54,10 @@ type transportProbe struct {
 
 // frame is a diff that can be told apart from others.
 func frame(seq int) *presence.Frame {
-	view := presence.View{Ref: ann, Status: "busy", Class: presence.ClassBusy, Since: second(seq)}
+	view := presence.View{Subject: ann, Status: "busy", Class: presence.ClassBusy, Since: second(seq)}
 	return &presence.Frame{
 		Kind: presence.FrameDiff, Version: presence.FrameVersion, Channel: presence.ID("support"), Epoch: "1", Seq: uint64(seq),
-		Group:   presence.Group{Rung: presence.RungAway, Count: 1},
+		Group:   presence.Group{Status: presence.GroupAway, Count: 1},
 		Changes: []presence.Change{{Op: presence.OpUpdated, Subject: ann, View: &view}},
 	}
 }
@@ -166,7 +166,7 @@ var transportRules = []rule[transportProbe]{
 			list.Kind, list.Changes = presence.FrameSnapshot, nil
 			for i := range 1000 {
 				list.Members = append(list.Members, presence.View{
-					Ref: presence.Ref{Tenant: "acme", ID: fmt.Sprintf("subject-%04d", i)}, Kind: presence.KindBot, Status: "busy", Class: presence.ClassBusy,
+					Subject: presence.Ref{Tenant: "acme", ID: fmt.Sprintf("subject-%04d", i)}, Kind: presence.KindBot, Status: "busy", Class: presence.ClassBusy,
 					Label: "Beschäftigt", Color: "#d04437", Reason: "lunch", Text: "“" + strings.Repeat("<&>\u2028", 10) + "”", Since: second(i) + 1, SetAt: second(i),
 					Until: second(i + 9), Cause: presence.CauseManual, Masked: "available", LastSeen: second(1), LastLogin: second(2), Routable: true,
 				})

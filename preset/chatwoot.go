@@ -20,7 +20,7 @@ func Chatwoot() presence.Policy {
 	p.Default, p.Disconnected = "online", "offline"
 	p.Sources = [][]presence.Source{
 		{presence.SourceSystem}, {presence.SourceCall}, {presence.SourceSupervisor, presence.SourceManual, "always"},
-		{presence.SourceCalendar}, {presence.SourceApp}, {presence.SourceLogin},
+		{presence.SourceCalendar}, {presence.SourceApp}, {presence.SourceLoginDefault},
 	}
 	p.DisconnectProof = []presence.Source{"always"}
 	p.Heartbeat, p.Lease = 20*time.Second, 60*time.Second

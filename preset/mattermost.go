@@ -27,7 +27,7 @@ func Mattermost() presence.Policy {
 	p.Default, p.Disconnected = "online", "offline"
 	p.Sources = [][]presence.Source{
 		{presence.SourceSystem}, {presence.SourceCall}, {"ooo"}, {presence.SourceSupervisor, presence.SourceManual},
-		{presence.SourceCalendar}, {presence.SourceApp}, {presence.SourceLogin},
+		{presence.SourceCalendar}, {presence.SourceApp}, {presence.SourceLoginDefault},
 	}
 	p.DisconnectProof = []presence.Source{presence.SourceManual, presence.SourceSupervisor, "ooo"}
 	p.Heartbeat, p.Lease = 60*time.Second, 100*time.Second

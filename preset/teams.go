@@ -32,7 +32,7 @@ func Teams() presence.Policy {
 	p.KeepExplicit = true
 	p.Sources = [][]presence.Source{
 		{presence.SourceSystem}, {presence.SourceSupervisor, presence.SourceManual}, {presence.SourceCall},
-		{presence.SourceApp}, {presence.SourceCalendar}, {presence.SourceLogin},
+		{presence.SourceApp}, {presence.SourceCalendar}, {presence.SourceLoginDefault},
 	}
 	p.Fold = []string{"dnd", "busy", "available", "brb", "away"}
 	p.Lease = 5 * time.Minute

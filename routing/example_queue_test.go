@@ -35,7 +35,7 @@ func ExampleQueue() {
 	sales := presence.ID("sales")
 	conns := make(map[string]*presence.Conn)
 	for _, id := range []string{"ann", "bob"} {
-		if err := tracker.Grant(ctx, presence.ID(id), sales); err != nil {
+		if err := tracker.AddMember(ctx, presence.ID(id), sales); err != nil {
 			log.Fatal(err)
 		}
 		if conns[id], err = tracker.Connect(ctx, presence.ID(id), presence.ConnectOptions{Login: true}); err != nil {

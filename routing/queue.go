@@ -348,7 +348,7 @@ func (q *Queue) place(ctx context.Context, w *Work) error {
 // offer gives work to a member under the revision it was looked up with.
 func (q *Queue) offer(ctx context.Context, w *Work, to Member, how presence.Routing) (bool, error) {
 	err := q.desk.Apply(ctx, presence.Event{
-		Kind: presence.EventOffer, Subject: to.Subject, Load: presence.Load{On: w.On, N: 1}, How: how, Revision: to.Revision,
+		Kind: presence.EventOffer, Subject: to.Subject, Load: presence.Load{On: w.On, N: 1}, Routing: how, Revision: to.Revision,
 	})
 	switch {
 	case err == nil:
@@ -438,8 +438,8 @@ func (q *Queue) open(channel presence.Ref) error {
 // Assign gives a piece of work to a subject by hand. Status informs whoever
 // does so and forbids nothing; an actor of the role visitor may not.
 func (q *Queue) Assign(ctx context.Context, by presence.Actor, id string, to presence.Ref) (Work, error) {
-	if by.Role == presence.RoleVisitor || by.Tenant != to.Tenant {
-		return Work{}, fmt.Errorf("routing: %w: %s may not assign work to %s", presence.ErrNotAllowed, by.Ref, to)
+	if by.Role == presence.RoleVisitor || by.Subject.Tenant != to.Tenant {
+		return Work{}, fmt.Errorf("routing: %w: %s may not assign work to %s", presence.ErrNotAllowed, by.Subject, to)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()

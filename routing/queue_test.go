@@ -22,7 +22,7 @@ var (
 	ann  = presence.ID("ann")
 	bob  = presence.ID("bob")
 	desk = presence.ID("desk")
-	boss = presence.Actor{Ref: presence.ID("boss"), Role: presence.RoleSupervisor}
+	boss = presence.Actor{Subject: presence.ID("boss"), Role: presence.RoleSupervisor}
 )
 
 // house is a tracker with a queue on it.
@@ -59,7 +59,7 @@ func (b between) Apply(ctx context.Context, e presence.Event) error {
 
 func (h *house) employ(t *testing.T, subject presence.Ref, status string) *presence.Conn {
 	t.Helper()
-	require.NoError(t, h.Grant(t.Context(), subject, desk))
+	require.NoError(t, h.AddMember(t.Context(), subject, desk))
 	c, err := h.Connect(t.Context(), subject, presence.ConnectOptions{Login: true})
 	require.NoError(t, err)
 	h.claim(t, presence.Agent(subject), subject, status)
@@ -237,7 +237,7 @@ func TestBounds(t *testing.T) {
 	require.ErrorIs(t, err, presence.ErrUnknown)
 	_, err = h.queue.Add(t.Context(), routing.Work{Channel: desk})
 	require.ErrorIs(t, err, presence.ErrInvalid)
-	_, err = h.queue.Assign(t.Context(), presence.Actor{Ref: bob, Role: presence.RoleVisitor}, "w2", ann)
+	_, err = h.queue.Assign(t.Context(), presence.Actor{Subject: bob, Role: presence.RoleVisitor}, "w2", ann)
 	require.ErrorIs(t, err, presence.ErrNotAllowed)
 	require.Zero(t, h.load(t, ann))
 }
@@ -321,7 +321,7 @@ func TestAssignStaysWithinTheTenant(t *testing.T) {
 	_, err := h.Connect(t.Context(), foreign, presence.ConnectOptions{})
 	require.NoError(t, err)
 	require.Equal(t, routing.Waiting, h.add(t, "w").Place)
-	_, err = h.queue.Assign(t.Context(), presence.Actor{Ref: presence.Ref{Tenant: "acme", ID: "boss"}, Role: presence.RoleSupervisor}, "w", foreign)
+	_, err = h.queue.Assign(t.Context(), presence.Actor{Subject: presence.Ref{Tenant: "acme", ID: "boss"}, Role: presence.RoleSupervisor}, "w", foreign)
 	require.ErrorIs(t, err, presence.ErrNotAllowed)
 	require.Equal(t, routing.Waiting, h.add(t, "w").Place)
 }
@@ -329,7 +329,7 @@ func TestAssignStaysWithinTheTenant(t *testing.T) {
 // Work that can never be placed is refused, and holds up no other.
 func TestWorkThatCannotBePlaced(t *testing.T) {
 	h := newHouse(t, presence.DefaultPolicy(), routing.Options{})
-	require.NoError(t, h.Grant(t.Context(), ann, desk))
+	require.NoError(t, h.AddMember(t.Context(), ann, desk))
 	for _, w := range []routing.Work{
 		{ID: "a\x00", Channel: desk},
 		{ID: "1", Channel: desk, On: "a\x00"},

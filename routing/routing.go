@@ -29,7 +29,7 @@ type Member struct {
 
 // MemberOf returns what a choice goes by of a subject, for one work channel.
 func MemberOf(m *presence.Machine, s *presence.State, on string) Member {
-	member := Member{Subject: s.Subject, Availability: m.Availability(s.Current.Status), Load: s.Work.Total(), Revision: s.Current.Revision}
+	member := Member{Subject: s.Subject, Availability: m.StatusOrder(s.Current.Status), Load: s.Work.Total(), Revision: s.Current.Revision}
 	member.Routing, member.Room, member.Bounded = m.Receives(s, on)
 	if s.Work != nil {
 		member.Given = s.Work.Given

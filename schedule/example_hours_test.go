@@ -32,7 +32,7 @@ func ExampleSchedule_OpenAt() {
 	}
 	defer tracker.Close()
 	ann, site := presence.ID("ann"), presence.ID("site")
-	if err := tracker.Grant(ctx, ann, site); err != nil {
+	if err := tracker.AddMember(ctx, ann, site); err != nil {
 		log.Fatal(err)
 	}
 	if err := tracker.SetHours(ctx, site, hours); err != nil {
@@ -45,12 +45,12 @@ func ExampleSchedule_OpenAt() {
 
 	show := func() {
 		for _, audience := range []presence.Audience{presence.AudienceVisitor, presence.AudienceTeam} {
-			_, group, err := tracker.List(ctx, site, audience, presence.Ref{})
+			_, group, err := tracker.ListAs(ctx, site, audience, presence.Ref{})
 			if err != nil {
 				log.Fatal(err)
 			}
-			fmt.Printf("%s: %s", audience, group.Rung)
-			if group.Reason == presence.ReasonClosed {
+			fmt.Printf("%s: %s", audience, group.Status)
+			if group.Reason == presence.GroupClosed {
 				fmt.Print(", closed until ", group.NextOpen.Time().In(hours.Location()).Format("Mon 15:04"))
 			}
 			fmt.Println()

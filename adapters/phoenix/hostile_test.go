@@ -187,7 +187,7 @@ func (w *world) chatter() (another func() string) {
 		w.t.Helper()
 		n++
 		text := fmt.Sprintf("%d %s", n, strings.Repeat("x", 400))
-		_, err := w.tracker.SetClaim(w.t.Context(), presence.Actor{Ref: presence.ID("crm"), Role: presence.RoleSystem}, presence.ID("bob"), presence.Claim{Status: "busy", Text: text})
+		_, err := w.tracker.SetClaim(w.t.Context(), presence.Actor{Subject: presence.ID("crm"), Role: presence.RoleSystem}, presence.ID("bob"), presence.Claim{Status: "busy", Text: text})
 		require.NoError(w.t, err)
 		return text
 	}
@@ -360,7 +360,7 @@ func (w *world) play(r *rand.Rand, dialect phoenix.Dialect, topic string, absent
 		case roll == 7:
 			w.grant(id, "sales")
 		case roll == 8 && r.IntN(3) == 0 && w.get(id).Status != presence.StatusUnknown:
-			require.NoError(w.t, w.tracker.Revoke(w.t.Context(), presence.ID(id), presence.ID("sales")))
+			require.NoError(w.t, w.tracker.RemoveMember(w.t.Context(), presence.ID(id), presence.ID("sales")))
 		default:
 			time.Sleep(time.Duration(r.IntN(8000)) * time.Millisecond)
 			for _, list := range conns {

@@ -247,14 +247,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, f.text, f.status())
 		return
 	}
-	if status, why := h.reserve(actor.Ref); why != "" {
+	if status, why := h.reserve(actor.Subject); why != "" {
 		http.Error(w, why, status)
 		return
 	}
 	upgrader := gobwas.HTTPUpgrader{Timeout: h.opts.WriteTimeout, Protocol: func(name string) bool { return name == "phoenix" }}
 	conn, rw, _, err := upgrader.Upgrade(r, w)
 	if err != nil {
-		h.release(actor.Ref)
+		h.release(actor.Subject)
 		if conn != nil {
 			conn.Close()
 		}
@@ -333,7 +333,7 @@ func (h *Handler) adopt(s *socket) {
 		h.mu.Unlock()
 		s.end(presence.CauseDrain, gobwas.StatusGoingAway, shuttingDown)
 		s.conn.Close()
-		h.release(s.actor.Ref)
+		h.release(s.actor.Subject)
 		return
 	}
 	h.sockets[s] = true
@@ -346,7 +346,7 @@ func (h *Handler) remove(s *socket) {
 	h.mu.Lock()
 	delete(h.sockets, s)
 	h.mu.Unlock()
-	h.release(s.actor.Ref)
+	h.release(s.actor.Subject)
 }
 
 // Sockets returns how many sockets are open.

@@ -128,7 +128,7 @@ func (r *room) snapshot(f *presence.Frame) []byte {
 	rows := make([]row, 0, len(f.Members))
 	state := []byte{'{'}
 	for i := range f.Members {
-		key := Key(f.Members[i].Ref)
+		key := Key(f.Members[i].Subject)
 		if list := r.h.metas(&f.Members[i]); len(list) > 0 {
 			members[key], rows = list, append(rows, row{key, list})
 			state = appendMember(state, key, list, nil)

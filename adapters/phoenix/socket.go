@@ -344,7 +344,7 @@ func (s *socket) join(m *message, p *payload) (response any, err error) {
 			return nil, err
 		}
 	}
-	channel := presence.Ref{Tenant: s.actor.Tenant, ID: s.h.opts.Channel(m.topic)}
+	channel := presence.Ref{Tenant: s.actor.Subject.Tenant, ID: s.h.opts.Channel(m.topic)}
 	if channel.ID == "" {
 		return nil, faultf(wordUnknown, "there is no such topic")
 	}
@@ -379,7 +379,7 @@ func (s *socket) join(m *message, p *payload) (response any, err error) {
 	s.mu.Unlock()
 	answer := joined{}
 	if s.present() {
-		answer.Key, answer.Statuses = Key(s.actor.Ref), s.selectable()
+		answer.Key, answer.Statuses = Key(s.actor.Subject), s.selectable()
 		s.binding.Lock()
 		if s.live != nil {
 			answer.Conn = s.live.ID()
@@ -391,7 +391,7 @@ func (s *socket) join(m *message, p *payload) (response any, err error) {
 
 // selectable lists the statuses that the person may choose.
 func (s *socket) selectable() (list []status) {
-	for _, def := range s.h.t.Policy(s.actor.Tenant).Statuses {
+	for _, def := range s.h.t.Policy(s.actor.Subject.Tenant).Statuses {
 		if slices.Contains(def.SelectableBy, presence.BySelf) {
 			list = append(list, status{ID: def.ID, Label: def.Label, Class: def.Class, Color: def.Color})
 		}
@@ -413,9 +413,9 @@ func (s *socket) become(token string) error {
 		n := len(s.topics)
 		s.mu.Unlock()
 		if n > 0 {
-			return faultf(wordNotAllowed, "the socket is that of %s; open another for %s", s.actor.Ref, actor.Ref)
+			return faultf(wordNotAllowed, "the socket is that of %s; open another for %s", s.actor.Subject, actor.Subject)
 		}
-		if err := s.h.pass(s.actor.Ref, actor.Ref); err != nil {
+		if err := s.h.pass(s.actor.Subject, actor.Subject); err != nil {
 			return err
 		}
 		s.actor = actor
@@ -442,7 +442,7 @@ func (s *socket) renew(t *topic, token string) error {
 	}
 	actor, err := s.authenticate(token)
 	if err == nil && actor != s.actor {
-		err = faultf(wordNotAllowed, "the token is not that of %s", s.actor.Ref)
+		err = faultf(wordNotAllowed, "the token is not that of %s", s.actor.Subject)
 	}
 	if err != nil {
 		s.part(t)
@@ -540,7 +540,7 @@ func (s *socket) connectLocked(id string) error {
 		return faultf(wordUnavailable, "the socket has ended")
 	}
 	opts := presence.ConnectOptions{ID: id, Device: s.params.Get("device"), Login: s.params.Get("login") == "true"}
-	c, err := s.h.t.Connect(s.ctx, s.actor.Ref, opts)
+	c, err := s.h.t.Connect(s.ctx, s.actor.Subject, opts)
 	if err == nil {
 		s.live = c
 		s.params.Del("login") // it was entered once
@@ -596,7 +596,7 @@ func (s *socket) beat() {
 		err = s.connectLocked("")
 	}
 	if err != nil {
-		s.h.log.Debug("phoenix: heartbeat", "subject", s.actor.Ref, "error", err)
+		s.h.log.Debug("phoenix: heartbeat", "subject", s.actor.Subject, "error", err)
 	}
 }
 
@@ -611,7 +611,7 @@ func (s *socket) act(t *topic, event string, p *payload) (response any, err erro
 	c := s.live
 	s.binding.Unlock()
 	if c == nil {
-		return nil, faultf(wordNotAllowed, "%s only watches and has no presence to change", s.actor.Ref)
+		return nil, faultf(wordNotAllowed, "%s only watches and has no presence to change", s.actor.Subject)
 	}
 	switch event {
 	case eventClaim:
@@ -646,7 +646,7 @@ func (s *socket) track(t *topic, p *payload) (response any, err error) {
 	case !strings.EqualFold(p.Event, "track"):
 		return nil, faultf(wordUnknown, "presence event %q: there are track and untrack", p.Event)
 	case !s.present():
-		return nil, faultf(wordNotAllowed, "%s only watches", s.actor.Ref)
+		return nil, faultf(wordNotAllowed, "%s only watches", s.actor.Subject)
 	}
 	if err := s.hold(t.name); err != nil {
 		return nil, err
@@ -659,7 +659,7 @@ func (s *socket) track(t *topic, p *payload) (response any, err error) {
 
 func (s *socket) logUnavailable(f *fault, err error) {
 	if f.word == wordUnavailable {
-		s.h.log.Warn("phoenix: unavailable", "subject", s.actor.Ref, "error", err)
+		s.h.log.Warn("phoenix: unavailable", "subject", s.actor.Subject, "error", err)
 	}
 }
 

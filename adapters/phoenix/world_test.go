@@ -108,7 +108,7 @@ func (w *world) connect(context.Context, string, string) (net.Conn, error) {
 
 func (w *world) grant(id, channel string) {
 	w.t.Helper()
-	require.NoError(w.t, w.tracker.Grant(w.t.Context(), presence.ID(id), presence.ID(channel)))
+	require.NoError(w.t, w.tracker.AddMember(w.t.Context(), presence.ID(id), presence.ID(channel)))
 }
 
 // authenticate believes what the token says: a name, and after a colon a role.
@@ -127,7 +127,7 @@ func authenticate(c phoenix.Credentials) (presence.Actor, error) {
 			id, role = name, r
 		}
 	}
-	return presence.Actor{Ref: presence.Ref{Tenant: c.Params.Get("tenant"), ID: id}, Role: role}, nil
+	return presence.Actor{Subject: presence.Ref{Tenant: c.Params.Get("tenant"), ID: id}, Role: role}, nil
 }
 
 func cutSuffix(s, suffix string) (string, bool) {
@@ -456,7 +456,7 @@ func (c *client) leave() {
 // expected is what a client has to hold of a channel: the core's projection.
 func (w *world) expected(channel string, a presence.Audience, absent bool) members {
 	w.t.Helper()
-	views, _, err := w.tracker.List(w.t.Context(), presence.ID(channel), a, presence.Ref{})
+	views, _, err := w.tracker.ListAs(w.t.Context(), presence.ID(channel), a, presence.Ref{})
 	require.NoError(w.t, err)
 	list := make(members)
 	for _, v := range views {
@@ -470,7 +470,7 @@ func (w *world) expected(channel string, a presence.Audience, absent bool) membe
 		for range n {
 			var m map[string]any
 			require.NoError(w.t, json.Unmarshal(data, &m))
-			list[phoenix.Key(v.Ref)] = append(list[phoenix.Key(v.Ref)], m)
+			list[phoenix.Key(v.Subject)] = append(list[phoenix.Key(v.Subject)], m)
 		}
 	}
 	return list
@@ -478,7 +478,7 @@ func (w *world) expected(channel string, a presence.Audience, absent bool) membe
 
 func (w *world) get(id string) presence.View {
 	w.t.Helper()
-	v, err := w.tracker.Get(w.t.Context(), presence.ID(id), presence.AudienceSupervisor)
+	v, err := w.tracker.GetAs(w.t.Context(), presence.ID(id), presence.AudienceSupervisor)
 	require.NoError(w.t, err)
 	return v
 }

@@ -24,11 +24,11 @@ const (
 	maxPayload    = 7999            // bytes, the server's limit
 )
 
-// Refresher is what follows the changes of others, which a *presence.Tracker does.
-type Refresher interface {
-	// Refresh takes over what others have stored of the subjects given, or of all
+// Reloader is what follows the changes of others, which a *presence.Tracker does.
+type Reloader interface {
+	// Reload takes over what others have stored of the subjects given, or of all
 	// that it knows where none is given.
-	Refresh(ctx context.Context, subjects ...presence.Ref) error
+	Reload(ctx context.Context, subjects ...presence.Ref) error
 }
 
 // Follow has a tracker take over what other processes save and delete, until ctx
@@ -38,7 +38,7 @@ type Refresher interface {
 // that was to make one: each time it connects, and every minute, Follow has the
 // tracker compare everything it knows with what is stored. Announcements pass
 // through a connection pooler only if that pools sessions.
-func (s *Storage) Follow(ctx context.Context, tracker Refresher) error {
+func (s *Storage) Follow(ctx context.Context, tracker Reloader) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(s.ending, func() { cancel(s.closedError()) })()
@@ -60,7 +60,7 @@ func (s *Storage) Follow(ctx context.Context, tracker Refresher) error {
 
 // listen follows over one connection. It returns when that is lost, or when what
 // was announced could not be read.
-func (s *Storage) listen(ctx context.Context, tracker Refresher) error {
+func (s *Storage) listen(ctx context.Context, tracker Reloader) error {
 	conn, err := pgx.ConnectConfig(ctx, s.config.Copy())
 	if err != nil {
 		return err
@@ -75,7 +75,7 @@ func (s *Storage) listen(ctx context.Context, tracker Refresher) error {
 	}
 	// What is announced from here on waits in the connection.
 	for {
-		if err := tracker.Refresh(ctx); err != nil {
+		if err := tracker.Reload(ctx); err != nil {
 			return err
 		}
 		if err := s.hear(ctx, conn, tracker); err != nil {
@@ -88,7 +88,7 @@ func (s *Storage) listen(ctx context.Context, tracker Refresher) error {
 }
 
 // hear passes on what is announced, until it is time to catch up.
-func (s *Storage) hear(ctx context.Context, conn *pgx.Conn, tracker Refresher) error {
+func (s *Storage) hear(ctx context.Context, conn *pgx.Conn, tracker Reloader) error {
 	until, cancel := context.WithTimeout(ctx, catchUpEvery)
 	defer cancel()
 	for {
@@ -103,7 +103,7 @@ func (s *Storage) hear(ctx context.Context, conn *pgx.Conn, tracker Refresher) e
 		if json.Unmarshal([]byte(heard.Payload), &news) != nil || news.From == s.name {
 			continue
 		}
-		if err := tracker.Refresh(ctx, news.Subjects...); err != nil {
+		if err := tracker.Reload(ctx, news.Subjects...); err != nil {
 			return err
 		}
 	}

@@ -93,7 +93,7 @@ func TestTwoTrackersOnOneDatabase(t *testing.T) {
 	for i := range errs {
 		writing.Go(func() {
 			n := []node{a, b}[i%2]
-			_, errs[i] = n.SetClaim(t.Context(), presence.Actor{Ref: presence.ID("system"), Role: presence.RoleSystem}, ann,
+			_, errs[i] = n.SetClaim(t.Context(), presence.Actor{Subject: presence.ID("system"), Role: presence.RoleSystem}, ann,
 				presence.Claim{Status: "busy", Source: presence.SourceCall, Key: fmt.Sprint("call", i/4)})
 		})
 	}
@@ -124,8 +124,8 @@ func TestConflictsBetweenTrackers(t *testing.T) {
 		claim(t, atA, "busy")
 		claim(t, atB, "away")
 	}
-	require.NoError(t, a.Refresh(t.Context()))
-	view, err := a.Get(t.Context(), ann, presence.AudienceTeam)
+	require.NoError(t, a.Reload(t.Context()))
+	view, err := a.GetAs(t.Context(), ann, presence.AudienceTeam)
 	require.NoError(t, err)
 	require.Equal(t, "away", view.Status)
 	require.NoError(t, a.Close())
@@ -176,7 +176,7 @@ func TestFollowEndsWithTheStorage(t *testing.T) {
 // heard collects what Follow passes on.
 type heard chan []presence.Ref
 
-func (h heard) Refresh(_ context.Context, subjects ...presence.Ref) error {
+func (h heard) Reload(_ context.Context, subjects ...presence.Ref) error {
 	h <- subjects
 	return nil
 }

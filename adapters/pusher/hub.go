@@ -302,14 +302,14 @@ func (h *Handler) Terminate(app, user string) error {
 
 // list returns the members of a presence channel as the app's backend sees them.
 func (b *hub) list(ctx context.Context, channel string) ([]string, error) {
-	views, _, err := b.h.t.List(ctx, b.presenceChannel(channel), b.h.opts.Audience, presence.Ref{})
+	views, _, err := b.h.t.ListAs(ctx, b.presenceChannel(channel), b.h.opts.Audience, presence.Ref{})
 	if err != nil {
 		return nil, err
 	}
 	ids := []string{}
 	for i := range views {
 		if b.h.listed(&views[i]) {
-			ids = append(ids, views[i].ID)
+			ids = append(ids, views[i].Subject.ID)
 		}
 	}
 	return ids, nil

@@ -52,7 +52,7 @@ func ownInfo(id string, info json.RawMessage) json.RawMessage {
 // infoOf joins what an app tells of a member and what its view says.
 func infoOf(v *presence.View, own json.RawMessage) json.RawMessage {
 	if own == nil {
-		return text(userInfo{View: v, ID: v.ID})
+		return text(userInfo{View: v, ID: v.Subject.ID})
 	}
 	seen := text(userInfo{View: v})
 	return append(append(own[:len(own)-1:len(own)-1], ','), seen[1:]...)
@@ -164,7 +164,7 @@ func (p *profiles) generation() uint64 {
 
 // listed reports whether a row of the tracker is a member here.
 func (h *Handler) listed(v *presence.View) bool {
-	return v != nil && v.ID != unspeakable && (h.opts.Roster || v.Class != "" && v.Class != presence.ClassOffline)
+	return v != nil && v.Subject.ID != unspeakable && (h.opts.Roster || v.Class != "" && v.Class != presence.ClassOffline)
 }
 
 type (
@@ -193,8 +193,8 @@ func (ch *channel) render(f *presence.Frame, a presence.Audience) [][]byte {
 		data := membersData{IDs: []string{}, Hash: make(map[string]json.RawMessage, len(f.Members))}
 		for i := range f.Members {
 			if v := &f.Members[i]; h.listed(v) {
-				data.IDs = append(data.IDs, v.ID)
-				data.Hash[v.ID] = infoOf(v, profiles.of(v.Ref, a))
+				data.IDs = append(data.IDs, v.Subject.ID)
+				data.Hash[v.Subject.ID] = infoOf(v, profiles.of(v.Subject, a))
 			}
 		}
 		data.Count = len(data.IDs)

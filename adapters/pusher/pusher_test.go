@@ -81,7 +81,7 @@ func inWorld(t *testing.T, change func(*conf), test func(*world)) {
 
 func (w *world) grant(subject, channel string) {
 	w.t.Helper()
-	require.NoError(w.t, w.tracker.Grant(w.t.Context(), presence.ID(subject), presence.ID(channel)))
+	require.NoError(w.t, w.tracker.AddMember(w.t.Context(), presence.ID(subject), presence.ID(channel)))
 }
 
 // claim has a person choose a status.
@@ -512,7 +512,7 @@ func TestHowASocketEndsDecidesTheGrace(t *testing.T) {
 				c.end(w, ann)
 				seen := func() presence.Class {
 					synctest.Wait()
-					view, err := w.tracker.Get(w.t.Context(), presence.ID("ann"), presence.AudienceTeam)
+					view, err := w.tracker.GetAs(w.t.Context(), presence.ID("ann"), presence.AudienceTeam)
 					require.NoError(t, err)
 					return view.Class
 				}
@@ -550,7 +550,7 @@ func TestAQuietPageIsAskedAndItsAnswerIsAHeartbeat(t *testing.T) {
 		require.Equal(t, []string{"pusher:ping"}, ann.events())
 		w.pass(time.Hour)
 		require.True(t, ann.open())
-		view, err := w.tracker.Get(w.t.Context(), presence.ID("ann"), presence.AudienceTeam)
+		view, err := w.tracker.GetAs(w.t.Context(), presence.ID("ann"), presence.AudienceTeam)
 		require.NoError(t, err)
 		require.Equal(t, "away", view.Status, "she is there and has done nothing")
 		ann.take()
@@ -695,7 +695,7 @@ func TestMembersAreAsThePolicySays(t *testing.T) {
 				require.Equal(t, map[bool]string{true: "away", false: "offline"}[c.away], info["status"])
 				require.Equal(t, "The ann", info["name"])
 				require.Zero(t, visitor.removed)
-				require.NoError(t, w.tracker.Revoke(w.t.Context(), presence.ID("ann"), presence.ID("sales")))
+				require.NoError(t, w.tracker.RemoveMember(w.t.Context(), presence.ID("ann"), presence.ID("sales")))
 				require.Equal(t, []string{"pusher_internal:member_removed presence-sales"}, visitor.events())
 			})
 		})
@@ -722,7 +722,7 @@ func TestWhoLosesAccessSeesNothingAnyMore(t *testing.T) {
 		ann, bob := w.enter("ann", "presence-sales"), w.enter("bob", "presence-sales")
 		ann.subscribe("presence-vip", "ann")
 		ann.take()
-		require.NoError(t, w.tracker.Revoke(w.t.Context(), presence.ID("ann"), presence.ID("sales")))
+		require.NoError(t, w.tracker.RemoveMember(w.t.Context(), presence.ID("ann"), presence.ID("sales")))
 		got := ann.take()
 		require.Len(t, got, 2)
 		require.Equal(t, "pusher_internal:subscription_succeeded", got[0].Event)
@@ -879,7 +879,7 @@ func TestOneSocketMayActAsSeveralUsers(t *testing.T) {
 		require.Equal(t, []string{"ann"}, c.ids("presence-sales"))
 		c.leave()
 		w.pass(5 * time.Second)
-		views, _, err := w.tracker.List(w.t.Context(), presence.ID("sales"), presence.AudienceTeam, presence.Ref{})
+		views, _, err := w.tracker.ListAs(w.t.Context(), presence.ID("sales"), presence.AudienceTeam, presence.Ref{})
 		require.NoError(t, err)
 		for _, v := range views {
 			require.Equal(t, presence.ClassOffline, v.Class)

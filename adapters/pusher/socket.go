@@ -429,7 +429,7 @@ func (s *socket) observe(sub *subscription, data string, signedIn *User) error {
 		return err
 	}
 	sub.subject, sub.member = presence.Ref{Tenant: s.hub.Tenant, ID: sub.user.ID}, who.member()
-	actor := presence.Actor{Ref: sub.subject, Role: who.Role}
+	actor := presence.Actor{Subject: sub.subject, Role: who.Role}
 	if sub.audience = who.Audience; sub.audience == "" {
 		sub.audience = actor.Audience()
 	}

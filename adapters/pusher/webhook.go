@@ -265,7 +265,7 @@ func (c *census) run() {
 // follow watches until it ends.
 func (c *census) follow() error {
 	b := c.b
-	actor := presence.Actor{Ref: presence.Ref{Tenant: b.Tenant, ID: "pusher"}, Role: presence.RoleSystem}
+	actor := presence.Actor{Subject: presence.Ref{Tenant: b.Tenant, ID: "pusher"}, Role: presence.RoleSystem}
 	watch, err := b.h.t.Watch(c.ctx, actor, b.presenceChannel(c.channel), presence.WatchOptions{Audience: b.h.opts.Audience})
 	if err != nil {
 		return err
@@ -306,7 +306,7 @@ func (c *census) takeLocked(f *presence.Frame) {
 		listed := make(map[string]bool, len(f.Members))
 		for i := range f.Members {
 			if v := &f.Members[i]; c.b.h.listed(v) {
-				listed[v.ID] = true
+				listed[v.Subject.ID] = true
 			}
 		}
 		for _, id := range slices.Sorted(maps.Keys(c.present)) {

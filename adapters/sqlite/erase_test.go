@@ -97,7 +97,7 @@ func TestEraseLeavesNoTraces(t *testing.T) {
 	require.NoError(t, err)
 	ida, sales := presence.ID("ida-who-leaves"), presence.ID("sales")
 	for _, ref := range []presence.Ref{ida, bob} {
-		require.NoError(t, tracker.Grant(t.Context(), ref, sales))
+		require.NoError(t, tracker.AddMember(t.Context(), ref, sales))
 		_, err := tracker.Connect(t.Context(), ref, presence.ConnectOptions{Login: true})
 		require.NoError(t, err)
 		_, err = tracker.SetClaim(t.Context(), presence.Agent(ref), ref, presence.Claim{Status: "busy", Reason: "code-of-" + ref.ID, Text: "text of " + ref.ID})

@@ -35,7 +35,7 @@ func ExampleOpen() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		view, err := tracker.Get(ctx, ann, presence.AudienceTeam)
+		view, err := tracker.GetAs(ctx, ann, presence.AudienceTeam)
 		if err != nil {
 			log.Fatal(err)
 		}

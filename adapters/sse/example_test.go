@@ -21,7 +21,7 @@ func ExampleNewHandler() {
 	handler, err := sse.NewHandler(tracker, sse.Options{
 		Authenticate: func(r *http.Request) (presence.Actor, error) {
 			// Sessions are counted by who asks: give each visitor an id of its own.
-			return presence.Actor{Ref: presence.ID(r.RemoteAddr), Role: presence.RoleVisitor}, nil
+			return presence.Actor{Subject: presence.ID(r.RemoteAddr), Role: presence.RoleVisitor}, nil
 		},
 	})
 	if err != nil {

@@ -6,7 +6,7 @@
 //
 // Serve it beside WebSockets, so that a connection may change between the two:
 //
-//	server, err := wire.NewServer(tracker, wire.Options{Authenticate: whoIsIt})
+//	server, err := wire.New(tracker, wire.Options{Authenticate: whoIsIt})
 //	http.Handle("/presence", ws.Over(server))
 //	http.Handle("/presence/", sse.Over(server))
 //
@@ -47,7 +47,7 @@ type Handler struct {
 // NewHandler returns a handler with a server of its own. It reports every fault
 // of the options together. Close it to end its goroutines.
 func NewHandler(t *presence.Tracker, opts Options) (*Handler, error) {
-	server, err := wire.NewServer(t, opts)
+	server, err := wire.New(t, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -133,8 +133,8 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request) {
 		s.Begin(hello, watch)
 		<-ctx.Done()
 		conn.leave()
-		s.Sever()
-		s.Part()
+		s.Lost()
+		s.Detach()
 	})
 }
 
@@ -161,8 +161,8 @@ func start(conn net.Conn, header http.Header, first []byte, timeout time.Duratio
 func await(s *wire.Session, conn net.Conn) {
 	var one [1]byte
 	_, _ = conn.Read(one[:])
-	s.Sever()
-	s.Part()
+	s.Lost()
+	s.Detach()
 }
 
 // parseHello reads what a client says of itself in the parameters of a request.

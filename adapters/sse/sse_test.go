@@ -28,7 +28,7 @@ func setup(t *testing.T, opts Options, h2 bool) (*presence.Tracker, *httptest.Se
 			if q.Get("id") == "" {
 				return presence.Actor{}, errors.New("nobody")
 			}
-			return presence.Actor{Ref: presence.ID(q.Get("id")), Role: presence.Role(q.Get("role"))}, nil
+			return presence.Actor{Subject: presence.ID(q.Get("id")), Role: presence.Role(q.Get("role"))}, nil
 		}
 	}
 	handler, err := NewHandler(tracker, opts)
@@ -48,7 +48,7 @@ func setup(t *testing.T, opts Options, h2 bool) (*presence.Tracker, *httptest.Se
 		server.Close()
 		tracker.Close()
 	})
-	require.NoError(t, tracker.Grant(t.Context(), presence.ID("ann"), presence.ID("sales")))
+	require.NoError(t, tracker.AddMember(t.Context(), presence.ID("ann"), presence.ID("sales")))
 	return tracker, server
 }
 
@@ -147,7 +147,7 @@ func TestServerClosesAfterTheClient(t *testing.T) {
 	require.NoError(t, err)
 	defer tracker.Close()
 	handler, err := NewHandler(tracker, Options{Authenticate: func(*http.Request) (presence.Actor, error) {
-		return presence.Actor{Ref: presence.ID("v1"), Role: presence.RoleVisitor}, nil
+		return presence.Actor{Subject: presence.ID("v1"), Role: presence.RoleVisitor}, nil
 	}})
 	require.NoError(t, err)
 	returned := make(chan struct{})
@@ -180,7 +180,7 @@ func TestClientLeaves(t *testing.T) {
 			lines(t, in, 2)
 			second, _ := get(t, server, "id=ann&conn=tab")
 			require.Equal(t, http.StatusTooManyRequests, second.StatusCode)
-			w, err := tracker.WatchSubject(t.Context(), presence.Actor{Ref: presence.ID("boss"), Role: presence.RoleAdmin}, presence.ID("ann"), presence.WatchOptions{})
+			w, err := tracker.WatchSubject(t.Context(), presence.Actor{Subject: presence.ID("boss"), Role: presence.RoleAdmin}, presence.ID("ann"), presence.WatchOptions{})
 			require.NoError(t, err)
 			defer w.Close()
 			f, err := w.Next(t.Context())

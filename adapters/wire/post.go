@@ -63,7 +63,7 @@ func (h *Server) addressee(w http.ResponseWriter, r *http.Request) (key connKey,
 		return key, epoch, ok
 	}
 	actor, ok := h.Authenticate(w, r)
-	return connKey{actor.Ref, conn, !present(actor)}, 0, ok
+	return connKey{actor.Subject, conn, !present(actor)}, 0, ok
 }
 
 // find returns the session of a key and, unless it is 0, of an epoch. Until

@@ -72,7 +72,7 @@ type watching struct {
 }
 
 // key names the session's connection.
-func (s *Session) key() connKey { return connKey{s.actor.Ref, s.id, !present(s.actor)} }
+func (s *Session) key() connKey { return connKey{s.actor.Subject, s.id, !present(s.actor)} }
 
 // present reports whether an actor has a presence of its own, rather than only
 // watching.
@@ -295,7 +295,7 @@ func (s *Session) do(now time.Time, m *message) (answer any, err error) {
 func (s *Session) act(m *message) (*presence.View, error) {
 	c := s.live.Load()
 	if c == nil {
-		return nil, faultf(codeNotAllowed, "%s only watches and has no presence to change", s.actor.Ref)
+		return nil, faultf(codeNotAllowed, "%s only watches and has no presence to change", s.actor.Subject)
 	}
 	s.input = 0 // it may be input
 	var view presence.View
@@ -310,11 +310,11 @@ func (s *Session) act(m *message) (*presence.View, error) {
 	case typeRelease:
 		view, err = c.EndClaim(s.h.stopped, m.Key)
 	case typeRequest:
-		view, err = s.h.t.Request(s.h.stopped, s.actor, s.actor.Ref, presence.Claim{Status: m.Status, For: millis(m.For), Reason: m.Reason, Text: m.Text})
+		view, err = s.h.t.Request(s.h.stopped, s.actor, s.actor.Subject, presence.Claim{Status: m.Status, For: millis(m.For), Reason: m.Reason, Text: m.Text})
 	case typeWithdraw:
-		view, err = s.h.t.Withdraw(s.h.stopped, s.actor, s.actor.Ref, m.ID)
+		view, err = s.h.t.Withdraw(s.h.stopped, s.actor, s.actor.Subject, m.ID)
 	case typeAck:
-		err = s.h.t.Apply(s.h.stopped, presence.Event{Kind: presence.EventAck, Subject: s.actor.Ref, ID: m.ID})
+		err = s.h.t.Apply(s.h.stopped, presence.Event{Kind: presence.EventAck, Subject: s.actor.Subject, ID: m.ID})
 		if err == nil {
 			return nil, nil
 		}
@@ -324,7 +324,7 @@ func (s *Session) act(m *message) (*presence.View, error) {
 	}
 	f := faultOf(err)
 	if (m.Type == typeClaim || m.Type == typeRequest) && (f.code == codeUnknown || f.code == codeNotAllowed) {
-		for _, status := range s.h.termsOf(s.actor.Tenant).selectable {
+		for _, status := range s.h.termsOf(s.actor.Subject.Tenant).selectable {
 			f.allowed = append(f.allowed, status.ID)
 		}
 	}
@@ -391,7 +391,7 @@ func (s *Session) hello(now time.Time, m *message) error {
 	if m.V != Version {
 		return &fault{code: codeInvalid, text: "wire: version " + strconv.Itoa(m.V) + " is not spoken here", allowed: []string{strconv.Itoa(Version)}}
 	}
-	terms := s.h.termsOf(s.actor.Tenant)
+	terms := s.h.termsOf(s.actor.Subject.Tenant)
 	answer := welcome{Type: "welcome", V: Version, Ref: m.Ref, Now: presence.At(now), Lease: terms.lease.Milliseconds(), Statuses: []status{}}
 	switch {
 	case present(s.actor):
@@ -437,7 +437,7 @@ func (s *Session) connect(m *message) (*presence.Conn, *presence.View, error) {
 	if before != nil && opts.ID == "" {
 		opts.ID = before.ID()
 	}
-	c, err := s.h.t.Connect(s.h.stopped, s.actor.Ref, opts)
+	c, err := s.h.t.Connect(s.h.stopped, s.actor.Subject, opts)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -457,7 +457,7 @@ func (s *Session) connect(m *message) (*presence.Conn, *presence.View, error) {
 			return nil, nil, gone(err)
 		}
 	}
-	view, err := s.h.t.Get(s.h.stopped, s.actor.Ref, presence.AudienceSelf)
+	view, err := s.h.t.GetAs(s.h.stopped, s.actor.Subject, presence.AudienceSelf)
 	return c, &view, err
 }
 
@@ -502,7 +502,7 @@ func (s *Session) watch(m *message) error {
 		s.wake()
 	}
 	var err error
-	if w.watch, err = s.h.t.Watch(s.h.stopped, s.actor, presence.Ref{Tenant: s.actor.Tenant, ID: channel}, opts); err != nil {
+	if w.watch, err = s.h.t.Watch(s.h.stopped, s.actor, presence.Ref{Tenant: s.actor.Subject.Tenant, ID: channel}, opts); err != nil {
 		s.logUnavailable(faultOf(err), err)
 		return err
 	}
@@ -526,12 +526,12 @@ func (s *Session) watchSelf() {
 	if !present(s.actor) {
 		return
 	}
-	watch, err := s.h.t.WatchSubject(s.h.stopped, s.actor, s.actor.Ref, presence.WatchOptions{Notify: func() {
+	watch, err := s.h.t.WatchSubject(s.h.stopped, s.actor, s.actor.Subject, presence.WatchOptions{Notify: func() {
 		s.ownNews.Store(true)
 		s.wake()
 	}})
 	if err != nil {
-		s.h.log.Warn("wire: own view", "subject", s.actor.Ref, "error", err)
+		s.h.log.Warn("wire: own view", "subject", s.actor.Subject, "error", err)
 		return
 	}
 	s.follow(watch, func() { s.own = watch })
@@ -689,7 +689,7 @@ func (s *Session) packFrames(b *Batch) (more bool) {
 		f, err := s.own.Poll()
 		switch {
 		case err != nil:
-			s.h.log.Debug("wire: own view ended", "subject", s.actor.Ref, "error", err)
+			s.h.log.Debug("wire: own view ended", "subject", s.actor.Subject, "error", err)
 			s.own = nil
 		case f != nil:
 			s.packOwn(b, f)
@@ -789,7 +789,7 @@ func (s *Session) blame(now time.Time, ref, channel string, err error) {
 
 func (s *Session) logUnavailable(f *fault, err error) {
 	if f.code == codeUnavailable {
-		s.h.log.Warn("wire: unavailable", "subject", s.actor.Ref, "error", err)
+		s.h.log.Warn("wire: unavailable", "subject", s.actor.Subject, "error", err)
 	}
 }
 
@@ -876,15 +876,15 @@ func (s *Session) written(err error) {
 // fail ends a session to which nothing can be written.
 func (s *Session) fail() {
 	if s.framing.Streams() {
-		s.Sever()
+		s.Lost()
 		return
 	}
 	s.End(presence.CauseLost, StatusNone, "")
 }
 
-// Sever notes that the way to the client is gone, of a stream that may be opened
+// Lost notes that the way to the client is gone, of a stream that may be opened
 // again or followed by a bye. The session ends a moment later.
-func (s *Session) Sever() {
+func (s *Session) Lost() {
 	s.conn.Close() // so that a write under way does not keep the lock
 	s.out.Lock()
 	s.broken = true
@@ -901,7 +901,7 @@ func (s *Session) End(cause presence.Cause, status Status, text string) {
 	}
 	s.leave(cause)
 	s.bid(status, text)
-	s.Part()
+	s.Detach()
 }
 
 // bid tells the client why it is over.
@@ -928,9 +928,9 @@ func (s *Session) bid(status Status, text string) {
 	_ = s.conn.SetReadDeadline(time.Now().Add(closeTimeout))
 }
 
-// Part is called when the transport no longer waits for the client. The session
+// Detach is called when the transport no longer waits for the client. The session
 // is forgotten once it has ended as well.
-func (s *Session) Part() {
+func (s *Session) Detach() {
 	if s.parts.Add(-1) > 0 {
 		return
 	}

@@ -84,7 +84,7 @@ func serve(t *testing.T, tracker *presence.Options, opts Options) (*presence.Tra
 	tr, err := presence.New(tracker)
 	require.NoError(t, err)
 	opts.Authenticate = func(*http.Request) (presence.Actor, error) { return presence.Actor{}, nil }
-	h, err := NewServer(tr, opts)
+	h, err := New(tr, opts)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		_ = h.Close()
@@ -97,7 +97,7 @@ func serve(t *testing.T, tracker *presence.Options, opts Options) (*presence.Tra
 // join opens a session and has it begin.
 func join(t *testing.T, h *Server, actor presence.Actor, framing Framing, watch Position) (*Session, *tape) {
 	t.Helper()
-	_, why := h.reserve(actor.Ref)
+	_, why := h.reserve(actor.Subject)
 	require.Empty(t, why)
 	conn := newTape()
 	got := make(chan *Session, 1)
@@ -106,29 +106,29 @@ func join(t *testing.T, h *Server, actor presence.Actor, framing Framing, watch 
 		got <- s
 		<-conn.closed
 		s.End(presence.CauseLost, StatusNone, "")
-		s.Part()
+		s.Detach()
 	})
 	s := <-got
 	synctest.Wait()
 	return s, conn
 }
 
-var guest = presence.Actor{Ref: presence.ID("guest"), Role: presence.RoleVisitor}
+var guest = presence.Actor{Subject: presence.ID("guest"), Role: presence.RoleVisitor}
 
 // What piles up behind a slow client goes out in few calls, none of them large.
 func TestFramesGoOutTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr, h := serve(t, &presence.Options{WatchBuffer: 10_000}, Options{})
-		require.NoError(t, tr.Grant(t.Context(), presence.ID("ann"), presence.ID("sales")))
+		require.NoError(t, tr.AddMember(t.Context(), presence.ID("ann"), presence.ID("sales")))
 		_, err := tr.Connect(t.Context(), presence.ID("ann"), presence.ConnectOptions{})
 		require.NoError(t, err)
-		boss := presence.Actor{Ref: presence.ID("boss"), Role: presence.RoleSupervisor}
+		boss := presence.Actor{Subject: presence.ID("boss"), Role: presence.RoleSupervisor}
 		_, conn := join(t, h, boss, plain{}, Position{{Channel: "sales"}})
 		require.Contains(t, strings.Join(conn.take(), ""), `"type":"snapshot"`)
 		gate := make(chan struct{})
 		conn.set(gate, false)
 		const changes = 500
-		crm := presence.Actor{Ref: presence.ID("crm"), Role: presence.RoleSystem}
+		crm := presence.Actor{Subject: presence.ID("crm"), Role: presence.RoleSystem}
 		for i := range changes {
 			_, err := tr.SetClaim(t.Context(), crm, presence.ID("ann"), presence.Claim{Status: "busy", Text: fmt.Sprintf("%d %s", i, strings.Repeat("x", 500))})
 			require.NoError(t, err)
@@ -163,7 +163,7 @@ func TestBrokenWrites(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				_, h := serve(t, nil, Options{})
-				_, why := h.reserve(guest.Ref)
+				_, why := h.reserve(guest.Subject)
 				require.Empty(t, why)
 				conn := newTape()
 				got := make(chan *Session, 1)
@@ -171,7 +171,7 @@ func TestBrokenWrites(t *testing.T) {
 					s.Begin(Hello{}, nil)
 					got <- s
 					<-conn.closed
-					s.Part()
+					s.Detach()
 				})
 				s := <-got
 				conn.set(nil, true)
@@ -193,12 +193,12 @@ func TestBrokenWrites(t *testing.T) {
 func TestSilentClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, h := serve(t, nil, Options{HelloTimeout: 3 * time.Second})
-		_, why := h.reserve(guest.Ref)
+		_, why := h.reserve(guest.Subject)
 		require.Empty(t, why)
 		mute := newTape()
 		h.Open(guest, mute, plain{}, false, func(s *Session) {
 			time.Sleep(4 * time.Second) // and then it has gone by itself
-			s.Part()
+			s.Detach()
 		})
 		_, quiet := join(t, h, guest, plain{}, nil)
 		_, reader := join(t, h, guest, plain{streams: true}, nil)
@@ -223,7 +223,7 @@ func TestOpenAfterClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, h := serve(t, nil, Options{})
 		for range 2 {
-			_, why := h.reserve(guest.Ref)
+			_, why := h.reserve(guest.Subject)
 			require.Empty(t, why)
 		}
 		_, conn := joinLate(t, h)
@@ -231,7 +231,7 @@ func TestOpenAfterClose(t *testing.T) {
 		h.Release(guest)
 		require.Zero(t, h.open)
 		require.Empty(t, h.bySubject)
-		_, why := h.reserve(guest.Ref)
+		_, why := h.reserve(guest.Subject)
 		require.Contains(t, why, "shutting down")
 	})
 }
@@ -270,8 +270,8 @@ func TestWelcomesFollowThePolicy(t *testing.T) {
 		change := func(tenant string, lease time.Duration, more string) {
 			p := presence.DefaultPolicy()
 			p.Lease = lease
-			p.Define(presence.Status{ID: more, Class: presence.ClassBusy})
-			operator := presence.Actor{Ref: presence.Ref{Tenant: tenant, ID: "operator"}, Role: presence.RoleAdmin}
+			p.AddStatus(presence.Status{ID: more, Class: presence.ClassBusy})
+			operator := presence.Actor{Subject: presence.Ref{Tenant: tenant, ID: "operator"}, Role: presence.RoleAdmin}
 			require.NoError(t, tr.SetPolicy(t.Context(), operator, tenant, p))
 		}
 		statuses, lease := welcomed("")

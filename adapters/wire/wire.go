@@ -2,7 +2,7 @@
 // PROTOCOL.md describes it, without a transport: what a session means, what it
 // may do and when it ends. Packages ws and sse carry it.
 //
-//	server, err := wire.NewServer(tracker, wire.Options{Authenticate: whoIsIt})
+//	server, err := wire.New(tracker, wire.Options{Authenticate: whoIsIt})
 //	http.Handle("/presence", ws.Over(server))
 //	http.Handle("/presence/", sse.Over(server))
 //	httpServer.RegisterOnShutdown(func() { server.Close() })
@@ -178,9 +178,9 @@ type connKey struct {
 	watcher bool
 }
 
-// NewServer returns a server of sessions for a tracker. It reports every fault
+// New returns a server of sessions for a tracker. It reports every fault
 // of the options together. Close it to end its goroutines.
-func NewServer(t *presence.Tracker, opts Options) (*Server, error) {
+func New(t *presence.Tracker, opts Options) (*Server, error) {
 	var faults []error
 	fault := func(format string, args ...any) {
 		faults = append(faults, fmt.Errorf("wire: option "+format, args...))
@@ -328,7 +328,7 @@ func (h *Server) Authenticate(w http.ResponseWriter, r *http.Request) (presence.
 	actor, err := h.opts.Authenticate(r)
 	if err == nil {
 		// What is kept must not keep all of the request's line alive.
-		actor.ID, actor.Tenant = strings.Clone(actor.ID), strings.Clone(actor.Tenant)
+		actor.Subject.ID, actor.Subject.Tenant = strings.Clone(actor.Subject.ID), strings.Clone(actor.Subject.Tenant)
 		return actor, true
 	}
 	h.log.Debug("wire: not authenticated", "remote", r.RemoteAddr, "error", err)
@@ -351,7 +351,7 @@ func (h *Server) Admit(w http.ResponseWriter, r *http.Request) (presence.Actor, 
 	if !ok {
 		return actor, false
 	}
-	if status, why := h.reserve(actor.Ref); why != "" {
+	if status, why := h.reserve(actor.Subject); why != "" {
 		http.Error(w, why, status)
 		return actor, false
 	}
@@ -380,8 +380,8 @@ func (h *Server) Release(actor presence.Actor) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.open--
-	if h.bySubject[actor.Ref]--; h.bySubject[actor.Ref] == 0 {
-		delete(h.bySubject, actor.Ref)
+	if h.bySubject[actor.Subject]--; h.bySubject[actor.Subject] == 0 {
+		delete(h.bySubject, actor.Subject)
 	}
 }
 
@@ -399,7 +399,7 @@ func (h *Server) Open(actor presence.Actor, conn Conn, framing Framing, inline b
 		h.mu.Unlock()
 		s.End(presence.CauseDrain, StatusGoingAway, shuttingDown)
 		conn.Close()
-		s.Part()
+		s.Detach()
 		return
 	}
 	heap.Push(&h.sessions, s)

@@ -84,7 +84,7 @@ func TestChallengeAndRequest(t *testing.T) {
 	both(t, func(t *testing.T, over string) {
 		w := setupOver(t, over, nil)
 		ann := presence.ID("ann")
-		boss := presence.Actor{Ref: presence.ID("boss"), Role: presence.RoleSupervisor}
+		boss := presence.Actor{Subject: presence.ID("boss"), Role: presence.RoleSupervisor}
 		p, _ := w.enter("id=ann", "")
 		p.until("self")
 		require.NoError(t, w.tracker.Apply(t.Context(), presence.Event{Kind: presence.EventChallenge, Subject: ann, ID: "h1"}))
@@ -95,7 +95,7 @@ func TestChallengeAndRequest(t *testing.T) {
 
 		p.do(`"type":"request","status":"busy"`)
 		require.Contains(t, p.until("self").raw, `"request":"busy"`)
-		_, err := w.tracker.Decide(t.Context(), boss, ann, "", false)
+		_, err := w.tracker.DecideRequest(t.Context(), boss, ann, "", false)
 		require.NoError(t, err)
 		require.Contains(t, p.until("rejected").raw, `"status":"busy"`)
 		f = p.until("self")
@@ -147,7 +147,7 @@ func TestSuspend(t *testing.T) {
 // What was missed comes as diffs, where the server still has it.
 func TestMissedFramesArriveAsDiffs(t *testing.T) {
 	both(t, func(t *testing.T, over string) {
-		w := setupOver(t, over, func(c *conf) { c.tracker.Recall = 4; c.ws.MessagesPerSecond = 1e6; c.ws.Burst = 1e6 })
+		w := setupOver(t, over, func(c *conf) { c.tracker.ReplayFrames = 4; c.ws.MessagesPerSecond = 1e6; c.ws.Burst = 1e6 })
 		stays, _ := w.enter("id=v1&role=visitor", "")
 		stays.do(`"type":"watch","channel":"sales"`)
 		at := stays.until("snapshot")
@@ -192,7 +192,7 @@ func TestMissedFramesArriveAsDiffs(t *testing.T) {
 // toggle makes a change that everybody sees.
 func (w *world) toggle() {
 	w.t.Helper()
-	v, err := w.tracker.Get(w.t.Context(), presence.ID("ann"), presence.AudienceTeam)
+	v, err := w.tracker.GetAs(w.t.Context(), presence.ID("ann"), presence.AudienceTeam)
 	require.NoError(w.t, err)
 	if v.Status == "offline" {
 		_, err = w.tracker.Connect(w.t.Context(), presence.ID("ann"), presence.ConnectOptions{ID: "toggle"})
@@ -233,7 +233,7 @@ func TestAnotherAudienceStartsAnew(t *testing.T) {
 func TestLastEventID(t *testing.T) {
 	w := setupOver(t, "sse", nil)
 	for _, channel := range []string{"support", "a,b~c d"} {
-		require.NoError(t, w.tracker.Grant(t.Context(), presence.ID("ann"), presence.ID(channel)))
+		require.NoError(t, w.tracker.AddMember(t.Context(), presence.ID("ann"), presence.ID(channel)))
 	}
 	stays, _ := w.enter("id=v1&role=visitor", "")
 	for _, channel := range []string{"sales", "support", "a,b~c d"} {
@@ -340,7 +340,7 @@ func TestStreamThatBreaks(t *testing.T) {
 		require.NoError(t, c.conn.Close())
 		return w, c, f
 	}
-	state := func(w *world) presence.Connection {
+	state := func(w *world) presence.ConnState {
 		s, err := w.tracker.State(w.t.Context(), presence.ID("ann"))
 		require.NoError(w.t, err)
 		return s.Conns[0]
@@ -370,7 +370,7 @@ func TestStreamThatBreaks(t *testing.T) {
 	}
 	t.Run("is opened again", func(t *testing.T) {
 		w, old, _ := broken(t)
-		require.NoError(t, w.tracker.Grant(t.Context(), presence.ID("ann"), presence.ID("sales")))
+		require.NoError(t, w.tracker.AddMember(t.Context(), presence.ID("ann"), presence.ID("sales")))
 		c, f := w.enter("id=ann", `,"conn":"tab"`)
 		require.EqualValues(t, 2, f.Epoch)
 		require.Equal(t, http.StatusNotFound, old.send(`{"type":"bye","cause":"logout"}`), "what the page before says late is not this one's")
@@ -574,7 +574,7 @@ func TestUnchangedIdleHeartbeat(t *testing.T) {
 func tokened(r *http.Request) (presence.Actor, error) {
 	switch token := wire.Token(r); token {
 	case "good/token?":
-		return presence.Actor{Ref: presence.ID("ann"), Role: presence.RoleAgent}, nil
+		return presence.Actor{Subject: presence.ID("ann"), Role: presence.RoleAgent}, nil
 	case "locked":
 		return presence.Actor{}, fmt.Errorf("%w: ann is locked out", presence.ErrNotAllowed)
 	case "slow":

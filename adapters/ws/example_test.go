@@ -26,7 +26,7 @@ func Example() {
 	}
 	go tracker.Run(context.WithoutCancel(ctx)) // until it is closed
 
-	sessions, err := wire.NewServer(tracker, wire.Options{
+	sessions, err := wire.New(tracker, wire.Options{
 		// Who asks, as the application's own login has it.
 		Authenticate: func(r *http.Request) (presence.Actor, error) {
 			cookie, err := r.Cookie("session")

@@ -100,7 +100,7 @@ func (p *play) perform(t *testing.T, acting way) *stage {
 		c.ws.PingInterval = time.Second
 	})
 	for _, grant := range [][2]string{{"ann", "vip"}, {"cyd", "sales"}, {"zoe", "sales"}} {
-		require.NoError(t, st.tracker.Grant(t.Context(), presence.ID(grant[0]), presence.ID(grant[1])))
+		require.NoError(t, st.tracker.AddMember(t.Context(), presence.ID(grant[0]), presence.ID(grant[1])))
 	}
 	var err error
 	st.zoe, err = st.tracker.Connect(t.Context(), presence.ID("zoe"), presence.ConnectOptions{ID: "z"})
@@ -386,7 +386,7 @@ func (p *play) leave(ways way, who, tab string) {
 // others makes up something that has nothing to do with what ann does.
 func (p *play) others() {
 	ann := presence.ID("ann")
-	pbx := presence.Actor{Ref: presence.ID("pbx"), Role: presence.RoleSystem}
+	pbx := presence.Actor{Subject: presence.ID("pbx"), Role: presence.RoleSystem}
 	switch n := p.IntN(12); {
 	case n < 3:
 		p.move(anyWay, "bob", []string{"desk"}, true)
@@ -411,9 +411,9 @@ func (p *play) others() {
 	default:
 		granted := p.IntN(3) > 0
 		p.add(anyWay, func(st *stage) {
-			change := st.tracker.Revoke
+			change := st.tracker.RemoveMember
 			if granted {
-				change = st.tracker.Grant
+				change = st.tracker.AddMember
 			}
 			require.NoError(st.t, change(st.t.Context(), ann, presence.ID("sales")))
 		}, "ann's grant: %v", granted)
@@ -421,7 +421,7 @@ func (p *play) others() {
 }
 
 func (st *stage) endCall() {
-	pbx := presence.Actor{Ref: presence.ID("pbx"), Role: presence.RoleSystem}
+	pbx := presence.Actor{Subject: presence.ID("pbx"), Role: presence.RoleSystem}
 	_, err := st.tracker.EndClaim(st.t.Context(), pbx, presence.ID("ann"), presence.Claim{Source: presence.SourceCall})
 	require.NoError(st.t, err)
 }
@@ -471,7 +471,7 @@ func newPlay(seed uint64, h house) *play {
 	p.add(anyWay, func(st *stage) {
 		st.logout("one", "two")
 		st.endCall()
-		require.NoError(st.t, st.tracker.Grant(st.t.Context(), presence.ID("ann"), presence.ID("sales")))
+		require.NoError(st.t, st.tracker.AddMember(st.t.Context(), presence.ID("ann"), presence.ID("sales")))
 	}, "ann logs out")
 	p.pass()
 	p.add(anyWay, func(st *stage) {
@@ -552,7 +552,7 @@ func TestHiddenIsLikeLoggedOut(t *testing.T) {
 				t.Parallel()
 				h := h
 				if h.fromTeam && seed%4 >= 2 { // where changes are held back too
-					h.policy.Publish = 2 * time.Second
+					h.policy.CoalesceSubject = 2 * time.Second
 				}
 				p := newPlay(seed, h)
 				hidden, out, away := p.perform(t, hides), p.perform(t, logsOut), p.perform(t, goesAway)

@@ -56,7 +56,7 @@ func (s *script) mark() string {
 	s.pass(2 * time.Second) // and those that time brought about
 	s.marks++
 	name := fmt.Sprint("mark-", s.marks)
-	require.NoError(s.t, s.tracker.Grant(s.t.Context(), presence.ID(name), presence.ID("sales")))
+	require.NoError(s.t, s.tracker.AddMember(s.t.Context(), presence.ID(name), presence.ID("sales")))
 	return name
 }
 
@@ -90,9 +90,9 @@ func (s *script) happen() {
 		_ = c.Logout()
 		delete(s.conns, name)
 	case n < 9:
-		require.NoError(s.t, s.tracker.Revoke(s.t.Context(), ref, presence.ID("sales")))
+		require.NoError(s.t, s.tracker.RemoveMember(s.t.Context(), ref, presence.ID("sales")))
 	default:
-		require.NoError(s.t, s.tracker.Grant(s.t.Context(), ref, presence.ID("sales")))
+		require.NoError(s.t, s.tracker.AddMember(s.t.Context(), ref, presence.ID("sales")))
 	}
 }
 
@@ -154,7 +154,7 @@ func (m *mirror) leave() {
 func (m *mirror) read(mark string) {
 	m.t.Helper()
 	came := m.seq
-	for first := true; m.members[mark].ID == ""; {
+	for first := true; m.members[mark].Subject.ID == ""; {
 		f, ok := m.message()
 		if !ok {
 			m.c.conn.Close()
@@ -167,7 +167,7 @@ func (m *mirror) read(mark string) {
 			m.anew = false
 			m.epoch, m.group, m.members = f.Epoch, f.Group, make(map[string]presence.View)
 			for _, v := range f.Members {
-				m.members[v.ID] = v
+				m.members[v.Subject.ID] = v
 			}
 		case "diff":
 			require.False(m.t, m.anew, "seed %d: %s, who could not know the list, is sent %s", m.seed, m.id, f.raw)
@@ -220,7 +220,7 @@ func (m *mirror) dismiss() {
 	}
 	ref, sales := presence.ID(m.id), presence.ID("sales")
 	if !m.granted[m.id] {
-		require.NoError(m.t, m.tracker.Grant(m.t.Context(), ref, sales))
+		require.NoError(m.t, m.tracker.AddMember(m.t.Context(), ref, sales))
 		m.granted[m.id] = true
 		if m.c != nil {
 			m.c.conn.Close()
@@ -228,7 +228,7 @@ func (m *mirror) dismiss() {
 		}
 		return
 	}
-	require.NoError(m.t, m.tracker.Revoke(m.t.Context(), ref, sales))
+	require.NoError(m.t, m.tracker.RemoveMember(m.t.Context(), ref, sales))
 	m.granted[m.id], m.anew = false, true
 	if m.c != nil {
 		for {
@@ -266,16 +266,16 @@ func TestMirrorsEqualTheList(t *testing.T) {
 		t.Run(fmt.Sprint("seed-", seed), func(t *testing.T) {
 			policy := presence.DefaultPolicy()
 			if seed%3 == 0 {
-				policy.Publish = time.Second
+				policy.CoalesceSubject = time.Second
 			}
 			s := &script{Rand: rand.New(rand.NewPCG(seed, 5)), seed: seed, people: []string{"ann", "bob", "cyd", "dan"}, conns: make(map[string]*presence.Conn), granted: make(map[string]bool)}
 			s.world = setup(t, func(c *conf) {
 				c.tracker.Policy, c.tracker.Observe = &policy, nil
-				c.tracker.WatchBuffer, c.tracker.Recall = 8, 1+s.IntN(40)
+				c.tracker.WatchBuffer, c.tracker.ReplayFrames = 8, 1+s.IntN(40)
 				c.ws.MaxSessionsPerSubject = 1000 // those that broke may not have been noticed
 			})
 			for _, name := range s.people {
-				require.NoError(t, s.tracker.Grant(t.Context(), presence.ID(name), presence.ID("sales")))
+				require.NoError(t, s.tracker.AddMember(t.Context(), presence.ID(name), presence.ID("sales")))
 			}
 			for i, role := range []presence.Role{presence.RoleVisitor, presence.RoleVisitor, presence.RoleSupervisor, presence.RoleSupervisor, presence.RoleAgent, presence.RoleAgent} {
 				m := &mirror{script: s, id: fmt.Sprint("m", i), role: role, members: make(map[string]presence.View)}
@@ -326,12 +326,12 @@ func TestMirrorsEqualTheList(t *testing.T) {
 				}
 			}
 			for _, m := range s.mirrors {
-				actor := presence.Actor{Ref: presence.ID(m.id), Role: m.role}
-				views, group, err := s.tracker.List(t.Context(), presence.ID("sales"), actor.Audience(), actor.Ref)
+				actor := presence.Actor{Subject: presence.ID(m.id), Role: m.role}
+				views, group, err := s.tracker.ListAs(t.Context(), presence.ID("sales"), actor.Audience(), actor.Subject)
 				require.NoError(t, err)
 				want := make(map[string]presence.View)
 				for _, v := range views {
-					want[v.ID] = v
+					want[v.Subject.ID] = v
 				}
 				require.Equal(t, asJSON(t, want), asJSON(t, m.members), "seed %d: what %s sees as %s", seed, m.id, m.role)
 				require.Equal(t, group, m.group)

@@ -34,7 +34,7 @@ type Handler struct {
 // NewHandler returns a handler with a server of its own. It reports every fault
 // of the options together. Close it to end its goroutines.
 func NewHandler(t *presence.Tracker, opts Options) (*Handler, error) {
-	server, err := wire.NewServer(t, opts)
+	server, err := wire.New(t, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +126,7 @@ func (c *socket) converse(s *wire.Session, err error) {
 		_, _ = io.Copy(io.Discard, c.in.in)
 	}
 	c.conn.Close()
-	s.Part()
+	s.Detach()
 }
 
 // listen hears heartbeats until something else is there to be read.

@@ -102,7 +102,7 @@ func setup(t testing.TB, change func(*conf)) *world {
 		w.tracker.Close()
 	})
 	for _, id := range []string{"ann", "bob"} {
-		require.NoError(t, w.tracker.Grant(t.Context(), presence.ID(id), presence.ID("sales")))
+		require.NoError(t, w.tracker.AddMember(t.Context(), presence.ID(id), presence.ID("sales")))
 	}
 	return w
 }
@@ -132,7 +132,7 @@ func authenticate(r *http.Request) (presence.Actor, error) {
 	if q.Get("id") == "" {
 		return presence.Actor{}, errors.New("the table of tokens has no such row")
 	}
-	return presence.Actor{Ref: presence.Ref{Tenant: q.Get("tenant"), ID: q.Get("id")}, Role: presence.Role(q.Get("role"))}, nil
+	return presence.Actor{Subject: presence.Ref{Tenant: q.Get("tenant"), ID: q.Get("id")}, Role: presence.Role(q.Get("role"))}, nil
 }
 
 // advance moves the clock and lets everything that is due happen.
@@ -171,7 +171,7 @@ func (w *world) left() presence.Cause {
 	state, err := w.tracker.State(w.t.Context(), presence.ID("ann"))
 	require.NoError(w.t, err)
 	if len(state.Conns) == 0 {
-		return state.Gone
+		return state.LeftCause
 	}
 	return state.Conns[0].Cause
 }
@@ -450,7 +450,7 @@ func TestTenants(t *testing.T) { both(t, testTenants) }
 func testTenants(t *testing.T, over string) {
 	w := setupOver(t, over, nil)
 	c, f := w.enter("id=ann&tenant=acme", "")
-	require.Equal(t, presence.Ref{Tenant: "acme", ID: "ann"}, f.Self.Ref)
+	require.Equal(t, presence.Ref{Tenant: "acme", ID: "ann"}, f.Self.Subject)
 	require.Equal(t, "not-allowed", c.ask(`"type":"watch","channel":"sales"`).Code, "the grant is of another tenant")
 }
 
@@ -527,7 +527,7 @@ func testClaims(t *testing.T, over string) {
 		f := c.until("snapshot")
 		require.Len(t, f.Members, 2)
 		require.Equal(t, "offline", f.Members[0].Status)
-		require.Equal(t, presence.Group{Rung: "available", Count: 1}, f.Group)
+		require.Equal(t, presence.Group{Status: "available", Count: 1}, f.Group)
 	}
 	ann, _ := w.enter("id=ann", "")
 	for _, c := range []*client{bob, guest} {
@@ -587,7 +587,7 @@ func TestHeartbeat(t *testing.T) { both(t, testHeartbeat) }
 func testHeartbeat(t *testing.T, over string) {
 	w := setupOver(t, over, nil)
 	c, _ := w.enter("id=ann", "")
-	state := func() presence.Connection {
+	state := func() presence.ConnState {
 		s, err := w.tracker.State(t.Context(), presence.ID("ann"))
 		require.NoError(t, err)
 		return s.Conns[0]
@@ -875,7 +875,7 @@ func TestHelloComesFirst(t *testing.T) {
 	f := c.ask(`"type":"watch","channel":"sales"`)
 	require.Equal(t, "invalid", f.Code)
 	require.Equal(t, []string{"hello"}, f.Allowed)
-	_, err := w.tracker.Get(t.Context(), presence.ID("ann"), presence.AudienceTeam)
+	_, err := w.tracker.GetAs(t.Context(), presence.ID("ann"), presence.AudienceTeam)
 	require.NoError(t, err)
 	c.say(`{"type":"hello","v":1}`)
 	c.until("welcome")
@@ -909,7 +909,7 @@ func testRate(t *testing.T, over string) {
 	}
 	c.say(`{"type":"claim","status":"busy"}`)
 	require.Equal(t, "rate", c.until("error").Code)
-	view, err := w.tracker.Get(t.Context(), presence.ID("ann"), presence.AudienceTeam)
+	view, err := w.tracker.GetAs(t.Context(), presence.ID("ann"), presence.AudienceTeam)
 	require.NoError(t, err)
 	require.Equal(t, "available", view.Status, "what comes too fast is not done")
 	w.clock.Add(500 * time.Millisecond)
@@ -1058,10 +1058,10 @@ func testRemoved(t *testing.T, over string) {
 	ann, _ := w.enter("id=ann", "")
 	ann.do(`"type":"watch","channel":"sales"`)
 	ann.until("snapshot")
-	require.NoError(t, w.tracker.Revoke(t.Context(), presence.ID("ann"), presence.ID("sales")))
+	require.NoError(t, w.tracker.RemoveMember(t.Context(), presence.ID("ann"), presence.ID("sales")))
 	f := ann.until("removed")
 	require.Equal(t, map[string]any{"id": "sales"}, f.Channel)
-	require.NoError(t, w.tracker.Grant(t.Context(), presence.ID("ann"), presence.ID("sales")))
+	require.NoError(t, w.tracker.AddMember(t.Context(), presence.ID("ann"), presence.ID("sales")))
 	ann.do(`"type":"watch","channel":"sales"`)
 	require.Len(t, ann.until("snapshot").Members, 2)
 }
@@ -1072,7 +1072,7 @@ func TestLongFrame(t *testing.T) { both(t, testLongFrame) }
 func testLongFrame(t *testing.T, over string) {
 	w := setupOver(t, over, nil)
 	for i := range 200 {
-		require.NoError(t, w.tracker.Grant(t.Context(), presence.ID(fmt.Sprintf("agent-%03d", i)), presence.ID("sales")))
+		require.NoError(t, w.tracker.AddMember(t.Context(), presence.ID(fmt.Sprintf("agent-%03d", i)), presence.ID("sales")))
 	}
 	c, _ := w.enter("id=v1&role=visitor", "")
 	c.do(`"type":"watch","channel":"sales"`)
@@ -1098,7 +1098,7 @@ func (w *world) chatter() (another func() string) {
 	w.t.Helper()
 	_, err := w.tracker.Connect(w.t.Context(), presence.ID("bob"), presence.ConnectOptions{})
 	require.NoError(w.t, err)
-	actor, n := presence.Actor{Ref: presence.ID("crm"), Role: presence.RoleSystem}, 0
+	actor, n := presence.Actor{Subject: presence.ID("crm"), Role: presence.RoleSystem}, 0
 	return func() string {
 		w.t.Helper()
 		n++
@@ -1129,7 +1129,7 @@ func testSlowReaderIsSentASnapshot(t *testing.T, over string) {
 		f := ann.next()
 		lagged = lagged || f.Lagged
 		for _, v := range f.Members {
-			if v.ID == "bob" {
+			if v.Subject.ID == "bob" {
 				view = v
 			}
 		}

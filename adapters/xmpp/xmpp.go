@@ -463,7 +463,7 @@ func (g *Gateway) follow(ctx context.Context, s Subscription) (f *follower, fres
 	if err != nil {
 		return nil, false, err
 	}
-	watch, err := g.t.WatchSubject(bounded, actor, presence.Ref{Tenant: actor.Tenant, ID: id}, presence.WatchOptions{})
+	watch, err := g.t.WatchSubject(bounded, actor, presence.Ref{Tenant: actor.Subject.Tenant, ID: id}, presence.WatchOptions{})
 	if err != nil {
 		return nil, false, err
 	}

@@ -54,7 +54,7 @@ func bubble(t *testing.T, change func(*presence.Options, *xmpp.Options), test fu
 		w.gateway, err = xmpp.New(w.tracker, opts)
 		require.NoError(t, err)
 		for _, id := range []string{"ann", "cyd lee"} {
-			require.NoError(t, w.tracker.Grant(t.Context(), presence.ID(id), presence.ID("sales")))
+			require.NoError(t, w.tracker.AddMember(t.Context(), presence.ID(id), presence.ID("sales")))
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		w.stop = cancel
@@ -77,13 +77,13 @@ func observer(_ context.Context, jid string) (presence.Actor, error) {
 	case "bob", "eve":
 		return presence.Agent(presence.ID(id)), nil
 	case "boss":
-		return presence.Actor{Ref: presence.ID(id), Role: presence.RoleSupervisor}, nil
+		return presence.Actor{Subject: presence.ID(id), Role: presence.RoleSupervisor}, nil
 	case "later":
 		return presence.Actor{}, errors.New("the directory is down")
 	case "mallory":
 		return presence.Actor{}, fmt.Errorf("%w: no", presence.ErrNotAllowed)
 	default:
-		return presence.Actor{Ref: presence.ID(id), Role: presence.RoleVisitor}, nil
+		return presence.Actor{Subject: presence.ID(id), Role: presence.RoleVisitor}, nil
 	}
 }
 
@@ -284,7 +284,7 @@ func TestProbes(t *testing.T) {
 func TestRefusedSubscriptions(t *testing.T) {
 	bubble(t, func(_ *presence.Options, o *xmpp.Options) { o.MaxSubscriptions, o.MaxPerObserver = 3, 2 }, func(t *testing.T, w *world) {
 		for _, id := range []string{"a", "b", "c"} {
-			require.NoError(t, w.tracker.Grant(t.Context(), presence.ID(id), presence.ID("sales")))
+			require.NoError(t, w.tracker.AddMember(t.Context(), presence.ID(id), presence.ID("sales")))
 		}
 		s := w.accept()
 		refused := []string{"presence unsubscribed"}
@@ -572,7 +572,7 @@ func TestRandomScripts(t *testing.T) {
 				}
 				for user, a := range users {
 					for id, node := range nodes {
-						v, err := w.tracker.Get(t.Context(), presence.ID(id), a)
+						v, err := w.tracker.GetAs(t.Context(), presence.ID(id), a)
 						require.NoError(t, err)
 						want := "unavailable"
 						if shown := xmpp.Show(v); shown.Available {

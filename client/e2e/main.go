@@ -68,7 +68,7 @@ func run(ctx context.Context, policy presence.Policy) error {
 		return err
 	}
 	defer s.tracker.Close()
-	if s.server, err = wire.NewServer(s.tracker, wire.Options{Authenticate: authenticate}); err != nil {
+	if s.server, err = wire.New(s.tracker, wire.Options{Authenticate: authenticate}); err != nil {
 		return err
 	}
 	if err := s.tracker.Link(ctx, presence.ID("sales"), presence.ID("inbox")); err != nil {
@@ -117,7 +117,7 @@ func authenticate(r *http.Request) (presence.Actor, error) {
 	case role == "agent" && name != "":
 		return presence.Agent(presence.ID(name)), nil
 	case role == "visitor" && name != "":
-		return presence.Actor{Ref: presence.ID("visitor-" + name), Role: presence.RoleVisitor}, nil
+		return presence.Actor{Subject: presence.ID("visitor-" + name), Role: presence.RoleVisitor}, nil
 	}
 	return presence.Actor{}, errors.New("e2e: the token says who you are, as agent=NAME or visitor=NAME")
 }
@@ -126,7 +126,7 @@ func authenticate(r *http.Request) (presence.Actor, error) {
 func (s *site) page(files fs.FS) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if agent := r.URL.Query().Get("agent"); agent != "" {
-			if err := s.tracker.Grant(r.Context(), presence.ID(agent), presence.ID("inbox")); err != nil {
+			if err := s.tracker.AddMember(r.Context(), presence.ID(agent), presence.ID("inbox")); err != nil {
 				http.Error(w, err.Error(), http.StatusInternalServerError)
 				return
 			}

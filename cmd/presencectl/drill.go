@@ -88,7 +88,7 @@ func (d *centre) run(ctx context.Context) error {
 	d.queue = routing.New(routing.Live(d.tracker, now), routing.Options{Observe: d.check, MaxDone: d.pieces})
 	for i := range d.agents {
 		a := &agent{ref: presence.ID(fmt.Sprintf("agent%03d", i))}
-		if err := d.tracker.Grant(ctx, a.ref, channel); err != nil {
+		if err := d.tracker.AddMember(ctx, a.ref, channel); err != nil {
 			return err
 		}
 		if err := d.connect(ctx, a); err != nil {
@@ -149,7 +149,7 @@ func (d *centre) note(ref presence.Ref, o presence.Output) {
 		if d.requeued[key]++; d.requeued[key] > 1 {
 			d.fault("requeue %s was told %d times", key, d.requeued[key])
 		}
-		if o.Why == presence.TriggerChallenge {
+		if o.Reason == presence.TriggerChallenge {
 			d.requeues++
 		}
 	case presence.OutputClaimSet:
@@ -207,7 +207,7 @@ func (d *centre) live(ctx context.Context, a *agent, second int, closing bool) e
 		}
 		return err
 	}
-	supervisor := presence.Actor{Ref: presence.ID("boss"), Role: presence.RoleSupervisor}
+	supervisor := presence.Actor{Subject: presence.ID("boss"), Role: presence.RoleSupervisor}
 	own := d.queue.Of(a.ref)
 	switch {
 	case s.Work != nil && s.Work.Challenge != "":

@@ -70,9 +70,9 @@ func open(ctx context.Context, db string, p presence.Policy, speed float64) (_ *
 	d := &desk{
 		clock: clock.NewMock(), feed: newFeed(), speed: speed, policy: p.Name, hours: make(map[string]hours),
 		greetings: map[string]string{
-			presence.RungAvailable: "Hello! Ask us anything, we usually answer within a minute.",
-			presence.RungAway:      "We have stepped away. Leave a message: we are back within the hour.",
-			presence.RungOffline:   "We are closed. Leave a message and we will write to you tomorrow.",
+			presence.GroupAvailable: "Hello! Ask us anything, we usually answer within a minute.",
+			presence.GroupAway:      "We have stepped away. Leave a message: we are back within the hour.",
+			presence.GroupOffline:   "We are closed. Leave a message and we will write to you tomorrow.",
 		},
 	}
 	if d.storage, err = sqlite.Open(ctx, db, nil); err != nil {
@@ -101,7 +101,7 @@ func open(ctx context.Context, db string, p presence.Policy, speed float64) (_ *
 	}
 	for agent, inboxes := range agents {
 		for _, inbox := range inboxes {
-			if err := d.tracker.Grant(ctx, presence.ID(agent), presence.ID(inbox)); err != nil {
+			if err := d.tracker.AddMember(ctx, presence.ID(agent), presence.ID(inbox)); err != nil {
 				return nil, err
 			}
 		}
@@ -188,7 +188,7 @@ func authenticate(r *http.Request) (presence.Actor, error) {
 		return boss, nil
 	}
 	if visitor := q.Get("visitor"); visitor != "" {
-		return presence.Actor{Ref: presence.ID("visitor-" + visitor), Role: presence.RoleVisitor}, nil
+		return presence.Actor{Subject: presence.ID("visitor-" + visitor), Role: presence.RoleVisitor}, nil
 	}
 	return presence.Actor{}, errors.New("helpdesk: say who you are with ?agent= or ?visitor=")
 }
@@ -240,7 +240,7 @@ func (d *desk) state(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (d *desk) explain(w http.ResponseWriter, r *http.Request) {
-	lines, err := d.tracker.Explain(r.Context(), presence.ID(r.URL.Query().Get("agent")), presence.AudienceAdmin)
+	lines, err := d.tracker.ExplainAs(r.Context(), presence.ID(r.URL.Query().Get("agent")), presence.AudienceAdmin)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return

@@ -49,7 +49,7 @@ func (f *feed) observe(subject presence.Ref, o presence.Output) {
 		f.say("challenge", map[string]any{"agent": subject.ID, "id": o.ID, "until": o.At})
 		return
 	case presence.OutputRequestClosed:
-		f.say("decided", map[string]any{"agent": subject.ID, "status": o.Request.Claim.Status, "how": o.Why})
+		f.say("decided", map[string]any{"agent": subject.ID, "status": o.Request.Claim.Status, "how": o.Reason})
 		return
 	default:
 		return

@@ -183,10 +183,10 @@ func TestPresenceReachesThePages(t *testing.T) {
 		p.until(typed("welcome"))
 		p.say(`{"type":"watch","channel":"sales"}`)
 		snapshot := p.until(typed("snapshot"))
-		i := slices.IndexFunc(snapshot.Members, func(v presence.View) bool { return v.ID == "ann" })
+		i := slices.IndexFunc(snapshot.Members, func(v presence.View) bool { return v.Subject.ID == "ann" })
 		require.GreaterOrEqual(t, i, 0, snapshot.raw)
 		require.Equal(t, "available", snapshot.Members[i].Status)
-		require.False(t, slices.ContainsFunc(snapshot.Members, func(v presence.View) bool { return v.ID == "cyd" }), "she sees to support only")
+		require.False(t, slices.ContainsFunc(snapshot.Members, func(v presence.View) bool { return v.Subject.ID == "cyd" }), "she sees to support only")
 	}
 
 	ann.say(`{"type":"claim","ref":"c","status":"busy","reason":"lunch at the dentist"}`)

@@ -90,5 +90,5 @@ var (
 		"cyd": {"support-inbox"},
 	}
 	channels = map[string]string{"sales": "sales-inbox", "support": "support-inbox"}
-	root     = presence.Actor{Ref: presence.ID("root"), Role: presence.RoleAdmin}
+	root     = presence.Actor{Subject: presence.ID("root"), Role: presence.RoleAdmin}
 )

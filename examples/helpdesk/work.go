@@ -16,7 +16,7 @@ import (
 )
 
 // boss is who the supervisor's page acts as.
-var boss = presence.Actor{Ref: presence.ID("boss"), Role: presence.RoleSupervisor}
+var boss = presence.Actor{Subject: presence.ID("boss"), Role: presence.RoleSupervisor}
 
 // chat is a conversation of a customer, as pages show it.
 type chat struct {
@@ -57,13 +57,13 @@ func (d *desk) work(w http.ResponseWriter, _ *http.Request) {
 func (d *desk) team(w http.ResponseWriter, r *http.Request) {
 	views := make(map[string]presence.View)
 	for _, channel := range sorted(channels) {
-		list, _, err := d.tracker.List(r.Context(), presence.ID(channel), presence.AudienceSupervisor, boss.Ref)
+		list, _, err := d.tracker.ListAs(r.Context(), presence.ID(channel), presence.AudienceSupervisor, boss.Subject)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
 		for _, v := range list {
-			views[v.ID] = v
+			views[v.Subject.ID] = v
 		}
 	}
 	list := make([]presence.View, 0, len(views))
@@ -106,16 +106,16 @@ func (d *desk) doWork(ctx context.Context, q request) error {
 	case "withdraw":
 		_, err = d.tracker.Withdraw(ctx, presence.Agent(agent), agent, "")
 	case "accept", "reject":
-		_, err = d.tracker.Decide(ctx, boss, agent, "", q.Do == "accept")
+		_, err = d.tracker.DecideRequest(ctx, boss, agent, "", q.Do == "accept")
 	case "change": // a supervisor changes an agent's status
 		_, err = d.tracker.SetClaim(ctx, boss, agent, presence.Claim{Status: q.Status})
 	case "define": // an admin adds a reason
-		err = d.tracker.Define(ctx, root, "", presence.Status{ID: q.Status, Label: q.Text, Color: "#e0a100", Class: presence.ClassAway, DrainsFirst: true})
+		err = d.tracker.AddStatus(ctx, root, "", presence.Status{ID: q.Status, Label: q.Text, Color: "#e0a100", Class: presence.ClassAway, DrainsFirst: true})
 		if err == nil {
 			d.feed.say("policy", q.Status)
 		}
 	case "undefine":
-		err = d.tracker.Undefine(ctx, root, "", q.Status, "")
+		err = d.tracker.RemoveStatus(ctx, root, "", q.Status, "")
 		if err == nil {
 			d.feed.say("policy", q.Status)
 		}

@@ -31,7 +31,7 @@ func main() {
 	defer tracker.Close()
 	go tracker.Run(ctx)
 	for _, id := range []string{"ann", "bob"} {
-		check(tracker.Grant(ctx, presence.ID(id), presence.ID("team")))
+		check(tracker.AddMember(ctx, presence.ID(id), presence.ID("team")))
 	}
 	handler, sessions, err := serve(tracker, tokens, nil)
 	check(err)
@@ -56,7 +56,7 @@ func main() {
 
 // serve puts presence behind tokens, over WebSockets and streams.
 func serve(tracker *presence.Tracker, tokens *Tokens, origins []string) (http.Handler, *wire.Server, error) {
-	sessions, err := wire.NewServer(tracker, wire.Options{Authenticate: tokens.Authenticate, AllowedOrigins: origins})
+	sessions, err := wire.New(tracker, wire.Options{Authenticate: tokens.Authenticate, AllowedOrigins: origins})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -66,7 +66,7 @@ func serve(tracker *presence.Tracker, tokens *Tokens, origins []string) (http.Ha
 	// An application issues tokens to those who are logged in, by its own session
 	// cookie. This one believes everybody.
 	mux.HandleFunc("/token", func(w http.ResponseWriter, r *http.Request) {
-		token, err := tokens.Issue(presence.Actor{Ref: presence.ID(r.FormValue("id")), Role: presence.RoleAgent}, time.Minute)
+		token, err := tokens.Issue(presence.Actor{Subject: presence.ID(r.FormValue("id")), Role: presence.RoleAgent}, time.Minute)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return

@@ -37,7 +37,7 @@ func (c *clock) add(d time.Duration) {
 	c.at = c.at.Add(d)
 }
 
-var ann = presence.Actor{Ref: presence.ID("ann"), Role: presence.RoleAgent}
+var ann = presence.Actor{Subject: presence.ID("ann"), Role: presence.RoleAgent}
 
 func setup(t *testing.T, max int) (*Tokens, *clock, *httptest.Server) {
 	t.Helper()

@@ -62,8 +62,8 @@ func NewTokens(key []byte, max int, now func() time.Time) (*Tokens, error) {
 // Issue returns a token for somebody.
 func (t *Tokens) Issue(actor presence.Actor, life time.Duration) (string, error) {
 	now := t.now()
-	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims{actor.Tenant, actor.Role, jwt.RegisteredClaims{
-		Subject: actor.ID, ID: rand.Text(), Audience: jwt.ClaimStrings{audience},
+	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims{actor.Subject.Tenant, actor.Role, jwt.RegisteredClaims{
+		Subject: actor.Subject.ID, ID: rand.Text(), Audience: jwt.ClaimStrings{audience},
 		IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(life)),
 	}}).SignedString(t.key)
 }
@@ -87,7 +87,7 @@ func (t *Tokens) Authenticate(r *http.Request) (presence.Actor, error) {
 	if err := t.spend(c.ID, c.ExpiresAt.Time); err != nil {
 		return presence.Actor{}, err
 	}
-	return presence.Actor{Ref: presence.Ref{Tenant: c.Tenant, ID: c.Subject}, Role: c.Role}, nil
+	return presence.Actor{Subject: presence.Ref{Tenant: c.Tenant, ID: c.Subject}, Role: c.Role}, nil
 }
 
 // spend notes that a token has been used, until it is over anyway.

@@ -48,7 +48,7 @@ func open(ctx context.Context, npm string) (handler http.Handler, end func(), er
 		return nil, nil, err
 	}
 	for _, agent := range []string{"ann", "bob"} {
-		if err := tracker.Grant(ctx, presence.ID(agent), presence.ID("room:sales")); err != nil {
+		if err := tracker.AddMember(ctx, presence.ID(agent), presence.ID("room:sales")); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -60,7 +60,7 @@ func open(ctx context.Context, npm string) (handler http.Handler, end func(), er
 			case "":
 				return presence.Actor{}, fmt.Errorf("phoenix: %w: say who you are with ?as=", presence.ErrNotAllowed)
 			}
-			return presence.Actor{Ref: presence.ID(c.Token), Role: presence.RoleVisitor}, nil
+			return presence.Actor{Subject: presence.ID(c.Token), Role: presence.RoleVisitor}, nil
 		},
 	})
 	if err != nil {

@@ -19,8 +19,8 @@ func main() {
 	go tracker.Run(ctx)
 
 	ann, bob, team := presence.ID("ann"), presence.ID("bob"), presence.ID("team")
-	check(tracker.Grant(ctx, ann, team))
-	check(tracker.Grant(ctx, bob, team))
+	check(tracker.AddMember(ctx, ann, team))
+	check(tracker.AddMember(ctx, bob, team))
 	watch, err := tracker.Watch(ctx, presence.Agent(bob), team, presence.WatchOptions{})
 	check(err)
 	next := func() {

@@ -10,14 +10,14 @@ import (
 
 // For returns what the chat widget of a channel says to a visitor now.
 func For(ctx context.Context, tracker *presence.Tracker, channel presence.Ref) (string, error) {
-	_, group, err := tracker.List(ctx, channel, presence.AudienceVisitor, presence.Ref{})
+	_, group, err := tracker.ListAs(ctx, channel, presence.AudienceVisitor, presence.Ref{})
 	if err != nil {
 		return "", err
 	}
-	switch group.Rung {
-	case presence.RungAvailable:
+	switch group.Status {
+	case presence.GroupAvailable:
 		return "Hello! Ask us anything.", nil
-	case presence.RungAway:
+	case presence.GroupAway:
 		return "We are around, but an answer may take a while.", nil
 	default:
 		return "We are closed. Leave us a message.", nil

@@ -350,7 +350,7 @@ func (l *look) listWishes() (list []wish) {
 			}
 		case h.event.Kind == presence.EventLogin && p.Login.Mode == "reset":
 			c := wish{by: i, Claim: presence.Claim{
-				Status: p.Login.Status, Class: StatusOf(p, p.Login.Status).Class, Source: presence.SourceLogin, Key: presence.KeyBase, SetAt: h.at,
+				Status: p.Login.Status, Class: StatusOf(p, p.Login.Status).Class, Source: presence.SourceLoginDefault, Key: presence.KeyBase, SetAt: h.at,
 			}}
 			if !l.ended(&c) {
 				list = append(list, c)
@@ -415,7 +415,7 @@ func (h *happened) ends(p *presence.Policy, c *presence.Claim) bool {
 	case presence.EventLogout:
 		return c.Conn != "" && (e.Conn == "" || p.LogoutScope == "account" || c.Conn == e.Conn)
 	case presence.EventLogin:
-		reset := p.Login.Mode == "reset" && (manual || c.Source == presence.SourceLogin)
+		reset := p.Login.Mode == "reset" && (manual || c.Source == presence.SourceLoginDefault)
 		return (c.DropOnLogin || reset) && (c.Conn == "" || c.Conn == e.Conn)
 	case presence.EventEndClaim:
 		return c.Source == h.claim.Source && c.Conn == h.claim.Conn && (h.claim.Key == "" || h.claim.Key == c.Key) &&
@@ -428,7 +428,7 @@ func (h *happened) ends(p *presence.Policy, c *presence.Claim) bool {
 		case h.clears && s.Conn != "":
 			return c.Source == presence.SourceManual && c.Conn == s.Conn
 		case h.clears:
-			return manual || c.Source == presence.SourceLogin
+			return manual || c.Source == presence.SourceLoginDefault
 		case c.Source != s.Source || c.Conn != s.Conn:
 			return false
 		}
@@ -530,7 +530,7 @@ func (l *look) disabled() bool {
 	return disabled
 }
 
-func (l *look) kind() presence.Kind {
+func (l *look) kind() presence.SubjectKind {
 	kind := presence.KindHuman
 	for i := range l.n.past[:l.w.n] {
 		h := &l.n.past[i]
@@ -603,7 +603,7 @@ func DisconnectedIn(p *presence.Policy) *presence.Status {
 }
 
 func rankIn(p *presence.Policy, source presence.Source) int {
-	for _, name := range []presence.Source{source, presence.SourceApp, presence.SourceLogin} {
+	for _, name := range []presence.Source{source, presence.SourceApp, presence.SourceLoginDefault} {
 		for i, group := range p.Sources {
 			if slices.Contains(group, name) {
 				return i
@@ -753,7 +753,7 @@ func (l *look) idle(chosen *presence.Status) (to *presence.Status, since presenc
 
 func causeOf(s presence.Source) presence.Cause {
 	switch s {
-	case presence.SourceLogin:
+	case presence.SourceLoginDefault:
 		return presence.CauseLogin
 	case presence.SourceSystem, presence.SourceCall, presence.SourceSupervisor, presence.SourceManual, presence.SourceCalendar:
 		return presence.Cause(s)
@@ -851,7 +851,7 @@ func sourceOf(p *presence.Policy, actor presence.Actor, subject presence.Ref, na
 		return source, slices.ContainsFunc(p.Sources, func(group []presence.Source) bool { return slices.Contains(group, source) })
 	case actor.Role == presence.RoleVisitor:
 		return "", false
-	case actor.Ref == subject:
+	case actor.Subject == subject:
 		source = presence.SourceManual
 	case actor.Role != presence.RoleSupervisor && actor.Role != presence.RoleAdmin:
 		return "", false
@@ -866,7 +866,7 @@ func (l *look) settleClaim(h *happened) bool {
 	if c.Source, ok = sourceOf(p, e.Actor, subject, c.Source); !ok || l.disabled() {
 		return false
 	}
-	h.own = e.Actor.Ref == subject && e.Actor.Role != presence.RoleSystem
+	h.own = e.Actor.Subject == subject && e.Actor.Role != presence.RoleSystem
 	def := StatusOf(p, c.Status)
 	if def == nil {
 		return false
@@ -1072,7 +1072,7 @@ func (n *Model) Compare(s *presence.State, at presence.Instant) error {
 	l := n.lookAt(at)
 	var inputs []string
 	for _, c := range s.Conns {
-		inputs = append(inputs, describeConn(c.ID, uint64(c.Epoch), c.Heard, max(c.Input, c.Acted), c.Left, c.Cause))
+		inputs = append(inputs, describeConn(c.ID, uint64(c.Epoch), c.Heard, max(c.Input, c.ActedAt), c.Left, c.Cause))
 	}
 	for _, c := range s.Claims {
 		inputs = append(inputs, describeClaim(&c))
@@ -1194,7 +1194,7 @@ func Text(e *presence.Event, policy int, origin presence.Instant) string {
 	add(e.From != 0, "from=+%v to=+%v", e.From.Sub(origin), e.To.Sub(origin))
 	if e.Kind == presence.EventSetClaim || e.Kind == presence.EventEndClaim {
 		c := &e.Claim
-		add(true, "by=%s/%s", e.Actor.Ref, e.Actor.Role)
+		add(true, "by=%s/%s", e.Actor.Subject, e.Actor.Role)
 		add(c.ID != "", "id=%s", c.ID)
 		add(c.Status != "", "status=%s", c.Status)
 		add(c.Source != "", "source=%s", c.Source)

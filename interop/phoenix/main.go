@@ -57,7 +57,7 @@ func serve(ctx context.Context, npm string) error {
 	defer tracker.Close()
 	go tracker.Run(ctx)
 	for _, id := range []string{"ann", "bob", "__proto__", "constructor"} {
-		if err := tracker.Grant(ctx, presence.ID(id), presence.ID("sales")); err != nil {
+		if err := tracker.AddMember(ctx, presence.ID(id), presence.ID("sales")); err != nil {
 			return err
 		}
 	}
@@ -103,13 +103,13 @@ func authenticate(c phoenix.Credentials) (presence.Actor, error) {
 	if id == "" || id == "mallory" {
 		return presence.Actor{}, fmt.Errorf("%w: nobody of that name", presence.ErrNotAllowed)
 	}
-	return presence.Actor{Ref: presence.ID(id), Role: presence.Role(role)}, nil
+	return presence.Actor{Subject: presence.ID(id), Role: presence.Role(role)}, nil
 }
 
 // members says what an audience must see of a channel: by key, one entry a
 // device.
 func (s *server) members(w http.ResponseWriter, r *http.Request) {
-	views, _, err := s.tracker.List(r.Context(), presence.ID("sales"), presence.Audience(r.FormValue("audience")), presence.Ref{})
+	views, _, err := s.tracker.ListAs(r.Context(), presence.ID("sales"), presence.Audience(r.FormValue("audience")), presence.Ref{})
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -122,7 +122,7 @@ func (s *server) members(w http.ResponseWriter, r *http.Request) {
 		n := max(v.Devices, 1)
 		v.Devices = 0
 		for range n {
-			list[phoenix.Key(v.Ref)] = append(list[phoenix.Key(v.Ref)], v)
+			list[phoenix.Key(v.Subject)] = append(list[phoenix.Key(v.Subject)], v)
 		}
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -135,9 +135,9 @@ func (s *server) do(w http.ResponseWriter, r *http.Request) {
 	var err error
 	switch what := r.FormValue("what"); what {
 	case "grant":
-		err = s.tracker.Grant(ctx, id, presence.ID("sales"))
+		err = s.tracker.AddMember(ctx, id, presence.ID("sales"))
 	case "revoke":
-		err = s.tracker.Revoke(ctx, id, presence.ID("sales"))
+		err = s.tracker.RemoveMember(ctx, id, presence.ID("sales"))
 	case "connect":
 		_, err = s.tracker.Connect(ctx, id, presence.ConnectOptions{ID: "from-elsewhere"})
 	case "logout":
@@ -166,10 +166,10 @@ func (s *server) do(w http.ResponseWriter, r *http.Request) {
 // script lets people come, go and change their minds by chance.
 func (s *server) script(ctx context.Context, seed uint64) error {
 	r := rand.New(rand.NewPCG(seed, 7))
-	root := presence.Actor{Ref: presence.ID("root"), Role: presence.RoleSystem}
+	root := presence.Actor{Subject: presence.ID("root"), Role: presence.RoleSystem}
 	people := []presence.Ref{presence.ID("cyd"), presence.ID("dan"), presence.ID("eve"), presence.ID("constructor"), presence.ID("__proto__")}
 	for _, p := range people {
-		if err := s.tracker.Grant(ctx, p, presence.ID("sales")); err != nil {
+		if err := s.tracker.AddMember(ctx, p, presence.ID("sales")); err != nil {
 			return err
 		}
 		// What is left of the script before.
@@ -197,9 +197,9 @@ func (s *server) script(ctx context.Context, seed uint64) error {
 				Text: []string{"", "back soon"}[r.IntN(2)], For: time.Duration(r.IntN(2)) * 300 * time.Millisecond,
 			})
 		case n == 8:
-			err = s.tracker.Grant(ctx, p, presence.ID("sales"))
+			err = s.tracker.AddMember(ctx, p, presence.ID("sales"))
 		case n == 9 && r.IntN(3) == 0:
-			err = s.tracker.Revoke(ctx, p, presence.ID("sales"))
+			err = s.tracker.RemoveMember(ctx, p, presence.ID("sales"))
 		default:
 			time.Sleep(time.Duration(r.IntN(40)) * time.Millisecond)
 		}

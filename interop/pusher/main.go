@@ -86,7 +86,7 @@ func serve(ctx context.Context, npm string) error {
 		p := policy()
 		p.Heartbeat, p.Lease, p.Grace = time.Second, 6*time.Second, presence.Grace{Close: grace, Loss: grace}
 		tenant := "tenant-" + id
-		if err := tracker.SetPolicy(ctx, presence.Actor{Ref: presence.Ref{Tenant: tenant, ID: "root"}, Role: presence.RoleAdmin}, tenant, p); err != nil {
+		if err := tracker.SetPolicy(ctx, presence.Actor{Subject: presence.Ref{Tenant: tenant, ID: "root"}, Role: presence.RoleAdmin}, tenant, p); err != nil {
 			return err
 		}
 		s.apps[id] = pusher.App{ID: id, Key: "key-" + id, Secret: "secret-" + id, Tenant: tenant, Webhooks: []pusher.Webhook{{URL: url + "/hooks"}}}
@@ -174,9 +174,9 @@ func (s *server) do(w http.ResponseWriter, r *http.Request) {
 	answer(w)(struct{}{}, func() error {
 		switch what := r.PathValue("what"); what {
 		case "grant":
-			return s.tracker.Grant(r.Context(), subject, ref("channel"))
+			return s.tracker.AddMember(r.Context(), subject, ref("channel"))
 		case "revoke":
-			return s.tracker.Revoke(r.Context(), subject, ref("channel"))
+			return s.tracker.RemoveMember(r.Context(), subject, ref("channel"))
 		case "claim":
 			_, err := s.tracker.SetClaim(r.Context(), presence.Agent(subject), subject, presence.Claim{Status: r.FormValue("status"), Text: r.FormValue("text")})
 			return err
@@ -193,11 +193,11 @@ func (s *server) do(w http.ResponseWriter, r *http.Request) {
 // there, as the core has them.
 func (s *server) members(w http.ResponseWriter, r *http.Request) {
 	channel := presence.Ref{Tenant: s.apps[r.PathValue("app")].Tenant, ID: r.PathValue("channel")}
-	views, group, err := s.tracker.List(r.Context(), channel, presence.Audience(r.FormValue("audience")), presence.Ref{})
+	views, group, err := s.tracker.ListAs(r.Context(), channel, presence.Audience(r.FormValue("audience")), presence.Ref{})
 	rows := make(map[string]presence.View)
 	for _, v := range views {
 		if v.Class != "" && v.Class != presence.ClassOffline {
-			rows[v.ID] = v
+			rows[v.Subject.ID] = v
 		}
 	}
 	if err == nil && group.Count != len(rows) {

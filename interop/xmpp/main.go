@@ -58,7 +58,7 @@ func serve(ctx context.Context, component string) error {
 	defer tracker.Close()
 	go tracker.Run(ctx)
 	for _, id := range people {
-		if err := tracker.Grant(ctx, presence.ID(id), presence.ID("sales")); err != nil {
+		if err := tracker.AddMember(ctx, presence.ID(id), presence.ID("sales")); err != nil {
 			return err
 		}
 	}
@@ -99,7 +99,7 @@ func observer(_ context.Context, jid string) (presence.Actor, error) {
 	if role == "" {
 		role = presence.RoleVisitor
 	}
-	return presence.Actor{Ref: presence.ID(id), Role: role}, nil
+	return presence.Actor{Subject: presence.ID(id), Role: role}, nil
 }
 
 // shown says what a user must see of everybody: by JID, type, show and text.
@@ -107,7 +107,7 @@ func (s *server) shown(w http.ResponseWriter, r *http.Request) {
 	actor, _ := observer(r.Context(), r.FormValue("user"))
 	list := make(map[string]string)
 	for _, id := range people {
-		view, err := s.tracker.Get(r.Context(), presence.ID(id), actor.Audience())
+		view, err := s.tracker.GetAs(r.Context(), presence.ID(id), actor.Audience())
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
@@ -151,7 +151,7 @@ func (s *server) do(w http.ResponseWriter, r *http.Request) {
 // script lets people come, go and change their minds by chance.
 func (s *server) script(seed uint64) error {
 	r := rand.New(rand.NewPCG(seed, 7))
-	root := presence.Actor{Ref: presence.ID("root"), Role: presence.RoleSystem}
+	root := presence.Actor{Subject: presence.ID("root"), Role: presence.RoleSystem}
 	conns := make(map[string]*presence.Conn)
 	for range 150 {
 		id := people[1+r.IntN(len(people)-1)]

@@ -78,9 +78,9 @@ func (s *subscription) receive(f *presence.Frame) {
 				if !s.has(&v) {
 					continue
 				}
-				s.in[v.ID] = true
+				s.in[v.Subject.ID] = true
 			}
-			it.members = append(it.members, Shown{v.ID, v.Status})
+			it.members = append(it.members, Shown{v.Subject.ID, v.Status})
 		}
 		w.items = append(w.items, it)
 	case presence.FrameRemoved:
@@ -287,7 +287,7 @@ func (r *runner) sight(subject, as string) (presence.View, error) {
 		return r.engine.view(r.ctx, ref, presence.Audience(as))
 	}
 	if !r.known[subject] {
-		return presence.View{Ref: ref, Status: presence.StatusUnknown}, nil
+		return presence.View{Subject: ref, Status: presence.StatusUnknown}, nil
 	}
 	s, err := r.engine.state(r.ctx, ref)
 	if err != nil {
@@ -295,10 +295,10 @@ func (r *runner) sight(subject, as string) (presence.View, error) {
 	}
 	p := &s.Current
 	v := presence.View{
-		Ref: ref, Kind: p.Kind, Status: p.Status, Class: p.Class, Label: p.Status, Reason: p.Reason, Text: p.Text,
+		Subject: ref, Kind: p.Kind, Status: p.Status, Class: p.Class, Label: p.Status, Reason: p.Reason, Text: p.Text,
 		Since: p.Since, SetAt: p.SetAt, Until: p.Until, Cause: p.Cause, Masked: p.Masked,
 		LastSeen: p.LastSeen, LastLogin: p.LastLogin, Routable: p.Routable,
-		Work: p.Label, Threads: p.Threads, Pinned: p.Pinned, Pending: p.Pending, Request: p.Request,
+		Work: p.Label, Load: p.Load, Pinned: p.Pinned, Pending: p.Pending, Request: p.Request,
 	}
 	if def, ok := r.machine.Status(p.Status); ok {
 		v.Color = def.Color
@@ -387,7 +387,7 @@ func (r *runner) judgeField(l *Line, e *Expectation) (string, string, error) {
 	case "request":
 		got = v.Request
 	case "threads", "pinned":
-		n := v.Threads
+		n := v.Load
 		if e.Field == "pinned" {
 			n = v.Pinned
 		}
@@ -423,7 +423,7 @@ func (r *runner) listed(l *Line, channel, as, label string) ([]string, error) {
 	var ids []string
 	for _, v := range views {
 		if label == "" || labelOf(&v, label, r.machine.Labels()) == label {
-			ids = append(ids, v.ID)
+			ids = append(ids, v.Subject.ID)
 		}
 	}
 	return ids, err
@@ -533,7 +533,7 @@ func (r *runner) judgeCount(l *Line, e *Expectation) (string, string, error) {
 func (r *runner) judgeGroup(l *Line, e *Expectation) (string, string, error) {
 	_, group, err := r.engine.list(r.ctx, presence.ID(e.Channel), presence.Audience(cmp.Or(e.As, "visitor")))
 	prefix := "group " + e.Channel + asText(e.As) + " "
-	want, got := prefix+e.Word, prefix+group.Rung
+	want, got := prefix+e.Word, prefix+group.Status
 	if e.Reason != nil {
 		want += " reason=" + strconv.Quote(*e.Reason)
 		got += " reason=" + strconv.Quote(group.Reason)

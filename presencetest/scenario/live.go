@@ -87,7 +87,7 @@ func (l *live) apply(ctx context.Context, e presence.Event) error {
 		_, err := l.tracker.Withdraw(ctx, e.Actor, e.Subject, e.ID)
 		return err
 	case presence.EventDecide:
-		_, err := l.tracker.Decide(ctx, e.Actor, e.Subject, e.ID, !e.Off)
+		_, err := l.tracker.DecideRequest(ctx, e.Actor, e.Subject, e.ID, !e.Off)
 		return err
 	}
 	c, ok := l.conns[key(e)]
@@ -158,11 +158,11 @@ func (l *live) policy(ctx context.Context, actor presence.Actor, p presence.Poli
 }
 
 func (l *live) define(ctx context.Context, actor presence.Actor, s presence.Status) error {
-	return l.tracker.Define(ctx, actor, "", s)
+	return l.tracker.AddStatus(ctx, actor, "", s)
 }
 
 func (l *live) undefine(ctx context.Context, actor presence.Actor, id, fallback string) error {
-	return l.tracker.Undefine(ctx, actor, "", id, fallback)
+	return l.tracker.RemoveStatus(ctx, actor, "", id, fallback)
 }
 
 func (l *live) desk(_ func() *presence.Machine, now func() presence.Instant) routing.Desk {
@@ -170,11 +170,11 @@ func (l *live) desk(_ func() *presence.Machine, now func() presence.Instant) rou
 }
 
 func (l *live) grant(ctx context.Context, subject, to presence.Ref) error {
-	return l.tracker.Grant(ctx, subject, to)
+	return l.tracker.AddMember(ctx, subject, to)
 }
 
 func (l *live) revoke(ctx context.Context, subject, to presence.Ref) error {
-	return l.tracker.Revoke(ctx, subject, to)
+	return l.tracker.RemoveMember(ctx, subject, to)
 }
 
 func (l *live) link(ctx context.Context, channel, to presence.Ref) error {
@@ -219,15 +219,15 @@ func (l *live) state(ctx context.Context, subject presence.Ref) (presence.State,
 }
 
 func (l *live) view(ctx context.Context, subject presence.Ref, a presence.Audience) (presence.View, error) {
-	return l.tracker.Get(ctx, subject, a)
+	return l.tracker.GetAs(ctx, subject, a)
 }
 
 func (l *live) explain(ctx context.Context, subject presence.Ref, a presence.Audience) ([]string, error) {
-	return l.tracker.Explain(ctx, subject, a)
+	return l.tracker.ExplainAs(ctx, subject, a)
 }
 
 func (l *live) list(ctx context.Context, channel presence.Ref, a presence.Audience) ([]presence.View, presence.Group, error) {
-	return l.tracker.List(ctx, channel, a, presence.Ref{})
+	return l.tracker.ListAs(ctx, channel, a, presence.Ref{})
 }
 
 func (l *live) journal(ctx context.Context, subject presence.Ref) ([]presence.JournalRow, error) {

@@ -114,7 +114,7 @@ func (p *pure) step(ref presence.Ref, e presence.Event) error {
 				}
 			}
 		}
-		if c, ok := o.Told(ref); ok {
+		if c, ok := o.Notice(ref); ok {
 			for _, ch := range p.channels {
 				if ch.roster.Has(ref) {
 					ch.deliver(ch.roster.Tell(c))
@@ -140,7 +140,7 @@ func (p *pure) apply(ctx context.Context, e presence.Event) error {
 		return nil
 	case presence.EventSetClaim, presence.EventEndClaim:
 		action := presence.ActionClaimOther
-		if e.Actor.Ref == e.Subject {
+		if e.Actor.Subject == e.Subject {
 			action = presence.ActionClaim
 		}
 		if err := p.allowed.Allow(ctx, e.Actor, action, e.Subject, e.Claim.Status); err != nil {
@@ -173,13 +173,13 @@ func (p *pure) policy(ctx context.Context, actor presence.Actor, policy presence
 
 func (p *pure) define(ctx context.Context, actor presence.Actor, s presence.Status) error {
 	policy := p.machine.Policy()
-	policy.Define(s)
+	policy.AddStatus(s)
 	return p.redefine(ctx, actor, s.ID, policy)
 }
 
 func (p *pure) undefine(ctx context.Context, actor presence.Actor, id, fallback string) error {
 	policy := p.machine.Policy()
-	if err := policy.Undefine(id, fallback); err != nil {
+	if err := policy.RemoveStatus(id, fallback); err != nil {
 		return err
 	}
 	return p.redefine(ctx, actor, id, policy)
@@ -208,7 +208,7 @@ func (p *pure) install(m *presence.Machine) error {
 		}
 	}
 	for _, ch := range p.channels {
-		ch.deliver(ch.roster.Refresh(p.now))
+		ch.deliver(ch.roster.Republish(p.now))
 	}
 	return nil
 }
@@ -279,15 +279,15 @@ func (p *pure) hours(_ context.Context, channel presence.Ref, h presence.Hours) 
 }
 
 func (p *pure) join(ctx context.Context, actor presence.Actor, channel presence.Ref) error {
-	if err := p.allowed.Allow(ctx, actor, presence.ActionJoin, actor.Ref, channel.ID); err != nil {
+	if err := p.allowed.Allow(ctx, actor, presence.ActionJoin, actor.Subject, channel.ID); err != nil {
 		return err
 	}
 	return p.granted(actor, channel)
 }
 
 func (p *pure) granted(actor presence.Actor, channel presence.Ref) error {
-	if !p.grants.May(actor.Ref, channel) {
-		return fmt.Errorf("presence: %w: %s has no grant of channel %s", presence.ErrNotAllowed, actor.Ref, channel)
+	if !p.grants.May(actor.Subject, channel) {
+		return fmt.Errorf("presence: %w: %s has no grant of channel %s", presence.ErrNotAllowed, actor.Subject, channel)
 	}
 	return nil
 }
@@ -300,7 +300,7 @@ func (p *pure) watch(ctx context.Context, actor presence.Actor, channel presence
 	case presence.RoleSupervisor, presence.RoleAdmin, presence.RoleSystem:
 	default:
 		if a != own && (a != presence.AudienceSelf || actor.Role == presence.RoleVisitor) {
-			return nil, fmt.Errorf("presence: %w: %s may look as %s, not as %s", presence.ErrNotAllowed, actor.Ref, own, a)
+			return nil, fmt.Errorf("presence: %w: %s may look as %s, not as %s", presence.ErrNotAllowed, actor.Subject, own, a)
 		}
 	}
 	if err := p.allowed.Allow(ctx, actor, presence.ActionSee, channel, channel.ID); err != nil {
@@ -312,11 +312,11 @@ func (p *pure) watch(ctx context.Context, actor presence.Actor, channel presence
 			return nil, err
 		}
 	}
-	f := &pureFeed{ch: p.channel(channel), audience: a, epoch: string(a), member: member, viewer: actor.Ref}
+	f := &pureFeed{ch: p.channel(channel), audience: a, epoch: string(a), member: member, viewer: actor.Subject}
 	if a == presence.AudienceSelf {
-		f.epoch += "/" + actor.ID
+		f.epoch += "/" + actor.Subject.ID
 	}
-	f.frames = append(f.frames, f.ch.roster.Open(a, actor.Ref, func() string { return f.epoch }))
+	f.frames = append(f.frames, f.ch.roster.Open(a, actor.Subject, func() string { return f.epoch }))
 	f.ch.feeds = append(f.ch.feeds, f)
 	return f, nil
 }
@@ -401,7 +401,7 @@ func (p *pure) explain(_ context.Context, subject presence.Ref, a presence.Audie
 func (p *pure) list(_ context.Context, channel presence.Ref, a presence.Audience) ([]presence.View, presence.Group, error) {
 	ch := p.channels[channel]
 	if ch == nil {
-		return nil, presence.Group{Rung: presence.RungOffline}, nil
+		return nil, presence.Group{Status: presence.GroupOffline}, nil
 	}
 	return ch.roster.List(a, presence.Ref{}), ch.roster.Group(a, presence.Ref{}), nil
 }

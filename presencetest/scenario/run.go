@@ -314,12 +314,12 @@ func (r *runner) changed(l *Line, present presence.Policy) (presence.Policy, err
 	}
 	p := present.Clone()
 	if l.Verb == "undefine" {
-		if err := p.Undefine(l.Status, l.Key("to").Text); err != nil && l.Refused == nil {
+		if err := p.RemoveStatus(l.Status, l.Key("to").Text); err != nil && l.Refused == nil {
 			return p, err
 		}
 		return p, nil
 	}
-	p.Define(presence.Status{ID: l.Status, Class: presence.Class(l.Key("class").Text)})
+	p.AddStatus(presence.Status{ID: l.Status, Class: presence.Class(l.Key("class").Text)})
 	for _, v := range l.Keys {
 		if v.Name == "by" || v.Name == "class" {
 			continue
@@ -792,7 +792,7 @@ func isRefusal(err error) bool {
 
 // actor is who acts by a name.
 func (r *runner) actor(id string) presence.Actor {
-	a := presence.Actor{Ref: presence.ID(id), Role: presence.RoleAgent}
+	a := presence.Actor{Subject: presence.ID(id), Role: presence.RoleAgent}
 	if id == "system" {
 		a.Role = presence.RoleSystem
 	}

@@ -78,7 +78,7 @@ func newServer(channel, names string, agents int, opts ws.Options) (handler *ws.
 	for i := range agents {
 		id := numbered(names, i)
 		known[id] = true
-		if err := tracker.Grant(ctx, presence.ID(id), presence.ID(channel)); err != nil {
+		if err := tracker.AddMember(ctx, presence.ID(id), presence.ID(channel)); err != nil {
 			stop()
 			return nil, nil, err
 		}
@@ -89,7 +89,7 @@ func newServer(channel, names string, agents int, opts ws.Options) (handler *ws.
 		case known[agent]:
 			return presence.Agent(presence.ID(agent)), nil
 		case visitor != "":
-			return presence.Actor{Ref: presence.ID(visitor), Role: presence.RoleVisitor}, nil
+			return presence.Actor{Subject: presence.ID(visitor), Role: presence.RoleVisitor}, nil
 		default:
 			return presence.Actor{}, fmt.Errorf("%w: want ?agent= of %s, or ?visitor=", presence.ErrNotAllowed, names)
 		}
