@@ -205,7 +205,7 @@ type goldenWatch struct {
 // look watches subjects and channels that have become known, and reads every
 // watch.
 func (g *goldenEngine) look(ctx context.Context, subjects, channels []presence.Ref) error {
-	host := presence.Actor{Ref: presence.ID("golden"), Role: presence.RoleSystem}
+	host := presence.Actor{Subject: presence.ID("golden"), Role: presence.RoleSystem}
 	open := func(name string, a presence.Audience, watch func(presence.WatchOptions) (*presence.Watch, error)) error {
 		name = string(a) + " of " + name
 		if g.watched[name] {
