@@ -83,7 +83,7 @@ func (a Actor) checkFor(subject Ref) error {
 	if a.Subject.Tenant != subject.Tenant {
 		return fmt.Errorf("presence: %w: %s acts for another tenant than that of %s", ErrNotAllowed, a.Subject, subject)
 	}
-	return checkGiven("actor", a.Subject.ID)
+	return checkOptionalID("actor", a.Subject.ID)
 }
 
 // Audience is a class of viewers who see the same.

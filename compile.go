@@ -185,8 +185,8 @@ func (c *compiler) statuses(m *Machine) {
 	for i := range p.Statuses {
 		s := &p.Statuses[i]
 		path := fmt.Sprintf("statuses[%d]", i)
-		if err := checkID(s.ID); err != nil {
-			c.fault(path+".id", "%w", err)
+		if fault := idFault(s.ID); fault != "" {
+			c.fault(path+".id", "%s", fault)
 		} else {
 			path = "statuses." + s.ID
 		}
@@ -267,8 +267,8 @@ func (c *compiler) sources(m *Machine) {
 	m.rank = make(map[Source]int)
 	for i, group := range p.Sources {
 		for _, source := range group {
-			if err := checkID(string(source)); err != nil {
-				c.fault(fmt.Sprintf("sources[%d]", i), "%w", err)
+			if fault := idFault(string(source)); fault != "" {
+				c.fault(fmt.Sprintf("sources[%d]", i), "%s", fault)
 			}
 			if _, twice := m.rank[source]; twice {
 				c.fault(fmt.Sprintf("sources[%d]", i), "%q is ranked twice", source)

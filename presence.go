@@ -164,7 +164,7 @@ func New(opts *Options) (*Tracker, error) {
 	var faults []error
 	atLeast := func(name string, v *int, byDefault, least int) {
 		if *v < least {
-			faults = append(faults, fmt.Errorf("presence: %w option %s: %d, at least %d is needed", ErrInvalid, name, *v, least))
+			faults = append(faults, refuse(ErrInvalid, "option", name, "%d is less than %d", *v, least))
 		}
 		if *v == 0 {
 			*v = byDefault
@@ -182,15 +182,15 @@ func New(opts *Options) (*Tracker, error) {
 		o.ReplayFrames = 32
 	}
 	if o.StorageTimeout < 0 {
-		faults = append(faults, fmt.Errorf("presence: %w option StorageTimeout: %v is negative", ErrInvalid, o.StorageTimeout))
+		faults = append(faults, refuse(ErrInvalid, "option", "StorageTimeout", "%v is negative", o.StorageTimeout))
 	}
 	if o.StorageTimeout == 0 {
 		o.StorageTimeout = 5 * time.Second
 	}
 	if o.Node == "" {
 		o.Node = "local"
-	} else if err := checkID(o.Node); err != nil {
-		faults = append(faults, fmt.Errorf("presence: option Node: %w", err))
+	} else if fault := idFault(o.Node); fault != "" {
+		faults = append(faults, refuse(ErrInvalid, "option", "Node", "%s", fault))
 	}
 	policy := DefaultPolicy()
 	if o.Policy != nil {
@@ -489,8 +489,8 @@ func (t *Tracker) Erase(ctx context.Context, ref Ref) error {
 // shown to a sender.
 func (t *Tracker) Gate(ctx context.Context, subject Ref, kind, channel string) (Decision, error) {
 	d := Decision{Verdict: Skip, Kind: kind, Reason: "nothing is known of the subject"}
-	if err := checkID(kind); err != nil {
-		return d, fmt.Errorf("presence: notification kind %w", err)
+	if err := checkID("notification", kind); err != nil {
+		return d, err
 	}
 	err := t.read(ctx, subject, AudienceSelf, func(m *Machine, s *State) { d = m.Gate(s, kind, channel) })
 	return d, err

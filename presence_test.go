@@ -505,7 +505,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 			"an unknown connection":   {claim(self, ann, presence.Claim{Status: "away", Conn: "other"}), presence.ErrUnknown, `"other"`},
 			"an empty id":             {d.AddMember(ctx, presence.Ref{}, sales), presence.ErrInvalid, "empty"},
 			"an oversized id":         {d.AddMember(ctx, ann, presence.ID(long)), presence.ErrInvalid, "at most 128"},
-			"a control character":     {d.AddMember(ctx, ann, presence.ID("a\nb")), presence.ErrInvalid, "control characters"},
+			"a control character":     {d.AddMember(ctx, ann, presence.ID("a\nb")), presence.ErrInvalid, "control character"},
 			"an unknown event":        {d.Apply(ctx, presence.Event{Kind: 99, Subject: ann}), presence.ErrInvalid, "event kind 99"},
 			"an event for nobody":     {d.Apply(ctx, presence.Event{Kind: presence.EventLogout}), presence.ErrInvalid, "no subject"},
 			"a policy by an agent":    {d.SetPolicy(ctx, self, "", preset.TawkTo()), presence.ErrNotAllowed, "admin"},

@@ -4,26 +4,87 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
 )
 
-// What can be wrong with a call. Errors of this package wrap one of these and
-// say what was given and what is allowed.
+// The sentinels. Every error of this package is an [*Error] that wraps one of them.
 var (
-	ErrInvalid     = errors.New("invalid")     // an id, text, time or word outside its limits
+	ErrInvalid     = errors.New("invalid")     // an id, text, time or word is outside its limits
 	ErrUnknown     = errors.New("unknown")     // no such subject, connection, channel or status
 	ErrNotAllowed  = errors.New("not allowed") // this actor may not do this
 	ErrOffline     = errors.New("offline")     // not possible while the subject is not connected
 	ErrDisabled    = errors.New("disabled")    // presence is switched off for the subject or tenant
-	ErrLimit       = errors.New("limit")       // a bound on something that callers can grow
-	ErrStale       = errors.New("stale")       // said for a connection that has been replaced or has left
+	ErrLimit       = errors.New("limit")       // a limit on what callers can grow is reached
+	ErrStale       = errors.New("stale")       // the connection has been replaced or has left
 	ErrClosed      = errors.New("closed")      // the tracker, connection or watch is closed
 	ErrUnavailable = errors.New("unavailable") // storage or authorizer cannot answer now; nothing has changed
 	ErrConflict    = errors.New("conflict")    // storage holds another revision than expected
 )
+
+// Error is a refusal: what was refused, what was given and what is allowed.
+// [errors.Is] finds the sentinel, [errors.As] the rest. Adapters map Err, copy
+// Allowed and parse no text.
+type Error struct {
+	Err     error    // the sentinel
+	What    string   // the kind of thing refused, such as "status"
+	Given   string   // what was given, at most 128 bytes of it; empty if nothing was
+	Allowed []string // what is allowed instead, if that is a list
+	Until   Instant  // when to try again; zero if waiting does not help
+	Text    string   // the reason, for people
+	Cause   error    // the error underneath, if one caused this
+}
+
+const maxGiven = 128 // bytes of [Error.Given]
+
+// refuse returns the error of a refusal. The caller may fill in further fields.
+func refuse(sentinel error, what, given, format string, args ...any) *Error {
+	if len(given) > maxGiven {
+		given = strings.ToValidUTF8(given[:maxGiven], "")
+	}
+	return &Error{Err: sentinel, What: what, Given: given, Text: fmt.Sprintf(format, args...)}
+}
+
+// allow names what is allowed instead.
+func (e *Error) allow(words ...string) *Error {
+	e.Allowed = words
+	return e
+}
+
+// Error returns: presence: sentinel what "given": text; allowed: a, b: cause.
+// Parts that are empty are left out.
+func (e *Error) Error() string {
+	b := []byte("presence: ")
+	b = append(b, e.Err.Error()...)
+	b = append(append(b, ' '), e.What...)
+	if e.Given != "" {
+		b = strconv.AppendQuote(append(b, ' '), e.Given)
+	}
+	if e.Text != "" {
+		b = append(append(b, ": "...), e.Text...)
+	}
+	if len(e.Allowed) > 0 {
+		b = append(append(b, "; allowed: "...), strings.Join(e.Allowed, ", ")...)
+	}
+	if e.Until != 0 {
+		b = append(append(b, "; try again at "...), e.Until.String()...)
+	}
+	if e.Cause != nil {
+		b = append(append(b, ": "...), e.Cause.Error()...)
+	}
+	return string(b)
+}
+
+// Unwrap returns the sentinel and the cause.
+func (e *Error) Unwrap() []error {
+	if e.Cause == nil {
+		return []error{e.Err}
+	}
+	return []error{e.Err, e.Cause}
+}
 
 // Limits on what callers can grow.
 const (
@@ -112,7 +173,9 @@ func (i *Instant) UnmarshalText(text []byte) error {
 	}
 	t, err := time.Parse(time.RFC3339Nano, string(text))
 	if err != nil {
-		return fmt.Errorf("presence: %w instant: %w", ErrInvalid, err)
+		e := refuse(ErrInvalid, "time", string(text), "a time is written as in RFC 3339")
+		e.Cause = err
+		return e
 	}
 	*i = At(t)
 	return nil
@@ -153,22 +216,45 @@ const (
 	KindService SubjectKind = "service"
 )
 
-// checkID checks an id of any kind. The error names what is wrong, for the
-// caller to say what the id is of.
-func checkID(id string) error {
-	switch {
-	case id != "" && len(id) <= MaxID && plainText(id):
-		return nil // as nearly all are
-	case id == "":
-		return fmt.Errorf("id is %w: it is empty", ErrInvalid)
-	case len(id) > MaxID:
-		return fmt.Errorf("id is %w: %d bytes, at most %d are allowed", ErrInvalid, len(id), MaxID)
-	case !utf8.ValidString(id):
-		return fmt.Errorf("id %q is %w: it is not UTF-8", id, ErrInvalid)
-	case strings.ContainsFunc(id, unicode.IsControl):
-		return fmt.Errorf("id %q is %w: control characters are not allowed", id, ErrInvalid)
+// checkID checks an id. It accepts the ids that [MaxID] and the rules of text allow.
+func checkID(what, id string) error {
+	if fault := idFault(id); fault != "" {
+		return refuse(ErrInvalid, what, id, "%s", fault)
 	}
 	return nil
+}
+
+// checkOptionalID checks an id that callers may leave to the core.
+func checkOptionalID(what, id string) error {
+	if id == "" {
+		return nil
+	}
+	return checkID(what, id)
+}
+
+// checkRef checks the name of a subject or channel.
+func checkRef(what string, r Ref) error {
+	if err := checkID(what, r.ID); err != nil {
+		return err
+	}
+	return checkOptionalID("tenant", r.Tenant)
+}
+
+// idFault returns why an id is invalid, or "".
+func idFault(id string) string {
+	switch {
+	case id != "" && len(id) <= MaxID && plainText(id):
+		return "" // as nearly all are
+	case id == "":
+		return "the id is empty"
+	case len(id) > MaxID:
+		return fmt.Sprintf("the id has %d bytes, at most %d are allowed", len(id), MaxID)
+	case !utf8.ValidString(id):
+		return "the id is not UTF-8"
+	case strings.ContainsFunc(id, unicode.IsControl):
+		return "the id has a control character"
+	}
+	return ""
 }
 
 // plainText reports whether text has printable ASCII characters alone.
@@ -181,42 +267,15 @@ func plainText(text string) bool {
 	return true
 }
 
-// checkGiven checks an id that callers may leave to the core.
-func checkGiven(what, id string) error {
-	if id == "" {
-		return nil
-	}
-	return checkNamed(what, id)
-}
-
-func checkNamed(what, id string) error {
-	if err := checkID(id); err != nil {
-		return fmt.Errorf("presence: %s %w", what, err)
-	}
-	return nil
-}
-
-func checkRef(what string, r Ref) error {
-	if err := checkID(r.ID); err != nil {
-		return fmt.Errorf("presence: %s %w", what, err)
-	}
-	if r.Tenant != "" {
-		if err := checkID(r.Tenant); err != nil {
-			return fmt.Errorf("presence: tenant of %s %q: %w", what, r.ID, err)
-		}
-	}
-	return nil
-}
-
+// checkText checks a text of at most limit bytes.
 func checkText(what, text string, limit int) error {
-	if len(text) > limit {
-		return fmt.Errorf("presence: %w %s: %d bytes, at most %d are allowed", ErrInvalid, what, len(text), limit)
-	}
-	if !utf8.ValidString(text) {
-		return fmt.Errorf("presence: %w %s: it is not UTF-8", ErrInvalid, what)
-	}
-	if strings.Contains(text, "\x00") { // some storages cannot keep it
-		return fmt.Errorf("presence: %w %s: it contains a zero character", ErrInvalid, what)
+	switch {
+	case len(text) > limit:
+		return refuse(ErrInvalid, what, text, "it has %d bytes, at most %d are allowed", len(text), limit)
+	case !utf8.ValidString(text):
+		return refuse(ErrInvalid, what, text, "it is not UTF-8")
+	case strings.Contains(text, "\x00"): // some storages cannot keep it
+		return refuse(ErrInvalid, what, text, "it has a zero character")
 	}
 	return nil
 }

@@ -568,10 +568,10 @@ func (st *stepper) takeOver(r *Record) error {
 
 func (st *stepper) connect(e *Event) (Cause, error) {
 	s := st.s
-	if err := checkID(e.Conn); err != nil {
-		return "", fmt.Errorf("presence: connection %w", err)
+	if err := checkID("connection", e.Conn); err != nil {
+		return "", err
 	}
-	if err := cmp.Or(checkGiven("device", e.Device), checkGiven("node", e.Node)); err != nil {
+	if err := cmp.Or(checkOptionalID("device", e.Device), checkOptionalID("node", e.Node)); err != nil {
 		return "", err
 	}
 	trigger := TriggerConnect
@@ -726,7 +726,7 @@ func (st *stepper) report(e *Event) (Cause, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := checkGiven("channel", e.Channel); err != nil {
+	if err := checkOptionalID("channel", e.Channel); err != nil {
 		return "", err
 	}
 	st.noteAlive(c)
@@ -866,8 +866,8 @@ func (st *stepper) logout(e *Event) error {
 
 func (st *stepper) endpoint(e *Event) error {
 	s := st.s
-	if err := checkID(e.Endpoint.ID); err != nil {
-		return fmt.Errorf("presence: endpoint %w", err)
+	if err := checkID("endpoint", e.Endpoint.ID); err != nil {
+		return err
 	}
 	i, found := slices.BinarySearchFunc(s.Endpoints, e.Endpoint.ID, func(p Endpoint, id string) int { return strings.Compare(p.ID, id) })
 	if e.Off {
@@ -1075,10 +1075,10 @@ func (m *Machine) resolve(s *State, e *Event) (c Claim, own bool, err error) {
 			c.Key = KeyTimed
 		}
 	}
-	if err := checkID(c.Key); err != nil {
-		return c, false, fmt.Errorf("presence: claim key %w", err)
+	if err := checkID("key", c.Key); err != nil {
+		return c, false, err
 	}
-	if err := checkGiven("claim", c.ID); err != nil {
+	if err := checkOptionalID("claim", c.ID); err != nil {
 		return c, false, err
 	}
 	if c.Source == SourceManual && (c.Key != KeyBase || c.Until != 0) && (c.Key != KeyTimed || c.Until == 0) {

@@ -22,8 +22,8 @@ func (t *Tracker) setPolicy(ctx context.Context, actor Actor, tenant string, p P
 		return err
 	}
 	if tenant != "" {
-		if err := checkID(tenant); err != nil {
-			return fmt.Errorf("presence: tenant %w", err)
+		if err := checkID("tenant", tenant); err != nil {
+			return err
 		}
 	}
 	if actor.Subject.Tenant != tenant {

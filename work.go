@@ -287,8 +287,8 @@ func (st *stepper) work() *Work {
 // load returns the load of one work channel, made if there is none yet.
 func (st *stepper) load(on string) (*Load, error) {
 	if on != "" {
-		if err := checkID(on); err != nil {
-			return nil, fmt.Errorf("presence: work channel %w", err)
+		if err := checkID("work", on); err != nil {
+			return nil, err
 		}
 	}
 	i, found := st.s.Work.find(on)
@@ -407,7 +407,7 @@ func (st *stepper) challenge(e *Event) error {
 	case st.m.reach(s) == ReachNone:
 		return fmt.Errorf("presence: %w: %s is not connected and cannot be asked", ErrOffline, s.Subject)
 	}
-	if err := checkGiven("challenge", e.ID); err != nil {
+	if err := checkOptionalID("challenge", e.ID); err != nil {
 		return err
 	}
 	if s.Work != nil && s.Work.Challenge != "" {
@@ -524,7 +524,7 @@ func (st *stepper) request(e *Event) error {
 	case m.reach(s) == ReachNone:
 		return fmt.Errorf("presence: %w: %s is not connected", ErrOffline, s.Subject)
 	}
-	if err := checkGiven("request", e.ID); err != nil {
+	if err := checkOptionalID("request", e.ID); err != nil {
 		return err
 	}
 	if c.For > 0 {
