@@ -59,7 +59,7 @@ func benchState(b *testing.B) (m *Machine, s State, now Instant) {
 		b.Fatal(err)
 	}
 	now = At(benchTime)
-	if _, err := m.Step(&s, Event{Kind: EventConnect, Subject: ID("ann"), Conn: "tab", Age: NoAge}, now, nil); err != nil {
+	if _, _, err := m.Step(&s, &Event{Kind: EventConnect, Subject: ID("ann"), Conn: "tab", Age: NoAge}, now, nil); err != nil {
 		b.Fatal(err)
 	}
 	return m, s, now
@@ -73,7 +73,7 @@ func BenchmarkStep(b *testing.B) {
 	for b.Loop() {
 		now = now.Add(time.Millisecond)
 		var err error
-		out, err = m.Step(&s, Event{Kind: EventHeartbeat, Subject: s.Subject, Conn: "tab", Age: NoAge}, now, out[:0])
+		out, _, err = m.Step(&s, &Event{Kind: EventHeartbeat, Subject: s.Subject, Conn: "tab", Age: NoAge}, now, out[:0])
 		if err != nil || len(out) > 0 {
 			b.Fatal(out, err)
 		}

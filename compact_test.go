@@ -89,7 +89,7 @@ func TestPackedStatesComeBack(t *testing.T) {
 			case EventNodeDown:
 				e.Node = pick("local", "n2")
 			}
-			_, _ = m.Step(&s, e, now, nil) // refusals change nothing
+			_, _, _ = m.Step(&s, &e, now, nil) // refusals change nothing
 			got, ok := packed(k, &s)
 			if !ok {
 				rich++
@@ -112,7 +112,7 @@ func TestNothingOfAStateIsLost(t *testing.T) {
 	start := At(time.Date(2026, 5, 4, 9, 0, 0, 0, time.UTC))
 	fresh := func() State {
 		var s State
-		_, err := m.Step(&s, Event{Kind: EventConnect, Subject: ID("ann"), Conn: "tab", Age: NoAge}, start.Add(time.Second), nil)
+		_, _, err := m.Step(&s, &Event{Kind: EventConnect, Subject: ID("ann"), Conn: "tab", Age: NoAge}, start.Add(time.Second), nil)
 		require.NoError(t, err)
 		return s
 	}

@@ -225,7 +225,7 @@ type tried struct {
 func (s tried) feed(after time.Duration, e presence.Event) (tried, error) {
 	next := tried{s.m, s.s.Clone()}
 	e.Subject = presence.ID("ann")
-	_, err := s.m.Step(&next.s, e, max(s.s.Now, nineSharp).Add(after), nil)
+	_, _, err := s.m.Step(&next.s, &e, max(s.s.Now, nineSharp).Add(after), nil)
 	return next, err
 }
 

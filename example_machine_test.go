@@ -19,9 +19,9 @@ func ExampleMachine_Step() {
 	ann := presence.ID("ann")
 	var state presence.State
 
-	step := func(after time.Duration, event presence.Event) {
+	step := func(after time.Duration, event presence.Event) (next presence.Instant) {
 		event.Subject = ann
-		outputs, err := machine.Step(&state, event, start.Add(after), nil)
+		outputs, next, err := machine.Step(&state, &event, start.Add(after), nil)
 		if err != nil {
 			fmt.Printf("%s refused: %v\n", start.Add(after), err)
 		}
@@ -33,14 +33,14 @@ func ExampleMachine_Step() {
 				fmt.Printf("%s %q -> %q, by %s\n", o.At, o.Prev, o.Presence.Status, o.Trigger)
 			}
 		}
+		return next
 	}
 	step(0, presence.Event{Kind: presence.EventLogin, Conn: "tab-1", Age: presence.NoAge})
-	step(time.Minute, presence.Event{
+	next := step(time.Minute, presence.Event{
 		Kind: presence.EventSetClaim, Actor: presence.Agent(ann), Conn: "tab-1",
 		Claim: presence.Claim{Status: "busy", For: 30 * time.Second},
 	})
-	due, _ := machine.Next(&state)
-	fmt.Println("next deadline", due)
+	fmt.Println("next deadline", next)
 	// A tick may come late: what was due happens at its own instant all the same.
 	step(time.Hour, presence.Event{Kind: presence.EventTick})
 	step(time.Hour, presence.Event{Kind: presence.EventHeartbeat, Conn: "tab-1", Age: presence.NoAge})

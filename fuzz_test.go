@@ -46,9 +46,9 @@ func FuzzParsePolicy(f *testing.F) {
 			{Kind: presence.EventLogout},
 		} {
 			e.Subject = ann
-			_, _ = m.Step(&s, e, now, nil) // a policy may refuse it
+			_, _, _ = m.Step(&s, &e, now, nil) // a policy may refuse it
 			now = now.Add(m.Policy().Lease)
-			_, err := m.Step(&s, presence.Event{Kind: presence.EventTick}, now, nil)
+			_, _, err := m.Step(&s, &presence.Event{Kind: presence.EventTick}, now, nil)
 			require.NoError(t, err)
 		}
 		for _, a := range []presence.Audience{presence.AudienceSelf, presence.AudienceVisitor} {
@@ -70,10 +70,10 @@ func FuzzIDs(f *testing.F) {
 			valid = valid && !unicode.IsControl(r)
 		}
 		var s presence.State
-		_, err := m.Step(&s, presence.Event{Kind: presence.EventConnect, Subject: presence.ID(id), Conn: "c", Age: presence.NoAge}, 1, nil)
+		_, _, err := m.Step(&s, &presence.Event{Kind: presence.EventConnect, Subject: presence.ID(id), Conn: "c", Age: presence.NoAge}, 1, nil)
 		require.Equal(t, valid, err == nil, err)
 		s = presence.State{}
-		_, err = m.Step(&s, presence.Event{Kind: presence.EventConnect, Subject: ann, Conn: id, Age: presence.NoAge}, 1, nil)
+		_, _, err = m.Step(&s, &presence.Event{Kind: presence.EventConnect, Subject: ann, Conn: id, Age: presence.NoAge}, 1, nil)
 		require.Equal(t, valid, err == nil, err)
 		if err != nil {
 			require.ErrorIs(t, err, presence.ErrInvalid)
@@ -94,7 +94,7 @@ func FuzzRecord(f *testing.F) {
 		{Kind: presence.EventEndpoint, Endpoint: presence.Endpoint{ID: "phone", Kind: presence.EndpointPush}},
 	} {
 		e.Subject = ann
-		_, err := m.Step(&s, e, presence.Instant(i+1), nil)
+		_, _, err := m.Step(&s, &e, presence.Instant(i+1), nil)
 		require.NoError(f, err)
 	}
 	r, err := m.Record(&s, 3)
@@ -113,7 +113,7 @@ func FuzzRecord(f *testing.F) {
 		r2, err := m.Record(&again, 3)
 		require.NoError(t, err)
 		require.Equal(t, string(r.Data), string(r2.Data))
-		_, err = m.Step(&s, presence.Event{Kind: presence.EventTick}, s.Now.Add(1), nil)
+		_, _, err = m.Step(&s, &presence.Event{Kind: presence.EventTick}, s.Now.Add(1), nil)
 		require.NoError(t, err)
 	})
 }

@@ -328,7 +328,8 @@ func feedMachine(m *presence.Machine, s *presence.State, h happened, subject pre
 	if h.event.Kind == presence.EventPolicy && !s.Current.Known {
 		return out, nil
 	}
-	return m.Step(s, h.event, h.at, out)
+	out, _, err := m.Step(s, &h.event, h.at, out)
+	return out, err
 }
 
 // pass lets time go by: not at all, a little, or to the next deadline exactly.

@@ -54,7 +54,7 @@ func follow(h *history) *follower { return &follower{h: h, m: h.machines[0], pol
 // feed takes the next event. A new policy is put in force as a tracker does it.
 func (f *follower) feed(h happened) error {
 	if h.event.Kind == presence.EventPolicy {
-		f.out, _ = f.m.Step(&f.s, presence.Event{}, h.at, f.out)
+		f.out, _, _ = f.m.Step(&f.s, &presence.Event{}, h.at, f.out)
 		f.m, f.policy = f.h.machines[h.policy], &f.h.policies[h.policy]
 	}
 	var err error

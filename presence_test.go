@@ -275,7 +275,7 @@ func TestNotedReportsEqualStepped(t *testing.T) {
 		var stepped presence.State
 		step := func(e presence.Event) error {
 			e.Subject, e.Age = ann, presence.NoAge
-			_, err := m.Step(&stepped, e, presence.At(mock.Now()), nil)
+			_, _, err := m.Step(&stepped, &e, presence.At(mock.Now()), nil)
 			return err
 		}
 		conns := map[string]*presence.Conn{}

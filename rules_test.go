@@ -37,7 +37,8 @@ func second(at float64) presence.Instant {
 
 func (x *subject) try(at float64, e presence.Event) ([]presence.Output, error) {
 	e.Subject = ann
-	return x.m.Step(&x.s, e, second(at), nil)
+	out, _, err := x.m.Step(&x.s, &e, second(at), nil)
+	return out, err
 }
 
 func (x *subject) do(at float64, e presence.Event) []presence.Output {

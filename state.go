@@ -275,10 +275,15 @@ const (
 // deadlines have been processed, nothing else has changed. Time only enters as
 // now; one that lies before an earlier one counts as that. The same state,
 // event and now always give the same result.
-func (m *Machine) Step(s *State, e Event, now Instant, out []Output) ([]Output, error) {
+//
+// Step neither keeps nor changes e. An event without a subject is for the one of
+// the state. No deadline of s lies before next, which is 0 if there is none;
+// after a heartbeat it may be the deadline that the heartbeat put off.
+// [Machine.Next] is exact.
+func (m *Machine) Step(s *State, e *Event, now Instant, out []Output) (outputs []Output, next Instant, err error) {
 	st := stepper{m: m, s: s, out: out}
-	err := st.step(&e, now)
-	return st.out, err
+	err = st.step(e, now)
+	return st.out, st.next, err
 }
 
 func (st *stepper) step(e *Event, now Instant) error {
@@ -294,11 +299,11 @@ func (st *stepper) step(e *Event, now Instant) error {
 	if e.Kind == EventTick {
 		return nil
 	}
-	if err := st.check(e); err != nil {
-		return err
-	}
 	trigger, err := st.apply(e)
 	if err != nil {
+		if e.Kind == EventPolicy {
+			st.next, _ = st.m.Next(s)
+		}
 		return err
 	}
 	if e.Kind == EventHeartbeat && !st.touched {
@@ -344,7 +349,7 @@ type stepper struct {
 	persisted bool
 	nameless  bool       // transitions need no ids
 	timed     *timedName // the last that was given, where that is kept
-	due       Instant    // the next deadline after what was processed, or one that was; 0 for none
+	next      Instant    // no deadline after what was processed lies before it; 0 for none
 }
 
 func (st *stepper) check(e *Event) error {
@@ -379,6 +384,9 @@ func (st *stepper) check(e *Event) error {
 // apply changes the inputs according to e.
 func (st *stepper) apply(e *Event) (trigger Cause, err error) {
 	s := st.s
+	if err := st.check(e); err != nil {
+		return "", err
+	}
 	switch e.Kind {
 	case EventConnect, EventLogin:
 		return st.connect(e)

@@ -351,7 +351,7 @@ type device struct {
 func (p *property) feed(member presence.Ref, at presence.Instant, e presence.Event) {
 	p.t.Helper()
 	e.Subject, e.Age = member, presence.NoAge
-	out, err := p.m.Step(p.states[member], e, at, nil)
+	out, _, err := p.m.Step(p.states[member], &e, at, nil)
 	require.NoError(p.t, err)
 	for _, o := range out {
 		if o.Kind == presence.OutputTransition || o.Kind == presence.OutputUpdated {

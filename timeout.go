@@ -132,7 +132,7 @@ func (st *stepper) tick(now Instant) {
 	s, m := st.s, st.m
 	for {
 		d, ok := m.next(s)
-		if st.due = d.at; !ok || d.at > now {
+		if st.next = d.at; !ok || d.at > now {
 			break
 		}
 		at := max(d.at, s.Now)

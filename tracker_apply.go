@@ -78,7 +78,7 @@ func (t *Tracker) apply(ctx context.Context, w handle, e *Event, done func(*load
 		h.fold() // what was noted while it was being stored
 		h.extra.steps++
 		h.stepped = true
-		h.due, _ = h.m.Next(h.state)
+		h.due = tried.next
 		h.carryOut(tried.out)
 		h.extra.dirty = false // it has just been written
 	} else {
@@ -105,7 +105,7 @@ func (h *loaded) step(e *Event, now Instant) error {
 	h.stepped = true
 	st := stepper{m: h.m, s: h.state, out: h.out[:0], nameless: h.t.nameless, timed: &h.timed}
 	err := st.step(e, now)
-	h.due = st.due
+	h.due = st.next
 	h.carryOut(st.out)
 	clear(st.out)
 	h.out = st.out[:0]

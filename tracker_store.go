@@ -417,6 +417,7 @@ type trial struct {
 	steps uint64 // of the subject when the copy was taken
 	state State
 	out   []Output
+	next  Instant
 }
 
 // maxConflicts is how often in a row others may be quicker before a change is
@@ -439,7 +440,7 @@ func (t *Tracker) storeFirst(ctx context.Context, w handle, e *Event, now Instan
 		m, stored, dirty := h.m, h.extra.stored, h.extra.dirty
 		h.unlock()
 		var err error
-		if tried.out, err = m.Step(&tried.state, *e, now, nil); err != nil {
+		if tried.out, tried.next, err = m.Step(&tried.state, e, now, nil); err != nil {
 			return nil, err
 		}
 		behind := dirty && e.Kind != EventLogin && e.Kind != EventLogout // who comes or goes waits for no arrears

@@ -106,17 +106,17 @@ func TestWorkInvariants(t *testing.T) {
 			e := workEvent(r, &s)
 			label := fmt.Sprintf("seed %d step %d %+v", seed, step, e)
 			before := s.Clone()
-			_, _ = m.Step(&before, presence.Event{Kind: presence.EventTick}, now, nil)
-			out, err := m.Step(&s, e, now, nil)
+			_, _, _ = m.Step(&before, &presence.Event{Kind: presence.EventTick}, now, nil)
+			out, _, err := m.Step(&s, &e, now, nil)
 			if e.Kind == presence.EventOffer && e.Revision != 0 && e.Revision != before.Current.Revision {
 				require.ErrorIs(t, err, presence.ErrStale, label)
 				stale++
 			}
 			var ticks []presence.Output
 			for at := from; at < now; at = at.Add(7 * time.Second) {
-				ticks, _ = m.Step(&often, presence.Event{Kind: presence.EventTick}, at, ticks)
+				ticks, _, _ = m.Step(&often, &presence.Event{Kind: presence.EventTick}, at, ticks)
 			}
-			ticks, errOften := m.Step(&often, e, now, ticks)
+			ticks, _, errOften := m.Step(&often, &e, now, ticks)
 			require.Equal(t, err == nil, errOften == nil, label)
 			told, toldOften = append(told, essence(out)...), append(toldOften, essence(ticks)...)
 			require.Equal(t, told, toldOften, label)
@@ -157,7 +157,7 @@ func TestWorkInvariants(t *testing.T) {
 			if s.Work != nil && before.Work != nil && s.Work.Requeued > before.Work.Requeued {
 				stale := presence.Event{Kind: presence.EventLoad, Subject: ann, Load: presence.Load{N: 3}, Revision: s.Work.Requeued - 1}
 				copied := s.Clone()
-				_, err := m.Step(&copied, stale, now, nil)
+				_, _, err := m.Step(&copied, &stale, now, nil)
 				require.NoError(t, err)
 				require.Equal(t, s.Work.Total(), copied.Work.Total(), label)
 			}
@@ -218,7 +218,8 @@ func TestStatementD9(t *testing.T) {
 		now := presence.At(time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
 		for range 60 {
 			now = now.Add(time.Duration(r.IntN(40)) * time.Second)
-			_, _ = m.Step(&s, workEvent(r, &s), now, nil) // refused or not
+			e := workEvent(r, &s)
+			_, _, _ = m.Step(&s, &e, now, nil) // refused or not
 			p := &s.Current
 			if !p.Known {
 				continue

@@ -29,7 +29,7 @@ func steps(r *runner) error {
 	}
 	start := presence.At(time.Date(2026, 1, 1, 9, 0, 0, 0, time.UTC))
 	connected := func(id string) (s presence.State, err error) {
-		_, err = machine.Step(&s, presence.Event{Kind: presence.EventConnect, Subject: presence.ID(id), Conn: connID, Age: presence.NoAge}, start, nil)
+		_, _, err = machine.Step(&s, &presence.Event{Kind: presence.EventConnect, Subject: presence.ID(id), Conn: connID, Age: presence.NoAge}, start, nil)
 		return s, err
 	}
 	states := make([]presence.State, n)
@@ -56,7 +56,7 @@ func steps(r *runner) error {
 					for i := from; i < to; i++ {
 						var err error
 						s := &states[place(i)]
-						out, err = machine.Step(s, presence.Event{Kind: presence.EventHeartbeat, Subject: s.Subject, Conn: connID, Age: presence.NoAge}, now, out[:0])
+						out, _, err = machine.Step(s, &presence.Event{Kind: presence.EventHeartbeat, Subject: s.Subject, Conn: connID, Age: presence.NoAge}, now, out[:0])
 						if err != nil || len(out) > 0 {
 							return errors.Join(err, fmt.Errorf("a heartbeat had %d outputs", len(out)))
 						}
@@ -81,7 +81,7 @@ func steps(r *runner) error {
 						s.Subject = presence.ID(p.ids[i])
 						s.Current.Subject = s.Subject
 						var err error
-						out, err = machine.Step(&s, presence.Event{Kind: presence.EventHeartbeat, Subject: s.Subject, Conn: connID, Age: presence.NoAge}, now, out[:0])
+						out, _, err = machine.Step(&s, &presence.Event{Kind: presence.EventHeartbeat, Subject: s.Subject, Conn: connID, Age: presence.NoAge}, now, out[:0])
 						if err != nil || len(out) > 0 {
 							return errors.Join(err, fmt.Errorf("a heartbeat had %d outputs", len(out)))
 						}

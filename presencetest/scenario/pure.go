@@ -104,7 +104,7 @@ func (p *pure) step(ref presence.Ref, e presence.Event) error {
 		s = new(presence.State)
 		p.states[ref] = s
 	}
-	out, err := p.machine.Step(s, e, p.now, nil)
+	out, _, err := p.machine.Step(s, &e, p.now, nil)
 	for _, o := range out {
 		p.observe(ref, o)
 		if o.Kind == presence.OutputTransition || o.Kind == presence.OutputUpdated {
