@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/presence-go/presence/internal/vocab"
 )
 
 // packed packs a state and returns what comes back, if it can be packed.
@@ -177,12 +179,12 @@ func TestVocabularyIsBounded(t *testing.T) {
 	device := func(i int) State {
 		return State{Now: 5, Conns: []ConnState{{ID: "tab", Device: fmt.Sprint(i)}}}
 	}
-	for i := range maxVocabulary {
+	for i := range vocab.Max {
 		s := device(i)
 		_, ok := packed(k, &s)
 		require.True(t, ok)
 	}
-	s := device(maxVocabulary)
+	s := device(vocab.Max)
 	_, ok := packed(k, &s)
 	require.False(t, ok)
 	s = device(100)

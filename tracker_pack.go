@@ -5,12 +5,11 @@ import (
 	"math"
 	"math/bits"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"unsafe"
 
 	"github.com/presence-go/presence/internal/packing"
 	"github.com/presence-go/presence/internal/slab"
+	"github.com/presence-go/presence/internal/vocab"
 )
 
 // compactor turns the states of plain subjects, those with at most one
@@ -22,18 +21,19 @@ import (
 // have to themselves are kept once, as faces and ties.
 type compactor struct {
 	origin    Instant
-	presences vocabulary[presenceKey]
-	conns     vocabulary[connKey]
+	presences *vocab.Vocabulary[presenceKey]
+	conns     *vocab.Vocabulary[connKey]
 }
 
 func newCompactor(origin Instant) *compactor {
-	k := &compactor{origin: origin}
-	k.presences.own = func(f presenceKey) presenceKey { return f } // all of its words are the policy's
-	k.conns.own = func(t connKey) connKey {
-		t.device, t.node = strings.Clone(t.device), strings.Clone(t.node)
-		return t
+	return &compactor{
+		origin:    origin,
+		presences: vocab.New(func(f presenceKey) presenceKey { return f }), // all of its words are the policy's
+		conns: vocab.New(func(t connKey) connKey {
+			t.device, t.node = strings.Clone(t.device), strings.Clone(t.node)
+			return t
+		}),
 	}
-	return k
 }
 
 // presenceKey is what is interned of a Presence.
@@ -154,8 +154,8 @@ func (k *compactor) pack(s *State, room *packRoom, hint *hints) ([]byte, bool) {
 		t := connKey{kind: s.Kind, gone: s.LeftCause, disabled: s.Disabled, connected: connected, cause: c.Cause, device: c.Device, node: c.Node, told: c.Reported, hidden: c.Hidden}
 		f := presenceKey{p.Kind, p.Status, p.Class, p.Cause, p.Masked, p.Known, p.Routable, p.Disabled, p.Reach, p.Routing, p.Label, p.Load, p.Devices}
 		var known [2]bool
-		hint.tie, known[0] = k.conns.number(&t)
-		hint.face, known[1] = k.presences.number(&f)
+		hint.tie, known[0] = k.conns.Number(&t)
+		hint.face, known[1] = k.presences.Number(&f)
 		if !known[0] || !known[1] {
 			return nil, false
 		}
@@ -204,7 +204,7 @@ func (k *compactor) hinted(s *State, c *ConnState, hint *hints) bool {
 	if !hint.given {
 		return false
 	}
-	f, t, p := k.presences.at(hint.face), k.conns.at(hint.tie), &s.Current
+	f, t, p := k.presences.At(hint.face), k.conns.At(hint.tie), &s.Current
 	return t.connected == (len(s.Conns) > 0) && t.told == c.Reported && t.hidden == c.Hidden && t.disabled == s.Disabled &&
 		same(t.kind, s.Kind) && same(t.gone, s.LeftCause) && same(t.cause, c.Cause) && same(t.device, c.Device) && same(t.node, c.Node) &&
 		f.known == p.Known && f.routable == p.Routable && f.disable == p.Disabled && f.reach == p.Reach && f.threads == p.Load && f.devices == p.Devices &&
@@ -283,7 +283,7 @@ func (k *compactor) unpack(b []byte, s *State, words *borrowed, hint *hints) {
 		at[bits.TrailingZeros32(apart)/instantBits] = last
 	}
 	at.put(s, conn)
-	f, t := k.presences.at(hint.face), k.conns.at(hint.tie)
+	f, t := k.presences.At(hint.face), k.conns.At(hint.tie)
 	s.Epoch, s.Serial = uint32(unsigned()), unsigned()
 	s.Kind, s.LeftCause, s.Disabled = t.kind, t.gone, t.disabled
 	p := &s.Current
@@ -409,60 +409,6 @@ func (w *word) base32(b []byte, length int) string {
 	}
 	return w.string(length)
 }
-
-// vocabulary numbers values of which there are few. It holds a bounded number;
-// those that come later have none.
-type vocabulary[T comparable] struct {
-	own   func(T) T           // returns a copy that shares no memory with what it came in
-	list  atomic.Pointer[[]T] // append-only
-	mu    sync.Mutex
-	known map[T]uint16
-}
-
-const (
-	maxVocabulary = 1 << 14
-	// commonWords is how many values are looked through before the map is asked.
-	commonWords = 12
-)
-
-// number returns the number of a value.
-func (v *vocabulary[T]) number(value *T) (uint16, bool) {
-	if l := v.list.Load(); l != nil {
-		list := (*l)[:min(len(*l), commonWords)]
-		for i := range list {
-			if list[i] == *value {
-				return uint16(i), true
-			}
-		}
-	}
-	return v.add(value)
-}
-
-// add looks the value up where all are, and numbers it if it is new.
-func (v *vocabulary[T]) add(value *T) (uint16, bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if i, ok := v.known[*value]; ok {
-		return i, true
-	}
-	i := len(v.known)
-	if i >= maxVocabulary {
-		return 0, false
-	}
-	var list []T
-	if v.known == nil {
-		v.known = make(map[T]uint16)
-	} else {
-		list = *v.list.Load()
-	}
-	own := v.own(*value)
-	v.known[own] = uint16(i)
-	list = append(list, own) // readers have a shorter one of the same array
-	v.list.Store(&list)
-	return uint16(i), true
-}
-
-func (v *vocabulary[T]) at(i uint16) *T { return &(*v.list.Load())[i] }
 
 func init() {
 	packing.New = func(origin int64) packing.Codec { return &codec{k: newCompactor(Instant(origin))} }
