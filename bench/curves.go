@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -152,11 +151,7 @@ func (rep *report) draw(dir string) error {
 		if rep.Quick {
 			under += "; a reduced run, which decides nothing"
 		}
-		p := picture{title: c.title, under: under, x: c.x + "; dots are medians, bars reach over all rounds"}
-		for _, d := range c.panels {
-			p.add(d, res)
-		}
-		if err := os.WriteFile(filepath.Join(dir, c.id+".svg"), p.svg(), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, c.id+".svg"), c.picture(under, res), 0o644); err != nil {
 			return err
 		}
 	}
@@ -358,19 +353,4 @@ func connectionsCurve(o options, k int) (sample, error) {
 // find returns the result of an experiment, or nil.
 func (rep *report) find(experiment string) *result {
 	return (&runner{results: rep.Results}).find(experiment)
-}
-
-// add adds a diagram with the medians of a result, and how far its rounds reach.
-func (p *picture) add(d panel, res *result) {
-	diagram := diagram{title: d.title}
-	for _, l := range d.lines {
-		drawn := plotted{name: l.name}
-		for _, c := range res.Cases {
-			if rounds := c.Rounds[l.metric]; len(rounds) > 0 && median(rounds) > 0 {
-				drawn.points = append(drawn.points, mark{cmp.Or(c.X, 1), median(rounds), rounds})
-			}
-		}
-		diagram.lines = append(diagram.lines, drawn)
-	}
-	p.diagrams = append(p.diagrams, diagram)
 }

@@ -56,34 +56,13 @@ func requireXML(t *testing.T, data []byte) {
 }
 
 func TestWhatWasNotMeasuredIsNotDrawn(t *testing.T) {
-	p := picture{title: "a < b"}
-	p.add(panel{"nothing", []line{{"x", "x"}}}, &result{Cases: []*series{{Name: "1", Rounds: map[string][]float64{}}}})
-	require.Contains(t, string(p.svg()), "not measured")
-	require.NotContains(t, string(p.svg()), "circle")
-	requireXML(t, p.svg())
+	c := curve{title: "a < b", panels: []panel{{"nothing", []line{{"x", "x"}}}}}
+	picture := c.picture("", &result{Cases: []*series{{Name: "1", Rounds: map[string][]float64{}}}})
+	require.Contains(t, string(picture), "not measured")
+	require.NotContains(t, string(picture), "circle")
+	requireXML(t, picture)
 }
 
-func TestAxes(t *testing.T) {
-	for _, tc := range []struct{ low, high, from, to float64 }{
-		{3, 40, 2, 50},        // to figures that begin with 1, 2 or 5
-		{100, 100, 20, 200},   // a decade at least
-		{0.9, 1.1, 0.2, 2},    // around what hardly changes
-		{1, 1e6, 1, 1e6},      // as it is
-		{0.002, 9, 0.002, 10}, // any size
-	} {
-		low, high := span(tc.low, tc.high)
-		require.InEpsilon(t, tc.from, low, 1e-9, "%v", tc)
-		require.InEpsilon(t, tc.to, high, 1e-9, "%v", tc)
-	}
-	requireTicks := func(want, got []float64) {
-		require.InEpsilonSlice(t, want, got, 1e-9)
-	}
-	requireTicks([]float64{2, 5, 10, 20}, ticks(2, 20, 6))
-	requireTicks([]float64{1, 10, 100, 1000}, ticks(1, 1000, 6))
-	s := scale{1, 100, 0, 200}
-	require.InDelta(t, 100, s.at(10), 1e-9)
-	require.Equal(t, []float64{10, 42, 26}, spread16([]float64{10, 12, 11}))
-	for v, want := range map[float64]string{0.25: "0.25", 1_000: "1k", 30_000: "30k", 1e6: "1M"} {
-		require.Equal(t, want, brief(v))
-	}
+func TestNamesOfLinesLieApart(t *testing.T) {
+	require.Equal(t, []float64{10, 42, 26}, apart([]float64{10, 12, 11}))
 }

@@ -1,8 +1,6 @@
 package scenario
 
 import (
-	"bytes"
-	"encoding/xml"
 	"fmt"
 	"io"
 	"slices"
@@ -10,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/internal/svg"
 )
 
 // The measures of a drawing, in pixels.
@@ -81,35 +80,17 @@ func WriteSVG(w io.Writer, results ...*Result) error {
 	for _, r := range results {
 		d.timeline(r)
 	}
-	width, height := 3*svgMargin+d.labels+svgPlot, d.y+svgLegend+svgMargin
-	var out bytes.Buffer
-	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" width="%.0f" height="%.0f" viewBox="0 0 %.0f %.0f" font-family="system-ui, 'Segoe UI', Helvetica, Arial, sans-serif" font-size="12">`+"\n",
-		width, height, width, height)
-	fmt.Fprintf(&out, `<rect width="%.0f" height="%.0f" fill="#ffffff"/>`+"\n", width, height)
+	height := d.y + svgLegend + svgMargin
 	d.legend()
-	out.Write(d.body.Bytes())
-	out.WriteString("</svg>\n")
-	_, err := w.Write(out.Bytes())
+	_, err := w.Write(d.Document(3*svgMargin+d.labels+svgPlot, height))
 	return err
 }
 
-// drawing is a drawing under way: y is where its lower end is.
+// drawing is a picture under way: y is where its lower end is.
 type drawing struct {
-	body   bytes.Buffer
+	svg.Canvas
 	labels float64 // width of the part that names subjects
 	y      float64
-}
-
-func (d *drawing) add(format string, args ...any) { fmt.Fprintf(&d.body, format+"\n", args...) }
-
-func (d *drawing) text(x, y float64, attributes, text string) {
-	d.add(`<text x="%.1f" y="%.1f" %s>%s</text>`, x, y, attributes, escape(text))
-}
-
-func escape(s string) string {
-	var b bytes.Buffer
-	_ = xml.EscapeText(&b, []byte(s)) // a buffer takes everything
-	return b.String()
 }
 
 func (d *drawing) timeline(r *Result) {
@@ -118,23 +99,23 @@ func (d *drawing) timeline(r *Result) {
 	x := func(i presence.Instant) float64 {
 		return left + svgPlot*float64(i.Sub(r.Start))/float64(end.Sub(r.Start))
 	}
-	d.text(svgMargin, d.y+28, `font-size="15" font-weight="600" fill="#1f2733"`, r.Name)
-	d.text(left+svgPlot, d.y+28, `text-anchor="end" fill="#6b7280"`, fmt.Sprintf("%d expectations held", r.Held))
+	d.Text(svgMargin, d.y+28, `font-size="15" font-weight="600" fill="`+svg.Ink+`"`, r.Name)
+	d.Text(left+svgPlot, d.y+28, `text-anchor="end" fill="`+svg.Faint+`"`, fmt.Sprintf("%d expectations held", r.Held))
 	top := d.y + svgTitle
 	bottom := top + svgRow*float64(max(len(r.Subjects), 1))
 	for _, t := range ticks(r.Start, end) {
-		d.add(`<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="#e5e8ee"/>`, x(t.at), top, x(t.at), bottom+5)
-		d.text(x(t.at), bottom+20, `text-anchor="middle" fill="#6b7280"`, t.label)
+		d.Line(x(t.at), top, x(t.at), bottom+5, svg.Grid)
+		d.Text(x(t.at), bottom+20, `text-anchor="middle" fill="`+svg.Faint+`"`, t.label)
 	}
 	for i := range r.Subjects {
 		s := &r.Subjects[i]
 		y := top + svgRow*float64(i) + (svgRow-svgBar)/2
-		d.text(left-10, y+16, `text-anchor="end" fill="#1f2733"`, shorten(s.ID, 30))
+		d.Text(left-10, y+16, `text-anchor="end" fill="`+svg.Ink+`"`, svg.Shorten(s.ID, 30))
 		for _, p := range s.spans(end) {
 			d.bar(x(p.from), x(p.to), y, p)
 		}
 	}
-	d.add(`<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="#9aa3b2"/>`, left, bottom, left+svgPlot, bottom)
+	d.Line(left, bottom, left+svgPlot, bottom, svg.Axis)
 	d.y = bottom + svgAxis
 }
 
@@ -142,14 +123,14 @@ func (d *drawing) bar(from, to, y float64, p span) {
 	i := slices.IndexFunc(svgClasses, func(c svgClass) bool { return c.class == p.presence.Class })
 	c := svgClasses[i] // the classes are a closed list
 	width := max(to-from, 1)
-	d.add(`<rect x="%.1f" y="%.1f" width="%.1f" height="%d" rx="%.1f" fill="%s" stroke="%s"><title>%s</title></rect>`,
-		from, y, width, svgBar, min(4, width/3), c.fill, c.edge, escape(p.describe()))
+	d.Add(`<rect x="%.1f" y="%.1f" width="%.1f" height="%d" rx="%.1f" fill="%s" stroke="%s"><title>%s</title></rect>`,
+		from, y, width, svgBar, min(4, width/3), c.fill, c.edge, svg.Escape(p.describe()))
 	text := p.presence.Status
 	if long := text + " · " + string(p.presence.Cause); svgChar*float64(utf8.RuneCountInString(long))+10 <= width {
 		text = long
 	}
 	if svgChar*float64(utf8.RuneCountInString(text))+6 <= width {
-		d.text(from+width/2, y+16, `text-anchor="middle" pointer-events="none" fill="`+c.text+`"`, text)
+		d.Text(from+width/2, y+16, `text-anchor="middle" pointer-events="none" fill="`+c.text+`"`, text)
 	}
 }
 
@@ -165,17 +146,10 @@ func (p *span) describe() string {
 func (d *drawing) legend() {
 	x := svgMargin + d.labels
 	for _, c := range svgClasses {
-		d.add(`<rect x="%.1f" y="%.1f" width="12" height="12" rx="3" fill="%s" stroke="#9aa3b2" stroke-width="0.5"/>`, x, d.y+12, c.fill)
-		d.text(x+18, d.y+22, `fill="#3b4252"`, c.name)
+		d.Add(`<rect x="%.1f" y="%.1f" width="12" height="12" rx="3" fill="%s" stroke="#9aa3b2" stroke-width="0.5"/>`, x, d.y+12, c.fill)
+		d.Text(x+18, d.y+22, `fill="`+svg.Body+`"`, c.name)
 		x += svgChar*float64(len(c.name)) + 40
 	}
-}
-
-func shorten(s string, most int) string {
-	if r := []rune(s); len(r) > most {
-		return string(r[:most-1]) + "…"
-	}
-	return s
 }
 
 type tick struct {
