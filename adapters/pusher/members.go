@@ -15,15 +15,18 @@ import (
 // itself tells of the user: all that the view of their audience has. The id is the
 // app's own where it tells one, since there it need not be text.
 type userInfo struct {
-	*presence.View
-	ID     string `json:"id,omitempty"`
-	Tenant string `json:"tenant,omitempty"`
+	*plainView
+	ID string `json:"id,omitempty"`
 }
+
+// plainView is a view without its methods, so that its fields are encoded without
+// tenant and id.
+type plainView presence.View
 
 // reserved are the names of what is told of a presence.
 var reserved = func() (names []string) {
 	for _, field := range reflect.VisibleFields(reflect.TypeFor[presence.View]()) {
-		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" && len(field.Index) == 1 {
+		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" && name != "-" {
 			names = append(names, name)
 		}
 	}
@@ -52,9 +55,9 @@ func ownInfo(id string, info json.RawMessage) json.RawMessage {
 // infoOf joins what an app tells of a member and what its view says.
 func infoOf(v *presence.View, own json.RawMessage) json.RawMessage {
 	if own == nil {
-		return text(userInfo{View: v, ID: v.Subject.ID})
+		return text(userInfo{(*plainView)(v), v.Subject.ID})
 	}
-	seen := text(userInfo{View: v})
+	seen := text(userInfo{plainView: (*plainView)(v)})
 	return append(append(own[:len(own)-1:len(own)-1], ','), seen[1:]...)
 }
 
