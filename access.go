@@ -32,6 +32,11 @@ type Actor struct {
 // Agent returns an actor who acts for the subject of the same name.
 func Agent(subject Ref) Actor { return Actor{Subject: subject, Role: RoleAgent} }
 
+// Identity is what authentication found about a client.
+type Identity struct {
+	Actor Actor
+}
+
 // Audience returns the audience an actor belongs to.
 func (a Actor) Audience() Audience {
 	switch a.Role {
