@@ -210,28 +210,30 @@ func (c *Conn) Resume(ctx context.Context) (*Conn, error) {
 	return c.t.Connect(ctx, c.handle.ref, ConnectOptions{ID: c.id, Device: device, Node: node})
 }
 
-// Close notes that the connection was closed cleanly, as by leaving a page. The
-// policy's grace lets a reload come back unnoticed. A second Close changes
-// nothing and says so with [ErrClosed].
-func (c *Conn) Close() error { return c.leave(CauseClosed) }
-
-// Lost notes that the transport found the connection broken. Like Close, it is the
-// last that is said through a handle.
-func (c *Conn) Lost() error { return c.leave(CauseLost) }
-
-// Logout notes that the person left for good on this connection, or on all under a
-// policy with logoutScope account. Like Close, it is the last that is said through
-// a handle.
-func (c *Conn) Logout() error { return c.leave(CauseLogout) }
-
-func (c *Conn) leave(cause Cause) error {
+// Leave ends the connection. The cause is closed (the page was closed), lost (the
+// transport broke), logout (the person left for good) or drain (the process shuts
+// down); the policy's grace and logoutScope follow from it. It returns [ErrInvalid]
+// for any other cause, after which the handle can still be used, and [ErrClosed] if
+// the handle has left before.
+func (c *Conn) Leave(cause Cause) error {
+	switch cause {
+	case CauseClosed, CauseLost, CauseLogout, CauseDrain:
+	default:
+		return refuse(ErrInvalid, "reason", string(cause), "a connection does not leave so").allow(string(CauseClosed), string(CauseLost), string(CauseLogout), string(CauseDrain))
+	}
 	if c.closed.Swap(true) {
-		return fmt.Errorf("presence: %w: connection %q of %s has been closed before", ErrClosed, c.id, c.handle.ref)
+		return refuse(ErrClosed, "connection", c.id, "it has left before")
 	}
 	err := c.event(context.Background(), Event{Kind: EventDisconnect, Cause: cause})
 	c.mark.Store(^uint64(0))
 	return err
 }
+
+// Close is Leave(CauseClosed).
+func (c *Conn) Close() error { return c.Leave(CauseClosed) }
+
+// Logout is Leave(CauseLogout).
+func (c *Conn) Logout() error { return c.Leave(CauseLogout) }
 
 func (c *Conn) event(ctx context.Context, e Event) error { return c.send(ctx, e, nil) }
 

@@ -239,6 +239,15 @@ func New(opts *Options) (*Tracker, error) {
 	return t, nil
 }
 
+// Now returns the time by the tracker's clock. It does not go back when the wall
+// clock is set back. While many heartbeats arrive it is exact to a millisecond.
+func (t *Tracker) Now() Instant {
+	if tick := t.time.coarse.Load(); tick != 0 {
+		return t.time.instant(tick)
+	}
+	return t.time.now()
+}
+
 // Run meets deadlines as they fall due and writes to storage what was not
 // written at once, until ctx is done or the tracker is closed. It returns the
 // cause of the context's end, or nil after Close. A second Run beside it is

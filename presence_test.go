@@ -173,7 +173,7 @@ func TestReloadIsNotSeen(t *testing.T) {
 }
 
 func TestOldSocketsCloseComesTooLate(t *testing.T) {
-	for name, leave := range map[string]func(*presence.Conn) error{"close": (*presence.Conn).Close, "lost": (*presence.Conn).Lost, "logout": (*presence.Conn).Logout} {
+	for name, leave := range map[string]func(*presence.Conn) error{"close": (*presence.Conn).Close, "lost": func(c *presence.Conn) error { return c.Leave(presence.CauseLost) }, "logout": (*presence.Conn).Logout} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := newDesk(t, nil)

@@ -637,8 +637,8 @@ func (w *worker) live(i int, phase phase) {
 			w.fail(i, "an input", err)
 		}
 	}
-	leave := func(do func() error, cause presence.Cause) {
-		err := do()
+	leave := func(conn *presence.Conn, cause presence.Cause) {
+		err := conn.Leave(cause)
 		u.over(w.crowd, conn, said{kind: presence.EventDisconnect, cause: cause}, err)
 		w.fail(i, "a leaving", err)
 	}
@@ -655,7 +655,7 @@ func (w *worker) live(i int, phase phase) {
 		u.note(w.crowd, said{kind: presence.EventSetClaim, claim: &c}, err)
 		w.fail(i, "a call", err)
 	case n < 142: // the page is loaded anew, sometimes slowly
-		leave(conn.Close, presence.CauseClosed)
+		leave(conn, presence.CauseClosed)
 		after := w.between(300*time.Millisecond, 3*time.Second)
 		if w.IntN(10) == 0 {
 			after = w.between(4*time.Second, 20*time.Second)
@@ -664,10 +664,10 @@ func (w *worker) live(i int, phase phase) {
 	case n < 156: // the network is gone, and nobody notices
 		w.again(i, cutOff, w.between(20*time.Second, 3*time.Minute))
 	case n < 166: // the network is gone, and the transport notices
-		leave(conn.Lost, presence.CauseLost)
+		leave(conn, presence.CauseLost)
 		w.again(i, resuming, w.between(time.Second, 40*time.Second))
 	case n < 180 && u.conns[1] == nil:
-		leave(conn.Logout, presence.CauseLogout)
+		leave(conn, presence.CauseLogout)
 		w.again(i, loggedOut, w.between(time.Minute, 30*time.Minute))
 	case n < 180: // everywhere
 		err := w.Apply(context.Background(), presence.Event{Kind: presence.EventLogout, Subject: w.ref(i)})
@@ -679,7 +679,7 @@ func (w *worker) live(i int, phase phase) {
 		w.connect(i, 1, w.newID(), false)
 	case n < 286 && u.conns[1] != nil: // is put away
 		conn = u.conns[1]
-		leave(conn.Close, presence.CauseClosed)
+		leave(conn, presence.CauseClosed)
 		u.conns[1] = nil
 	}
 }

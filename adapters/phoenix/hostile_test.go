@@ -354,7 +354,7 @@ func (w *world) play(r *rand.Rand, dialect phoenix.Dialect, topic string, absent
 		case roll < 5 && n > 0:
 			c := conns[id][n-1]
 			conns[id] = conns[id][:n-1]
-			_ = []func() error{c.Close, c.Lost, c.Logout}[r.IntN(3)]()
+			_ = c.Leave([]presence.Cause{presence.CauseClosed, presence.CauseLost, presence.CauseLogout}[r.IntN(3)])
 		case roll < 7 && n > 0:
 			_, _ = conns[id][0].Claim(w.t.Context(), presence.Claim{Status: []string{"available", "busy", "away"}[r.IntN(3)], For: time.Duration(r.IntN(3)) * time.Minute})
 		case roll == 7:

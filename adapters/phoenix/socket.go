@@ -567,18 +567,7 @@ func (s *socket) giveUpLocked(cause presence.Cause) {
 	if c == nil {
 		return
 	}
-	var err error
-	switch cause {
-	case presence.CauseClosed:
-		err = c.Close()
-	case presence.CauseLost:
-		err = c.Lost()
-	case presence.CauseLogout:
-		err = c.Logout()
-	case presence.CauseDrain:
-		err = s.h.t.Apply(context.Background(), presence.Event{Kind: presence.EventDisconnect, Subject: c.Subject(), Conn: c.ID(), Epoch: c.Epoch(), Cause: cause})
-	}
-	if err != nil {
+	if err := c.Leave(cause); err != nil {
 		s.h.log.Debug("phoenix: leaving", "subject", c.Subject(), "conn", c.ID(), "error", err)
 	}
 }

@@ -484,7 +484,7 @@ func (s *socket) sit(subject presence.Ref, user User, who Identity) error {
 		}
 		s.mu.Unlock()
 		if gone { // whoever ended the socket could not see the connection
-			_ = conn.Lost()
+			_ = conn.Leave(presence.CauseLost)
 		}
 	}
 	s.hub.profiles.settle(s.ctx, user.ID, audiences...)
@@ -532,7 +532,7 @@ func (s *socket) heartbeat() {
 		place.conn = conn
 		s.mu.Unlock()
 		if gone {
-			_ = conn.Lost()
+			_ = conn.Leave(presence.CauseLost)
 		}
 	}
 }
@@ -808,18 +808,7 @@ func (s *socket) leave(cause presence.Cause) {
 
 // left says how a connection left.
 func (s *socket) left(c *presence.Conn, cause presence.Cause) {
-	var err error
-	switch cause {
-	case presence.CauseClosed:
-		err = c.Close()
-	case presence.CauseLogout:
-		err = c.Logout()
-	case presence.CauseDrain:
-		err = s.hub.h.t.Apply(context.Background(), presence.Event{Kind: presence.EventDisconnect, Subject: c.Subject(), Conn: c.ID(), Epoch: c.Epoch(), Cause: cause})
-	default:
-		err = c.Lost()
-	}
-	if err != nil {
+	if err := c.Leave(cause); err != nil {
 		s.hub.h.log.Debug("pusher: leaving", "app", s.hub.ID, "subject", c.Subject(), "conn", c.ID(), "error", err)
 	}
 }

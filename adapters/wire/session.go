@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -948,24 +947,14 @@ func (s *Session) Detach() {
 	s.h.remove(s)
 }
 
-// leave says how the connection left, once.
+// leave ends the connection, once. One that was replaced has no cause: it goes on
+// elsewhere.
 func (s *Session) leave(cause presence.Cause) {
 	c := s.live.Swap(nil)
-	if c == nil {
+	if c == nil || cause == "" {
 		return
 	}
-	var err error
-	switch cause {
-	case presence.CauseClosed:
-		err = c.Close()
-	case presence.CauseLost:
-		err = c.Lost()
-	case presence.CauseLogout:
-		err = c.Logout()
-	case presence.CauseDrain:
-		err = s.h.t.Apply(context.Background(), presence.Event{Kind: presence.EventDisconnect, Subject: c.Subject(), Conn: c.ID(), Epoch: c.Epoch(), Cause: cause})
-	}
-	if err != nil {
+	if err := c.Leave(cause); err != nil {
 		s.h.log.Debug("wire: leaving", "subject", c.Subject(), "conn", c.ID(), "error", err)
 	}
 }

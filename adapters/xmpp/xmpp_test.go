@@ -561,7 +561,7 @@ func TestRandomScripts(t *testing.T) {
 					case roll < 3:
 						_, _ = c.Claim(t.Context(), presence.Claim{Status: []string{"online", "away", "invisible", "call"}[r.IntN(4)], Text: []string{"", "x"}[r.IntN(2)], For: time.Duration(r.IntN(2)) * time.Minute})
 					case roll == 3:
-						_ = []func() error{c.Close, c.Lost, c.Logout}[r.IntN(3)]()
+						_ = c.Leave([]presence.Cause{presence.CauseClosed, presence.CauseLost, presence.CauseLogout}[r.IntN(3)])
 						conns[id] = nil
 					case roll == 4 && r.IntN(4) == 0:
 						s.conn.Close()

@@ -190,7 +190,7 @@ func (s *server) script(ctx context.Context, seed uint64) error {
 		case n < 5 && len(list) > 0:
 			c := list[0]
 			conns[p] = list[1:]
-			err = []func() error{c.Close, c.Lost, c.Logout}[r.IntN(3)]()
+			err = c.Leave([]presence.Cause{presence.CauseClosed, presence.CauseLost, presence.CauseLogout}[r.IntN(3)])
 		case n < 8 && len(list) > 0:
 			_, err = s.tracker.SetClaim(ctx, root, p, presence.Claim{
 				Source: presence.SourceManual, Status: []string{"available", "busy", "away", "invisible"}[r.IntN(4)],
