@@ -637,7 +637,7 @@ func TestX48TenantsDoNotMeet(t *testing.T) {
 		require.Equal(t, "tawkto", d.Policy("acme").Name)
 		require.Equal(t, "available", d.status(ann))
 
-		require.NoError(t, d.Apply(t.Context(), presence.Event{Kind: presence.EventLoad, Subject: there, Load: presence.Load{N: 3}}))
+		require.NoError(t, d.SetLoad(t.Context(), there, presence.Load{N: 3}))
 		_, err = d.Request(t.Context(), presence.Agent(there), there, presence.Claim{Status: "away"})
 		require.NoError(t, err)
 		s, err := d.State(t.Context(), ann)

@@ -278,7 +278,7 @@ func TestStorageDown(t *testing.T) {
 	}
 	_, err = c.Claim(t.Context(), presence.Claim{Status: "busy"})
 	require.ErrorIs(t, err, presence.ErrUnavailable)
-	require.ErrorIs(t, o.Apply(t.Context(), presence.Event{Kind: presence.EventDisable, Subject: ann}), presence.ErrUnavailable)
+	require.ErrorIs(t, o.Disable(t.Context(), ann), presence.ErrUnavailable)
 	require.ErrorIs(t, o.Erase(t.Context(), ann), presence.ErrUnavailable)
 	require.Equal(t, before, o.state(ann), "what was refused changed nothing")
 	_, err = o.EndClaim(t.Context(), presence.Agent(bob), bob, presence.Claim{})
@@ -777,9 +777,7 @@ func TestInputWhileStoring(t *testing.T) {
 		held, release := storage.Hold(presencetest.Save)
 		done := make(chan error)
 		go func() {
-			done <- d.Apply(context.Background(), presence.Event{
-				Kind: presence.EventEndpoint, Subject: ann, Endpoint: presence.Endpoint{ID: "phone", Kind: presence.EndpointPush},
-			})
+			done <- d.SetEndpoint(context.Background(), ann, presence.Endpoint{ID: "phone", Kind: presence.EndpointPush})
 		}()
 		<-held
 		time.Sleep(time.Second)
@@ -800,16 +798,16 @@ func TestDisabledElsewhere(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t)
 	c := o.connect(ann, "tab")
-	require.NoError(t, o.Apply(t.Context(), presence.Event{Kind: presence.EventLoad, Subject: ann, Load: presence.Load{N: 2}}))
+	require.NoError(t, o.SetLoad(t.Context(), ann, presence.Load{N: 2}))
 	other, err := presence.New(&presence.Options{Storage: o.storage, Clock: o.clock})
 	require.NoError(t, err)
-	change := func(kind presence.EventKind) {
-		require.NoError(t, other.Apply(t.Context(), presence.Event{Kind: kind, Subject: ann}))
+	change := func(verb func(context.Context, presence.Ref) error) {
+		require.NoError(t, verb(t.Context(), ann))
 		require.NoError(t, o.Reload(t.Context()))
 	}
 	o.sweep()
 	require.NoError(t, other.Reload(t.Context()))
-	change(presence.EventDisable)
+	change(other.Disable)
 	s := o.state(ann)
 	require.True(t, s.Disabled)
 	require.Empty(t, s.Conns)
@@ -824,7 +822,7 @@ func TestDisabledElsewhere(t *testing.T) {
 
 	o.sweep()
 	require.NoError(t, other.Reload(t.Context()))
-	change(presence.EventEnable)
+	change(other.Enable)
 	require.Equal(t, "offline", o.status(ann), "nobody is back before connecting again")
 }
 
@@ -844,7 +842,7 @@ func TestLoginAndLogoutWhileStorageIsDown(t *testing.T) {
 	_, err = o.Connect(t.Context(), ann, presence.ConnectOptions{ID: "tab", Login: true})
 	require.NoError(t, err)
 	require.Equal(t, "available", o.status(ann))
-	require.NoError(t, o.Apply(t.Context(), presence.Event{Kind: presence.EventLogout, Subject: ann}))
+	require.NoError(t, o.Logout(t.Context(), ann))
 	require.Equal(t, "offline", o.status(ann))
 	o.storage.Up()
 	o.sweep()

@@ -2,13 +2,14 @@ package presence
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
-// Apply feeds an event to the state machine of its subject: what a handle does
-// not say, such as a logout everywhere, an endpoint, or a subject disabled. An
-// event of kind EventNodeDown, EventNodeUp or EventSuspended without a subject
-// goes to every subject. It asks no authorizer: it is for the host.
+// Apply feeds an event that has no method of its own to the state machine of its
+// subject, such as a challenge. An event of kind EventNodeDown, EventNodeUp or
+// EventSuspended without a subject goes to every subject. Apply asks no
+// authorizer: it is for the host.
 func (t *Tracker) Apply(ctx context.Context, e Event) error {
 	if t.closed.Load() {
 		return t.closedError()
@@ -44,6 +45,56 @@ func (t *Tracker) Apply(ctx context.Context, e Event) error {
 		return err
 	}
 	return t.apply(ctx, who, &e, nil)
+}
+
+// SetLoad reports how much work a subject has on one work channel. It replaces
+// the load known there. A tracker keeps loads in memory only: report them again
+// after a start. Do not call it for a subject whose work a routing queue gives out.
+func (t *Tracker) SetLoad(ctx context.Context, subject Ref, l Load) error {
+	return t.Apply(ctx, Event{Kind: EventLoad, Subject: subject, Load: l})
+}
+
+// SetEndpoint makes a subject reachable without a connection, or replaces its
+// endpoint of the same id. The endpoint is stored, and lasts until p.Until,
+// RemoveEndpoint or Disable. SetEndpoint returns [ErrLimit] if the subject has
+// [MaxEndpoints] others, and [ErrDisabled] while its presence is switched off.
+func (t *Tracker) SetEndpoint(ctx context.Context, subject Ref, p Endpoint) error {
+	return t.Apply(ctx, Event{Kind: EventEndpoint, Subject: subject, Endpoint: p})
+}
+
+// RemoveEndpoint removes an endpoint of a subject. It returns nil if the subject
+// has no endpoint of that id, or is unknown.
+func (t *Tracker) RemoveEndpoint(ctx context.Context, subject Ref, id string) error {
+	if err := checkID("endpoint", id); err != nil {
+		return err
+	}
+	who, err := t.known(ctx, subject)
+	if errors.Is(err, ErrUnknown) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return t.apply(ctx, who, &Event{Kind: EventEndpoint, Off: true, Endpoint: Endpoint{ID: id}}, nil)
+}
+
+// Logout ends all connections of a subject, as if the person had logged out. It
+// refuses no later connection: end the login too, or use Disable.
+func (t *Tracker) Logout(ctx context.Context, subject Ref) error {
+	return t.Apply(ctx, Event{Kind: EventLogout, Subject: subject})
+}
+
+// Disable switches the presence of a subject off. Its connections, claims and
+// endpoints end, and its work is taken away. Connect then returns [ErrDisabled]
+// until Enable. With storage, Disable returns once the change is stored.
+func (t *Tracker) Disable(ctx context.Context, subject Ref) error {
+	return t.Apply(ctx, Event{Kind: EventDisable, Subject: subject})
+}
+
+// Enable switches the presence of a subject on again. What Disable ended stays
+// ended.
+func (t *Tracker) Enable(ctx context.Context, subject Ref) error {
+	return t.Apply(ctx, Event{Kind: EventEnable, Subject: subject})
 }
 
 // apply feeds an event to a subject. What must be stored first is stored first:

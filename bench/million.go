@@ -670,7 +670,7 @@ func (w *worker) live(i int, phase phase) {
 		leave(conn, presence.CauseLogout)
 		w.again(i, loggedOut, w.between(time.Minute, 30*time.Minute))
 	case n < 180: // everywhere
-		err := w.Apply(context.Background(), presence.Event{Kind: presence.EventLogout, Subject: w.ref(i)})
+		err := w.Logout(context.Background(), w.ref(i))
 		u.note(w.crowd, said{kind: presence.EventLogout}, err)
 		w.fail(i, "a logout", err)
 		u.conns[1] = nil

@@ -274,8 +274,8 @@ func TestNothingLostUnderRaces(t *testing.T) {
 						_, _ = h.queue.Finish(ctx, own[0].ID)
 					}
 				case 3:
-					_ = h.Apply(ctx, presence.Event{Kind: presence.EventDisable, Subject: agent}) // takes the work away
-					_ = h.Apply(ctx, presence.Event{Kind: presence.EventEnable, Subject: agent})
+					_ = h.Disable(ctx, agent) // takes the work away
+					_ = h.Enable(ctx, agent)
 					if c, err := h.Connect(ctx, agent, presence.ConnectOptions{ID: "c"}); err == nil {
 						_ = c.Input()
 					}

@@ -268,7 +268,7 @@ func TestHelloThatIsNotTaken(t *testing.T) {
 	tracker, server := setup(t, Options{}, false)
 	_, err := tracker.Connect(t.Context(), presence.ID("ann"), presence.ConnectOptions{})
 	require.NoError(t, err)
-	require.NoError(t, tracker.Apply(t.Context(), presence.Event{Kind: presence.EventDisable, Subject: presence.ID("ann")}))
+	require.NoError(t, tracker.Disable(t.Context(), presence.ID("ann")))
 	for query, code := range map[string]string{
 		"id=ann":                               "disabled",
 		"id=bob&idle=-1":                       "invalid",

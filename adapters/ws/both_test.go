@@ -197,7 +197,7 @@ func (w *world) toggle() {
 	if v.Status == "offline" {
 		_, err = w.tracker.Connect(w.t.Context(), presence.ID("ann"), presence.ConnectOptions{ID: "toggle"})
 	} else {
-		err = w.tracker.Apply(w.t.Context(), presence.Event{Kind: presence.EventLogout, Subject: presence.ID("ann")})
+		err = w.tracker.Logout(w.t.Context(), presence.ID("ann"))
 	}
 	require.NoError(w.t, err)
 }

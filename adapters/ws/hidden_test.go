@@ -432,7 +432,7 @@ func (st *stage) logout(tabs ...string) {
 	if len(tabs) == 1 {
 		st.over("ann", tabs[0], `{"type":"bye","cause":"logout"}`)
 	}
-	require.NoError(st.t, st.tracker.Apply(st.t.Context(), presence.Event{Kind: presence.EventLogout, Subject: presence.ID("ann")}))
+	require.NoError(st.t, st.tracker.Logout(st.t.Context(), presence.ID("ann")))
 	for _, tab := range tabs {
 		st.over("ann", tab, "")
 	}

@@ -1238,7 +1238,7 @@ func TestSwitchedOff(t *testing.T) { both(t, testSwitchedOff) }
 func testSwitchedOff(t *testing.T, over string) {
 	w := setupOver(t, over, nil)
 	ann, _ := w.enter("id=ann", "")
-	require.NoError(t, w.tracker.Apply(t.Context(), presence.Event{Kind: presence.EventDisable, Subject: presence.ID("ann")}))
+	require.NoError(t, w.tracker.Disable(t.Context(), presence.ID("ann")))
 	require.Equal(t, "disabled", ann.ask(`"type":"claim","status":"busy"`).Code)
 	require.Equal(t, "disabled", ann.ask(`"type":"hello","v":1`).Code)
 }

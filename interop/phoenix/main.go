@@ -141,7 +141,7 @@ func (s *server) do(w http.ResponseWriter, r *http.Request) {
 	case "connect":
 		_, err = s.tracker.Connect(ctx, id, presence.ConnectOptions{ID: "from-elsewhere"})
 	case "logout":
-		err = s.tracker.Apply(ctx, presence.Event{Kind: presence.EventLogout, Subject: id})
+		err = s.tracker.Logout(ctx, id)
 	case "cut":
 		s.mu.Lock()
 		for c := range s.conns {
@@ -173,7 +173,7 @@ func (s *server) script(ctx context.Context, seed uint64) error {
 			return err
 		}
 		// What is left of the script before.
-		if err := s.tracker.Apply(ctx, presence.Event{Kind: presence.EventLogout, Subject: p}); err != nil {
+		if err := s.tracker.Logout(ctx, p); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,79 @@
+package presence_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/benbjohnson/clock"
+	"github.com/stretchr/testify/require"
+
+	"github.com/presence-go/presence"
+)
+
+// The verbs of a host do what their events do.
+func TestVerbs(t *testing.T) {
+	t.Parallel()
+	policy := presence.DefaultPolicy()
+	policy.Virtual = map[string]presence.VirtualRule{"push": {Show: "top"}}
+	mock := clock.NewMock()
+	tracker, err := presence.New(&presence.Options{Policy: &policy, Clock: mock})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, tracker.Close()) })
+	ctx := t.Context()
+	state := func() presence.State {
+		t.Helper()
+		s, err := tracker.State(ctx, ann)
+		require.NoError(t, err)
+		return s
+	}
+	phone := presence.Endpoint{ID: "phone", Kind: presence.EndpointPush}
+
+	require.NoError(t, tracker.SetEndpoint(ctx, ann, phone))
+	require.Equal(t, presence.ReachVirtual, state().Current.Reach)
+	require.NoError(t, tracker.RemoveEndpoint(ctx, ann, "tablet"), "ann has none of that id")
+	require.Len(t, state().Endpoints, 1)
+	require.NoError(t, tracker.RemoveEndpoint(ctx, ann, phone.ID))
+	require.Empty(t, state().Endpoints)
+	require.Equal(t, presence.ReachNone, state().Current.Reach)
+	require.ErrorIs(t, tracker.SetEndpoint(ctx, ann, presence.Endpoint{ID: "fax", Kind: "fax"}), presence.ErrInvalid)
+
+	require.NoError(t, tracker.SetLoad(ctx, ann, presence.Load{On: "chat", N: 2}))
+	require.NoError(t, tracker.SetLoad(ctx, ann, presence.Load{On: "calls", N: 1}))
+	require.NoError(t, tracker.SetLoad(ctx, ann, presence.Load{On: "chat", N: 3}))
+	require.Equal(t, 4, state().Work.Total())
+	require.ErrorIs(t, tracker.SetLoad(ctx, ann, presence.Load{N: -1}), presence.ErrInvalid)
+
+	for _, id := range []string{"tab", "mobile"} {
+		_, err := tracker.Connect(ctx, ann, presence.ConnectOptions{ID: id})
+		require.NoError(t, err)
+	}
+	require.NoError(t, tracker.Logout(ctx, ann))
+	mock.Add(time.Millisecond)
+	require.Empty(t, state().Conns)
+	require.Equal(t, presence.CauseLogout, state().Current.Cause)
+
+	conn, err := tracker.Connect(ctx, ann, presence.ConnectOptions{})
+	require.NoError(t, err)
+	require.NoError(t, tracker.Disable(ctx, ann))
+	require.Equal(t, presence.StatusDisabled, state().Current.Status)
+	require.ErrorIs(t, conn.Heartbeat(), presence.ErrUnknown)
+	_, err = tracker.Connect(ctx, ann, presence.ConnectOptions{})
+	require.ErrorIs(t, err, presence.ErrDisabled)
+	require.ErrorIs(t, tracker.SetEndpoint(ctx, ann, phone), presence.ErrDisabled)
+	require.NoError(t, tracker.Enable(ctx, ann))
+	_, err = tracker.Connect(ctx, ann, presence.ConnectOptions{})
+	require.NoError(t, err)
+}
+
+// Removing an endpoint of an unknown subject makes no room for the subject.
+func TestRemoveEndpointOfTheUnknown(t *testing.T) {
+	t.Parallel()
+	tracker, err := presence.New(&presence.Options{MaxSubjects: 1})
+	require.NoError(t, err)
+	require.NoError(t, tracker.RemoveEndpoint(t.Context(), bob, "phone"))
+	require.ErrorIs(t, tracker.RemoveEndpoint(t.Context(), bob, ""), presence.ErrInvalid)
+	_, err = tracker.Connect(t.Context(), ann, presence.ConnectOptions{})
+	require.NoError(t, err, "there is room for one subject")
+	require.NoError(t, tracker.Close())
+	require.ErrorIs(t, tracker.RemoveEndpoint(t.Context(), bob, "phone"), presence.ErrClosed)
+}
