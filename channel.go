@@ -78,7 +78,6 @@ type Frame struct {
 	Members []View   `json:"members,omitempty"` // of a snapshot, by id
 	Changes []Change `json:"changes,omitempty"` // of a diff
 
-	stream  *stream // of a diff, until it is delivered
 	encoded *encoded
 }
 

@@ -2,32 +2,32 @@ package presence
 
 import "time"
 
-// Hours say when a channel is open. The package schedule has them by the week,
-// in a time zone and with exceptions; any other calendar will do.
+// Hours says when a channel is open. The package schedule has hours by the week,
+// in a time zone and with exceptions. Any other calendar will do.
 type Hours interface {
-	// OpenAt reports whether it is open at an instant, and the first instant
-	// after that at which this changes, 0 if it is not known to. It must be a pure
-	// function of now, and quick: it is called while the channel is locked and
-	// must not call the tracker.
+	// OpenAt reports whether the channel is open at an instant. next is the first
+	// instant after now at which that changes, or 0 if none is known. OpenAt must be
+	// a pure function of now, and quick. It is called while the channel is locked,
+	// and must not call the tracker.
 	OpenAt(now Instant) (open bool, next Instant)
 }
 
-// Why a group is not what its members come to.
+// Reasons why a group is not what its members add up to.
 const (
 	GroupClosed    = "closed"    // it is outside the channel's hours
-	GroupUnstaffed = "unstaffed" // it is within them and nobody is there; see Policy.ScheduleOpenEmpty
+	GroupUnstaffed = "unstaffed" // it is within them and no member is present; see Policy.ScheduleOpenEmpty
 )
 
 // opening is what a roster knows of its channel's hours.
 type opening struct {
 	hours    Hours         // nil for a channel without
-	behind   time.Duration // of the clock by which they go
+	behind   time.Duration // of the clock that the hours follow
 	open     bool
 	nextOpen Instant // while closed, by that clock
-	next     Instant // when to look again, by the roster's time; 0 for never
+	next     Instant // when to ask the hours again, by the roster's time; 0 for never
 }
 
-// look asks the hours how it is now.
+// look asks the hours for the present state.
 func (o *opening) look(now Instant) {
 	o.open, o.nextOpen, o.next = false, 0, 0
 	if o.hours == nil {
@@ -54,44 +54,55 @@ func (o *opening) pass(now Instant) {
 	}
 }
 
-// SetHours sets when the channel is open, nil for a channel without hours, and
-// returns the frames that follow. Outside its hours the channel's group is
-// offline to visitors, and every audience is told that it is closed and until
-// when. Nothing else follows: members keep their status, and are listed as they
-// are. Setting them anew asks them anew, as after an update of time zones.
+// SetHours sets when the channel is open, nil for a channel without hours.
+// Outside its hours the channel's group is offline to visitors, and every
+// audience sees that it is closed and until when. Members keep their status and
+// stay listed. Set the hours again to have them asked again, as after an update of
+// time zones.
 func (r *Roster) SetHours(h Hours, now Instant) []*Frame {
-	o := r.opening()
+	o := r.needOpening()
 	o.hours = h
 	o.look(now)
-	return r.publish(now)
+	r.publish(now)
+	return r.emitted()
 }
 
-// opening is what is known of the hours, for whoever changes it.
-func (r *Roster) opening() *opening {
-	if r.hours == nil {
-		r.hours = new(opening)
+// needOpening returns the opening, which it makes if there is none.
+func (r *Roster) needOpening() *opening {
+	if r.opening == nil {
+		r.opening = new(opening)
 	}
-	return r.hours
+	return r.opening
 }
 
-// hasHours reports whether the channel opens and closes.
-func (r *Roster) hasHours() bool { return r.hours != nil && r.hours.hours != nil }
+// hours reports whether the channel has hours, and when it opens or closes next,
+// 0 if that is not known.
+func (r *Roster) hours() (next Instant, ok bool) {
+	if r.opening == nil || r.opening.hours == nil {
+		return 0, false
+	}
+	return r.opening.next, true
+}
 
-// SetClock says by how much the clock on the wall, by which hours go, is behind
-// the instants that the roster is given: 0 unless it has been set back while they
-// went on. It returns the frames that follow.
+// SetClock sets by how much the wall clock, which hours follow, is behind the
+// instants that the roster is given. That is 0 unless the wall clock has been set
+// back.
 func (r *Roster) SetClock(behind time.Duration, now Instant) []*Frame {
-	o := r.opening()
+	o := r.needOpening()
+	if o.behind == behind {
+		return nil
+	}
 	o.behind = behind
 	o.look(now)
-	return r.publish(now)
+	r.publish(now)
+	return r.emitted()
 }
 
-// gate is what an audience is told of a group, under the channel's hours.
+// gate returns the group as an audience sees it under the channel's hours.
 func (r *Roster) gate(a Audience, g Group) Group {
-	o := r.hours
+	o := r.opening
 	switch {
-	case !r.hasHours():
+	case o == nil || o.hours == nil:
 	case !o.open:
 		g.Reason, g.NextOpen = GroupClosed, o.nextOpen
 		if a == AudienceVisitor {

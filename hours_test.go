@@ -124,7 +124,7 @@ func TestGroupIsGatedByHours(t *testing.T) {
 					}
 				}
 				var members []presence.View
-				for _, subject := range with.roster.Members() {
+				for _, subject := range with.members() {
 					p := with.states[subject].Current
 					p.Subject = subject
 					members = append(members, with.m.View(&p, presence.AudienceVisitor))
@@ -151,16 +151,16 @@ func TestGroupIsGatedByHours(t *testing.T) {
 				// One more who is available, on a roster of its own.
 				more := presence.NewRoster(presence.ID("desk"), with.m)
 				more.SetHours(hours, with.now)
-				for _, subject := range with.roster.Members() {
+				for _, subject := range with.members() {
 					p := with.states[subject].Current
 					p.Subject = subject
-					more.Put(p, with.now)
+					more.Put(&p, with.now)
 				}
 				available := slices.IndexFunc(policy.Statuses, func(s presence.Status) bool { return s.Class == presence.ClassAvailable && len(s.HiddenFrom) == 0 })
 				if available < 0 || policy.Disabled {
 					continue
 				}
-				more.Put(presence.Presence{Subject: presence.ID("more"), Known: true, Status: policy.Statuses[available].ID, Class: presence.ClassAvailable}, with.now)
+				more.Put(&presence.Presence{Subject: presence.ID("more"), Known: true, Status: policy.Statuses[available].ID, Class: presence.ClassAvailable}, with.now)
 				ladder := []string{presence.GroupOffline, presence.GroupAway, presence.GroupAvailable}
 				if after := more.Group(presence.AudienceVisitor, presence.Ref{}); slices.Index(ladder, after.Status) < slices.Index(ladder, got.Status) {
 					return fmt.Errorf("event %d (%s): one more available member lowers %+v to %+v", i, e.text(), got, after)
@@ -363,7 +363,7 @@ func TestNothingOpensAfterHours(t *testing.T) {
 	next, ok := roster.Next()
 	require.True(t, ok)
 	require.Equal(t, nineSharp.Add(time.Hour), next)
-	frames := roster.Put(presence.Presence{Subject: ann, Known: true, Status: "available", Class: presence.ClassAvailable}, next)
+	frames := roster.Put(&presence.Presence{Subject: ann, Known: true, Status: "available", Class: presence.ClassAvailable}, next)
 	require.Len(t, frames, 1)
 	require.Equal(t, presence.Group{Status: presence.GroupOffline, Count: 1, Reason: presence.GroupClosed, NextOpen: next.Add(time.Hour)}, frames[0].Group)
 	require.Empty(t, roster.Flush(next))

@@ -217,7 +217,7 @@ func New(opts *Options) (*Tracker, error) {
 		opts: o, log: o.Logger, seed: maphash.MakeSeed(), time: newTimeline(o.Clock),
 		fallback: m, channels: make(map[Ref]*channelEntry),
 	}
-	t.coalescing.Store(m.holdsBack() > 0)
+	t.coalescing.Store(m.coalesces() > 0)
 	t.history = o.Storage != nil || o.JournalRows >= 0
 	t.nameless = o.Observe == nil && !t.history
 	t.compact = newCompactor(t.time.origin)

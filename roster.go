@@ -7,30 +7,33 @@ import (
 	"weak"
 )
 
-// Roster is one channel's members as each audience sees them. It is pure: its
-// methods depend on their arguments alone and are for one goroutine at a time.
+// Roster holds the members of one channel and what each audience was sent of
+// them. Its methods return the frames that follow. It is pure: its methods depend
+// on their arguments alone. One goroutine at a time may call them.
 type Roster struct {
 	channel Ref
 	m       *Machine
 	members table[*Presence] // what they point to never changes
 	streams []*stream        // in order of their keys
-	lists   *listings        // once somebody asked for one
-	hours   *opening         // once there are any
-	recall  int              // how many diffs each stream remembers
-	alone   bool             // of one subject by itself, whose diffs need no batches
+	lists   *listings        // nil until a list is asked for
+	opening *opening         // nil until hours or clock are set
+	recall  int              // the number of diffs that each stream remembers
+	single  bool             // it is of a single subject, whose diffs need no batches
+	emit    func(*stream, *Frame)
+	frames  []*Frame // what the method under way returns
 }
 
-// listings are the lists that are at hand.
+// listings are the lists kept for the next caller.
 type listings struct {
-	sorted []Ref // the members in order; nil after one has come or gone
+	sorted []Ref // the members in order; nil after one was added or removed
 	of     map[streamKey]*listing
 }
 
-// listing is a list that was asked for, until something changes.
+// listing is the list of one audience.
 type listing struct {
 	views []View
-	group Group // whatever the hours
-	stale bool
+	group Group // without regard to the hours
+	stale bool  // something has changed since
 }
 
 // streamKey names a stream: watchers with the same key receive the same frames.
@@ -40,34 +43,34 @@ type streamKey struct {
 	viewer   Ref
 }
 
-// stream is what one audience has been told so far.
+// stream is what one audience was sent so far.
 type stream struct {
-	key     streamKey
-	epoch   string
-	seq     uint64
-	rows    table[row]
-	rungs   [3]int32 // members by rung
-	group   Group
-	told    Instant             // when the last diff went out, with a batch interval
-	sent    map[Ref]Instant     // when a subject's last change went out, with a publish interval
-	pending map[Ref]Instant     // subjects whose newest state waits, and until when
-	last    weak.Pointer[Frame] // the newest snapshot, as long as somebody has it
-	recent  []past              // the newest diffs, up to that of seq
-	since   uint64              // the first seq after which anybody may go on
-	watches []*Watch            // of the tracker; the roster does not look at them
+	key      streamKey
+	epoch    string
+	seq      uint64
+	rows     table[row]
+	rungs    [3]int32 // the number of members by group status
+	group    Group
+	told     Instant             // when the last diff was sent, with a batch interval
+	sent     map[Ref]Instant     // when a subject's last change was sent, with a publish interval
+	pending  map[Ref]Instant     // subjects whose newest state waits, and until when
+	last     weak.Pointer[Frame] // the newest snapshot, while it is in use
+	recent   []past              // the newest diffs, up to that of seq
+	since    uint64              // the first seq after which a watcher may resume
+	attached any                 // the caller's own; the roster does not look at it
 }
 
-// row is a member as the audience has been told of it: what the view was made of
-// rather than the view, which is large.
+// row is a member as the audience was sent it. It keeps what the view was made
+// of, since a view is large.
 type row struct {
 	p       *Presence
 	m       *Machine
 	rung    int8
 	listed  bool // has a row in lists
-	present bool // counted as there
+	present bool // counts as present
 }
 
-// past is a diff as it is remembered: what it can be made of again.
+// past is a diff that a stream remembers, as what it can be made of again.
 type past struct {
 	group   Group
 	changes []pastChange
@@ -76,37 +79,49 @@ type past struct {
 type pastChange struct {
 	op      Op
 	subject Ref
-	p       *Presence // nil where there is no view
-	whole   *Change   // what cannot be made again
+	p       *Presence // nil for a change without a view
+	whole   *Change   // a change that cannot be made again
 }
 
 // NewRoster returns the roster of an empty channel.
-func NewRoster(channel Ref, m *Machine) *Roster {
-	return &Roster{channel: channel, m: m}
+func NewRoster(channel Ref, m *Machine) *Roster { return newRoster(channel, m, 0, false, nil) }
+
+// newRoster returns a roster whose streams remember recall diffs. A single one is
+// of one subject and not of a channel. If emit is given, the roster calls it with
+// each frame and the stream of the frame, and its methods return none.
+func newRoster(channel Ref, m *Machine, recall int, single bool, emit func(*stream, *Frame)) *Roster {
+	r := &Roster{channel: channel, m: m, recall: recall, single: single, emit: emit}
+	if emit == nil {
+		r.emit = func(_ *stream, f *Frame) { r.frames = append(r.frames, f) }
+	}
+	return r
 }
 
-// Len returns the number of members.
-func (r *Roster) Len() int { return r.members.len() }
-
-// Members returns the members in order.
-func (r *Roster) Members() []Ref { return r.members.refs() }
+// emitted returns the frames that the method under way made.
+func (r *Roster) emitted() []*Frame {
+	frames := r.frames
+	r.frames = nil
+	return frames
+}
 
 // Has reports whether a subject is a member.
-func (r *Roster) Has(subject Ref) bool { return r.members.get(subject) != nil }
+func (r *Roster) Has(subject Ref) bool { return r.member(subject) != nil }
 
-// Put adds a member or replaces what is known of it, and returns the frames
-// that follow, one for each stream whose audience sees a difference.
-func (r *Roster) Put(p Presence, now Instant) []*Frame { return r.put(&p, now) }
+// member returns what is known of a member, or nil for another subject.
+func (r *Roster) member(subject Ref) *Presence { return r.members.get(subject) }
 
-// put is Put of what never changes.
-func (r *Roster) put(p *Presence, now Instant) []*Frame {
+// Put adds a member or replaces what is known of it. It returns one frame for
+// each stream whose audience sees a difference. The roster keeps p, which must
+// not change any more.
+func (r *Roster) Put(p *Presence, now Instant) []*Frame {
 	r.outdate(!r.Has(p.Subject))
 	r.members.set(p.Subject, p)
-	return r.publish(now, p.Subject)
+	r.publish(now, p.Subject)
+	return r.emitted()
 }
 
-// Tell returns the frames that say something to a subject itself, one if it
-// watches.
+// Tell sends a change to the subject itself. It returns one frame if the subject
+// watches, or none.
 func (r *Roster) Tell(c Change) []*Frame {
 	s := r.stream(newStreamKey(AudienceSelf, c.Subject))
 	if s == nil {
@@ -114,9 +129,10 @@ func (r *Roster) Tell(c Change) []*Frame {
 	}
 	s.seq++
 	f := r.newFrame(FrameDiff, s)
-	f.stream, f.Changes = s, []Change{c}
+	f.Changes = []Change{c}
 	s.remember(past{s.group, []pastChange{{whole: &f.Changes[0]}}}, r.recall)
-	return []*Frame{f}
+	r.emit(s, f)
+	return r.emitted()
 }
 
 // Remove takes a member out.
@@ -126,18 +142,19 @@ func (r *Roster) Remove(subject Ref, now Instant) []*Frame {
 	}
 	r.members.delete(subject)
 	r.outdate(true)
-	return r.publish(now, subject)
+	r.publish(now, subject)
+	return r.emitted()
 }
 
-// SetMachine puts another policy in force. What it changes is published with
-// the next Put of each member, or by Refresh.
+// SetMachine puts another policy in force. Its effects are published with the
+// next Put of each member, or by Republish.
 func (r *Roster) SetMachine(m *Machine) {
 	r.m = m
 	r.forget() // it may show less than the one before
 	r.outdate(false)
 }
 
-// outdate says that lists have to be made anew, with other members or the same.
+// outdate notes that lists have to be made again, of other members or the same.
 func (r *Roster) outdate(others bool) {
 	if r.lists == nil {
 		return
@@ -150,31 +167,29 @@ func (r *Roster) outdate(others bool) {
 	}
 }
 
-// Republish publishes every difference between what audiences were told and what
+// Republish publishes every difference between what audiences were sent and what
 // they may see now.
-func (r *Roster) Republish(now Instant) []*Frame { return r.publish(now, r.Members()...) }
+func (r *Roster) Republish(now Instant) []*Frame {
+	r.publish(now, r.members.refs()...)
+	return r.emitted()
+}
 
-// Next returns when the next held-back change is due, or the channel opens or
-// closes.
+// Next returns when the next held-back change is due or the channel opens or
+// closes, whichever is first. ok is false if neither is known.
 func (r *Roster) Next() (at Instant, ok bool) {
 	at, ok = r.heldBack()
-	if r.hours != nil && r.hours.next != 0 && (!ok || r.hours.next < at) {
-		return r.hours.next, true
+	if o := r.opening; o != nil && o.next != 0 && (!ok || o.next < at) {
+		return o.next, true
 	}
 	return at, ok
 }
 
-// holdsBack reports whether any change is held back.
-func (r *Roster) holdsBack() bool {
-	for _, s := range r.streams {
-		if len(s.pending) > 0 {
-			return true
-		}
-	}
-	return false
+// waits reports whether any change is held back.
+func (r *Roster) waits() bool {
+	return slices.ContainsFunc(r.streams, func(s *stream) bool { return len(s.pending) > 0 })
 }
 
-// heldBack returns when the next held-back change is due, if there is any.
+// heldBack returns when the next held-back change is due.
 func (r *Roster) heldBack() (at Instant, ok bool) {
 	for _, s := range r.streams {
 		for _, due := range s.pending {
@@ -186,11 +201,10 @@ func (r *Roster) heldBack() (at Instant, ok bool) {
 	return at, ok
 }
 
-// Flush returns the frames that were held back and are due, and says whether the
-// channel has opened or closed.
+// Flush publishes the held-back changes that are due, and that the channel has
+// opened or closed.
 func (r *Roster) Flush(now Instant) []*Frame {
-	r.hours.pass(now)
-	var frames []*Frame
+	r.opening.pass(now)
 	for _, s := range r.streams {
 		var due []Ref
 		for subject, at := range s.pending {
@@ -198,28 +212,27 @@ func (r *Roster) Flush(now Instant) []*Frame {
 				continue
 			}
 			if at = r.m.notBefore(s, subject); at > now {
-				s.pending[subject] = at // a diff about others has gone out since
+				s.pending[subject] = at // a diff about others has been sent since
 				continue
 			}
 			due = append(due, subject)
 		}
 		slices.SortFunc(due, compareRefs)
-		if f := r.update(s, now, due); f != nil {
-			frames = append(frames, f)
-		}
+		r.update(s, now, due)
 	}
-	return frames
+	return r.emitted()
 }
 
-// Open returns the present list for an audience and starts its stream if it has
-// none. The viewer matters for the audience self alone: it sees its own row in
-// full and the others as the team does.
+// Open returns the snapshot of an audience. It starts the stream of the audience
+// if it has none. The viewer matters for the audience self alone, which sees its
+// own row in full and the others as the team does.
 func (r *Roster) Open(a Audience, viewer Ref, epoch func() string) *Frame {
-	return r.snapshot(r.open(newStreamKey(a, viewer), epoch))
+	return r.snapshot(r.open(a, viewer, epoch), false)
 }
 
-// open returns a stream, which it starts if there is none.
-func (r *Roster) open(key streamKey, epoch func() string) *stream {
+// open returns the stream of an audience, which it starts if there is none.
+func (r *Roster) open(a Audience, viewer Ref, epoch func() string) *stream {
+	key := newStreamKey(a, viewer)
 	at, found := r.find(key)
 	if found {
 		return r.streams[at]
@@ -246,17 +259,35 @@ func (r *Roster) stream(key streamKey) *stream {
 	return nil
 }
 
-// Close forgets a stream that nobody watches.
+// eachStream calls f for every stream. f may close the stream.
+func (r *Roster) eachStream(f func(*stream)) {
+	for i := 0; i < len(r.streams); {
+		s := r.streams[i]
+		if f(s); i < len(r.streams) && r.streams[i] == s {
+			i++
+		}
+	}
+}
+
+// Close ends the stream of an audience. Call it when the last watcher has left.
 func (r *Roster) Close(a Audience, viewer Ref) {
-	if at, found := r.find(newStreamKey(a, viewer)); found {
+	if s := r.stream(newStreamKey(a, viewer)); s != nil {
+		r.closeStream(s)
+	}
+}
+
+// closeStream ends a stream. It does nothing if the stream has ended, also if
+// another one has begun for its audience.
+func (r *Roster) closeStream(s *stream) {
+	if at, found := r.find(s.key); found && r.streams[at] == s {
 		r.streams = slices.Delete(r.streams, at, at+1)
 	}
 }
 
-// after returns the frames of a stream that follow one, if all of them are
-// remembered. There may be none.
-func (r *Roster) after(key streamKey, epoch string, seq uint64) (frames []*Frame, ok bool) {
-	s := r.stream(key)
+// resume returns the frames of a stream that follow the one of seq. ok is false
+// if the stream does not remember all of them. There may be none.
+func (r *Roster) resume(a Audience, viewer Ref, epoch string, seq uint64) (frames []*Frame, ok bool) {
+	s := r.stream(newStreamKey(a, viewer))
 	if s == nil || s.epoch != epoch || seq < s.since || seq > s.seq || s.seq-seq > uint64(len(s.recent)) {
 		return nil, false
 	}
@@ -265,23 +296,28 @@ func (r *Roster) after(key streamKey, epoch string, seq uint64) (frames []*Frame
 		seq++
 		f.Seq, f.Group, f.Changes = seq, old.group, make([]Change, len(old.changes))
 		for i, c := range old.changes {
-			if c.whole != nil {
-				f.Changes[i] = *c.whole
-				continue
-			}
-			f.Changes[i] = Change{Op: c.op, Subject: c.subject}
-			if c.p != nil {
-				_, view := r.m.row(key, c.p)
-				f.Changes[i].View = &view
-			}
+			f.Changes[i] = r.m.change(s.key, c)
 		}
 		frames = append(frames, f)
 	}
 	return frames, true
 }
 
-// forget makes sure that nobody who has missed something is told it later: the
-// next frame of whoever comes back is a snapshot.
+// change makes a remembered change again.
+func (m *Machine) change(key streamKey, c pastChange) Change {
+	if c.whole != nil {
+		return *c.whole
+	}
+	change := Change{Op: c.op, Subject: c.subject}
+	if c.p != nil {
+		_, view := m.row(key, c.p)
+		change.View = &view
+	}
+	return change
+}
+
+// forget drops the remembered diffs, so that a watcher who missed one resumes
+// with a snapshot.
 func (r *Roster) forget() {
 	for _, s := range r.streams {
 		s.recent, s.since = nil, s.seq+1
@@ -289,50 +325,54 @@ func (r *Roster) forget() {
 }
 
 // List returns the rows that an audience may list, by id.
-func (r *Roster) List(a Audience, viewer Ref) []View { return r.AppendList(nil, a, viewer) }
-
-// AppendList appends the rows that an audience may list to views, by id. Where
-// nothing has changed since the last time, that is a copy.
-func (r *Roster) AppendList(views []View, a Audience, viewer Ref) []View {
-	return append(views, r.list(a, viewer).views...)
+func (r *Roster) List(a Audience, viewer Ref) []View {
+	views, _ := r.list(a, viewer)
+	return slices.Clone(views)
 }
 
 // Group sums the channel up for an audience.
-func (r *Roster) Group(a Audience, viewer Ref) Group { return r.gate(a, r.list(a, viewer).group) }
+func (r *Roster) Group(a Audience, viewer Ref) Group {
+	_, group := r.list(a, viewer)
+	return group
+}
 
-// list projects every member for an audience, unless it has and nothing has
-// changed. Lists that are one viewer's own are not kept.
-func (r *Roster) list(a Audience, viewer Ref) *listing {
+// list returns the rows and the group of an audience. The views are good until
+// something changes. It projects the members unless it has and nothing has
+// changed; lists of the audience self are not kept.
+func (r *Roster) list(a Audience, viewer Ref) ([]View, Group) {
 	if r.lists == nil {
 		r.lists = &listings{of: make(map[streamKey]*listing)}
 	}
 	key := newStreamKey(a, viewer)
 	l := r.lists.of[key]
-	if l != nil && !l.stale {
-		return l
-	}
 	if l == nil {
-		l = new(listing)
+		l = &listing{stale: true}
 		if a != AudienceSelf {
 			r.lists.of[key] = l
 		}
 	}
+	if l.stale {
+		r.project(key, l)
+	}
+	return l.views, r.gate(a, l.group)
+}
+
+// project makes a list.
+func (r *Roster) project(key streamKey, l *listing) {
 	if r.lists.sorted == nil {
-		r.lists.sorted = r.Members()
+		r.lists.sorted = r.members.refs()
 	}
 	l.views, l.stale = l.views[:0], false
 	var s stream
 	for _, subject := range r.lists.sorted {
-		row, view := r.m.row(key, r.members.get(subject))
+		row, view := r.m.row(key, r.member(subject))
 		s.count(row, +1)
 		if row.listed {
 			l.views = append(l.views, view)
 		}
 	}
 	l.group = s.sum()
-	return l
 }
-
 func newStreamKey(a Audience, viewer Ref) streamKey {
 	if a != AudienceSelf {
 		viewer = Ref{}
@@ -370,7 +410,7 @@ func (m *Machine) row(key streamKey, p *Presence) (row, View) {
 
 var rungs = []string{GroupAvailable, GroupAway, GroupOffline}
 
-// rung is the place of a class on the group's ladder, the best first.
+// rung returns the place of a class among the group statuses, the best first.
 func (m *Machine) rung(c Class) int {
 	g := &m.policy.Group
 	word := GroupOffline
@@ -387,13 +427,12 @@ func (m *Machine) rung(c Class) int {
 	return slices.Index(rungs, word)
 }
 
-// publish tells every stream about the present state of subjects.
-func (r *Roster) publish(now Instant, subjects ...Ref) []*Frame {
-	r.hours.pass(now)
-	var frames []*Frame
+// publish sends the present state of subjects to every stream, or holds it back.
+func (r *Roster) publish(now Instant, subjects ...Ref) {
+	r.opening.pass(now)
 	for _, s := range r.streams {
 		due := subjects
-		if r.m.holdsBack() > 0 {
+		if r.m.coalesces() > 0 {
 			due = nil
 			for _, subject := range subjects {
 				if at := r.m.notBefore(s, subject); at <= now {
@@ -403,15 +442,13 @@ func (r *Roster) publish(now Instant, subjects ...Ref) []*Frame {
 				}
 			}
 		}
-		if f := r.update(s, now, due); f != nil {
-			frames = append(frames, f)
-		}
+		r.update(s, now, due)
 	}
-	return frames
 }
 
-// holdsBack is the shortest time for which a policy may hold a change back, or 0.
-func (m *Machine) holdsBack() time.Duration {
+// coalesces returns the shortest time for which a policy may hold a change back,
+// 0 if it holds none back.
+func (m *Machine) coalesces() time.Duration {
 	p := &m.policy
 	if p.CoalesceSubject > 0 && p.CoalesceChannel > 0 {
 		return min(p.CoalesceSubject, p.CoalesceChannel)
@@ -419,7 +456,7 @@ func (m *Machine) holdsBack() time.Duration {
 	return p.CoalesceSubject + p.CoalesceChannel // one of them is none
 }
 
-// notBefore is when a change of a subject may go out.
+// notBefore returns when a change of a subject may be sent.
 func (m *Machine) notBefore(s *stream, subject Ref) (at Instant) {
 	if sent := s.sent[subject]; sent != 0 {
 		at = sent.Add(m.policy.CoalesceSubject)
@@ -430,7 +467,7 @@ func (m *Machine) notBefore(s *stream, subject Ref) (at Instant) {
 	return at
 }
 
-// setInstant sets an instant in a map that is made when it is needed.
+// setInstant sets an instant in a map, which it makes if there is none.
 func setInstant(m *map[Ref]Instant, subject Ref, at Instant) {
 	if *m == nil {
 		*m = make(map[Ref]Instant)
@@ -438,62 +475,66 @@ func setInstant(m *map[Ref]Instant, subject Ref, at Instant) {
 	(*m)[subject] = at
 }
 
-// update brings the rows of subjects up to date and returns the frame that says
-// so, or nil if the audience sees no difference.
-func (r *Roster) update(s *stream, now Instant, subjects []Ref) *Frame {
+// update brings the rows of subjects up to date and emits a frame if the audience
+// sees a difference.
+func (r *Roster) update(s *stream, now Instant, subjects []Ref) {
 	var changes []Change
 	for _, subject := range subjects {
-		delete(s.pending, subject)
-		old, p := s.rows.get(subject), r.members.get(subject)
-		change, ok := Change{}, false
-		switch {
-		case p != nil:
-			next, view := r.m.row(s.key, p)
-			change, ok = s.compare(&old, &next, &view)
-			s.put(subject, next)
-		case old.p != nil:
-			change, ok = s.compare(&old, &row{p: old.p}, nil)
-			s.drop(subject)
-		}
-		if ok {
-			changes = append(changes, change)
-		}
-		interval, gone := r.m.policy.CoalesceSubject, p == nil
-		switch {
-		case interval == 0 || gone && !ok:
-			delete(s.sent, subject)
-		case ok:
-			setInstant(&s.sent, subject, now)
-			if gone {
-				setInstant(&s.pending, subject, now.Add(interval)) // to be forgotten
-			}
+		if c, ok := r.updateRow(s, now, subject); ok {
+			changes = append(changes, c)
 		}
 	}
 	group := r.gate(s.key.audience, s.sum())
 	if len(changes) == 0 && group == s.group {
-		return nil
+		return
 	}
 	s.group = group
-	if r.m.policy.CoalesceChannel > 0 && !r.alone {
+	if r.m.policy.CoalesceChannel > 0 && !r.single {
 		s.told = now
 	}
 	s.seq++
 	f := r.newFrame(FrameDiff, s)
-	f.stream, f.Changes = s, changes
+	f.Changes = changes
 	if r.recall > 0 {
 		was := past{group, make([]pastChange, len(changes))}
 		for i, c := range changes {
 			was.changes[i] = pastChange{op: c.Op, subject: c.Subject}
 			if c.View != nil {
-				was.changes[i].p = r.members.get(c.Subject)
+				was.changes[i].p = r.member(c.Subject)
 			}
 		}
 		s.remember(was, r.recall)
 	}
-	return f
+	r.emit(s, f)
 }
 
-// remember keeps a diff for those who come back, in place of the oldest.
+// updateRow brings the row of one subject up to date and returns what changes.
+func (r *Roster) updateRow(s *stream, now Instant, subject Ref) (c Change, ok bool) {
+	delete(s.pending, subject)
+	old, p := s.rows.get(subject), r.member(subject)
+	switch {
+	case p != nil:
+		next, view := r.m.row(s.key, p)
+		c, ok = s.compare(&old, &next, &view)
+		s.put(subject, next)
+	case old.p != nil:
+		c, ok = s.compare(&old, &row{p: old.p}, nil)
+		s.drop(subject)
+	}
+	interval, removed := r.m.policy.CoalesceSubject, p == nil
+	switch {
+	case interval == 0 || removed && !ok:
+		delete(s.sent, subject)
+	case ok:
+		setInstant(&s.sent, subject, now)
+		if removed {
+			setInstant(&s.pending, subject, now.Add(interval)) // to be forgotten then
+		}
+	}
+	return c, ok
+}
+
+// remember keeps a diff for watchers that resume, in place of the oldest.
 func (s *stream) remember(d past, limit int) {
 	if over := len(s.recent) + 1 - limit; over > 0 {
 		s.recent = slices.Delete(s.recent, 0, min(over, len(s.recent)))
@@ -537,8 +578,8 @@ func (s *stream) drop(subject Ref) {
 	s.rows.delete(subject)
 }
 
-// count adds a row to what the group sums up, or takes it away. There may be
-// none.
+// count adds a row to the sums of the group, or takes it away. A row without a
+// presence counts nothing.
 func (s *stream) count(r row, n int) {
 	if r.p != nil {
 		s.rungs[r.rung] += int32(n)
@@ -548,7 +589,7 @@ func (s *stream) count(r row, n int) {
 	}
 }
 
-// sum is the group as the rows have it.
+// sum returns the group that the rows add up to.
 func (s *stream) sum() Group {
 	g := Group{Status: GroupOffline, Count: s.group.Count}
 	for i, n := range s.rungs {
@@ -560,26 +601,30 @@ func (s *stream) sum() Group {
 	return g
 }
 
-// snapshot returns the whole list, made once for all who ask while any of them
-// has it.
-func (r *Roster) snapshot(s *stream) *Frame {
-	if f := s.last.Value(); f != nil && f.Seq == s.seq {
+// snapshot returns the whole list. It is made once for all callers while one of
+// them has it. A lagged one is the caller's own.
+func (r *Roster) snapshot(s *stream, lagged bool) *Frame {
+	f := s.last.Value()
+	if f == nil || f.Seq != s.seq {
+		f = r.newFrame(FrameSnapshot, s)
+		for _, subject := range s.rows.refs() {
+			if row := s.rows.get(subject); row.listed {
+				_, view := row.m.row(s.key, row.p)
+				f.Members = append(f.Members, view)
+			}
+		}
+		s.last = weak.Make(f)
+	}
+	if !lagged {
 		return f
 	}
-	f := r.newFrame(FrameSnapshot, s)
-	for _, subject := range s.rows.refs() {
-		row := s.rows.get(subject)
-		if row.listed {
-			_, view := row.m.row(s.key, row.p)
-			f.Members = append(f.Members, view)
-		}
-	}
-	s.last = weak.Make(f)
-	return f
+	own := *f
+	own.Lagged, own.encoded = true, nil
+	return &own
 }
 
-// table is a map that is a list while there are few entries, since most channels
-// are small and a map is not.
+// table is a map by Ref. It is a list while it has few entries, since most
+// channels are small and a map is not.
 type table[V any] struct {
 	few  []entry[V]
 	many map[Ref]V
@@ -647,7 +692,7 @@ func (t *table[V]) all() func(yield func(Ref, V) bool) {
 	}
 }
 
-// refs returns whom there are entries of, in order.
+// refs returns the keys in order.
 func (t *table[V]) refs() []Ref {
 	if t.len() == 0 {
 		return nil

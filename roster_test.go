@@ -3,6 +3,7 @@ package presence
 import (
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -24,13 +25,13 @@ func TestStreamsForgetThoseWhoLeft(t *testing.T) {
 	now := Instant(1)
 	for i := range 100 {
 		p := Presence{Subject: ID(fmt.Sprint(i)), Known: true, Status: "available", Class: ClassAvailable}
-		r.Put(p, now)
+		r.Put(&p, now)
 		if i%2 == 0 {
 			now = now.Add(policy.CoalesceSubject) // otherwise it has gone before it may be said
 		}
 		r.Remove(p.Subject, now)
 		if i%3 == 0 {
-			r.Put(p, now)
+			r.Put(&p, now)
 			r.Remove(p.Subject, now)
 		}
 	}
@@ -70,7 +71,7 @@ func TestBatchesOfAStorm(t *testing.T) {
 	r := NewRoster(ID("sales"), m)
 	r.Open(AudienceTeam, Ref{}, func() string { return "1" })
 	put := func(i int, status string, class Class, now Instant) []*Frame {
-		return r.Put(Presence{Subject: ID(fmt.Sprint(i)), Known: true, Status: status, Class: class}, now)
+		return r.Put(&Presence{Subject: ID(fmt.Sprint(i)), Known: true, Status: status, Class: class}, now)
 	}
 	now := Instant(1)
 	frames := put(0, "available", ClassAvailable, now)
@@ -108,7 +109,7 @@ func TestBatchesOfWhatIsHeldBackForASubject(t *testing.T) {
 	r := NewRoster(ID("sales"), m)
 	r.Open(AudienceTeam, Ref{}, func() string { return "1" })
 	put := func(id, status string, class Class, at time.Duration) int {
-		return len(r.Put(Presence{Subject: ID(id), Known: true, Status: status, Class: class}, Instant(1).Add(at)))
+		return len(r.Put(&Presence{Subject: ID(id), Known: true, Status: status, Class: class}, Instant(1).Add(at)))
 	}
 	flush := func(at time.Duration) int { return len(r.Flush(Instant(1).Add(at))) }
 	require.Equal(t, 1, put("ann", "available", ClassAvailable, 0))
@@ -118,6 +119,112 @@ func TestBatchesOfWhatIsHeldBackForASubject(t *testing.T) {
 	require.Equal(t, 1, flush(2*time.Second))
 	_, waits := r.Next()
 	require.False(t, waits)
+}
+
+// A roster with emit gives emit the frames that one without returns, in the same
+// order, each with its stream.
+func TestRosterEmitsWhatItReturns(t *testing.T) {
+	t.Parallel()
+	var machines []*Machine
+	for i := range 4 {
+		policy := DefaultPolicy()
+		policy.CoalesceSubject = time.Duration(i%2) * 3 * time.Second
+		policy.CoalesceChannel = time.Duration(i/2) * time.Second
+		m, err := Compile(policy)
+		require.NoError(t, err)
+		machines = append(machines, m)
+	}
+	frames, held := 0, 0
+	for seed := range uint64(200) {
+		draw := rand.New(rand.NewPCG(seed, 7))
+		m := machines[draw.IntN(len(machines))]
+		var emitted []*Frame
+		returning := NewRoster(ID("sales"), m)
+		emitting := newRoster(ID("sales"), m, 0, false, func(s *stream, f *Frame) {
+			require.Equal(t, s.epoch, f.Epoch)
+			require.Equal(t, "mine", s.attached)
+			emitted = append(emitted, f)
+		})
+		now := Instant(1)
+		for step := range 100 {
+			now = now.Add(time.Duration(draw.IntN(900)) * time.Millisecond)
+			act := randomAct(draw, machines, now)
+			want := act(returning)
+			require.Empty(t, act(emitting))
+			emitting.eachStream(func(s *stream) { s.attached = "mine" })
+			require.Equal(t, want, emitted, "seed %d, step %d", seed, step)
+			frames += len(want)
+			if emitting.waits() {
+				held++
+			}
+			emitted = nil
+		}
+	}
+	require.Greater(t, frames, 1000)
+	require.Greater(t, held, 1000)
+}
+
+// randomAct returns something to do to a roster.
+func randomAct(draw *rand.Rand, machines []*Machine, now Instant) func(*Roster) []*Frame {
+	statuses := []Presence{
+		{Status: "available", Class: ClassAvailable}, {Status: "busy", Class: ClassBusy}, {Status: "away", Class: ClassAway}, {Status: "offline", Class: ClassOffline},
+	}
+	subject := ID(fmt.Sprint(draw.IntN(5)))
+	a := audiences[draw.IntN(len(audiences))]
+	p := statuses[draw.IntN(len(statuses))]
+	p.Subject, p.Known = subject, true
+	m := machines[draw.IntN(len(machines))]
+	hours := turns(time.Duration(1+draw.IntN(20)) * time.Second)
+	behind := time.Duration(draw.IntN(3)) * time.Second
+	switch n := draw.IntN(20); {
+	case n < 9:
+		return func(r *Roster) []*Frame { return r.Put(&p, now) }
+	case n < 11:
+		return func(r *Roster) []*Frame { return r.Remove(subject, now) }
+	case n < 12:
+		return func(r *Roster) []*Frame { return r.Tell(Change{Op: OpChallenge, Subject: subject, ID: "c"}) }
+	case n < 14:
+		return func(r *Roster) []*Frame { return r.Flush(now) }
+	case n < 16:
+		return func(r *Roster) []*Frame {
+			r.Open(a, subject, func() string { return fmt.Sprint(a, subject) })
+			return nil
+		}
+	case n < 17:
+		return func(r *Roster) []*Frame {
+			r.Close(a, subject)
+			return nil
+		}
+	case n < 18:
+		return func(r *Roster) []*Frame {
+			r.SetMachine(m)
+			return r.Republish(now)
+		}
+	case n < 19:
+		return func(r *Roster) []*Frame { return r.SetHours(hours, now) }
+	}
+	return func(r *Roster) []*Frame { return r.SetClock(behind, now) }
+}
+
+// turns are hours that change every so often.
+type turns time.Duration
+
+func (h turns) OpenAt(now Instant) (bool, Instant) {
+	n := int64(now) / int64(h)
+	return n%2 == 0, Instant((n + 1) * int64(h))
+}
+
+// Closing a stream ends none that has begun since for the same audience.
+func TestClosedStreamsEndNoOther(t *testing.T) {
+	t.Parallel()
+	m, err := Compile(DefaultPolicy())
+	require.NoError(t, err)
+	r := NewRoster(ID("sales"), m)
+	old := r.open(AudienceTeam, Ref{}, func() string { return "1" })
+	r.closeStream(old)
+	r.open(AudienceTeam, Ref{}, func() string { return "2" })
+	r.closeStream(old)
+	require.Len(t, r.Put(&Presence{Subject: ID("ann"), Known: true, Status: "available", Class: ClassAvailable}, 1), 1)
 }
 
 // A table is a map, however many entries it has.

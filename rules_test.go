@@ -138,7 +138,7 @@ func TestX16CountsAndSequencesAreTheAudiences(t *testing.T) {
 		put := func(at float64, e presence.Event) {
 			for _, o := range x.do(at, e) {
 				if o.Kind == presence.OutputTransition || o.Kind == presence.OutputUpdated {
-					keep(r.Put(o.Presence, o.Noticed))
+					keep(r.Put(&o.Presence, o.Noticed))
 				}
 			}
 		}
@@ -171,7 +171,7 @@ func TestDevicesAreCountedForThoseWhoAreShownThem(t *testing.T) {
 	put := func(at float64, e presence.Event) (frames []*presence.Frame) {
 		for _, o := range x.do(at, e) {
 			if o.Kind == presence.OutputTransition || o.Kind == presence.OutputUpdated {
-				frames = append(frames, r.Put(o.Presence, o.Noticed)...)
+				frames = append(frames, r.Put(&o.Presence, o.Noticed)...)
 			}
 		}
 		return frames

@@ -153,7 +153,7 @@ func availableAlone(m *presence.Machine, s *presence.State, a presence.Audience)
 	p := s.Current
 	p.Subject = peter
 	r := presence.NewRoster(sales, m)
-	r.Put(p, s.Now)
+	r.Put(&p, s.Now)
 	return r.Group(a, presence.Ref{})
 }
 
@@ -179,11 +179,11 @@ func TestStatementA8(t *testing.T) {
 					continue
 				}
 				o.Presence.Subject = peter
-				if r.Len() > 0 {
-					frames = append(frames, r.Put(o.Presence, o.Noticed)...)
+				if r.Has(peter) {
+					frames = append(frames, r.Put(&o.Presence, o.Noticed)...)
 					continue
 				}
-				r.Put(o.Presence, o.Noticed)
+				r.Put(&o.Presence, o.Noticed)
 				for _, a := range everyone {
 					frames = append(frames, r.Open(a, peter, func() string { return string(a) }))
 				}
@@ -355,7 +355,7 @@ func (p *property) feed(member presence.Ref, at presence.Instant, e presence.Eve
 	require.NoError(p.t, err)
 	for _, o := range out {
 		if o.Kind == presence.OutputTransition || o.Kind == presence.OutputUpdated {
-			p.roster.Put(o.Presence, o.Noticed)
+			p.roster.Put(&o.Presence, o.Noticed)
 		}
 	}
 }

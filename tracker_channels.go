@@ -61,6 +61,12 @@ func (ch *channelEntry) members() []uint32 {
 	return slices.Compact(list)
 }
 
+// empty reports whether the channel has no members, under the tracker's lock.
+func (ch *channelEntry) empty() bool {
+	link := ch.link.Load()
+	return len(ch.granted) == 0 && (link == nil || len(link.granted) == 0)
+}
+
 func (ch *channelEntry) revoke(n uint32) {
 	if i := slices.Index(ch.granted, n); i >= 0 {
 		last := len(ch.granted) - 1

@@ -60,7 +60,7 @@ func (o *openings) pop(now Instant) (hub *channelHub, at Instant) {
 // arm makes sure that a channel is looked at when it opens or closes next. Its
 // hub is locked.
 func (o *openings) arm(hub *channelHub) {
-	at := hub.roster.opening().next
+	at, _ := hub.roster.hours()
 	if hub.armed == at {
 		return
 	}
@@ -115,8 +115,10 @@ func (t *Tracker) setHours(hub *channelHub, h Hours) bool {
 	if hub.closed {
 		return false
 	}
-	hub.roster.opening().behind = behind
-	hub.deliver(hub.roster.SetHours(h, now))
+	hub.updateLocked(func(r *Roster) {
+		r.SetClock(behind, now)
+		r.SetHours(h, now)
+	})
 	t.openings.arm(hub)
 	return true
 }
@@ -127,7 +129,7 @@ func (t *Tracker) openAndClose(now Instant) (next Instant) {
 	if behind := t.time.behind(); behind != t.openings.behind {
 		t.openings.behind = behind
 		for _, hub := range t.channelTable.allHubs() {
-			hub.passHours(&t.openings, func() []*Frame { return hub.roster.SetClock(behind, now) })
+			hub.passHours(&t.openings, func(r *Roster) { r.SetClock(behind, now) })
 		}
 	}
 	for {
@@ -135,22 +137,21 @@ func (t *Tracker) openAndClose(now Instant) (next Instant) {
 		if hub == nil {
 			return at
 		}
-		hub.passHours(&t.openings, func() []*Frame {
-			if hub.armed != at {
-				return nil
+		hub.passHours(&t.openings, func(r *Roster) {
+			if hub.armed == at {
+				hub.armed = 0
+				r.Flush(now)
 			}
-			hub.armed = 0
-			return hub.roster.Flush(now)
 		})
 	}
 }
 
 // passHours does something that may open or close a channel.
-func (hub *channelHub) passHours(o *openings, do func() []*Frame) {
+func (hub *channelHub) passHours(o *openings, do func(*Roster)) {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
-	if hub.roster.hasHours() {
-		hub.deliver(do())
+	if _, ok := hub.roster.hours(); ok {
+		hub.updateLocked(do)
 		o.arm(hub)
 	}
 }

@@ -7,127 +7,181 @@ import (
 	"time"
 )
 
-// channelHub is a roster with its watchers: what a channel, or a subject that is
-// watched alone, has while somebody looks at it.
+// channelHub is a roster with its watchers. A channel has one while it is
+// watched, listed or has hours, a subject while it is watched by itself.
 type channelHub struct {
 	t      *Tracker
-	ch     *channelEntry // nil for those who watch one subject alone
-	owner  uint32        // the number of the subject then
+	ch     *channelEntry // nil for a single subject
+	name   Ref           // of the channel or subject
+	owner  uint32        // the number of the single subject
 	epochs *epochs
 	filled sync.Once
 
 	mu     sync.Mutex
-	roster Roster
-	listed Instant // when somebody last asked for a list
+	roster *Roster
+	listed Instant // when a list was last asked for
 	armed  Instant // when the openings look at it
 	late   bool    // holds changes back
 	closed bool
 }
 
-// epochs is how many streams have been opened so far, by audience.
-type epochs [6]uint32
+// epochs counts the streams that were opened, by audience.
+type epochs []epochCount
 
-// newHub returns a hub whose streams remember so many frames.
-func (t *Tracker) newHub(ref Ref, m *Machine, recall int, epochs *epochs) *channelHub {
-	return &channelHub{t: t, epochs: epochs, roster: Roster{channel: ref, m: m, recall: recall}}
+type epochCount struct {
+	audience Audience
+	n        uint32
 }
 
-func (hub *channelHub) ref() Ref { return hub.roster.channel }
-
-// put takes over a member's presence and tells the watchers.
-func (hub *channelHub) put(p *Presence, now Instant) {
-	hub.mu.Lock()
-	defer hub.mu.Unlock()
-	hub.deliver(hub.roster.put(p, now))
-}
-
-// tell says something to a member itself.
-func (hub *channelHub) tell(c Change) {
-	hub.mu.Lock()
-	defer hub.mu.Unlock()
-	hub.deliver(hub.roster.Tell(c))
-}
-
-// remove takes a member out and ends its own watches in the same step.
-func (hub *channelHub) remove(subject Ref, now Instant, reason error) {
-	hub.mu.Lock()
-	defer hub.mu.Unlock()
-	for _, s := range slices.Clone(hub.roster.streams) {
-		s.watches = slices.DeleteFunc(s.watches, func(w *Watch) bool {
-			evicted := w.actor.Subject == subject && w.member
-			if evicted {
-				w.end(&Frame{Kind: FrameRemoved, Version: FrameVersion, Channel: hub.ref()}, reason)
-			}
-			return evicted
-		})
-		hub.forgetIdle(s)
+// next returns the number of an audience's next stream, from 1.
+func (e *epochs) next(a Audience) uint32 {
+	i := slices.IndexFunc(*e, func(c epochCount) bool { return c.audience == a })
+	if i < 0 {
+		i = len(*e)
+		*e = append(*e, epochCount{audience: a})
 	}
-	hub.deliver(hub.roster.Remove(subject, now))
-	hub.roster.forget() // what happens until it is let in again is not for it to know
+	(*e)[i].n++
+	return (*e)[i].n
 }
 
-// forget makes those who come back begin with a snapshot.
-func (hub *channelHub) forget() {
-	hub.mu.Lock()
-	defer hub.mu.Unlock()
-	hub.roster.forget()
-}
+// watchList is what a stream with more than one watch has attached. A stream
+// with one has the *Watch itself, since most have one.
+type watchList []*Watch
 
-func (hub *channelHub) setMachine(m *Machine) {
-	hub.mu.Lock()
-	defer hub.mu.Unlock()
-	hub.roster.SetMachine(m)
-}
-
-func (hub *channelHub) refresh(now Instant) {
-	hub.mu.Lock()
-	defer hub.mu.Unlock()
-	hub.deliver(hub.roster.Republish(now))
-}
-
-func (hub *channelHub) flush(now Instant) (next Instant, ok bool) {
-	hub.mu.Lock()
-	defer hub.mu.Unlock()
-	hub.deliver(hub.roster.Flush(now))
-	return hub.roster.heldBack()
-}
-
-// deliver hands frames to those who watch, and sees to what is held back.
-func (hub *channelHub) deliver(frames []*Frame) {
-	if late := hub.roster.holdsBack(); late != hub.late {
-		hub.late = late
-		hub.t.channelTable.holdsBack(hub, late)
+// attach adds a watch to a stream.
+func attach(s *stream, w *Watch) {
+	switch old := s.attached.(type) {
+	case nil:
+		s.attached = w
+	case *Watch:
+		s.attached = &watchList{old, w}
+	case *watchList:
+		*old = append(*old, w)
 	}
-	for _, f := range frames {
-		to := f.stream
-		f.stream = nil // whoever keeps the frame does not keep all that
-		for _, w := range to.watches {
+}
+
+// detach removes the watches of a stream that match. The hub is locked.
+func (hub *channelHub) detach(s *stream, match func(*Watch) bool) {
+	switch old := s.attached.(type) {
+	case *Watch:
+		if match(old) {
+			s.attached = nil
+		}
+	case *watchList:
+		if *old = slices.DeleteFunc(*old, match); len(*old) == 0 {
+			s.attached = nil
+		}
+	}
+	if s.attached == nil {
+		hub.roster.closeStream(s)
+	}
+}
+
+// push queues a frame for the watches of a stream.
+func push(s *stream, f *Frame) {
+	switch to := s.attached.(type) {
+	case *Watch:
+		to.push(f)
+	case *watchList:
+		for _, w := range *to {
 			w.push(f)
 		}
 	}
 }
 
+// newHub returns an empty hub. ch is nil for a single subject.
+func (t *Tracker) newHub(ch *channelEntry, name Ref, m *Machine, epochs *epochs) *channelHub {
+	recall := t.opts.ReplayFrames
+	if ch == nil {
+		recall = 0
+	}
+	return &channelHub{t: t, ch: ch, name: name, epochs: epochs, roster: newRoster(name, m, recall, ch == nil, push)}
+}
+
+func (hub *channelHub) ref() Ref { return hub.name }
+
+// update calls f with the roster, whose frames go to the watches.
+func (hub *channelHub) update(f func(*Roster)) {
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
+	hub.updateLocked(f)
+}
+
+func (hub *channelHub) updateLocked(f func(*Roster)) {
+	f(hub.roster)
+	if late := hub.roster.waits(); late != hub.late {
+		hub.late = late
+		hub.t.channelTable.holdsBack(hub, late)
+	}
+}
+
+// put takes over a member's presence.
+func (hub *channelHub) put(p *Presence, now Instant) {
+	hub.update(func(r *Roster) { r.Put(p, now) })
+}
+
+// tell sends a change to the member that it is about.
+func (hub *channelHub) tell(c Change) {
+	hub.update(func(r *Roster) { r.Tell(c) })
+}
+
+// remove takes a member out and ends its own watches in the same step.
+func (hub *channelHub) remove(subject Ref, now Instant, reason error) {
+	hub.update(func(r *Roster) {
+		r.eachStream(func(s *stream) {
+			hub.detach(s, func(w *Watch) bool {
+				evicted := w.actor.Subject == subject && w.member
+				if evicted {
+					w.end(hub.removed(), reason)
+				}
+				return evicted
+			})
+		})
+		r.Remove(subject, now)
+		r.forget() // the member must not learn later what happens from now on
+	})
+}
+
+// removed returns the last frame of a watch whose access has ended.
+func (hub *channelHub) removed() *Frame {
+	return &Frame{Kind: FrameRemoved, Version: FrameVersion, Channel: hub.ref()}
+}
+
+// forget makes watches that resume begin with a snapshot.
+func (hub *channelHub) forget() { hub.update((*Roster).forget) }
+
+func (hub *channelHub) setMachine(m *Machine) {
+	hub.update(func(r *Roster) { r.SetMachine(m) })
+}
+
+func (hub *channelHub) refresh(now Instant) {
+	hub.update(func(r *Roster) { r.Republish(now) })
+}
+
+// flush sends the held-back changes that are due, and returns when to look again.
+func (hub *channelHub) flush(now Instant) (next Instant, ok bool) {
+	hub.update(func(r *Roster) {
+		r.Flush(now)
+		next, ok = r.Next()
+	})
+	return next, ok
+}
+
+// endAll ends every watch and closes the hub.
 func (hub *channelHub) endAll(reason error) {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
 	hub.closed = true
-	for _, s := range hub.roster.streams {
-		for _, w := range s.watches {
+	hub.roster.eachStream(func(s *stream) {
+		hub.detach(s, func(w *Watch) bool {
 			w.end(nil, reason)
-		}
-		s.watches = nil
-	}
+			return true
+		})
+	})
 }
 
-// forgetIdle drops a stream that nobody watches any more.
-func (hub *channelHub) forgetIdle(s *stream) {
-	if len(s.watches) == 0 {
-		hub.roster.Close(s.key.audience, s.key.viewer)
-	}
-}
-
-// snapshot returns the present list for a watcher, after which its queue is
-// empty and receives every change.
+// snapshot returns the snapshot for a watch. From then on its queue receives
+// every change. It returns nil if the watch has ended or needs no snapshot.
 func (hub *channelHub) snapshot(w *Watch) *Frame {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
@@ -136,39 +190,32 @@ func (hub *channelHub) snapshot(w *Watch) *Frame {
 	if w.ended || !w.stale {
 		return nil
 	}
-	f := hub.roster.snapshot(w.from)
-	if w.lagged {
-		lagged := *f
-		lagged.Lagged = true
-		lagged.encoded = nil
-		f = &lagged
-	}
+	f := hub.roster.snapshot(w.from, w.lagged)
 	w.stale, w.lagged = false, false
 	return f
 }
 
-// open returns a stream. The epoch of a new one is that of no
-// other: not of another audience, of a channel of this name that was forgotten,
-// or of the process that ran here before. It is made of what the audience itself
-// did, so that it tells nothing about anybody else.
-func (hub *channelHub) open(key streamKey, now Instant) *stream {
-	return hub.roster.open(key, func() string {
-		n := &hub.epochs[slices.Index(audiences, key.audience)]
-		*n++
-		return strconv.FormatInt(int64(now), 36) + "." + string(key.audience[:2]) + strconv.FormatUint(uint64(*n), 36)
+// open returns the stream of an audience. The epoch of a new stream differs from
+// those of other audiences, of a forgotten channel of this name, and of the
+// process that ran here before. It depends on what the audience itself did, so
+// that it reveals nothing about other audiences.
+func (hub *channelHub) open(a Audience, viewer Ref, now Instant) *stream {
+	return hub.roster.open(a, viewer, func() string {
+		return strconv.FormatInt(int64(now), 36) + "." + string(a[:2]) + strconv.FormatUint(uint64(hub.epochs.next(a)), 36)
 	})
 }
 
-// listedFor is how long a channel keeps its list at hand after somebody asked
-// for it.
+// listedFor is how long a channel keeps its lists after one was asked for.
 const listedFor = time.Minute
 
-// idle closes the hub if nobody looks at it any more, and reports whether it did.
-func (hub *channelHub) idle(now Instant) bool {
+// idle closes the hub if it is not in use, and reports whether it did. A hub of a
+// channel is in use for a minute after it was listed, unless it is empty.
+func (hub *channelHub) idle(now Instant, empty bool) bool {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
-	if hub.closed || len(hub.roster.streams) > 0 || hub.roster.hasHours() ||
-		hub.listed != 0 && hub.roster.Len() > 0 && now < hub.listed.Add(listedFor) {
+	used := hub.listed != 0 && !empty && now < hub.listed.Add(listedFor)
+	hub.roster.eachStream(func(*stream) { used = true })
+	if _, hours := hub.roster.hours(); hub.closed || used || hours {
 		return false
 	}
 	hub.closed = true
@@ -183,15 +230,14 @@ func (t *Tracker) hubLocked(ch *channelEntry) *channelHub {
 	if ch.epochs == nil {
 		ch.epochs = new(epochs)
 	}
-	hub := t.newHub(ch.ref, t.machine(ch.ref.Tenant), t.opts.ReplayFrames, ch.epochs)
-	hub.ch = ch
+	hub := t.newHub(ch, ch.ref, t.machine(ch.ref.Tenant), ch.epochs)
 	t.channelTable.addHub(hub)
 	ch.hub.Store(hub)
 	return hub
 }
 
-// fill puts the members of a channel into its new hub, to which whatever
-// happens to them is told from now on.
+// fill puts the members of a channel into its new hub. Their changes have reached
+// the hub since hubLocked returned it.
 func (t *Tracker) fill(hub *channelHub) {
 	hub.filled.Do(func() {
 		t.mu.RLock()
@@ -209,7 +255,7 @@ func (t *Tracker) fill(hub *channelHub) {
 	})
 }
 
-// eachHub calls f for whatever looks at a subject.
+// eachHub calls f for every hub that has a subject.
 func (h *loaded) eachHub(f func(*channelHub)) {
 	visit := func(ch *channelEntry) {
 		if hub := ch.hub.Load(); hub != nil {
@@ -229,14 +275,13 @@ func (h *loaded) eachHub(f func(*channelHub)) {
 	}
 }
 
-// subjectHub returns the hub of those who watch the subject alone, if anybody does.
+// subjectHub returns the hub of the subject by itself, or nil if it is not watched.
 func (h *loaded) subjectHub() *channelHub {
 	_, place := h.t.shardOf(h.n)
 	return h.sh.subjectHubs[place]
 }
 
-// show tells those who look at a subject of its presence, of which they share a
-// copy.
+// show puts a presence into every hub of its subject. The hubs share one copy.
 func (h *loaded) show(p *Presence, now Instant) {
 	var shared *Presence
 	h.eachHub(func(hub *channelHub) {
@@ -248,8 +293,8 @@ func (h *loaded) show(p *Presence, now Instant) {
 	})
 }
 
-// current is the subject's presence for those who keep it, one copy for all of
-// them as far as possible.
+// current returns the subject's presence as something that never changes. It is
+// the copy of another hub if that is the same.
 func (h *loaded) current() (p *Presence) {
 	now := &h.state.Current
 	h.eachHub(func(hub *channelHub) {
@@ -279,20 +324,19 @@ func (h *loaded) setAlone(alone *channelHub) {
 func (hub *channelHub) member(subject Ref) *Presence {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
-	return hub.roster.members.get(subject)
+	return hub.roster.member(subject)
 }
 
-// forgetUnused drops a hub that nobody looks at, and its channel if it has
-// neither members nor links, so that asking for channels nobody uses costs
-// nothing.
+// forgetUnused drops a hub that is not in use, and its channel if that has neither
+// members nor links, so that reading unused channels takes no room.
 func (t *Tracker) forgetUnused(hub *channelHub) {
 	now := t.time.now()
 	if hub.ch == nil {
 		h := t.lock(hub.owner, hub.ref())
 		if h == nil || h.subjectHub() != hub {
-			hub.idle(now) // its subject has been erased
+			hub.idle(now, true) // its subject has been erased
 			t.channelTable.removeHub(hub)
-		} else if hub.idle(now) {
+		} else if hub.idle(now, true) {
 			h.setAlone(nil)
 			t.channelTable.removeHub(hub)
 		}
@@ -303,14 +347,14 @@ func (t *Tracker) forgetUnused(hub *channelHub) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if hub.idle(now) {
+	if hub.idle(now, hub.ch.empty()) {
 		hub.ch.hub.Store(nil)
 		t.channelTable.removeHub(hub)
 		t.forgetLocked(hub.ch)
 	}
 }
 
-// list appends the list of an audience, unless the hub is closed.
+// list appends the list of an audience. It reports false if the hub is closed.
 func (hub *channelHub) list(views []View, a Audience, viewer Ref, now Instant) ([]View, Group, bool) {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
@@ -318,6 +362,6 @@ func (hub *channelHub) list(views []View, a Audience, viewer Ref, now Instant) (
 		return views, Group{}, false
 	}
 	hub.listed = now
-	l := hub.roster.list(a, viewer)
-	return append(views, l.views...), hub.roster.gate(a, l.group), true
+	list, group := hub.roster.list(a, viewer)
+	return append(views, list...), group, true
 }

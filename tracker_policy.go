@@ -39,7 +39,7 @@ func (t *Tracker) setPolicy(ctx context.Context, actor Actor, tenant string, p P
 		return fmt.Errorf("presence: %w: %d tenants are known already", ErrLimit, maxTenants)
 	}
 	before := tn.inForce.Load()
-	if m.holdsBack() > 0 {
+	if m.coalesces() > 0 {
 		t.coalescing.Store(true)
 	}
 	tn.inForce.Store(newForce(m, !before.parity, before.m, t.time.now()))

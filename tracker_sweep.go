@@ -245,7 +245,7 @@ const farTicks = 1 << 30
 // sendHeldBack makes sure that what a policy may have held back at an instant is
 // sent when its time has come.
 func (t *Tracker) sendHeldBack(m *Machine, from Instant) {
-	hold := m.holdsBack()
+	hold := m.coalesces()
 	if hold == 0 {
 		return
 	}

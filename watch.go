@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -116,8 +115,7 @@ func (t *Tracker) WatchSubject(ctx context.Context, actor Actor, subject Ref, op
 		}
 		alone := h.subjectHub()
 		if alone == nil {
-			alone = t.newHub(who.ref, h.m, 0, new(epochs))
-			alone.roster.alone = true
+			alone = t.newHub(nil, who.ref, h.m, new(epochs))
 			alone.owner = who.n
 			alone.put(h.current(), t.time.now())
 			h.setAlone(alone)
@@ -176,13 +174,12 @@ func (t *Tracker) watch(hub *channelHub, actor Actor, a Audience, member bool, o
 		}
 		return nil, nil
 	}
-	key := newStreamKey(a, actor.Subject)
-	missed, known := hub.roster.after(key, opts.Epoch, opts.Seq)
+	missed, known := hub.roster.resume(a, actor.Subject, opts.Epoch, opts.Seq)
 	if known && len(missed) <= t.opts.WatchBuffer {
 		w.queue, w.stale = missed, false
 	}
-	w.from = hub.open(key, w.trusted) // so that changes from now on are counted
-	w.from.watches = append(w.from.watches, w)
+	w.from = hub.open(a, actor.Subject, w.trusted) // so that changes from now on are counted
+	attach(w.from, w)
 	w.signal()
 	return w, nil
 }
@@ -433,7 +430,7 @@ func (w *Watch) authorize(ctx context.Context) (suspended time.Duration) {
 		w.trusted, w.asked = now, 0
 		return 0
 	case errors.Is(err, ErrNotAllowed):
-		w.end(&Frame{Kind: FrameRemoved, Version: FrameVersion, Channel: w.hub.ref()}, err)
+		w.end(w.hub.removed(), err)
 		w.hub.forget()
 		w.detach()
 		return 0
@@ -463,8 +460,7 @@ func (w *Watch) doubtful() bool {
 // detach takes the watch out of its hub.
 func (w *Watch) detach() {
 	w.hub.mu.Lock()
-	w.from.watches = slices.DeleteFunc(w.from.watches, func(o *Watch) bool { return o == w })
-	w.hub.forgetIdle(w.from)
+	w.hub.detach(w.from, func(o *Watch) bool { return o == w })
 	w.hub.mu.Unlock()
 	w.hub.t.forgetUnused(w.hub)
 }

@@ -195,9 +195,6 @@ func (m *Machine) Labels() []string {
 	return labels
 }
 
-// Labelled returns the one of [Machine.Labels] that a presence falls under.
-func (p *Presence) Labelled() string { return cmp.Or(p.Label, p.Status) }
-
 // routing says which work reaches a subject in a status, in one work channel
 // but for its capacity.
 func (m *Machine) routing(s *State, shown *definition, reach Reach, on string) Routing {

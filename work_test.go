@@ -1,6 +1,7 @@
 package presence_test
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -224,8 +225,9 @@ func TestStatementD9(t *testing.T) {
 			if !p.Known {
 				continue
 			}
-			require.Contains(t, labels, p.Labelled())
-			met[p.Labelled()]++
+			label := cmp.Or(p.Label, p.Status)
+			require.Contains(t, labels, label)
+			met[label]++
 			threads, known := p.Load.Get()
 			switch p.Label {
 			case "":

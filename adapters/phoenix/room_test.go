@@ -35,7 +35,7 @@ func (s *stage) snapshot() *presence.Frame {
 func (s *stage) put(t *testing.T, id, text string, devices int) *presence.Frame {
 	t.Helper()
 	s.now++
-	frames := s.roster.Put(presence.Presence{
+	frames := s.roster.Put(&presence.Presence{
 		Subject: presence.ID(id), Known: true, Status: "available", Class: presence.ClassAvailable, Text: text, Devices: devices,
 	}, s.now)
 	require.Len(t, frames, 1)

@@ -110,7 +110,7 @@ func (p *pure) step(ref presence.Ref, e presence.Event) error {
 		if o.Kind == presence.OutputTransition || o.Kind == presence.OutputUpdated {
 			for _, ch := range p.channels {
 				if ch.roster.Has(ref) {
-					ch.deliver(ch.roster.Put(o.Presence, o.Noticed))
+					ch.deliver(ch.roster.Put(&o.Presence, o.Noticed))
 				}
 			}
 		}
@@ -256,7 +256,8 @@ func (p *pure) link(_ context.Context, channel, to presence.Ref) error {
 }
 
 func (p *pure) enter(subject presence.Ref, ch *pureChannel) {
-	ch.deliver(ch.roster.Put(p.states[subject].Current, p.now))
+	current := p.states[subject].Current
+	ch.deliver(ch.roster.Put(&current, p.now))
 }
 
 // exit takes a subject out of a channel, and with it what it watched there by
