@@ -1,36 +1,25 @@
 package load
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/gobwas/ws"
+	"github.com/presence-go/presence/internal/fleet"
 )
 
-const (
-	// maxMessage is the longest message taken from the server: a list of a hundred
-	// thousand members.
-	maxMessage = 32 << 20
-	// readBuffer is what a client keeps for reading.
-	readBuffer = 512
-	// claimsPerMinute is how many claims a client sends, one less than a server
-	// takes of a connection.
-	claimsPerMinute = 9
-)
+// claimsPerMinute is the number of claims that a client sends, one less than a
+// server takes of a connection.
+const claimsPerMinute = 9
 
 // The things that clients do by themselves. Those from actReload on end the
 // session.
@@ -60,14 +49,12 @@ type client struct {
 	next   int
 	input  time.Time // the last one
 
-	sock    net.Conn
-	in      *bufio.Reader
+	sock    *fleet.Conn
 	asked   time.Time // when it sent a claim that has not been answered
 	ref     string    // of that
 	begun   time.Time // when it began to open the session
 	watched time.Time // when it asked for the list in this session
 	hoped   bool      // for diffs, where it knows the list
-	closing bool      // the close frame has been sent
 	status  string    // shown of itself
 
 	mu      sync.Mutex
@@ -82,14 +69,6 @@ const over = "end of the load"
 
 // errDue says that nothing came before it was time to do something.
 var errDue = errors.New("due")
-
-// errClosed is how the server ended the session.
-type errClosed struct {
-	code   ws.StatusCode
-	reason string
-}
-
-func (e errClosed) Error() string { return strings.TrimSpace(fmt.Sprintf("%d %s", e.code, e.reason)) }
 
 // errRefused is why no session was opened.
 type errRefused struct {
@@ -188,13 +167,13 @@ func (c *client) session(login bool) (how string, err error) {
 
 // blame notes how the server ended a session, or did not begin it.
 func (r *runner) blame(err error, name string) {
-	closed, isClosed := errors.AsType[errClosed](err)
+	closed, isClosed := errors.AsType[*fleet.ClosedError](err)
 	_, refused := errors.AsType[errRefused](err)
-	_, wrong := errors.AsType[errWrong](err)
+	_, wrong := errors.AsType[*fleet.ProtocolError](err)
 	switch {
 	case isClosed:
-		r.ends.add(fmt.Sprintf("server closed with %d", closed.code))
-		r.faults.add(fmt.Sprintf("closed with %d", closed.code), "%s: %v", name, err)
+		r.ends.add(fmt.Sprintf("server closed with %d", closed.Code))
+		r.faults.add(fmt.Sprintf("closed with %d", closed.Code), "%s: %v", name, err)
 	case refused:
 		r.ends.add("not opened")
 		r.faults.add("not opened", "%s: %v", name, err)
@@ -209,9 +188,6 @@ func (r *runner) blame(err error, name string) {
 		r.faults.add("cut off", "%s: the connection ended without a close frame: %v", name, err)
 	}
 }
-
-// errWrong is something that the server may not send.
-type errWrong struct{ error }
 
 func (c *client) name() string {
 	if c.who == nil {
@@ -239,37 +215,13 @@ func (c *client) gone() {
 func (c *client) open(ctx context.Context, login bool) error {
 	c.begun = time.Now()
 	address, header := c.r.address(c.who != nil, c.id)
-	var refused error
-	dialer := ws.Dialer{
-		Timeout: c.r.patience, Header: ws.HandshakeHeaderHTTP(header), ReadBufferSize: 1024, WriteBufferSize: 1024, NetDial: c.r.dial,
-		OnStatusError: func(status int, _ []byte, answer io.Reader) {
-			text := http.StatusText(status)
-			if response, err := http.ReadResponse(bufio.NewReader(answer), nil); err == nil {
-				body, _ := io.ReadAll(io.LimitReader(response.Body, 300))
-				text = strings.TrimSpace(string(body))
-			}
-			refused = errRefused{fmt.Sprintf("HTTP status %d: %s", status, text), true}
-		},
-	}
-	sock, early, _, err := dialer.Dial(ctx, address)
-	switch {
-	case refused != nil:
-		return refused
-	case err != nil:
-		return errRefused{err.Error(), false}
+	sock, err := c.r.dialer.Dial(ctx, address, header)
+	if err != nil {
+		_, answered := errors.AsType[*fleet.StatusError](err)
+		return errRefused{err.Error(), answered}
 	}
 	c.sock = sock
-	from := io.Reader(sock)
-	if early != nil {
-		rest, _ := early.Peek(early.Buffered())
-		from = io.MultiReader(strings.NewReader(string(rest)), sock)
-		ws.PutReader(early)
-	}
-	if c.in == nil {
-		c.in = bufio.NewReaderSize(nil, readBuffer)
-	}
-	c.in.Reset(from)
-	c.hoped, c.closing, c.watched, c.input = false, false, time.Time{}, c.begun
+	c.hoped, c.watched, c.input = false, time.Time{}, c.begun
 	hello := `{"type":"hello","v":1}`
 	if c.who != nil {
 		hello = fmt.Sprintf(`{"type":"hello","v":1,"conn":%s,"login":%t,"idle":0,"visible":true}`, quote(c.conn), login)
@@ -302,7 +254,7 @@ func (c *client) step() (how string, err error) {
 	case at.IsZero():
 		return "", nil
 	case at.Equal(limit) && !welcome:
-		return "", errWrong{fmt.Errorf("hello was not answered within %v", c.r.patience)}
+		return "", wrong("hello was not answered within %v", c.r.patience)
 	case at.Equal(limit) && !c.asked.IsZero():
 		c.r.faults.add("no answer", "%s: a claim was not answered within %v", c.name(), c.r.patience)
 		c.answered()
@@ -312,7 +264,7 @@ func (c *client) step() (how string, err error) {
 	if c.r.isStopped() || !welcome {
 		return "", nil
 	}
-	c.r.late.add(now.Sub(at))
+	c.r.late.Add(now.Sub(at))
 	return c.act(action, now)
 }
 
@@ -388,31 +340,20 @@ func quote(text string) string {
 // send sends a message.
 func (c *client) send(message string) error {
 	c.r.sent.Add(1)
-	return c.write(ws.NewTextFrame([]byte(message)))
-}
-
-func (c *client) write(f ws.Frame) error {
-	data, err := ws.CompileFrame(ws.MaskFrameInPlace(f))
-	if err != nil {
-		return err
-	}
-	_ = c.sock.SetWriteDeadline(time.Now().Add(c.r.patience))
-	_, err = c.sock.Write(data)
-	return err
+	return c.sock.Send(message)
 }
 
 // leave ends the session the way that was chosen.
 func (c *client) leave(how string) error {
-	want := ws.StatusNormalClosure
+	want := fleet.CloseNormal
 	var err error
 	switch how {
 	case "lost":
-		c.r.sever(c.sock)
+		c.sock.Sever()
 		return nil
 	case "closed":
-		want = ws.StatusGoingAway
-		c.closing = true
-		err = c.write(ws.NewCloseFrame(ws.NewCloseFrameBody(want, "")))
+		want = fleet.CloseGoingAway
+		err = c.sock.SendClose(want)
 	case "logout":
 		err = c.send(`{"type":"bye","cause":"logout"}`)
 	default:
@@ -424,7 +365,7 @@ func (c *client) leave(how string) error {
 		_ = c.sock.SetReadDeadline(deadline)
 		err = c.message(true)
 	}
-	if closed, ok := errors.AsType[errClosed](err); ok && closed.code == want {
+	if closed, ok := errors.AsType[*fleet.ClosedError](err); ok && closed.Code == want {
 		return nil
 	}
 	return err
@@ -454,7 +395,7 @@ func (c *client) read(until time.Time) error {
 	if !until.IsZero() && !time.Now().Before(until) {
 		err = os.ErrDeadlineExceeded // however much there is to read
 	} else {
-		_, err = c.in.Peek(1)
+		err = c.sock.Wait()
 	}
 	c.mu.Lock()
 	c.waiting = false
@@ -472,73 +413,30 @@ func (c *client) read(until time.Time) error {
 // messages are for what is coming in.
 var messages = sync.Pool{New: func() any { return new([]byte) }}
 
-// message takes in one message, of however many frames, and the control frames
-// before it. A client that is leaving answers nothing.
+// message takes in one message, or one control frame. A client that is leaving
+// answers nothing.
 func (c *client) message(leaving bool) error {
 	buffer := messages.Get().(*[]byte)
 	defer messages.Put(buffer)
-	payload := (*buffer)[:0]
-	defer func() {
-		if cap(payload) <= 1<<20 {
-			*buffer = payload
+	payload, whole, err := c.sock.Receive((*buffer)[:0], func(ping []byte) error {
+		if leaving {
+			return nil
 		}
-	}()
-	var head [ws.MaxHeaderSize]byte
-	state := ws.StateClientSide
-	for {
-		h, err := ws.ReadHeaderBuffer(c.in, head[:0])
-		if err != nil {
-			return err
-		}
-		if err := ws.CheckHeader(h, state); err != nil {
-			return errWrong{err}
-		}
-		if h.OpCode == ws.OpBinary || h.Length > maxMessage-int64(len(payload)) {
-			return errWrong{fmt.Errorf("a message is binary, or longer than %d bytes", maxMessage)}
-		}
-		at := len(payload)
-		for left := int(h.Length); left > 0; { // in parts, so that memory is for what has arrived
-			part := min(left, 64<<10)
-			payload = append(payload, make([]byte, part)...)
-			if _, err := io.ReadFull(c.in, payload[len(payload)-part:]); err != nil {
-				return err
-			}
-			left -= part
-		}
-		if h.OpCode.IsControl() {
-			control := payload[at:]
-			if err := c.control(h.OpCode, control, leaving); err != nil {
-				return err
-			}
-			payload = payload[:at]
-			if at == 0 && !state.Fragmented() {
-				return nil
-			}
-			continue
-		}
-		state = state.Set(ws.StateFragmented)
-		if h.Fin {
-			c.r.received.Add(1)
-			return c.handle(payload, leaving)
-		}
+		return c.sock.Pong(ping)
+	})
+	if cap(payload) <= 1<<20 {
+		*buffer = payload
 	}
+	if err != nil || !whole {
+		return err
+	}
+	c.r.received.Add(1)
+	return c.handle(payload, leaving)
 }
 
-func (c *client) control(op ws.OpCode, data []byte, leaving bool) error {
-	switch op {
-	case ws.OpPing:
-		if !leaving {
-			return c.write(ws.NewPongFrame([]byte(string(data))))
-		}
-	case ws.OpClose:
-		code, reason := ws.ParseCloseFrameData(data)
-		closed := errClosed{code, reason}
-		if !c.closing {
-			_ = c.write(ws.NewCloseFrame(ws.NewCloseFrameBody(ws.StatusNormalClosure, ""))) // it may be gone
-		}
-		return closed
-	}
-	return nil
+// wrong is something that the server may not send.
+func wrong(format string, args ...any) error {
+	return &fleet.ProtocolError{Err: fmt.Errorf(format, args...)}
 }
 
 // handle does what a message asks for.
@@ -561,7 +459,7 @@ func (c *client) handle(payload []byte, leaving bool) error {
 		} `json:"statuses"`
 	}
 	if err := json.Unmarshal(payload, &m); err != nil {
-		return errWrong{err}
+		return wrong("%w", err)
 	}
 	switch m.Type {
 	case "snapshot", "diff":
@@ -593,7 +491,7 @@ func (c *client) handle(payload []byte, leaving bool) error {
 		}
 	case "done":
 		if !c.asked.IsZero() && m.Ref == c.ref {
-			c.r.answers.add(time.Since(c.asked))
+			c.r.answers.Add(time.Since(c.asked))
 			c.r.doneClaims.Add(1)
 			c.answered()
 		}
@@ -632,7 +530,7 @@ func (c *client) welcome(leaving bool) error {
 	}
 	c.watched = time.Now()
 	c.r.opened.Add(1)
-	c.r.connects.add(c.watched.Sub(c.begun))
+	c.r.connects.Add(c.watched.Sub(c.begun))
 	if leaving {
 		return nil
 	}
@@ -649,9 +547,9 @@ func (c *client) frame(payload []byte) error {
 	now := time.Now()
 	switch {
 	case err != nil:
-		return errWrong{err}
+		return wrong("%w", err)
 	case f.channel != c.r.Channel || c.watched.IsZero():
-		return errWrong{fmt.Errorf("a frame of channel %q came, which is not being watched", f.channel)}
+		return wrong("a frame of channel %q came, which is not being watched", f.channel)
 	}
 	if f.snapshot {
 		c.r.snapshots.Add(1)
@@ -671,47 +569,9 @@ func (c *client) frame(payload []byte) error {
 	}
 	// What happened while nobody was watching took no time to arrive.
 	if !f.sent.IsZero() && f.sent.After(c.watched) {
-		c.r.changes.add(now.Sub(f.sent))
+		c.r.changes.Add(now.Sub(f.sent))
 	}
 	return nil
-}
-
-// counted counts the bytes of a connection, below any encryption.
-type counted struct {
-	*net.TCPConn
-	in, out *atomic.Uint64
-}
-
-func (c counted) Read(b []byte) (int, error) {
-	n, err := c.TCPConn.Read(b)
-	c.in.Add(uint64(n))
-	return n, err
-}
-
-func (c counted) Write(b []byte) (int, error) {
-	n, err := c.TCPConn.Write(b)
-	c.out.Add(uint64(n))
-	return n, err
-}
-
-func (r *runner) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	return counted{conn.(*net.TCPConn), &r.bytesIn, &r.bytesOut}, nil
-}
-
-// sever ends a connection as one that is lost: the server is told by no frame.
-func (r *runner) sever(conn net.Conn) {
-	if t, ok := conn.(interface{ NetConn() net.Conn }); ok { // of TLS
-		conn = t.NetConn()
-	}
-	if t, ok := conn.(counted); ok {
-		_ = t.SetLinger(0)
-	}
-	conn.Close()
 }
 
 func (c *Config) pattern(agent bool) string {

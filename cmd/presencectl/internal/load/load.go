@@ -14,11 +14,15 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/presence-go/presence/internal/fleet"
 )
 
 // ErrFaults says that the server did what a healthy one would not have done.
@@ -218,7 +222,7 @@ func parse(args []string, maxFiles uint64) (*command, error) {
 	if c.PID < 0 {
 		fault("-pid %d: want the number of a process", c.PID)
 	} else if c.PID > 0 {
-		if _, _, err := usage(c.PID); err != nil && usable() {
+		if _, _, err := fleet.Usage(c.PID); err != nil && usable() {
 			fault("-pid %d: %w; want a process of this machine", c.PID, err)
 		}
 	}
@@ -237,7 +241,7 @@ func parse(args []string, maxFiles uint64) (*command, error) {
 
 // usable reports whether this system tells what processes use.
 func usable() bool {
-	_, _, err := usage(os.Getpid())
+	_, _, err := fleet.Usage(os.Getpid())
 	return err == nil
 }
 
@@ -312,13 +316,13 @@ func Command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		return err
 	}
 	if c.serve {
-		own, err := startServer(&c.Config)
+		own, err := fleet.StartChild((*exec.Cmd).Start, ServerCommand, c.Channel, c.Names, strconv.Itoa(c.Agents))
 		if err != nil {
 			return fmt.Errorf("load: %w", err)
 		}
-		defer own.stop()
-		c.PID = own.pid
-		c.AgentURL, c.VisitorURL = own.url+c.asAgent, own.url+c.asVisitor
+		defer func() { _ = own.Stop() }() // its faults are on stderr
+		c.PID = own.PID
+		c.AgentURL, c.VisitorURL = own.Address+c.asAgent, own.Address+c.asVisitor
 	}
 	result, err := Run(ctx, &c.Config, stderr)
 	if err != nil {

@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence/adapters/ws"
+	"github.com/presence-go/presence/internal/fleet"
 )
 
 func TestMain(m *testing.M) {
@@ -159,7 +160,7 @@ func requireXML(t *testing.T, data []byte, parts ...string) {
 func TestSVGOfNothing(t *testing.T) {
 	t.Parallel()
 	requireXML(t, (&Result{}).svg(), "none was seen")
-	requireXML(t, (&Result{Seconds: 3, FaultCount: 2, Server: &Process{}, Samples: []Sample{{At: 1, Change: Quantiles{Count: 1, P50: 1, P90: 1, P99: 1, Max: 1}}, {At: 2}, {At: 3}}}).svg(), "2 faults")
+	requireXML(t, (&Result{Seconds: 3, FaultCount: 2, Server: &fleet.Process{}, Samples: []Sample{{At: 1, Change: fleet.Quantiles{Count: 1, P50: 1, P90: 1, P99: 1, Max: 1}}, {At: 2}, {At: 3}}}).svg(), "2 faults")
 }
 
 // TestServe: the command brings its own server, and says what that used.

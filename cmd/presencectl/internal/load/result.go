@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/presence-go/presence/internal/fleet"
 )
 
 // Result is what came of a load. Latencies are in milliseconds.
@@ -17,10 +19,10 @@ type Result struct {
 	Agents      int       `json:"agents"`
 	Visitors    int       `json:"visitors"`
 
-	MostConnected int64     `json:"mostConnected"`
-	Connects      uint64    `json:"connects"`
-	ConnectsRate  float64   `json:"connectsPerSecond"`
-	Connect       Quantiles `json:"connectLatency"` // from opening the socket to the welcome
+	MostConnected int64           `json:"mostConnected"`
+	Connects      uint64          `json:"connects"`
+	ConnectsRate  float64         `json:"connectsPerSecond"`
+	Connect       fleet.Quantiles `json:"connectLatency"` // from opening the socket to the welcome
 
 	MessagesIn  uint64  `json:"messagesIn"`
 	InRate      float64 `json:"messagesInPerSecond"`
@@ -30,13 +32,13 @@ type Result struct {
 	BytesIn     uint64  `json:"bytesIn"`
 	BytesOut    uint64  `json:"bytesOut"`
 
-	Claims     uint64    `json:"claims"`
-	ClaimsRate float64   `json:"claimsPerSecond"`
-	Answered   uint64    `json:"claimsAnswered"`
-	Seen       uint64    `json:"claimsSeen"`      // by at least one watcher
-	Answer     Quantiles `json:"answerLatency"`   // from sending a claim to its answer
-	Change     Quantiles `json:"changeLatency"`   // from sending a claim to its arrival at a watcher
-	Changes    []Bar     `json:"changeLatencies"` // their distribution
+	Claims     uint64          `json:"claims"`
+	ClaimsRate float64         `json:"claimsPerSecond"`
+	Answered   uint64          `json:"claimsAnswered"`
+	Seen       uint64          `json:"claimsSeen"`      // by at least one watcher
+	Answer     fleet.Quantiles `json:"answerLatency"`   // from sending a claim to its answer
+	Change     fleet.Quantiles `json:"changeLatency"`   // from sending a claim to its arrival at a watcher
+	Changes    []fleet.Bar     `json:"changeLatencies"` // their distribution
 
 	Snapshots uint64 `json:"snapshots"`
 	Diffs     uint64 `json:"diffs"`
@@ -49,10 +51,10 @@ type Result struct {
 	Compared int `json:"listsCompared"` // at the end, with fresh ones
 	Same     int `json:"listsSame"`
 
-	Server  *Process  `json:"server"` // null if it is not known
-	Self    *Process  `json:"self"`   // likewise
-	Late    Quantiles `json:"late"`   // how much later than planned clients did things
-	Samples []Sample  `json:"samples"`
+	Server  *fleet.Process  `json:"server"` // null if it is not known
+	Self    *fleet.Process  `json:"self"`   // likewise
+	Late    fleet.Quantiles `json:"late"`   // how much later than planned clients did things
+	Samples []Sample        `json:"samples"`
 
 	FaultCount uint64  `json:"faultCount"`
 	Faults     []Fault `json:"faults"`
@@ -60,27 +62,27 @@ type Result struct {
 
 // Sample is a moment of a load: rates and latencies since the one before.
 type Sample struct {
-	At        float64   `json:"at"` // seconds
-	Connected int64     `json:"connected"`
-	Connects  float64   `json:"connectsPerSecond"`
-	In        float64   `json:"messagesInPerSecond"`
-	Out       float64   `json:"messagesOutPerSecond"`
-	Claims    float64   `json:"claimsPerSecond"`
-	Change    Quantiles `json:"changeLatency"`
-	RSS       uint64    `json:"serverRSS"` // 0 if it is not known
-	Faults    uint64    `json:"faultCount"`
+	At        float64         `json:"at"` // seconds
+	Connected int64           `json:"connected"`
+	Connects  float64         `json:"connectsPerSecond"`
+	In        float64         `json:"messagesInPerSecond"`
+	Out       float64         `json:"messagesOutPerSecond"`
+	Claims    float64         `json:"claimsPerSecond"`
+	Change    fleet.Quantiles `json:"changeLatency"`
+	RSS       uint64          `json:"serverRSS"` // 0 if it is not known
+	Faults    uint64          `json:"faultCount"`
 }
 
 // mark is how far things were at some time.
 type mark struct {
 	at                      time.Time
 	opened, in, out, claims uint64
-	changes                 counts
+	changes                 fleet.Counts
 }
 
 func (r *runner) mark() *mark {
 	m := &mark{at: time.Now(), opened: r.opened.Load(), in: r.received.Load(), out: r.sent.Load(), claims: r.sentClaims.Load()}
-	r.changes.counts(&m.changes)
+	r.changes.Counts(&m.changes)
 	return m
 }
 
@@ -91,7 +93,7 @@ func (r *runner) sample(from, to *mark) Sample {
 	return Sample{
 		At: to.at.Sub(r.began).Seconds(), Connected: r.connected.Load(),
 		Connects: float64(to.opened-from.opened) / seconds, In: float64(to.in-from.in) / seconds, Out: float64(to.out-from.out) / seconds,
-		Claims: float64(to.claims-from.claims) / seconds, Change: to.changes.since(&from.changes, 0), RSS: r.server.rss, Faults: faulty,
+		Claims: float64(to.claims-from.claims) / seconds, Change: to.changes.Since(&from.changes), RSS: r.server.RSS(), Faults: faulty,
 	}
 }
 
@@ -105,14 +107,14 @@ func (r *runner) result(interrupted bool) *Result {
 	return &Result{
 		Started: r.began.UTC(), Seconds: r.ended.Sub(r.began).Seconds(), Interrupted: interrupted,
 		URLs: r.urls(), Channel: r.Channel, Agents: r.Agents, Visitors: r.Visitors,
-		MostConnected: r.most, Connects: r.opened.Load(), ConnectsRate: r.totals.Connects, Connect: r.connects.quantiles(),
+		MostConnected: r.most, Connects: r.opened.Load(), ConnectsRate: r.totals.Connects, Connect: r.connects.Quantiles(),
 		MessagesIn: r.received.Load(), InRate: r.totals.In, MessagesOut: r.sent.Load(), OutRate: r.totals.Out, Pings: r.pings.Load(),
-		BytesIn: r.bytesIn.Load(), BytesOut: r.bytesOut.Load(),
+		BytesIn: r.dialer.In.Load(), BytesOut: r.dialer.Out.Load(),
 		Claims: r.sentClaims.Load(), ClaimsRate: r.totals.Claims, Answered: r.doneClaims.Load(), Seen: seen,
-		Answer: r.answers.quantiles(), Change: r.changes.quantiles(), Changes: r.changes.bars(),
+		Answer: r.answers.Quantiles(), Change: r.changes.Quantiles(), Changes: r.changes.Bars(),
 		Snapshots: r.snapshots.Load(), Diffs: r.diffs.Load(), Resumed: r.resumed.Load(), Resyncs: r.resyncs.Load(),
 		Refusals: r.refusals.all(), Disconnects: r.ends.all(), Compared: r.compared, Same: r.same,
-		Server: r.server.process(), Self: r.self.process(), Late: r.late.quantiles(), Samples: r.samples,
+		Server: r.server.Process(), Self: r.self.Process(), Late: r.late.Quantiles(), Samples: r.samples,
 		FaultCount: faulty, Faults: list,
 	}
 }
@@ -120,8 +122,8 @@ func (r *runner) result(interrupted bool) *Result {
 // say prints how it goes.
 func (r *runner) say(s Sample) {
 	change := "no change seen yet"
-	if q := r.changes.quantiles(); q.Count > 0 {
-		change = fmt.Sprintf("change p50 %s p99 %s", ms(q.P50), ms(q.P99))
+	if q := r.changes.Quantiles(); q.Count > 0 {
+		change = fmt.Sprintf("change p50 %s p99 %s", fleet.Millis(q.P50), fleet.Millis(q.P99))
 	}
 	fmt.Fprintf(r.progress, "%4.0f s  %d of %d connected  connects %s/s  messages in %s/s out %s/s  claims %s/s  %s  faults %d\n",
 		s.At, s.Connected, len(r.crowd), round(s.Connects), round(s.In), round(s.Out), round(s.Claims), change, s.Faults)
@@ -133,39 +135,6 @@ func round(x float64) string {
 		return fmt.Sprintf("%.1f", x)
 	}
 	return fmt.Sprintf("%.0f", x)
-}
-
-// ms writes milliseconds.
-func ms(x float64) string {
-	switch {
-	case x >= 10_000:
-		return fmt.Sprintf("%.1f s", x/1000)
-	case x >= 100:
-		return fmt.Sprintf("%.0f ms", x)
-	case x >= 1:
-		return fmt.Sprintf("%.1f ms", x)
-	default:
-		return fmt.Sprintf("%.2f ms", x)
-	}
-}
-
-func (q Quantiles) String() string {
-	if q.Count == 0 {
-		return "none measured"
-	}
-	return fmt.Sprintf("p50 %s, p90 %s, p99 %s, max %s, of %d", ms(q.P50), ms(q.P90), ms(q.P99), ms(q.Max), q.Count)
-}
-
-// size writes bytes.
-func size(n uint64) string {
-	switch {
-	case n >= 10<<20:
-		return fmt.Sprintf("%d MB", n>>20)
-	case n >= 10<<10:
-		return fmt.Sprintf("%d KB", n>>10)
-	default:
-		return fmt.Sprintf("%d B", n)
-	}
 }
 
 // writeText writes the summary.
@@ -180,7 +149,7 @@ func (r *Result) writeText(w io.Writer) {
 	line("load", "%d agents and %d visitors for %.1f s%s, channel %s at %s", r.Agents, r.Visitors, r.Seconds, stopped, r.Channel, strings.Join(r.URLs, " and "))
 	line("connections", "%d at most at once, %d opened, %s/s; until welcome %v", r.MostConnected, r.Connects, round(r.ConnectsRate), r.Connect)
 	line("messages", "%d in, %s/s; %d out, %s/s; %d pings answered", r.MessagesIn, round(r.InRate), r.MessagesOut, round(r.OutRate), r.Pings)
-	line("bytes", "%s in, %s out, handshakes and framing included", size(r.BytesIn), size(r.BytesOut))
+	line("bytes", "%s in, %s out, handshakes and framing included", fleet.Bytes(r.BytesIn), fleet.Bytes(r.BytesOut))
 	line("claims", "%d, %s/s; %d answered, %d seen by watchers; until answered %v", r.Claims, round(r.ClaimsRate), r.Answered, r.Seen, r.Answer)
 	line("change", "from a claim to a watcher %v", r.Change)
 	line("lists", "%d diffs, %d snapshots; %d gone on with, %d resyncs", r.Diffs, r.Snapshots, r.Resumed, r.Resyncs)

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/presence-go/presence/internal/fleet"
 )
 
 // Config is what load is put on, and how much.
@@ -48,21 +50,21 @@ type runner struct {
 
 	statuses atomic.Pointer[[]string]
 	visitors atomic.Uint64
+	dialer   fleet.Dialer
 	refs     atomic.Uint64
 
 	connected                          atomic.Int64
 	opened, sent, received, pings      atomic.Uint64
-	bytesIn, bytesOut                  atomic.Uint64
 	sentClaims, doneClaims             atomic.Uint64
 	snapshots, diffs, resumed, resyncs atomic.Uint64
-	connects, answers, changes, late   histogram
+	connects, answers, changes, late   fleet.Histogram
 	refusals, ends                     tally
 	faults                             faults
 	compared, same                     int
 	most                               int64
 	samples                            []Sample
 	totals                             Sample // of the whole time
-	server, self                       meter
+	server, self                       fleet.Meter
 }
 
 func newRunner(c *Config, progress io.Writer) *runner {
@@ -70,7 +72,7 @@ func newRunner(c *Config, progress io.Writer) *runner {
 		Config: c, progress: progress, run: rand.Text()[:6], people: make(map[string]*person),
 		stopped: make(chan struct{}), finished: make(chan struct{}),
 	}
-	r.server.pid, r.self.pid = c.PID, os.Getpid()
+	r.server.PID, r.self.PID, r.dialer.Patience = c.PID, os.Getpid(), c.patience
 	r.frames = newFrames(r.people)
 	var none [actions]time.Duration
 	for i := range c.Agents {
@@ -152,8 +154,8 @@ func isClosed(c chan struct{}) bool {
 // everybody has seen, and has everybody leave.
 func (r *runner) execute(ctx context.Context) *Result {
 	r.began = time.Now()
-	r.server.read()
-	r.self.read()
+	r.server.Read()
+	r.self.Read()
 	for _, c := range r.crowd {
 		r.clients.Go(c.live)
 	}
@@ -325,8 +327,8 @@ func (r *runner) watch(ctx context.Context) {
 		case <-ctx.Done():
 			over = true
 		}
-		r.server.read()
-		r.self.read()
+		r.server.Read()
+		r.self.Read()
 		r.most = max(r.most, r.connected.Load())
 		if now := r.mark(); now.at.Sub(sampled.at) > every/2 {
 			r.samples = append(r.samples, r.sample(sampled, now))

@@ -1,7 +1,6 @@
 package load
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,14 +8,13 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"os/signal"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/adapters/ws"
+	"github.com/presence-go/presence/internal/fleet"
 )
 
 // ServerCommand is the first argument of the process that -serve starts, which
@@ -48,9 +46,9 @@ func Serve(args []string, stdin io.Reader, stdout io.Writer) error {
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
-	fmt.Fprintf(stdout, "ws://%s/\n", listener.Addr())
-	_, err = io.Copy(io.Discard, stdin)
-	err = errors.Join(err, server.Close())
+	err = errors.Join(fleet.ServeChild(stdin, stdout, fmt.Sprintf("ws://%s/", listener.Addr()), func(line string) (any, error) {
+		return nil, fmt.Errorf("%s cannot %q", ServerCommand, line)
+	}), server.Close())
 	if failed := <-ended; !errors.Is(failed, http.ErrServerClosed) {
 		err = errors.Join(err, failed)
 	}
@@ -99,45 +97,4 @@ func newServer(channel, names string, agents int, opts ws.Options) (handler *ws.
 		return nil, nil, err
 	}
 	return handler, stop, nil
-}
-
-// child is a server in a process of its own, so that what it uses can be told
-// from what the load does.
-type child struct {
-	process *exec.Cmd
-	stdin   io.Closer
-	url     string
-	pid     int
-}
-
-func startServer(c *Config) (*child, error) {
-	path, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	s := &child{process: exec.Command(path, ServerCommand, c.Channel, c.Names, strconv.Itoa(c.Agents))}
-	s.process.Stderr = os.Stderr
-	s.process.WaitDelay = time.Second
-	stdout, err := s.process.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if s.stdin, err = s.process.StdinPipe(); err != nil {
-		return nil, err
-	}
-	if err := s.process.Start(); err != nil {
-		return nil, err
-	}
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
-		s.stop()
-		return nil, fmt.Errorf("the server of its own did not start: %w", err)
-	}
-	s.url, s.pid = strings.TrimSpace(line), s.process.Process.Pid
-	return s, nil
-}
-
-func (s *child) stop() {
-	s.stdin.Close()
-	_ = s.process.Wait() // what it had to say is on stderr
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 	"strings"
 
+	"github.com/presence-go/presence/internal/fleet"
 	"github.com/presence-go/presence/internal/svg"
 )
 
@@ -35,7 +36,7 @@ type picture struct {
 func (r *Result) svg() []byte {
 	d := &picture{r: r}
 	d.head()
-	measured := func(of func(*Quantiles) float64) func(*Sample) float64 {
+	measured := func(of func(*fleet.Quantiles) float64) func(*Sample) float64 {
 		return func(s *Sample) float64 {
 			if s.Change.Count == 0 {
 				return math.NaN()
@@ -51,10 +52,10 @@ func (r *Result) svg() []byte {
 		curve{"in", svg.Green, func(s *Sample) float64 { return s.In }},
 		curve{"out", svg.Yellow, func(s *Sample) float64 { return s.Out }})
 	d.panel("from a claim to a watcher, ms", true,
-		curve{"max", "#d5a6a0", measured(func(q *Quantiles) float64 { return q.Max })},
-		curve{"p99", svg.Red, measured(func(q *Quantiles) float64 { return q.P99 })},
-		curve{"p90", svg.Yellow, measured(func(q *Quantiles) float64 { return q.P90 })},
-		curve{"p50", svg.Green, measured(func(q *Quantiles) float64 { return q.P50 })})
+		curve{"max", "#d5a6a0", measured(func(q *fleet.Quantiles) float64 { return q.Max })},
+		curve{"p99", svg.Red, measured(func(q *fleet.Quantiles) float64 { return q.P99 })},
+		curve{"p90", svg.Yellow, measured(func(q *fleet.Quantiles) float64 { return q.P90 })},
+		curve{"p50", svg.Green, measured(func(q *fleet.Quantiles) float64 { return q.P50 })})
 	if r.Server != nil {
 		d.panel("memory of the server, MB", false, curve{"RSS", svg.Blue, func(s *Sample) float64 { return float64(s.RSS) / (1 << 20) }})
 	}
@@ -133,7 +134,7 @@ func (d *picture) distribution() {
 		return
 	}
 	bars := d.r.Changes
-	share := func(b Bar) float64 { return 100 * float64(b.Count) / float64(q.Count) }
+	share := func(b fleet.Bar) float64 { return 100 * float64(b.Count) / float64(q.Count) }
 	var most float64
 	for _, b := range bars {
 		most = max(most, share(b))
@@ -145,7 +146,7 @@ func (d *picture) distribution() {
 		height := max(bottom-top, 1)
 		if b.Count > 0 {
 			d.Add(`<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="#8fb8de"><title>%s to %s: %d</title></rect>`,
-				x, bottom-height, max(end-x-1, 1), height, ms(b.Above), ms(b.UpTo), b.Count)
+				x, bottom-height, max(end-x-1, 1), height, fleet.Millis(b.Above), fleet.Millis(b.UpTo), b.Count)
 		}
 	}
 	d.marks(p)
@@ -159,7 +160,7 @@ func (d *picture) marks(p *svg.Plot) {
 		v    float64
 	}{{"p50", q.P50}, {"p90", q.P90}, {"p99", q.P99}, {"max", q.Max}} {
 		x, _ := p.At(min(m.v, p.X.High), 0)
-		text := m.name + " " + ms(m.v)
+		text := m.name + " " + fleet.Millis(m.v)
 		anchor, beside := "start", 4.0
 		if x+svgChar*float64(len(text)) > svgLeft+svgPlot {
 			anchor, beside = "end", -4.0

@@ -4,11 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"math"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,35 +89,6 @@ func TestAddress(t *testing.T) {
 	r.VisitorURL = "ws://x/v"
 	_, h = r.address(true, "ann")
 	require.Equal(t, "Bearer a+b", h.Get("Authorization"))
-}
-
-func TestHistogram(t *testing.T) {
-	t.Parallel()
-	for i := range bucketOf(math.MaxInt64) {
-		end := bucketEnd(i)
-		require.Equal(t, i, bucketOf(end))
-		require.Equal(t, i+1, bucketOf(end+1))
-	}
-	random := rand.New(rand.NewPCG(1, 2))
-	var h histogram
-	var all []time.Duration
-	for range 10_000 {
-		d := time.Duration(1) << random.IntN(35)
-		d += time.Duration(random.Int64N(int64(d)))
-		h.add(d)
-		all = append(all, d)
-	}
-	slices.Sort(all)
-	q := h.quantiles()
-	require.Equal(t, uint64(len(all)), q.Count)
-	require.InDelta(t, millis(all[len(all)-1]), q.Max, 0)
-	for share, got := range map[float64]float64{0.5: q.P50, 0.9: q.P90, 0.99: q.P99} {
-		exact := millis(all[int(share*float64(len(all)))])
-		require.GreaterOrEqual(t, got, exact)
-		require.LessOrEqual(t, got, exact*1.032)
-	}
-	require.Equal(t, Quantiles{}, new(histogram).quantiles())
-	require.Empty(t, new(histogram).bars())
 }
 
 // TestBounds: what the server makes up is bounded.

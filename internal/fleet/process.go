@@ -1,4 +1,4 @@
-package load
+package fleet
 
 import (
 	"fmt"
@@ -8,39 +8,37 @@ import (
 	"time"
 )
 
-// Process is what a process used while the load was on.
+// Process is what a process used between two readings of a [Meter].
 type Process struct {
 	PID     int     `json:"pid"`
 	RSSMost uint64  `json:"rssMost"` // bytes
 	RSS     uint64  `json:"rss"`     // at the end
 	CPU     float64 `json:"cpuSeconds"`
-	Cores   float64 `json:"cores"` // of which it used so much on average
+	Cores   float64 `json:"cores"` // in use on average
 }
 
 func (p *Process) String() string {
 	if p == nil {
 		return "memory and CPU not known"
 	}
-	return fmt.Sprintf("process %d, %s of memory at most, %s at the end; %.2f s of CPU, %.2f cores", p.PID, size(p.RSSMost), size(p.RSS), p.CPU, p.Cores)
+	return fmt.Sprintf("process %d, %s of memory at most, %s at the end; %.2f s of CPU, %.2f cores", p.PID, Bytes(p.RSSMost), Bytes(p.RSS), p.CPU, p.Cores)
 }
 
-// meter reads what a process uses, where /proc tells.
-type meter struct {
-	pid         int
+// Meter reads what a process uses, on a system with /proc. A meter without a PID
+// reads nothing.
+type Meter struct {
+	PID         int
 	began, last time.Time
 	first, cpu  float64 // seconds
 	rss, most   uint64
 }
 
-// ticks is how many clock ticks a second has in /proc, on every Linux.
-const ticks = 100
-
-// read looks again. Once the process has gone the meter stays where it was.
-func (m *meter) read() {
-	if m.pid == 0 {
+// Read reads again. Once the process has ended the meter stays where it was.
+func (m *Meter) Read() {
+	if m.PID == 0 {
 		return
 	}
-	rss, cpu, err := usage(m.pid)
+	rss, cpu, err := Usage(m.PID)
 	if err != nil {
 		return
 	}
@@ -51,19 +49,27 @@ func (m *meter) read() {
 	m.rss, m.cpu, m.most = rss, cpu, max(m.most, rss)
 }
 
-func (m *meter) process() *Process {
+// RSS returns the resident bytes of the last reading, or 0.
+func (m *Meter) RSS() uint64 { return m.rss }
+
+// Process returns what the process used since the first reading, or nil if there
+// is none.
+func (m *Meter) Process() *Process {
 	if m.began.IsZero() {
 		return nil
 	}
-	p := &Process{PID: m.pid, RSSMost: m.most, RSS: m.rss, CPU: m.cpu - m.first}
+	p := &Process{PID: m.PID, RSSMost: m.most, RSS: m.rss, CPU: m.cpu - m.first}
 	if d := m.last.Sub(m.began).Seconds(); d > 0 {
 		p.Cores = p.CPU / d
 	}
 	return p
 }
 
-// usage is the memory and the CPU time of a process.
-func usage(pid int) (rss uint64, cpu float64, err error) {
+// ticks is the number of clock ticks a second in /proc, on every Linux.
+const ticks = 100
+
+// Usage returns the resident bytes of a process and its CPU time in seconds.
+func Usage(pid int) (rss uint64, cpu float64, err error) {
 	folder := "/proc/" + strconv.Itoa(pid)
 	memory, err := os.ReadFile(folder + "/statm")
 	if err != nil {
@@ -78,7 +84,7 @@ func usage(pid int) (rss uint64, cpu float64, err error) {
 	_, rest, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " ")
 	fields := strings.Fields(rest)
 	if len(pages) < 2 || len(fields) < 13 {
-		return 0, 0, fmt.Errorf("%s cannot be understood", folder)
+		return 0, 0, fmt.Errorf("%s has an unknown format", folder)
 	}
 	n, err := strconv.ParseUint(pages[1], 10, 64)
 	if err != nil {
@@ -95,4 +101,16 @@ func usage(pid int) (rss uint64, cpu float64, err error) {
 		return 0, 0, fmt.Errorf("process %d has ended", pid)
 	}
 	return n * uint64(os.Getpagesize()), cpu, nil
+}
+
+// Bytes writes a number of bytes.
+func Bytes(n uint64) string {
+	switch {
+	case n >= 10<<20:
+		return fmt.Sprintf("%d MB", n>>20)
+	case n >= 10<<10:
+		return fmt.Sprintf("%d KB", n>>10)
+	default:
+		return fmt.Sprintf("%d B", n)
+	}
 }
