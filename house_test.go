@@ -37,7 +37,7 @@ type allowance struct {
 }
 
 var designs = []allowance{
-	{design: "house", core: 64, driver: 1, types: 32, functions: 10, methods: 87, exported: 411, docLines: 120},
+	{design: "house", core: 66, driver: 1, types: 33, functions: 10, methods: 87, exported: 411, docLines: 120},
 }
 
 func allowed(field func(allowance) int) (sum int) {
@@ -83,7 +83,7 @@ var guards = []guard{
 	{name: "policy words as literals", ceiling: 48, find: policyLiterals},
 	{name: "files outside tests that import the clock without being listed", ceiling: 0, find: clockImports},
 	{name: "Instant(x.Unix…())", ceiling: 0, find: instantsOfUnix},
-	{name: "comment lines with a word to avoid", ceiling: 1525, find: comments},
+	{name: "comment lines with a word to avoid", ceiling: 1521, find: comments},
 	{name: "documentation lines with a word to avoid", ceiling: 351, find: documents},
 }
 
@@ -248,7 +248,7 @@ func (r *repository) crossing(from, to func(name string) bool, counts func(types
 	return found
 }
 
-// origin is the object that a method or a field of an instantiated type comes from.
+// origin is the object that a method or a field of an instantiated type was made from.
 func origin(object types.Object) types.Object {
 	switch o := object.(type) {
 	case *types.Func:
