@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/benbjohnson/clock"
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
@@ -1057,138 +1058,142 @@ func hiddenHistory(seed uint64, way hiding) *history {
 }
 
 // Invariant 11: without a grant nothing about a subject reaches a channel, nor
-// the other way round; the grants are those that the history of granting, taking
-// and linking comes to.
+// the other way round. The members of a channel follow from the history of grants
+// and links.
 func TestNothingWithoutGrant(t *testing.T) {
-	subjects := []presence.Ref{peter, quinn, rosa}
+	t.Parallel()
 	inboxes := []presence.Ref{presence.ID("care"), presence.ID("support")}
 	channels := []presence.Ref{presence.ID("site"), presence.ID("shop"), presence.ID("care")} // one has an inbox's name
-	m := newRuling(presence.DefaultPolicy()).machines[0]
-	t.Parallel()
 	eachSeed(t, 100, func(t *testing.T, seed uint64) {
-		r := rand.New(rand.NewPCG(seed, 7))
-		type act struct {
-			verb        string
-			subject, to presence.Ref
-		}
-		var past []act
-		linked := func(channel presence.Ref) (link presence.Ref) {
-			for _, a := range past {
-				if a.verb == "link" && a.subject == channel {
-					link = a.to
-				}
-			}
-			return link
-		}
-		may := func(subject, channel presence.Ref) bool {
-			granted := make(map[presence.Ref]bool)
-			for _, a := range past {
-				switch {
-				case a.verb == "grant" && a.subject == subject:
-					granted[a.to] = true
-				case a.verb == "revoke" && a.subject == subject:
-					granted[a.to] = false
-				case a.verb == "forget" && a.subject == subject:
-					clear(granted)
-				}
-			}
-			return granted[channel] || granted[linked(channel)]
-		}
-		grants := presence.NewGrants()
-		rosters := make(map[presence.Ref]*presence.Roster)
-		for _, ch := range channels {
-			rosters[ch] = presence.NewRoster(ch, m)
-			rosters[ch].Open(presence.AudienceAdmin, peter, func() string { return "1" })
-		}
-		states := make(map[presence.Ref]*presence.State)
-		for _, subject := range subjects {
-			states[subject] = new(presence.State)
-		}
-		now := nineSharp
+		draw := rand.New(rand.NewPCG(seed, 7))
+		d := newMembership(t, channels)
 		for range 30 {
-			now = now.Add(time.Second)
-			a := act{subject: subjects[r.IntN(3)]}
-			frames := make(map[presence.Ref][]*presence.Frame)
+			d.clock.Add(time.Second)
 			before := make(map[presence.Ref][]presence.Ref)
 			for _, ch := range channels {
-				before[ch] = grants.Members(ch)
+				before[ch] = d.members(ch)
 			}
-			switch n := r.IntN(10); {
-			case n < 3:
-				a.verb, a.to = "grant", slices.Concat(inboxes, channels)[r.IntN(5)]
-				grants.Grant(a.subject, a.to)
-			case n < 5:
-				a.verb, a.to = "revoke", slices.Concat(inboxes, channels)[r.IntN(5)]
-				grants.Revoke(a.subject, a.to)
-			case n < 6:
-				a.verb, a.subject, a.to = "link", channels[r.IntN(3)], inboxes[r.IntN(2)]
-				grants.Link(a.subject, a.to)
-			case n < 7 && r.IntN(3) == 0:
-				a.verb = "forget"
-				grants.Forget(a.subject)
-			default:
-				e := presence.Event{Kind: presence.EventLogin, Conn: "a", Age: presence.NoAge}
-				if r.IntN(2) == 0 {
-					e.Kind, e.Cause, e.Conn = presence.EventLogout, "", ""
-				}
-				out, err := feedMachine(m, states[a.subject], happened{at: now, event: e}, a.subject, nil)
-				require.NoError(t, err)
-				for _, ch := range channels {
-					for _, o := range out {
-						if grants.May(a.subject, ch) && (o.Kind == presence.OutputTransition || o.Kind == presence.OutputUpdated) {
-							frames[ch] = append(frames[ch], rosters[ch].Put(&o.Presence, now)...)
-						}
-					}
-				}
-			}
-			past = append(past, a)
-			for _, to := range slices.Concat(inboxes, channels) {
-				want := []presence.Ref{to}
-				for _, ch := range channels {
-					if ch != to && linked(ch) == to {
-						want = append(want, ch)
-					}
-				}
-				slices.SortFunc(want, func(a, b presence.Ref) int { return strings.Compare(a.ID, b.ID) })
-				require.Equal(t, slices.Compact(want), grants.Channels(to), "seed %d: channels by %s after %v", seed, to, past)
-			}
+			d.act(draw, inboxes, channels)
 			for _, ch := range channels {
-				var want []presence.Ref
-				for _, subject := range subjects {
-					require.Equal(t, may(subject, ch), grants.May(subject, ch), "seed %d: may %s be in %s after %v", seed, subject, ch, past)
-					if may(subject, ch) {
-						want = append(want, subject)
-					}
-				}
-				after := grants.Members(ch)
-				require.Equal(t, want, after, "seed %d: members of %s after %v", seed, ch, past)
-				for _, subject := range before[ch] {
-					if !slices.Contains(after, subject) {
-						frames[ch] = append(frames[ch], rosters[ch].Remove(subject, now)...)
-					}
-				}
-				for _, subject := range after {
-					if !slices.Contains(before[ch], subject) {
-						p := states[subject].Current
-						p.Subject = subject
-						frames[ch] = append(frames[ch], rosters[ch].Put(&p, now)...)
-					}
-				}
-				for _, subject := range subjects {
-					require.Equal(t, slices.Contains(after, subject), rosters[ch].Has(subject), "seed %d", seed)
-				}
-				for _, f := range frames[ch] {
-					for _, c := range f.Changes {
-						ok := may(c.Subject, ch) || c.View == nil && slices.Contains(before[ch], c.Subject)
-						require.True(t, ok, "seed %d: %s hears %s of %s after %v", seed, ch, c.Op, c.Subject, past)
-					}
-				}
-				for _, view := range rosters[ch].List(presence.AudienceAdmin, peter) {
-					require.True(t, may(view.Subject, ch), "seed %d: %s lists %s after %v", seed, ch, view.Subject, past)
-				}
+				d.check(seed, ch, before[ch])
 			}
 		}
 	})
+}
+
+// membership is a tracker, with a watch of each channel, and all that was done to
+// the members of its channels.
+type membership struct {
+	*presence.Tracker
+	t       *testing.T
+	clock   *clock.Mock
+	watches map[presence.Ref]*presence.Watch
+	conns   map[presence.Ref]*presence.Conn
+	past    []membershipAct
+}
+
+type membershipAct struct {
+	verb        string
+	subject, to presence.Ref
+}
+
+func newMembership(t *testing.T, channels []presence.Ref) *membership {
+	t.Helper()
+	d := &membership{t: t, clock: clock.NewMock(), watches: make(map[presence.Ref]*presence.Watch), conns: make(map[presence.Ref]*presence.Conn)}
+	var err error
+	d.Tracker, err = presence.New(&presence.Options{Clock: d.clock})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = d.Close() })
+	for _, ch := range channels {
+		d.watches[ch], err = d.Watch(t.Context(), presence.Actor{Subject: peter, Role: presence.RoleAdmin}, ch, presence.WatchOptions{})
+		require.NoError(t, err)
+	}
+	return d
+}
+
+// act does something at random.
+func (d *membership) act(draw *rand.Rand, inboxes, channels []presence.Ref) {
+	ctx := d.t.Context()
+	subjects := []presence.Ref{peter, quinn, rosa}
+	a := membershipAct{subject: subjects[draw.IntN(len(subjects))]}
+	if slices.Contains(d.past, membershipAct{verb: "erase", subject: a.subject}) {
+		require.Error(d.t, d.AddMember(ctx, a.subject, channels[0]))
+		return
+	}
+	switch n := draw.IntN(20); {
+	case n < 6:
+		a.verb, a.to = "grant", slices.Concat(inboxes, channels)[draw.IntN(5)]
+		require.NoError(d.t, d.AddMember(ctx, a.subject, a.to))
+	case n < 10:
+		a.verb, a.to = "revoke", slices.Concat(inboxes, channels)[draw.IntN(5)]
+		if err := d.RemoveMember(ctx, a.subject, a.to); err != nil {
+			require.ErrorIs(d.t, err, presence.ErrUnknown)
+		}
+	case n < 12:
+		a.verb, a.subject, a.to = "link", channels[draw.IntN(3)], inboxes[draw.IntN(2)]
+		require.NoError(d.t, d.Link(ctx, a.subject, a.to))
+	case n < 13 && d.conns[a.subject] != nil:
+		a.verb = "erase"
+		require.NoError(d.t, d.Erase(ctx, a.subject))
+		delete(d.conns, a.subject)
+	case d.conns[a.subject] != nil:
+		require.NoError(d.t, d.conns[a.subject].Logout())
+		delete(d.conns, a.subject)
+	default:
+		var err error
+		d.conns[a.subject], err = d.Connect(ctx, a.subject, presence.ConnectOptions{ID: "a", Login: true})
+		require.NoError(d.t, err)
+	}
+	d.past = append(d.past, a)
+}
+
+// may reports whether a subject belongs to a channel, from the whole history.
+func (d *membership) may(subject, channel presence.Ref) bool {
+	granted := make(map[presence.Ref]bool)
+	var link presence.Ref
+	for _, a := range d.past {
+		switch {
+		case a.verb == "link" && a.subject == channel:
+			link = a.to
+		case a.subject != subject:
+		case a.verb == "grant" || a.verb == "revoke":
+			granted[a.to] = a.verb == "grant"
+		case a.verb == "erase":
+			clear(granted)
+		}
+	}
+	return granted[channel] || granted[link]
+}
+
+// members returns those of a channel, from the whole history.
+func (d *membership) members(channel presence.Ref) []presence.Ref {
+	return slices.DeleteFunc([]presence.Ref{peter, quinn, rosa}, func(subject presence.Ref) bool { return !d.may(subject, channel) })
+}
+
+// check compares the members of a channel, its list and what its watch was sent
+// with the history.
+func (d *membership) check(seed uint64, ch presence.Ref, before []presence.Ref) {
+	want := d.members(ch)
+	got, err := d.Members(ch)
+	require.NoError(d.t, err)
+	require.Equal(d.t, want, append([]presence.Ref{}, got...), "seed %d: members of %s after %v", seed, ch, d.past)
+	for {
+		f, err := d.watches[ch].Poll()
+		require.NoError(d.t, err)
+		if f == nil {
+			break
+		}
+		for _, c := range f.Changes {
+			ok := d.may(c.Subject, ch) || c.View == nil && slices.Contains(before, c.Subject)
+			require.True(d.t, ok, "seed %d: %s hears %s of %s after %v", seed, ch, c.Op, c.Subject, d.past)
+		}
+	}
+	views, _, err := d.ListAs(d.t.Context(), ch, presence.AudienceAdmin, peter)
+	require.NoError(d.t, err)
+	for i := range views {
+		require.True(d.t, d.may(views[i].Subject, ch), "seed %d: %s lists %s after %v", seed, ch, views[i].Subject, d.past)
+	}
+	require.Len(d.t, views, len(want))
 }
 
 // The comparison can fail: whatever is changed in the policy that only the naive

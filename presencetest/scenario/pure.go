@@ -21,7 +21,7 @@ type pure struct {
 	states   map[presence.Ref]*presence.State
 	rows     map[presence.Ref][]presence.JournalRow
 	allowed  presence.Authorizer
-	grants   *presence.Grants
+	grants   *grants
 	channels map[presence.Ref]*pureChannel
 	observe  func(presence.Ref, presence.Output)
 }
@@ -44,7 +44,7 @@ type pureFeed struct {
 
 func newPure(start presence.Instant, m *presence.Machine, observe func(presence.Ref, presence.Output)) *pure {
 	return &pure{
-		now: start, machine: m, observe: observe, allowed: presence.RoleAuthorizer(), grants: presence.NewGrants(),
+		now: start, machine: m, observe: observe, allowed: presence.RoleAuthorizer(), grants: newGrants(),
 		states: make(map[presence.Ref]*presence.State), rows: make(map[presence.Ref][]presence.JournalRow),
 		channels: make(map[presence.Ref]*pureChannel),
 	}
@@ -215,12 +215,12 @@ func (p *pure) install(m *presence.Machine) error {
 
 func (p *pure) grant(_ context.Context, subject, to presence.Ref) error {
 	var joining []presence.Ref
-	for _, ref := range p.grants.Channels(to) {
-		if !p.grants.May(subject, ref) {
+	for _, ref := range p.grants.channels(to) {
+		if !p.grants.may(subject, ref) {
 			joining = append(joining, ref)
 		}
 	}
-	p.grants.Grant(subject, to)
+	p.grants.grant(subject, to)
 	for _, ref := range joining {
 		p.enter(subject, p.channel(ref))
 	}
@@ -228,9 +228,9 @@ func (p *pure) grant(_ context.Context, subject, to presence.Ref) error {
 }
 
 func (p *pure) revoke(_ context.Context, subject, to presence.Ref) error {
-	p.grants.Revoke(subject, to)
-	for _, ref := range p.grants.Channels(to) {
-		if !p.grants.May(subject, ref) {
+	p.grants.revoke(subject, to)
+	for _, ref := range p.grants.channels(to) {
+		if !p.grants.may(subject, ref) {
 			p.exit(subject, p.channel(ref))
 		}
 	}
@@ -239,9 +239,9 @@ func (p *pure) revoke(_ context.Context, subject, to presence.Ref) error {
 
 func (p *pure) link(_ context.Context, channel, to presence.Ref) error {
 	ch := p.channel(channel)
-	before := p.grants.Members(channel)
-	p.grants.Link(channel, to)
-	after := p.grants.Members(channel)
+	before := p.grants.members(channel)
+	p.grants.linkTo(channel, to)
+	after := p.grants.members(channel)
 	for _, subject := range before {
 		if !slices.Contains(after, subject) {
 			p.exit(subject, ch)
@@ -287,7 +287,7 @@ func (p *pure) join(ctx context.Context, actor presence.Actor, channel presence.
 }
 
 func (p *pure) granted(actor presence.Actor, channel presence.Ref) error {
-	if !p.grants.May(actor.Subject, channel) {
+	if !p.grants.may(actor.Subject, channel) {
 		return fmt.Errorf("presence: %w: %s has no grant of channel %s", presence.ErrNotAllowed, actor.Subject, channel)
 	}
 	return nil
@@ -434,7 +434,7 @@ func (d pureDesk) Apply(ctx context.Context, e presence.Event) error { return d.
 
 func (d pureDesk) Members(ctx context.Context, channel presence.Ref) ([]presence.State, error) {
 	var states []presence.State
-	for _, ref := range d.grants.Members(channel) {
+	for _, ref := range d.grants.members(channel) {
 		s, err := d.state(ctx, ref)
 		if err != nil {
 			return nil, err
