@@ -83,10 +83,10 @@ func BenchmarkStep(b *testing.B) {
 // BenchmarkPack turns the state of a connected subject into bytes.
 func BenchmarkPack(b *testing.B) {
 	_, s, now := benchState(b)
-	k, room, hint := newCompactor(now), new(packRoom), new(hints)
+	k, room := newCompactor(now), new(packRoom)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, ok := k.pack(&s, room, hint); !ok {
+		if _, ok := k.pack(&s, room); !ok {
 			b.Fatal("the state is not packed")
 		}
 	}
@@ -95,8 +95,8 @@ func BenchmarkPack(b *testing.B) {
 // BenchmarkUnpack turns such bytes back.
 func BenchmarkUnpack(b *testing.B) {
 	_, s, now := benchState(b)
-	k, hint := newCompactor(now), new(hints)
-	packed, ok := k.pack(&s, new(packRoom), hint)
+	k := newCompactor(now)
+	packed, ok := k.pack(&s, new(packRoom))
 	if !ok {
 		b.Fatal("the state is not packed")
 	}
@@ -104,11 +104,36 @@ func BenchmarkUnpack(b *testing.B) {
 	words := new(borrowed)
 	b.ReportAllocs()
 	for b.Loop() {
-		k.unpack(packed, &back, words, hint)
+		k.unpack(packed, &back, words)
 	}
 	b.ReportMetric(float64(len(packed)), "bytes/record")
 	if len(back.Conns) != 1 {
 		b.Fatal(back)
+	}
+}
+
+// BenchmarkStepPacked is what a tracker does for a heartbeat that it must step:
+// it turns bytes into the state, feeds the heartbeat to it and turns it back.
+func BenchmarkStepPacked(b *testing.B) {
+	m, s, now := benchState(b)
+	k, words := newCompactor(now), new(borrowed)
+	packed, ok := k.pack(&s, &words.packed)
+	record := append([]byte(nil), packed...)
+	var back State
+	var out []Output
+	b.ReportAllocs()
+	for b.Loop() {
+		now = now.Add(time.Millisecond)
+		k.unpack(record, &back, words)
+		back.Subject, back.Current.Subject = s.Subject, s.Subject
+		out, _, _ = m.Step(&back, &Event{Kind: EventHeartbeat, Conn: "tab", Age: NoAge}, now, out[:0])
+		if packed, ok = k.pack(&back, &words.packed); !ok {
+			b.Fatal("the state is not packed")
+		}
+		record = append(record[:0], packed...)
+	}
+	if len(out) > 0 || back.Conns[0].Heard != now {
+		b.Fatal(out, back)
 	}
 }
 

@@ -518,9 +518,7 @@ func (st *stepper) settle(logical Instant, trigger Cause, id string) {
 		o.Kind, o.At, o.ID = OutputTransition, next.Since, id
 		if id == "" {
 			s.Serial++
-			if !st.nameless {
-				o.ID = eventID('e', s.Serial, s.Now)
-			}
+			o.ID = eventID('e', s.Serial, s.Now)
 		}
 	}
 	s.Current = next

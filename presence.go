@@ -139,7 +139,6 @@ type Tracker struct {
 	watches      atomic.Int64
 
 	history    bool        // rows are kept or stored
-	nameless   bool        // nobody learns the names of transitions
 	coalescing atomic.Bool // some policy that is or was in force holds changes back
 
 	policing sync.Mutex   // held while a policy is put in force; taken before mu
@@ -219,7 +218,6 @@ func New(opts *Options) (*Tracker, error) {
 	}
 	t.coalescing.Store(m.coalesces() > 0)
 	t.history = o.Storage != nil || o.JournalRows >= 0
-	t.nameless = o.Observe == nil && !t.history
 	t.compact = newCompactor(t.time.origin)
 	t.tenants.byName = make(map[string]*tenant)
 	t.tenants.add("", m)

@@ -347,9 +347,7 @@ type stepper struct {
 	logical   Instant // from when what the event brings about holds, if not from now
 	ended     Instant // when a claim's time ran out, if that is what is being settled
 	persisted bool
-	nameless  bool       // transitions need no ids
-	timed     *timedName // the last that was given, where that is kept
-	next      Instant    // no deadline after what was processed lies before it; 0 for none
+	next      Instant // no deadline after what was processed lies before it; 0 for none
 }
 
 func (st *stepper) check(e *Event) error {

@@ -178,32 +178,14 @@ func (st *stepper) settleAt(at Instant) {
 	if kind == deadlineUntil {
 		st.ended = at
 	}
-	st.settle(logical, trigger, st.timedID(kind, at))
+	st.settle(logical, trigger, timedID(kind, at))
 	st.ended = 0
 }
 
-// timedName is what an instant brought about to anybody. Where very many share the
-// instant they share the name.
-type timedName struct {
-	kind deadlineKind
-	at   Instant
-	id   string
-}
-
-func (st *stepper) timedID(kind deadlineKind, at Instant) string {
-	if st.nameless {
-		return deadlineNames[kind]
-	}
-	last := st.timed
-	if last != nil && last.id != "" && last.kind == kind && last.at == at {
-		return last.id
-	}
+// timedID names what an instant brought about, alike for all subjects.
+func timedID(kind deadlineKind, at Instant) string {
 	id := append(append(make([]byte, 0, 48), deadlineNames[kind]...), '@')
-	name := timedName{kind, at, string(strconv.AppendInt(id, int64(at), 10))}
-	if last != nil {
-		*last = name
-	}
-	return name.id
+	return string(strconv.AppendInt(id, int64(at), 10))
 }
 
 // expireClaims ends the claims and endpoints whose time has come.

@@ -154,12 +154,11 @@ func (h *loaded) step(e *Event, now Instant) error {
 		h.extra.steps++
 	}
 	h.stepped = true
-	st := stepper{m: h.m, s: h.state, out: h.out[:0], nameless: h.t.nameless, timed: &h.timed}
-	err := st.step(e, now)
-	h.due = st.next
-	h.carryOut(st.out)
-	clear(st.out)
-	h.out = st.out[:0]
+	out, next, err := h.m.Step(h.state, e, now, h.out[:0])
+	h.due = next
+	h.carryOut(out)
+	clear(out)
+	h.out = out[:0]
 	return err
 }
 

@@ -7,18 +7,17 @@ import (
 	"strings"
 	"unsafe"
 
-	"github.com/presence-go/presence/internal/packing"
 	"github.com/presence-go/presence/internal/slab"
 	"github.com/presence-go/presence/internal/vocab"
 )
 
-// compactor turns the states of plain subjects, those with at most one
-// connection and nothing claimed, into few bytes without pointers and back.
-// Whatever else a state has makes it one that cannot be packed.
+// compactor packs plain states into few bytes without pointers, and unpacks
+// them. A state is plain if it has at most one connection, and no claim,
+// endpoint, work or text. The tracker keeps other states as they are.
 //
-// A packed state begins with two bits for each instant, which is mostly none or
-// one of two, followed by the instants that are neither. Words that few states
-// have to themselves are kept once, as faces and ties.
+// A packed state begins with two bits for each instant, since most instants are
+// none or one of two. The other instants follow. Words that many states share
+// are kept once, in two vocabularies, and packed as their numbers.
 type compactor struct {
 	origin    Instant
 	presences *vocab.Vocabulary[presenceKey]
@@ -28,15 +27,15 @@ type compactor struct {
 func newCompactor(origin Instant) *compactor {
 	return &compactor{
 		origin:    origin,
-		presences: vocab.New(func(f presenceKey) presenceKey { return f }), // all of its words are the policy's
-		conns: vocab.New(func(t connKey) connKey {
-			t.device, t.node = strings.Clone(t.device), strings.Clone(t.node)
-			return t
+		presences: vocab.New(func(p presenceKey) presenceKey { return p }), // all of its words are the policy's
+		conns: vocab.New(func(c connKey) connKey {
+			c.device, c.node = strings.Clone(c.device), strings.Clone(c.node)
+			return c
 		}),
 	}
 }
 
-// presenceKey is what is interned of a Presence.
+// presenceKey is the part of a Presence that many states share.
 type presenceKey struct {
 	kind              SubjectKind
 	status            string
@@ -48,20 +47,20 @@ type presenceKey struct {
 	reach             Reach
 	routing           Routing
 	label             string
-	threads           Count
+	load              Count
 	devices           int
 }
 
-// connKey is what is interned of the rest of a State and of its connection.
+// connKey is the part of the rest of a State, and of its connection, that many states share.
 type connKey struct {
 	kind      SubjectKind
-	gone      Cause
+	left      Cause
 	cause     Cause
 	device    string
 	node      string
 	disabled  bool
 	connected bool
-	told      bool
+	reported  bool
 	hidden    bool
 }
 
@@ -74,8 +73,8 @@ const (
 	instantBits  = 2
 )
 
-// moments are the instants of a plain state, in the packed order. The first is
-// never none.
+// moments are the instants of a plain state, in the packed order. The first one
+// is never none.
 type moments [16]Instant
 
 func (m *moments) take(s *State, c *ConnState) {
@@ -94,15 +93,16 @@ func (m *moments) put(s *State, c *ConnState) {
 	s.LoggedIn, p.LastLogin, s.SuspendedUntil, s.LeaseFloor = m[12], m[13], m[14], m[15]
 }
 
-// maxPacked is the longest packed state: one that would be longer is kept
-// unpacked.
+// maxPacked is the length of the longest packed state. The tracker keeps a longer
+// one unpacked.
 const maxPacked = slab.Max
 
-// packRoom is room for a packed state, whatever there is to be said. What is put
-// into it goes to a place, and the next place is returned.
+// packRoom has room for any packed state. Its methods write a value at a place and
+// return the place after it.
 type packRoom [packedHead + 18*binary.MaxVarintLen64 + 1 + 2*(1+MaxID) + 3*binary.MaxVarintLen64]byte
 
-// packedHead is how the instants are packed, and the face and tie.
+// packedHead is the length of what precedes the first instant: how the instants
+// are packed, and the numbers of the presenceKey and the connKey.
 const packedHead = 4 + 2 + 2
 
 func (r *packRoom) unsigned(at int, v uint64) int {
@@ -124,18 +124,18 @@ func (r *packRoom) text(at int, s string) int {
 	return at + 1 + copy(r[at+1:], s)
 }
 
-// What follows about the connection.
+// What is packed of the connection.
 const (
-	connBase32 = 1 << iota // its id has the letters of those that the tracker makes
+	connBase32 = 1 << iota // its id has only letters that the tracker uses for ids
 	connFocus
 	connNumbered
 	connOlder // its epoch is not the last issued
 	connActed
 )
 
-// pack returns a packed state, which is in room. It reports false for one that is
-// not plain. The hints are the face and tie that the state had when it was unpacked.
-func (k *compactor) pack(s *State, room *packRoom, hint *hints) ([]byte, bool) {
+// pack packs a state into room and returns that part of room. It reports false
+// for a state that is not plain, or too long, or whose words have no number.
+func (k *compactor) pack(s *State, room *packRoom) ([]byte, bool) {
 	p := &s.Current
 	if len(s.Conns) > 1 || len(s.Claims) > 0 || len(s.Endpoints) > 0 || s.Work != nil || s.Now == 0 ||
 		p.Reason != "" || p.Text != "" || p.SetAt != 0 || p.Until != 0 || len(p.HiddenFrom) > 0 || len(p.seen) > 0 ||
@@ -150,15 +150,12 @@ func (k *compactor) pack(s *State, room *packRoom, hint *hints) ([]byte, bool) {
 		}
 	}
 	connected := len(s.Conns) > 0
-	if !k.hinted(s, c, hint) {
-		t := connKey{kind: s.Kind, gone: s.LeftCause, disabled: s.Disabled, connected: connected, cause: c.Cause, device: c.Device, node: c.Node, told: c.Reported, hidden: c.Hidden}
-		f := presenceKey{p.Kind, p.Status, p.Class, p.Cause, p.Masked, p.Known, p.Routable, p.Disabled, p.Reach, p.Routing, p.Label, p.Load, p.Devices}
-		var known [2]bool
-		hint.tie, known[0] = k.conns.Number(&t)
-		hint.face, known[1] = k.presences.Number(&f)
-		if !known[0] || !known[1] {
-			return nil, false
-		}
+	words := connKey{kind: s.Kind, left: s.LeftCause, disabled: s.Disabled, connected: connected, cause: c.Cause, device: c.Device, node: c.Node, reported: c.Reported, hidden: c.Hidden}
+	shown := presenceKey{p.Kind, p.Status, p.Class, p.Cause, p.Masked, p.Known, p.Routable, p.Disabled, p.Reach, p.Routing, p.Label, p.Load, p.Devices}
+	conn, fits := k.conns.Number(&words)
+	presence, also := k.presences.Number(&shown)
+	if !fits || !also {
+		return nil, false
 	}
 
 	var at moments
@@ -186,8 +183,8 @@ func (k *compactor) pack(s *State, room *packRoom, hint *hints) ([]byte, bool) {
 		}
 	}
 	binary.LittleEndian.PutUint32(room[:], how)
-	binary.LittleEndian.PutUint16(room[4:], hint.face)
-	binary.LittleEndian.PutUint16(room[6:], hint.tie)
+	binary.LittleEndian.PutUint16(room[4:], presence)
+	binary.LittleEndian.PutUint16(room[6:], conn)
 	n = room.unsigned(n, uint64(s.Epoch))
 	n = room.unsigned(n, s.Serial)
 	if connected {
@@ -197,25 +194,6 @@ func (k *compactor) pack(s *State, room *packRoom, hint *hints) ([]byte, bool) {
 }
 
 var noConnection ConnState // nothing is written to it
-
-// hinted reports whether a state still has the words that it was unpacked with.
-// They are the same if they lie in the same place.
-func (k *compactor) hinted(s *State, c *ConnState, hint *hints) bool {
-	if !hint.given {
-		return false
-	}
-	f, t, p := k.presences.At(hint.face), k.conns.At(hint.tie), &s.Current
-	return t.connected == (len(s.Conns) > 0) && t.told == c.Reported && t.hidden == c.Hidden && t.disabled == s.Disabled &&
-		same(t.kind, s.Kind) && same(t.gone, s.LeftCause) && same(t.cause, c.Cause) && same(t.device, c.Device) && same(t.node, c.Node) &&
-		f.known == p.Known && f.routable == p.Routable && f.disable == p.Disabled && f.reach == p.Reach && f.threads == p.Load && f.devices == p.Devices &&
-		same(f.kind, p.Kind) && same(f.status, p.Status) && same(f.class, p.Class) && same(f.cause, p.Cause) && same(f.masked, p.Masked) &&
-		same(f.routing, p.Routing) && same(f.label, p.Label)
-}
-
-// same reports whether two words are the same without looking at them.
-func same[T ~string](a, b T) bool {
-	return len(a) == len(b) && unsafe.StringData(string(a)) == unsafe.StringData(string(b))
-}
 
 func (r *packRoom) conn(at int, s *State, c *ConnState) int {
 	n := at + 1
@@ -246,15 +224,15 @@ func (r *packRoom) conn(at int, s *State, c *ConnState) int {
 	return n
 }
 
-// unpack replaces a state by a packed one. Its subject is for the caller to
-// fill in. Its connection is in words, and is good until words is used again.
-func (k *compactor) unpack(b []byte, s *State, words *borrowed, hint *hints) {
+// unpack replaces a state by a packed one. The caller fills in the subject. The
+// connection lies in words and is valid until words is used again.
+func (k *compactor) unpack(b []byte, s *State, words *borrowed) {
 	*s = State{}
 	conn := &words.conn[0]
 	*conn = ConnState{}
 	how := binary.LittleEndian.Uint32(b)
-	*hint = hints{given: true, face: binary.LittleEndian.Uint16(b[4:]), tie: binary.LittleEndian.Uint16(b[6:])}
-	b = b[8:]
+	shown, c := k.presences.At(binary.LittleEndian.Uint16(b[4:])), k.conns.At(binary.LittleEndian.Uint16(b[6:]))
+	b = b[packedHead:]
 	signed := func() Instant {
 		v, n := binary.Varint(b)
 		b = b[n:]
@@ -283,18 +261,17 @@ func (k *compactor) unpack(b []byte, s *State, words *borrowed, hint *hints) {
 		at[bits.TrailingZeros32(apart)/instantBits] = last
 	}
 	at.put(s, conn)
-	f, t := k.presences.At(hint.face), k.conns.At(hint.tie)
 	s.Epoch, s.Serial = uint32(unsigned()), unsigned()
-	s.Kind, s.LeftCause, s.Disabled = t.kind, t.gone, t.disabled
+	s.Kind, s.LeftCause, s.Disabled = c.kind, c.left, c.disabled
 	p := &s.Current
-	p.Kind, p.Status, p.Class, p.Cause, p.Masked = f.kind, f.status, f.class, f.cause, f.masked
-	p.Known, p.Routable, p.Disabled, p.Reach = f.known, f.routable, f.disable, f.reach
-	p.Routing, p.Label, p.Load, p.Devices = f.routing, f.label, f.threads, f.devices
-	if !t.connected {
+	p.Kind, p.Status, p.Class, p.Cause, p.Masked = shown.kind, shown.status, shown.class, shown.cause, shown.masked
+	p.Known, p.Routable, p.Disabled, p.Reach = shown.known, shown.routable, shown.disable, shown.reach
+	p.Routing, p.Label, p.Load, p.Devices = shown.routing, shown.label, shown.load, shown.devices
+	if !c.connected {
 		s.Conns = words.conn[:0]
 		return
 	}
-	conn.Cause, conn.Device, conn.Node, conn.Reported, conn.Hidden = t.cause, t.device, t.node, t.told, t.hidden
+	conn.Cause, conn.Device, conn.Node, conn.Reported, conn.Hidden = c.cause, c.device, c.node, c.reported, c.hidden
 	rest, length := b[0], int(b[1])
 	b = b[2:]
 	if rest&connBase32 != 0 {
@@ -322,13 +299,8 @@ func (k *compactor) unpack(b []byte, s *State, words *borrowed, hint *hints) {
 	s.Conns = words.conn[:]
 }
 
-// hints are where the words of a state were found.
-type hints struct {
-	given     bool
-	face, tie uint16
-}
-
-// borrowed is room for what one unpacked state refers to, and to pack it again.
+// borrowed has room for the connection and words of one unpacked state, and to
+// pack it again.
 type borrowed struct {
 	conn      [1]ConnState
 	id, focus word
@@ -341,16 +313,16 @@ func (w *word) set(b []byte) string { return w.string(copy(w[:], b)) }
 
 func (w *word) string(n int) string { return unsafe.String(&w[0], n) }
 
-// Ids that have no other letters than the 32 of rand.Text, A to Z and 2 to 7, are
-// packed in five bits a letter, eight letters at a time. A letter is a byte of a
-// word then, and so is its number.
+// An id that has only the 32 letters of rand.Text, A to Z and 2 to 7, is packed in
+// five bits a letter, eight letters at a time. In a uint64, each byte is then a
+// letter or the number of a letter.
 const (
 	eachByte   = math.MaxUint64 / math.MaxUint8
 	digits     = 26                 // the number of 2
 	fromDigits = 'A' - '2' + digits // between where digits and letters begin
 )
 
-// letters returns the eight that 40 bits stand for.
+// letters turns 40 bits into the eight letters that they stand for.
 func letters(v uint64) uint64 {
 	v = v&(1<<20-1) | v>>20<<32
 	v = v&0x000003ff000003ff | v<<6&0x03ff000003ff0000
@@ -359,7 +331,7 @@ func letters(v uint64) uint64 {
 	return v + 'A'*eachByte - digit*fromDigits
 }
 
-// squeeze is the reverse. It reports false for other letters.
+// squeeze turns eight letters into 40 bits. It reports false for other letters.
 func squeeze(text uint64) (v uint64, ok bool) {
 	digit := ^text >> 6 & eachByte
 	v = text + digit*fromDigits - 'A'*eachByte
@@ -371,10 +343,10 @@ func squeeze(text uint64) (v uint64, ok bool) {
 
 func squeezed(length int) int { return (length*5 + 7) / 8 }
 
-// base32 puts text in five bits a letter, if it can be.
+// base32 writes text in five bits a letter. It reports false if text has other letters.
 func (r *packRoom) base32(at int, text string) (next int, ok bool) {
 	if text == "" || text[0] > 'Z' || text[0] < '2' {
-		return 0, false // as it can be told of most others
+		return 0, false // which decides most cases
 	}
 	r[at] = byte(len(text))
 	at++
@@ -408,22 +380,4 @@ func (w *word) base32(b []byte, length int) string {
 		binary.LittleEndian.PutUint64(w[i:], letters(v))
 	}
 	return w.string(length)
-}
-
-func init() {
-	packing.New = func(origin int64) packing.Codec { return &codec{k: newCompactor(Instant(origin))} }
-}
-
-// codec is a compactor with what a shard keeps beside it.
-type codec struct {
-	k     *compactor
-	words borrowed
-	hint  hints
-}
-
-func (c *codec) Unpack(b []byte, state any) { c.k.unpack(b, state.(*State), &c.words, &c.hint) }
-
-func (c *codec) Pack(b []byte, state any) ([]byte, bool) {
-	packed, ok := c.k.pack(state.(*State), &c.words.packed, &c.hint)
-	return append(b, packed...), ok
 }

@@ -497,8 +497,6 @@ type loaded struct {
 	owner   uint32  // the epoch of the connection that the record's pulse belongs to
 	folded  uint64  // the input that was folded out of it
 	anew    bool    // what handles know of the policy has changed
-	hint    hints
-	timed   timedName
 	own     State
 	words   borrowed
 	out     []Output
@@ -553,16 +551,14 @@ func (h *loaded) load() {
 	sub := h.sub
 	switch {
 	case sub.flags&flagUnpacked != 0:
-		h.hint = hints{}
 		h.state = h.extra.state
 		h.owner = h.extra.owner
 	case sub.class == 0:
 		h.own = State{Subject: h.ref, Conns: h.words.conn[:0]}
-		h.hint = hints{}
 		h.state = &h.own
 	default:
 		h.state = &h.own
-		h.t.compact.unpack(h.sh.states.Bytes(sub.class, sub.packed), h.state, &h.words, &h.hint)
+		h.t.compact.unpack(h.sh.states.Bytes(sub.class, sub.packed), h.state, &h.words)
 		h.state.Subject = h.ref
 		if h.state.Current.Known {
 			h.state.Current.Subject = h.ref
@@ -645,7 +641,7 @@ func (t *Tracker) packState(h *loaded) ([]byte, bool) {
 		if len(s.Conns) > 0 {
 			return nil, false
 		}
-		return t.compact.pack(s, &h.words.packed, &h.hint)
+		return t.compact.pack(s, &h.words.packed)
 	}
 	c := &s.Conns[0]
 	heard, input := c.Heard, c.Input
@@ -655,7 +651,7 @@ func (t *Tracker) packState(h *loaded) ([]byte, bool) {
 	if t.time.says(&h.sub.pulse.input, input) {
 		c.Input = 0
 	}
-	b, ok := t.compact.pack(s, &h.words.packed, &h.hint)
+	b, ok := t.compact.pack(s, &h.words.packed)
 	c.Heard, c.Input = heard, input
 	return b, ok
 }

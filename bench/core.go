@@ -6,20 +6,11 @@ import (
 	"time"
 
 	"github.com/presence-go/presence"
-	"github.com/presence-go/presence/internal/packing"
 )
 
-// recordRoom is what a packed state has room in.
-const recordRoom = 64
-
-func recordAt(records []byte, place int) []byte {
-	return records[place*recordRoom : (place+1)*recordRoom : (place+1)*recordRoom]
-}
-
 // steps measures the state machine by itself: a heartbeat fed to the states of
-// many subjects, which lie anywhere in memory, and to one. A tracker keeps states
-// packed; the last cases unpack, step and pack as it does, without its locks,
-// index and deadlines.
+// many subjects, which lie anywhere in memory, and to one. The last cases report
+// over connections of a tracker, which finds, unpacks, steps and packs the state.
 func steps(r *runner) error {
 	n := r.size(200_000, 50_000)
 	p := newPopulation(n)
@@ -34,17 +25,13 @@ func steps(r *runner) error {
 	}
 	states := make([]presence.State, n)
 	places := make([]int, n) // of each user's state
-	codec := packing.New(int64(start))
-	records := make([]byte, n*recordRoom)
 	for k, i := range p.order {
 		places[i] = k
 		if states[k], err = connected(p.ids[i]); err != nil {
 			return err
 		}
-		if b, ok := codec.Pack(recordAt(records, k)[:0], &states[k]); !ok || len(b) > recordRoom {
-			return fmt.Errorf("the state of a user takes %d bytes, or cannot be packed", len(b))
-		}
 	}
+	var tracking stopper
 	stepping := func(name string, place func(i int) int) benchCase {
 		return benchCase{name: name, role: ours, setup: func() (func() (sample, error), error) {
 			b := newBeater(options{quick: r.quick}, n)
@@ -66,27 +53,24 @@ func steps(r *runner) error {
 			}, nil
 		}}
 	}
-	packed := func(name string, place func(i int) int) benchCase {
+	reporting := func(name string, size int) benchCase {
 		return benchCase{name: name, role: ours, setup: func() (func() (sample, error), error) {
-			b := newBeater(options{quick: r.quick}, n)
-			now := start
-			var out []presence.Output
-			var s presence.State
+			shown := newVirtualClock(start.Time())
+			t, err := newTracked(presence.Options{Policy: calm(), Clock: shown}, false)
+			if err != nil {
+				return nil, err
+			}
+			tracking.add(t.stop)
+			if err := t.fill(newPopulation(size), 1); err != nil {
+				return nil, err
+			}
+			b := newBeater(options{quick: r.quick}, size)
 			return func() (sample, error) {
 				return b.run(1, func(from, to int) error {
-					now = now.Add(time.Millisecond)
-					for i := from; i < to; i++ {
-						record := recordAt(records, place(i))
-						codec.Unpack(record, &s)
-						s.Subject = presence.ID(p.ids[i])
-						s.Current.Subject = s.Subject
-						var err error
-						out, _, err = machine.Step(&s, &presence.Event{Kind: presence.EventHeartbeat, Subject: s.Subject, Conn: connID, Age: presence.NoAge}, now, out[:0])
-						if err != nil || len(out) > 0 {
-							return errors.Join(err, fmt.Errorf("a heartbeat had %d outputs", len(out)))
-						}
-						if again, ok := codec.Pack(record[:0], &s); !ok || len(again) > recordRoom {
-							return fmt.Errorf("a state that was packed takes %d bytes, or cannot be packed", len(again))
+					idle := time.Duration(shown.at.Add(int64(time.Millisecond)) - start.Time().UnixNano())
+					for _, c := range t.conns[from:to] {
+						if err := c.Report(0, idle); err != nil {
+							return err
 						}
 					}
 					return nil
@@ -94,7 +78,7 @@ func steps(r *runner) error {
 			}, nil
 		}}
 	}
-	return r.measure(experiment{
+	return errors.Join(r.measure(experiment{
 		id: "core", goals: []string{"CORE"}, size: n,
 		title: fmt.Sprintf("the state machine by itself: a heartbeat to each of %s states", count(n)),
 		columns: []column{
@@ -103,8 +87,8 @@ func steps(r *runner) error {
 		cases: []benchCase{
 			stepping("ours, step, one state", func(int) int { return 0 }),
 			stepping("ours, step, cold states", func(i int) int { return places[i] }),
-			packed("ours, unpack, step, pack, one record", func(int) int { return 0 }),
-			packed("ours, unpack, step, pack, cold records", func(i int) int { return places[i] }),
+			reporting("ours, a tracker's step, one record", 1),
+			reporting("ours, a tracker's step, cold records", n),
 		},
-	})
+	}), tracking.stop())
 }

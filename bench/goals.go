@@ -247,7 +247,7 @@ var goals = []goal{
 		{stretch, "decoding a heartbeat", "ns", 20, false, of("beat", "ours, decoding alone", cpu)},
 	}},
 	{id: "CORE", title: "the pure core", checks: []check{
-		{must, "cold steps, in millions a second, with unpack and pack", "", 10, true, combine(func(v []float64) float64 { return 1000 / v[0] }, of("core", "ours, unpack, step, pack, cold records", cpu))},
+		{must, "cold steps of a tracker, in millions a second, with unpack and pack", "", 10, true, combine(func(v []float64) float64 { return 1000 / v[0] }, of("core", "ours, a tracker's step, cold records", cpu))},
 		{inform, "cold steps, in millions a second, the step alone", "", 0, false, combine(func(v []float64) float64 { return 1000 / v[0] }, of("core", "ours, step, cold states", cpu))},
 		{inform, "steps of one state, in millions a second", "", 0, false, combine(func(v []float64) float64 { return 1000 / v[0] }, of("core", "ours, step, one state", cpu))},
 	}},

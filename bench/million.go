@@ -71,6 +71,12 @@ type virtualClock struct {
 	at atomic.Int64 // nanoseconds since 1970
 }
 
+func newVirtualClock(at time.Time) *virtualClock {
+	c := &virtualClock{Mock: clock.NewMock()}
+	c.at.Store(at.UnixNano())
+	return c
+}
+
 func (c *virtualClock) Now() time.Time { return time.Unix(0, c.at.Load()).UTC() }
 
 // crowd is a tracker, its users and what they are about to do.
@@ -287,7 +293,7 @@ func printMillion(to io.Writer, res *result) {
 
 func newCrowd(size millionSize, seed uint64) (*crowd, error) {
 	c := &crowd{
-		size: size, clock: &virtualClock{Mock: clock.NewMock()}, origin: time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC),
+		size: size, clock: newVirtualClock(time.Unix(0, 0)), origin: time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC),
 		people: newPopulation(size.users).copied(), users: make([]person, size.users),
 		byName: make(map[string]*witness), watched: make(map[string]int32), claims: make([]atomic.Pointer[claimed], size.users),
 	}
