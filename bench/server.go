@@ -1,25 +1,21 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"os/exec"
 	"runtime"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/presence-go/presence/internal/fleet"
 )
 
 // A server that clients connect to is a process of its own, on a processor of
-// its own; its clients are in the process of the case, on another one. The two
-// speak over the server's standard input and output: a line that says what to
-// do, and a line that says what was measured.
+// its own; its clients are in the process of the case, on another one.
 
 // service is what a server process serves.
 type service struct {
@@ -28,13 +24,6 @@ type service struct {
 	invite   func(gathering) error // tells it beforehand who belongs where
 	do       map[string]func() (sample, error)
 	stop     func()
-}
-
-// answer is what a server process says.
-type answer struct {
-	Address string `json:"address,omitempty"`
-	Sample  sample `json:"sample,omitempty"`
-	Fault   string `json:"fault,omitempty"`
 }
 
 // What every server can do; some can do more.
@@ -70,16 +59,7 @@ func runService(name string, o options, in io.Reader, out io.Writer) error {
 	}
 	served := make(chan error, 1)
 	go func() { served <- s.serve(l) }()
-	say := json.NewEncoder(out)
-	err = say.Encode(answer{Address: l.Addr().String()})
-	for asked := bufio.NewScanner(in); err == nil && asked.Scan(); {
-		got, fault := s.obey(asked.Text())
-		a := answer{Sample: got}
-		if fault != nil {
-			a.Fault = fault.Error()
-		}
-		err = say.Encode(a)
-	}
+	err = fleet.ServeChild(in, out, l.Addr().String(), func(line string) (any, error) { return s.obey(line) })
 	_ = l.Close()
 	s.stop()
 	<-served
@@ -124,85 +104,38 @@ func (s *service) memory() (sample, error) {
 	}, err
 }
 
-// server is the other end: a server process as its clients see it.
-type server struct {
-	address string
-	in      io.WriteCloser
-	out     *json.Decoder
-	ended   func() error // waits for its end
-}
+// server is a server process as its clients see it.
+type server struct{ *fleet.Child }
 
 // withServer runs f beside a server, each on its processor. In the test the
 // server is part of this process.
 func withServer(o options, name string, f func(*server) (sample, error)) (got sample, err error) {
-	s, err := startServer(o, name)
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		err = errors.Join(err, s.in.Close(), s.ended())
-	}()
-	var hello answer
-	if err := s.out.Decode(&hello); err != nil {
-		return nil, fmt.Errorf("the server %s does not start: %w", name, err)
-	}
-	s.address = hello.Address
 	if o.tiny {
-		return f(s)
-	}
-	err = onProcessor(1, func() (err error) { got, err = f(s); return err })
-	return got, err
-}
-
-func startServer(o options, name string) (*server, error) {
-	if o.tiny {
-		in, asked := io.Pipe()
-		said, out := io.Pipe()
-		ended := make(chan error, 1)
-		go func() {
-			err := runService(name, o, in, out)
-			out.CloseWithError(errors.Join(err, io.EOF))
-			ended <- err
-		}()
-		return &server{in: asked, out: json.NewDecoder(said), ended: func() error { return <-ended }}, nil
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
+		child, err := fleet.LocalChild(func(in io.Reader, out io.Writer) error { return runService(name, o, in, out) })
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, child.Stop()) }()
+		return f(&server{child})
 	}
 	args := []string{"-serve", name, fmt.Sprintf("-quick=%t", o.quick)}
 	if o.profile != "" {
 		args = append(args, "-cpuprofile", o.profile+".server")
 	}
-	cmd := exec.Command(self, args...)
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
+	start := func(cmd *exec.Cmd) error { return onProcessor(0, cmd.Start) } // it inherits the processor
+	child, err := fleet.StartChild(start, args...)
 	if err != nil {
 		return nil, err
 	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := onProcessor(0, cmd.Start); err != nil { // it inherits the processor
-		return nil, err
-	}
-	return &server{in: in, out: json.NewDecoder(out), ended: cmd.Wait}, nil
+	defer func() { err = errors.Join(err, child.Stop()) }()
+	err = onProcessor(1, func() (err error) { got, err = f(&server{child}); return err })
+	return got, err
 }
 
 // do has the server do something.
-func (s *server) do(what string) (sample, error) {
-	if _, err := io.WriteString(s.in, what+"\n"); err != nil {
-		return nil, err
-	}
-	var a answer
-	if err := s.out.Decode(&a); err != nil {
-		return nil, fmt.Errorf("the server does not answer %q: %w", what, err)
-	}
-	if a.Fault != "" {
-		return nil, fmt.Errorf("the server, asked to %s: %s", strings.Fields(what)[0], a.Fault)
-	}
-	return a.Sample, nil
+func (s *server) do(what string) (got sample, err error) {
+	err = s.Ask(what, &got)
+	return got, err
 }
 
 // used is the processor time that the server has used.

@@ -22,6 +22,7 @@ import (
 	"github.com/presence-go/presence/adapters/sse"
 	"github.com/presence-go/presence/adapters/wire"
 	"github.com/presence-go/presence/adapters/ws"
+	"github.com/presence-go/presence/internal/fleet"
 )
 
 // services are the servers there are, by name.
@@ -68,8 +69,8 @@ func asked(r *http.Request) (id, room, role string) {
 
 // requestOf is such a request, upgraded to a WebSocket.
 func requestOf(path, id, room, role string) string {
-	return "GET " + path + "?id=" + id + "&room=" + room + "&role=" + role + " HTTP/1.1\r\nHost: 127.0.0.1\r\n" +
-		"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+	query := url.Values{"id": {id}, "room": {room}, "role": {role}}
+	return fleet.Upgrade("127.0.0.1", path+"?"+query.Encode(), fleet.Key, nil)
 }
 
 // serveOurs serves presence over WebSockets and streams. Members are granted
@@ -176,7 +177,7 @@ func (f *fan) publish() (_ sample, err error) {
 		}
 		var encoded []byte
 		if encoded, err = diff.JSON(); err == nil {
-			f.last = appendServed(nil, encoded)
+			f.last = fleet.AppendServer(nil, fleet.OpText, encoded)
 		}
 	}
 	return nil, err
@@ -228,19 +229,6 @@ func (r *recorder) write(data []byte) error {
 	return nil
 }
 
-// appendServed appends a frame as servers send them.
-func appendServed(b, payload []byte) []byte {
-	switch n := len(payload); {
-	case n < 126:
-		b = append(b, 0x81, byte(n))
-	case n < 1<<16:
-		b = append(b, 0x81, 126, byte(n>>8), byte(n))
-	default:
-		b = append(b, 0x81, 127, 0, 0, 0, 0, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
-	}
-	return append(b, payload...)
-}
-
 // serveCentrifuge serves Centrifuge with presence, joins and leaves, in JSON.
 func serveCentrifuge(config centrifuge.WebsocketConfig) (*service, error) {
 	node, err := centrifuge.New(centrifuge.Config{})
@@ -280,7 +268,7 @@ func serveCentrifuge(config centrifuge.WebsocketConfig) (*service, error) {
 				return nil, err
 			},
 			doWrite: func() (sample, error) {
-				return nil, listened.write(appendServed(nil, []byte(`{"push":{"channel":"`+listedChannel+`","pub":{"data":`+string(change)+`}}}`)))
+				return nil, listened.write(fleet.AppendServer(nil, fleet.OpText, `{"push":{"channel":"`+listedChannel+`","pub":{"data":`+string(change)+`}}}`))
 			},
 		},
 	}, nil
@@ -335,7 +323,7 @@ func (f *handServer) serve(l net.Listener) error {
 }
 
 // switching is the answer to the key that all clients here send.
-const switching = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ICX+Yqv66kxgM0FcWaLWlFLwTAI=\r\n\r\n"
+var switching = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + fleet.Accept(fleet.Key) + "\r\n\r\n"
 
 // greet answers the request and goes on on a fresh stack.
 func (f *handServer) greet(c net.Conn) {
@@ -410,7 +398,7 @@ func (f *handServer) wait(s *handSocket, said int) {
 //go:noinline
 func (f *handServer) spoken(s *handSocket, said int) {
 	if said == 1 {
-		_, _ = s.Write(appendServed(nil, []byte(`{"type":"welcome"}`)))
+		_, _ = s.Write(fleet.AppendServer(nil, fleet.OpText, `{"type":"welcome"}`))
 		return
 	}
 	f.change(s, presence.OpJoined)
@@ -455,7 +443,7 @@ func (r *handRoom) flush() {
 		Kind: presence.FrameDiff, Version: presence.FrameVersion, Channel: presence.ID(r.name), Epoch: "1", Seq: r.seq,
 		Group: presence.Group{Status: presence.GroupAvailable, Count: len(r.members)}, Changes: r.pending,
 	})
-	r.frame = appendServed(r.frame[:0], diff)
+	r.frame = fleet.AppendServer(r.frame[:0], fleet.OpText, diff)
 	r.pending, r.last = r.pending[:0], time.Now()
 	for _, id := range slices.Sorted(maps.Keys(r.members)) {
 		_, _ = r.members[id].Write(r.frame) // a client that is gone is found out by its reader
@@ -537,9 +525,9 @@ func epollLoop(ep int, open *atomic.Int64, ended *atomic.Bool) {
 				copy(s.id[:], id)
 				_, _ = unix.Write(fd, []byte(switching))
 			case 2:
-				_, _ = unix.Write(fd, appendServed(nil, []byte(`{"type":"welcome"}`)))
+				_, _ = unix.Write(fd, fleet.AppendServer(nil, fleet.OpText, `{"type":"welcome"}`))
 			case 3:
-				_, _ = unix.Write(fd, appendServed(nil, []byte(`{"type":"diff","count":1}`)))
+				_, _ = unix.Write(fd, fleet.AppendServer(nil, fleet.OpText, `{"type":"diff","count":1}`))
 			default:
 				s.said = 3
 			}

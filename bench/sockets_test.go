@@ -1,46 +1,32 @@
 package main
 
 import (
-	"bytes"
-	"fmt"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/presence-go/presence/internal/fleet"
 )
 
-// Messages are understood however they are cut into pieces on their way. Of long
-// ones only the beginning is looked at.
-func TestFleetUnderstandsPieces(t *testing.T) {
-	var stream []byte
-	for i, padding := range []int{0, 200, 3 * interesting, 0, interesting} {
-		stream = append(stream, appendServed(nil, fmt.Appendf(nil, `{"type":"diff","group":{"count":%d},"x":"%s"}`, i+1, strings.Repeat("x", padding)))...)
+func TestClientsUnderstand(t *testing.T) {
+	c := &clients{speech: speechOf("ours", gather(1, "own"), "")}
+	s := &socket{Socket: new(fleet.Socket), isReady: true, count: -1}
+	for _, m := range []string{`{"type":"diff","group":{"count":12}}`, `{"type":"snapshot"}`, `{"type":"ping","v":1,"seq":7}`, `{"type":"self"}`} {
+		require.NoError(t, c.hear(s, []byte(m)))
 	}
-	stream = append(stream, 0x89, 0) // a ping of the protocol, which says nothing
-	stream = append(stream, appendServed(nil, []byte(`{"type":"ping","v":1,"seq":7}`))...)
-	for _, piece := range []int{1, 2, 3, 7, 130, 65_535, 1 << 20} {
-		f := &fleet{speech: speechOf("ours", gather(1, "own"), "")}
-		s := &socket{isReady: true, count: -1}
-		for rest := stream; len(rest) > 0; {
-			n := min(piece, len(rest))
-			require.NoError(t, f.feed(s, bytes.Clone(rest[:n])))
-			rest = rest[n:]
-		}
-		require.Equal(t, 5, f.frames, "pieces of %d", piece)
-		require.Equal(t, 5, s.news)
-		require.Equal(t, 5, s.count)
-		require.Equal(t, 7, s.pinged)
-		require.Empty(t, s.carry)
-	}
+	require.Equal(t, 2, c.frames)
+	require.Equal(t, 2, s.news)
+	require.Equal(t, 12, s.count)
+	require.Equal(t, 7, s.pinged)
+	require.Equal(t, c.last, s.heard)
 }
 
-func TestFleetSeesPingsOfCentrifuge(t *testing.T) {
-	f := new(fleet)
+func TestPingsOfCentrifuge(t *testing.T) {
 	for _, message := range []string{"{}", "{}\n{\"push\":{}}", "{\"push\":{}}\n{}", "{\"id\":1}\n{}\n{\"id\":2}"} {
-		require.True(t, f.pinged([]byte(message)), message)
+		require.True(t, isPing([]byte(message)), message)
 	}
 	for _, message := range []string{"", "{\"push\":{}}", "{\"a\":{}}\n{\"b\":{}}"} {
-		require.False(t, f.pinged([]byte(message)), message)
+		require.False(t, isPing([]byte(message)), message)
 	}
 }
 

@@ -299,18 +299,18 @@ func stillness(o options) time.Duration {
 }
 
 // scene is something that happens once clients have met.
-type scene func(*server, *fleet, gathering, sample) error
+type scene func(*server, *clients, gathering, sample) error
 
 // meeting has clients connect to a server and measures that, and then what else
 // happens.
 func meeting(o options, service string, words speech, g gathering, then ...scene) (sample, error) {
 	return withServer(o, service, func(s *server) (got sample, err error) {
 		got = make(sample)
-		f, err := newFleet(s.address, g.clients, stillness(o), words)
+		f, err := newClients(s.Address, g.clients, stillness(o), words)
 		if err != nil {
 			return nil, err
 		}
-		defer func() { err = errors.Join(err, f.close()) }()
+		defer func() { err = errors.Join(err, f.Close()) }()
 		idle, err := s.do(doMemory)
 		if err != nil {
 			return nil, err
@@ -339,7 +339,7 @@ func meeting(o options, service string, words speech, g gathering, then ...scene
 		n := float64(g.clients)
 		got[connectCPU] = (after - used) / n / 1e3
 		got[toldAll] = ms(max(0, f.last.Sub(began)))
-		got[delivered], got[deliveredMB] = float64(f.frames)/1e3, float64(f.received)/1e6
+		got[delivered], got[deliveredMB] = float64(f.frames)/1e3, float64(f.Received)/1e6
 		busy, err := s.do(doMemory)
 		if err != nil {
 			return nil, err
@@ -366,14 +366,14 @@ func sizes(rooms []string) func(client int) int {
 
 // told returns whether every client knows how many are in its room, as far as
 // the server says so.
-func (f *fleet) told(members func(client int) int) func() bool {
+func (f *clients) told(members func(client int) int) func() bool {
 	return func() bool {
-		return !f.counts || !slices.ContainsFunc(f.sockets, func(s *socket) bool { return s != nil && s.count != members(s.client) })
+		return !f.counts || !slices.ContainsFunc(f.sockets, func(s *socket) bool { return s != nil && s.count != members(s.Client) })
 	}
 }
 
 // settle reads until it is quiet and something is so.
-func (f *fleet) settle(so func() bool) error {
+func (f *clients) settle(so func() bool) error {
 	for deadline := time.Now().Add(patience); ; {
 		if err := f.quiet(f.still); err != nil || so() {
 			return err
@@ -385,7 +385,7 @@ func (f *fleet) settle(so func() bool) error {
 }
 
 // everybodyLeaves has all clients close at once.
-func everybodyLeaves(s *server, f *fleet, g gathering, got sample) error {
+func everybodyLeaves(s *server, f *clients, g gathering, got sample) error {
 	used, err := s.used()
 	if err != nil {
 		return err
@@ -405,7 +405,7 @@ func everybodyLeaves(s *server, f *fleet, g gathering, got sample) error {
 
 // someCome has single clients leave and come back, one after the other.
 func someCome(events int) scene {
-	return func(_ *server, f *fleet, g gathering, got sample) error {
+	return func(_ *server, f *clients, g gathering, got sample) error {
 		var took []time.Duration
 		for e := range events {
 			client := e * g.clients / events
@@ -454,7 +454,7 @@ func someCome(events int) scene {
 }
 
 // halfLeaves has half of every room close at once.
-func halfLeaves(s *server, f *fleet, g gathering, got sample) error {
+func halfLeaves(s *server, f *clients, g gathering, got sample) error {
 	seen := make(map[string]int)
 	var leaving, staying []*socket
 	members := sizes(g.rooms)
@@ -480,7 +480,7 @@ func halfLeaves(s *server, f *fleet, g gathering, got sample) error {
 	all := f.told(func(client int) int { return members(client) - members(client)/2 })
 	if !f.counts {
 		all = func() bool {
-			return !slices.ContainsFunc(staying, func(c *socket) bool { return c.news-before[c] < members(c.client)/2 })
+			return !slices.ContainsFunc(staying, func(c *socket) bool { return c.news-before[c] < members(c.Client)/2 })
 		}
 	}
 	if err := f.settle(all); err != nil {
@@ -504,16 +504,16 @@ func beating(o options) (clients, rate int, length time.Duration) {
 // are those of an idle page: nothing has happened there since the last one.
 func heartbeatsOver(kind string, active bool) func(options) (sample, error) {
 	return func(o options) (sample, error) {
-		clients, rate, length := beating(o)
+		n, rate, length := beating(o)
 		if o.tiny {
 			rate = 1000
 		}
-		g := gather(clients, "own")
+		g := gather(n, "own")
 		service := kind
 		if kind == "ours" {
 			service = "ours-asking"
 		}
-		return meeting(o, service, speechOf(kind, g, ""), g, func(s *server, f *fleet, _ gathering, got sample) error {
+		return meeting(o, service, speechOf(kind, g, ""), g, func(s *server, f *clients, _ gathering, got sample) error {
 			say := func(sent int, since time.Duration) string {
 				idle := since.Milliseconds() + 60_000
 				if active {
@@ -540,8 +540,8 @@ func heartbeatsOver(kind string, active bool) func(options) (sample, error) {
 				for {
 					elapsed := time.Since(start)
 					for due := int(float64(rate) * min(elapsed, length).Seconds()); sent < due; sent++ {
-						c := f.sockets[sent%clients]
-						if err := f.say(c, say(sent, time.Since(began))); err != nil {
+						c := f.sockets[sent%n]
+						if err := f.Say(c.Socket, say(sent, time.Since(began))); err != nil {
 							return sent, err
 						}
 					}
@@ -553,7 +553,7 @@ func heartbeatsOver(kind string, active bool) func(options) (sample, error) {
 					}
 				}
 			}
-			if _, err := pace(time.Duration(float64(time.Second) * float64(clients) / float64(rate))); err != nil { // once each
+			if _, err := pace(time.Duration(float64(time.Second) * float64(n) / float64(rate))); err != nil { // once each
 				return err
 			}
 			used, err := s.used()
@@ -569,8 +569,8 @@ func heartbeatsOver(kind string, active bool) func(options) (sample, error) {
 			if err != nil {
 				return err
 			}
-			if f.gone > 0 {
-				return fmt.Errorf("%d clients were let go", f.gone)
+			if f.Gone > 0 {
+				return fmt.Errorf("%d clients were let go", f.Gone)
 			}
 			got[messageCPU] = (after - used) / float64(sent) / 1e3
 			return nil
@@ -584,7 +584,7 @@ func broadcasts(kind string) func(options) (sample, error) {
 	return func(o options) (sample, error) {
 		n := idleClients(o)
 		g := gather(n, "one")
-		return meeting(o, kind, speechOf(kind, g, "supervisor"), g, func(s *server, f *fleet, _ gathering, got sample) error {
+		return meeting(o, kind, speechOf(kind, g, "supervisor"), g, func(s *server, f *clients, _ gathering, got sample) error {
 			one := func(what string) (cpu, last float64, err error) {
 				if err := f.quiet(20 * time.Millisecond); err != nil {
 					return 0, 0, err
