@@ -1,0 +1,68 @@
+package edge_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/presence-go/presence/adapters/internal/edge"
+)
+
+// opaque is a wrapper as many middlewares have one, which hides the connection.
+type opaque struct{ http.ResponseWriter }
+
+// open is one that does not.
+type open struct{ http.ResponseWriter }
+
+func (o open) Unwrap() http.ResponseWriter { return o.ResponseWriter }
+
+func TestHiddenConnectionIsNamed(t *testing.T) {
+	var log bytes.Buffer
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	wrap := func(w http.ResponseWriter) http.ResponseWriter { return w }
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if edge.CanHijack("ws", logger, wrap(w)) {
+			w.WriteHeader(http.StatusNoContent)
+		}
+	}))
+	defer server.Close()
+	get := func() (int, string) {
+		response, err := http.Get(server.URL)
+		require.NoError(t, err)
+		defer response.Body.Close()
+		text, err := io.ReadAll(response.Body)
+		require.NoError(t, err)
+		return response.StatusCode, string(text)
+	}
+	for _, wrap = range []func(http.ResponseWriter) http.ResponseWriter{
+		wrap, func(w http.ResponseWriter) http.ResponseWriter { return open{open{w}} },
+	} {
+		status, _ := get()
+		require.Equal(t, http.StatusNoContent, status)
+	}
+	require.Empty(t, log.String())
+	wrap = func(w http.ResponseWriter) http.ResponseWriter { return open{opaque{w}} }
+	status, text := get()
+	require.Equal(t, http.StatusInternalServerError, status)
+	require.Equal(t, "ws: the connection cannot be taken over: edge_test.opaque has neither Hijack nor Unwrap\n", text)
+	require.Contains(t, log.String(), "edge_test.opaque")
+}
+
+func TestCloseReply(t *testing.T) {
+	for code := range 1 << 16 {
+		want := 1000
+		switch {
+		case code >= 1001 && code <= 1003, code >= 1007 && code <= 1011, code >= 3000 && code <= 4999:
+			want = code
+		}
+		require.Equal(t, want, edge.CloseReply(append(binary.BigEndian.AppendUint16(nil, uint16(code)), "why"...)))
+	}
+	require.Equal(t, 1000, edge.CloseReply(nil))
+	require.Equal(t, 1000, edge.CloseReply([]byte{3}))
+}
