@@ -77,15 +77,17 @@ func beats(r *runner) error {
 // silentSessions opens sessions over connections that swallow what is written,
 // each of which has been asked for a heartbeat.
 func silentSessions(n int) ([]*wire.Session, func() error, error) {
-	t, err := newTracked(presence.Options{Policy: calm()}, true)
+	policy := calm()
+	policy.Heartbeat = seldom
+	t, err := newTracked(presence.Options{Policy: policy}, true)
 	if err != nil {
 		return nil, nil, err
 	}
-	ahead := time.Duration(0)
-	server, err := wire.New(t.Tracker, wire.Options{
-		Authenticate:      func(*http.Request) (presence.Actor, error) { return presence.Actor{}, presence.ErrNotAllowed },
+	server, err := wire.New(t.Tracker, &wire.Options{
+		Authenticate: func(*http.Request) (presence.Identity, error) {
+			return presence.Identity{}, presence.ErrNotAllowed
+		},
 		MessagesPerSecond: 1e12, Burst: 1e12,
-		Now: func() time.Time { return time.Now().Add(ahead) },
 	})
 	if err != nil {
 		return nil, nil, errors.Join(err, t.stop())
@@ -96,7 +98,7 @@ func silentSessions(n int) ([]*wire.Session, func() error, error) {
 	over := make(chan struct{})
 	for i, id := range people.ids {
 		opened := make(chan struct{})
-		server.Open(presence.Agent(presence.ID(id)), swallowing{asked}, texts{}, false, func(s *wire.Session) {
+		server.Carrier().Open(presence.Identity{Actor: presence.Agent(presence.ID(id))}, swallowing{asked}, texts{}, false, func(s *wire.Session) {
 			sessions[i] = s
 			close(opened)
 			<-over
@@ -106,8 +108,7 @@ func silentSessions(n int) ([]*wire.Session, func() error, error) {
 		<-opened
 		sessions[i].Receive([]byte(`{"type":"hello","v":1}`))
 	}
-	ahead = time.Minute // nobody else reads it now
-	server.Sweep()
+	server.Carrier().SweepAt(t.Now().Add(seldom))
 	for range n {
 		<-asked
 	}

@@ -73,6 +73,9 @@ func requestOf(path, id, room, role string) string {
 	return fleet.Upgrade("127.0.0.1", path+"?"+query.Encode(), fleet.Key, nil)
 }
 
+// seldom is the time between two pings of a server that sends them when told to.
+const seldom = 6 * time.Hour
+
 // serveOurs serves presence over WebSockets and streams. Members are granted
 // their channel beforehand, or as they come if they say which. There is no grace,
 // so that leaving shows at once, as it does with Centrifuge. Clients are asked for
@@ -80,25 +83,23 @@ func requestOf(path, id, room, role string) string {
 func serveOurs(batch time.Duration, buffer int, toldTo bool) (*service, error) {
 	policy := calm()
 	policy.Grace, policy.CoalesceChannel = presence.Grace{}, batch
+	if toldTo {
+		policy.Heartbeat = seldom
+	}
 	t, err := newTracked(presence.Options{Policy: policy, WatchBuffer: buffer}, true)
 	if err != nil {
 		return nil, err
 	}
-	var ahead atomic.Int64 // of the clock, so that pings come when they are asked for
-	o := wire.Options{
-		Authenticate: func(r *http.Request) (presence.Actor, error) {
+	server, err := wire.New(t.Tracker, &wire.Options{
+		Authenticate: func(r *http.Request) (presence.Identity, error) {
 			id, room, role := asked(r)
 			actor := presence.Actor{Subject: presence.ID(strings.Clone(id)), Role: presence.Role(strings.Clone(role))}
 			if role != "" || room == "" {
-				return actor, nil
+				return presence.Identity{Actor: actor}, nil
 			}
-			return actor, t.AddMember(r.Context(), actor.Subject, presence.ID(strings.Clone(room)))
+			return presence.Identity{Actor: actor}, t.AddMember(r.Context(), actor.Subject, presence.ID(strings.Clone(room)))
 		},
-	}
-	if toldTo {
-		o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-	}
-	server, err := wire.New(t.Tracker, o)
+	})
 	if err != nil {
 		return nil, errors.Join(err, t.stop())
 	}
@@ -124,11 +125,11 @@ func serveOurs(batch time.Duration, buffer int, toldTo bool) (*service, error) {
 		}
 		return nil
 	}
-	fan := &fan{t: t, listened: listened}
+	fan, asked := &fan{t: t, listened: listened}, 0
 	s.do = map[string]func() (sample, error){
 		doPing: func() (sample, error) {
-			ahead.Add(int64(time.Minute))
-			server.Sweep()
+			asked++
+			server.Carrier().SweepAt(t.Now().Add(time.Duration(asked) * seldom))
 			return nil, nil
 		},
 		doPublish: fan.publish,

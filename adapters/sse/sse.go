@@ -6,7 +6,7 @@
 //
 // Serve it beside WebSockets, so that a connection may change between the two:
 //
-//	server, err := wire.New(tracker, wire.Options{Authenticate: whoIsIt})
+//	server, err := wire.New(tracker, &wire.Options{Authenticate: authenticate})
 //	http.Handle("/presence", ws.Over(server))
 //	http.Handle("/presence/", sse.Over(server))
 //
@@ -38,15 +38,17 @@ import (
 type Options = wire.Options
 
 // Handler opens streams under the path events and takes messages under the path
-// messages, both below wherever it is mounted. It is safe for concurrent use.
+// messages, both below the path that it is mounted at. It is safe for concurrent
+// use.
 type Handler struct {
-	// Server keeps the sessions of the streams, and others if it is shared.
-	*wire.Server
+	server *wire.Server
+	c      *wire.Carrier
 }
 
-// NewHandler returns a handler with a server of its own. It reports every fault
-// of the options together. Close it to end its goroutines.
-func NewHandler(t *presence.Tracker, opts Options) (*Handler, error) {
+// NewHandler returns a handler with a server of its own; nil options mean zero
+// ones. It reports every fault of the options together. Close it to end its
+// goroutines.
+func NewHandler(t *presence.Tracker, opts *Options) (*Handler, error) {
 	server, err := wire.New(t, opts)
 	if err != nil {
 		return nil, err
@@ -55,16 +57,25 @@ func NewHandler(t *presence.Tracker, opts Options) (*Handler, error) {
 }
 
 // Over returns a handler that opens streams for a server which may have other
-// transports too.
-func Over(server *wire.Server) *Handler { return &Handler{server} }
+// transports too. Its other methods are those of the server.
+func Over(server *wire.Server) *Handler { return &Handler{server, server.Carrier()} }
 
-// ServeHTTP opens a stream or takes messages. What it cannot do is refused with
-// a status and a text that says why.
+// Sessions returns the number of open sessions.
+func (h *Handler) Sessions() int { return h.server.Sessions() }
+
+// Shutdown ends every session and opens no more, see [wire.Server.Shutdown].
+func (h *Handler) Shutdown(ctx context.Context) error { return h.server.Shutdown(ctx) }
+
+// Close is Shutdown that gives clients a second.
+func (h *Handler) Close() error { return h.server.Close() }
+
+// ServeHTTP opens a stream or takes messages. It refuses any other request with a
+// status and a text that says why.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !h.CheckOrigin(w, r) {
+	if !h.c.CheckOrigin(w, r) {
 		return
 	}
-	method, serve := "", h.ServePost
+	method, serve := "", h.c.ServePost
 	switch {
 	case strings.HasSuffix(r.URL.Path, "/events"):
 		method, serve = http.MethodGet, h.serveStream
@@ -96,7 +107,7 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	watch := channels(q.Get("watch"), cmp.Or(r.Header.Get("Last-Event-ID"), q.Get("last")))
-	actor, ok := h.Admit(w, r)
+	who, ok := h.c.Admit(w, r)
 	if !ok {
 		return
 	}
@@ -108,15 +119,15 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request) {
 	retry := fmt.Appendf(nil, "retry: %d\n\n", 1000+rand.N(2000))
 
 	if conn, _, err := control.Hijack(); err == nil {
-		if err := start(conn, w.Header(), retry, h.Options().WriteTimeout); err != nil {
+		if err := start(conn, w.Header(), retry, h.c.Options().WriteTimeout); err != nil {
 			conn.Close()
-			h.Release(actor)
+			h.c.Release(who)
 			return
 		}
-		h.Open(actor, conn, framing{}, false, func(s *wire.Session) {
+		h.c.Open(who, conn, framing{}, false, func(s *wire.Session) {
 			s.Begin(hello, watch)
 			// On a fresh stack, the smallest there is, for as long as the stream lasts.
-			h.Go(func() { await(s, conn) })
+			h.c.Go(func() { await(s, conn) })
 		})
 		return
 	}
@@ -126,10 +137,10 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request) {
 	conn := &flushed{w: w, control: control, cancel: cancel}
 	_ = control.SetReadDeadline(time.Time{})
 	if _, err := conn.Write(retry); err != nil {
-		h.Release(actor)
+		h.c.Release(who)
 		return
 	}
-	h.Open(actor, conn, framing{}, true, func(s *wire.Session) {
+	h.c.Open(who, conn, framing{}, true, func(s *wire.Session) {
 		s.Begin(hello, watch)
 		<-ctx.Done()
 		conn.leave()

@@ -23,15 +23,15 @@ func setup(t *testing.T, opts Options, h2 bool) (*presence.Tracker, *httptest.Se
 	tracker, err := presence.New(nil)
 	require.NoError(t, err)
 	if opts.Authenticate == nil {
-		opts.Authenticate = func(r *http.Request) (presence.Actor, error) {
+		opts.Authenticate = func(r *http.Request) (presence.Identity, error) {
 			q := r.URL.Query()
 			if q.Get("id") == "" {
-				return presence.Actor{}, errors.New("nobody")
+				return presence.Identity{}, errors.New("nobody")
 			}
-			return presence.Actor{Subject: presence.ID(q.Get("id")), Role: presence.Role(q.Get("role"))}, nil
+			return presence.Identity{Actor: presence.Actor{Subject: presence.ID(q.Get("id")), Role: presence.Role(q.Get("role"))}}, nil
 		}
 	}
-	handler, err := NewHandler(tracker, opts)
+	handler, err := NewHandler(tracker, &opts)
 	require.NoError(t, err)
 	mux := http.NewServeMux()
 	mux.Handle("/presence/", handler)
@@ -146,8 +146,8 @@ func TestServerClosesAfterTheClient(t *testing.T) {
 	tracker, err := presence.New(nil)
 	require.NoError(t, err)
 	defer tracker.Close()
-	handler, err := NewHandler(tracker, Options{Authenticate: func(*http.Request) (presence.Actor, error) {
-		return presence.Actor{Subject: presence.ID("v1"), Role: presence.RoleVisitor}, nil
+	handler, err := NewHandler(tracker, &Options{Authenticate: func(*http.Request) (presence.Identity, error) {
+		return presence.Identity{Actor: presence.Actor{Subject: presence.ID("v1"), Role: presence.RoleVisitor}}, nil
 	}})
 	require.NoError(t, err)
 	returned := make(chan struct{})
@@ -211,20 +211,20 @@ func TestRequests(t *testing.T) {
 		"visible":         {"GET", "/presence/events?id=ann&visible=half", "", 400, "visible"},
 		"idle":            {"GET", "/presence/events?id=ann&idle=long", "", 400, "idle"},
 		"nobody":          {"GET", "/presence/events", "", 401, "log in first"},
-		"strange origin":  {"GET", "/presence/events?id=ann", "https://evil.example.com", 403, "may not open sessions"},
-		"a picture":       {"GET", "/presence/events?id=ann", "cross-site", 403, "may not open sessions"},
-		"a neighbour's":   {"GET", "/presence/events?id=ann", "same-site", 403, "may not open sessions"},
+		"strange origin":  {"GET", "/presence/events?id=ann", "https://evil.example.com", 403, `origin "https://evil.example.com": add it`},
+		"a picture":       {"GET", "/presence/events?id=ann", "cross-site", 403, "(Sec-Fetch-Site: cross-site)"},
+		"a neighbour's":   {"GET", "/presence/events?id=ann", "same-site", 403, "(Sec-Fetch-Site: same-site)"},
 		"our own":         {"GET", "/presence/events", "same-origin", 401, "log in first"},
 		"typed":           {"GET", "/presence/events", "none", 401, "log in first"},
 		"posting there":   {"POST", "/presence/events?id=ann", "", 405, "GET is"},
 		"getting here":    {"GET", "/presence/messages?id=ann", "", 405, "POST is"},
 		"elsewhere":       {"GET", "/presence/else", "", 404, "events and messages"},
-		"strange post":    {"POST", "/presence/messages?id=ann&conn=x", "https://evil.example.com", 403, "may not"},
+		"strange post":    {"POST", "/presence/messages?id=ann&conn=x", "https://evil.example.com", 403, "add it to AllowedOrigins"},
 		"nobody's post":   {"POST", "/presence/messages?conn=x", "", 401, "log in first"},
 		"unknown":         {"POST", "/presence/messages?id=ann&conn=x", "", 404, "open it again"},
 		"asking":          {"OPTIONS", "/presence/messages", "https://app.example.com", 204, ""},
 		"asking the same": {"OPTIONS", "/presence/events", "", 204, ""},
-		"asking strange":  {"OPTIONS", "/presence/messages", "https://evil.example.com", 403, "may not"},
+		"asking strange":  {"OPTIONS", "/presence/messages", "https://evil.example.com", 403, "add it to AllowedOrigins"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, err := http.NewRequestWithContext(t.Context(), c.method, server.URL+c.path, strings.NewReader("{}"))

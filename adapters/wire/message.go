@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/internal/edge"
 )
 
 // Version is the version of the protocol spoken here.
@@ -94,32 +95,14 @@ func (f *fault) blames() bool {
 	return true
 }
 
-var codes = []struct {
-	err  error
-	code code
-}{
-	{presence.ErrInvalid, codeInvalid},
-	{presence.ErrUnknown, codeUnknown},
-	{presence.ErrNotAllowed, codeNotAllowed},
-	{presence.ErrLimit, codeLimit},
-	{presence.ErrStale, codeStale},
-	{presence.ErrOffline, codeOffline},
-	{presence.ErrDisabled, codeDisabled},
-	{presence.ErrClosed, codeClosed},
-}
-
-// faultOf turns an error of the tracker into what the client is told. What is
-// wrong inside the server is not for it to know.
+// faultOf turns an error of the tracker into what the client is told. An error of
+// storage or of the authorizer is not for it to know.
 func faultOf(err error) *fault {
 	if f, ok := errors.AsType[*fault](err); ok {
 		return f
 	}
-	if !errors.Is(err, presence.ErrUnavailable) && !errors.Is(err, presence.ErrConflict) {
-		for _, c := range codes {
-			if errors.Is(err, c.err) {
-				return &fault{code: c.code, text: err.Error()}
-			}
-		}
+	if word := edge.Word(err); word != edge.WordUnavailable {
+		return &fault{code(word), err.Error(), edge.Allowed(err)}
 	}
 	return faultf(codeUnavailable, "this cannot be done now; nothing has changed, try again")
 }

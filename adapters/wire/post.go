@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"time"
+
+	"github.com/presence-go/presence/adapters/internal/edge"
 )
 
 const (
@@ -18,34 +20,38 @@ const (
 	maxPosts = 8
 )
 
-// ServePost takes the messages of a request for the session that it names. A
-// request that makes no sense is refused; what is wrong with a message is told
-// to the session.
-func (h *Server) ServePost(w http.ResponseWriter, r *http.Request) {
+// ServePost takes the messages of a request for the session that it names. It
+// refuses a request that it cannot read; a fault of one message is reported to the
+// session.
+func (c *Carrier) ServePost(w http.ResponseWriter, r *http.Request) {
+	h := c.h
 	key, epoch, ok := h.addressee(w, r)
 	if !ok {
 		return
 	}
+	refuse := func(status int, format string, args ...any) {
+		h.refuse(w, &edge.Refusal{Status: status, Text: "wire: " + fmt.Sprintf(format, args...)})
+	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.opts.WriteTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(maxPosted*h.opts.MaxMessage)))
 	if tooLarge, is := errors.AsType[*http.MaxBytesError](err); is {
-		http.Error(w, fmt.Sprintf("wire: the body is longer than %d bytes", tooLarge.Limit), http.StatusRequestEntityTooLarge)
+		refuse(http.StatusRequestEntityTooLarge, "the body is longer than %d bytes", tooLarge.Limit)
 		return
 	}
 	messages, ok := split(body)
 	if err != nil || !ok {
-		http.Error(w, fmt.Sprintf("wire: the body is neither a JSON object nor an array of up to %d", maxPosted), http.StatusBadRequest)
+		refuse(http.StatusBadRequest, "the body is neither a JSON object nor an array of up to %d", maxPosted)
 		return
 	}
 	s := h.find(key, epoch)
 	if s == nil {
-		http.Error(w, "wire: no such connection is open; open it again", http.StatusNotFound)
+		refuse(http.StatusNotFound, "no such connection is open; open it again")
 		return
 	}
 	defer h.running.Done()
 	defer s.posts.Add(-1)
 	if s.posts.Add(1) > maxPosts {
-		http.Error(w, fmt.Sprintf("wire: %d requests for this connection are under way, which is all there may be", maxPosts), http.StatusTooManyRequests)
+		refuse(http.StatusTooManyRequests, "%d requests for this connection are under way, no more are allowed", maxPosts)
 		return
 	}
 	s.post(messages)
@@ -58,12 +64,13 @@ func (h *Server) addressee(w http.ResponseWriter, r *http.Request) (key connKey,
 	conn := q.Get("conn")
 	if secret := q.Get("secret"); secret != "" {
 		if key, epoch, ok = h.verify(secret, conn); !ok {
+			h.refusals.Add(1)
 			http.Error(w, "wire: this secret is not of this connection", http.StatusUnauthorized)
 		}
 		return key, epoch, ok
 	}
-	actor, ok := h.Authenticate(w, r)
-	return connKey{actor.Subject, conn, !present(actor)}, 0, ok
+	who, ok := h.authenticate(w, r)
+	return connKey{who.Actor.Subject, conn, !edge.Present(who.Actor)}, 0, ok
 }
 
 // find returns the session of a key and, unless it is 0, of an epoch. Until

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/internal/edge"
 )
 
 // Session is what one client and the server have to say to each other, over one
@@ -54,11 +55,11 @@ type Session struct {
 	unheard atomic.Int32 // pings sent since anything was read
 	posts   atomic.Int32 // under way
 
-	in     sync.Mutex    // held while a message is dealt with
-	input  time.Duration // the last input as the client reported it, if it did so last
-	tokens float64       // of the rate limit
-	filled time.Duration
-	faults []time.Time // of the last minute
+	messages atomic.Uint64 // from the client
+	in       sync.Mutex    // held while a message is dealt with
+	input    time.Duration // the last input as the client reported it, if it did so last
+	bucket   edge.Bucket   // of the rate limit
+	strikes  edge.Strikes
 
 	greeted, visible, told bool // under in; visible is what the client said last, if told
 }
@@ -71,17 +72,11 @@ type watching struct {
 }
 
 // key names the session's connection.
-func (s *Session) key() connKey { return connKey{s.actor.Subject, s.id, !present(s.actor)} }
-
-// present reports whether an actor has a presence of its own, rather than only
-// watching.
-func present(actor presence.Actor) bool {
-	return actor.Role != presence.RoleVisitor && actor.Role != presence.RoleSystem
-}
+func (s *Session) key() connKey { return connKey{s.actor.Subject, s.id, !edge.Present(s.actor)} }
 
 // answers reports whether the client has to answer pings: over a stream, those
 // who only watch need not, as one that broke is found out by writing.
-func (s *Session) answers() bool { return present(s.actor) || !s.framing.Streams() }
+func (s *Session) answers() bool { return edge.Present(s.actor) || !s.framing.Streams() }
 
 // Ending reports whether the session is over, so that nothing that comes in
 // matters any more.
@@ -97,7 +92,7 @@ func (s *Session) Receive(data []byte) {
 	if s.ending.Load() {
 		return
 	}
-	if now := s.h.opts.Now(); s.allow(now) {
+	if now := s.h.t.Now(); s.allow(now) {
 		s.handle(now, data, false)
 	}
 }
@@ -117,12 +112,12 @@ func (s *Session) Heartbeat(data []byte) bool {
 	if c == nil || s.ending.Load() || !s.greeted || p.Seq == 0 || p.Seq > s.pings.Load() || p.Told && !(s.told && p.Visible == s.visible) {
 		return false
 	}
-	now := s.h.opts.Now()
-	if _, news := s.reports(now, p); news || s.fill(now) < 1 {
+	now := s.h.t.Now()
+	if _, news := s.reports(now, p); news || !s.take(now) {
 		return false
 	}
 	s.Heard()
-	s.tokens--
+	s.messages.Add(1)
 	if err := c.Heartbeat(); err != nil {
 		s.blame(now, "", "", gone(err))
 	}
@@ -134,7 +129,7 @@ func (s *Session) Heartbeat(data []byte) bool {
 func (s *Session) Begin(hello Hello, watch Position) {
 	s.in.Lock()
 	defer s.in.Unlock()
-	now := s.h.opts.Now()
+	now := s.h.t.Now()
 	s.allow(now) // it counts
 	m := hello.message()
 	err := m.check()
@@ -168,7 +163,7 @@ func (s *Session) post(messages []json.RawMessage) {
 	defer s.in.Unlock()
 	s.Heard()
 	for _, data := range messages {
-		now := s.h.opts.Now()
+		now := s.h.t.Now()
 		switch {
 		case s.ending.Load():
 			return
@@ -191,7 +186,7 @@ func (s *Session) Reject(why Rejection) {
 	if s.ending.Load() {
 		return
 	}
-	if now := s.h.opts.Now(); s.allow(now) {
+	if now := s.h.t.Now(); s.allow(now) {
 		s.blame(now, "", "", s.rejected(why))
 	}
 }
@@ -201,34 +196,28 @@ func (s *Session) Reject(why Rejection) {
 func (s *Session) Answer(pack func(*Batch)) {
 	s.in.Lock()
 	defer s.in.Unlock()
-	if !s.ending.Load() && s.allow(s.h.opts.Now()) {
+	if !s.ending.Load() && s.allow(s.h.t.Now()) {
 		_ = s.write(pack)
 	}
 }
 
-// allow takes a token from the session's bucket, or tells the client that there
-// is none.
-func (s *Session) allow(now time.Time) bool {
-	if s.fill(now) < 1 {
+// allow counts a message and takes a token from the session's bucket. If there is
+// none it reports that to the client.
+func (s *Session) allow(now presence.Instant) bool {
+	s.messages.Add(1)
+	if !s.take(now) {
 		o := &s.h.opts
 		s.blame(now, "", "", faultf(codeRate, "more than %v messages a second with bursts of %d; this one was dropped", o.MessagesPerSecond, o.Burst))
 		return false
 	}
-	s.tokens--
 	return true
 }
 
-// fill adds the tokens that are due, and returns how many there are.
-func (s *Session) fill(now time.Time) float64 {
-	at := s.h.since(now)
-	if passed := at - s.filled; passed > 0 {
-		s.tokens = min(s.tokens+passed.Seconds()*s.h.opts.MessagesPerSecond, float64(s.h.opts.Burst))
-	}
-	s.filled = at
-	return s.tokens
+func (s *Session) take(now presence.Instant) bool {
+	return s.bucket.Take(s.h.since(now), s.h.opts.MessagesPerSecond, s.h.opts.Burst)
 }
 
-func (s *Session) handle(now time.Time, data []byte, posted bool) {
+func (s *Session) handle(now presence.Instant, data []byte, posted bool) {
 	if p, ok := ParsePong(data); ok && s.greeted {
 		if err := s.pong(now, p); err != nil {
 			s.blame(now, "", "", err)
@@ -240,7 +229,7 @@ func (s *Session) handle(now time.Time, data []byte, posted bool) {
 
 // handleAny is handle by itself since it needs much room on the stack, for which
 // that of a goroutine that only hears heartbeats would have to grow each time.
-func (s *Session) handleAny(now time.Time, data []byte, posted bool) {
+func (s *Session) handleAny(now presence.Instant, data []byte, posted bool) {
 	m, err := decode(data)
 	var answer any
 	if err == nil {
@@ -258,7 +247,7 @@ func (s *Session) handleAny(now time.Time, data []byte, posted bool) {
 }
 
 // do carries a message out. The answer is nil where there is nothing to say.
-func (s *Session) do(now time.Time, m *message) (answer any, err error) {
+func (s *Session) do(now presence.Instant, m *message) (answer any, err error) {
 	if !slices.Contains(types, m.Type) {
 		return nil, &fault{code: codeInvalid, text: "wire: type " + strconv.Quote(m.Type) + " is not known", allowed: types}
 	}
@@ -345,7 +334,7 @@ func gone(err error) error {
 const sameInput = 500 * time.Millisecond
 
 // pong is the heartbeat: it proves that the page's own code runs.
-func (s *Session) pong(now time.Time, p Pong) error {
+func (s *Session) pong(now presence.Instant, p Pong) error {
 	if p.Seq == 0 || p.Seq > s.pings.Load() {
 		return faultf(codeInvalid, "seq %d: the last ping was %d", p.Seq, s.pings.Load())
 	}
@@ -367,7 +356,7 @@ func (s *Session) pong(now time.Time, p Pong) error {
 }
 
 // reports tells when the last input was by a heartbeat, and whether that is new.
-func (s *Session) reports(now time.Time, p Pong) (input time.Duration, news bool) {
+func (s *Session) reports(now presence.Instant, p Pong) (input time.Duration, news bool) {
 	if p.Idle < 0 {
 		return input, false
 	}
@@ -386,14 +375,14 @@ func (s *Session) see(c *presence.Conn, visible bool) error {
 
 // hello opens or resumes the connection, which may be done again at any time,
 // and lets pings begin.
-func (s *Session) hello(now time.Time, m *message) error {
+func (s *Session) hello(now presence.Instant, m *message) error {
 	if m.V != Version {
 		return &fault{code: codeInvalid, text: "wire: version " + strconv.Itoa(m.V) + " is not spoken here", allowed: []string{strconv.Itoa(Version)}}
 	}
 	terms := s.h.termsOf(s.actor.Subject.Tenant)
-	answer := welcome{Type: "welcome", V: Version, Ref: m.Ref, Now: presence.At(now), Lease: terms.lease.Milliseconds(), Statuses: []status{}}
+	answer := welcome{Type: "welcome", V: Version, Ref: m.Ref, Now: now, Lease: terms.lease.Milliseconds(), Statuses: []status{}}
 	switch {
-	case present(s.actor):
+	case edge.Present(s.actor):
 		c, view, err := s.connect(m)
 		if err != nil {
 			s.logUnavailable(faultOf(err), err)
@@ -522,7 +511,7 @@ func (s *Session) watchedLocked(channel string) int {
 
 // watchSelf sends the subject's own view whenever it changes.
 func (s *Session) watchSelf() {
-	if !present(s.actor) {
+	if !edge.Present(s.actor) {
 		return
 	}
 	watch, err := s.h.t.WatchSubject(s.h.stopped, s.actor, s.actor.Subject, presence.WatchOptions{Notify: func() {
@@ -623,7 +612,7 @@ func (s *Session) passOn(mayWait bool) (more, left bool) {
 		s.pull.Lock()
 		s.out.Lock()
 	} else if !s.tryLock() {
-		s.h.Go(func() { s.flush(true) })
+		s.h.running.Go(func() { s.flush(true) })
 		return false, true
 	}
 	batch := batches.Get().(*Batch)
@@ -633,7 +622,7 @@ func (s *Session) passOn(mayWait bool) (more, left bool) {
 	if err == nil && n < batch.Len() && !mayWait {
 		// Whatever else is written meanwhile has to wait until this is.
 		s.pull.Unlock()
-		s.h.Go(func() {
+		s.h.running.Go(func() {
 			_ = s.finish(batch, n)
 			batch.free()
 			s.flush(true)
@@ -675,7 +664,7 @@ func (s *Session) packPings(b *Batch) {
 		s.framing.Ping(b)
 	}
 	for range owed {
-		s.pack(b, ping{Type: "ping", V: Version, Seq: s.pings.Add(1), Now: presence.At(s.h.opts.Now())}, nil)
+		s.pack(b, ping{Type: "ping", V: Version, Seq: s.pings.Add(1), Now: s.h.t.Now()}, nil)
 	}
 }
 
@@ -774,14 +763,13 @@ func (s *Session) over(b *Batch, w *watching, reason error) {
 
 // blame tells the client what went wrong, and ends the session of one that goes
 // on doing wrong.
-func (s *Session) blame(now time.Time, ref, channel string, err error) {
+func (s *Session) blame(now presence.Instant, ref, channel string, err error) {
 	f := faultOf(err)
 	s.send(failure{Type: "error", V: Version, Ref: ref, Code: f.code, Message: f.text, Channel: channel, Allowed: f.allowed})
 	if !f.blames() {
 		return
 	}
-	s.faults = slices.DeleteFunc(s.faults, func(at time.Time) bool { return now.Sub(at) >= time.Minute })
-	if s.faults = append(s.faults, now); len(s.faults) >= faultsPerMinute {
+	if s.strikes.Add(s.h.since(now)) {
 		s.End(presence.CauseLost, StatusPolicy, "too many faults within a minute")
 	}
 }
@@ -868,7 +856,7 @@ func (s *Session) written(err error) {
 	}
 	s.out.Unlock()
 	if failed {
-		s.h.Go(s.fail) // by itself, since whoever writes may hold what ending needs
+		s.h.running.Go(s.fail) // by itself, since whoever writes may hold what ending needs
 	}
 }
 
@@ -898,6 +886,7 @@ func (s *Session) End(cause presence.Cause, status Status, text string) {
 	if s.ending.Swap(true) {
 		return
 	}
+	s.h.ended(status)
 	s.leave(cause)
 	s.bid(status, text)
 	s.Detach()

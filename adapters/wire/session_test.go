@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/internal/edge"
 )
 
 // tape is a connection that keeps what is written to it, each call by itself.
@@ -83,8 +84,8 @@ func serve(t *testing.T, tracker *presence.Options, opts Options) (*presence.Tra
 	t.Helper()
 	tr, err := presence.New(tracker)
 	require.NoError(t, err)
-	opts.Authenticate = func(*http.Request) (presence.Actor, error) { return presence.Actor{}, nil }
-	h, err := New(tr, opts)
+	opts.Authenticate = func(*http.Request) (presence.Identity, error) { return presence.Identity{}, nil }
+	h, err := New(tr, &opts)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		_ = h.Close()
@@ -97,11 +98,10 @@ func serve(t *testing.T, tracker *presence.Options, opts Options) (*presence.Tra
 // join opens a session and has it begin.
 func join(t *testing.T, h *Server, actor presence.Actor, framing Framing, watch Position) (*Session, *tape) {
 	t.Helper()
-	_, why := h.reserve(actor.Subject)
-	require.Empty(t, why)
+	require.Nil(t, h.seats.Take(actor.Subject))
 	conn := newTape()
 	got := make(chan *Session, 1)
-	h.Open(actor, conn, framing, false, func(s *Session) {
+	h.Carrier().Open(presence.Identity{Actor: actor}, conn, framing, false, func(s *Session) {
 		s.Begin(Hello{}, watch)
 		got <- s
 		<-conn.closed
@@ -163,11 +163,10 @@ func TestBrokenWrites(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				_, h := serve(t, nil, Options{})
-				_, why := h.reserve(guest.Subject)
-				require.Empty(t, why)
+				require.Nil(t, h.seats.Take(guest.Subject))
 				conn := newTape()
 				got := make(chan *Session, 1)
-				h.Open(guest, conn, plain{c.streams}, false, func(s *Session) {
+				h.Carrier().Open(presence.Identity{Actor: guest}, conn, plain{c.streams}, false, func(s *Session) {
 					s.Begin(Hello{}, nil)
 					got <- s
 					<-conn.closed
@@ -182,8 +181,7 @@ func TestBrokenWrites(t *testing.T) {
 				time.Sleep(farewell)
 				synctest.Wait()
 				require.Zero(t, h.Sessions())
-				require.Empty(t, h.bySubject)
-				require.Zero(t, h.open)
+				require.Equal(t, edge.NewSeats("wire", "sessions", h.opts.MaxSessions, h.opts.MaxSessionsPerSubject), h.seats, "every seat is free")
 			})
 		})
 	}
@@ -193,10 +191,9 @@ func TestBrokenWrites(t *testing.T) {
 func TestSilentClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, h := serve(t, nil, Options{HelloTimeout: 3 * time.Second})
-		_, why := h.reserve(guest.Subject)
-		require.Empty(t, why)
+		require.Nil(t, h.seats.Take(guest.Subject))
 		mute := newTape()
-		h.Open(guest, mute, plain{}, false, func(s *Session) {
+		h.Carrier().Open(presence.Identity{Actor: guest}, mute, plain{}, false, func(s *Session) {
 			time.Sleep(4 * time.Second) // and then it has gone by itself
 			s.Detach()
 		})
@@ -223,16 +220,15 @@ func TestOpenAfterClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, h := serve(t, nil, Options{})
 		for range 2 {
-			_, why := h.reserve(guest.Subject)
-			require.Empty(t, why)
+			require.Nil(t, h.seats.Take(guest.Subject))
 		}
 		_, conn := joinLate(t, h)
 		require.Equal(t, []string{"close 1001\n"}, conn.take())
-		h.Release(guest)
-		require.Zero(t, h.open)
-		require.Empty(t, h.bySubject)
-		_, why := h.reserve(guest.Subject)
-		require.Contains(t, why, "shutting down")
+		h.Carrier().Release(presence.Identity{Actor: guest})
+		free := edge.NewSeats("wire", "sessions", h.opts.MaxSessions, h.opts.MaxSessionsPerSubject)
+		free.Close()
+		require.Equal(t, free, h.seats, "every seat is free")
+		require.ErrorContains(t, h.seats.Take(guest.Subject), "shutting down")
 	})
 }
 
@@ -241,7 +237,7 @@ func joinLate(t *testing.T, h *Server) (ran bool, conn *tape) {
 	t.Helper()
 	require.NoError(t, h.Close())
 	conn = newTape()
-	h.Open(guest, conn, plain{}, false, func(*Session) { ran = true })
+	h.Carrier().Open(presence.Identity{Actor: guest}, conn, plain{}, false, func(*Session) { ran = true })
 	<-conn.closed
 	require.False(t, ran)
 	return ran, conn
@@ -304,6 +300,7 @@ func TestHeartbeatOnTheSpot(t *testing.T) {
 		same := `{"type":"pong","seq":1,"idle":1000,"visible":true}`
 		require.False(t, s.Heartbeat([]byte(same)), "it tells of input, and of the page")
 		s.Receive([]byte(same))
+		before, messages := s.bucket, s.messages.Load()
 		for _, other := range []string{
 			`{"type":"pong","seq":9,"idle":1000,"visible":true}`,
 			`{"type":"pong","seq":1,"idle":1000,"visible":false}`,
@@ -313,18 +310,19 @@ func TestHeartbeatOnTheSpot(t *testing.T) {
 		} {
 			require.False(t, s.Heartbeat([]byte(other)), other)
 		}
-		require.Equal(t, 2.0, s.tokens, "nothing was done")
+		require.Equal(t, before, s.bucket, "nothing was done")
+		require.Equal(t, messages, s.messages.Load())
 
 		heard := func() presence.Instant {
 			state, err := tr.State(t.Context(), presence.ID("ann"))
 			require.NoError(t, err)
 			return state.Conns[0].Heard
 		}
-		before := heard()
+		last := heard()
 		s.unheard.Store(2)
 		time.Sleep(250 * time.Millisecond)
 		require.True(t, s.Heartbeat([]byte(same)))
-		require.Greater(t, heard(), before)
+		require.Greater(t, heard(), last)
 		require.Zero(t, s.unheard.Load())
 		require.True(t, s.Heartbeat([]byte(`{"type":"pong","seq":1}`)))
 		require.False(t, s.Heartbeat([]byte(same)), "it is one too many")

@@ -2,39 +2,40 @@
 // PROTOCOL.md describes it, without a transport: what a session means, what it
 // may do and when it ends. Packages ws and sse carry it.
 //
-//	server, err := wire.New(tracker, wire.Options{Authenticate: whoIsIt})
+//	server, err := wire.New(tracker, &wire.Options{Authenticate: authenticate})
 //	http.Handle("/presence", ws.Over(server))
 //	http.Handle("/presence/", sse.Over(server))
-//	httpServer.RegisterOnShutdown(func() { server.Close() })
+//
+// Close the server before the HTTP server; the example of package ws shows the
+// order.
 //
 // It decides nothing about presence: it turns messages into calls of a
 // [presence.Tracker] and frames of its watches into messages. Agents,
-// supervisors and admins get a connection that counts; visitors and systems
-// only watch.
+// supervisors and admins get a connection that counts. Visitors and systems only
+// watch.
 //
 // # Liveness
 //
 // The server sends a ping of the application, which the page answers from its
-// own message handler. Only what a page's own code sends is a heartbeat: a
+// own message handler. Only a message of the page's own code is a heartbeat: a
 // browser answers the pings of the WebSocket protocol for a page that is frozen.
 //
-// # Bounds
+// # Limits
 //
-// Whatever a client can make grow has a bound, and whoever reaches it is told.
-// A session is ended only when its client goes on doing wrong, takes nothing
-// for [Options.WriteTimeout], or is silent in every respect. A client that is
-// merely slow is sent a snapshot in place of the changes it missed.
+// Everything that a client can grow has a limit. A client that reaches a limit
+// gets an error. A session ends only if its client makes 20 faults a minute, takes
+// nothing for [Options.WriteTimeout], or is silent in every respect. A client that
+// is merely slow gets a snapshot instead of the changes it missed.
 //
 // # Memory
 //
 // A session has no goroutine of its own: the transport has one that waits for
-// the client. What there is to write is written by a few goroutines for all
-// sessions, and by one that lives for so long where a client does not take it at
-// once. A frame is encoded once, however many sessions it goes to.
+// the client. A few goroutines write for all sessions. A client that does not take
+// a message at once gets a goroutine until it does. A frame is encoded once,
+// however many sessions it goes to.
 package wire
 
 import (
-	"cmp"
 	"container/heap"
 	"context"
 	"crypto/rand"
@@ -42,45 +43,45 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"maps"
 	mathrand "math/rand/v2"
 	"net/http"
-	"net/url"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/internal/edge"
 )
 
 // Options configures a [Server]. Authenticate is needed; the zero value of
 // every other field stands for its default.
 type Options struct {
-	// Authenticate says who opens a session, from the cookies or the token of the
+	// Authenticate finds who opens a session, from the cookies or the token of the
 	// request, for which there is [Token]. Give every visitor an id of its own,
 	// since sessions are counted by it. An error refuses the request with status
 	// 401, one that wraps [presence.ErrNotAllowed] with 403 and its text, one that
-	// wraps [presence.ErrUnavailable] with 503.
-	Authenticate func(*http.Request) (presence.Actor, error)
-	// AllowedOrigins lists the origins, such as "https://app.example.com", whose
-	// pages may open sessions beside those of the host itself. "*" allows all of
-	// them, and so is for servers that go by tokens: where cookies say who
-	// somebody is, any page could act for them. A request without an Origin header
-	// does not come from a page and is left to Authenticate.
+	// wraps [presence.ErrUnavailable] with 503. An actor without an id is logged
+	// and answered with 500.
+	Authenticate func(*http.Request) (presence.Identity, error)
+	// AllowedOrigins lists the origins whose pages may open sessions beside pages of
+	// the request's own host, as "https://app.example.com". "*" allows every page:
+	// use it with tokens only, since with cookies any page could act for its
+	// visitor. A request that no page makes is left to Authenticate.
 	AllowedOrigins []string
 
 	// MaxMessage is the longest message taken from a client, in bytes. 0 means 4096.
 	MaxMessage int
-	// MessagesPerSecond and Burst bound how fast a session's messages are
-	// processed; what comes faster is dropped, and the client told. 0 means 20
-	// a second and bursts of 40.
+	// MessagesPerSecond and Burst limit how fast a session's messages are
+	// processed. A faster message is dropped, and the client gets an error. 0 means
+	// 20 a second and bursts of 40.
 	MessagesPerSecond float64
 	Burst             int
-	// MaxChannels is how many channels a session may watch. 0 means 32.
+	// MaxChannels is the number of channels that a session may watch. 0 means 32.
 	MaxChannels int
-	// MaxSessions bounds the open sessions in all, MaxSessionsPerSubject those of
+	// MaxSessions limits the open sessions in all, MaxSessionsPerSubject those of
 	// one subject or visitor. 0 means 100,000 and 32.
 	MaxSessions           int
 	MaxSessionsPerSubject int
@@ -96,17 +97,11 @@ type Options struct {
 	// policy of the subject's tenant.
 	PingInterval time.Duration
 
-	// Now is the source of time for pings and rates; nil means the real clock.
-	// With a clock of your own, give its Now and call [Server.Sweep] whenever you
-	// moved it, since nothing else then sends pings.
-	Now func() time.Time
 	// Logger receives what goes wrong in the background; nil discards it.
 	Logger *slog.Logger
 }
 
 const (
-	// faultsPerMinute is how much a client may do wrong before its session ends.
-	faultsPerMinute = 20
 	// silentPings is how many pings in a row may meet with complete silence. They
 	// are counted rather than timed, so that a process that stood still blames
 	// nobody.
@@ -119,8 +114,6 @@ const (
 	// maxRef is the longest reference a client may give a message, in bytes.
 	maxRef = 64
 )
-
-const shuttingDown = "the server is shutting down"
 
 // Status says why a session ended. They are those of the WebSocket protocol and
 // two of our own.
@@ -147,28 +140,31 @@ type Server struct {
 	t       *presence.Tracker
 	opts    Options
 	log     *slog.Logger
-	origins map[string]bool
-	key     [32]byte  // of the secrets
-	began   time.Time // sessions count from then
+	origins *edge.Origins
+	seats   *edge.Seats
+	carrier Carrier
+	key     [32]byte         // of the secrets
+	began   presence.Instant // sessions count from then
 
-	mu        sync.Mutex
-	open      int // sessions and requests about to become one
-	bySubject map[presence.Ref]int
-	byConn    map[uint64]*Session // by a hash of their keys, which would take more room than all the rest
-	seed      maphash.Seed
-	sessions  dueHeap
-	epochs    uint32 // of connections that have none from the tracker
-	terms     map[*presence.Machine]*terms
-	closed    bool
-	queue     []*Session // those that have something to write
-	writers   int        // goroutines that see to them
+	mu       sync.Mutex
+	byConn   map[uint64]*Session // by a hash of their keys, which would take more room than all the rest
+	seed     maphash.Seed
+	sessions dueHeap
+	epochs   uint32 // of connections that have none from the tracker
+	terms    map[*presence.Machine]*terms
+	closed   bool
+	queue    []*Session // those that have something to write
+	writers  int        // goroutines that see to them
+	messages uint64     // of sessions that have ended
+	ends     map[Status]uint64
 
-	wake    chan struct{}
-	work    chan func()  // for workers that wait for some
-	idle    atomic.Int32 // those
-	stopped context.Context
-	stop    context.CancelFunc
-	running sync.WaitGroup
+	refusals atomic.Uint64
+	wake     chan struct{}
+	work     chan func()  // for workers that wait for some
+	idle     atomic.Int32 // those
+	stopped  context.Context
+	stop     context.CancelFunc
+	running  sync.WaitGroup
 }
 
 // connKey names a connection: of a subject or, with other ids, of a watcher.
@@ -178,63 +174,53 @@ type connKey struct {
 	watcher bool
 }
 
-// New returns a server of sessions for a tracker. It reports every fault
-// of the options together. Close it to end its goroutines.
-func New(t *presence.Tracker, opts Options) (*Server, error) {
-	var faults []error
-	fault := func(format string, args ...any) {
-		faults = append(faults, fmt.Errorf("wire: option "+format, args...))
+// New returns a server of sessions for a tracker; nil options mean zero ones. It
+// reports every fault of the options together. Close it to end its goroutines.
+//
+// The server follows the tracker's clock, but waits in real time: with a clock of
+// your own, call [Server.Sweep] whenever you moved it.
+func New(t *presence.Tracker, opts *Options) (*Server, error) {
+	o := Options{}
+	if opts != nil {
+		o = *opts
 	}
-	if t == nil {
-		faults = append(faults, errors.New("wire: a tracker is needed"))
+	faults := edge.NewFaults("wire")
+	faults.Tracker(t)
+	if o.Authenticate == nil {
+		faults.Add("Authenticate", "it is needed, to find who opens a session")
 	}
-	if opts.Authenticate == nil {
-		fault("Authenticate: it is needed, to say who opens a session")
-	}
-	h := &Server{
-		t: t, log: opts.Logger, origins: make(map[string]bool),
-		bySubject: make(map[presence.Ref]int), byConn: make(map[uint64]*Session), seed: maphash.MakeSeed(),
-		terms: make(map[*presence.Machine]*terms),
-		wake:  make(chan struct{}, 1),
-		work:  make(chan func()),
-	}
-	rand.Read(h.key[:])
-	for i, origin := range opts.AllowedOrigins {
-		normal, ok := normalOrigin(origin)
-		if !ok {
-			fault("AllowedOrigins[%d]: %q is neither \"*\" nor scheme://host[:port]", i, origin)
-		}
-		h.origins[normal] = true
-	}
-	atLeast(fault, "MaxMessage", &opts.MaxMessage, 4096, 256)
-	atLeast(fault, "MessagesPerSecond", &opts.MessagesPerSecond, 20, 0.1)
-	atLeast(fault, "Burst", &opts.Burst, 40, 1)
-	atLeast(fault, "MaxChannels", &opts.MaxChannels, 32, 1)
-	atLeast(fault, "MaxSessions", &opts.MaxSessions, 100_000, 1)
-	atLeast(fault, "MaxSessionsPerSubject", &opts.MaxSessionsPerSubject, presence.MaxConnections, 1)
-	atLeast(fault, "WriteTimeout", &opts.WriteTimeout, 10*time.Second, 1)
-	atLeast(fault, "HelloTimeout", &opts.HelloTimeout, 10*time.Second, 1)
-	if opts.PingInterval != 0 {
-		atLeast(fault, "PingInterval", &opts.PingInterval, 0, 1)
-		if t != nil && opts.PingInterval >= t.Policy("").Lease {
-			fault("PingInterval: %v is not shorter than the policy's lease of %v", opts.PingInterval, t.Policy("").Lease)
+	edge.AtLeast(faults, "MaxMessage", &o.MaxMessage, 4096, 256)
+	edge.AtLeast(faults, "MessagesPerSecond", &o.MessagesPerSecond, 20, 0.1)
+	edge.AtLeast(faults, "Burst", &o.Burst, 40, 1)
+	edge.AtLeast(faults, "MaxChannels", &o.MaxChannels, 32, 1)
+	edge.AtLeast(faults, "MaxSessions", &o.MaxSessions, 100_000, 1)
+	edge.AtLeast(faults, "MaxSessionsPerSubject", &o.MaxSessionsPerSubject, presence.MaxConnections, 1)
+	edge.AtLeast(faults, "WriteTimeout", &o.WriteTimeout, 10*time.Second, 1)
+	edge.AtLeast(faults, "HelloTimeout", &o.HelloTimeout, 10*time.Second, 1)
+	if o.PingInterval != 0 {
+		edge.AtLeast(faults, "PingInterval", &o.PingInterval, 0, 1)
+		if t != nil && o.PingInterval >= t.Policy("").Lease {
+			faults.Add("PingInterval", "%v is not shorter than the policy's lease of %v", o.PingInterval, t.Policy("").Lease)
 		}
 	}
-	if err := errors.Join(faults...); err != nil {
+	origins := edge.NewOrigins(faults, "AllowedOrigins", o.AllowedOrigins)
+	if err := faults.Err(); err != nil {
 		return nil, err
 	}
-	if h.log == nil {
-		h.log = slog.New(slog.DiscardHandler)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	h := &Server{
+		t: t, opts: o, log: o.Logger, origins: origins, began: t.Now(),
+		seats:  edge.NewSeats("wire", "sessions", o.MaxSessions, o.MaxSessionsPerSubject),
+		byConn: make(map[uint64]*Session), seed: maphash.MakeSeed(),
+		terms: make(map[*presence.Machine]*terms), ends: make(map[Status]uint64),
+		wake: make(chan struct{}, 1), work: make(chan func()),
+	}
+	h.carrier.h = h
+	rand.Read(h.key[:])
 	h.stopped, h.stop = context.WithCancel(context.Background())
-	drive := opts.Now == nil
-	if drive {
-		opts.Now = time.Now
-	}
-	h.opts, h.began = opts, opts.Now()
-	if drive {
-		h.running.Go(h.drive)
-	}
+	h.running.Go(h.drive)
 	return h, nil
 }
 
@@ -274,183 +260,6 @@ func (h *Server) termsOf(tenant string) *terms {
 	return t
 }
 
-// atLeast fills in the default of an option, or notes that it is too small.
-func atLeast[T cmp.Ordered](fault func(string, ...any), name string, v *T, byDefault, least T) {
-	var zero T
-	switch {
-	case *v == zero:
-		*v = byDefault
-	case *v < least:
-		fault("%s: %v is too small, at least %v is needed", name, *v, least)
-	}
-}
-
-// Options returns the options in force, with their defaults.
-func (h *Server) Options() Options { return h.opts }
-
-// normalOrigin returns an origin as it is compared.
-func normalOrigin(origin string) (string, bool) {
-	if origin == "*" {
-		return origin, true
-	}
-	u, err := url.Parse(origin)
-	if err != nil || u.Scheme == "" || u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
-		return "", false
-	}
-	return strings.ToLower(u.Scheme + "://" + u.Host), true
-}
-
-// CheckOrigin reports whether the page that makes a request may do so, and
-// refuses the request otherwise. A page of another origin that may is allowed to
-// read the answer.
-func (h *Server) CheckOrigin(w http.ResponseWriter, r *http.Request) bool {
-	given := r.Header.Get("Origin")
-	origin, ok := normalOrigin(given)
-	_, host, _ := strings.Cut(origin, "://")
-	switch {
-	case given == "" && !strings.HasSuffix(r.Header.Get("Sec-Fetch-Site"), "-site"):
-		return true // no page, or one of this host
-	case ok && strings.EqualFold(host, r.Host):
-	case given == "" && h.origins["*"]:
-	case ok && h.origins[origin] || h.origins["*"]:
-		w.Header().Set("Access-Control-Allow-Origin", given)
-		w.Header().Set("Access-Control-Allow-Credentials", "true")
-	default: // also a picture on a page somewhere, which names no origin but comes with cookies
-		http.Error(w, fmt.Sprintf("wire: pages of origin %q may not open sessions here; pages of this host may, and those of the origins the server was configured with", given), http.StatusForbidden)
-		return false
-	}
-	w.Header().Add("Vary", "Origin")
-	return true
-}
-
-// Authenticate says who makes a request, or refuses it.
-func (h *Server) Authenticate(w http.ResponseWriter, r *http.Request) (presence.Actor, bool) {
-	actor, err := h.opts.Authenticate(r)
-	if err == nil {
-		// What is kept must not keep all of the request's line alive.
-		actor.Subject.ID, actor.Subject.Tenant = strings.Clone(actor.Subject.ID), strings.Clone(actor.Subject.Tenant)
-		return actor, true
-	}
-	h.log.Debug("wire: not authenticated", "remote", r.RemoteAddr, "error", err)
-	switch {
-	case errors.Is(err, presence.ErrNotAllowed):
-		http.Error(w, err.Error(), http.StatusForbidden)
-	case errors.Is(err, presence.ErrUnavailable):
-		http.Error(w, "wire: who you are cannot be told now, try again", http.StatusServiceUnavailable)
-	default:
-		w.Header().Set("WWW-Authenticate", "Bearer")
-		http.Error(w, "wire: log in first", http.StatusUnauthorized)
-	}
-	return presence.Actor{}, false
-}
-
-// Admit says who makes a request and makes room for a session, or refuses the
-// request. Whoever is admitted is given to [Server.Open] or [Server.Release].
-func (h *Server) Admit(w http.ResponseWriter, r *http.Request) (presence.Actor, bool) {
-	actor, ok := h.Authenticate(w, r)
-	if !ok {
-		return actor, false
-	}
-	if status, why := h.reserve(actor.Subject); why != "" {
-		http.Error(w, why, status)
-		return actor, false
-	}
-	return actor, true
-}
-
-// reserve makes room for a session, or says why there is none.
-func (h *Server) reserve(subject presence.Ref) (status int, why string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	switch {
-	case h.closed:
-		return http.StatusServiceUnavailable, "wire: " + shuttingDown
-	case h.open >= h.opts.MaxSessions:
-		return http.StatusServiceUnavailable, fmt.Sprintf("wire: %d sessions are open, which is all there may be", h.open)
-	case h.bySubject[subject] >= h.opts.MaxSessionsPerSubject:
-		return http.StatusTooManyRequests, fmt.Sprintf("wire: %s has %d sessions open, which is all it may have", subject, h.bySubject[subject])
-	}
-	h.open++
-	h.bySubject[subject]++
-	return 0, ""
-}
-
-// Release gives back the room of somebody for whom no session was opened.
-func (h *Server) Release(actor presence.Actor) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.open--
-	if h.bySubject[actor.Subject]--; h.bySubject[actor.Subject] == 0 {
-		delete(h.bySubject, actor.Subject)
-	}
-}
-
-// Open starts a session for somebody who was admitted, over a connection that is
-// the session's from now on. What the client sends is given to the session by
-// wait, which runs in a goroutine of its own, or in the caller's if inline, and
-// must return once the connection has been closed.
-func (h *Server) Open(actor presence.Actor, conn Conn, framing Framing, inline bool, wait func(*Session)) {
-	now := h.opts.Now()
-	s := &Session{h: h, actor: actor, conn: conn, raw: rawConn(conn), framing: framing, tokens: float64(h.opts.Burst), filled: h.since(now), due: h.since(now) + h.opts.HelloTimeout}
-	s.parts.Store(2)
-	h.mu.Lock()
-	if h.closed {
-		s.place = -1
-		h.mu.Unlock()
-		s.End(presence.CauseDrain, StatusGoingAway, shuttingDown)
-		conn.Close()
-		s.Detach()
-		return
-	}
-	heap.Push(&h.sessions, s)
-	if inline {
-		h.running.Add(1)
-	} else {
-		h.running.Go(func() { wait(s) })
-	}
-	h.mu.Unlock()
-	h.nudge()
-	if inline {
-		defer h.running.Done()
-		wait(s)
-	}
-}
-
-// Go runs a function in a goroutine that [Server.Shutdown] waits for. It is for
-// the goroutines of sessions.
-func (h *Server) Go(f func()) { h.running.Go(f) }
-
-// Work is Go for what needs much room on the stack and ends soon: a goroutine
-// that did such things before does it, if one is free, since to make the stack of
-// a fresh one grow would take longer than many of them.
-func (h *Server) Work(f func()) {
-	select {
-	case h.work <- f:
-	default:
-		h.running.Go(func() { h.worker(f) })
-	}
-}
-
-// maxIdle is how many workers at most wait for something to do.
-const maxIdle = 16
-
-func (h *Server) worker(f func()) {
-	for {
-		f()
-		f = nil // what it holds on to is not kept
-		if h.idle.Add(1) <= maxIdle {
-			select {
-			case f = <-h.work:
-			case <-h.stopped.Done():
-			}
-		}
-		h.idle.Add(-1)
-		if f == nil {
-			return
-		}
-	}
-}
-
 // remove forgets a session that has ended.
 func (h *Server) remove(s *Session) {
 	h.mu.Lock()
@@ -458,8 +267,9 @@ func (h *Server) remove(s *Session) {
 		heap.Remove(&h.sessions, int(s.place))
 	}
 	h.unbindLocked(s)
+	h.messages += s.messages.Load()
 	h.mu.Unlock()
-	h.Release(s.actor)
+	h.seats.Give(s.actor.Subject)
 }
 
 // bind makes a session the one of its connection and ends the one before, or
@@ -520,12 +330,12 @@ func (h *Server) unbindLocked(s *Session) {
 func (h *Server) hash(key connKey) uint64 { return maphash.Comparable(h.seed, key) }
 
 // since is an instant as sessions keep it, which takes less room.
-func (h *Server) since(at time.Time) time.Duration { return at.Sub(h.began) }
+func (h *Server) since(at presence.Instant) time.Duration { return at.Sub(h.began) }
 
 // schedule lets the pings of a session begin, spread over half an interval so
 // that those who came together are not all asked together.
 func (h *Server) schedule(s *Session, interval time.Duration) {
-	now := h.opts.Now()
+	now := h.t.Now()
 	h.mu.Lock()
 	s.interval = interval
 	if !s.severed {
@@ -537,7 +347,7 @@ func (h *Server) schedule(s *Session, interval time.Duration) {
 
 // sever has a session end a moment later.
 func (h *Server) sever(s *Session) {
-	now := h.opts.Now()
+	now := h.t.Now()
 	h.mu.Lock()
 	if !s.severed {
 		s.severed = true
@@ -547,7 +357,7 @@ func (h *Server) sever(s *Session) {
 	h.nudge()
 }
 
-func (h *Server) dueLocked(s *Session, at time.Time) {
+func (h *Server) dueLocked(s *Session, at presence.Instant) {
 	s.due = h.since(at)
 	if s.place >= 0 {
 		heap.Fix(&h.sessions, int(s.place))
@@ -570,13 +380,13 @@ func (h *Server) queueLocked(s *Session) {
 		return // everything ends anyway
 	}
 	if s.raw == nil {
-		h.Work(func() { s.flush(true) })
+		h.carrier.Work(func() { s.flush(true) })
 		return
 	}
 	h.queue = append(h.queue, s)
 	if h.writers < maxWriters {
 		h.writers++
-		h.Work(h.writeQueued)
+		h.carrier.Work(h.writeQueued)
 	}
 }
 
@@ -613,13 +423,39 @@ func (h *Server) Sessions() int {
 	return len(h.sessions)
 }
 
-// Sweep sends the pings that are due and ends the sessions whose time is over.
-// The server calls it by itself unless it was given a clock. It does not wait
-// for the pings to be written.
-func (h *Server) Sweep() { h.sweep() }
+// Stats are figures of a server.
+type Stats struct {
+	Sessions int               // open now
+	Messages uint64            // from clients since New, heartbeats among them
+	Refusals uint64            // requests refused since New
+	Ends     map[Status]uint64 // sessions ended since New, by status; a client that closes may choose its own
+}
 
-func (h *Server) sweep() (next time.Time, ok bool) {
-	now := h.opts.Now()
+// Stats returns the server's figures.
+func (h *Server) Stats() Stats {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	stats := Stats{Sessions: len(h.sessions), Messages: h.messages, Refusals: h.refusals.Load(), Ends: maps.Clone(h.ends)}
+	for _, s := range h.sessions {
+		stats.Messages += s.messages.Load()
+	}
+	return stats
+}
+
+// ended counts a session that has ended.
+func (h *Server) ended(status Status) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ends[status]++
+}
+
+// Sweep sends the pings that are due and ends the sessions whose time is over. The
+// server calls it when something is due in real time. It does not wait for the
+// pings to be written.
+func (h *Server) Sweep() { h.sweep(h.t.Now()) }
+
+// sweep is Sweep as of an instant, and returns for how long nothing more is due.
+func (h *Server) sweep(now presence.Instant) (wait time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for len(h.sessions) > 0 && h.sessions[0].due <= h.since(now) {
@@ -643,19 +479,15 @@ func (h *Server) sweep() (next time.Time, ok bool) {
 		heap.Fix(&h.sessions, 0)
 	}
 	if len(h.sessions) == 0 {
-		return time.Time{}, false
+		return time.Hour
 	}
-	return h.began.Add(h.sessions[0].due), true
+	return h.sessions[0].due - h.since(now)
 }
 
 // drive sweeps whenever something is due.
 func (h *Server) drive() {
 	for {
-		wait := time.Hour
-		if next, ok := h.sweep(); ok {
-			wait = max(time.Until(next), time.Millisecond)
-		}
-		timer := time.NewTimer(wait)
+		timer := time.NewTimer(max(h.sweep(h.t.Now()), time.Millisecond))
 		select {
 		case <-timer.C:
 		case <-h.wake:
@@ -675,23 +507,24 @@ func (h *Server) nudge() {
 	}
 }
 
-// Shutdown ends every session as planned: clients are told to come back, their
-// connections are drained, and no session is opened any more. It waits until all
-// have gone; those still there when ctx is done are cut off. It returns the
-// cause of ctx's end in that case, and an error wrapping [presence.ErrClosed]
-// if the server was closed before.
+// Shutdown ends every session and opens no more. It tells clients to come back
+// (status 1001), and their connections leave by a drain. It waits until every
+// session has ended; when ctx is done it cuts off the others and returns the cause
+// of ctx's end. It returns an error wrapping [presence.ErrClosed] if the server was
+// closed before.
 func (h *Server) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	if h.closed {
 		h.mu.Unlock()
-		return fmt.Errorf("wire: %w: the server has been closed before", presence.ErrClosed)
+		return fmt.Errorf("wire: %w server: it has been closed before", presence.ErrClosed)
 	}
 	h.closed = true
 	list := append([]*Session(nil), h.sessions...)
 	for _, s := range list {
-		h.running.Go(func() { s.End(presence.CauseDrain, StatusGoingAway, shuttingDown) })
+		h.running.Go(func() { s.End(presence.CauseDrain, StatusGoingAway, edge.ShuttingDown) })
 	}
 	h.mu.Unlock()
+	h.seats.Close()
 	h.stop()
 	cut := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -708,7 +541,7 @@ func (h *Server) Shutdown(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// Close is Shutdown with little patience: clients have a second to go.
+// Close is Shutdown that gives clients a second.
 func (h *Server) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()

@@ -571,16 +571,16 @@ func TestUnchangedIdleHeartbeat(t *testing.T) {
 }
 
 // tokened authenticates by tokens as Token finds them.
-func tokened(r *http.Request) (presence.Actor, error) {
+func tokened(r *http.Request) (presence.Identity, error) {
 	switch token := wire.Token(r); token {
 	case "good/token?":
-		return presence.Actor{Subject: presence.ID("ann"), Role: presence.RoleAgent}, nil
+		return presence.Identity{Actor: presence.Agent(presence.ID("ann"))}, nil
 	case "locked":
-		return presence.Actor{}, fmt.Errorf("%w: ann is locked out", presence.ErrNotAllowed)
+		return presence.Identity{}, fmt.Errorf("%w: ann is locked out", presence.ErrNotAllowed)
 	case "slow":
-		return presence.Actor{}, fmt.Errorf("%w: the keys cannot be read", presence.ErrUnavailable)
+		return presence.Identity{}, fmt.Errorf("%w: the keys cannot be read", presence.ErrUnavailable)
 	default:
-		return presence.Actor{}, errors.New("no such token: " + token)
+		return presence.Identity{}, errors.New("no such token: " + token)
 	}
 }
 

@@ -10,30 +10,33 @@ import (
 	"time"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/memory"
 	"github.com/presence-go/presence/adapters/sse"
 	"github.com/presence-go/presence/adapters/wire"
 	"github.com/presence-go/presence/adapters/ws"
 )
 
-// A server of presence: WebSockets, streams for those whom WebSockets do not
-// reach, and a shutdown that nobody sees.
+// A server of presence: WebSockets, streams for clients that WebSockets do not
+// reach, and the order of a shutdown that no watcher sees: sessions, HTTP server,
+// tracker, storage.
 func Example() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	tracker, err := presence.New(nil)
+	storage := memory.NewStorage(memory.StorageOptions{}) // or sqlite, postgres, which are closed last
+	tracker, err := presence.New(&presence.Options{Storage: storage})
 	if err != nil {
 		log.Fatal(err)
 	}
 	go tracker.Run(context.WithoutCancel(ctx)) // until it is closed
 
-	sessions, err := wire.New(tracker, wire.Options{
-		// Who asks, as the application's own login has it.
-		Authenticate: func(r *http.Request) (presence.Actor, error) {
+	sessions, err := wire.New(tracker, &wire.Options{
+		// The actor, as the application's own login knows it.
+		Authenticate: func(r *http.Request) (presence.Identity, error) {
 			cookie, err := r.Cookie("session")
 			if err != nil {
-				return presence.Actor{}, errors.New("not logged in")
+				return presence.Identity{}, errors.New("not logged in")
 			}
-			return presence.Agent(presence.ID(cookie.Value)), nil // look it up
+			return presence.Identity{Actor: presence.Agent(presence.ID(cookie.Value))}, nil // look it up
 		},
 		AllowedOrigins: []string{"https://app.example.com"},
 	})
@@ -52,8 +55,9 @@ func Example() {
 	case <-ctx.Done():
 	}
 
-	// Sessions first: clients are told to come back, and their connections get the
-	// policy's grace for a planned end. Then the server, then what is to be stored.
+	// Shutdown of the sessions tells clients to come back, and their connections get
+	// the policy's grace for a planned end. The HTTP server would wait for their
+	// streams. Close of the tracker stores what is left.
 	bounded, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	err = errors.Join(sessions.Shutdown(bounded), server.Shutdown(bounded), tracker.Close())
@@ -68,20 +72,19 @@ func ExampleNewHandler() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	handler, err := ws.NewHandler(tracker, ws.Options{
-		Authenticate: func(r *http.Request) (presence.Actor, error) {
+	handler, err := ws.NewHandler(tracker, &ws.Options{
+		Authenticate: func(r *http.Request) (presence.Identity, error) {
 			token := wire.Token(r) // from a header, a subprotocol or the query
 			if token == "" {
-				return presence.Actor{}, errors.New("a token is needed")
+				return presence.Identity{}, errors.New("a token is needed")
 			}
-			return presence.Agent(presence.ID(token)), nil // verify it; examples/jwt does
+			return presence.Identity{Actor: presence.Agent(presence.ID(token))}, nil // verify it; examples/jwt does
 		},
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
+	defer handler.Close() // the first example shows what else a shutdown needs
 	http.Handle("/presence", handler)
-	server := &http.Server{Addr: ":8080"}
-	server.RegisterOnShutdown(func() { handler.Close() })
-	log.Fatal(server.ListenAndServe())
+	log.Print(http.ListenAndServe(":8080", nil))
 }

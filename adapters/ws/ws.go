@@ -1,8 +1,9 @@
 // Package ws is presence over WebSockets, in the protocol of package wire.
 //
-//	handler, err := ws.NewHandler(tracker, ws.Options{Authenticate: whoIsIt})
+//	handler, err := ws.NewHandler(tracker, &ws.Options{Authenticate: authenticate})
 //	http.Handle("/presence", handler)
-//	server.RegisterOnShutdown(func() { handler.Close() })
+//
+// Close the handler before the HTTP server; the example shows the order.
 //
 // A socket that idles keeps a buffer of 128 bytes and, to wait with, one
 // goroutine on a fresh stack, however many channels it watches.
@@ -10,6 +11,7 @@ package ws
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -19,6 +21,7 @@ import (
 	gobwas "github.com/gobwas/ws"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/internal/edge"
 	"github.com/presence-go/presence/adapters/wire"
 )
 
@@ -27,13 +30,14 @@ type Options = wire.Options
 
 // Handler opens sockets. It is safe for concurrent use.
 type Handler struct {
-	// Server keeps the sessions of the sockets, and others if it is shared.
-	*wire.Server
+	server *wire.Server
+	c      *wire.Carrier
 }
 
-// NewHandler returns a handler with a server of its own. It reports every fault
-// of the options together. Close it to end its goroutines.
-func NewHandler(t *presence.Tracker, opts Options) (*Handler, error) {
+// NewHandler returns a handler with a server of its own; nil options mean zero
+// ones. It reports every fault of the options together. Close it to end its
+// goroutines.
+func NewHandler(t *presence.Tracker, opts *Options) (*Handler, error) {
 	server, err := wire.New(t, opts)
 	if err != nil {
 		return nil, err
@@ -42,13 +46,22 @@ func NewHandler(t *presence.Tracker, opts Options) (*Handler, error) {
 }
 
 // Over returns a handler that opens sockets for a server which may have other
-// transports too.
-func Over(server *wire.Server) *Handler { return &Handler{server} }
+// transports too. Its other methods are those of the server.
+func Over(server *wire.Server) *Handler { return &Handler{server, server.Carrier()} }
 
-// ServeHTTP opens a socket. What does not become one is refused with a status
-// and a text that says why.
+// Sessions returns the number of open sessions.
+func (h *Handler) Sessions() int { return h.server.Sessions() }
+
+// Shutdown ends every session and opens no more, see [wire.Server.Shutdown].
+func (h *Handler) Shutdown(ctx context.Context) error { return h.server.Shutdown(ctx) }
+
+// Close is Shutdown that gives clients a second.
+func (h *Handler) Close() error { return h.server.Close() }
+
+// ServeHTTP opens a socket. It refuses any other request with a status and a text
+// that says why.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !h.CheckOrigin(w, r) {
+	if !h.c.CheckOrigin(w, r) {
 		return
 	}
 	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
@@ -57,25 +70,29 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "ws: this is for WebSockets", http.StatusUpgradeRequired)
 		return
 	}
-	actor, ok := h.Admit(w, r)
+	opts := h.c.Options()
+	if !edge.CanHijack("ws", opts.Logger, w) {
+		return
+	}
+	who, ok := h.c.Admit(w, r)
 	if !ok {
 		return
 	}
 	upgrader := gobwas.HTTPUpgrader{
-		Timeout:  h.Options().WriteTimeout,
+		Timeout:  opts.WriteTimeout,
 		Protocol: func(name string) bool { return name == wire.Subprotocol },
 	}
 	// After an error the response has been written, and the connection is ours
 	// where it could be taken over at all.
 	conn, rw, _, err := upgrader.Upgrade(r, w)
 	if err != nil {
-		h.Release(actor)
+		h.c.Release(who)
 		if conn != nil {
 			conn.Close()
 		}
 		return
 	}
-	// What the client sent early sits in a buffer that is not to be kept.
+	// The bytes that the client sent early sit in a buffer that is not to be kept.
 	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
 	from := io.Reader(conn)
 	if len(early) > 0 {
@@ -83,15 +100,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	// In goroutines of its own, so that the large stack of the HTTP server's is
 	// given back.
-	h.Open(actor, conn, framing{}, false, (&socket{h: h.Server, conn: conn, in: newReader(from, h.Options().MaxMessage)}).run)
+	h.c.Open(who, conn, framing{}, false, (&socket{c: h.c, conn: conn, in: newReader(from, opts.MaxMessage)}).run)
 }
-
-// maxCode is the highest status that means anything.
-const maxCode = 4999
 
 // socket reads what comes over one WebSocket.
 type socket struct {
-	h    *wire.Server
+	c    *wire.Carrier
 	conn io.Closer
 	in   reader
 }
@@ -99,16 +113,16 @@ type socket struct {
 // run hears heartbeats, for which the smallest stack is enough, until anything
 // else comes. That would make the stack grow, and stay so while the next is waited
 // for: somebody else sees to it, and a fresh goroutine goes on.
-func (c *socket) run(s *wire.Session) {
-	err := c.listen(s)
-	c.h.Work(func() { c.converse(s, err) })
+func (k *socket) run(s *wire.Session) {
+	err := k.listen(s)
+	k.c.Work(func() { k.converse(s, err) })
 }
 
 // converse takes in what has come, and sees to the end of the socket.
-func (c *socket) converse(s *wire.Session, err error) {
+func (k *socket) converse(s *wire.Session, err error) {
 	for closed := false; err == nil && !closed; {
-		if closed, err = c.read(s); err == nil && !closed && c.in.in.Buffered() == 0 {
-			c.h.Go(func() { c.run(s) })
+		if closed, err = k.read(s); err == nil && !closed && k.in.in.Buffered() == 0 {
+			k.c.Go(func() { k.run(s) })
 			return
 		}
 	}
@@ -123,19 +137,19 @@ func (c *socket) converse(s *wire.Session, err error) {
 	if err != nil {
 		// What still comes in is read for a moment: to close the connection over
 		// it would keep the reason from the client.
-		_, _ = io.Copy(io.Discard, c.in.in)
+		_, _ = io.Copy(io.Discard, k.in.in)
 	}
-	c.conn.Close()
+	k.conn.Close()
 	s.Detach()
 }
 
 // listen hears heartbeats until something else is there to be read.
-func (c *socket) listen(s *wire.Session) error {
+func (k *socket) listen(s *wire.Session) error {
 	for {
-		if err := c.in.wait(); err != nil {
+		if err := k.in.wait(); err != nil {
 			return err
 		}
-		if !c.in.whole(s.Heartbeat) {
+		if !k.in.whole(s.Heartbeat) {
 			return nil
 		}
 	}
@@ -150,18 +164,18 @@ func isProtocolError(err error) bool {
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // read takes in what comes next. It reports whether the client closed.
-func (c *socket) read(s *wire.Session) (closed bool, err error) {
+func (k *socket) read(s *wire.Session) (closed bool, err error) {
 	buffer := buffers.Get().(*bytes.Buffer)
 	defer buffers.Put(buffer)
 	buffer.Reset()
-	buffer.Grow(c.in.max)
-	return c.message(s, buffer.AvailableBuffer())
+	buffer.Grow(k.in.max)
+	return k.message(s, buffer.AvailableBuffer())
 }
 
 // message takes in frames until it is not in the middle of a message.
-func (c *socket) message(s *wire.Session, buf []byte) (closed bool, err error) {
+func (k *socket) message(s *wire.Session, buf []byte) (closed bool, err error) {
 	for {
-		a, message, control, err := c.in.next(buf)
+		a, message, control, err := k.in.next(buf)
 		if err != nil {
 			return false, err
 		}
@@ -169,11 +183,7 @@ func (c *socket) message(s *wire.Session, buf []byte) (closed bool, err error) {
 		s.Heard()
 		switch a {
 		case arrivedClose:
-			code, _ := gobwas.ParseCloseFrameData(control)
-			if code == 0 || code > maxCode || gobwas.CheckCloseFrameData(code, "") != nil {
-				code = gobwas.StatusNormalClosure
-			}
-			s.End(presence.CauseClosed, wire.Status(code), "")
+			s.End(presence.CauseClosed, wire.Status(edge.CloseReply(control)), "")
 			return true, nil
 		case arrivedPing:
 			s.Answer(func(b *wire.Batch) { appendFrame(b, gobwas.OpPong, control) })
@@ -186,7 +196,7 @@ func (c *socket) message(s *wire.Session, buf []byte) (closed bool, err error) {
 		default:
 			s.Answer(func(*wire.Batch) {}) // it counts
 		}
-		if !c.in.partial() {
+		if !k.in.partial() {
 			return false, nil
 		}
 	}

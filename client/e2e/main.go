@@ -68,7 +68,7 @@ func run(ctx context.Context, policy presence.Policy) error {
 		return err
 	}
 	defer s.tracker.Close()
-	if s.server, err = wire.New(s.tracker, wire.Options{Authenticate: authenticate}); err != nil {
+	if s.server, err = wire.New(s.tracker, &wire.Options{Authenticate: authenticate}); err != nil {
 		return err
 	}
 	if err := s.tracker.Link(ctx, presence.ID("sales"), presence.ID("inbox")); err != nil {
@@ -111,15 +111,15 @@ func run(ctx context.Context, policy presence.Policy) error {
 }
 
 // authenticate believes a token of the form agent=ann or visitor=kim.
-func authenticate(r *http.Request) (presence.Actor, error) {
+func authenticate(r *http.Request) (presence.Identity, error) {
 	role, name, _ := strings.Cut(wire.Token(r), "=")
 	switch {
 	case role == "agent" && name != "":
-		return presence.Agent(presence.ID(name)), nil
+		return presence.Identity{Actor: presence.Agent(presence.ID(name))}, nil
 	case role == "visitor" && name != "":
-		return presence.Actor{Subject: presence.ID("visitor-" + name), Role: presence.RoleVisitor}, nil
+		return presence.Identity{Actor: presence.Actor{Subject: presence.ID("visitor-" + name), Role: presence.RoleVisitor}}, nil
 	}
-	return presence.Actor{}, errors.New("e2e: the token says who you are, as agent=NAME or visitor=NAME")
+	return presence.Identity{}, errors.New("e2e: the token says who you are, as agent=NAME or visitor=NAME")
 }
 
 // page serves the one page there is. An agent who opens it may see to the inbox.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/adapters/sqlite"
+	"github.com/presence-go/presence/adapters/wire"
 	"github.com/presence-go/presence/adapters/ws"
 	"github.com/presence-go/presence/client"
 	"github.com/presence-go/presence/preset"
@@ -32,7 +33,7 @@ var assets embed.FS
 type desk struct {
 	storage *sqlite.Storage
 	tracker *presence.Tracker
-	sockets *ws.Handler
+	sockets *wire.Server
 	queue   *routing.Queue
 	feed    *feed
 
@@ -91,7 +92,7 @@ func open(ctx context.Context, db string, p presence.Policy, speed float64) (_ *
 	}
 	now := func() presence.Instant { return presence.At(d.clock.Now()) }
 	d.queue = routing.New(routing.Live(d.tracker, now), routing.Options{Observe: d.told, Open: d.openNow})
-	if d.sockets, err = ws.NewHandler(d.tracker, ws.Options{Authenticate: authenticate, Now: d.clock.Now}); err != nil {
+	if d.sockets, err = wire.New(d.tracker, &wire.Options{Authenticate: authenticate}); err != nil {
 		return nil, err
 	}
 	for channel, inbox := range channels {
@@ -176,21 +177,21 @@ func (d *desk) beat(ctx context.Context) {
 }
 
 // authenticate believes whatever it is told; see the package comment.
-func authenticate(r *http.Request) (presence.Actor, error) {
+func authenticate(r *http.Request) (presence.Identity, error) {
 	q := r.URL.Query()
 	if agent := q.Get("agent"); agent != "" {
 		if agents[agent] == nil {
-			return presence.Actor{}, fmt.Errorf("helpdesk: there is no agent %q: %w", agent, presence.ErrNotAllowed)
+			return presence.Identity{}, fmt.Errorf("helpdesk: there is no agent %q: %w", agent, presence.ErrNotAllowed)
 		}
-		return presence.Agent(presence.ID(agent)), nil
+		return presence.Identity{Actor: presence.Agent(presence.ID(agent))}, nil
 	}
 	if q.Has("supervisor") {
-		return boss, nil
+		return presence.Identity{Actor: boss}, nil
 	}
 	if visitor := q.Get("visitor"); visitor != "" {
-		return presence.Actor{Subject: presence.ID("visitor-" + visitor), Role: presence.RoleVisitor}, nil
+		return presence.Identity{Actor: presence.Actor{Subject: presence.ID("visitor-" + visitor), Role: presence.RoleVisitor}}, nil
 	}
-	return presence.Actor{}, errors.New("helpdesk: say who you are with ?agent= or ?visitor=")
+	return presence.Identity{}, errors.New("helpdesk: say who you are with ?agent= or ?visitor=")
 }
 
 func (d *desk) routes() http.Handler {
@@ -209,7 +210,7 @@ func (d *desk) routes() http.Handler {
 	page("/supervisor", "supervisor.html")
 	mux.Handle("GET /web/", http.StripPrefix("/web/", http.FileServerFS(web)))
 	mux.Handle("GET /client/", http.StripPrefix("/client/", http.FileServerFS(client.Files())))
-	mux.Handle("GET /ws", d.sockets)
+	mux.Handle("GET /ws", ws.Over(d.sockets))
 	mux.Handle("GET /feed", d.feed)
 	mux.HandleFunc("GET /api/state", d.state)
 	mux.HandleFunc("GET /api/history", d.feed.history)

@@ -5,7 +5,10 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"flag"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -20,43 +23,64 @@ import (
 )
 
 func main() {
+	address := flag.String("listen", "127.0.0.1:8081", "the address to listen on")
+	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if err := run(ctx, *address, os.Stdout); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// run serves until ctx is done, and then ends in the order of the example of
+// package ws.
+func run(ctx context.Context, address string, out io.Writer) error {
 	key := make([]byte, 32)
 	rand.Read(key)
 	tokens, err := NewTokens(key, 100_000, time.Now)
-	check(err)
+	if err != nil {
+		return err
+	}
 	tracker, err := presence.New(nil)
-	check(err)
-	defer tracker.Close()
-	go tracker.Run(ctx)
+	if err != nil {
+		return err
+	}
+	defer tracker.Close() // where it has not been closed
+	go tracker.Run(context.WithoutCancel(ctx))
 	for _, id := range []string{"ann", "bob"} {
-		check(tracker.AddMember(ctx, presence.ID(id), presence.ID("team")))
+		if err := tracker.AddMember(ctx, presence.ID(id), presence.ID("team")); err != nil {
+			return err
+		}
 	}
 	handler, sessions, err := serve(tracker, tokens, nil)
-	check(err)
-
-	l, err := net.Listen("tcp", "127.0.0.1:8081")
-	check(err)
-	fmt.Printf(`Ann, on a stream, for whom the server makes a token:
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, `Ann, on a stream, for whom the server makes a token:
 
     curl -N "http://%[1]s/presence/events?watch=team&token=$(curl -s http://%[1]s/token?id=ann)"
 
 `, l.Addr())
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
-	server.RegisterOnShutdown(func() { sessions.Close() })
-	go func() {
-		<-ctx.Done()
-		server.Shutdown(context.Background())
-	}()
-	if err := server.Serve(l); err != http.ErrServerClosed {
-		log.Fatal(err)
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(l) }()
+	select {
+	case err := <-ended:
+		return errors.Join(err, sessions.Close())
+	case <-ctx.Done():
 	}
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	return errors.Join(sessions.Shutdown(bounded), server.Shutdown(bounded), tracker.Close())
 }
 
 // serve puts presence behind tokens, over WebSockets and streams.
 func serve(tracker *presence.Tracker, tokens *Tokens, origins []string) (http.Handler, *wire.Server, error) {
-	sessions, err := wire.New(tracker, wire.Options{Authenticate: tokens.Authenticate, AllowedOrigins: origins})
+	sessions, err := wire.New(tracker, &wire.Options{Authenticate: tokens.Authenticate, AllowedOrigins: origins})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -75,10 +99,4 @@ func serve(tracker *presence.Tracker, tokens *Tokens, origins []string) (http.Ha
 		fmt.Fprint(w, token)
 	})
 	return mux, sessions, nil
-}
-
-func check(err error) {
-	if err != nil {
-		log.Fatal(err)
-	}
 }

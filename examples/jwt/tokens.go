@@ -68,26 +68,26 @@ func (t *Tokens) Issue(actor presence.Actor, life time.Duration) (string, error)
 	}}).SignedString(t.key)
 }
 
-// Authenticate says who opens a session, for [wire.Options]. It takes each token
+// Authenticate finds who opens a session, for [wire.Options]. It takes each token
 // once: one that is seen again was copied, or is brought by a client that should
 // have fetched another.
-func (t *Tokens) Authenticate(r *http.Request) (presence.Actor, error) {
+func (t *Tokens) Authenticate(r *http.Request) (presence.Identity, error) {
 	var c claims
 	if _, err := t.parser.ParseWithClaims(wire.Token(r), &c, func(*jwt.Token) (any, error) { return t.key, nil }); err != nil {
-		return presence.Actor{}, fmt.Errorf("jwt: %w", err)
+		return presence.Identity{}, fmt.Errorf("jwt: %w", err)
 	}
 	switch c.Role {
 	case presence.RoleAgent, presence.RoleSupervisor, presence.RoleAdmin, presence.RoleVisitor:
 	default: // such as that of a backend, which has other ways in
-		return presence.Actor{}, fmt.Errorf("jwt: role %q is not for browsers", c.Role)
+		return presence.Identity{}, fmt.Errorf("jwt: role %q is not for browsers", c.Role)
 	}
 	if c.Subject == "" || c.ID == "" || len(c.ID) > maxID {
-		return presence.Actor{}, fmt.Errorf("jwt: a token needs a subject and an id of up to %d bytes", maxID)
+		return presence.Identity{}, fmt.Errorf("jwt: a token needs a subject and an id of up to %d bytes", maxID)
 	}
 	if err := t.spend(c.ID, c.ExpiresAt.Time); err != nil {
-		return presence.Actor{}, err
+		return presence.Identity{}, err
 	}
-	return presence.Actor{Subject: presence.Ref{Tenant: c.Tenant, ID: c.Subject}, Role: c.Role}, nil
+	return presence.Identity{Actor: presence.Actor{Subject: presence.Ref{Tenant: c.Tenant, ID: c.Subject}, Role: c.Role}}, nil
 }
 
 // spend notes that a token has been used, until it is over anyway.

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 // stands between.
 func config(t *testing.T, agents, visitors int, between func(address string) string) *Config {
 	t.Helper()
-	handler, stop, err := newServer("desk", "agent-{n}", agents, ws.Options{PingInterval: time.Second})
+	handler, stop, err := newServer("desk", "agent-{n}", agents, &ws.Options{PingInterval: time.Second})
 	require.NoError(t, err)
 	server := httptest.NewServer(handler)
 	t.Cleanup(func() { stop(); server.Close() })
@@ -426,7 +426,7 @@ func TestBrokenServers(t *testing.T) {
 // TestTokens: everybody brings a token where the server wants one.
 func TestTokens(t *testing.T) {
 	t.Parallel()
-	handler, stop, err := newServer("desk", "ann,bob", 2, ws.Options{})
+	handler, stop, err := newServer("desk", "ann,bob", 2, &ws.Options{})
 	require.NoError(t, err)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer secret" || r.Header.Get("X-User") == "" {

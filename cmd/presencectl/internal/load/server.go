@@ -34,7 +34,7 @@ func Serve(args []string, stdin io.Reader, stdout io.Writer) error {
 	}
 	// Control-C is for the process that puts the load on; this one ends after it.
 	signal.Ignore(os.Interrupt)
-	handler, stop, err := newServer(args[0], args[1], n, ws.Options{})
+	handler, stop, err := newServer(args[0], args[1], n, &ws.Options{})
 	if err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func Serve(args []string, stdin io.Reader, stdout io.Writer) error {
 }
 
 // newServer is the handler of such a server, and what ends it.
-func newServer(channel, names string, agents int, opts ws.Options) (handler *ws.Handler, stop func(), err error) {
+func newServer(channel, names string, agents int, opts *ws.Options) (handler *ws.Handler, stop func(), err error) {
 	tracker, err := presence.New(nil)
 	if err != nil {
 		return nil, nil, err
@@ -81,15 +81,15 @@ func newServer(channel, names string, agents int, opts ws.Options) (handler *ws.
 			return nil, nil, err
 		}
 	}
-	opts.Authenticate = func(r *http.Request) (presence.Actor, error) {
+	opts.Authenticate = func(r *http.Request) (presence.Identity, error) {
 		q := r.URL.Query()
 		switch agent, visitor := q.Get("agent"), q.Get("visitor"); {
 		case known[agent]:
-			return presence.Agent(presence.ID(agent)), nil
+			return presence.Identity{Actor: presence.Agent(presence.ID(agent))}, nil
 		case visitor != "":
-			return presence.Actor{Subject: presence.ID(visitor), Role: presence.RoleVisitor}, nil
+			return presence.Identity{Actor: presence.Actor{Subject: presence.ID(visitor), Role: presence.RoleVisitor}}, nil
 		default:
-			return presence.Actor{}, fmt.Errorf("%w: want ?agent= of %s, or ?visitor=", presence.ErrNotAllowed, names)
+			return presence.Identity{}, fmt.Errorf("%w: want ?agent= of %s, or ?visitor=", presence.ErrNotAllowed, names)
 		}
 	}
 	if handler, err = ws.NewHandler(tracker, opts); err != nil {
