@@ -22,21 +22,18 @@ var errDrill = errors.New("the drill failed")
 // drill runs a contact centre through a day in virtual time: agents take
 // breaks, lose their connections, do not answer and finish what they have,
 // while work comes in. It checks every single assignment.
-func drill(args []string, stdout io.Writer) error {
-	flags := flag.NewFlagSet("drill", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	d := &centre{out: stdout}
-	flags.IntVar(&d.agents, "agents", 200, "")
-	flags.IntVar(&d.pieces, "work", 5000, "")
-	seed := flags.Uint64("seed", 1, "")
-	if err := flags.Parse(args); err != nil {
-		return fmt.Errorf("drill: %w; it takes -agents N, -work N and -seed N", err)
+func drill(flags *flag.FlagSet) action {
+	d := &centre{}
+	flags.IntVar(&d.agents, "agents", 200, "how many agents work")
+	flags.IntVar(&d.pieces, "work", 5000, "how many pieces of work come in")
+	seed := flags.Uint64("seed", 1, "the `seed` of all chance; the same seed gives the same day")
+	return func(ctx context.Context, args []string, stdout, _ io.Writer) error {
+		if len(args) > 0 || d.agents < 1 || d.pieces < 1 {
+			return fmt.Errorf("drill: %w: it takes -agents and -work of 1 or more, and no other arguments", errUsage)
+		}
+		d.out, d.rand = stdout, rand.New(rand.NewPCG(*seed, 0))
+		return d.run(ctx)
 	}
-	if flags.NArg() > 0 || d.agents < 1 || d.pieces < 1 {
-		return errors.New("drill takes -agents N, -work N and -seed N, at least one of each, and no arguments")
-	}
-	d.rand = rand.New(rand.NewPCG(*seed, 0))
-	return d.run(context.Background())
 }
 
 // centre is a contact centre under a drill.

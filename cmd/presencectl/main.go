@@ -1,19 +1,26 @@
-// Command presencectl tries out policies and scenarios without an application.
+// Command presencectl tries out policies and scenarios without an application,
+// reads and erases what a file of adapters/sqlite holds, and puts load on a server.
 //
 //	presencectl simulate lunch.txt              run a scenario on the pure core
 //	presencectl simulate -live lunch.txt        the same through a whole tracker
 //	presencectl simulate -svg lunch.svg lunch.txt
 //	presencectl policy                          list the presets
 //	presencectl policy respondio                print one as JSON
-//	presencectl policy ./lunch.json             check a policy and print it whole
+//	presencectl policy ./lunch.json             print a policy whole
+//	presencectl policy -check ./lunch.json      check a policy
+//	presencectl policy -diff slack ./lunch.json list the paths at which two policies differ
 //	presencectl grammar                         print the language of scenarios
-//	presencectl journal presence.db ann         print what happened, from a file of adapters/sqlite
+//	presencectl journal presence.db ann         print what happened, as JSON
+//	presencectl report -from 2026-01-05T00:00:00Z -to 2026-01-06T00:00:00Z presence.db
+//	presencectl explain presence.db ann         print why a subject has its status
+//	presencectl erase presence.db ann           delete all that is stored of a subject
 //	presencectl drill                           route work through a bad day, and check every step
 //	presencectl load                            put load on a server over WebSockets, and check what everybody saw
+//	presencectl version                         print the version
 //
-// It exits with 1 at the first expectation that fails and after a drill or a load
-// that found a fault, and with 2 where a command, a file or a policy cannot be
-// understood.
+// "presencectl COMMAND -h" lists the flags of a command. The command exits with 1
+// if an expectation fails, if two policies differ, or if a drill or a load finds a
+// fault. It exits with 2 if it cannot do what the arguments ask for.
 package main
 
 import (
@@ -25,177 +32,229 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	_ "time/tzdata" // for the opening hours of scenarios, wherever this runs
 
 	"github.com/presence-go/presence/cmd/presencectl/internal/load"
 	"github.com/presence-go/presence/presencetest/scenario"
-	"github.com/presence-go/presence/preset"
 )
 
-const usage = `usage:
-  presencectl simulate [-live] [-svg OUT] FILE...   run scenario files
-  presencectl policy [NAME | FILE.json]             list the presets, or print a policy
-  presencectl grammar                               print the language of scenario files
-  presencectl journal [-tenant T] [-from T] [-to T] FILE [SUBJECT]
-                                                    print what happened, as JSON, from a file of adapters/sqlite
-  presencectl drill [-agents N] [-work N] [-seed N] route work through a bad day, and check every step
-  presencectl load [-serve] [-agents N] [-visitors N] [-for D] [-svg OUT] [-json OUT] ...
-                                                    put load on a server over WebSockets; -h lists all flags
-`
-
-// What the command exits with.
+// The exit codes.
 const (
 	exitFine   = 0
 	exitFailed = 1 // an expectation did not hold
-	exitWrong  = 2 // what was asked for cannot be done
+	exitWrong  = 2 // the command cannot do what the arguments ask for
 )
+
+// command is one of the commands.
+type command struct {
+	name, args string
+	about      string // one line
+	// prepare declares the flags and returns the function that carries the command
+	// out with the other arguments.
+	prepare func(*flag.FlagSet) action
+}
+
+type action func(ctx context.Context, args []string, stdout, stderr io.Writer) error
+
+var commands = []command{
+	{"simulate", "[FLAGS] FILE...", "run scenario files", simulate},
+	{"policy", "[FLAGS] [NAME | FILE.json]...", "list the presets; print, check or compare policies", policy},
+	{"grammar", "", "print the language of scenario files", grammar},
+	{"journal", "[FLAGS] FILE [SUBJECT]", "print what happened, one row a line as JSON, from a file of adapters/sqlite", journal},
+	{"report", "-from T -to T [FLAGS] FILE [SUBJECT...]", "print how long each subject had each status, from a file of adapters/sqlite", reports},
+	{"explain", "[FLAGS] FILE SUBJECT", "print why a server that starts now with a file of adapters/sqlite shows a subject's status", explain},
+	{"erase", "[FLAGS] FILE SUBJECT...", "delete the records and journals of subjects from a file of adapters/sqlite that no server has open", erase},
+	{"drill", "[FLAGS]", "route work through a bad day in virtual time, and check every step", drill},
+	{"load", "[FLAGS]", "put load on a server over WebSockets, and check what everybody saw", nil},
+	{"version", "", "print the version", version},
+}
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func run(args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
-		fmt.Fprint(stderr, usage)
+		usage(stderr)
 		return exitWrong
 	}
-	var err error
-	switch command, args := args[0], args[1:]; command {
-	case "simulate":
-		err = simulate(args, stdout, stderr)
-	case "policy":
-		err = policy(args, stdout, stderr)
-	case "grammar":
-		if len(args) > 0 {
-			err = fmt.Errorf("grammar takes no arguments, got %q", args)
-			break
-		}
-		fmt.Fprint(stdout, scenario.Grammar())
-	case "journal":
-		err = journal(args, stdout)
-	case "drill":
-		err = drill(args, stdout)
-	case "load":
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-		context.AfterFunc(ctx, stop) // the second time it ends at once
-		err = load.Command(ctx, args, stdout, stderr)
-		stop()
-	case load.ServerCommand:
-		err = load.Serve(args, os.Stdin, stdout)
-	case "help", "-h", "-help", "--help":
-		fmt.Fprint(stdout, usage)
-	default:
-		err = fmt.Errorf("unknown command %q; want simulate, policy, grammar, journal, drill or load", command)
-	}
-	if err == nil || errors.Is(err, flag.ErrHelp) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second interrupt ends the process at once
+	err := execute(ctx, args[0], args[1:], stdout, stderr)
+	if err == nil {
 		return exitFine
 	}
 	fmt.Fprintln(stderr, "presencectl:", err)
-	if _, failed := errors.AsType[*scenario.Failure](err); failed || errors.Is(err, errDrill) || errors.Is(err, load.ErrFaults) {
+	_, failed := errors.AsType[*scenario.Failure](err)
+	if failed || errors.Is(err, errDrill) || errors.Is(err, errDiffer) || errors.Is(err, load.ErrFaults) {
 		return exitFailed
 	}
 	return exitWrong
 }
 
-// simulate runs files one after the other and stops at the first that does not
-// pass. What has happened until then is drawn all the same.
-func simulate(args []string, stdout, stderr io.Writer) error {
-	flags := flag.NewFlagSet("simulate", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	live := flags.Bool("live", false, "run through a whole tracker instead of the pure core")
-	svg := flags.String("svg", "", "draw what happened into this file")
-	files, err := parse(flags, args, stdout)
-	if err != nil {
+func execute(ctx context.Context, name string, args []string, stdout, stderr io.Writer) error {
+	switch name {
+	case "load": // it reads its own flags, and reports all that are wrong together
+		err := load.Command(ctx, args, stdout, stderr)
+		if errors.Is(err, flag.ErrHelp) {
+			return nil
+		}
 		return err
-	}
-	if len(files) == 0 {
-		return errors.New("simulate: no file is given; want presencectl simulate [-live] [-svg OUT] FILE")
-	}
-	var results []*scenario.Result
-	var failed error
-	for _, name := range files {
-		result, err := scenario.RunFile(context.Background(), name, scenario.Options{Live: *live})
-		if result != nil {
-			results = append(results, result)
-			for _, w := range result.Warnings {
-				fmt.Fprintln(stderr, "presencectl: warning:", w.Error())
-			}
-		}
-		if err != nil {
-			failed = err
-			break
-		}
-		fmt.Fprintf(stdout, "ok  %s  %d expectations\n", name, result.Held)
-	}
-	if *svg != "" && len(results) > 0 {
-		var drawing bytes.Buffer
-		if err := scenario.WriteSVG(&drawing, results...); err != nil {
-			return errors.Join(failed, err)
-		}
-		if err := os.WriteFile(*svg, drawing.Bytes(), 0o644); err != nil {
-			return errors.Join(failed, err)
-		}
-	}
-	return failed
-}
-
-// policy lists the presets, or prints one or what a file makes of one.
-func policy(args []string, stdout, stderr io.Writer) error {
-	flags := flag.NewFlagSet("policy", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	names, err := parse(flags, args, stdout)
-	if err != nil {
-		return err
-	}
-	if len(names) == 0 {
-		for _, name := range preset.Names() {
-			fmt.Fprintln(stdout, name)
-		}
+	case load.ServerCommand:
+		return load.Serve(args, os.Stdin, stdout)
+	case "help", "-h", "-help", "--help":
+		usage(stdout)
 		return nil
 	}
-	if len(names) > 1 {
-		return fmt.Errorf("policy: want one name or file, got %d", len(names))
+	var names []string
+	for _, c := range commands {
+		if c.name == name {
+			return c.execute(ctx, args, stdout, stderr)
+		}
+		names = append(names, c.name)
 	}
-	name := names[0]
-	p, found := preset.Lookup(name)
-	if !found {
-		if !strings.HasSuffix(name, ".json") {
-			return fmt.Errorf("policy: there is no preset %q; want one of %s, or a file that ends in .json", name, strings.Join(preset.Names(), ", "))
-		}
-		data, err := os.ReadFile(name)
-		if err != nil {
-			return fmt.Errorf("policy: %w", err)
-		}
-		var unknown []string
-		if p, unknown, err = preset.Parse(data); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		for _, key := range unknown {
-			fmt.Fprintf(stderr, "presencectl: warning: %s: unknown key %s is ignored\n", name, key)
-		}
-	}
-	data, err := p.JSON()
-	if err != nil {
-		return err
-	}
-	_, err = stdout.Write(data)
-	return err
+	return fmt.Errorf("unknown command %q; allowed: %s", name, strings.Join(names, ", "))
 }
 
-// parse reads flags, which may stand between and behind the other arguments,
-// and returns those. Where help is asked for it prints the usage.
-func parse(flags *flag.FlagSet, args []string, stdout io.Writer) (rest []string, err error) {
+// execute reads the flags, which may stand before, between and after the other
+// arguments, and carries the command out.
+func (c *command) execute(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	act := c.prepare(flags)
+	var rest []string
 	for {
 		err := flags.Parse(args)
 		switch {
 		case errors.Is(err, flag.ErrHelp):
-			fmt.Fprint(stdout, usage)
-			return nil, err
+			c.help(flags, stdout)
+			return nil
 		case err != nil:
-			return nil, fmt.Errorf("%s: %w", flags.Name(), err)
-		case flags.NArg() == 0:
-			return rest, nil
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+		if flags.NArg() == 0 {
+			break
 		}
 		rest = append(rest, flags.Arg(0))
 		args = flags.Args()[1:]
+	}
+	err := act(ctx, rest, stdout, stderr)
+	if errors.Is(err, errUsage) {
+		return fmt.Errorf("%w; want %s", err, c.synopsis())
+	}
+	return err
+}
+
+// errUsage is wrapped by errors about the number of arguments.
+var errUsage = errors.New("wrong arguments")
+
+func (c *command) synopsis() string {
+	return strings.TrimSuffix("presencectl "+c.name+" "+c.args, " ")
+}
+
+func (c *command) help(flags *flag.FlagSet, out io.Writer) {
+	fmt.Fprintf(out, "usage: %s\n\n%s%s.\n", c.synopsis(), strings.ToUpper(c.about[:1]), c.about[1:])
+	var list strings.Builder
+	flags.SetOutput(&list)
+	flags.PrintDefaults()
+	if list.Len() > 0 {
+		fmt.Fprintf(out, "\nflags:\n%s", &list)
+	}
+}
+
+func usage(out io.Writer) {
+	fmt.Fprintln(out, "usage:")
+	for _, c := range commands {
+		fmt.Fprintf(out, "  %s\n        %s\n", c.synopsis(), c.about)
+	}
+	fmt.Fprintln(out, "\n\"presencectl COMMAND -h\" lists the flags of a command.")
+}
+
+// none is the action of a command without arguments.
+func none(name string, do func(stdout io.Writer) error) action {
+	return func(_ context.Context, args []string, stdout, _ io.Writer) error {
+		if len(args) > 0 {
+			return fmt.Errorf("%s: %w: it takes none, got %q", name, errUsage, args)
+		}
+		return do(stdout)
+	}
+}
+
+func grammar(*flag.FlagSet) action {
+	return none("grammar", func(stdout io.Writer) error {
+		_, err := fmt.Fprint(stdout, scenario.Grammar())
+		return err
+	})
+}
+
+func version(*flag.FlagSet) action {
+	return none("version", func(stdout io.Writer) error {
+		info, ok := debug.ReadBuildInfo()
+		if !ok {
+			info = &debug.BuildInfo{}
+		}
+		_, err := fmt.Fprintln(stdout, "presencectl", versionOf(info))
+		return err
+	})
+}
+
+// versionOf is the version of a build, with the revision of the source if the
+// build has it.
+func versionOf(info *debug.BuildInfo) string {
+	text := info.Main.Version
+	if text == "" {
+		text = "(devel)"
+	}
+	vcs := make(map[string]string)
+	for _, s := range info.Settings {
+		vcs[s.Key] = s.Value
+	}
+	for _, key := range []string{"vcs.revision", "vcs.time"} {
+		if vcs[key] != "" {
+			text += " " + vcs[key]
+		}
+	}
+	if vcs["vcs.modified"] == "true" {
+		text += " modified"
+	}
+	return text
+}
+
+// simulate runs files one after the other and stops at the first that does not
+// pass. What has happened until then is drawn all the same.
+func simulate(flags *flag.FlagSet) action {
+	live := flags.Bool("live", false, "run through a whole tracker instead of the pure core")
+	svg := flags.String("svg", "", "draw the statuses of all subjects into this `file`")
+	return func(ctx context.Context, files []string, stdout, stderr io.Writer) error {
+		if len(files) == 0 {
+			return fmt.Errorf("simulate: %w: no file is given", errUsage)
+		}
+		var results []*scenario.Result
+		var failed error
+		for _, name := range files {
+			result, err := scenario.RunFile(ctx, name, scenario.Options{Live: *live})
+			if result != nil {
+				results = append(results, result)
+				for _, w := range result.Warnings {
+					fmt.Fprintln(stderr, "presencectl: warning:", w.Error())
+				}
+			}
+			if err != nil {
+				failed = err
+				break
+			}
+			fmt.Fprintf(stdout, "ok  %s  %d expectations\n", name, result.Held)
+		}
+		if *svg != "" && len(results) > 0 {
+			var drawing bytes.Buffer
+			if err := scenario.WriteSVG(&drawing, results...); err != nil {
+				return errors.Join(failed, err)
+			}
+			if err := os.WriteFile(*svg, drawing.Bytes(), 0o644); err != nil {
+				return errors.Join(failed, err)
+			}
+		}
+		return failed
 	}
 }

@@ -1,13 +1,17 @@
 package main
 
 import (
+	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/presence-go/presence/cmd/presencectl/internal/load"
 	"github.com/presence-go/presence/preset"
 )
 
@@ -120,7 +124,7 @@ func TestPolicyFaults(t *testing.T) {
 	for name, args := range map[string]struct {
 		arg, want string
 	}{
-		"name":    {"nosuch", "want one of chatwoot, default"},
+		"name":    {"nosuch", `unknown preset "nosuch"; allowed: chatwoot, default`},
 		"missing": {filepath.Join(t.TempDir(), "none.json"), "none.json"},
 		"policy":  {write(t, "bad.json", `{"version": 1, "extends": "respondio", "default": "lunch"}`), `"lunch" is not a status`},
 		"extends": {write(t, "base.json", `{"version": 1, "extends": "lunch"}`), `extends: there is no policy "lunch"; want one of chatwoot, default`},
@@ -133,22 +137,105 @@ func TestPolicyFaults(t *testing.T) {
 	}
 }
 
+func TestPolicyCheck(t *testing.T) {
+	good := write(t, "good.json", `{"version": 1.5, "extends": "respondio", "moon": "full"}`)
+	bad := write(t, "bad.json", `{"version": 1, "extends": "respondio", "default": "lunch"}`)
+	code, out, wrong := call("policy", "-check", "slack", good)
+	require.Equal(t, exitFine, code, wrong)
+	require.Equal(t, "ok  slack\nok  "+good+"\n", out)
+	require.Contains(t, wrong, "unknown key moon is ignored")
+
+	code, out, wrong = call("policy", "-check", bad, "nosuch", "slack")
+	require.Equal(t, exitWrong, code)
+	require.Equal(t, "ok  slack\n", out)
+	require.Contains(t, wrong, `"lunch" is not a status`)
+	require.Contains(t, wrong, `unknown preset "nosuch"`, "all faults are printed together")
+}
+
+func TestPolicyDiff(t *testing.T) {
+	mine := write(t, "mine.json", `{"version": 1, "extends": "slack", "name": "slack", "grace": {"close": "90s"}, "idle": [],
+		"statuses": [{"id": "active", "class": "available"}, {"id": "dnd", "class": "dnd"}, {"id": "away", "label": "", "class": "away", "for": "5m"}]}`)
+	code, out, wrong := call("policy", "-diff", "slack", mine)
+	require.Equal(t, exitFailed, code, wrong)
+	for _, line := range []string{
+		"grace.close: 5s -> 1m30s\n", "idle: [0] -> []\n", "idle.0.after: 10m -> none\n",
+		"statuses: [active,away,dnd] -> [active,dnd,away]\n", "statuses.active.label: Active -> none\n",
+		"statuses.away.for: none -> 5m\n", "statuses.dnd.for: 1h -> none\n",
+	} {
+		require.Contains(t, out, line)
+	}
+	require.NotContains(t, out, "statuses.active.class")
+	require.NotContains(t, out, "lease")
+	require.Contains(t, wrong, fmt.Sprintf("the policies differ at %d paths", strings.Count(out, "\n")))
+
+	for _, name := range preset.Names() {
+		_, whole, _ := call("policy", name)
+		code, out, wrong := call("policy", "-diff", name, write(t, "same.json", whole))
+		require.Equal(t, exitFine, code, wrong)
+		require.Empty(t, out)
+	}
+}
+
+// TestHelp: every command lists its flags, each with an explanation.
+func TestHelp(t *testing.T) {
+	_, all, _ := call("help")
+	for _, c := range commands {
+		require.Contains(t, all, c.synopsis()+"\n        "+c.about+"\n")
+		for _, help := range []string{"-h", "-help", "--help"} {
+			code, out, wrong := call(c.name, help)
+			require.Equal(t, exitFine, code, c.name)
+			require.Empty(t, wrong, c.name)
+			require.Contains(t, out, "presencectl "+c.name, c.name)
+			if c.prepare == nil {
+				require.Equal(t, load.Usage, out)
+				continue
+			}
+			flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
+			c.prepare(flags)
+			flags.VisitAll(func(f *flag.Flag) {
+				require.NotEmpty(t, f.Usage, "%s -%s", c.name, f.Name)
+				_, usage := flag.UnquoteUsage(f)
+				require.Regexp(t, "(?m)^  -"+f.Name+"\\b", out)
+				require.Contains(t, out, usage)
+			})
+			require.Contains(t, out, strings.ToUpper(c.about[:1])+c.about[1:])
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	code, out, wrong := call("version")
+	require.Equal(t, exitFine, code, wrong)
+	require.Regexp(t, `^presencectl \S+`, out)
+
+	setting := func(key, value string) debug.BuildSetting { return debug.BuildSetting{Key: "vcs." + key, Value: value} }
+	for want, info := range map[string]debug.BuildInfo{
+		"(devel)": {},
+		"v0.1.0":  {Main: debug.Module{Version: "v0.1.0"}, Settings: []debug.BuildSetting{{Key: "GOOS", Value: "linux"}}},
+		"(devel) 1f664b4 2026-01-05T09:00:00Z modified": {
+			Main:     debug.Module{Version: "(devel)"},
+			Settings: []debug.BuildSetting{setting("modified", "true"), setting("time", "2026-01-05T09:00:00Z"), setting("revision", "1f664b4")},
+		},
+		"(devel) 1f664b4": {Settings: []debug.BuildSetting{setting("revision", "1f664b4"), setting("modified", "false")}},
+	} {
+		require.Equal(t, want, versionOf(&info))
+	}
+}
+
 func TestUsage(t *testing.T) {
 	code, out, wrong := call("grammar")
 	require.Equal(t, exitFine, code, wrong)
 	require.Contains(t, out, "claim S STATUS")
 
-	code, out, _ = call("help")
-	require.Equal(t, exitFine, code)
-	require.Equal(t, usage, out)
-	code, out, _ = call("simulate", "-h")
-	require.Equal(t, exitFine, code)
-	require.Equal(t, usage, out)
-
-	for _, args := range [][]string{{}, {"simulat"}, {"simulate"}, {"simulate", "-fast", "x.txt"}, {"policy", "default", "tawkto"}, {"grammar", "all"}} {
+	for _, args := range [][]string{
+		{}, {"simulat"}, {"simulate"}, {"simulate", "-fast", "x.txt"}, {"policy", "default", "tawkto"}, {"grammar", "all"}, {"version", "1"},
+		{"policy", "-check"}, {"policy", "-diff", "slack"}, {"policy", "-diff", "-check", "slack", "teams"}, {"policy", "-diff", "slack", "nosuch"},
+	} {
 		code, out, wrong := call(args...)
 		require.Equal(t, exitWrong, code, args)
 		require.Empty(t, out, args)
 		require.NotEmpty(t, wrong, args)
 	}
+	_, _, wrong = call("simulate")
+	require.Equal(t, "presencectl: simulate: wrong arguments: no file is given; want presencectl simulate [FLAGS] FILE...\n", wrong)
 }
