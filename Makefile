@@ -1,5 +1,4 @@
 .DEFAULT_GOAL := help
-MODULES = $$(go list -m -f '{{.Dir}}')
 
 .PHONY: help
 help: ## list the targets
@@ -23,7 +22,7 @@ lint: ## vet, staticcheck and the modernizers, over every module
 
 .PHONY: tidy
 tidy: ## tidy every module
-	for dir in $(MODULES); do (cd $$dir && GOWORK=off go mod tidy); done
+	scripts/standalone -tidy
 
 .PHONY: fuzz
 fuzz: ## a minute of every fuzz target

@@ -6,7 +6,7 @@ require (
 	github.com/RussellLuo/timingwheel v0.0.0-20220218152713-54845bda3108
 	github.com/benbjohnson/clock v1.3.5
 	github.com/centrifugal/centrifuge v0.37.0
-	github.com/presence-go/presence v0.0.0
+	github.com/presence-go/presence v0.1.0
 	github.com/redis/go-redis/v9 v9.23.0
 	github.com/stretchr/testify v1.12.1
 	golang.org/x/sys v0.48.0
@@ -30,7 +30,7 @@ require (
 	github.com/maypok86/otter v1.2.4 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/planetscale/vtprotobuf v0.6.0 // indirect
-	github.com/presence-go/presence/adapters/ws v0.0.0
+	github.com/presence-go/presence/adapters/ws v0.1.0
 	github.com/prometheus/client_golang v1.22.0 // indirect
 	github.com/prometheus/client_model v0.6.1 // indirect
 	github.com/prometheus/common v0.62.0 // indirect
@@ -45,7 +45,3 @@ require (
 	golang.org/x/sync v0.24.0 // indirect
 	google.golang.org/protobuf v1.36.6 // indirect
 )
-
-replace github.com/presence-go/presence => ../
-
-replace github.com/presence-go/presence/adapters/ws => ../adapters/ws

@@ -3,9 +3,9 @@ module github.com/presence-go/presence/interop
 go 1.26.0
 
 require (
-	github.com/presence-go/presence v0.0.0
-	github.com/presence-go/presence/adapters/phoenix v0.0.0
-	github.com/presence-go/presence/adapters/pusher v0.0.0
+	github.com/presence-go/presence v0.1.0
+	github.com/presence-go/presence/adapters/phoenix v0.1.0
+	github.com/presence-go/presence/adapters/pusher v0.1.0
 )
 
 require (
@@ -14,9 +14,3 @@ require (
 	github.com/gobwas/ws v1.5.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect
 )
-
-replace github.com/presence-go/presence => ..
-
-replace github.com/presence-go/presence/adapters/pusher => ../adapters/pusher
-
-replace github.com/presence-go/presence/adapters/phoenix => ../adapters/phoenix

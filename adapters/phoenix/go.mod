@@ -3,7 +3,7 @@ module github.com/presence-go/presence/adapters/phoenix
 go 1.26.0
 
 require (
-	github.com/presence-go/presence v0.0.0
+	github.com/presence-go/presence v0.1.0
 	github.com/stretchr/testify v1.12.1
 )
 
@@ -17,5 +17,3 @@ require (
 	github.com/gobwas/httphead v0.1.0 // indirect
 	github.com/gobwas/ws v1.5.0
 )
-
-replace github.com/presence-go/presence => ../..

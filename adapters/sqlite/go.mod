@@ -3,7 +3,7 @@ module github.com/presence-go/presence/adapters/sqlite
 go 1.26.0
 
 require (
-	github.com/presence-go/presence v0.0.0
+	github.com/presence-go/presence v0.1.0
 	github.com/stretchr/testify v1.12.1
 	modernc.org/sqlite v1.60.1
 )
@@ -22,5 +22,3 @@ require (
 	modernc.org/mathutil v1.7.1 // indirect
 	modernc.org/memory v1.12.1 // indirect
 )
-
-replace github.com/presence-go/presence => ../..

@@ -3,7 +3,7 @@ module github.com/presence-go/presence/adapters/webhook
 go 1.26.0
 
 require (
-	github.com/presence-go/presence v0.0.0
+	github.com/presence-go/presence v0.1.0
 	github.com/standard-webhooks/standard-webhooks/libraries v0.0.1
 	github.com/stretchr/testify v1.12.1
 )
@@ -13,5 +13,3 @@ require (
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/sync v0.24.0 // indirect
 )
-
-replace github.com/presence-go/presence => ../..

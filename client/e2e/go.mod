@@ -3,8 +3,8 @@ module github.com/presence-go/presence/client/e2e
 go 1.26.0
 
 require (
-	github.com/presence-go/presence v0.0.0
-	github.com/presence-go/presence/adapters/ws v0.0.0
+	github.com/presence-go/presence v0.1.0
+	github.com/presence-go/presence/adapters/ws v0.1.0
 )
 
 require (
@@ -13,7 +13,3 @@ require (
 	github.com/gobwas/ws v1.5.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect
 )
-
-replace github.com/presence-go/presence => ../..
-
-replace github.com/presence-go/presence/adapters/ws => ../../adapters/ws

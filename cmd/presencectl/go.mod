@@ -5,9 +5,9 @@ go 1.26.0
 require (
 	github.com/benbjohnson/clock v1.3.5
 	github.com/gobwas/ws v1.5.0
-	github.com/presence-go/presence v0.0.0
-	github.com/presence-go/presence/adapters/sqlite v0.0.0
-	github.com/presence-go/presence/adapters/ws v0.0.0
+	github.com/presence-go/presence v0.1.0
+	github.com/presence-go/presence/adapters/sqlite v0.1.0
+	github.com/presence-go/presence/adapters/ws v0.1.0
 	github.com/stretchr/testify v1.12.1
 )
 
@@ -26,9 +26,3 @@ require (
 	modernc.org/memory v1.12.1 // indirect
 	modernc.org/sqlite v1.60.1 // indirect
 )
-
-replace github.com/presence-go/presence => ../..
-
-replace github.com/presence-go/presence/adapters/sqlite => ../../adapters/sqlite
-
-replace github.com/presence-go/presence/adapters/ws => ../../adapters/ws

@@ -3,9 +3,9 @@ module github.com/presence-go/presence/test/crash
 go 1.26.0
 
 require (
-	github.com/presence-go/presence v0.0.0
-	github.com/presence-go/presence/adapters/postgres v0.0.0
-	github.com/presence-go/presence/adapters/sqlite v0.0.0
+	github.com/presence-go/presence v0.1.0
+	github.com/presence-go/presence/adapters/postgres v0.1.0
+	github.com/presence-go/presence/adapters/sqlite v0.1.0
 	github.com/stretchr/testify v1.12.1
 )
 
@@ -28,10 +28,4 @@ require (
 	modernc.org/mathutil v1.7.1 // indirect
 	modernc.org/memory v1.12.1 // indirect
 	modernc.org/sqlite v1.60.1 // indirect
-)
-
-replace (
-	github.com/presence-go/presence => ../..
-	github.com/presence-go/presence/adapters/postgres => ../../adapters/postgres
-	github.com/presence-go/presence/adapters/sqlite => ../../adapters/sqlite
 )
