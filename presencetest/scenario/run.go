@@ -26,6 +26,10 @@ type Options struct {
 	// Live runs the file through a whole [presence.Tracker] on a mock clock. By
 	// default it runs on the pure core alone. Both must agree.
 	Live bool
+	// Policy is in force until a line of the file names another: a policy that
+	// lives in Go. A line that names none changes single values of it. Nil means
+	// [presence.DefaultPolicy].
+	Policy *presence.Policy
 	// Policies is the folder of the file, from which the JSON policies that it
 	// names are read. With nil it may name presets only.
 	Policies fs.FS
@@ -249,6 +253,12 @@ func (r *runner) prepare() error {
 	var faults []error
 	r.policies, r.hours = make(map[int]presence.Policy), make(map[int]presence.Hours)
 	r.policy = presence.DefaultPolicy()
+	if r.opts.Policy != nil {
+		r.policy = r.opts.Policy.Clone()
+		if _, err := presence.Compile(r.policy); err != nil {
+			return fmt.Errorf("scenario: Options.Policy: %w", err)
+		}
+	}
 	present := r.policy
 	statuses := map[string]bool{presence.StatusUnknown: true, presence.StatusDisabled: true}
 	note := func(p *presence.Policy) {

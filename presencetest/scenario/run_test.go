@@ -579,6 +579,45 @@ func TestMutate(t *testing.T) {
 	}
 }
 
+// TestPolicyOption: a policy that lives in Go is in force until the file names
+// another.
+func TestPolicyOption(t *testing.T) {
+	mine := presence.DefaultPolicy()
+	mine.Name, mine.Default = "mine", "lunch"
+	mine.Define(presence.Status{ID: "lunch", Class: presence.ClassAway})
+	before, err := mine.JSON()
+	require.NoError(t, err)
+	for _, live := range []bool{false, true} {
+		opts := scenario.Options{Live: live, Policy: &mine}
+		result, err := play(t, `login alice/tab
+			expect alice lunch
+			policy grace.logout=1m
+			logout alice
+			expect alice lunch
+			+1m expect alice offline
+			login bob/tab
+			policy respondio
+			expect bob online`, opts)
+		require.NoError(t, err)
+		require.Equal(t, 4, result.Held)
+
+		_, err = play(t, "policy grace.logout=1m\nlogin alice/tab\nlogout alice\n+59s expect alice lunch", opts)
+		require.NoError(t, err, "the head changes a value of it")
+
+		_, err = play(t, "login alice/tab\nexpect alice online", opts)
+		require.ErrorContains(t, err, `there is no status "online"; the policy has`)
+
+		broken := mine.Clone()
+		broken.Default = "nosuch"
+		_, err = play(t, "login alice/tab", scenario.Options{Live: live, Policy: &broken})
+		require.ErrorContains(t, err, "Options.Policy")
+		require.ErrorContains(t, err, "nosuch")
+	}
+	after, err := mine.JSON()
+	require.NoError(t, err)
+	require.Equal(t, string(before), string(after), "it is copied")
+}
+
 // TestKeepGoing shows that all that fails is found, and that what fails changes
 // nothing.
 func TestKeepGoing(t *testing.T) {
