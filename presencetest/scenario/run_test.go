@@ -584,7 +584,7 @@ func TestMutate(t *testing.T) {
 func TestPolicyOption(t *testing.T) {
 	mine := presence.DefaultPolicy()
 	mine.Name, mine.Default = "mine", "lunch"
-	mine.Define(presence.Status{ID: "lunch", Class: presence.ClassAway})
+	mine.AddStatus(presence.Status{ID: "lunch", Class: presence.ClassAway})
 	before, err := mine.JSON()
 	require.NoError(t, err)
 	for _, live := range []bool{false, true} {
