@@ -27,8 +27,8 @@ func run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, tracker.Close()) }()
 	ann := presence.ID("ann")
-	handler, err := ws.NewHandler(tracker, ws.Options{Authenticate: func(*http.Request) (presence.Actor, error) {
-		return presence.Agent(ann), nil
+	handler, err := ws.NewHandler(tracker, &ws.Options{Authenticate: func(*http.Request) (presence.Identity, error) {
+		return presence.Identity{Actor: presence.Agent(ann)}, nil
 	}})
 	if err != nil {
 		return err
