@@ -458,10 +458,10 @@ func (t *Tracker) Erase(ctx context.Context, ref Ref) error {
 		return err
 	}
 	defer t.journal.unlockFlush()
-	if err := who.lockIntent(ctx); err != nil {
+	if err := who.lockWrite(ctx); err != nil {
 		return err
 	}
-	defer who.unlockIntent()
+	defer who.unlockWrite()
 	if t.opts.Storage != nil {
 		err := t.callStorage(ctx, 12*t.opts.StorageTimeout, func(ctx context.Context, s Storage) error { return s.Delete(ctx, ref) })
 		if err != nil {

@@ -54,6 +54,12 @@ func (e *Error) allow(words ...string) *Error {
 	return e
 }
 
+// because names the error underneath.
+func (e *Error) because(cause error) *Error {
+	e.Cause = cause
+	return e
+}
+
 // Error returns: presence: sentinel what "given": text; allowed: a, b: cause.
 // Parts that are empty are left out.
 func (e *Error) Error() string {
@@ -173,9 +179,7 @@ func (i *Instant) UnmarshalText(text []byte) error {
 	}
 	t, err := time.Parse(time.RFC3339Nano, string(text))
 	if err != nil {
-		e := refuse(ErrInvalid, "time", string(text), "a time is written as in RFC 3339")
-		e.Cause = err
-		return e
+		return refuse(ErrInvalid, "time", string(text), "a time is written as in RFC 3339").because(err)
 	}
 	*i = At(t)
 	return nil

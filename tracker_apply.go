@@ -97,26 +97,16 @@ func (t *Tracker) Enable(ctx context.Context, subject Ref) error {
 	return t.Apply(ctx, Event{Kind: EventEnable, Subject: subject})
 }
 
-// apply feeds an event to a subject. What must be stored first is stored first:
-// the event is tried on a copy, the copy's record is written, and only then does
-// the copy become the state, so that storage is never waited for under the lock.
-// If the event was accepted, it calls done while the subject is still held.
+// apply feeds an event to a subject. If the event was accepted, it calls done
+// while the subject is still locked.
 func (t *Tracker) apply(ctx context.Context, w handle, e *Event, done func(*loaded)) error {
 	now := t.time.now()
 	e.Subject = w.ref
-	var tried *trial
 	if t.opts.Storage != nil {
 		switch e.Kind {
 		case EventSetClaim, EventEndClaim, EventLogin, EventLogout, EventEndpoint, EventDisable, EventEnable,
 			EventRequest, EventWithdraw, EventDecide:
-			if err := w.lockIntent(ctx); err != nil {
-				return err
-			}
-			defer w.unlockIntent()
-			var err error
-			if tried, err = t.storeFirst(ctx, w, e, now); err != nil {
-				return err
-			}
+			return t.applyStored(ctx, w, e, now, done)
 		}
 	}
 	h := t.lock(w.n, w.ref)
@@ -124,22 +114,8 @@ func (t *Tracker) apply(ctx context.Context, w handle, e *Event, done func(*load
 		return w.gone()
 	}
 	defer h.unlock()
-	if tried != nil && tried.steps == h.extra.steps {
-		*h.state = tried.state
-		h.fold() // what was noted while it was being stored
-		h.extra.steps++
-		h.stepped = true
-		h.due = tried.next
-		h.carryOut(tried.out)
-		h.extra.dirty = false // it has just been written
-	} else {
-		err := h.step(e, now)
-		if tried != nil {
-			h.markDirty() // something came in between; what was written is not quite what holds
-		}
-		if err != nil {
-			return err
-		}
+	if err := h.step(e, now); err != nil {
+		return err
 	}
 	if done != nil {
 		done(h)
@@ -147,16 +123,57 @@ func (t *Tracker) apply(ctx context.Context, w handle, e *Event, done func(*load
 	return nil
 }
 
+// applyStored applies an event whose change must be stored before it is shown.
+// It tries the event on a copy, stores the copy's record, and only then makes the
+// copy the state, so that no lock of a shard waits for storage. If something else
+// was applied meanwhile, it tries again on that.
+func (t *Tracker) applyStored(ctx context.Context, w handle, e *Event, now Instant, done func(*loaded)) error {
+	if err := w.lockWrite(ctx); err != nil {
+		return err
+	}
+	defer w.unlockWrite()
+	for range maxConflicts + 1 {
+		tried, err := t.try(ctx, w, e, now)
+		if err != nil {
+			return err
+		}
+		h := t.lock(w.n, w.ref)
+		if h == nil {
+			return w.gone()
+		}
+		if h.extra.steps != tried.steps {
+			h.unlock()
+			continue
+		}
+		h.adopt(tried)
+		if done != nil {
+			done(h)
+		}
+		h.unlock()
+		return nil
+	}
+	return refuse(ErrUnavailable, "subject", w.ref.String(), "it changed %d times while its record was being stored", maxConflicts+1)
+}
+
+// adopt makes the copy of a trial the state.
+func (h *loaded) adopt(tried *trial) {
+	*h.state = tried.state
+	h.fold() // what was noted without the lock meanwhile
+	h.extra.steps++
+	h.stepped, h.due = true, tried.next
+	h.carryOut(tried.out, tried.written)
+}
+
 // step runs the state machine and carries out what it says.
 func (h *loaded) step(e *Event, now Instant) error {
 	h.applyClockBreaks()
-	if h.extra != nil {
-		h.extra.steps++
-	}
 	h.stepped = true
 	out, next, err := h.m.Step(h.state, e, now, h.out[:0])
 	h.due = next
-	h.carryOut(out)
+	if h.extra != nil && (e.Kind != EventTick || len(out) > 0) { // other ticks change nothing that a later tick would not
+		h.extra.steps++
+	}
+	h.carryOut(out, false)
 	clear(out)
 	h.out = out[:0]
 	return err
@@ -196,8 +213,9 @@ func (h *loaded) follow(f *policyInForce) {
 	}
 }
 
-// carryOut does what the outputs of a step ask for.
-func (h *loaded) carryOut(out []Output) {
+// carryOut does what the outputs of a step ask for. If written, storage has the
+// record that follows from them.
+func (h *loaded) carryOut(out []Output, written bool) {
 	t := h.t
 	for i := range out {
 		o := &out[i]
@@ -205,10 +223,13 @@ func (h *loaded) carryOut(out []Output) {
 			t.opts.Observe(h.ref, *o)
 		}
 		switch o.Kind {
-		case OutputPersist:
-			h.markDirty()
+		case OutputPersist, OutputTransition, OutputUpdated:
+			if !written {
+				h.markDirty()
+			}
+		}
+		switch o.Kind {
 		case OutputTransition, OutputUpdated:
-			h.markDirty() // written with the next batch
 			h.show(&o.Presence, o.Noticed)
 			t.sendHeldBack(h.m, o.Noticed)
 		}

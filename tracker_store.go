@@ -28,7 +28,7 @@ const inputEvery = 2 * time.Minute
 // and the subjects whose records are behind. Where there is no storage it keeps
 // the newest rows.
 type journal struct {
-	flushing chan struct{} // held while writing; taken before a subject's intent
+	flushing chan struct{} // a lock: its holder alone writes the backlog and the rows
 	begun    chan struct{} // told when a row begins to wait
 	full     chan struct{} // and when many do
 
@@ -95,8 +95,8 @@ func (j *journal) lockFlush(ctx context.Context) error {
 
 func (j *journal) unlockFlush() { <-j.flushing }
 
-// flushStorage writes records that storage is behind with, and the journal rows
-// that wait. What cannot be written is kept for the next time.
+// flushStorage writes the records and the journal rows that wait. It keeps what
+// it could not write for the next time.
 func (t *Tracker) flushStorage(ctx context.Context) error {
 	if t.opts.Storage == nil {
 		return nil
@@ -106,56 +106,52 @@ func (t *Tracker) flushStorage(ctx context.Context) error {
 		return err
 	}
 	defer j.unlockFlush()
-	now := t.time.now()
-	j.mu.Lock()
-	look := now >= j.noted.Add(inputEvery)
-	if look {
-		j.noted = now
-	}
-	j.mu.Unlock()
-	if look {
+	if j.inputsDue(t.time.now()) {
 		t.eachSubject(nil, t.noteInput)
 	}
-	j.mu.Lock()
-	dirty, rows, dropped := distinct(j.dirty), j.waiting, j.dropped
-	j.dirty, j.waiting, j.dropped = nil, nil, 0
-	j.writing.records, j.writing.rows = len(dirty), len(rows)
-	j.mu.Unlock()
+	dirty, rows, dropped := j.take()
 	defer j.written()
 	if dropped > 0 {
 		t.log.Error("presence: journal rows dropped because storage was behind for too long", "rows", dropped)
 	}
-	var unreadable error
-	for len(dirty) > 0 {
-		batch := dirty[:min(len(dirty), maxRecords)]
-		alone, err := t.storeTogether(ctx, batch)
-		var refused []uint32
-		for len(alone) > 0 && err == nil {
-			if err = t.storeBehind(ctx, alone[0]); errors.Is(err, ErrInvalid) { // this record alone
-				unreadable = fmt.Errorf("presence: the record of %s cannot be stored: %w", t.ref(alone[0]), err)
-				refused = append(refused, alone[0])
-				err = nil
-			}
-			alone = alone[1:]
-		}
-		if err != nil { // the rest would only fail as well, and slowly
-			j.addDirty(dirty...)
-			j.putBack(rows)
-			return fmt.Errorf("presence: %w: records cannot be stored: %w", ErrUnavailable, err)
-		}
-		j.addDirty(refused...)
-		dirty = dirty[len(batch):]
+	behind, refusal, err := t.writeBacklog(ctx, dirty)
+	j.addDirty(behind...)
+	if err != nil { // storage would fail with the rows as well, and slowly
+		j.putBack(rows)
+		return err
 	}
 	for len(rows) > 0 {
-		batch := rows[:min(len(rows), 512)]
+		batch := rows[:min(len(rows), maxRows)]
 		err := t.callStorage(ctx, t.opts.StorageTimeout, func(ctx context.Context, s Storage) error { return s.Append(ctx, batch...) })
 		if err != nil {
 			j.putBack(rows)
-			return fmt.Errorf("presence: %w: the journal cannot be stored: %w", ErrUnavailable, err)
+			return refuse(ErrUnavailable, "storage", "", "the journal cannot be stored").because(err)
 		}
 		rows = rows[len(batch):]
 	}
-	return unreadable
+	return refusal
+}
+
+// inputsDue reports whether the last inputs are to be looked through now.
+func (j *journal) inputsDue(now Instant) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if now < j.noted.Add(inputEvery) {
+		return false
+	}
+	j.noted = now
+	return true
+}
+
+// take returns what waits for storage, and how many rows were dropped since the
+// last call. Until written is called, Health counts it as waiting.
+func (j *journal) take() (dirty []uint32, rows []JournalRow, dropped int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	dirty, rows, dropped = distinct(j.dirty), j.waiting, j.dropped
+	j.dirty, j.waiting, j.dropped = nil, nil, 0
+	j.writing.records, j.writing.rows = len(dirty), len(rows)
+	return dirty, rows, dropped
 }
 
 // distinct returns the numbers in a list, each once: a record that was written
@@ -170,30 +166,138 @@ func (j *journal) putBack(rows []JournalRow) {
 	j.bound()
 }
 
-// written says that nothing is being written any more.
+// written ends what take began.
 func (j *journal) written() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.writing.records, j.writing.rows = 0, 0
 }
 
-// maxRecords bounds the records that are written in one call.
-const maxRecords = 256
+// maxRecords and maxRows are the most records and rows of one call of storage.
+const (
+	maxRecords = 256
+	maxRows    = 512
+)
 
-// storeTogether writes records that changed without anybody waiting for it, in
-// one call. It returns those that have to be written one by one: somebody is
-// writing them just now, or one of them was refused.
-func (t *Tracker) storeTogether(ctx context.Context, subjects []uint32) (alone []uint32, err error) {
-	type trial struct {
-		who   handle
-		input Instant
-		steps uint64
+// maxConflicts is how many conflicts in a row a change survives. It is large: a
+// process that has just written knows the revision, and writes again sooner than
+// one that has to load it first. So a burst of changes by one process can win
+// many times in a row.
+const maxConflicts = 64
+
+// pendingWrite is a record to be stored. The subject's write lock is held.
+type pendingWrite struct {
+	handle handle
+	write  Write
+	input  Instant // the last input that the record has
+	steps  uint64  // of the subject when the record was made
+}
+
+// pending returns the write of a state as the record of a loaded subject.
+func (h *loaded) pending(s *State) (pendingWrite, error) {
+	record, err := h.m.Record(s, h.extra.stored+1)
+	return pendingWrite{
+		handle: h.handle(), write: Write{Record: record, Expect: h.extra.stored}, input: h.m.lastInput(s), steps: h.extra.steps,
+	}, err
+}
+
+// write stores records in one call. Only write and writeOne call Storage.Save.
+// The error wraps ErrUnavailable and the error of storage. After ErrConflict and
+// ErrInvalid nothing was stored. After any other error the records may be stored:
+// write marks the subjects, so that they are written again.
+func (t *Tracker) write(ctx context.Context, list []pendingWrite) error {
+	writes := make([]Write, len(list))
+	for i, p := range list {
+		writes[i] = p.write
 	}
-	var tried []trial
-	var writes []Write
+	err := t.callStorage(ctx, t.opts.StorageTimeout, func(ctx context.Context, s Storage) error { return s.Save(ctx, writes...) })
+	refused := errors.Is(err, ErrConflict) || errors.Is(err, ErrInvalid)
+	for _, p := range list {
+		if refused {
+			break
+		}
+		h := t.lock(p.handle.n, p.handle.ref)
+		if h == nil {
+			continue
+		}
+		if err == nil {
+			h.extra.stored, h.extra.input, h.extra.dirty = p.write.Record.Revision, p.input, false
+		}
+		if err != nil || h.extra.steps != p.steps {
+			h.markDirty()
+		}
+		h.unlock()
+	}
+	if err != nil {
+		return refuse(ErrUnavailable, "storage", "", "the record of %s cannot be stored", writes[0].Record.Subject).because(err)
+	}
+	return nil
+}
+
+// writeOne stores the record that prepare makes of a subject. After a conflict it
+// takes over what is stored and prepares again, at most maxConflicts times. The
+// caller holds the subject's write lock. prepare returns ok false if nothing is
+// to be stored.
+func (t *Tracker) writeOne(ctx context.Context, w handle, prepare func(*loaded) (p pendingWrite, ok bool, err error)) error {
+	for attempt := 0; ; attempt++ {
+		h := t.lock(w.n, w.ref)
+		if h == nil {
+			return w.gone()
+		}
+		p, ok, err := prepare(h)
+		h.unlock()
+		if err != nil || !ok {
+			return err
+		}
+		if err = t.write(ctx, []pendingWrite{p}); !errors.Is(err, ErrConflict) || attempt == maxConflicts {
+			return err
+		}
+		if err := t.takeOver(ctx, w); err != nil {
+			return err
+		}
+	}
+}
+
+// prepareDirty makes the record of a subject with which storage is behind.
+func prepareDirty(h *loaded) (p pendingWrite, ok bool, err error) {
+	if !h.extra.dirty {
+		return p, false, nil
+	}
+	p, err = h.pending(h.state)
+	return p, true, err
+}
+
+// writeBacklog writes the records of subjects with which storage is behind. A
+// record that is refused holds up no other: behind has it, and refusal says why.
+// After any other error behind has the rest as well.
+func (t *Tracker) writeBacklog(ctx context.Context, dirty []uint32) (behind []uint32, refusal, err error) {
+	for len(dirty) > 0 {
+		batch := dirty[:min(len(dirty), maxRecords)]
+		rest, err := t.writeBatch(ctx, batch)
+		for _, n := range rest {
+			if err != nil {
+				break
+			}
+			if err = t.writeDirty(ctx, n); errors.Is(err, ErrInvalid) {
+				behind, refusal, err = append(behind, n), err, nil
+			}
+		}
+		if err != nil {
+			return append(behind, dirty...), nil, err
+		}
+		dirty = dirty[len(batch):]
+	}
+	return behind, refusal, nil
+}
+
+// writeBatch writes the records of subjects in one call. It returns those that
+// are to be written one by one: their write locks were held, or the call was
+// refused because of one of them.
+func (t *Tracker) writeBatch(ctx context.Context, subjects []uint32) (rest []uint32, err error) {
+	var list []pendingWrite
 	defer func() {
-		for _, t := range tried {
-			t.who.unlockIntent()
+		for _, p := range list {
+			p.handle.unlockWrite()
 		}
 	}()
 	for _, n := range subjects {
@@ -202,91 +306,44 @@ func (t *Tracker) storeTogether(ctx context.Context, subjects []uint32) (alone [
 			continue
 		}
 		w := h.handle()
-		select {
-		case w.intent <- struct{}{}:
-			record, err := h.m.Record(h.state, h.extra.stored+1)
-			switch {
-			case !h.extra.dirty:
-				w.unlockIntent()
-			case err != nil:
-				w.unlockIntent()
-				alone = append(alone, n)
-			default:
-				tried = append(tried, trial{w, h.m.lastInput(h.state), h.extra.steps})
-				writes = append(writes, Write{Record: record, Expect: h.extra.stored})
+		if !w.tryLockWrite() {
+			rest = append(rest, n)
+		} else if p, ok, err := prepareDirty(h); ok && err == nil {
+			list = append(list, p)
+		} else {
+			w.unlockWrite()
+			if err != nil {
+				rest = append(rest, n)
 			}
-		default:
-			alone = append(alone, n)
 		}
 		h.unlock()
 	}
-	if len(writes) == 0 {
-		return alone, nil
+	if len(list) == 0 {
+		return rest, nil
 	}
-	err = t.callStorage(ctx, t.opts.StorageTimeout, func(ctx context.Context, s Storage) error { return s.Save(ctx, writes...) })
+	err = t.write(ctx, list)
 	if errors.Is(err, ErrConflict) || errors.Is(err, ErrInvalid) {
 		return subjects, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	for i, write := range writes {
-		tried := tried[i]
-		if h := t.lock(tried.who.n, tried.who.ref); h != nil {
-			h.extra.stored, h.extra.input, h.extra.dirty = write.Record.Revision, tried.input, false
-			if h.extra.steps != tried.steps {
-				h.markDirty() // it went on meanwhile
-			}
-			h.unlock()
-		}
-	}
-	return alone, nil
+	return rest, err
 }
 
-// storeBehind writes a record that changed without anybody waiting for it.
-func (t *Tracker) storeBehind(ctx context.Context, n uint32) error {
+// writeDirty writes the record of one subject with which storage is behind.
+func (t *Tracker) writeDirty(ctx context.Context, n uint32) error {
 	h := t.lockByNumber(n)
 	if h == nil {
 		return nil
 	}
-	who := h.handle()
+	w := h.handle()
 	h.unlock()
-	if err := who.lockIntent(ctx); err != nil {
+	if err := w.lockWrite(ctx); err != nil {
 		return err
 	}
-	defer who.unlockIntent()
-	for attempt := 0; ; attempt++ {
-		h := t.lock(n, who.ref)
-		if h == nil {
-			return nil
-		}
-		if !h.extra.dirty {
-			h.unlock()
-			return nil
-		}
-		record, err := h.m.Record(h.state, h.extra.stored+1)
-		w, input, steps := Write{Record: record, Expect: h.extra.stored}, h.m.lastInput(h.state), h.extra.steps
-		h.unlock()
-		if err != nil {
-			return err
-		}
-		err = t.save(ctx, who, w, input)
-		if errors.Is(err, ErrConflict) && attempt < maxConflicts {
-			if err := t.takeOver(ctx, who); err != nil {
-				return err
-			}
-			continue
-		}
-		if err == nil {
-			if h := t.lock(n, who.ref); h != nil {
-				if h.extra.steps != steps {
-					h.markDirty() // it went on meanwhile
-				}
-				h.unlock()
-			}
-		}
+	defer w.unlockWrite()
+	if err := t.writeOne(ctx, w, prepareDirty); !errors.Is(err, ErrUnknown) { // it may have been erased meanwhile
 		return err
 	}
+	return nil
 }
 
 // flushWhenTold writes to storage beside the deadlines, which must not wait for
@@ -386,10 +443,10 @@ func (t *Tracker) loadRecords(ctx context.Context, refs ...Ref) ([]Record, error
 // restore takes over what was loaded of a subject, unless somebody else was
 // quicker.
 func (t *Tracker) restore(ctx context.Context, w handle, records []Record) error {
-	if err := w.lockIntent(ctx); err != nil {
+	if err := w.lockWrite(ctx); err != nil {
 		return err
 	}
-	defer w.unlockIntent()
+	defer w.unlockWrite()
 	h := t.lock(w.n, w.ref)
 	if h == nil {
 		return w.gone()
@@ -412,80 +469,38 @@ func (t *Tracker) restore(ctx context.Context, w handle, records []Record) error
 	return nil
 }
 
-// trial is what an event did to a copy of a state.
+// trial is what an event does to a copy of a state.
 type trial struct {
-	steps uint64 // of the subject when the copy was taken
-	state State
-	out   []Output
-	next  Instant
+	steps   uint64 // of the subject when the copy was taken
+	state   State
+	out     []Output
+	next    Instant
+	written bool // storage has the record of the copy
 }
 
-// maxConflicts is how often in a row others may be quicker before a change is
-// refused. It is not small: who has just written knows the revision and writes
-// again sooner than who has to load it first, so that a burst of changes by
-// another process can win many times in a row.
-const maxConflicts = 64
-
-// storeFirst tries an event on a copy of a subject's state and writes the
-// record. It returns nil if there is nothing to be stored first. A conflict is
-// settled by taking over what storage has and trying again.
-func (t *Tracker) storeFirst(ctx context.Context, w handle, e *Event, now Instant) (*trial, error) {
-	for attempt := 0; ; attempt++ {
-		h := t.lock(w.n, w.ref)
-		if h == nil {
-			return nil, w.gone()
-		}
+// try applies an event to a copy of a subject's state, and stores the record of
+// the copy if the change must be stored first. The caller holds the write lock.
+func (t *Tracker) try(ctx context.Context, w handle, e *Event, now Instant) (*trial, error) {
+	var tried *trial
+	err := t.writeOne(ctx, w, func(h *loaded) (p pendingWrite, ok bool, err error) {
 		h.applyClockBreaks()
-		tried := &trial{steps: h.extra.steps, state: h.state.own()}
-		m, stored, dirty := h.m, h.extra.stored, h.extra.dirty
-		h.unlock()
-		var err error
-		if tried.out, tried.next, err = m.Step(&tried.state, e, now, nil); err != nil {
-			return nil, err
+		tried = &trial{steps: h.extra.steps, state: h.state.own()}
+		if tried.out, tried.next, err = h.m.Step(&tried.state, e, now, nil); err != nil {
+			return p, false, err
 		}
-		behind := dirty && e.Kind != EventLogin && e.Kind != EventLogout // who comes or goes waits for no arrears
+		behind := h.extra.dirty && e.Kind != EventLogin && e.Kind != EventLogout // these wait for no arrears
 		if !behind && !slices.ContainsFunc(tried.out, func(o Output) bool { return o.Kind == OutputPersist }) {
-			return nil, nil
+			return p, false, nil
 		}
-		record, err := m.Record(&tried.state, stored+1)
-		if err != nil {
-			return nil, err
-		}
-		err = t.save(ctx, w, Write{Record: record, Expect: stored}, m.lastInput(&tried.state))
-		switch {
-		case err == nil:
-			return tried, nil
-		case errors.Is(err, ErrConflict) && attempt < maxConflicts:
-			if err := t.takeOver(ctx, w); err != nil {
-				return nil, err
-			}
-		default:
-			return nil, fmt.Errorf("presence: %w: the change to %s cannot be stored: %w", ErrUnavailable, w.ref, err)
-		}
-	}
-}
-
-// save writes a record. The subject's intent is held.
-func (t *Tracker) save(ctx context.Context, w handle, write Write, input Instant) error {
-	if err := t.callStorage(ctx, t.opts.StorageTimeout, func(ctx context.Context, s Storage) error { return s.Save(ctx, write) }); err != nil {
-		if errors.Is(err, ErrConflict) {
-			return err
-		}
-		if h := t.lock(w.n, w.ref); h != nil { // it may be stored all the same: what is known here is not to be relied on
-			h.markDirty()
-			h.unlock()
-		}
-		return err
-	}
-	if h := t.lock(w.n, w.ref); h != nil {
-		h.extra.stored, h.extra.input, h.extra.dirty = write.Record.Revision, input, false
-		h.unlock()
-	}
-	return nil
+		tried.written = true
+		p, err = h.pending(&tried.state)
+		return p, true, err
+	})
+	return tried, err
 }
 
 // takeOver makes what storage has the truth after somebody else wrote it, or
-// after a write of our own whose answer was lost. The intent is held.
+// after a write of our own whose answer was lost. The caller holds the write lock.
 func (t *Tracker) takeOver(ctx context.Context, w handle) error {
 	records, err := t.loadRecords(ctx, w.ref)
 	if err != nil {
@@ -646,10 +661,10 @@ func (t *Tracker) refresh(ctx context.Context, w handle, revision uint64) error 
 	if known {
 		return nil
 	}
-	if err := w.lockIntent(ctx); err != nil {
+	if err := w.lockWrite(ctx); err != nil {
 		return err
 	}
-	defer w.unlockIntent()
+	defer w.unlockWrite()
 	if err := t.takeOver(ctx, w); !errors.Is(err, ErrUnknown) { // otherwise it has been erased meanwhile
 		return err
 	}

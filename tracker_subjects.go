@@ -47,29 +47,41 @@ func (e *erasures) until(ref Ref) Instant {
 	return e.ends[maphash.Comparable(e.seed, ref)]
 }
 
-// handle names a subject in memory, whether or not it is held. Its record may be
-// given up meanwhile.
+// handle names a subject in memory, loaded or not. The subject may be erased
+// meanwhile: then lock returns nil.
 type handle struct {
-	n      uint32
-	ref    Ref
-	intent chan struct{} // held by whoever has something stored, if there is storage
+	n       uint32
+	ref     Ref
+	writing chan struct{} // the write lock; nil without storage
 }
 
-func (w handle) lockIntent(ctx context.Context) error {
-	if w.intent == nil {
+// lockWrite takes the subject's write lock. Its holder alone stores the
+// subject's record.
+func (w handle) lockWrite(ctx context.Context) error {
+	if w.writing == nil {
 		return nil
 	}
 	select {
-	case w.intent <- struct{}{}:
+	case w.writing <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
-func (w handle) unlockIntent() {
-	if w.intent != nil {
-		<-w.intent
+// tryLockWrite takes the write lock if it is free.
+func (w handle) tryLockWrite() bool {
+	select {
+	case w.writing <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (w handle) unlockWrite() {
+	if w.writing != nil {
+		<-w.writing
 	}
 }
 
@@ -80,7 +92,7 @@ func (w handle) gone() error {
 func (h *loaded) handle() handle {
 	w := handle{n: h.n, ref: h.ref}
 	if h.extra != nil {
-		w.intent = h.extra.intent
+		w.writing = h.extra.writing
 	}
 	return w
 }
@@ -159,7 +171,7 @@ func (t *Tracker) find(ref Ref) (handle, uint8) {
 func (sh *shard) handle(hash uint64, place uint32, sub *slot, ref Ref) handle {
 	w := handle{n: number(hash, place), ref: ref}
 	if sub.flags&flagMore != 0 {
-		w.intent = sh.extra[place].intent
+		w.writing = sh.extra[place].writing
 	}
 	return w
 }
@@ -248,11 +260,11 @@ type extra struct {
 	grants []uint32
 
 	// With storage.
-	intent chan struct{} // held by whoever has something stored; taken before the shard
-	steps  uint64        // rises with every step
-	stored uint64        // the revision that storage holds
-	input  Instant       // the last input that storage holds
-	dirty  bool          // storage is behind
+	writing chan struct{} // the write lock
+	steps   uint64        // rises with every step but ticks without outputs
+	stored  uint64        // the revision that storage holds
+	input   Instant       // the last input that storage holds
+	dirty   bool          // storage is behind, or may be
 }
 
 // shard is some of the subjects, with their index.
@@ -382,7 +394,7 @@ func (t *Tracker) add(sh *shard, hash uint64, tn *tenant, id string) (place uint
 		if sh.extra == nil {
 			sh.extra = make(map[uint32]*extra)
 		}
-		sh.extra[place] = &extra{intent: make(chan struct{}, 1)}
+		sh.extra[place] = &extra{writing: make(chan struct{}, 1)}
 		sub.flags |= flagMore
 	}
 	if tn.inForce.Load().parity {
@@ -696,7 +708,7 @@ func (h *loaded) need() *extra {
 // spare gives it up again if it is no longer needed.
 func (h *loaded) spare() {
 	m := h.extra
-	if m == nil || m.state != nil || m.intent != nil || len(m.grants) > 1 {
+	if m == nil || m.state != nil || m.writing != nil || len(m.grants) > 1 {
 		return
 	}
 	if len(m.grants) == 1 {
