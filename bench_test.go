@@ -40,7 +40,7 @@ func benchTracker(b *testing.B, opts Options, n int, channel string) (*Tracker, 
 	for i := range conns {
 		subject := ID(fmt.Sprintf("subject-%06d", i))
 		if channel != "" {
-			if err := t.AddMember(b.Context(), subject, ID(channel)); err != nil {
+			if err := t.AddMember(b.Context(), ChannelID(channel), subject); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -200,7 +200,7 @@ func BenchmarkFanout(b *testing.B) {
 	t, conns := benchTracker(b, Options{Policy: &policy}, 100, "sales")
 	var watches []*Watch
 	for range watchers {
-		w, err := t.Watch(b.Context(), Actor{ID("kim"), RoleSupervisor}, ID("sales"), WatchOptions{Audience: AudienceTeam})
+		w, err := t.Watch(b.Context(), Actor{ID("kim"), RoleSupervisor}, ChannelID("sales"), WatchOptions{Audience: AudienceTeam})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -237,7 +237,7 @@ func BenchmarkList(b *testing.B) {
 	policy := benchPolicy()
 	t, conns := benchTracker(b, Options{Policy: &policy}, 1000, "sales")
 	list := func(b *testing.B) {
-		if views, _, err := t.ListAs(b.Context(), ID("sales"), AudienceTeam, Ref{}); err != nil || len(views) != len(conns) {
+		if views, _, err := t.ListAs(b.Context(), ChannelID("sales"), AudienceTeam, Ref{}); err != nil || len(views) != len(conns) {
 			b.Fatal(len(views), err)
 		}
 	}

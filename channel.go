@@ -66,7 +66,7 @@ const (
 type Frame struct {
 	Kind    FrameKind `json:"type"`
 	Version int       `json:"v"`
-	Channel Ref       `json:"channel"`
+	Channel Channel   `json:"channel"`
 	// Epoch names the stream. Sequence numbers of different epochs do not
 	// compare; a watcher that sees another one needs a snapshot.
 	Epoch string `json:"epoch"`

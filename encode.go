@@ -17,7 +17,7 @@ func (f *Frame) AppendJSON(b []byte) []byte {
 	b = append(b, `,"v":`...)
 	b = strconv.AppendInt(b, int64(f.Version), 10)
 	b = append(b, `,"channel":`...)
-	b = append(appendRef(append(b, '{'), f.Channel), '}')
+	b = append(appendRef(append(b, '{'), Ref(f.Channel)), '}')
 	b = append(b, `,"epoch":`...)
 	b = appendString(b, f.Epoch)
 	b = append(b, `,"seq":`...)

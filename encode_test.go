@@ -85,7 +85,7 @@ type plainFrame struct {
 
 // plain returns a frame as the standard library has to encode it.
 func plain(f *presence.Frame) plainFrame {
-	p := plainFrame{Kind: f.Kind, Version: f.Version, Channel: f.Channel, Epoch: f.Epoch, Seq: f.Seq, Lagged: f.Lagged, Group: f.Group}
+	p := plainFrame{Kind: f.Kind, Version: f.Version, Channel: presence.Ref(f.Channel), Epoch: f.Epoch, Seq: f.Seq, Lagged: f.Lagged, Group: f.Group}
 	for _, v := range f.Members {
 		p.Members = append(p.Members, plainView{v.Subject, viewFields(v)})
 	}

@@ -24,13 +24,13 @@ func ExampleTracker_ListAs() {
 	}
 	defer tracker.Close()
 
-	inbox, widget := presence.ID("sales-inbox"), presence.ID("sales")
+	inbox, widget := presence.ChannelID("sales-inbox"), presence.ChannelID("sales")
 	if err := tracker.Link(ctx, widget, inbox); err != nil {
 		log.Fatal(err)
 	}
 	conns := make(map[string]*presence.Conn)
 	for _, id := range []string{"ann", "bob", "cyd"} {
-		if err := tracker.AddMember(ctx, presence.ID(id), inbox); err != nil {
+		if err := tracker.AddMember(ctx, inbox, presence.ID(id)); err != nil {
 			log.Fatal(err)
 		}
 		if conns[id], err = tracker.Connect(ctx, presence.ID(id), presence.ConnectOptions{Login: true}); err != nil {

@@ -20,8 +20,8 @@ func ExampleTracker_Watch() {
 		log.Fatal(err)
 	}
 	defer tracker.Close()
-	ann, team := presence.ID("ann"), presence.ID("team")
-	if err := tracker.AddMember(ctx, ann, team); err != nil {
+	ann, team := presence.ID("ann"), presence.ChannelID("team")
+	if err := tracker.AddMember(ctx, team, ann); err != nil {
 		log.Fatal(err)
 	}
 	board := presence.Actor{Subject: presence.ID("board"), Role: presence.RoleSupervisor}
@@ -80,8 +80,8 @@ func ExampleWatchOptions() {
 		log.Fatal(err)
 	}
 	defer tracker.Close()
-	ann, team := presence.ID("ann"), presence.ID("team")
-	if err := tracker.AddMember(ctx, ann, team); err != nil {
+	ann, team := presence.ID("ann"), presence.ChannelID("team")
+	if err := tracker.AddMember(ctx, team, ann); err != nil {
 		log.Fatal(err)
 	}
 	open := func(opts presence.WatchOptions) (*presence.Watch, *presence.Frame) {

@@ -27,7 +27,7 @@ type outcome struct {
 func live(t *testing.T, tracker *presence.Tracker, out presence.Transport, from presence.Instant, pass func(time.Duration)) (journal []presence.JournalRow) {
 	t.Helper()
 	ctx := t.Context()
-	require.NoError(t, tracker.AddMember(ctx, ann, sales))
+	require.NoError(t, tracker.AddMember(ctx, sales, ann))
 	w, err := tracker.Watch(ctx, presence.Agent(ann), sales, presence.WatchOptions{})
 	require.NoError(t, err)
 	streamed := make(chan error, 1)

@@ -149,7 +149,7 @@ func TestGroupIsGatedByHours(t *testing.T) {
 					return fmt.Errorf("event %d (%s) at %s: visitors see %+v, want %+v", i, e.text(), with.now, got, want)
 				}
 				// One more who is available, on a roster of its own.
-				more := presence.NewRoster(presence.ID("desk"), with.m)
+				more := presence.NewRoster(presence.ChannelID("desk"), with.m)
 				more.SetHours(hours, with.now)
 				for _, subject := range with.members() {
 					p := with.states[subject].Current
@@ -179,7 +179,7 @@ func TestWatchersSeeHoursPass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, nil) // the bubble starts at midnight
 		ctx := t.Context()
-		require.NoError(t, d.AddMember(ctx, ann, sales))
+		require.NoError(t, d.AddMember(ctx, sales, ann))
 		w := d.watch(visitor, sales)
 		f, err := w.Next(ctx)
 		require.NoError(t, err)
@@ -220,7 +220,7 @@ func TestWatchersSeeHoursPass(t *testing.T) {
 }
 
 // rungAt sweeps and returns what visitors are told.
-func rungAt(t *testing.T, tracker *presence.Tracker, channel presence.Ref) presence.Group {
+func rungAt(t *testing.T, tracker *presence.Tracker, channel presence.Channel) presence.Group {
 	t.Helper()
 	_, group, err := tracker.ListAs(t.Context(), channel, presence.AudienceVisitor, presence.Ref{})
 	require.NoError(t, err)
@@ -248,7 +248,7 @@ func staffed() presence.Policy {
 func TestHoursAreDeadlines(t *testing.T) {
 	tracker, mock := newHourly(t, staffed())
 	for i := range 24 {
-		require.NoError(t, tracker.SetHours(t.Context(), presence.ID(fmt.Sprintf("c%d", i)), openingHours(t, fmt.Sprintf("mon %d:30-%d:45", i, i))))
+		require.NoError(t, tracker.SetHours(t.Context(), presence.ChannelID(fmt.Sprintf("c%d", i)), openingHours(t, fmt.Sprintf("mon %d:30-%d:45", i, i))))
 	}
 	require.NoError(t, tracker.SetHours(t.Context(), sales, openingHours(t, "mon 08:10-08:20")))
 	require.NoError(t, tracker.SetHours(t.Context(), sales, openingHours(t, "mon 08:35-08:50")))
@@ -284,10 +284,10 @@ func TestHoursKeepTheirChannel(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, w.Close())
 	require.Equal(t, presence.GroupAvailable, rungAt(t, tracker, sales).Status)
-	require.ErrorIs(t, tracker.SetHours(ctx, presence.ID("other"), answers{}), presence.ErrLimit)
+	require.ErrorIs(t, tracker.SetHours(ctx, presence.ChannelID("other"), answers{}), presence.ErrLimit)
 	require.NoError(t, tracker.SetHours(ctx, sales, nil))
-	require.NoError(t, tracker.SetHours(ctx, presence.ID("other"), answers{}))
-	require.ErrorIs(t, tracker.SetHours(ctx, presence.ID("\xff"), answers{}), presence.ErrInvalid)
+	require.NoError(t, tracker.SetHours(ctx, presence.ChannelID("other"), answers{}))
+	require.ErrorIs(t, tracker.SetHours(ctx, presence.ChannelID("\xff"), answers{}), presence.ErrInvalid)
 	require.NoError(t, tracker.Close())
 	require.ErrorIs(t, tracker.SetHours(ctx, sales, answers{}), presence.ErrClosed)
 }
@@ -317,10 +317,10 @@ func TestHoursFollowTheWallClock(t *testing.T) {
 	rungAt(t, tracker, sales)
 	mock.Set(start.Add(29 * time.Minute)) // it was half an hour fast
 	require.Equal(t, presence.Group{Status: presence.GroupOffline, Reason: presence.GroupClosed, NextOpen: nine}, rungAt(t, tracker, sales))
-	require.NoError(t, tracker.SetHours(t.Context(), presence.ID("late"), openingHours(t, "mon-fri 09:00-17:00")))
+	require.NoError(t, tracker.SetHours(t.Context(), presence.ChannelID("late"), openingHours(t, "mon-fri 09:00-17:00")))
 	for minute := 29; minute <= 62; minute++ {
 		mock.Set(start.Add(time.Duration(minute) * time.Minute))
-		for _, channel := range []presence.Ref{sales, presence.ID("late")} {
+		for _, channel := range []presence.Channel{sales, presence.ChannelID("late")} {
 			require.Equal(t, minute >= 60, rungAt(t, tracker, channel).Status == presence.GroupAvailable, "%d minutes past eight, %s", minute, channel)
 		}
 	}

@@ -618,7 +618,7 @@ type room struct {
 func newRoom(h *history) *room {
 	r := &room{
 		h: h, m: h.machines[0], now: nineSharp, states: make(map[presence.Ref]*presence.State),
-		roster: presence.NewRoster(presence.ID("desk"), h.machines[0]), sent: make(map[viewer][]emission), names: make(map[string]viewer),
+		roster: presence.NewRoster(presence.ChannelID("desk"), h.machines[0]), sent: make(map[viewer][]emission), names: make(map[string]viewer),
 	}
 	viewers := []viewer{
 		{presence.AudienceTeam, peter}, {presence.AudienceSupervisor, peter}, {presence.AudienceAdmin, peter},
@@ -1062,14 +1062,14 @@ func hiddenHistory(seed uint64, way hiding) *history {
 // and links.
 func TestNothingWithoutGrant(t *testing.T) {
 	t.Parallel()
-	inboxes := []presence.Ref{presence.ID("care"), presence.ID("support")}
-	channels := []presence.Ref{presence.ID("site"), presence.ID("shop"), presence.ID("care")} // one has an inbox's name
+	inboxes := []presence.Channel{presence.ChannelID("care"), presence.ChannelID("support")}
+	channels := []presence.Channel{presence.ChannelID("site"), presence.ChannelID("shop"), presence.ChannelID("care")} // one has an inbox's name
 	eachSeed(t, 100, func(t *testing.T, seed uint64) {
 		draw := rand.New(rand.NewPCG(seed, 7))
 		d := newMembership(t, channels)
 		for range 30 {
 			d.clock.Add(time.Second)
-			before := make(map[presence.Ref][]presence.Ref)
+			before := make(map[presence.Channel][]presence.Ref)
 			for _, ch := range channels {
 				before[ch] = d.members(ch)
 			}
@@ -1087,19 +1087,20 @@ type membership struct {
 	*presence.Tracker
 	t       *testing.T
 	clock   *clock.Mock
-	watches map[presence.Ref]*presence.Watch
+	watches map[presence.Channel]*presence.Watch
 	conns   map[presence.Ref]*presence.Conn
 	past    []membershipAct
 }
 
 type membershipAct struct {
 	verb        string
-	subject, to presence.Ref
+	subject     presence.Ref
+	channel, to presence.Channel
 }
 
-func newMembership(t *testing.T, channels []presence.Ref) *membership {
+func newMembership(t *testing.T, channels []presence.Channel) *membership {
 	t.Helper()
-	d := &membership{t: t, clock: clock.NewMock(), watches: make(map[presence.Ref]*presence.Watch), conns: make(map[presence.Ref]*presence.Conn)}
+	d := &membership{t: t, clock: clock.NewMock(), watches: make(map[presence.Channel]*presence.Watch), conns: make(map[presence.Ref]*presence.Conn)}
 	var err error
 	d.Tracker, err = presence.New(&presence.Options{Clock: d.clock})
 	require.NoError(t, err)
@@ -1112,26 +1113,26 @@ func newMembership(t *testing.T, channels []presence.Ref) *membership {
 }
 
 // act does something at random.
-func (d *membership) act(draw *rand.Rand, inboxes, channels []presence.Ref) {
+func (d *membership) act(draw *rand.Rand, inboxes, channels []presence.Channel) {
 	ctx := d.t.Context()
 	subjects := []presence.Ref{peter, quinn, rosa}
 	a := membershipAct{subject: subjects[draw.IntN(len(subjects))]}
 	if slices.Contains(d.past, membershipAct{verb: "erase", subject: a.subject}) {
-		require.Error(d.t, d.AddMember(ctx, a.subject, channels[0]))
+		require.Error(d.t, d.AddMember(ctx, channels[0], a.subject))
 		return
 	}
 	switch n := draw.IntN(20); {
 	case n < 6:
 		a.verb, a.to = "grant", slices.Concat(inboxes, channels)[draw.IntN(5)]
-		require.NoError(d.t, d.AddMember(ctx, a.subject, a.to))
+		require.NoError(d.t, d.AddMember(ctx, a.to, a.subject))
 	case n < 10:
 		a.verb, a.to = "revoke", slices.Concat(inboxes, channels)[draw.IntN(5)]
-		if err := d.RemoveMember(ctx, a.subject, a.to); err != nil {
+		if err := d.RemoveMember(ctx, a.to, a.subject); err != nil {
 			require.ErrorIs(d.t, err, presence.ErrUnknown)
 		}
 	case n < 12:
-		a.verb, a.subject, a.to = "link", channels[draw.IntN(3)], inboxes[draw.IntN(2)]
-		require.NoError(d.t, d.Link(ctx, a.subject, a.to))
+		a.verb, a.channel, a.to = "link", channels[draw.IntN(3)], inboxes[draw.IntN(2)]
+		require.NoError(d.t, d.Link(ctx, a.channel, a.to))
 	case n < 13 && d.conns[a.subject] != nil:
 		a.verb = "erase"
 		require.NoError(d.t, d.Erase(ctx, a.subject))
@@ -1148,14 +1149,14 @@ func (d *membership) act(draw *rand.Rand, inboxes, channels []presence.Ref) {
 }
 
 // may reports whether a subject belongs to a channel, from the whole history.
-func (d *membership) may(subject, channel presence.Ref) bool {
-	granted := make(map[presence.Ref]bool)
-	var link presence.Ref
+func (d *membership) may(subject presence.Ref, channel presence.Channel) bool {
+	granted := make(map[presence.Channel]bool)
+	var link presence.Channel
 	for _, a := range d.past {
 		switch {
-		case a.verb == "link" && a.subject == channel:
+		case a.verb == "link" && a.channel == channel:
 			link = a.to
-		case a.subject != subject:
+		case a.verb == "link" || a.subject != subject:
 		case a.verb == "grant" || a.verb == "revoke":
 			granted[a.to] = a.verb == "grant"
 		case a.verb == "erase":
@@ -1166,13 +1167,13 @@ func (d *membership) may(subject, channel presence.Ref) bool {
 }
 
 // members returns those of a channel, from the whole history.
-func (d *membership) members(channel presence.Ref) []presence.Ref {
+func (d *membership) members(channel presence.Channel) []presence.Ref {
 	return slices.DeleteFunc([]presence.Ref{peter, quinn, rosa}, func(subject presence.Ref) bool { return !d.may(subject, channel) })
 }
 
 // check compares the members of a channel, its list and what its watch was sent
 // with the history.
-func (d *membership) check(seed uint64, ch presence.Ref, before []presence.Ref) {
+func (d *membership) check(seed uint64, ch presence.Channel, before []presence.Ref) {
 	want := d.members(ch)
 	got, err := d.Members(ch)
 	require.NoError(d.t, err)

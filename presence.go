@@ -144,7 +144,7 @@ type Tracker struct {
 	policing sync.Mutex   // held while a policy is put in force; taken before mu
 	mu       sync.RWMutex // channels and grants; taken before a shard
 	fallback *Machine
-	channels map[Ref]*channelEntry
+	channels map[Channel]*channelEntry
 	defining sync.Mutex // held while a policy is read and changed; taken first
 
 	notifying notifying
@@ -214,7 +214,7 @@ func New(opts *Options) (*Tracker, error) {
 	}
 	t := &Tracker{
 		opts: o, log: o.Logger, seed: maphash.MakeSeed(), time: newTimeline(o.Clock),
-		fallback: m, channels: make(map[Ref]*channelEntry),
+		fallback: m, channels: make(map[Channel]*channelEntry),
 	}
 	t.coalescing.Store(m.coalesces() > 0)
 	t.history = o.Storage != nil || o.JournalRows >= 0

@@ -22,7 +22,7 @@ import (
 var (
 	ann     = presence.ID("ann")
 	bob     = presence.ID("bob")
-	sales   = presence.ID("sales")
+	sales   = presence.ChannelID("sales")
 	visitor = presence.Actor{Subject: presence.ID("v1"), Role: presence.RoleVisitor}
 	boss    = presence.Actor{Subject: presence.ID("boss"), Role: presence.RoleSupervisor}
 	admin   = presence.Actor{Subject: presence.ID("root"), Role: presence.RoleAdmin}
@@ -56,7 +56,7 @@ func (d desk) login(ref presence.Ref, conn string) *presence.Conn {
 	return c
 }
 
-func (d desk) watch(actor presence.Actor, channel presence.Ref) *presence.Watch {
+func (d desk) watch(actor presence.Actor, channel presence.Channel) *presence.Watch {
 	d.t.Helper()
 	w, err := d.Watch(d.t.Context(), actor, channel, presence.WatchOptions{})
 	require.NoError(d.t, err)
@@ -124,7 +124,7 @@ func seen(t *testing.T, w *presence.Watch) []string {
 func TestWatchersFollowADay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, nil)
-		require.NoError(t, d.AddMember(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), sales, ann))
 		w := d.watch(visitor, sales)
 		require.Equal(t, []string{"snapshot ann=offline"}, seen(t, w))
 
@@ -156,7 +156,7 @@ func TestWatchersFollowADay(t *testing.T) {
 func TestReloadIsNotSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, nil)
-		require.NoError(t, d.AddMember(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), sales, ann))
 		old := d.login(ann, "tab")
 		w := d.watch(visitor, sales)
 		require.Equal(t, []string{"snapshot ann=available"}, seen(t, w))
@@ -324,7 +324,7 @@ func TestNotedReportsEqualStepped(t *testing.T) {
 func TestX43SlowWatcherIsResyncedAndNobodyWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, &presence.Options{WatchBuffer: 4})
-		require.NoError(t, d.AddMember(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), sales, ann))
 		slow, quick := d.watch(visitor, sales), d.watch(visitor, sales)
 		require.Equal(t, []string{"snapshot ann=offline"}, seen(t, slow))
 		require.Equal(t, []string{"snapshot ann=offline"}, seen(t, quick))
@@ -346,8 +346,8 @@ func TestX43SlowWatcherIsResyncedAndNobodyWaits(t *testing.T) {
 func TestSequenceHasNoGaps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, nil)
-		require.NoError(t, d.AddMember(t.Context(), ann, sales))
-		require.NoError(t, d.AddMember(t.Context(), bob, sales))
+		require.NoError(t, d.AddMember(t.Context(), sales, ann))
+		require.NoError(t, d.AddMember(t.Context(), sales, bob))
 		w := d.watch(visitor, sales)
 		f, err := w.Next(t.Context())
 		require.NoError(t, err)
@@ -376,14 +376,14 @@ func TestRevokedWatcherIsEvictedInTheSameStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, nil)
 		for _, ref := range []presence.Ref{ann, bob} {
-			require.NoError(t, d.AddMember(t.Context(), ref, sales))
+			require.NoError(t, d.AddMember(t.Context(), sales, ref))
 			d.login(ref, "tab")
 		}
 		own, others := d.watch(presence.Agent(ann), sales), d.watch(presence.Agent(bob), sales)
 		require.NotEmpty(t, seen(t, own))
 		require.NotEmpty(t, seen(t, others))
 
-		require.NoError(t, d.RemoveMember(t.Context(), ann, sales))
+		require.NoError(t, d.RemoveMember(t.Context(), sales, ann))
 		require.Equal(t, []string{"removed", "ended"}, seen(t, own))
 		require.Equal(t, []string{"left ann"}, seen(t, others))
 		_, err := own.Next(t.Context())
@@ -393,7 +393,7 @@ func TestRevokedWatcherIsEvictedInTheSameStep(t *testing.T) {
 		_, err = d.Watch(t.Context(), presence.Agent(ann), sales, presence.WatchOptions{})
 		require.ErrorIs(t, err, presence.ErrNotAllowed)
 		require.ErrorIs(t, d.Join(t.Context(), presence.Agent(ann), sales), presence.ErrNotAllowed)
-		require.NoError(t, d.AddMember(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), sales, ann))
 		require.NoError(t, d.Join(t.Context(), presence.Agent(ann), sales))
 		require.Equal(t, []string{"joined ann available"}, seen(t, others))
 	})
@@ -402,9 +402,9 @@ func TestRevokedWatcherIsEvictedInTheSameStep(t *testing.T) {
 func TestLinkingAgainMovesTheMembers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, nil)
-		widget, inboxA, inboxB := presence.ID("widget"), presence.ID("inbox-a"), presence.ID("inbox-b")
-		require.NoError(t, d.AddMember(t.Context(), ann, inboxA))
-		require.NoError(t, d.AddMember(t.Context(), bob, inboxB))
+		widget, inboxA, inboxB := presence.ChannelID("widget"), presence.ChannelID("inbox-a"), presence.ChannelID("inbox-b")
+		require.NoError(t, d.AddMember(t.Context(), inboxA, ann))
+		require.NoError(t, d.AddMember(t.Context(), inboxB, bob))
 		d.login(ann, "tab")
 		d.login(bob, "tab")
 		require.NoError(t, d.Link(t.Context(), widget, inboxA))
@@ -419,8 +419,8 @@ func TestHiddenSubjectLeavesLikeOneWhoLogsOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		policy := preset.TawkTo()
 		d := newDesk(t, &presence.Options{Policy: &policy})
-		require.NoError(t, d.AddMember(t.Context(), ann, sales))
-		require.NoError(t, d.AddMember(t.Context(), bob, sales))
+		require.NoError(t, d.AddMember(t.Context(), sales, ann))
+		require.NoError(t, d.AddMember(t.Context(), sales, bob))
 		c, other := d.login(ann, "tab"), d.login(bob, "tab")
 		beat(t, c)
 		w, team := d.watch(visitor, sales), d.watch(presence.Agent(bob), sales)
@@ -503,9 +503,9 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 			"an unknown role":         {claim(presence.Actor{Subject: ann, Role: "king"}, ann, presence.Claim{Status: "away"}), presence.ErrInvalid, "agent, supervisor, admin, visitor, system"},
 			"an oversized reason":     {claim(self, ann, presence.Claim{Status: "away", Reason: strings.Repeat("x", 65)}), presence.ErrInvalid, "at most 64"},
 			"an unknown connection":   {claim(self, ann, presence.Claim{Status: "away", Conn: "other"}), presence.ErrUnknown, `"other"`},
-			"an empty id":             {d.AddMember(ctx, presence.Ref{}, sales), presence.ErrInvalid, "empty"},
-			"an oversized id":         {d.AddMember(ctx, ann, presence.ID(long)), presence.ErrInvalid, "at most 128"},
-			"a control character":     {d.AddMember(ctx, ann, presence.ID("a\nb")), presence.ErrInvalid, "control character"},
+			"an empty id":             {d.AddMember(ctx, sales, presence.Ref{}), presence.ErrInvalid, "empty"},
+			"an oversized id":         {d.AddMember(ctx, presence.ChannelID(long), ann), presence.ErrInvalid, "at most 128"},
+			"a control character":     {d.AddMember(ctx, presence.ChannelID("a\nb"), ann), presence.ErrInvalid, "control character"},
 			"an unknown event":        {d.Apply(ctx, presence.Event{Kind: 99, Subject: ann}), presence.ErrInvalid, "event kind 99"},
 			"an event for nobody":     {d.Apply(ctx, presence.Event{Kind: presence.EventLogout}), presence.ErrInvalid, "no subject"},
 			"a policy by an agent":    {d.SetPolicy(ctx, self, "", preset.TawkTo()), presence.ErrNotAllowed, "admin"},
@@ -534,7 +534,7 @@ func TestX42AuthorizerIsAskedAgainAndFailsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var answer error
 		d := newDesk(t, &presence.Options{Authorizer: authorizerFunc(func() error { return answer }), AuthorizeEvery: 5 * time.Minute})
-		require.NoError(t, d.AddMember(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), sales, ann))
 		c := d.login(ann, "tab")
 		beat(t, c)
 		w, other := d.watch(visitor, sales), d.watch(visitor, sales)
@@ -608,7 +608,7 @@ func TestLimitsHold(t *testing.T) {
 		require.ErrorIs(t, err, presence.ErrLimit)
 		require.NoError(t, w.Close())
 		for i := range 10 {
-			w := d.watch(visitor, presence.ID(fmt.Sprint("made-up-", i)))
+			w := d.watch(visitor, presence.ChannelID(fmt.Sprint("made-up-", i)))
 			require.NoError(t, w.Close(), "a channel nobody uses is forgotten")
 		}
 	})
@@ -627,7 +627,7 @@ func TestX48TenantsDoNotMeet(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "available", d.status(ann))
 		require.Equal(t, "busy", d.status(there))
-		require.ErrorIs(t, d.AddMember(t.Context(), there, sales), presence.ErrNotAllowed)
+		require.ErrorIs(t, d.AddMember(t.Context(), sales, there), presence.ErrNotAllowed)
 		_, err = d.WatchSubject(t.Context(), presence.Agent(ann), there, presence.WatchOptions{})
 		require.ErrorIs(t, err, presence.ErrNotAllowed)
 
@@ -660,7 +660,7 @@ func TestPolicyChangeIsNotBackDated(t *testing.T) {
 		d := newDesk(t, &presence.Options{Policy: &policy})
 		c := d.login(ann, "tab")
 		beat(t, c)
-		require.NoError(t, d.AddMember(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), sales, ann))
 		w := d.watch(visitor, sales)
 		seen(t, w)
 		time.Sleep(8 * time.Minute)
@@ -735,7 +735,7 @@ func TestOptionsAreReportedTogether(t *testing.T) {
 func TestEraseForgetsAndTellsWatchers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, nil)
-		require.NoError(t, d.AddMember(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), sales, ann))
 		c := d.login(ann, "tab")
 		w := d.watch(visitor, sales)
 		seen(t, w)
@@ -817,16 +817,16 @@ func TestLinksAreBounded(t *testing.T) {
 	tracker, err := presence.New(nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, tracker.Close()) })
-	crew, more := presence.ID("crew"), presence.ID("more")
-	require.NoError(t, tracker.AddMember(t.Context(), ann, crew))
+	crew, more := presence.ChannelID("crew"), presence.ChannelID("more")
+	require.NoError(t, tracker.AddMember(t.Context(), crew, ann))
 	for i := range presence.MaxChannels - 1 {
-		require.NoError(t, tracker.Link(t.Context(), presence.ID(fmt.Sprint("inbox", i)), crew))
+		require.NoError(t, tracker.Link(t.Context(), presence.ChannelID(fmt.Sprint("inbox", i)), crew))
 	}
 	require.ErrorIs(t, tracker.Link(t.Context(), more, crew), presence.ErrLimit)
 	members, err := tracker.Members(more)
 	require.NoError(t, err)
 	require.Empty(t, members)
-	require.NoError(t, tracker.Link(t.Context(), presence.ID("inbox0"), presence.ID("other")))
+	require.NoError(t, tracker.Link(t.Context(), presence.ChannelID("inbox0"), presence.ChannelID("other")))
 	require.NoError(t, tracker.Link(t.Context(), more, crew))
 	require.NoError(t, tracker.Link(t.Context(), more, crew), "it is linked so already")
 }

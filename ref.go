@@ -185,14 +185,14 @@ func (i *Instant) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Ref names a subject or a channel within its tenant. The empty tenant is the
-// default one. Ids are compared bytewise.
+// Ref names a subject within its tenant. The empty tenant is the default one.
+// Ids are compared bytewise.
 type Ref struct {
 	Tenant string `json:"tenant,omitzero"`
 	ID     string `json:"id"`
 }
 
-// ID returns a Ref in the default tenant.
+// ID returns the name of a subject in the default tenant.
 func ID(id string) Ref { return Ref{ID: id} }
 
 // String returns "id", or "tenant/id" outside the default tenant.
@@ -202,6 +202,16 @@ func (r Ref) String() string {
 	}
 	return r.Tenant + "/" + r.ID
 }
+
+// Channel names a channel within its tenant, as [Ref] names a subject. It is a
+// type of its own so that a channel cannot stand where a subject belongs.
+type Channel Ref
+
+// ChannelID returns the name of a channel in the default tenant.
+func ChannelID(id string) Channel { return Channel{ID: id} }
+
+// String returns "id", or "tenant/id" outside the default tenant.
+func (c Channel) String() string { return Ref(c).String() }
 
 func compareRefs(a, b Ref) int {
 	if c := strings.Compare(a.Tenant, b.Tenant); c != 0 {

@@ -67,7 +67,7 @@ func resumed(t *testing.T, opts *presence.Options, f func(t *testing.T, d desk, 
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, opts)
 		for _, ref := range []presence.Ref{ann, bob} {
-			require.NoError(t, d.AddMember(t.Context(), ref, sales))
+			require.NoError(t, d.AddMember(t.Context(), sales, ref))
 		}
 		c := d.login(ann, "tab")
 		n := 0
@@ -182,7 +182,7 @@ func TestEpochsTellNothing(t *testing.T) {
 func TestEpochsAreNeverUsedAgain(t *testing.T) {
 	resumed(t, nil, func(t *testing.T, d desk, _ func()) {
 		seen := make(map[string]bool)
-		next := func(d desk, channel presence.Ref) {
+		next := func(d desk, channel presence.Channel) {
 			w := d.watch(visitor, channel)
 			at, _ := read(t, w)
 			require.False(t, seen[at.epoch], at.epoch)
@@ -193,10 +193,10 @@ func TestEpochsAreNeverUsedAgain(t *testing.T) {
 		next(d, sales) // at the same instant, in the same channel
 		for range 3 {  // a channel that is forgotten whenever nobody watches it
 			time.Sleep(time.Nanosecond)
-			next(d, presence.ID("nobody is here"))
+			next(d, presence.ChannelID("nobody is here"))
 		}
 		again := newDesk(t, nil)
-		require.NoError(t, again.AddMember(t.Context(), ann, sales))
+		require.NoError(t, again.AddMember(t.Context(), sales, ann))
 		time.Sleep(time.Nanosecond)
 		next(again, sales)
 	})
@@ -237,9 +237,9 @@ func TestResumeAcrossARevocation(t *testing.T) {
 			d.login(bob, "tab")
 			from, _ := read(t, d.watch(presence.Agent(bob), sales))
 			d.diffs(presence.Agent(bob), from, 0)
-			require.NoError(t, d.RemoveMember(t.Context(), bob, sales))
+			require.NoError(t, d.RemoveMember(t.Context(), sales, bob))
 			change()
-			require.NoError(t, d.AddMember(t.Context(), bob, sales))
+			require.NoError(t, d.AddMember(t.Context(), sales, bob))
 			d.snapshot(presence.Agent(bob), from)
 
 			pass()

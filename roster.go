@@ -11,7 +11,7 @@ import (
 // them. Its methods return the frames that follow. It is pure: its methods depend
 // on their arguments alone. One goroutine at a time may call them.
 type Roster struct {
-	channel Ref
+	channel Channel
 	m       *Machine
 	members table[*Presence] // what they point to never changes
 	streams []*stream        // in order of their keys
@@ -84,12 +84,12 @@ type pastChange struct {
 }
 
 // NewRoster returns the roster of an empty channel.
-func NewRoster(channel Ref, m *Machine) *Roster { return newRoster(channel, m, 0, false, nil) }
+func NewRoster(channel Channel, m *Machine) *Roster { return newRoster(channel, m, 0, false, nil) }
 
 // newRoster returns a roster whose streams remember recall diffs. A single one is
 // of one subject and not of a channel. If emit is given, the roster calls it with
 // each frame and the stream of the frame, and its methods return none.
-func newRoster(channel Ref, m *Machine, recall int, single bool, emit func(*stream, *Frame)) *Roster {
+func newRoster(channel Channel, m *Machine, recall int, single bool, emit func(*stream, *Frame)) *Roster {
 	r := &Roster{channel: channel, m: m, recall: recall, single: single, emit: emit}
 	if emit == nil {
 		r.emit = func(_ *stream, f *Frame) { r.frames = append(r.frames, f) }

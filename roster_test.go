@@ -19,7 +19,7 @@ func TestStreamsForgetThoseWhoLeft(t *testing.T) {
 	policy.CoalesceSubject = time.Second
 	m, err := Compile(policy)
 	require.NoError(t, err)
-	r := NewRoster(ID("sales"), m)
+	r := NewRoster(ChannelID("sales"), m)
 	r.Open(AudienceTeam, Ref{}, func() string { return "1" })
 	s := r.stream(newStreamKey(AudienceTeam, Ref{}))
 	now := Instant(1)
@@ -68,7 +68,7 @@ func TestBatchesOfAStorm(t *testing.T) {
 	policy.CoalesceChannel = 50 * time.Millisecond
 	m, err := Compile(policy)
 	require.NoError(t, err)
-	r := NewRoster(ID("sales"), m)
+	r := NewRoster(ChannelID("sales"), m)
 	r.Open(AudienceTeam, Ref{}, func() string { return "1" })
 	put := func(i int, status string, class Class, now Instant) []*Frame {
 		return r.Put(&Presence{Subject: ID(fmt.Sprint(i)), Known: true, Status: status, Class: class}, now)
@@ -106,7 +106,7 @@ func TestBatchesOfWhatIsHeldBackForASubject(t *testing.T) {
 	policy.CoalesceSubject, policy.CoalesceChannel = 1500*time.Millisecond, time.Second
 	m, err := Compile(policy)
 	require.NoError(t, err)
-	r := NewRoster(ID("sales"), m)
+	r := NewRoster(ChannelID("sales"), m)
 	r.Open(AudienceTeam, Ref{}, func() string { return "1" })
 	put := func(id, status string, class Class, at time.Duration) int {
 		return len(r.Put(&Presence{Subject: ID(id), Known: true, Status: status, Class: class}, Instant(1).Add(at)))
@@ -139,8 +139,8 @@ func TestRosterEmitsWhatItReturns(t *testing.T) {
 		draw := rand.New(rand.NewPCG(seed, 7))
 		m := machines[draw.IntN(len(machines))]
 		var emitted []*Frame
-		returning := NewRoster(ID("sales"), m)
-		emitting := newRoster(ID("sales"), m, 0, false, func(s *stream, f *Frame) {
+		returning := NewRoster(ChannelID("sales"), m)
+		emitting := newRoster(ChannelID("sales"), m, 0, false, func(s *stream, f *Frame) {
 			require.Equal(t, s.epoch, f.Epoch)
 			require.Equal(t, "mine", s.attached)
 			emitted = append(emitted, f)
@@ -219,7 +219,7 @@ func TestClosedStreamsEndNoOther(t *testing.T) {
 	t.Parallel()
 	m, err := Compile(DefaultPolicy())
 	require.NoError(t, err)
-	r := NewRoster(ID("sales"), m)
+	r := NewRoster(ChannelID("sales"), m)
 	old := r.open(AudienceTeam, Ref{}, func() string { return "1" })
 	r.closeStream(old)
 	r.open(AudienceTeam, Ref{}, func() string { return "2" })

@@ -258,7 +258,7 @@ func TestRecordThatCannotBeReadIsRefused(t *testing.T) {
 func TestStorageDown(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t)
-	require.NoError(t, o.AddMember(t.Context(), ann, sales))
+	require.NoError(t, o.AddMember(t.Context(), sales, ann))
 	c := o.connect(ann, "tab")
 	o.connect(bob, "tab")
 	require.NoError(t, o.claim(bob, presence.Claim{Status: "busy"}))

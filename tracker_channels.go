@@ -10,8 +10,8 @@ import (
 )
 
 // Members returns who belongs to a channel by grant, connected or not, in order.
-func (t *Tracker) Members(channel Ref) ([]Ref, error) {
-	if err := checkRef("channel", channel); err != nil {
+func (t *Tracker) Members(channel Channel) ([]Ref, error) {
+	if err := checkRef("channel", Ref(channel)); err != nil {
 		return nil, err
 	}
 	t.mu.RLock()
@@ -30,7 +30,7 @@ func (t *Tracker) Members(channel Ref) ([]Ref, error) {
 
 // channelEntry is something that subjects are granted, and those who watch it.
 type channelEntry struct {
-	ref     Ref
+	ref     Channel
 	n       uint32                          // its number
 	granted []uint32                        // the subjects that have a grant; under the tracker's lock
 	link    atomic.Pointer[channelEntry]    // what it is linked to; changed under the tracker's lock
@@ -94,7 +94,7 @@ func (ch *channelEntry) linkTo(to *channelEntry) {
 	if to != ch {
 		replace(to, func(list []*channelEntry) []*channelEntry {
 			list = append(list, ch)
-			slices.SortFunc(list, func(a, b *channelEntry) int { return compareRefs(a.ref, b.ref) })
+			slices.SortFunc(list, func(a, b *channelEntry) int { return compareRefs(Ref(a.ref), Ref(b.ref)) })
 			return list
 		})
 	}
@@ -183,7 +183,7 @@ func (r *channelTable) inOrder(hubs *map[*channelHub]struct{}) []*channelHub {
 	r.mu.RLock()
 	list := slices.Collect(maps.Keys(*hubs))
 	r.mu.RUnlock()
-	slices.SortFunc(list, func(a, b *channelHub) int { return compareRefs(a.ref(), b.ref()) })
+	slices.SortFunc(list, func(a, b *channelHub) int { return compareRefs(Ref(a.ref()), Ref(b.ref())) })
 	return list
 }
 
@@ -237,7 +237,7 @@ func (h *loaded) revoke(ch *channelEntry) {
 }
 
 // mustBelong refuses an actor who does not belong to a channel.
-func (t *Tracker) mustBelong(actor Actor, channel Ref) error {
+func (t *Tracker) mustBelong(actor Actor, channel Channel) error {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if !t.may(actor.Subject, channel) {
@@ -247,7 +247,7 @@ func (t *Tracker) mustBelong(actor Actor, channel Ref) error {
 }
 
 // lookAt returns the hub of a channel with its members in it.
-func (t *Tracker) lookAt(channel Ref) (*channelHub, error) {
+func (t *Tracker) lookAt(channel Channel) (*channelHub, error) {
 	t.mu.Lock()
 	ch, err := t.channelLocked(channel)
 	if err != nil {
@@ -261,7 +261,7 @@ func (t *Tracker) lookAt(channel Ref) (*channelHub, error) {
 }
 
 // may reports whether a subject belongs to a channel, under t.mu.
-func (t *Tracker) may(subject, channel Ref) bool {
+func (t *Tracker) may(subject Ref, channel Channel) bool {
 	ch := t.channels[channel]
 	if ch == nil {
 		return false
@@ -287,7 +287,7 @@ func (t *Tracker) forgetLocked(ch *channelEntry) {
 }
 
 // channelLocked returns a channel, made where there is none, under t.mu.
-func (t *Tracker) channelLocked(ref Ref) (*channelEntry, error) {
+func (t *Tracker) channelLocked(ref Channel) (*channelEntry, error) {
 	if ch := t.channels[ref]; ch != nil {
 		return ch, nil
 	}
@@ -300,12 +300,12 @@ func (t *Tracker) channelLocked(ref Ref) (*channelEntry, error) {
 	return ch, nil
 }
 
-// AddMember gives a subject access to something: a channel, or what channels are
-// linked to, such as an inbox. The subject becomes a member of those channels,
-// connected or not. Grants are not stored: say them again when the process
-// starts. Granting again changes nothing.
-func (t *Tracker) AddMember(ctx context.Context, subject, to Ref) error {
-	if err := checkPair(subject, to); err != nil {
+// AddMember adds a subject to a channel, and to the channels linked to it,
+// connected or not. Membership is not stored: add members again when the process
+// starts. Adding a member again changes nothing. It returns ErrLimit if the
+// subject would be in more than 256 channels.
+func (t *Tracker) AddMember(ctx context.Context, channel Channel, subject Ref) error {
+	if err := checkPair(subject, channel); err != nil {
 		return err
 	}
 	who, err := t.subject(ctx, subject)
@@ -315,7 +315,7 @@ func (t *Tracker) AddMember(ctx context.Context, subject, to Ref) error {
 	now := t.time.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	ch, err := t.channelLocked(to)
+	ch, err := t.channelLocked(channel)
 	if err != nil {
 		return err
 	}
@@ -373,10 +373,10 @@ func (t *Tracker) linkable(ch, to *channelEntry) (err error) {
 	return nil
 }
 
-// RemoveMember takes access away again. The subject leaves the channels it no longer
-// belongs to in the same step, and its own watches of them end.
-func (t *Tracker) RemoveMember(ctx context.Context, subject, to Ref) error {
-	if err := checkPair(subject, to); err != nil {
+// RemoveMember removes a subject from a channel. The subject leaves the channels
+// that it no longer belongs to in the same step, and its own watches of them end.
+func (t *Tracker) RemoveMember(ctx context.Context, channel Channel, subject Ref) error {
+	if err := checkPair(subject, channel); err != nil {
 		return err
 	}
 	who, err := t.known(ctx, subject)
@@ -386,7 +386,7 @@ func (t *Tracker) RemoveMember(ctx context.Context, subject, to Ref) error {
 	now := t.time.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	ch := t.channels[to]
+	ch := t.channels[channel]
 	if ch == nil {
 		return nil
 	}
@@ -409,10 +409,11 @@ func (t *Tracker) RemoveMember(ctx context.Context, subject, to Ref) error {
 	return nil
 }
 
-// Link makes a channel's members those who are granted to, instead of those of
-// what it was linked to before. Links are not stored.
-func (t *Tracker) Link(ctx context.Context, channel, to Ref) error {
-	if err := checkPair(channel, to); err != nil {
+// Link makes the members of a group, such as an inbox, members of a channel,
+// beside the channel's own. It replaces the channel's link before. Links are not
+// stored.
+func (t *Tracker) Link(ctx context.Context, channel, group Channel) error {
+	if err := checkPair(Ref(channel), group); err != nil {
 		return err
 	}
 	if t.closed.Load() {
@@ -425,7 +426,7 @@ func (t *Tracker) Link(ctx context.Context, channel, to Ref) error {
 	if err != nil {
 		return err
 	}
-	other, err := t.channelLocked(to)
+	other, err := t.channelLocked(group)
 	if err != nil {
 		t.forgetLocked(ch)
 		return err
@@ -481,7 +482,7 @@ func (h *loaded) exit(ch *channelEntry, now Instant) {
 
 // Join asks for membership of a channel. Membership follows grants by itself,
 // so that asking only tells whether there is one.
-func (t *Tracker) Join(ctx context.Context, actor Actor, channel Ref) error {
+func (t *Tracker) Join(ctx context.Context, actor Actor, channel Channel) error {
 	if err := checkPair(actor.Subject, channel); err != nil {
 		return err
 	}
@@ -495,15 +496,15 @@ func (t *Tracker) Join(ctx context.Context, actor Actor, channel Ref) error {
 // the group they add up to; of a channel that nobody belongs to, none and the rung
 // offline. The viewer, who sees its own row in full, matters for the audience self
 // alone. It asks no authorizer: it is for the host.
-func (t *Tracker) ListAs(ctx context.Context, channel Ref, a Audience, viewer Ref) ([]View, Group, error) {
+func (t *Tracker) ListAs(ctx context.Context, channel Channel, a Audience, viewer Ref) ([]View, Group, error) {
 	return t.AppendList(ctx, nil, channel, a, viewer)
 }
 
 // AppendList is like List and appends the members to views, so that a caller who
 // asks often can use the same memory again. A channel that is listed keeps its
 // list at hand for a minute; while nothing changes, listing is copying.
-func (t *Tracker) AppendList(_ context.Context, views []View, channel Ref, a Audience, viewer Ref) ([]View, Group, error) {
-	if err := checkRef("channel", channel); err != nil {
+func (t *Tracker) AppendList(_ context.Context, views []View, channel Channel, a Audience, viewer Ref) ([]View, Group, error) {
+	if err := checkRef("channel", Ref(channel)); err != nil {
 		return views, Group{}, err
 	}
 	if err := checkAudience(a); err != nil {
@@ -536,11 +537,11 @@ func (t *Tracker) AppendList(_ context.Context, views []View, channel Ref, a Aud
 }
 
 // checkPair checks two names that must belong to one tenant.
-func checkPair(a, b Ref) error {
+func checkPair(a Ref, b Channel) error {
 	if err := checkRef("subject", a); err != nil {
 		return err
 	}
-	if err := checkRef("channel", b); err != nil {
+	if err := checkRef("channel", Ref(b)); err != nil {
 		return err
 	}
 	if a.Tenant != b.Tenant {

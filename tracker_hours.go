@@ -29,7 +29,7 @@ func (h openingHeap) Less(i, j int) bool {
 	if h[i].at != h[j].at {
 		return h[i].at < h[j].at
 	}
-	return compareRefs(h[i].hub.ref(), h[j].hub.ref()) < 0
+	return compareRefs(Ref(h[i].hub.ref()), Ref(h[j].hub.ref())) < 0
 }
 
 func (h openingHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
@@ -75,8 +75,8 @@ func (o *openings) arm(hub *channelHub) {
 // SetHours sets when a channel is open, nil for a channel without hours. See
 // [Roster.SetHours] for what follows. Hours are not stored: set them when the
 // process starts, and again when they or the data of time zones change.
-func (t *Tracker) SetHours(_ context.Context, channel Ref, h Hours) error {
-	if err := checkRef("channel", channel); err != nil {
+func (t *Tracker) SetHours(_ context.Context, channel Channel, h Hours) error {
+	if err := checkRef("channel", Ref(channel)); err != nil {
 		return err
 	}
 	if t.closed.Load() {

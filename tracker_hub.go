@@ -12,7 +12,7 @@ import (
 type channelHub struct {
 	t      *Tracker
 	ch     *channelEntry // nil for a single subject
-	name   Ref           // of the channel or subject
+	name   Channel       // of the channel; of the subject where one is watched by itself
 	owner  uint32        // the number of the single subject
 	epochs *epochs
 	filled sync.Once
@@ -90,7 +90,7 @@ func push(s *stream, f *Frame) {
 }
 
 // newHub returns an empty hub. ch is nil for a single subject.
-func (t *Tracker) newHub(ch *channelEntry, name Ref, m *Machine, epochs *epochs) *channelHub {
+func (t *Tracker) newHub(ch *channelEntry, name Channel, m *Machine, epochs *epochs) *channelHub {
 	recall := t.opts.ReplayFrames
 	if ch == nil {
 		recall = 0
@@ -98,7 +98,7 @@ func (t *Tracker) newHub(ch *channelEntry, name Ref, m *Machine, epochs *epochs)
 	return &channelHub{t: t, ch: ch, name: name, epochs: epochs, roster: newRoster(name, m, recall, ch == nil, push)}
 }
 
-func (hub *channelHub) ref() Ref { return hub.name }
+func (hub *channelHub) ref() Channel { return hub.name }
 
 // update calls f with the roster, whose frames go to the watches.
 func (hub *channelHub) update(f func(*Roster)) {
@@ -332,7 +332,7 @@ func (hub *channelHub) member(subject Ref) *Presence {
 func (t *Tracker) forgetUnused(hub *channelHub) {
 	now := t.time.now()
 	if hub.ch == nil {
-		h := t.lock(hub.owner, hub.ref())
+		h := t.lock(hub.owner, Ref(hub.ref()))
 		if h == nil || h.subjectHub() != hub {
 			hub.idle(now, true) // its subject has been erased
 			t.channelTable.removeHub(hub)

@@ -34,7 +34,7 @@ func everythingAtOnce(t *testing.T, seed uint64) {
 	})
 	ctx := t.Context()
 	subject := func(i int) presence.Ref { return presence.ID(fmt.Sprintf("subject-%d", i)) }
-	room := func(i int) presence.Ref { return presence.ID(fmt.Sprintf("room-%d", i)) }
+	room := func(i int) presence.Channel { return presence.ChannelID(fmt.Sprintf("room-%d", i)) }
 	const subjects, rooms = 12, 4
 	var watches [rooms]*presence.Watch
 	for i := range rooms {
@@ -85,9 +85,9 @@ func everythingAtOnce(t *testing.T, seed uint64) {
 				case 8:
 					err = tracker.Heartbeat(who, fmt.Sprintf("tab-%d", rng.IntN(3)))
 				case 9, 10:
-					err = tracker.AddMember(ctx, who, where)
+					err = tracker.AddMember(ctx, where, who)
 				case 11:
-					err = tracker.RemoveMember(ctx, who, where)
+					err = tracker.RemoveMember(ctx, where, who)
 				case 12:
 					_, err = tracker.SetClaim(ctx, presence.Agent(who), who, presence.Claim{Status: []string{"available", "away", "busy"}[rng.IntN(3)]})
 				case 13:
@@ -164,7 +164,7 @@ func TestErasedSubjectsHandlesReachNobodyElse(t *testing.T) {
 	ctx := t.Context()
 	for i := range 2000 { // so that names and records are used again
 		who := presence.ID(fmt.Sprintf("%0100d", i))
-		require.NoError(t, tracker.AddMember(ctx, who, sales))
+		require.NoError(t, tracker.AddMember(ctx, sales, who))
 		c, err := tracker.Connect(ctx, who, presence.ConnectOptions{ID: "tab"})
 		require.NoError(t, err)
 		require.NoError(t, c.Heartbeat())

@@ -228,14 +228,14 @@ func TestConnectWaitsForWhatWasChosen(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := newOffice(t)
-		require.NoError(t, o.AddMember(t.Context(), ann, sales))
+		require.NoError(t, o.AddMember(t.Context(), sales, ann))
 		o.connect(ann, "tab")
 		require.NoError(t, o.claim(ann, presence.Claim{Status: "busy"}))
 		require.NoError(t, o.Close())
 
 		tracker, err := presence.New(&presence.Options{Storage: o.storage, StorageTimeout: 2 * time.Second})
 		require.NoError(t, err)
-		require.NoError(t, tracker.AddMember(t.Context(), bob, sales))
+		require.NoError(t, tracker.AddMember(t.Context(), sales, bob))
 		w, err := tracker.Watch(t.Context(), presence.Agent(bob), sales, presence.WatchOptions{})
 		require.NoError(t, err)
 		seen := func() (statuses []string) {
@@ -267,7 +267,7 @@ func TestConnectWaitsForWhatWasChosen(t *testing.T) {
 		connected := make(chan error)
 		go func() {
 			_, err := tracker.Connect(t.Context(), ann, presence.ConnectOptions{ID: "tab"})
-			connected <- errors.Join(err, tracker.AddMember(t.Context(), ann, sales))
+			connected <- errors.Join(err, tracker.AddMember(t.Context(), sales, ann))
 		}()
 		<-held
 		require.Empty(t, seen())

@@ -60,11 +60,11 @@ type Watch struct {
 // Watch starts watching a channel. An agent needs a grant of the channel and is
 // evicted when it is revoked; visitors, supervisors, admins and systems do not.
 // The watcher is no member: nobody sees it.
-func (t *Tracker) Watch(ctx context.Context, actor Actor, channel Ref, opts WatchOptions) (*Watch, error) {
-	if err := checkRef("channel", channel); err != nil {
+func (t *Tracker) Watch(ctx context.Context, actor Actor, channel Channel, opts WatchOptions) (*Watch, error) {
+	if err := checkRef("channel", Ref(channel)); err != nil {
 		return nil, err
 	}
-	a, err := t.audience(ctx, actor, channel, opts, actor.Audience())
+	a, err := t.audience(ctx, actor, Ref(channel), opts, actor.Audience())
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +115,7 @@ func (t *Tracker) WatchSubject(ctx context.Context, actor Actor, subject Ref, op
 		}
 		alone := h.subjectHub()
 		if alone == nil {
-			alone = t.newHub(nil, who.ref, h.m, new(epochs))
+			alone = t.newHub(nil, Channel(who.ref), h.m, new(epochs))
 			alone.owner = who.n
 			alone.put(h.current(), t.time.now())
 			h.setAlone(alone)
@@ -425,7 +425,7 @@ func (w *Watch) authorize(ctx context.Context) (suspended time.Duration) {
 		return 0
 	}
 	w.asked = now
-	switch err := w.hub.t.allow(ctx, w.actor, ActionSee, w.hub.ref(), w.hub.ref().ID); {
+	switch err := w.hub.t.allow(ctx, w.actor, ActionSee, Ref(w.hub.ref()), w.hub.ref().ID); {
 	case err == nil:
 		w.trusted, w.asked = now, 0
 		return 0

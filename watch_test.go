@@ -21,8 +21,8 @@ func TestOneGoroutineServesManyWatches(t *testing.T) {
 		ready := make(chan int, 100)
 		var watches []*presence.Watch
 		for i := range channels {
-			channel := presence.ID("channel-" + string(rune('a'+i)))
-			require.NoError(t, d.AddMember(t.Context(), ann, channel))
+			channel := presence.ChannelID("channel-" + string(rune('a'+i)))
+			require.NoError(t, d.AddMember(t.Context(), channel, ann))
 			w, err := d.Watch(t.Context(), boss, channel, presence.WatchOptions{Notify: func() { ready <- i }})
 			require.NoError(t, err)
 			watches = append(watches, w)
@@ -82,7 +82,7 @@ func TestOneGoroutineServesManyWatches(t *testing.T) {
 func TestNotifyMayUseTheTracker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, nil)
-		require.NoError(t, d.AddMember(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), sales, ann))
 		var w *presence.Watch
 		opened := make(chan struct{})
 		got := make(chan string, 10)
@@ -115,7 +115,7 @@ func TestSuspendedWatchAnnouncesItself(t *testing.T) {
 			}
 			return nil
 		})})
-		require.NoError(t, d.AddMember(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), sales, ann))
 		frames := make(chan *presence.Frame, 10)
 		ready := make(chan struct{}, 1)
 		w, err := d.Watch(t.Context(), boss, sales, presence.WatchOptions{Notify: func() { ready <- struct{}{} }})
@@ -162,7 +162,7 @@ func testHeldBackChanges(t *testing.T, hold func(*presence.Policy)) {
 		hold(&policy)
 		d := newDesk(t, &presence.Options{Policy: &policy})
 		c := d.login(ann, "tab")
-		require.NoError(t, d.AddMember(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), sales, ann))
 		w := d.watch(boss, sales)
 		seen(t, w)
 		time.Sleep(5 * time.Second)
@@ -183,7 +183,7 @@ func TestStrangersAreRefused(t *testing.T) {
 	for range 8 { // wherever names come to lie
 		tracker, err := presence.New(nil)
 		require.NoError(t, err)
-		require.NoError(t, tracker.AddMember(t.Context(), ann, sales))
+		require.NoError(t, tracker.AddMember(t.Context(), sales, ann))
 		_, err = tracker.Watch(t.Context(), presence.Agent(presence.ID("stranger")), sales, presence.WatchOptions{})
 		require.ErrorIs(t, err, presence.ErrNotAllowed)
 		require.ErrorIs(t, tracker.Join(t.Context(), presence.Agent(presence.ID("stranger")), sales), presence.ErrNotAllowed)
@@ -222,7 +222,7 @@ func TestSuspendedWatchEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var answer error
 		d := newDesk(t, &presence.Options{Authorizer: authorizerFunc(func() error { return answer }), AuthorizeEvery: time.Minute})
-		require.NoError(t, d.AddMember(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), sales, ann))
 		w := d.watch(boss, sales)
 		require.Equal(t, []string{"snapshot ann=offline"}, seen(t, w))
 		answer = errors.New("the directory is down")
@@ -244,7 +244,7 @@ func TestSuspendedWatchEnds(t *testing.T) {
 
 // Whatever changes a list goes out when its time has come.
 func TestHeldBackAccessGoesOutByItself(t *testing.T) {
-	crew := presence.ID("crew")
+	crew := presence.ChannelID("crew")
 	policy := presence.DefaultPolicy()
 	policy.CoalesceSubject = 2 * time.Second
 	for _, test := range []struct {
@@ -252,9 +252,9 @@ func TestHeldBackAccessGoesOutByItself(t *testing.T) {
 		do   func(*testing.T, desk) error
 		want string
 	}{
-		{"revoke", func(t *testing.T, d desk) error { return d.RemoveMember(t.Context(), ann, crew) }, "left ann"},
+		{"revoke", func(t *testing.T, d desk) error { return d.RemoveMember(t.Context(), crew, ann) }, "left ann"},
 		{"erase", func(t *testing.T, d desk) error { return d.Erase(t.Context(), ann) }, "left ann"},
-		{"link", func(t *testing.T, d desk) error { return d.Link(t.Context(), sales, presence.ID("nobody's")) }, "left ann"},
+		{"link", func(t *testing.T, d desk) error { return d.Link(t.Context(), sales, presence.ChannelID("nobody's")) }, "left ann"},
 		{"policy", func(t *testing.T, d desk) error {
 			p := policy
 			p.Statuses = append([]presence.Status{}, policy.Statuses...)
@@ -266,7 +266,7 @@ func TestHeldBackAccessGoesOutByItself(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := newDesk(t, &presence.Options{Policy: &policy})
 				c := d.login(ann, "tab")
-				require.NoError(t, d.AddMember(t.Context(), ann, crew))
+				require.NoError(t, d.AddMember(t.Context(), crew, ann))
 				require.NoError(t, d.Link(t.Context(), sales, crew))
 				w := d.watch(boss, sales)
 				seen(t, w)
@@ -300,7 +300,7 @@ func TestAuthorizerThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := new(slowAuthorizer)
 		d := newDesk(t, &presence.Options{Authorizer: a, AuthorizeEvery: time.Minute})
-		require.NoError(t, d.AddMember(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), sales, ann))
 		w := d.watch(boss, sales)
 		require.Equal(t, []string{"snapshot ann=offline"}, seen(t, w))
 		a.hangs.Store(true)
@@ -341,7 +341,7 @@ func TestPollDoesNotWaitForTheAuthorizer(t *testing.T) {
 			}
 			return nil
 		})})
-		require.NoError(t, d.AddMember(t.Context(), ann, sales))
+		require.NoError(t, d.AddMember(t.Context(), sales, ann))
 		var told atomic.Int32
 		w, err := d.Watch(t.Context(), boss, sales, presence.WatchOptions{Notify: func() { told.Add(1) }})
 		require.NoError(t, err)
@@ -367,7 +367,7 @@ func TestPollDoesNotWaitForTheAuthorizer(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		asks.Store(true)
 		d.login(bob, "tab")
-		require.NoError(t, d.AddMember(t.Context(), bob, sales))
+		require.NoError(t, d.AddMember(t.Context(), sales, bob))
 		require.Nil(t, poll())
 		require.NoError(t, w.Close())
 		_, err = w.Poll()

@@ -214,7 +214,7 @@ func membersCurve(o options, n int) (sample, error) {
 	list, err := repeated(o, "", ours, func() (func() error, error) {
 		return func() error {
 			var err error
-			views, _, err = w.AppendList(context.Background(), views[:0], presence.ID(listedChannel), presence.AudienceTeam, presence.Ref{})
+			views, _, err = w.AppendList(context.Background(), views[:0], presence.ChannelID(listedChannel), presence.AudienceTeam, presence.Ref{})
 			return expect(len(views), n, err)
 		}, nil
 	}).setup()
@@ -273,7 +273,7 @@ func (s sample) memberships(o options, n int) error {
 	watched, err := inMemory(p, func(*population) (any, error) {
 		var watches []*presence.Watch
 		for _, name := range names {
-			watch, err := t.Watch(context.Background(), supervisor, presence.ID(name), presence.WatchOptions{Audience: presence.AudienceTeam})
+			watch, err := t.Watch(context.Background(), supervisor, presence.ChannelID(name), presence.WatchOptions{Audience: presence.AudienceTeam})
 			if err != nil {
 				return nil, err
 			}

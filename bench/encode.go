@@ -26,7 +26,7 @@ func encodings(r *runner) error {
 func joins(n int) *presence.Frame {
 	p := newPopulation(n)
 	f := &presence.Frame{
-		Kind: presence.FrameDiff, Version: presence.FrameVersion, Channel: presence.ID("room-1"), Epoch: "1", Seq: 7,
+		Kind: presence.FrameDiff, Version: presence.FrameVersion, Channel: presence.ChannelID("room-1"), Epoch: "1", Seq: 7,
 		Group: presence.Group{Status: presence.GroupAvailable, Count: n},
 	}
 	since := presence.At(time.Date(2026, 1, 1, 9, 30, 0, 0, time.UTC))

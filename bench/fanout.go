@@ -38,7 +38,7 @@ func newWatching(members, watchers int) (*watching, error) {
 	}
 	w := &watching{tracked: t}
 	for range watchers {
-		watch, err := t.Watch(context.Background(), supervisor, presence.ID(listedChannel), presence.WatchOptions{Audience: presence.AudienceTeam})
+		watch, err := t.Watch(context.Background(), supervisor, presence.ChannelID(listedChannel), presence.WatchOptions{Audience: presence.AudienceTeam})
 		if err != nil {
 			return nil, err
 		}

@@ -110,7 +110,7 @@ func listOf(r *runner, n int) error {
 				var views []presence.View
 				return func() error {
 					var err error
-					views, _, err = t.AppendList(ctx, views[:0], presence.ID(listedChannel), presence.AudienceTeam, presence.Ref{})
+					views, _, err = t.AppendList(ctx, views[:0], presence.ChannelID(listedChannel), presence.AudienceTeam, presence.Ref{})
 					return expect(len(views), n, err)
 				}, nil
 			}),
@@ -159,7 +159,7 @@ func readSnapshots(t *presence.Tracker, n int) (sample, error) {
 	const watchers = 1000
 	watches := make([]*presence.Watch, watchers)
 	for i := range watches {
-		w, err := t.Watch(context.Background(), supervisor, presence.ID(listedChannel), presence.WatchOptions{Audience: presence.AudienceTeam})
+		w, err := t.Watch(context.Background(), supervisor, presence.ChannelID(listedChannel), presence.WatchOptions{Audience: presence.AudienceTeam})
 		if err != nil {
 			return nil, err
 		}

@@ -356,7 +356,7 @@ func (c *crowd) part(tick int) (from, middle, to int) {
 // other, who then do nothing but be there.
 func (c *crowd) comeIn() error {
 	for _, i := range c.people.order {
-		err := c.AddMember(context.Background(), c.ref(i), presence.ID(c.people.rooms[i]))
+		err := c.AddMember(context.Background(), presence.ChannelID(c.people.rooms[i]), c.ref(i))
 		if err != nil {
 			return err
 		}
@@ -379,7 +379,7 @@ func (c *crowd) comeIn() error {
 // watchRooms starts the watchers.
 func (c *crowd) watchRooms() error {
 	for k := 0; k < len(c.people.order); k += roomSize * watchedRoom {
-		room := presence.ID(c.people.rooms[c.people.order[k]])
+		room := presence.ChannelID(c.people.rooms[c.people.order[k]])
 		for range watchersOf {
 			watch, err := c.Watch(context.Background(), supervisor, room, presence.WatchOptions{Audience: presence.AudienceTeam})
 			if err != nil {

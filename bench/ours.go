@@ -81,7 +81,7 @@ func (t *tracked) fill(p *population, channels int) error {
 
 // join makes a user a member of a channel.
 func (t *tracked) join(i int, channel string) error {
-	return t.AddMember(context.Background(), t.ref(i), presence.ID(channel))
+	return t.AddMember(context.Background(), presence.ChannelID(channel), t.ref(i))
 }
 
 func (t *tracked) connect(i int) (err error) {

@@ -97,7 +97,7 @@ func serveOurs(batch time.Duration, buffer int, toldTo bool) (*service, error) {
 			if role != "" || room == "" {
 				return presence.Identity{Actor: actor}, nil
 			}
-			return presence.Identity{Actor: actor}, t.AddMember(r.Context(), actor.Subject, presence.ID(strings.Clone(room)))
+			return presence.Identity{Actor: actor}, t.AddMember(r.Context(), presence.ChannelID(strings.Clone(room)), actor.Subject)
 		},
 	})
 	if err != nil {
@@ -119,7 +119,7 @@ func serveOurs(batch time.Duration, buffer int, toldTo bool) (*service, error) {
 	}}
 	s.invite = func(g gathering) error {
 		for i, id := range g.ids {
-			if err := t.AddMember(context.Background(), presence.ID(strings.Clone(id)), presence.ID(strings.Clone(g.rooms[i]))); err != nil {
+			if err := t.AddMember(context.Background(), presence.ChannelID(strings.Clone(g.rooms[i])), presence.ID(strings.Clone(id))); err != nil {
 				return err
 			}
 		}
@@ -155,12 +155,12 @@ type fan struct {
 }
 
 func (f *fan) publish() (_ sample, err error) {
-	ctx, who, where := context.Background(), presence.ID("member-0123456789"), presence.ID(listedChannel)
+	ctx, who, where := context.Background(), presence.ID("member-0123456789"), presence.ChannelID(listedChannel)
 	if f.watch == nil {
 		if f.watch, err = f.t.Watch(ctx, supervisor, where, presence.WatchOptions{}); err != nil {
 			return nil, err
 		}
-		if err := f.t.AddMember(ctx, who, where); err != nil {
+		if err := f.t.AddMember(ctx, where, who); err != nil {
 			return nil, err
 		}
 		if f.conn, err = f.t.Connect(ctx, who, presence.ConnectOptions{ID: connID}); err != nil {
@@ -441,7 +441,7 @@ func (f *handServer) change(s *handSocket, op presence.Op) {
 func (r *handRoom) flush() {
 	r.seq++
 	diff := appendFrame(nil, &presence.Frame{
-		Kind: presence.FrameDiff, Version: presence.FrameVersion, Channel: presence.ID(r.name), Epoch: "1", Seq: r.seq,
+		Kind: presence.FrameDiff, Version: presence.FrameVersion, Channel: presence.ChannelID(r.name), Epoch: "1", Seq: r.seq,
 		Group: presence.Group{Status: presence.GroupAvailable, Count: len(r.members)}, Changes: r.pending,
 	})
 	r.frame = fleet.AppendServer(r.frame[:0], fleet.OpText, diff)

@@ -56,7 +56,7 @@ type transportProbe struct {
 func frame(seq int) *presence.Frame {
 	view := presence.View{Subject: ann, Status: "busy", Class: presence.ClassBusy, Since: second(seq)}
 	return &presence.Frame{
-		Kind: presence.FrameDiff, Version: presence.FrameVersion, Channel: presence.ID("support"), Epoch: "1", Seq: uint64(seq),
+		Kind: presence.FrameDiff, Version: presence.FrameVersion, Channel: presence.ChannelID("support"), Epoch: "1", Seq: uint64(seq),
 		Group:   presence.Group{Status: presence.GroupAway, Count: 1},
 		Changes: []presence.Change{{Op: presence.OpUpdated, Subject: ann, View: &view}},
 	}
@@ -176,7 +176,7 @@ var transportRules = []rule[transportProbe]{
 			joined := frame(3)
 			joined.Seq = 1<<53 - 1
 			joined.Changes = append(joined.Changes, presence.Change{Op: presence.OpLeft, Subject: presence.Ref{Tenant: "acme", ID: "bob"}})
-			removed := &presence.Frame{Kind: presence.FrameRemoved, Version: presence.FrameVersion, Channel: presence.Ref{Tenant: "acme", ID: "support"}}
+			removed := &presence.Frame{Kind: presence.FrameRemoved, Version: presence.FrameVersion, Channel: presence.Channel{Tenant: "acme", ID: "support"}}
 			frames := []*presence.Frame{list, lagged, joined, removed}
 			var wanted []string
 			for _, f := range frames {

@@ -32,10 +32,10 @@ func ExampleQueue() {
 	now := func() presence.Instant { return presence.At(mock.Now()) }
 	queue = routing.New(routing.Live(tracker, now), routing.Options{}) // before anybody connects
 
-	sales := presence.ID("sales")
+	sales := presence.ChannelID("sales")
 	conns := make(map[string]*presence.Conn)
 	for _, id := range []string{"ann", "bob"} {
-		if err := tracker.AddMember(ctx, presence.ID(id), sales); err != nil {
+		if err := tracker.AddMember(ctx, sales, presence.ID(id)); err != nil {
 			log.Fatal(err)
 		}
 		if conns[id], err = tracker.Connect(ctx, presence.ID(id), presence.ConnectOptions{Login: true}); err != nil {

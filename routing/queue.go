@@ -20,7 +20,7 @@ import (
 type Desk interface {
 	// Members returns the states of everybody who belongs to a channel, as of
 	// now, which the queue does not change.
-	Members(ctx context.Context, channel presence.Ref) ([]presence.State, error)
+	Members(ctx context.Context, channel presence.Channel) ([]presence.State, error)
 	// State returns the state of one subject as of now, or an error wrapping
 	// [presence.ErrUnknown].
 	State(ctx context.Context, subject presence.Ref) (presence.State, error)
@@ -45,9 +45,9 @@ const (
 // Work is one piece of work: a conversation, a call, a task.
 type Work struct {
 	ID      string
-	Channel presence.Ref // whose members may get it
-	On      string       // the work channel whose capacity it takes; empty for the one without a name
-	Client  string       // whose it is; empty for nobody's
+	Channel presence.Channel // whose members may get it
+	On      string           // the work channel whose capacity it takes; empty for the one without a name
+	Client  string           // whose it is; empty for nobody's
 	// To is whom it is meant for. It is theirs while they take work, and moves
 	// on in the moment they no longer do, unless it has been started. It is then
 	// meant for whoever it has moved on to.
@@ -66,7 +66,7 @@ type Work struct {
 type Options struct {
 	// Open says whether a channel takes new work now; nil means always. Work that
 	// is under way goes on to its end.
-	Open func(channel presence.Ref, now presence.Instant) (open bool, next presence.Instant)
+	Open func(channel presence.Channel, now presence.Instant) (open bool, next presence.Instant)
 	// Observe is told of every piece of work that came to lie elsewhere. It is
 	// called in order, with the queue locked, and must not call the queue.
 	Observe func(Work)
@@ -85,12 +85,12 @@ type Queue struct {
 
 	mu      sync.Mutex
 	work    map[string]*Work
-	waiting map[presence.Ref][]*Work // by channel, in order of arrival
-	given   map[presence.Ref][]*Work // by agent
-	done    []string                 // the ids of what is done, oldest first
-	last    map[string]affinity      // by client
-	latest  map[string]*Work         // by client
-	turn    map[presence.Ref]presence.Ref
+	waiting map[presence.Channel][]*Work // by channel, in order of arrival
+	given   map[presence.Ref][]*Work     // by agent
+	done    []string                     // the ids of what is done, oldest first
+	last    map[string]affinity          // by client
+	latest  map[string]*Work             // by client
+	turn    map[presence.Channel]presence.Ref
 	took    map[presence.Ref][]string // what was last taken from an agent
 	serial  uint64
 
@@ -118,8 +118,8 @@ func New(desk Desk, opts Options) *Queue {
 		opts.MaxDone = 10_000
 	}
 	return &Queue{
-		desk: desk, opts: opts, work: make(map[string]*Work), waiting: make(map[presence.Ref][]*Work), given: make(map[presence.Ref][]*Work),
-		last: make(map[string]affinity), latest: make(map[string]*Work), turn: make(map[presence.Ref]presence.Ref), took: make(map[presence.Ref][]string),
+		desk: desk, opts: opts, work: make(map[string]*Work), waiting: make(map[presence.Channel][]*Work), given: make(map[presence.Ref][]*Work),
+		last: make(map[string]affinity), latest: make(map[string]*Work), turn: make(map[presence.Channel]presence.Ref), took: make(map[presence.Ref][]string),
 		dirty: make(map[presence.Ref]bool), wake: make(chan struct{}, 1),
 	}
 }
@@ -192,11 +192,11 @@ func (q *Queue) sync(ctx context.Context, changed map[presence.Ref]bool) error {
 			return err
 		}
 	}
-	channels := make([]presence.Ref, 0, len(q.waiting))
+	channels := make([]presence.Channel, 0, len(q.waiting))
 	for channel := range q.waiting {
 		channels = append(channels, channel)
 	}
-	slices.SortFunc(channels, compareRefs)
+	slices.SortFunc(channels, func(a, b presence.Channel) int { return compareRefs(presence.Ref(a), presence.Ref(b)) })
 	for _, channel := range channels {
 		if err := q.hand(ctx, channel); err != nil {
 			return err
@@ -272,18 +272,20 @@ func (q *Queue) wait(w *Work) {
 
 // release takes work from where it lies.
 func (q *Queue) release(w *Work) {
-	drop := func(index map[presence.Ref][]*Work, at presence.Ref) {
-		if list := slices.DeleteFunc(index[at], func(o *Work) bool { return o == w }); len(list) > 0 {
-			index[at] = list
-		} else {
-			delete(index, at)
-		}
-	}
 	switch w.Place {
 	case Waiting:
-		drop(q.waiting, w.Channel)
+		drop(q.waiting, w.Channel, w)
 	case Given:
-		drop(q.given, w.Agent)
+		drop(q.given, w.Agent, w)
+	}
+}
+
+// drop removes a piece of work from a list of an index.
+func drop[K comparable](index map[K][]*Work, at K, w *Work) {
+	if list := slices.DeleteFunc(index[at], func(o *Work) bool { return o == w }); len(list) > 0 {
+		index[at] = list
+	} else {
+		delete(index, at)
 	}
 }
 
@@ -295,7 +297,7 @@ func (q *Queue) tell(w *Work) {
 
 // hand gives the work that waits in a channel to those who take it, in order of
 // arrival. Nobody available is no fault: it goes on waiting.
-func (q *Queue) hand(ctx context.Context, channel presence.Ref) error {
+func (q *Queue) hand(ctx context.Context, channel presence.Channel) error {
 	for _, w := range slices.Clone(q.waiting[channel]) {
 		if err := q.place(ctx, w); err != nil {
 			return err
@@ -421,7 +423,7 @@ func (w *Work) check() error {
 	return nil
 }
 
-func (q *Queue) open(channel presence.Ref) error {
+func (q *Queue) open(channel presence.Channel) error {
 	if q.opts.Open == nil {
 		return nil
 	}
@@ -582,18 +584,15 @@ func (q *Queue) Get(id string) (Work, bool) {
 }
 
 // List returns the work that waits in a channel, in order of arrival.
-func (q *Queue) List(channel presence.Ref) []Work { return q.copies(channel, false) }
+func (q *Queue) List(channel presence.Channel) []Work { return copies(q, q.waiting, channel) }
 
 // Of returns the work that an agent has, in the order in which it was given.
-func (q *Queue) Of(agent presence.Ref) []Work { return q.copies(agent, true) }
+func (q *Queue) Of(agent presence.Ref) []Work { return copies(q, q.given, agent) }
 
-func (q *Queue) copies(at presence.Ref, given bool) []Work {
+// copies returns copies of the work in a list of an index, which q guards.
+func copies[K comparable](q *Queue, index map[K][]*Work, at K) []Work {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	index := q.waiting
-	if given {
-		index = q.given
-	}
 	var list []Work
 	for _, w := range index[at] {
 		list = append(list, *w)
@@ -612,7 +611,7 @@ func (q *Queue) Taken(agent presence.Ref) []string {
 // Ranked returns the members of a channel in the order in which new work would
 // be offered, with those who would get none at the end; the first n of them
 // would get some.
-func (q *Queue) Ranked(ctx context.Context, channel presence.Ref, on string) (members []Member, n int, err error) {
+func (q *Queue) Ranked(ctx context.Context, channel presence.Channel, on string) (members []Member, n int, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	states, err := q.desk.Members(ctx, channel)
@@ -637,7 +636,7 @@ type live struct {
 
 func (l live) Now() presence.Instant { return l.now() }
 
-func (l live) Members(ctx context.Context, channel presence.Ref) ([]presence.State, error) {
+func (l live) Members(ctx context.Context, channel presence.Channel) ([]presence.State, error) {
 	refs, err := l.Tracker.Members(channel)
 	if err != nil {
 		return nil, err

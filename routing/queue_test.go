@@ -21,7 +21,7 @@ import (
 var (
 	ann  = presence.ID("ann")
 	bob  = presence.ID("bob")
-	desk = presence.ID("desk")
+	desk = presence.ChannelID("desk")
 	boss = presence.Actor{Subject: presence.ID("boss"), Role: presence.RoleSupervisor}
 )
 
@@ -59,7 +59,7 @@ func (b between) Apply(ctx context.Context, e presence.Event) error {
 
 func (h *house) employ(t *testing.T, subject presence.Ref, status string) *presence.Conn {
 	t.Helper()
-	require.NoError(t, h.AddMember(t.Context(), subject, desk))
+	require.NoError(t, h.AddMember(t.Context(), desk, subject))
 	c, err := h.Connect(t.Context(), subject, presence.ConnectOptions{Login: true})
 	require.NoError(t, err)
 	h.claim(t, presence.Agent(subject), subject, status)
@@ -203,7 +203,7 @@ func TestRoundRobinTakesTurns(t *testing.T) {
 
 func TestClosedChannelTakesNoNewWork(t *testing.T) {
 	open := true
-	h := newHouse(t, preset.RespondIO(), routing.Options{Open: func(presence.Ref, presence.Instant) (bool, presence.Instant) { return open, 0 }})
+	h := newHouse(t, preset.RespondIO(), routing.Options{Open: func(presence.Channel, presence.Instant) (bool, presence.Instant) { return open, 0 }})
 	h.employ(t, ann, "online")
 	w, err := h.queue.Add(t.Context(), routing.Work{ID: "w1", Channel: desk, Client: "kim"})
 	require.NoError(t, err)
@@ -329,13 +329,13 @@ func TestAssignStaysWithinTheTenant(t *testing.T) {
 // Work that can never be placed is refused, and holds up no other.
 func TestWorkThatCannotBePlaced(t *testing.T) {
 	h := newHouse(t, presence.DefaultPolicy(), routing.Options{})
-	require.NoError(t, h.AddMember(t.Context(), ann, desk))
+	require.NoError(t, h.AddMember(t.Context(), desk, ann))
 	for _, w := range []routing.Work{
 		{ID: "a\x00", Channel: desk},
 		{ID: "1", Channel: desk, On: "a\x00"},
 		{ID: "2", Channel: desk, On: strings.Repeat("x", presence.MaxID+1)},
-		{ID: "3", Channel: presence.ID("")},
-		{ID: "4", Channel: presence.Ref{Tenant: "a\xff", ID: "desk"}},
+		{ID: "3", Channel: presence.ChannelID("")},
+		{ID: "4", Channel: presence.Channel{Tenant: "a\xff", ID: "desk"}},
 		{ID: "5", Channel: desk, Client: "a\x00"},
 		{ID: "6", Channel: desk, To: presence.Ref{Tenant: "acme", ID: "ann"}},
 	} {

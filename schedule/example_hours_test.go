@@ -31,8 +31,8 @@ func ExampleSchedule_OpenAt() {
 		log.Fatal(err)
 	}
 	defer tracker.Close()
-	ann, site := presence.ID("ann"), presence.ID("site")
-	if err := tracker.AddMember(ctx, ann, site); err != nil {
+	ann, site := presence.ID("ann"), presence.ChannelID("site")
+	if err := tracker.AddMember(ctx, site, ann); err != nil {
 		log.Fatal(err)
 	}
 	if err := tracker.SetHours(ctx, site, hours); err != nil {

@@ -360,7 +360,7 @@ func (w *world) play(r *rand.Rand, dialect phoenix.Dialect, topic string, absent
 		case roll == 7:
 			w.grant(id, "sales")
 		case roll == 8 && r.IntN(3) == 0 && w.get(id).Status != presence.StatusUnknown:
-			require.NoError(w.t, w.tracker.RemoveMember(w.t.Context(), presence.ID(id), presence.ID("sales")))
+			require.NoError(w.t, w.tracker.RemoveMember(w.t.Context(), presence.ChannelID("sales"), presence.ID(id)))
 		default:
 			time.Sleep(time.Duration(r.IntN(8000)) * time.Millisecond)
 			for _, list := range conns {

@@ -206,7 +206,7 @@ func TestGrantTakenAway(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, w *world) {
 		ann := w.enter("token=ann", "sales")
 		bob := w.enter("token=bob", "sales")
-		require.NoError(t, w.tracker.RemoveMember(t.Context(), presence.ID("ann"), presence.ID("sales")))
+		require.NoError(t, w.tracker.RemoveMember(t.Context(), presence.ChannelID("sales"), presence.ID("ann")))
 		f := last(ann.of("phx_close"))
 		require.Equal(t, "sales", f.topic)
 		require.Contains(t, string(f.payload), "not-allowed")

@@ -15,7 +15,7 @@ import (
 // roomKey names what all who share it are told alike.
 type roomKey struct {
 	topic    string
-	channel  presence.Ref
+	channel  presence.Channel
 	audience presence.Audience
 }
 

@@ -24,7 +24,7 @@ func newStage(t *testing.T) *stage {
 	m, err := presence.Compile(policy)
 	require.NoError(t, err)
 	h := &Handler{rooms: make(map[roomKey]*room)}
-	return &stage{room: h.enter(roomKey{topic: "sales"}), roster: presence.NewRoster(presence.ID("sales"), m), now: 1}
+	return &stage{room: h.enter(roomKey{topic: "sales"}), roster: presence.NewRoster(presence.ChannelID("sales"), m), now: 1}
 }
 
 func (s *stage) snapshot() *presence.Frame {

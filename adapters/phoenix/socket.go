@@ -55,7 +55,7 @@ type socket struct {
 type topic struct {
 	name    string
 	joinRef *string
-	channel presence.Ref
+	channel presence.Channel
 	room    *room
 	watch   *presence.Watch // of the pump alone
 	ctx     context.Context
@@ -344,7 +344,7 @@ func (s *socket) join(m *message, p *payload) (response any, err error) {
 			return nil, err
 		}
 	}
-	channel := presence.Ref{Tenant: s.actor.Subject.Tenant, ID: s.h.opts.Channel(m.topic)}
+	channel := presence.Channel{Tenant: s.actor.Subject.Tenant, ID: s.h.opts.Channel(m.topic)}
 	if channel.ID == "" {
 		return nil, faultf(wordUnknown, "there is no such topic")
 	}

@@ -108,7 +108,7 @@ func (w *world) connect(context.Context, string, string) (net.Conn, error) {
 
 func (w *world) grant(id, channel string) {
 	w.t.Helper()
-	require.NoError(w.t, w.tracker.AddMember(w.t.Context(), presence.ID(id), presence.ID(channel)))
+	require.NoError(w.t, w.tracker.AddMember(w.t.Context(), presence.ChannelID(channel), presence.ID(id)))
 }
 
 // authenticate believes what the token says: a name, and after a colon a role.
@@ -456,7 +456,7 @@ func (c *client) leave() {
 // expected is what a client has to hold of a channel: the core's projection.
 func (w *world) expected(channel string, a presence.Audience, absent bool) members {
 	w.t.Helper()
-	views, _, err := w.tracker.ListAs(w.t.Context(), presence.ID(channel), a, presence.Ref{})
+	views, _, err := w.tracker.ListAs(w.t.Context(), presence.ChannelID(channel), a, presence.Ref{})
 	require.NoError(w.t, err)
 	list := make(members)
 	for _, v := range views {

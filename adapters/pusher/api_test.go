@@ -325,7 +325,7 @@ func TestAppsHaveTheirOwnTenants(t *testing.T) {
 	other := pusher.App{ID: "4", Key: "other", Secret: "s", Tenant: "acme"}
 	inWorld(t, func(c *conf) { c.pusher.Apps = append(c.pusher.Apps, other) }, func(w *world) {
 		ann := w.enter("ann", "presence-sales")
-		require.NoError(t, w.tracker.AddMember(w.t.Context(), presence.Ref{Tenant: "acme", ID: "ann"}, presence.Ref{Tenant: "acme", ID: "sales"}))
+		require.NoError(t, w.tracker.AddMember(w.t.Context(), presence.Channel{Tenant: "acme", ID: "sales"}, presence.Ref{Tenant: "acme", ID: "ann"}))
 		w.app = other
 		theirs := w.enter("ann", "presence-sales")
 		theirs.subscribe("news", "")

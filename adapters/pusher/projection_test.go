@@ -39,7 +39,7 @@ var policies = map[string]func() presence.Policy{
 // own list.
 func (w *world) wanted(a presence.Audience, viewer string, roster bool) map[string]map[string]any {
 	w.t.Helper()
-	views, group, err := w.tracker.ListAs(w.t.Context(), presence.ID("sales"), a, presence.ID(viewer))
+	views, group, err := w.tracker.ListAs(w.t.Context(), presence.ChannelID("sales"), a, presence.ID(viewer))
 	require.NoError(w.t, err)
 	members, there := make(map[string]map[string]any), 0
 	for _, v := range views {
@@ -189,7 +189,7 @@ func playRandom(t *testing.T, policy presence.Policy, roster bool, seed uint64) 
 				_, _ = w.tracker.SetClaim(w.t.Context(), presence.Agent(presence.ID(who)), presence.ID(who), presence.Claim{Status: status, For: time.Duration(r.IntN(3)) * 20 * time.Second, Text: "as I like"})
 			case n < 17 && who != "visitor-1":
 				note("%s loses access", who)
-				require.NoError(t, w.tracker.RemoveMember(w.t.Context(), presence.ID(who), presence.ID("sales")))
+				require.NoError(t, w.tracker.RemoveMember(w.t.Context(), presence.ChannelID("sales"), presence.ID(who)))
 				for _, tab := range tabs {
 					if tab.user == who && who != "sam" {
 						tab.on = false

@@ -78,8 +78,8 @@ func kindOf(channel string) (k kind, cached bool) {
 }
 
 // presenceChannel returns the channel of the tracker that a presence channel shows.
-func (a *App) presenceChannel(channel string) presence.Ref {
-	return presence.Ref{Tenant: a.Tenant, ID: strings.TrimPrefix(strings.TrimPrefix(channel, presencePrefix), "cache-")}
+func (a *App) presenceChannel(channel string) presence.Channel {
+	return presence.Channel{Tenant: a.Tenant, ID: strings.TrimPrefix(strings.TrimPrefix(channel, presencePrefix), "cache-")}
 }
 
 var channelName = regexp.MustCompile(`^[A-Za-z0-9_\-=@,.;]+$`)

@@ -81,7 +81,7 @@ func inWorld(t *testing.T, change func(*conf), test func(*world)) {
 
 func (w *world) grant(subject, channel string) {
 	w.t.Helper()
-	require.NoError(w.t, w.tracker.AddMember(w.t.Context(), presence.ID(subject), presence.ID(channel)))
+	require.NoError(w.t, w.tracker.AddMember(w.t.Context(), presence.ChannelID(channel), presence.ID(subject)))
 }
 
 // claim has a person choose a status.
@@ -695,7 +695,7 @@ func TestMembersAreAsThePolicySays(t *testing.T) {
 				require.Equal(t, map[bool]string{true: "away", false: "offline"}[c.away], info["status"])
 				require.Equal(t, "The ann", info["name"])
 				require.Zero(t, visitor.removed)
-				require.NoError(t, w.tracker.RemoveMember(w.t.Context(), presence.ID("ann"), presence.ID("sales")))
+				require.NoError(t, w.tracker.RemoveMember(w.t.Context(), presence.ChannelID("sales"), presence.ID("ann")))
 				require.Equal(t, []string{"pusher_internal:member_removed presence-sales"}, visitor.events())
 			})
 		})
@@ -722,7 +722,7 @@ func TestWhoLosesAccessSeesNothingAnyMore(t *testing.T) {
 		ann, bob := w.enter("ann", "presence-sales"), w.enter("bob", "presence-sales")
 		ann.subscribe("presence-vip", "ann")
 		ann.take()
-		require.NoError(t, w.tracker.RemoveMember(w.t.Context(), presence.ID("ann"), presence.ID("sales")))
+		require.NoError(t, w.tracker.RemoveMember(w.t.Context(), presence.ChannelID("sales"), presence.ID("ann")))
 		got := ann.take()
 		require.Len(t, got, 2)
 		require.Equal(t, "pusher_internal:subscription_succeeded", got[0].Event)
@@ -879,7 +879,7 @@ func TestOneSocketMayActAsSeveralUsers(t *testing.T) {
 		require.Equal(t, []string{"ann"}, c.ids("presence-sales"))
 		c.leave()
 		w.pass(5 * time.Second)
-		views, _, err := w.tracker.ListAs(w.t.Context(), presence.ID("sales"), presence.AudienceTeam, presence.Ref{})
+		views, _, err := w.tracker.ListAs(w.t.Context(), presence.ChannelID("sales"), presence.AudienceTeam, presence.Ref{})
 		require.NoError(t, err)
 		for _, v := range views {
 			require.Equal(t, presence.ClassOffline, v.Class)

@@ -95,9 +95,9 @@ func TestEraseLeavesNoTraces(t *testing.T) {
 	s := open(t, path, nil)
 	tracker, err := presence.New(&presence.Options{Storage: s})
 	require.NoError(t, err)
-	ida, sales := presence.ID("ida-who-leaves"), presence.ID("sales")
+	ida, sales := presence.ID("ida-who-leaves"), presence.ChannelID("sales")
 	for _, ref := range []presence.Ref{ida, bob} {
-		require.NoError(t, tracker.AddMember(t.Context(), ref, sales))
+		require.NoError(t, tracker.AddMember(t.Context(), sales, ref))
 		_, err := tracker.Connect(t.Context(), ref, presence.ConnectOptions{Login: true})
 		require.NoError(t, err)
 		_, err = tracker.SetClaim(t.Context(), presence.Agent(ref), ref, presence.Claim{Status: "busy", Reason: "code-of-" + ref.ID, Text: "text of " + ref.ID})

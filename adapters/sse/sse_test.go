@@ -48,7 +48,7 @@ func setup(t *testing.T, opts Options, h2 bool) (*presence.Tracker, *httptest.Se
 		server.Close()
 		tracker.Close()
 	})
-	require.NoError(t, tracker.AddMember(t.Context(), presence.ID("ann"), presence.ID("sales")))
+	require.NoError(t, tracker.AddMember(t.Context(), presence.ChannelID("sales"), presence.ID("ann")))
 	return tracker, server
 }
 

@@ -490,7 +490,7 @@ func (s *Session) watch(m *message) error {
 		s.wake()
 	}
 	var err error
-	if w.watch, err = s.h.t.Watch(s.h.stopped, s.actor, presence.Ref{Tenant: s.actor.Subject.Tenant, ID: channel}, opts); err != nil {
+	if w.watch, err = s.h.t.Watch(s.h.stopped, s.actor, presence.Channel{Tenant: s.actor.Subject.Tenant, ID: channel}, opts); err != nil {
 		s.logUnavailable(faultOf(err), err)
 		return err
 	}

@@ -119,7 +119,7 @@ var guest = presence.Actor{Subject: presence.ID("guest"), Role: presence.RoleVis
 func TestFramesGoOutTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr, h := serve(t, &presence.Options{WatchBuffer: 10_000}, Options{})
-		require.NoError(t, tr.AddMember(t.Context(), presence.ID("ann"), presence.ID("sales")))
+		require.NoError(t, tr.AddMember(t.Context(), presence.ChannelID("sales"), presence.ID("ann")))
 		_, err := tr.Connect(t.Context(), presence.ID("ann"), presence.ConnectOptions{})
 		require.NoError(t, err)
 		boss := presence.Actor{Subject: presence.ID("boss"), Role: presence.RoleSupervisor}

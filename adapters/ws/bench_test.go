@@ -136,7 +136,7 @@ func BenchmarkFanOut(b *testing.B) {
 		require.NoError(b, conns[i].SetDeadline(time.Time{}))
 	}
 	ctx, ann := b.Context(), presence.ID("ann")
-	require.NoError(b, w.tracker.AddMember(ctx, ann, presence.ID("public-0")))
+	require.NoError(b, w.tracker.AddMember(ctx, presence.ChannelID("public-0"), ann))
 	read := make([]byte, 4096)
 	for _, c := range conns { // that she is a member now
 		_, err := c.Read(read)

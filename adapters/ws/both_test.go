@@ -233,7 +233,7 @@ func TestAnotherAudienceStartsAnew(t *testing.T) {
 func TestLastEventID(t *testing.T) {
 	w := setupOver(t, "sse", nil)
 	for _, channel := range []string{"support", "a,b~c d"} {
-		require.NoError(t, w.tracker.AddMember(t.Context(), presence.ID("ann"), presence.ID(channel)))
+		require.NoError(t, w.tracker.AddMember(t.Context(), presence.ChannelID(channel), presence.ID("ann")))
 	}
 	stays, _ := w.enter("id=v1&role=visitor", "")
 	for _, channel := range []string{"sales", "support", "a,b~c d"} {
@@ -370,7 +370,7 @@ func TestStreamThatBreaks(t *testing.T) {
 	}
 	t.Run("is opened again", func(t *testing.T) {
 		w, old, _ := broken(t)
-		require.NoError(t, w.tracker.AddMember(t.Context(), presence.ID("ann"), presence.ID("sales")))
+		require.NoError(t, w.tracker.AddMember(t.Context(), presence.ChannelID("sales"), presence.ID("ann")))
 		c, f := w.enter("id=ann", `,"conn":"tab"`)
 		require.EqualValues(t, 2, f.Epoch)
 		require.Equal(t, http.StatusNotFound, old.send(`{"type":"bye","cause":"logout"}`), "what the page before says late is not this one's")

@@ -100,7 +100,7 @@ func (p *play) perform(t *testing.T, acting way) *stage {
 		c.ws.PingInterval = time.Second
 	})
 	for _, grant := range [][2]string{{"ann", "vip"}, {"cyd", "sales"}, {"zoe", "sales"}} {
-		require.NoError(t, st.tracker.AddMember(t.Context(), presence.ID(grant[0]), presence.ID(grant[1])))
+		require.NoError(t, st.tracker.AddMember(t.Context(), presence.ChannelID(grant[1]), presence.ID(grant[0])))
 	}
 	var err error
 	st.zoe, err = st.tracker.Connect(t.Context(), presence.ID("zoe"), presence.ConnectOptions{ID: "z"})
@@ -415,7 +415,7 @@ func (p *play) others() {
 			if granted {
 				change = st.tracker.AddMember
 			}
-			require.NoError(st.t, change(st.t.Context(), ann, presence.ID("sales")))
+			require.NoError(st.t, change(st.t.Context(), presence.ChannelID("sales"), ann))
 		}, "ann's grant: %v", granted)
 	}
 }
@@ -471,7 +471,7 @@ func newPlay(seed uint64, h house) *play {
 	p.add(anyWay, func(st *stage) {
 		st.logout("one", "two")
 		st.endCall()
-		require.NoError(st.t, st.tracker.AddMember(st.t.Context(), presence.ID("ann"), presence.ID("sales")))
+		require.NoError(st.t, st.tracker.AddMember(st.t.Context(), presence.ChannelID("sales"), presence.ID("ann")))
 	}, "ann logs out")
 	p.pass()
 	p.add(anyWay, func(st *stage) {

@@ -56,7 +56,7 @@ func (s *script) mark() string {
 	s.pass(2 * time.Second) // and those that time brought about
 	s.marks++
 	name := fmt.Sprint("mark-", s.marks)
-	require.NoError(s.t, s.tracker.AddMember(s.t.Context(), presence.ID(name), presence.ID("sales")))
+	require.NoError(s.t, s.tracker.AddMember(s.t.Context(), presence.ChannelID("sales"), presence.ID(name)))
 	return name
 }
 
@@ -90,9 +90,9 @@ func (s *script) happen() {
 		_ = c.Logout()
 		delete(s.conns, name)
 	case n < 9:
-		require.NoError(s.t, s.tracker.RemoveMember(s.t.Context(), ref, presence.ID("sales")))
+		require.NoError(s.t, s.tracker.RemoveMember(s.t.Context(), presence.ChannelID("sales"), ref))
 	default:
-		require.NoError(s.t, s.tracker.AddMember(s.t.Context(), ref, presence.ID("sales")))
+		require.NoError(s.t, s.tracker.AddMember(s.t.Context(), presence.ChannelID("sales"), ref))
 	}
 }
 
@@ -220,7 +220,7 @@ func (m *mirror) dismiss() {
 	}
 	ref, sales := presence.ID(m.id), presence.ID("sales")
 	if !m.granted[m.id] {
-		require.NoError(m.t, m.tracker.AddMember(m.t.Context(), ref, sales))
+		require.NoError(m.t, m.tracker.AddMember(m.t.Context(), presence.Channel(sales), ref))
 		m.granted[m.id] = true
 		if m.c != nil {
 			m.c.conn.Close()
@@ -228,7 +228,7 @@ func (m *mirror) dismiss() {
 		}
 		return
 	}
-	require.NoError(m.t, m.tracker.RemoveMember(m.t.Context(), ref, sales))
+	require.NoError(m.t, m.tracker.RemoveMember(m.t.Context(), presence.Channel(sales), ref))
 	m.granted[m.id], m.anew = false, true
 	if m.c != nil {
 		for {
@@ -275,7 +275,7 @@ func TestMirrorsEqualTheList(t *testing.T) {
 				c.ws.MaxSessionsPerSubject = 1000 // those that broke may not have been noticed
 			})
 			for _, name := range s.people {
-				require.NoError(t, s.tracker.AddMember(t.Context(), presence.ID(name), presence.ID("sales")))
+				require.NoError(t, s.tracker.AddMember(t.Context(), presence.ChannelID("sales"), presence.ID(name)))
 			}
 			for i, role := range []presence.Role{presence.RoleVisitor, presence.RoleVisitor, presence.RoleSupervisor, presence.RoleSupervisor, presence.RoleAgent, presence.RoleAgent} {
 				m := &mirror{script: s, id: fmt.Sprint("m", i), role: role, members: make(map[string]presence.View)}
@@ -327,7 +327,7 @@ func TestMirrorsEqualTheList(t *testing.T) {
 			}
 			for _, m := range s.mirrors {
 				actor := presence.Actor{Subject: presence.ID(m.id), Role: m.role}
-				views, group, err := s.tracker.ListAs(t.Context(), presence.ID("sales"), actor.Audience(), actor.Subject)
+				views, group, err := s.tracker.ListAs(t.Context(), presence.ChannelID("sales"), actor.Audience(), actor.Subject)
 				require.NoError(t, err)
 				want := make(map[string]presence.View)
 				for _, v := range views {

@@ -102,7 +102,7 @@ func setup(t testing.TB, change func(*conf)) *world {
 		w.tracker.Close()
 	})
 	for _, id := range []string{"ann", "bob"} {
-		require.NoError(t, w.tracker.AddMember(t.Context(), presence.ID(id), presence.ID("sales")))
+		require.NoError(t, w.tracker.AddMember(t.Context(), presence.ChannelID("sales"), presence.ID(id)))
 	}
 	return w
 }
@@ -1031,10 +1031,10 @@ func testRemoved(t *testing.T, over string) {
 	ann, _ := w.enter("id=ann", "")
 	ann.do(`"type":"watch","channel":"sales"`)
 	ann.until("snapshot")
-	require.NoError(t, w.tracker.RemoveMember(t.Context(), presence.ID("ann"), presence.ID("sales")))
+	require.NoError(t, w.tracker.RemoveMember(t.Context(), presence.ChannelID("sales"), presence.ID("ann")))
 	f := ann.until("removed")
 	require.Equal(t, map[string]any{"id": "sales"}, f.Channel)
-	require.NoError(t, w.tracker.AddMember(t.Context(), presence.ID("ann"), presence.ID("sales")))
+	require.NoError(t, w.tracker.AddMember(t.Context(), presence.ChannelID("sales"), presence.ID("ann")))
 	ann.do(`"type":"watch","channel":"sales"`)
 	require.Len(t, ann.until("snapshot").Members, 2)
 }
@@ -1045,7 +1045,7 @@ func TestLongFrame(t *testing.T) { both(t, testLongFrame) }
 func testLongFrame(t *testing.T, over string) {
 	w := setupOver(t, over, nil)
 	for i := range 200 {
-		require.NoError(t, w.tracker.AddMember(t.Context(), presence.ID(fmt.Sprintf("agent-%03d", i)), presence.ID("sales")))
+		require.NoError(t, w.tracker.AddMember(t.Context(), presence.ChannelID("sales"), presence.ID(fmt.Sprintf("agent-%03d", i))))
 	}
 	c, _ := w.enter("id=v1&role=visitor", "")
 	c.do(`"type":"watch","channel":"sales"`)

@@ -54,7 +54,7 @@ func bubble(t *testing.T, change func(*presence.Options, *xmpp.Options), test fu
 		w.gateway, err = xmpp.New(w.tracker, opts)
 		require.NoError(t, err)
 		for _, id := range []string{"ann", "cyd lee"} {
-			require.NoError(t, w.tracker.AddMember(t.Context(), presence.ID(id), presence.ID("sales")))
+			require.NoError(t, w.tracker.AddMember(t.Context(), presence.ChannelID("sales"), presence.ID(id)))
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		w.stop = cancel
@@ -284,7 +284,7 @@ func TestProbes(t *testing.T) {
 func TestRefusedSubscriptions(t *testing.T) {
 	bubble(t, func(_ *presence.Options, o *xmpp.Options) { o.MaxSubscriptions, o.MaxPerObserver = 3, 2 }, func(t *testing.T, w *world) {
 		for _, id := range []string{"a", "b", "c"} {
-			require.NoError(t, w.tracker.AddMember(t.Context(), presence.ID(id), presence.ID("sales")))
+			require.NoError(t, w.tracker.AddMember(t.Context(), presence.ChannelID("sales"), presence.ID(id)))
 		}
 		s := w.accept()
 		refused := []string{"presence unsubscribed"}

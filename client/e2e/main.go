@@ -71,7 +71,7 @@ func run(ctx context.Context, policy presence.Policy) error {
 	if s.server, err = wire.New(s.tracker, &wire.Options{Authenticate: authenticate}); err != nil {
 		return err
 	}
-	if err := s.tracker.Link(ctx, presence.ID("sales"), presence.ID("inbox")); err != nil {
+	if err := s.tracker.Link(ctx, presence.ChannelID("sales"), presence.ChannelID("inbox")); err != nil {
 		return err
 	}
 	files, err := fs.Sub(pages, "pages")
@@ -126,7 +126,7 @@ func authenticate(r *http.Request) (presence.Identity, error) {
 func (s *site) page(files fs.FS) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if agent := r.URL.Query().Get("agent"); agent != "" {
-			if err := s.tracker.AddMember(r.Context(), presence.ID(agent), presence.ID("inbox")); err != nil {
+			if err := s.tracker.AddMember(r.Context(), presence.ChannelID("inbox"), presence.ID(agent)); err != nil {
 				http.Error(w, err.Error(), http.StatusInternalServerError)
 				return
 			}

@@ -63,7 +63,7 @@ type agent struct {
 	quiet bool // does not answer
 }
 
-var channel = presence.ID("desk")
+var channel = presence.ChannelID("desk")
 
 func (d *centre) run(ctx context.Context) error {
 	p := preset.Threads()
@@ -85,7 +85,7 @@ func (d *centre) run(ctx context.Context) error {
 	d.queue = routing.New(routing.Live(d.tracker, now), routing.Options{Observe: d.check, MaxDone: d.pieces})
 	for i := range d.agents {
 		a := &agent{ref: presence.ID(fmt.Sprintf("agent%03d", i))}
-		if err := d.tracker.AddMember(ctx, a.ref, channel); err != nil {
+		if err := d.tracker.AddMember(ctx, channel, a.ref); err != nil {
 			return err
 		}
 		if err := d.connect(ctx, a); err != nil {

@@ -96,13 +96,13 @@ func open(ctx context.Context, db string, p presence.Policy, speed float64) (_ *
 		return nil, err
 	}
 	for channel, inbox := range channels {
-		if err := d.tracker.Link(ctx, presence.ID(channel), presence.ID(inbox)); err != nil {
+		if err := d.tracker.Link(ctx, presence.ChannelID(channel), presence.ChannelID(inbox)); err != nil {
 			return nil, err
 		}
 	}
 	for agent, inboxes := range agents {
 		for _, inbox := range inboxes {
-			if err := d.tracker.AddMember(ctx, presence.ID(agent), presence.ID(inbox)); err != nil {
+			if err := d.tracker.AddMember(ctx, presence.ChannelID(inbox), presence.ID(agent)); err != nil {
 				return nil, err
 			}
 		}

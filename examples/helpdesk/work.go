@@ -41,7 +41,7 @@ func shown(w routing.Work) chat {
 func (d *desk) work(w http.ResponseWriter, _ *http.Request) {
 	list := []chat{}
 	for _, channel := range sorted(channels) {
-		for _, c := range d.queue.List(presence.ID(channel)) {
+		for _, c := range d.queue.List(presence.ChannelID(channel)) {
 			list = append(list, shown(c))
 		}
 	}
@@ -57,7 +57,7 @@ func (d *desk) work(w http.ResponseWriter, _ *http.Request) {
 func (d *desk) team(w http.ResponseWriter, r *http.Request) {
 	views := make(map[string]presence.View)
 	for _, channel := range sorted(channels) {
-		list, _, err := d.tracker.ListAs(r.Context(), presence.ID(channel), presence.AudienceSupervisor, boss.Subject)
+		list, _, err := d.tracker.ListAs(r.Context(), presence.ChannelID(channel), presence.AudienceSupervisor, boss.Subject)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
@@ -90,7 +90,7 @@ func (d *desk) doWork(ctx context.Context, q request) error {
 		d.chats++
 		id := "c" + strconv.Itoa(d.chats)
 		d.mu.Unlock()
-		_, err = d.queue.Add(ctx, routing.Work{ID: id, Channel: presence.ID(q.Channel), Client: q.From})
+		_, err = d.queue.Add(ctx, routing.Work{ID: id, Channel: presence.ChannelID(q.Channel), Client: q.From})
 	case "message":
 		_, err = d.queue.Message(ctx, q.From)
 	case "finish":
@@ -154,11 +154,11 @@ func (d *desk) setHours(ctx context.Context, q request) error {
 	d.hours[q.Channel] = fresh
 	d.mu.Unlock()
 	d.feed.say("hours", q.Channel)
-	return d.tracker.SetHours(ctx, presence.ID(q.Channel), set)
+	return d.tracker.SetHours(ctx, presence.ChannelID(q.Channel), set)
 }
 
 // openNow says whether a channel takes new conversations.
-func (d *desk) openNow(channel presence.Ref, now presence.Instant) (open bool, next presence.Instant) {
+func (d *desk) openNow(channel presence.Channel, now presence.Instant) (open bool, next presence.Instant) {
 	d.mu.Lock()
 	h := d.hours[channel.ID].Schedule
 	d.mu.Unlock()

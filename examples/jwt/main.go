@@ -48,7 +48,7 @@ func run(ctx context.Context, address string, out io.Writer) error {
 	defer tracker.Close() // where it has not been closed
 	go tracker.Run(context.WithoutCancel(ctx))
 	for _, id := range []string{"ann", "bob"} {
-		if err := tracker.AddMember(ctx, presence.ID(id), presence.ID("team")); err != nil {
+		if err := tracker.AddMember(ctx, presence.ChannelID("team"), presence.ID(id)); err != nil {
 			return err
 		}
 	}

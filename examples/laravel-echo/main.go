@@ -66,7 +66,7 @@ func open(ctx context.Context, npm string) (*desk, error) {
 	}
 	go tracker.Run(ctx)
 	for id := range agents {
-		if err := tracker.AddMember(ctx, presence.ID(id), presence.ID("support")); err != nil {
+		if err := tracker.AddMember(ctx, presence.ChannelID("support"), presence.ID(id)); err != nil {
 			return nil, err
 		}
 	}

@@ -48,7 +48,7 @@ func open(ctx context.Context, npm string) (handler http.Handler, end func(), er
 		return nil, nil, err
 	}
 	for _, agent := range []string{"ann", "bob"} {
-		if err := tracker.AddMember(ctx, presence.ID(agent), presence.ID("room:sales")); err != nil {
+		if err := tracker.AddMember(ctx, presence.ChannelID("room:sales"), presence.ID(agent)); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -18,9 +18,9 @@ func main() {
 	defer tracker.Close()
 	go tracker.Run(ctx)
 
-	ann, bob, team := presence.ID("ann"), presence.ID("bob"), presence.ID("team")
-	check(tracker.AddMember(ctx, ann, team))
-	check(tracker.AddMember(ctx, bob, team))
+	ann, bob, team := presence.ID("ann"), presence.ID("bob"), presence.ChannelID("team")
+	check(tracker.AddMember(ctx, team, ann))
+	check(tracker.AddMember(ctx, team, bob))
 	watch, err := tracker.Watch(ctx, presence.Agent(bob), team, presence.WatchOptions{})
 	check(err)
 	next := func() {

@@ -9,7 +9,7 @@ import (
 )
 
 // For returns what the chat widget of a channel says to a visitor now.
-func For(ctx context.Context, tracker *presence.Tracker, channel presence.Ref) (string, error) {
+func For(ctx context.Context, tracker *presence.Tracker, channel presence.Channel) (string, error) {
 	_, group, err := tracker.ListAs(ctx, channel, presence.AudienceVisitor, presence.Ref{})
 	if err != nil {
 		return "", err

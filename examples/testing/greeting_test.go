@@ -14,7 +14,7 @@ import (
 
 var (
 	ann   = presence.ID("ann")
-	sales = presence.ID("sales")
+	sales = presence.ChannelID("sales")
 )
 
 const (
@@ -30,7 +30,7 @@ func connected(t *testing.T, opts *presence.Options) (*presence.Tracker, *presen
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := tracker.AddMember(t.Context(), ann, sales); err != nil {
+	if err := tracker.AddMember(t.Context(), sales, ann); err != nil {
 		t.Fatal(err)
 	}
 	conn, err := tracker.Connect(t.Context(), ann, presence.ConnectOptions{Login: true})

@@ -57,7 +57,7 @@ func serve(ctx context.Context, npm string) error {
 	defer tracker.Close()
 	go tracker.Run(ctx)
 	for _, id := range []string{"ann", "bob", "__proto__", "constructor"} {
-		if err := tracker.AddMember(ctx, presence.ID(id), presence.ID("sales")); err != nil {
+		if err := tracker.AddMember(ctx, presence.ChannelID("sales"), presence.ID(id)); err != nil {
 			return err
 		}
 	}
@@ -109,7 +109,7 @@ func authenticate(c phoenix.Credentials) (presence.Actor, error) {
 // members says what an audience must see of a channel: by key, one entry a
 // device.
 func (s *server) members(w http.ResponseWriter, r *http.Request) {
-	views, _, err := s.tracker.ListAs(r.Context(), presence.ID("sales"), presence.Audience(r.FormValue("audience")), presence.Ref{})
+	views, _, err := s.tracker.ListAs(r.Context(), presence.ChannelID("sales"), presence.Audience(r.FormValue("audience")), presence.Ref{})
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -135,9 +135,9 @@ func (s *server) do(w http.ResponseWriter, r *http.Request) {
 	var err error
 	switch what := r.FormValue("what"); what {
 	case "grant":
-		err = s.tracker.AddMember(ctx, id, presence.ID("sales"))
+		err = s.tracker.AddMember(ctx, presence.ChannelID("sales"), id)
 	case "revoke":
-		err = s.tracker.RemoveMember(ctx, id, presence.ID("sales"))
+		err = s.tracker.RemoveMember(ctx, presence.ChannelID("sales"), id)
 	case "connect":
 		_, err = s.tracker.Connect(ctx, id, presence.ConnectOptions{ID: "from-elsewhere"})
 	case "logout":
@@ -169,7 +169,7 @@ func (s *server) script(ctx context.Context, seed uint64) error {
 	root := presence.Actor{Subject: presence.ID("root"), Role: presence.RoleSystem}
 	people := []presence.Ref{presence.ID("cyd"), presence.ID("dan"), presence.ID("eve"), presence.ID("constructor"), presence.ID("__proto__")}
 	for _, p := range people {
-		if err := s.tracker.AddMember(ctx, p, presence.ID("sales")); err != nil {
+		if err := s.tracker.AddMember(ctx, presence.ChannelID("sales"), p); err != nil {
 			return err
 		}
 		// What is left of the script before.
@@ -197,9 +197,9 @@ func (s *server) script(ctx context.Context, seed uint64) error {
 				Text: []string{"", "back soon"}[r.IntN(2)], For: time.Duration(r.IntN(2)) * 300 * time.Millisecond,
 			})
 		case n == 8:
-			err = s.tracker.AddMember(ctx, p, presence.ID("sales"))
+			err = s.tracker.AddMember(ctx, presence.ChannelID("sales"), p)
 		case n == 9 && r.IntN(3) == 0:
-			err = s.tracker.RemoveMember(ctx, p, presence.ID("sales"))
+			err = s.tracker.RemoveMember(ctx, presence.ChannelID("sales"), p)
 		default:
 			time.Sleep(time.Duration(r.IntN(40)) * time.Millisecond)
 		}

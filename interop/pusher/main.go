@@ -174,9 +174,9 @@ func (s *server) do(w http.ResponseWriter, r *http.Request) {
 	answer(w)(struct{}{}, func() error {
 		switch what := r.PathValue("what"); what {
 		case "grant":
-			return s.tracker.AddMember(r.Context(), subject, ref("channel"))
+			return s.tracker.AddMember(r.Context(), presence.Channel(ref("channel")), subject)
 		case "revoke":
-			return s.tracker.RemoveMember(r.Context(), subject, ref("channel"))
+			return s.tracker.RemoveMember(r.Context(), presence.Channel(ref("channel")), subject)
 		case "claim":
 			_, err := s.tracker.SetClaim(r.Context(), presence.Agent(subject), subject, presence.Claim{Status: r.FormValue("status"), Text: r.FormValue("text")})
 			return err
@@ -192,7 +192,7 @@ func (s *server) do(w http.ResponseWriter, r *http.Request) {
 // members tells what an audience sees of a channel: the rows of those who are
 // there, as the core has them.
 func (s *server) members(w http.ResponseWriter, r *http.Request) {
-	channel := presence.Ref{Tenant: s.apps[r.PathValue("app")].Tenant, ID: r.PathValue("channel")}
+	channel := presence.Channel{Tenant: s.apps[r.PathValue("app")].Tenant, ID: r.PathValue("channel")}
 	views, group, err := s.tracker.ListAs(r.Context(), channel, presence.Audience(r.FormValue("audience")), presence.Ref{})
 	rows := make(map[string]presence.View)
 	for _, v := range views {

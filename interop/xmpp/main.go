@@ -58,7 +58,7 @@ func serve(ctx context.Context, component string) error {
 	defer tracker.Close()
 	go tracker.Run(ctx)
 	for _, id := range people {
-		if err := tracker.AddMember(ctx, presence.ID(id), presence.ID("sales")); err != nil {
+		if err := tracker.AddMember(ctx, presence.ChannelID("sales"), presence.ID(id)); err != nil {
 			return err
 		}
 	}

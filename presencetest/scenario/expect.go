@@ -149,7 +149,7 @@ func (r *runner) watch(l *Line) error {
 	case !r.known[name]:
 		actor.Role = presence.RoleSystem
 	}
-	f, err := r.engine.watch(r.ctx, actor, presence.ID(l.Channel), as)
+	f, err := r.engine.watch(r.ctx, actor, presence.ChannelID(l.Channel), as)
 	if err != nil {
 		return err
 	}
@@ -419,7 +419,7 @@ func (r *runner) listed(l *Line, channel, as, label string) ([]string, error) {
 	if err := r.checkLabel(l, label); err != nil {
 		return nil, err
 	}
-	views, _, err := r.engine.list(r.ctx, presence.ID(channel), presence.Audience(cmp.Or(as, "team")))
+	views, _, err := r.engine.list(r.ctx, presence.ChannelID(channel), presence.Audience(cmp.Or(as, "team")))
 	var ids []string
 	for _, v := range views {
 		if label == "" || labelOf(&v, label, r.machine.Labels()) == label {
@@ -433,7 +433,7 @@ func (r *runner) judgeList(l *Line, e *Expectation) (string, string, error) {
 	ids, err := r.listed(l, e.Channel, e.As, e.Label)
 	prefix := e.Channel + ": "
 	if e.ByRouting && err == nil {
-		ranked, _, err := r.queue.Ranked(r.ctx, presence.ID(e.Channel), "")
+		ranked, _, err := r.queue.Ranked(r.ctx, presence.ChannelID(e.Channel), "")
 		order := names(ranked)
 		slices.SortFunc(ids, func(a, b string) int { return slices.Index(order, a) - slices.Index(order, b) })
 		return prefix + inOrder(e.List), prefix + inOrder(ids), err
@@ -468,7 +468,7 @@ func (r *runner) judgeWork(l *Line, e *Expectation) (string, string, error) {
 }
 
 func (r *runner) judgeCandidates(_ *Line, e *Expectation) (string, string, error) {
-	ranked, n, err := r.queue.Ranked(r.ctx, presence.ID(e.Channel), "")
+	ranked, n, err := r.queue.Ranked(r.ctx, presence.ChannelID(e.Channel), "")
 	return "candidates: " + inOrder(e.List), "candidates: " + inOrder(names(ranked[:n])), err
 }
 
@@ -531,7 +531,7 @@ func (r *runner) judgeCount(l *Line, e *Expectation) (string, string, error) {
 }
 
 func (r *runner) judgeGroup(l *Line, e *Expectation) (string, string, error) {
-	_, group, err := r.engine.list(r.ctx, presence.ID(e.Channel), presence.Audience(cmp.Or(e.As, "visitor")))
+	_, group, err := r.engine.list(r.ctx, presence.ChannelID(e.Channel), presence.Audience(cmp.Or(e.As, "visitor")))
 	prefix := "group " + e.Channel + asText(e.As) + " "
 	want, got := prefix+e.Word, prefix+group.Status
 	if e.Reason != nil {

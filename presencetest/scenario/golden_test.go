@@ -87,7 +87,7 @@ func runGolden(ctx context.Context, name string) (string, error) {
 		return "", err
 	}
 	r.engine = g
-	r.queue = routing.New(g.desk(nil, func() presence.Instant { return r.now }), routing.Options{Open: func(channel presence.Ref, now presence.Instant) (bool, presence.Instant) {
+	r.queue = routing.New(g.desk(nil, func() presence.Instant { return r.now }), routing.Options{Open: func(channel presence.Channel, now presence.Instant) (bool, presence.Instant) {
 		if hours := r.opening[channel.ID]; hours != nil {
 			return hours.OpenAt(now)
 		}
@@ -204,7 +204,7 @@ type goldenWatch struct {
 
 // look watches subjects and channels that have become known, and reads every
 // watch.
-func (g *goldenEngine) look(ctx context.Context, subjects, channels []presence.Ref) error {
+func (g *goldenEngine) look(ctx context.Context, subjects []presence.Ref, channels []presence.Channel) error {
 	host := presence.Actor{Subject: presence.ID("golden"), Role: presence.RoleSystem}
 	open := func(name string, a presence.Audience, watch func(presence.WatchOptions) (*presence.Watch, error)) error {
 		name = string(a) + " of " + name
@@ -333,18 +333,18 @@ func (g *goldenEngine) undefine(ctx context.Context, actor presence.Actor, id, f
 	return cmp.Or(g.live.undefine(ctx, actor, id, fallback), g.look(ctx, nil, nil))
 }
 
-func (g *goldenEngine) grant(ctx context.Context, subject, to presence.Ref) error {
-	return cmp.Or(g.live.grant(ctx, subject, to), g.look(ctx, []presence.Ref{subject}, []presence.Ref{to}))
+func (g *goldenEngine) grant(ctx context.Context, channel presence.Channel, subject presence.Ref) error {
+	return cmp.Or(g.live.grant(ctx, channel, subject), g.look(ctx, []presence.Ref{subject}, []presence.Channel{channel}))
 }
 
-func (g *goldenEngine) revoke(ctx context.Context, subject, to presence.Ref) error {
-	return cmp.Or(g.live.revoke(ctx, subject, to), g.look(ctx, nil, nil))
+func (g *goldenEngine) revoke(ctx context.Context, channel presence.Channel, subject presence.Ref) error {
+	return cmp.Or(g.live.revoke(ctx, channel, subject), g.look(ctx, nil, nil))
 }
 
-func (g *goldenEngine) link(ctx context.Context, channel, to presence.Ref) error {
-	return cmp.Or(g.live.link(ctx, channel, to), g.look(ctx, nil, []presence.Ref{channel, to}))
+func (g *goldenEngine) link(ctx context.Context, channel, group presence.Channel) error {
+	return cmp.Or(g.live.link(ctx, channel, group), g.look(ctx, nil, []presence.Channel{channel, group}))
 }
 
-func (g *goldenEngine) hours(ctx context.Context, channel presence.Ref, h presence.Hours) error {
-	return cmp.Or(g.live.hours(ctx, channel, h), g.look(ctx, nil, []presence.Ref{channel}))
+func (g *goldenEngine) hours(ctx context.Context, channel presence.Channel, h presence.Hours) error {
+	return cmp.Or(g.live.hours(ctx, channel, h), g.look(ctx, nil, []presence.Channel{channel}))
 }

@@ -12,41 +12,41 @@ import (
 // channel or an inbox. A channel is linked to one inbox. Its members are the
 // subjects with a grant of either.
 type grants struct {
-	granted map[presence.Ref]map[presence.Ref]bool // by what is granted, the subjects
-	link    map[presence.Ref]presence.Ref          // by channel, what it is linked to
-	linked  map[presence.Ref]map[presence.Ref]bool // by what they are linked to, the channels
+	granted map[presence.Channel]map[presence.Ref]bool     // by what is granted, the subjects
+	link    map[presence.Channel]presence.Channel          // by channel, what it is linked to
+	linked  map[presence.Channel]map[presence.Channel]bool // by what they are linked to, the channels
 }
 
 func newGrants() *grants {
 	return &grants{
-		granted: make(map[presence.Ref]map[presence.Ref]bool),
-		link:    make(map[presence.Ref]presence.Ref),
-		linked:  make(map[presence.Ref]map[presence.Ref]bool),
+		granted: make(map[presence.Channel]map[presence.Ref]bool),
+		link:    make(map[presence.Channel]presence.Channel),
+		linked:  make(map[presence.Channel]map[presence.Channel]bool),
 	}
 }
 
 // grant gives a subject a grant of to.
-func (g *grants) grant(subject, to presence.Ref) { addTo(g.granted, to, subject) }
+func (g *grants) grant(subject presence.Ref, to presence.Channel) { addTo(g.granted, to, subject) }
 
 // revoke takes it away.
-func (g *grants) revoke(subject, to presence.Ref) { delete(g.granted[to], subject) }
+func (g *grants) revoke(subject presence.Ref, to presence.Channel) { delete(g.granted[to], subject) }
 
 // linkTo makes the subjects with a grant of to members of a channel, in place of
 // those of what the channel was linked to before.
-func (g *grants) linkTo(channel, to presence.Ref) {
+func (g *grants) linkTo(channel, to presence.Channel) {
 	delete(g.linked[g.link[channel]], channel)
 	g.link[channel] = to
 	addTo(g.linked, to, channel)
 }
 
 // may reports whether a subject belongs to a channel.
-func (g *grants) may(subject, channel presence.Ref) bool {
+func (g *grants) may(subject presence.Ref, channel presence.Channel) bool {
 	to, linked := g.link[channel]
 	return g.granted[channel][subject] || linked && g.granted[to][subject]
 }
 
 // members returns the members of a channel in order.
-func (g *grants) members(channel presence.Ref) []presence.Ref {
+func (g *grants) members(channel presence.Channel) []presence.Ref {
 	members := slices.Collect(maps.Keys(g.granted[channel]))
 	if to, linked := g.link[channel]; linked {
 		members = slices.AppendSeq(members, maps.Keys(g.granted[to]))
@@ -56,21 +56,22 @@ func (g *grants) members(channel presence.Ref) []presence.Ref {
 
 // channels returns the channels that a grant of to makes a member of, to itself
 // among them, in order.
-func (g *grants) channels(to presence.Ref) []presence.Ref {
+func (g *grants) channels(to presence.Channel) []presence.Channel {
 	return sorted(append(slices.Collect(maps.Keys(g.linked[to])), to))
 }
 
-func addTo(sets map[presence.Ref]map[presence.Ref]bool, key, value presence.Ref) {
+func addTo[K comparable](sets map[presence.Channel]map[K]bool, key presence.Channel, value K) {
 	if sets[key] == nil {
-		sets[key] = make(map[presence.Ref]bool)
+		sets[key] = make(map[K]bool)
 	}
 	sets[key][value] = true
 }
 
 // sorted returns a list sorted and without duplicates.
-func sorted(list []presence.Ref) []presence.Ref {
-	slices.SortFunc(list, func(a, b presence.Ref) int {
-		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.ID, b.ID))
+func sorted[R presence.Ref | presence.Channel](list []R) []R {
+	slices.SortFunc(list, func(a, b R) int {
+		x, y := presence.Ref(a), presence.Ref(b)
+		return cmp.Or(cmp.Compare(x.Tenant, y.Tenant), cmp.Compare(x.ID, y.ID))
 	})
 	return slices.Compact(list)
 }

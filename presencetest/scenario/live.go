@@ -169,27 +169,27 @@ func (l *live) desk(_ func() *presence.Machine, now func() presence.Instant) rou
 	return routing.Live(l.tracker, now)
 }
 
-func (l *live) grant(ctx context.Context, subject, to presence.Ref) error {
-	return l.tracker.AddMember(ctx, subject, to)
+func (l *live) grant(ctx context.Context, channel presence.Channel, subject presence.Ref) error {
+	return l.tracker.AddMember(ctx, channel, subject)
 }
 
-func (l *live) revoke(ctx context.Context, subject, to presence.Ref) error {
-	return l.tracker.RemoveMember(ctx, subject, to)
+func (l *live) revoke(ctx context.Context, channel presence.Channel, subject presence.Ref) error {
+	return l.tracker.RemoveMember(ctx, channel, subject)
 }
 
-func (l *live) link(ctx context.Context, channel, to presence.Ref) error {
-	return l.tracker.Link(ctx, channel, to)
+func (l *live) link(ctx context.Context, channel, group presence.Channel) error {
+	return l.tracker.Link(ctx, channel, group)
 }
 
-func (l *live) hours(ctx context.Context, channel presence.Ref, h presence.Hours) error {
+func (l *live) hours(ctx context.Context, channel presence.Channel, h presence.Hours) error {
 	return l.tracker.SetHours(ctx, channel, h)
 }
 
-func (l *live) join(ctx context.Context, actor presence.Actor, channel presence.Ref) error {
+func (l *live) join(ctx context.Context, actor presence.Actor, channel presence.Channel) error {
 	return l.tracker.Join(ctx, actor, channel)
 }
 
-func (l *live) watch(ctx context.Context, actor presence.Actor, channel presence.Ref, a presence.Audience) (feed, error) {
+func (l *live) watch(ctx context.Context, actor presence.Actor, channel presence.Channel, a presence.Audience) (feed, error) {
 	w, err := l.tracker.Watch(ctx, actor, channel, presence.WatchOptions{Audience: a})
 	if err != nil {
 		return nil, err
@@ -226,7 +226,7 @@ func (l *live) explain(ctx context.Context, subject presence.Ref, a presence.Aud
 	return l.tracker.ExplainAs(ctx, subject, a)
 }
 
-func (l *live) list(ctx context.Context, channel presence.Ref, a presence.Audience) ([]presence.View, presence.Group, error) {
+func (l *live) list(ctx context.Context, channel presence.Channel, a presence.Audience) ([]presence.View, presence.Group, error) {
 	return l.tracker.ListAs(ctx, channel, a, presence.Ref{})
 }
 

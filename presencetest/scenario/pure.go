@@ -22,7 +22,7 @@ type pure struct {
 	rows     map[presence.Ref][]presence.JournalRow
 	allowed  presence.Authorizer
 	grants   *grants
-	channels map[presence.Ref]*pureChannel
+	channels map[presence.Channel]*pureChannel
 	observe  func(presence.Ref, presence.Output)
 }
 
@@ -46,7 +46,7 @@ func newPure(start presence.Instant, m *presence.Machine, observe func(presence.
 	return &pure{
 		now: start, machine: m, observe: observe, allowed: presence.RoleAuthorizer(), grants: newGrants(),
 		states: make(map[presence.Ref]*presence.State), rows: make(map[presence.Ref][]presence.JournalRow),
-		channels: make(map[presence.Ref]*pureChannel),
+		channels: make(map[presence.Channel]*pureChannel),
 	}
 }
 
@@ -213,23 +213,23 @@ func (p *pure) install(m *presence.Machine) error {
 	return nil
 }
 
-func (p *pure) grant(_ context.Context, subject, to presence.Ref) error {
-	var joining []presence.Ref
-	for _, ref := range p.grants.channels(to) {
+func (p *pure) grant(_ context.Context, channel presence.Channel, subject presence.Ref) error {
+	var joining []presence.Channel
+	for _, ref := range p.grants.channels(channel) {
 		if !p.grants.may(subject, ref) {
 			joining = append(joining, ref)
 		}
 	}
-	p.grants.grant(subject, to)
+	p.grants.grant(subject, channel)
 	for _, ref := range joining {
 		p.enter(subject, p.channel(ref))
 	}
 	return nil
 }
 
-func (p *pure) revoke(_ context.Context, subject, to presence.Ref) error {
-	p.grants.revoke(subject, to)
-	for _, ref := range p.grants.channels(to) {
+func (p *pure) revoke(_ context.Context, channel presence.Channel, subject presence.Ref) error {
+	p.grants.revoke(subject, channel)
+	for _, ref := range p.grants.channels(channel) {
 		if !p.grants.may(subject, ref) {
 			p.exit(subject, p.channel(ref))
 		}
@@ -237,10 +237,10 @@ func (p *pure) revoke(_ context.Context, subject, to presence.Ref) error {
 	return nil
 }
 
-func (p *pure) link(_ context.Context, channel, to presence.Ref) error {
+func (p *pure) link(_ context.Context, channel, group presence.Channel) error {
 	ch := p.channel(channel)
 	before := p.grants.members(channel)
-	p.grants.linkTo(channel, to)
+	p.grants.linkTo(channel, group)
 	after := p.grants.members(channel)
 	for _, subject := range before {
 		if !slices.Contains(after, subject) {
@@ -273,20 +273,20 @@ func (p *pure) exit(subject presence.Ref, ch *pureChannel) {
 	ch.deliver(ch.roster.Remove(subject, p.now))
 }
 
-func (p *pure) hours(_ context.Context, channel presence.Ref, h presence.Hours) error {
+func (p *pure) hours(_ context.Context, channel presence.Channel, h presence.Hours) error {
 	ch := p.channel(channel)
 	ch.deliver(ch.roster.SetHours(h, p.now))
 	return nil
 }
 
-func (p *pure) join(ctx context.Context, actor presence.Actor, channel presence.Ref) error {
+func (p *pure) join(ctx context.Context, actor presence.Actor, channel presence.Channel) error {
 	if err := p.allowed.Allow(ctx, actor, presence.ActionJoin, actor.Subject, channel.ID); err != nil {
 		return err
 	}
 	return p.granted(actor, channel)
 }
 
-func (p *pure) granted(actor presence.Actor, channel presence.Ref) error {
+func (p *pure) granted(actor presence.Actor, channel presence.Channel) error {
 	if !p.grants.may(actor.Subject, channel) {
 		return fmt.Errorf("presence: %w: %s has no grant of channel %s", presence.ErrNotAllowed, actor.Subject, channel)
 	}
@@ -294,7 +294,7 @@ func (p *pure) granted(actor presence.Actor, channel presence.Ref) error {
 }
 
 // watch admits the same actors as [presence.Tracker.Watch].
-func (p *pure) watch(ctx context.Context, actor presence.Actor, channel presence.Ref, a presence.Audience) (feed, error) {
+func (p *pure) watch(ctx context.Context, actor presence.Actor, channel presence.Channel, a presence.Audience) (feed, error) {
 	own := actor.Audience()
 	a = cmp.Or(a, own)
 	switch actor.Role {
@@ -304,7 +304,7 @@ func (p *pure) watch(ctx context.Context, actor presence.Actor, channel presence
 			return nil, fmt.Errorf("presence: %w: %s may look as %s, not as %s", presence.ErrNotAllowed, actor.Subject, own, a)
 		}
 	}
-	if err := p.allowed.Allow(ctx, actor, presence.ActionSee, channel, channel.ID); err != nil {
+	if err := p.allowed.Allow(ctx, actor, presence.ActionSee, presence.Ref(channel), channel.ID); err != nil {
 		return nil, err
 	}
 	member := own == presence.AudienceTeam
@@ -322,7 +322,7 @@ func (p *pure) watch(ctx context.Context, actor presence.Actor, channel presence
 	return f, nil
 }
 
-func (p *pure) channel(ref presence.Ref) *pureChannel {
+func (p *pure) channel(ref presence.Channel) *pureChannel {
 	ch := p.channels[ref]
 	if ch == nil {
 		ch = &pureChannel{roster: presence.NewRoster(ref, p.machine)}
@@ -399,7 +399,7 @@ func (p *pure) explain(_ context.Context, subject presence.Ref, a presence.Audie
 	return p.machine.Explain(s, a), nil
 }
 
-func (p *pure) list(_ context.Context, channel presence.Ref, a presence.Audience) ([]presence.View, presence.Group, error) {
+func (p *pure) list(_ context.Context, channel presence.Channel, a presence.Audience) ([]presence.View, presence.Group, error) {
 	ch := p.channels[channel]
 	if ch == nil {
 		return nil, presence.Group{Status: presence.GroupOffline}, nil
@@ -432,7 +432,7 @@ func (d pureDesk) State(ctx context.Context, subject presence.Ref) (presence.Sta
 
 func (d pureDesk) Apply(ctx context.Context, e presence.Event) error { return d.apply(ctx, e) }
 
-func (d pureDesk) Members(ctx context.Context, channel presence.Ref) ([]presence.State, error) {
+func (d pureDesk) Members(ctx context.Context, channel presence.Channel) ([]presence.State, error) {
 	var states []presence.State
 	for _, ref := range d.grants.members(channel) {
 		s, err := d.state(ctx, ref)

@@ -156,12 +156,12 @@ type engine interface {
 	// apply feeds an event of any kind but EventPolicy and EventTick.
 	apply(ctx context.Context, e presence.Event) error
 	policy(ctx context.Context, actor presence.Actor, p presence.Policy) error
-	grant(ctx context.Context, subject, to presence.Ref) error
-	revoke(ctx context.Context, subject, to presence.Ref) error
-	link(ctx context.Context, channel, to presence.Ref) error
-	join(ctx context.Context, actor presence.Actor, channel presence.Ref) error
-	hours(ctx context.Context, channel presence.Ref, h presence.Hours) error
-	watch(ctx context.Context, actor presence.Actor, channel presence.Ref, a presence.Audience) (feed, error)
+	grant(ctx context.Context, channel presence.Channel, subject presence.Ref) error
+	revoke(ctx context.Context, channel presence.Channel, subject presence.Ref) error
+	link(ctx context.Context, channel, group presence.Channel) error
+	join(ctx context.Context, actor presence.Actor, channel presence.Channel) error
+	hours(ctx context.Context, channel presence.Channel, h presence.Hours) error
+	watch(ctx context.Context, actor presence.Actor, channel presence.Channel, a presence.Audience) (feed, error)
 	gate(ctx context.Context, subject presence.Ref, kind, channel string) (presence.Decision, error)
 	state(ctx context.Context, subject presence.Ref) (presence.State, error)
 	view(ctx context.Context, subject presence.Ref, a presence.Audience) (presence.View, error)
@@ -169,7 +169,7 @@ type engine interface {
 	define(ctx context.Context, actor presence.Actor, s presence.Status) error
 	undefine(ctx context.Context, actor presence.Actor, id, fallback string) error
 	desk(m func() *presence.Machine, now func() presence.Instant) routing.Desk
-	list(ctx context.Context, channel presence.Ref, a presence.Audience) ([]presence.View, presence.Group, error)
+	list(ctx context.Context, channel presence.Channel, a presence.Audience) ([]presence.View, presence.Group, error)
 	journal(ctx context.Context, subject presence.Ref) ([]presence.JournalRow, error)
 	close() error
 }
@@ -465,7 +465,7 @@ func (r *runner) open() error {
 	}
 	r.opening = make(map[string]presence.Hours)
 	desk := r.engine.desk(func() *presence.Machine { return r.machine }, func() presence.Instant { return r.now })
-	r.queue = routing.New(desk, routing.Options{Open: func(channel presence.Ref, now presence.Instant) (bool, presence.Instant) {
+	r.queue = routing.New(desk, routing.Options{Open: func(channel presence.Channel, now presence.Instant) (bool, presence.Instant) {
 		if hours := r.opening[channel.ID]; hours != nil {
 			return hours.OpenAt(now)
 		}
@@ -973,7 +973,7 @@ var doers = map[string]func(*runner, *Line) error{
 	},
 	"ack": func(r *runner, l *Line) error { return r.on(l, presence.Event{Kind: presence.EventAck}) },
 	"work": func(r *runner, l *Line) error {
-		w := routing.Work{ID: l.Args[0].Text, Channel: presence.ID(l.Channel), Client: l.Key("client").Text}
+		w := routing.Work{ID: l.Args[0].Text, Channel: presence.ChannelID(l.Channel), Client: l.Key("client").Text}
 		if to := l.Key("to").Text; to != "" {
 			w.To = presence.ID(to)
 		}
@@ -994,20 +994,20 @@ var doers = map[string]func(*runner, *Line) error{
 	},
 
 	"link": func(r *runner, l *Line) error {
-		return r.engine.link(r.ctx, presence.ID(l.Channel), presence.ID(l.Args[1].Text))
+		return r.engine.link(r.ctx, presence.ChannelID(l.Channel), presence.ChannelID(l.Args[1].Text))
 	},
 	"grant": func(r *runner, l *Line) error {
-		return r.engine.grant(r.ctx, presence.ID(l.Subject), presence.ID(l.Channel))
+		return r.engine.grant(r.ctx, presence.ChannelID(l.Channel), presence.ID(l.Subject))
 	},
 	"revoke": func(r *runner, l *Line) error {
-		return r.engine.revoke(r.ctx, presence.ID(l.Subject), presence.ID(l.Channel))
+		return r.engine.revoke(r.ctx, presence.ChannelID(l.Channel), presence.ID(l.Subject))
 	},
 	"schedule": func(r *runner, l *Line) error {
 		r.opening[l.Channel] = r.hours[l.Number]
-		return r.engine.hours(r.ctx, presence.ID(l.Channel), r.hours[l.Number])
+		return r.engine.hours(r.ctx, presence.ChannelID(l.Channel), r.hours[l.Number])
 	},
 	"join": func(r *runner, l *Line) error {
-		return r.engine.join(r.ctx, r.actor(l.Subject), presence.ID(l.Channel))
+		return r.engine.join(r.ctx, r.actor(l.Subject), presence.ChannelID(l.Channel))
 	},
 	"watch":   (*runner).watch,
 	"unwatch": (*runner).unwatch,

@@ -76,7 +76,7 @@ func newServer(channel, names string, agents int, opts *ws.Options) (handler *ws
 	for i := range agents {
 		id := numbered(names, i)
 		known[id] = true
-		if err := tracker.AddMember(ctx, presence.ID(id), presence.ID(channel)); err != nil {
+		if err := tracker.AddMember(ctx, presence.ChannelID(channel), presence.ID(id)); err != nil {
 			stop()
 			return nil, nil, err
 		}
