@@ -6,9 +6,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,6 +23,7 @@ import (
 
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/presencetest"
+	"github.com/presence-go/presence/preset"
 )
 
 var update = flag.Bool("update", false, "rewrite what docs/ has from the code: state-machine.md, and the marked parts of implementing.md")
@@ -578,4 +583,138 @@ func writeStatuses(t *testing.T, b *strings.Builder) {
 	b.WriteString("```\n\n")
 	b.WriteString("An edge that two states share by what they show, such as *connects* from offline, leads to each of its ends in\n" +
 		"some history: who was idle before is idle after, since connecting is no input.\n")
+}
+
+// The policy guide has every key of a policy with what the code says of it, and
+// what each audience sees by default.
+func TestDocsPolicy(t *testing.T) {
+	const name = "docs/policy.md"
+	data, err := os.ReadFile(name)
+	require.NoError(t, err)
+	parts := 0
+	text := regexp.MustCompile(`(?s)(<!-- (keys|views) -->\n).*?(<!-- end -->)`).ReplaceAllStringFunc(string(data), func(part string) string {
+		parts++
+		head, _, _ := strings.Cut(part, "\n")
+		body := defaultViews()
+		if strings.Contains(head, "keys") {
+			body = policyKeys(t)
+		}
+		return head + "\n" + body + "<!-- end -->"
+	})
+	require.Equal(t, 2, parts)
+	generated(t, name, text)
+
+	_, example, found := strings.Cut(text, "```json\n")
+	require.True(t, found)
+	example, _, _ = strings.Cut(example, "```")
+	_, warnings, err := presence.ParsePolicy([]byte(example), preset.Lookup)
+	require.NoError(t, err)
+	require.Empty(t, warnings)
+}
+
+// defaultViews returns the table of what each audience sees by default.
+func defaultViews() string {
+	audiences := []presence.Audience{presence.AudienceSelf, presence.AudienceTeam, presence.AudienceSupervisor, presence.AudienceAdmin, presence.AudienceVisitor, presence.AudienceRouter}
+	views := presence.DefaultViews()
+	var b strings.Builder
+	b.WriteString("| field |")
+	for _, a := range audiences {
+		fmt.Fprintf(&b, " %s |", a)
+	}
+	b.WriteString("\n| --- |" + strings.Repeat(" --- |", len(audiences)) + "\n")
+	for _, field := range views[presence.AudienceAdmin] {
+		fmt.Fprintf(&b, "| `%s` |", field)
+		for _, a := range audiences {
+			mark := ""
+			if slices.Contains(views[a], field) {
+				mark = "yes"
+			}
+			fmt.Fprintf(&b, " %s |", mark)
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+// policyKeys returns the tables of a policy's keys, from the fields and comments
+// of the types that make one up.
+func policyKeys(t *testing.T) string {
+	t.Helper()
+	structs := make(map[string]*ast.StructType)
+	for _, name := range []string{"policy.go", "work.go", "compile.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		require.NoError(t, err)
+		ast.Inspect(file, func(n ast.Node) bool {
+			if spec, ok := n.(*ast.TypeSpec); ok {
+				if s, ok := spec.Type.(*ast.StructType); ok {
+					structs[spec.Name.Name] = s
+				}
+			}
+			return true
+		})
+	}
+	var b strings.Builder
+	var table func(name, path string)
+	table = func(name, path string) {
+		s := structs[name]
+		require.NotNil(t, s, name)
+		heading := "The policy"
+		if path != "" {
+			heading = "`" + path + "`"
+		}
+		fmt.Fprintf(&b, "### %s\n\n| key | what it says |\n| --- | --- |\n", heading)
+		type inner struct{ name, path string }
+		var nested []inner
+		for _, field := range s.Fields.List {
+			tag := reflect.StructTag(strings.Trim(field.Tag.Value, "`")).Get("json")
+			key, _, _ := strings.Cut(tag, ",")
+			words := strings.TrimSpace(field.Doc.Text() + " " + field.Comment.Text())
+			kind, of := typeWords(field.Type)
+			if structs[of] != nil {
+				nested = append(nested, inner{of, strings.TrimPrefix(path+"."+key, ".")})
+			}
+			require.NotEmpty(t, words, "%s.%s has no comment", name, key)
+			fmt.Fprintf(&b, "| `%s` %s | %s |\n", key, kind, sentence(words))
+		}
+		b.WriteString("\n")
+		for _, n := range nested {
+			if n.name != "Grace" || n.path == "grace" { // a device's grace has the same keys
+				table(n.name, n.path)
+			}
+		}
+	}
+	table("Policy", "")
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// typeWords returns what a type is in JSON, and the type of its elements.
+func typeWords(e ast.Expr) (words, of string) {
+	switch e := e.(type) {
+	case *ast.ArrayType:
+		words, of = typeWords(e.Elt)
+		return "list of " + words, of
+	case *ast.MapType:
+		words, of = typeWords(e.Value)
+		return "object of " + words, of
+	case *ast.SelectorExpr:
+		return "duration", ""
+	case *ast.Ident:
+		switch e.Name {
+		case "bool", "int":
+			return e.Name, ""
+		case "float64":
+			return "number", ""
+		case "string", "Class", "Routing", "Source", "Audience", "Verdict":
+			return "string", ""
+		}
+		return "object", e.Name
+	}
+	return "object", ""
+}
+
+// sentence returns a comment as one line of a table, without the links of Go.
+func sentence(comment string) string {
+	line := strings.Join(strings.Fields(comment), " ")
+	line = regexp.MustCompile(`\[([A-Za-z.]+)\]`).ReplaceAllString(line, "`$1`")
+	return strings.ToUpper(line[:1]) + strings.ReplaceAll(line[1:], "|", `\|`)
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/presence-go/presence/internal/conf"
 )
 
-// PolicyVersion is the version of the policy format this package writes. A
-// policy of a newer minor version is read and its unknown keys are reported; a
-// newer major version is refused.
+// PolicyVersion is the version of the policy format that this package writes. It
+// reads a policy of a newer minor version, and reports unknown keys as warnings.
+// It refuses a newer major version.
 const PolicyVersion = 1
 
 // Class is what a status means to code that does not know the status itself.
@@ -31,20 +31,20 @@ const (
 
 var classes = []Class{ClassAvailable, ClassBusy, ClassAway, ClassDND, ClassOffline}
 
-// Routing says which new work a status lets through.
+// Routing is which new work a status lets through.
 type Routing string
 
 // The routing rules. The zero value means RouteAll for a status of class
-// available and RouteNone for every other.
+// available, and RouteNone for any other.
 const (
 	RouteAll      Routing = "all"      // any work
-	RouteSticky   Routing = "sticky"   // only of clients already assigned to the subject
-	RouteTransfer Routing = "transfer" // only what a colleague hands over
-	RouteLast     Routing = "last"     // any work, once nobody who takes all can; the one rule that holds without a connection too
-	RouteNone     Routing = "none"
+	RouteSticky   Routing = "sticky"   // only work of clients that are assigned to the subject already
+	RouteTransfer Routing = "transfer" // only work that a colleague hands over
+	RouteLast     Routing = "last"     // any work that no subject with RouteAll can take; the only rule that needs no connection
+	RouteNone     Routing = "none"     // no new work
 )
 
-// Who may select a status; see Status.SelectableBy.
+// The words of [Status.SelectableBy]: who may select a status.
 const (
 	BySelf       = "self"
 	BySupervisor = "supervisor"
@@ -52,211 +52,212 @@ const (
 	ByNobody     = "nobody"
 )
 
-// Status defines one status a subject can have.
+// Status defines one status that a subject can have.
 type Status struct {
-	ID    string `json:"id"`
+	ID    string `json:"id"`             // at most [MaxID] bytes; claims and frames carry it
 	Label string `json:"label,omitzero"` // for people; empty means the id
 	Color string `json:"color,omitzero"` // a CSS colour for indicators
-	Class Class  `json:"class"`
-	// Routing is which new work reaches a subject in this status.
+	Class Class  `json:"class"`          // available, busy, away, dnd or offline
+	// Routing is which new work reaches a subject in this status: all, sticky,
+	// transfer, last or none. Empty means all for class available, else none.
 	Routing Routing `json:"routing,omitzero"`
 	// RoutingOn replaces Routing for single work channels.
 	RoutingOn map[string]Routing `json:"routingOn,omitzero"`
-	// DrainsFirst makes the choice of this status wait until the present work is
-	// done, with no new work given meanwhile.
+	// DrainsFirst makes the choice of this status wait until the load is 0.
+	// Meanwhile the subject gets no new work.
 	DrainsFirst bool `json:"drainsFirst,omitzero"`
-	// NeedsApproval makes subjects ask for this status instead of taking it.
+	// NeedsApproval makes a subject request this status instead of choosing it.
 	NeedsApproval bool `json:"needsApproval,omitzero"`
-	// Omits lists fields of views (see Policy.Views) that are left out while this
-	// status shows, except from the subject itself and admins.
+	// Omits lists fields of views that are left out while this status shows. The
+	// subject itself and admins still see them. The fields are those of Views.
 	Omits []string `json:"omits,omitzero"`
-	// SelectableBy lists BySelf, BySupervisor and BySystem, or only ByNobody.
-	// Empty means all three.
+	// SelectableBy lists self, supervisor and system, or only nobody. Empty means
+	// all three.
 	SelectableBy []string `json:"selectableBy,omitzero"`
-	// HiddenFrom lists the audiences that see a subject in this status as one
-	// who logged out at the instant the status was taken.
+	// HiddenFrom lists the audiences to which a subject in this status looks as if
+	// it had logged out at the instant the status began.
 	HiddenFrom []Audience `json:"hiddenFrom,omitzero"`
-	// For is how long a claim to this status lasts when it names no end; zero
+	// For is how long a claim to this status lasts if the claim names no end. Zero
 	// means until it is changed.
 	For time.Duration `json:"for,omitzero"`
 }
 
-// IdleStage masks a status once nobody has touched a counting connection for a
-// while. Stages only ever lower availability and never change what was chosen.
+// IdleStage masks a status after a time without input over a counting
+// connection. A stage only lowers availability, and never changes what was chosen.
 type IdleStage struct {
-	After time.Duration `json:"after"` // since the last input; the instant itself is included
+	After time.Duration `json:"after"` // since the last input; the stage begins at that instant
 	To    string        `json:"to"`    // the status shown
-	On    []string      `json:"on"`    // the statuses it masks
+	On    []string      `json:"on"`    // the statuses that the stage masks
 }
 
 // Grace is how long a connection that left still counts, by the cause of its
-// leaving. Zero means that it is gone at once.
+// leaving. Zero means not at all.
 type Grace struct {
-	Logout time.Duration `json:"logout"`
-	Close  time.Duration `json:"close"` // closed cleanly: a reload comes back within it
-	Loss   time.Duration `json:"loss"`  // silent until its lease ran out, or reported lost
-	Node   time.Duration `json:"node"`  // the node that held it died
-	Drain  time.Duration `json:"drain"` // the node that held it shuts down as planned
-	// LossFrom is "report" (the default) or "lease": whether the grace of a loss
-	// that was reported before the lease ran out counts from the report, or from
-	// the end of the lease, as an unreported loss always does.
+	Logout time.Duration `json:"logout"` // after a logout
+	Close  time.Duration `json:"close"`  // after a clean close: a reload returns within it
+	Loss   time.Duration `json:"loss"`   // after the lease ran out, or after a reported loss
+	Node   time.Duration `json:"node"`   // after the node that held it died
+	Drain  time.Duration `json:"drain"`  // after the node that held it was shut down as planned
+	// LossFrom is "report" (the default) or "lease". A loss that is reported before
+	// the lease ran out counts its grace from the report, or from the end of the
+	// lease. An unreported loss always counts from the end of the lease.
 	LossFrom string `json:"lossFrom,omitzero"`
 }
 
-// DeviceRule says how connections from one class of device differ.
+// DeviceRule is how connections of one class of device differ from others.
 type DeviceRule struct {
-	// IgnoreInput makes these connections count for reachability only: a kiosk
-	// or a wall display never keeps anybody from being idle.
+	// IgnoreInput makes these connections count for reachability only. A kiosk or a
+	// wall display then keeps no subject from being idle.
 	IgnoreInput bool `json:"ignoreInput,omitzero"`
-	// Grace replaces Policy.Grace for these connections where OwnGrace is set.
+	// OwnGrace makes Grace replace the policy's grace for these connections.
 	OwnGrace bool  `json:"ownGrace,omitzero"`
-	Grace    Grace `json:"grace,omitzero"`
+	Grace    Grace `json:"grace,omitzero"` // as the policy's grace; counts only with OwnGrace
 }
 
-// VirtualRule says what being reachable without a connection is worth.
+// VirtualRule is what an endpoint without a connection counts for.
 type VirtualRule struct {
-	// Show is "ignore" (the default), "top" to show what a connected subject
-	// would show, or the id of the status to show instead.
+	// Show is "ignore" (the default), "top" to show what a connected subject would
+	// show, or the id of the status to show instead.
 	Show     string `json:"show"`
-	Routable bool   `json:"routable,omitzero"` // may new work be routed there
+	Routable bool   `json:"routable,omitzero"` // new work may be routed to the endpoint
 }
 
-// LoginRule says what entering with credentials does to earlier choices.
+// LoginRule is what a login does to earlier choices.
 type LoginRule struct {
-	// Mode is "keep" (the default) or "reset", which ends the choices of the
+	// Mode is "keep" (the default) or "reset". A reset ends the claims of the
 	// manual rank and claims Status instead.
 	Mode   string `json:"mode"`
-	Status string `json:"status,omitzero"`
+	Status string `json:"status,omitzero"` // claimed by a reset; empty otherwise
 }
 
-// GroupRule is the ladder on which a group's members are summed up: for each
-// class the rung it stands on, "available", "away" or "offline". Empty rungs
-// mean available, away, away (busy), away (dnd).
+// GroupRule maps the class of a member to the group status that it counts for:
+// "available", "away" or "offline". The group has the best of its members.
 type GroupRule struct {
-	Available string `json:"available,omitzero"`
-	Away      string `json:"away,omitzero"`
-	Busy      string `json:"busy,omitzero"`
-	DND       string `json:"dnd,omitzero"`
+	Available string `json:"available,omitzero"` // empty means available
+	Away      string `json:"away,omitzero"`      // empty means away
+	Busy      string `json:"busy,omitzero"`      // empty means away
+	DND       string `json:"dnd,omitzero"`       // empty means away
 }
 
-// WidgetRule is what a visitor may list of a channel's members: "all" (the
-// default) with their state, only those "online" (class available), or "none".
-// The group's own availability is shown in every case.
+// WidgetRule is which members of a channel a visitor may list. Every visitor sees
+// the group status.
 type WidgetRule struct {
-	List string `json:"list"`
+	List string `json:"list"` // "all" (the default), "online" for members of class available, or "none"
 }
 
 // GateRow is the verdict on one kind of notification for each state of its
-// receiver; an empty verdict means Deliver. The first column that fits is
-// taken: DND, Disconnected, Away (idle too), Busy, then Here or Available.
+// receiver: deliver, skip or defer. An empty verdict means deliver. The first
+// column that fits counts, in the order DND, Disconnected, Away, Busy, then Here
+// or Available.
 type GateRow struct {
-	Here         Verdict `json:"here,omitzero"`      // available and looking at the channel concerned
-	Available    Verdict `json:"available,omitzero"` // available, looking elsewhere
-	Away         Verdict `json:"away,omitzero"`
-	Busy         Verdict `json:"busy,omitzero"`
-	DND          Verdict `json:"dnd,omitzero"`
-	Disconnected Verdict `json:"disconnected,omitzero"`
+	Here         Verdict `json:"here,omitzero"`         // available, with the notification's channel in focus
+	Available    Verdict `json:"available,omitzero"`    // available, with another focus
+	Away         Verdict `json:"away,omitzero"`         // away, or idle
+	Busy         Verdict `json:"busy,omitzero"`         // of class busy
+	DND          Verdict `json:"dnd,omitzero"`          // of class dnd
+	Disconnected Verdict `json:"disconnected,omitzero"` // not connected
 }
 
-// Policy is everything that makes presence mean what one product means by it.
-// It is data: start from [DefaultPolicy] or one of the presets and change what
-// differs. The JSON form has the keys given in the field tags, durations as
-// strings such as "5m", and is read by [ParsePolicy].
+// Policy is all rules of one product, as data. Start from [DefaultPolicy] or a
+// preset, and change what differs. The JSON form has the keys of the field tags
+// and durations as strings such as "5m". [ParsePolicy] reads it.
 type Policy struct {
-	Version float64 `json:"version"` // PolicyVersion; 0 is taken as that
-	Name    string  `json:"name,omitzero"`
-	Extends string  `json:"extends,omitzero"` // in JSON: the policy whose values are the starting point
+	Version float64 `json:"version"`          // [PolicyVersion]; 0 means that
+	Name    string  `json:"name,omitzero"`    // for people and messages
+	Extends string  `json:"extends,omitzero"` // in a file: the policy to start from
 
-	// Disabled switches presence off: self and admin see "disabled", everybody
-	// else "unknown", which is not offline.
+	// Disabled switches presence off. The subject itself and admins then see
+	// "disabled". All other audiences see "unknown", which is not offline.
 	Disabled bool `json:"disabled,omitzero"`
 
-	Statuses []Status `json:"statuses"`
-	// Default is the status of a connected subject without any claim; empty
-	// means the first of Statuses.
+	Statuses []Status `json:"statuses"` // at least one, at most [MaxStatuses]
+	// Default is the status of a connected subject without a claim. Empty means
+	// the first of Statuses.
 	Default string `json:"default,omitzero"`
-	// Disconnected is the status of a subject that cannot be reached; empty
-	// means the first status of class offline.
+	// Disconnected is the status of a subject that cannot be reached. Empty means
+	// the first status of class offline.
 	Disconnected string `json:"disconnected,omitzero"`
 	// DisconnectProof lists the sources whose claims show without a connection.
 	DisconnectProof []Source `json:"disconnectProof,omitzero"`
-	// Sources orders the sources of claims, highest rank first. Sources in one
-	// list share a rank, in which the later claim wins. Empty means [DefaultSources].
+	// Sources lists the sources of claims, the highest rank first. Sources in one
+	// inner list share a rank, within which the later claim wins. Empty means
+	// [DefaultSources].
 	Sources [][]Source `json:"sources,omitzero"`
-	// KeepExplicit stores a choice of the default status as a claim, so that it
-	// stands above lower sources and is not merely the end of other choices.
+	// KeepExplicit stores a choice of the default status as a claim, which then
+	// lies over lower sources. Otherwise such a choice only ends other choices.
 	KeepExplicit bool `json:"keepExplicit,omitzero"`
-	// ClaimScope is "subject" (the default) or "connection": whom a choice made
+	// ClaimScope is "subject" (the default) or "connection": what a choice made
 	// over a connection binds.
 	ClaimScope string `json:"claimScope,omitzero"`
-	// Fold orders the statuses when connections claim different ones: the first
-	// that any connection claims wins. Statuses left out follow in the order of
-	// Statuses.
+	// Fold orders the statuses for connections that claim different ones: the first
+	// status that any connection claims wins. Statuses left out follow in the order
+	// of Statuses.
 	Fold []string `json:"fold,omitzero"`
 
-	Login LoginRule `json:"login"`
-	// LogoutScope is "session" (the default) or "account": what logging out on
-	// one connection ends.
+	Login LoginRule `json:"login"` // what a login does to earlier choices
+	// LogoutScope is "session" (the default) or "account": what a logout over one
+	// connection ends.
 	LogoutScope string `json:"logoutScope,omitzero"`
-	// SupervisorWhenOffline is "mask" (the default) or "refuse": whether a
-	// supervisor may set the status of a subject that is not connected.
+	// SupervisorWhenOffline is "mask" (the default) or "refuse": what becomes of a
+	// supervisor's claim for a subject that is not connected.
 	SupervisorWhenOffline string `json:"supervisorWhenOffline,omitzero"`
 
 	Heartbeat    time.Duration `json:"heartbeat"`    // interval at which clients report; 0 means 25s
 	Lease        time.Duration `json:"lease"`        // silence after which a connection is lost, longer than Heartbeat; 0 means 60s
-	StartupGrace time.Duration `json:"startupGrace"` // extension of leases after this process stood still; 0 means 30s
-	Grace        Grace         `json:"grace"`
+	StartupGrace time.Duration `json:"startupGrace"` // extends leases after this process stood still; 0 means 30s
+	Grace        Grace         `json:"grace"`        // how long a connection that left still counts
 
-	Idle []IdleStage `json:"idle"`
-	// Activity lists what counts as a person's input: "input", "login", "claim",
-	// "focus", "show". Empty means the first three. Connecting never counts.
+	Idle []IdleStage `json:"idle"` // empty means that no subject is ever idle
+	// Activity lists what counts as input: "input", "login", "claim", "focus",
+	// "show". Empty means the first three. Connecting never counts.
 	Activity []string               `json:"activity,omitzero"`
-	Devices  map[string]DeviceRule  `json:"devices,omitzero"`
+	Devices  map[string]DeviceRule  `json:"devices,omitzero"` // by the class of device that a connection names
 	Virtual  map[string]VirtualRule `json:"virtual,omitzero"` // by kind of endpoint: push, bot, service
 
-	Work WorkRule `json:"work,omitzero"`
-	// Retired names for statuses that have been removed the one that claims to
-	// them stand for. Without an entry, and where the class differs and the
-	// other is available, they stand for the first status of their class that is
+	Work WorkRule `json:"work,omitzero"` // how work is handed out
+	// Retired maps a removed status to its replacement: claims to the one count as
+	// claims to the other. A removed status without an entry, or with an available
+	// replacement of another class, counts as the first status of its class that is
 	// not available.
 	Retired map[string]string `json:"retired,omitzero"`
 
-	Group GroupRule `json:"group"`
+	Group GroupRule `json:"group"` // which group status the members of each class count for
 	// ScheduleOpenEmpty is "offline" (the default) or "visible": what visitors see
-	// of a channel within its hours while nobody is there. Visible stands on the
-	// rung away: there is something to see, and nobody to talk to.
+	// of an open channel without a present member. Visible means the group status
+	// away.
 	ScheduleOpenEmpty string `json:"scheduleOpenEmpty,omitzero"`
-	// AssumeStaffed makes a channel available to visitors whenever its hours say
-	// that it is open, whoever is there.
+	// AssumeStaffed makes a channel available to visitors during its hours, with or
+	// without present members.
 	AssumeStaffed bool       `json:"assumeStaffed,omitzero"`
-	Widget        WidgetRule `json:"widget"`
-	// Views lists for an audience the fields that it sees beside status, class,
-	// label and color: since, setAt, until, reason, text, cause, masked,
-	// lastSeen, lastLogin, routable, work, threads, pinned, pending, request,
-	// devices. An audience without an entry has the one of [DefaultViews]. Nobody
-	// who can be hidden from may be shown devices: one that hides would be counted.
+	Widget        WidgetRule `json:"widget"` // which members a visitor may list
+	// Views lists the fields that an audience sees beside status, class, label and
+	// color: since, setAt, until, reason, text, cause, masked, lastSeen, lastLogin,
+	// routable, work, threads, pinned, pending, request, devices. An audience
+	// without an entry has that of [DefaultViews]. An audience that can be hidden
+	// from may not have devices, since a count shows a hidden connection.
 	Views map[Audience][]string `json:"views,omitzero"`
-	// Hideable lists audiences from which single claims may hide, beyond those
-	// that a status is hidden from.
+	// Hideable lists audiences that single claims may hide from, beside those that
+	// the status is hidden from.
 	Hideable []Audience `json:"hideable,omitzero"`
-	// Gate decides on notifications by kind; a kind without a row is delivered.
+	// Gate has the verdicts on notifications, by kind. A kind without a row is
+	// delivered.
 	Gate map[string]GateRow `json:"gate,omitzero"`
-	// CoalesceSubject is the shortest time between two changes of one subject on one
-	// stream; the newest state is never lost. 0 sends every change at once.
+	// CoalesceSubject is the shortest time between two changes of one subject in one
+	// stream. The newest state is always sent. 0 sends every change at once.
 	CoalesceSubject time.Duration `json:"publish,omitzero"`
-	// CoalesceChannel is the shortest time between two diffs of one channel to one audience:
-	// what changes in between goes out in one, in its newest state. With many
-	// members it saves what storms cost, such as a deploy after which all come
-	// back at once. 0 sends every change in a diff of its own.
+	// CoalesceChannel is the shortest time between two diffs of one channel to one
+	// audience. A diff has the newest state of everything that changed meanwhile.
+	// Set it where many members connect at once, such as after a deploy. 0 sends
+	// every change in a diff of its own.
 	CoalesceChannel time.Duration `json:"batch,omitzero"`
 }
 
-// DefaultSources is the order of sources of a policy that gives none.
+// DefaultSources returns the order of sources of a policy that names none.
 func DefaultSources() [][]Source {
 	return [][]Source{{SourceSystem}, {SourceCall}, {SourceSupervisor, SourceManual}, {SourceCalendar}, {SourceApp}, {SourceLoginDefault}}
 }
 
-// DefaultViews is what each audience sees under a policy that does not say.
+// DefaultViews returns what each audience sees under a policy that does not say.
 func DefaultViews() map[Audience][]string {
 	all := slices.DeleteFunc(slices.Clone(viewFields), func(field string) bool { return field == fieldNameDevices })
 	return map[Audience][]string{
@@ -269,10 +270,10 @@ func DefaultViews() map[Audience][]string {
 	}
 }
 
-// DefaultPolicy is the policy in force when none is named: available, away,
-// busy and offline; idle after five minutes, on available only; choices are
-// kept over logins; a closed tab is given five seconds and a lost connection
-// fifteen before it counts as gone.
+// DefaultPolicy returns the policy of a tracker that is given none. Its statuses
+// are available, away, busy and offline. An available subject is idle after five
+// minutes. A login keeps choices. A closed connection counts for 5 s, a lost one
+// for 15 s.
 func DefaultPolicy() Policy {
 	return Policy{
 		Version: PolicyVersion,
@@ -400,42 +401,41 @@ func ParsePolicy(data []byte, base func(name string) (Policy, bool)) (p Policy, 
 
 // WorkRule is what a policy says about work.
 type WorkRule struct {
-	// Capacity is how much work of one work channel a subject takes where
-	// nothing else is reported; 0 means any amount.
+	// Capacity is how much work of one work channel a subject takes if the host
+	// reports no capacity. 0 means any amount.
 	Capacity int `json:"capacity,omitzero"`
-	// Challenge is how long the question "still there?" waits for its answer; 0
-	// means 60s. KickedOut is the status of those who do not answer; empty means
-	// the first of class away.
+	// Challenge is how long the question "still there?" waits for an answer. 0 means
+	// 60s.
 	Challenge time.Duration `json:"challenge,omitzero"`
-	KickedOut string        `json:"kickedOut,omitzero"`
-	// SelfReady lets those who were kicked out end that by choosing an available
-	// status; otherwise only a supervisor can.
+	// KickedOut is the status of a subject that does not answer. Empty means the
+	// first status of class away.
+	KickedOut string `json:"kickedOut,omitzero"`
+	// SelfReady lets a subject that was kicked out end that by choosing an available
+	// status. Otherwise only a supervisor can end it.
 	SelfReady bool `json:"selfReady,omitzero"`
-	// SupervisorDrain is "drain" (the default) or "requeue": whether one whom a
-	// supervisor sends on a break finishes the present work first, or has it
-	// taken away at once.
+	// SupervisorDrain is "drain" (the default) or "requeue": whether a subject that a
+	// supervisor sends on a break finishes its work first, or loses it at once.
 	SupervisorDrain string `json:"supervisorDrain,omitzero"`
-	// RequeueAfter is how long after the last connection is gone its subject's
-	// work goes to others; 0 means never.
+	// RequeueAfter is how long after its last connection ended a subject loses its
+	// work to others. 0 means never.
 	RequeueAfter time.Duration `json:"requeueAfter,omitzero"`
-	// Settle is how long a connection must be there, after it was lost, before
-	// its subject is given new work again.
+	// Settle is how long a connection that was lost must be live again before its
+	// subject gets new work.
 	Settle time.Duration `json:"settle,omitzero"`
-	// RequestFor is how long requests stay open; 0 means until they are closed.
-	// WithdrawOn is "logout" (the default), "closed" or "never": which way of
-	// leaving closes them. Losing the connection never does.
+	// RequestFor is how long a request stays open. 0 means until it is closed.
 	RequestFor time.Duration `json:"requestFor,omitzero"`
-	WithdrawOn string        `json:"withdrawOn,omitzero"`
-	// Order is how those who may get a piece of work are put in order, after
-	// their availability: "least-loaded" (the default), "longest-idle" or
-	// "round-robin".
+	// WithdrawOn is "logout" (the default), "closed" or "never": which way of leaving
+	// closes the requests of a subject. A lost connection never does.
+	WithdrawOn string `json:"withdrawOn,omitzero"`
+	// Order is "least-loaded" (the default), "longest-idle" or "round-robin": which of
+	// several equally available subjects gets a piece of work.
 	Order string `json:"order,omitzero"`
-	// Affinity is how long a client whose work has ended still belongs to the
-	// subject that did it, if that receives sticky work; 0 means not at all.
+	// Affinity is how long a client still belongs to the subject that did its work,
+	// if that subject receives sticky work. 0 means not at all.
 	Affinity time.Duration `json:"affinity,omitzero"`
 }
 
-// How those who may get a piece of work are put in order; see WorkRule.Order.
+// The words of [WorkRule.Order].
 const (
 	OrderLeastLoaded = "least-loaded"
 	OrderLongestIdle = "longest-idle"
