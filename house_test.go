@@ -620,9 +620,8 @@ func policyLiterals(_ *testing.T, r *repository) (found []finding) {
 // clockFiles are the files outside tests that import the mock of the clock. A
 // design that needs another adds it.
 var clockFiles = []string{
-	"presence.go", "watch.go", "internal/timeline/timeline.go", "presencetest/scenario/live.go",
+	"presence.go", "watch.go", "internal/timeline/timeline.go", "internal/timeline/still.go",
 	"tracker_sweep.go", // until internal/timeline has its contents
-	"bench/million.go", "bench/sweep.go", "cmd/presencectl/drill.go", "examples/helpdesk/desk.go",
 }
 
 func clockImports(_ *testing.T, r *repository) (found []finding) {

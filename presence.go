@@ -74,9 +74,8 @@ type Options struct {
 	AuthorizeEvery time.Duration
 	// Notifier delivers what passes the gate; nil delivers nothing.
 	Notifier Notifier
-	// Clock is the source of time; nil means the real one. The tracker calls
-	// Now and Timer only.
-	Clock clock.Clock
+	// Clock is the source of time; nil means the real one.
+	Clock Clock
 	// Logger receives what goes wrong in the background; nil discards it.
 	Logger *slog.Logger
 	// Observe is told every output of every subject, in the order of the
@@ -107,6 +106,16 @@ type Options struct {
 	MaxSubjects int
 	MaxChannels int
 	MaxWatches  int
+}
+
+// Clock is a source of time. The clocks of github.com/benbjohnson/clock have its
+// methods. A fake embeds a *clock.Mock, overrides Now where it likes, and is
+// driven by [Tracker.Sweep].
+type Clock interface {
+	Now() time.Time
+	// Timer returns a timer that fires once, when d has passed. The tracker makes
+	// a new timer for each wait, stops it, and never resets it.
+	Timer(d time.Duration) *clock.Timer
 }
 
 // Tracker drives the state machines of many subjects: it owns the clock, the
@@ -336,6 +345,9 @@ func (t *Tracker) Close() error {
 	defer cancel()
 	return t.flushStorage(ctx)
 }
+
+// Clock returns the clock of the tracker.
+func (t *Tracker) Clock() Clock { return t.opts.Clock }
 
 func (t *Tracker) closedError() error {
 	return fmt.Errorf("presence: %w: the tracker is closed", ErrClosed)

@@ -350,11 +350,12 @@ func (t *Tracker) writeDirty(ctx context.Context, n uint32) error {
 // it: when it is told, when many rows wait, and a while after one began to.
 func (t *Tracker) flushWhenTold(ctx context.Context, told <-chan struct{}) {
 	timer := t.opts.Clock.Timer(flushWithin)
-	defer timer.Stop()
+	defer func() { timer.Stop() }()
 	for {
 		select {
 		case <-t.journal.begun:
-			timer.Reset(flushWithin)
+			timer.Stop()
+			timer = t.opts.Clock.Timer(flushWithin)
 			continue
 		case <-timer.C:
 		case <-t.journal.full:

@@ -20,7 +20,7 @@ import (
 // Besides, it counts ticks. While many heartbeats come in by the real clock, a
 // goroutine advances a coarse tick, so that noting one needs no reading.
 type timeline struct {
-	clock    clock.Clock
+	clock    Clock
 	start    time.Time
 	origin   Instant
 	absolute bool // a mock clock does what a test tells it to, which is no standstill
@@ -67,7 +67,7 @@ const (
 	coarseTicks = 64
 )
 
-func newTimeline(c clock.Clock) *timeline {
+func newTimeline(c Clock) *timeline {
 	now := c.Now()
 	_, mock := c.(*clock.Mock)
 	return &timeline{

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/internal/timeline"
 )
 
 // steps measures the state machine by itself: a heartbeat fed to the states of
@@ -55,7 +56,7 @@ func steps(r *runner) error {
 	}
 	reporting := func(name string, size int) benchCase {
 		return benchCase{name: name, role: ours, setup: func() (func() (sample, error), error) {
-			shown := newVirtualClock(start.Time())
+			shown := timeline.NewStill(start.Time())
 			t, err := newTracked(presence.Options{Policy: calm(), Clock: shown}, false)
 			if err != nil {
 				return nil, err
@@ -67,7 +68,7 @@ func steps(r *runner) error {
 			b := newBeater(options{quick: r.quick}, size)
 			return func() (sample, error) {
 				return b.run(1, func(from, to int) error {
-					idle := time.Duration(shown.at.Add(int64(time.Millisecond)) - start.Time().UnixNano())
+					idle := shown.Add(time.Millisecond).Sub(start.Time())
 					for _, c := range t.conns[from:to] {
 						if err := c.Report(0, idle); err != nil {
 							return err

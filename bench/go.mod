@@ -4,7 +4,6 @@ go 1.26.0
 
 require (
 	github.com/RussellLuo/timingwheel v0.0.0-20220218152713-54845bda3108
-	github.com/benbjohnson/clock v1.3.5
 	github.com/centrifugal/centrifuge v0.37.0
 	github.com/presence-go/presence v0.1.0
 	github.com/redis/go-redis/v9 v9.23.0
@@ -13,6 +12,7 @@ require (
 )
 
 require (
+	github.com/benbjohnson/clock v1.3.5 // indirect
 	github.com/gobwas/httphead v0.1.0 // indirect
 	github.com/gobwas/ws v1.5.0 // indirect
 )

@@ -17,10 +17,9 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/benbjohnson/clock"
-
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/internal/naive"
+	"github.com/presence-go/presence/internal/timeline"
 )
 
 // The million is an hour of virtual time of a million users, who do what users
@@ -64,26 +63,11 @@ func (o options) million() millionSize {
 	return millionSize{1_000_000, 1_000, int(time.Hour / millionTick), time.Minute}
 }
 
-// virtualClock is a clock that is moved by setting it. Unlike a mock's, moving it
-// does not wait for timers; nothing here has any.
-type virtualClock struct {
-	*clock.Mock
-	at atomic.Int64 // nanoseconds since 1970
-}
-
-func newVirtualClock(at time.Time) *virtualClock {
-	c := &virtualClock{Mock: clock.NewMock()}
-	c.at.Store(at.UnixNano())
-	return c
-}
-
-func (c *virtualClock) Now() time.Time { return time.Unix(0, c.at.Load()).UTC() }
-
 // crowd is a tracker, its users and what they are about to do.
 type crowd struct {
 	*presence.Tracker
 	size    millionSize
-	clock   *virtualClock
+	clock   *timeline.Still
 	origin  time.Time
 	people  *population
 	users   []person
@@ -293,10 +277,11 @@ func printMillion(to io.Writer, res *result) {
 
 func newCrowd(size millionSize, seed uint64) (*crowd, error) {
 	c := &crowd{
-		size: size, clock: newVirtualClock(time.Unix(0, 0)), origin: time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC),
+		size: size, origin: time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC),
 		people: newPopulation(size.users).copied(), users: make([]person, size.users),
 		byName: make(map[string]*witness), watched: make(map[string]int32), claims: make([]atomic.Pointer[claimed], size.users),
 	}
+	c.clock = timeline.NewStill(c.origin)
 	c.setClock(0)
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	for _, i := range rnd.Perm(size.users)[:size.witnesses] {
@@ -339,7 +324,7 @@ func (c *crowd) setClock(tick int) {
 	if tick%16 == 15 {
 		at = at.Add(123_457 * time.Nanosecond)
 	}
-	c.clock.at.Store(at.UnixNano())
+	c.clock.Set(at)
 }
 
 func (c *crowd) now() presence.Instant { return presence.At(c.clock.Now()) }

@@ -7,9 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/benbjohnson/clock"
-
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/internal/timeline"
 )
 
 // A sweep is measured in virtual time: 30 seconds in ticks of 100 ms, in which
@@ -172,8 +171,7 @@ func sweepMap(o options) (sample, error) {
 const stragglers = "stragglers"
 
 func sweepOurs(n int) (sample, error) {
-	mock := clock.NewMock()
-	mock.Set(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+	mock := timeline.NewStill(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 	policy := calm()
 	policy.Lease, policy.Grace.Loss = sweepTimeout, 0
 	var lost, late, latest atomic.Int64
@@ -207,7 +205,7 @@ func sweepOurs(n int) (sample, error) {
 		}
 	}
 	s, err := runSweep(p.size(), func(from, to int) error {
-		mock.Add(sweepTick) // not measured: it waits a while for others
+		mock.Add(sweepTick)
 		return t.beat(from, to)
 	}, func() error {
 		_, err := t.Sweep(context.Background())

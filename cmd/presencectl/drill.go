@@ -9,9 +9,8 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/benbjohnson/clock"
-
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/internal/timeline"
 	"github.com/presence-go/presence/preset"
 	"github.com/presence-go/presence/routing"
 )
@@ -42,7 +41,7 @@ type centre struct {
 	rand           *rand.Rand
 	out            io.Writer
 
-	clock   *clock.Mock
+	clock   *timeline.Still
 	tracker *presence.Tracker
 	queue   *routing.Queue
 	staff   []*agent
@@ -71,8 +70,7 @@ func (d *centre) run(ctx context.Context) error {
 		KickedOut: "kicked-out", Capacity: 4, Challenge: time.Minute, RequeueAfter: 10 * time.Minute, Settle: 20 * time.Second, Affinity: 5 * time.Minute,
 	}
 	p.Login = presence.LoginRule{Mode: "keep"}
-	d.clock = clock.NewMock()
-	d.clock.Set(time.Date(2026, 1, 5, 8, 0, 0, 0, time.UTC))
+	d.clock = timeline.NewStill(time.Date(2026, 1, 5, 8, 0, 0, 0, time.UTC))
 	d.received = make(map[presence.Ref]map[presence.Instant]presence.Routing)
 	d.requeued = make(map[string]int)
 	var err error

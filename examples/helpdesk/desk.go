@@ -14,13 +14,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/benbjohnson/clock"
-
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/adapters/sqlite"
 	"github.com/presence-go/presence/adapters/wire"
 	"github.com/presence-go/presence/adapters/ws"
 	"github.com/presence-go/presence/client"
+	"github.com/presence-go/presence/internal/timeline"
 	"github.com/presence-go/presence/preset"
 	"github.com/presence-go/presence/routing"
 )
@@ -40,7 +39,7 @@ type desk struct {
 	// The clock goes at a speed of its own. Nothing runs by itself then: beat
 	// moves it and sweeps what is due. A program without a speed-up gives
 	// presence.Options no clock at all and calls Tracker.Run.
-	clock  *clock.Mock
+	clock  *timeline.Still
 	ticker *time.Ticker
 	stop   context.CancelFunc
 	beats  sync.WaitGroup
@@ -69,7 +68,7 @@ func open(ctx context.Context, db string, p presence.Policy, speed float64) (_ *
 		return nil, err
 	}
 	d := &desk{
-		clock: clock.NewMock(), feed: newFeed(), speed: speed, policy: p.Name, hours: make(map[string]hours),
+		clock: timeline.NewStill(time.Now()), feed: newFeed(), speed: speed, policy: p.Name, hours: make(map[string]hours),
 		greetings: map[string]string{
 			presence.GroupAvailable: "Hello! Ask us anything, we usually answer within a minute.",
 			presence.GroupAway:      "We have stepped away. Leave a message: we are back within the hour.",

@@ -4,9 +4,8 @@ import (
 	"context"
 	"time"
 
-	"github.com/benbjohnson/clock"
-
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/internal/timeline"
 	"github.com/presence-go/presence/routing"
 )
 
@@ -14,21 +13,10 @@ import (
 // it is set. Nothing runs in the background: deadlines are met by sweeping.
 type live struct {
 	tracker *presence.Tracker
-	clock   *stillClock
+	clock   *timeline.Still
 	offset  time.Duration // how far the wall clock has been stepped
 	conns   map[string]handle
 }
-
-// stillClock shows the time that it was set to. It is none of the mock's own:
-// setting that one takes a millisecond of real time, for the sake of timers
-// that nobody here waits for, and a day of one client's heartbeats sets it
-// thousands of times.
-type stillClock struct {
-	*clock.Mock
-	now time.Time
-}
-
-func (c *stillClock) Now() time.Time { return c.now }
 
 // handle is a connection's, with what it was connected with.
 type handle struct {
@@ -40,13 +28,13 @@ type handle struct {
 const journalRows = 100_000
 
 func newLive(start presence.Instant, policy presence.Policy, observe func(presence.Ref, presence.Output)) (*live, error) {
-	l := &live{clock: &stillClock{Mock: clock.NewMock(), now: start.Time()}, conns: make(map[string]handle)}
+	l := &live{clock: timeline.NewStill(start.Time()), conns: make(map[string]handle)}
 	var err error
 	l.tracker, err = presence.New(&presence.Options{Policy: &policy, Clock: l.clock, Observe: observe, JournalRows: journalRows})
 	return l, err
 }
 
-func (l *live) set(now presence.Instant) { l.clock.now = now.Time().Add(l.offset) }
+func (l *live) set(now presence.Instant) { l.clock.Set(now.Time().Add(l.offset)) }
 
 // stepWall sets the clock between two looks at it and at every subject, as a
 // clock that moves by itself would be looked at.
