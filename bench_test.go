@@ -170,11 +170,12 @@ func BenchmarkExpire(b *testing.B) {
 		b.StopTimer()
 		c := &benchClock{Mock: clock.NewMock(), now: benchTime}
 		lost := 0
-		t, _ := benchTracker(b, Options{Policy: &policy, Clock: c, JournalRows: -1, Observe: func(_ Ref, o Output) {
+		t, _ := benchTracker(b, Options{Policy: &policy, Clock: c, JournalRows: -1}, n, "")
+		t.Observe(func(_ Ref, o *Output) {
 			if o.Kind == OutputTransition && o.Trigger == CauseLost {
 				lost++
 			}
-		}}, n, "")
+		})
 		c.now = c.now.Add(2 * policy.Lease)
 		b.StartTimer()
 		if _, err := t.Sweep(b.Context()); err != nil {

@@ -78,10 +78,6 @@ type Options struct {
 	Clock Clock
 	// Logger receives what goes wrong in the background; nil discards it.
 	Logger *slog.Logger
-	// Observe is told every output of every subject, in the order of the
-	// subject. It is called while the subject is locked: it must be quick and
-	// must not call the tracker.
-	Observe func(Ref, Output)
 	// Node names this process in the connections it holds. Empty means "local".
 	Node string
 
@@ -129,6 +125,7 @@ type Tracker struct {
 	deadlines deadlines
 	journal   journal
 	health    health
+	observers observers
 	openings  openings
 	ready     readiness
 

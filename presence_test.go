@@ -216,14 +216,15 @@ func TestManyWhoAreDueTogetherAllExpire(t *testing.T) {
 	var order []presence.Instant
 	now := clock.NewMock()
 	now.Set(time.Date(2026, 5, 4, 9, 0, 0, 0, time.UTC))
-	d, err := presence.New(&presence.Options{Clock: now, Observe: func(who presence.Ref, o presence.Output) {
+	d, err := presence.New(&presence.Options{Clock: now})
+	require.NoError(t, err)
+	d.Observe(func(who presence.Ref, o *presence.Output) {
 		if o.Kind == presence.OutputTransition && o.Presence.Status == "offline" {
 			require.NotContains(t, gone, who)
-			gone[who] = o
+			gone[who] = *o
 			order = append(order, o.Noticed)
 		}
-	}})
-	require.NoError(t, err)
+	})
 	opened := make([]presence.Instant, many)
 	for i := range many {
 		if i == many/2 {

@@ -257,11 +257,12 @@ func TestMasksInTimeWhileStorageHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		storage := presencetest.NewFaultyStorage(memory.NewStorage(memory.StorageOptions{}))
 		var told atomic.Int64 // when it was said that ann is idle
-		d := newDesk(t, &presence.Options{Storage: storage, Observe: func(ref presence.Ref, o presence.Output) {
+		d := newDesk(t, &presence.Options{Storage: storage})
+		d.Observe(func(ref presence.Ref, o *presence.Output) {
 			if ref == ann && o.Trigger == presence.CauseIdle {
 				told.Store(int64(presence.At(time.Now())))
 			}
-		}})
+		})
 		for i := range 10 {
 			ref := presence.ID(fmt.Sprint("agent-", i))
 			c, err := d.Connect(t.Context(), ref, presence.ConnectOptions{ID: "tab", Node: "n2"})

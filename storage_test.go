@@ -45,12 +45,13 @@ func newOffice(t *testing.T) *office {
 func (o *office) open() *presence.Tracker {
 	o.t.Helper()
 	o.out = make(map[presence.Ref][]presence.Output)
-	tracker, err := presence.New(&presence.Options{Storage: o.storage, Clock: o.clock, Observe: func(ref presence.Ref, out presence.Output) {
+	tracker, err := presence.New(&presence.Options{Storage: o.storage, Clock: o.clock})
+	require.NoError(o.t, err)
+	tracker.Observe(func(ref presence.Ref, out *presence.Output) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		o.out[ref] = append(o.out[ref], out)
-	}})
-	require.NoError(o.t, err)
+		o.out[ref] = append(o.out[ref], *out)
+	})
 	return tracker
 }
 

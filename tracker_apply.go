@@ -219,9 +219,7 @@ func (h *loaded) carryOut(out []Output, written bool) {
 	t := h.t
 	for i := range out {
 		o := &out[i]
-		if t.opts.Observe != nil {
-			t.opts.Observe(h.ref, *o)
-		}
+		t.observers.call(h.ref, o)
 		switch o.Kind {
 		case OutputPersist, OutputTransition, OutputUpdated:
 			if !written {

@@ -207,14 +207,15 @@ func expireOurs(o options) (sample, error) {
 	policy := calm()
 	policy.Heartbeat, policy.Lease, policy.Grace.Loss = silence(o)/3, silence(o), 0
 	r := newRemovals(expiring.size())
-	t, err := newTracked(presence.Options{Policy: policy, Observe: func(who presence.Ref, out presence.Output) {
-		if out.Kind == presence.OutputTransition && out.Trigger == presence.CauseLost {
-			r.one()
-		}
-	}}, true)
+	t, err := newTracked(presence.Options{Policy: policy}, true)
 	if err != nil {
 		return nil, err
 	}
+	t.Observe(func(who presence.Ref, out *presence.Output) {
+		if out.Kind == presence.OutputTransition && out.Trigger == presence.CauseLost {
+			r.one()
+		}
+	})
 	patient := presence.Ref{Tenant: "patient"}
 	system := presence.Actor{Subject: presence.Ref{Tenant: patient.Tenant, ID: "operator"}, Role: presence.RoleSystem}
 	ctx := context.Background()

@@ -303,12 +303,15 @@ func newCrowd(size millionSize, seed uint64) (*crowd, error) {
 	}
 	c.empty = heapInUse()
 	var err error
-	c.Tracker, err = presence.New(&presence.Options{Clock: c.clock, JournalRows: -1, Observe: c.observe})
+	c.Tracker, err = presence.New(&presence.Options{Clock: c.clock, JournalRows: -1})
+	if err == nil {
+		c.Observe(c.observe)
+	}
 	return c, err
 }
 
 // observe notes the transitions of witnesses. A subject's come one after the other.
-func (c *crowd) observe(who presence.Ref, out presence.Output) {
+func (c *crowd) observe(who presence.Ref, out *presence.Output) {
 	if out.Kind != presence.OutputTransition {
 		return
 	}

@@ -141,14 +141,15 @@ func pacedOurs(o options) (sample, error) {
 	policy.Grace.Loss = time.Hour // whoever is lost while the others connect comes back by being heard
 	var pacing atomic.Bool
 	var lost atomic.Int64
-	t, err := newTracked(presence.Options{Policy: policy, Observe: func(_ presence.Ref, out presence.Output) {
-		if pacing.Load() && out.Presence.Reach == presence.ReachLingering {
-			lost.Add(1)
-		}
-	}}, false)
+	t, err := newTracked(presence.Options{Policy: policy}, false)
 	if err != nil {
 		return nil, err
 	}
+	t.Observe(func(_ presence.Ref, out *presence.Output) {
+		if pacing.Load() && out.Presence.Reach == presence.ReachLingering {
+			lost.Add(1)
+		}
+	})
 	if err := t.fill(newPopulation(n), 1); err != nil {
 		return nil, err
 	}

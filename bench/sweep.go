@@ -175,7 +175,11 @@ func sweepOurs(n int) (sample, error) {
 	policy := calm()
 	policy.Lease, policy.Grace.Loss = sweepTimeout, 0
 	var lost, late, latest atomic.Int64
-	t, err := newTracked(presence.Options{Policy: policy, Clock: mock, Observe: func(who presence.Ref, out presence.Output) {
+	t, err := newTracked(presence.Options{Policy: policy, Clock: mock}, false)
+	if err != nil {
+		return nil, err
+	}
+	t.Observe(func(who presence.Ref, out *presence.Output) {
 		switch {
 		case out.Kind != presence.OutputTransition || out.Trigger != presence.CauseLost:
 		case who.Tenant == stragglers:
@@ -184,10 +188,7 @@ func sweepOurs(n int) (sample, error) {
 		default:
 			lost.Add(1)
 		}
-	}}, false)
-	if err != nil {
-		return nil, err
-	}
+	})
 	p := newPopulation(n)
 	t.beforeEach = func(k int) {
 		if k%(p.size()/100) == 0 {

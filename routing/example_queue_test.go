@@ -20,17 +20,15 @@ func ExampleQueue() {
 	policy := presence.DefaultPolicy()
 	policy.Work.Capacity = 1
 
-	var queue *routing.Queue
-	tracker, err := presence.New(&presence.Options{
-		Clock: mock, Policy: &policy,
-		Observe: func(subject presence.Ref, o presence.Output) { queue.Changed(subject, o) },
-	})
+	tracker, err := presence.New(&presence.Options{Clock: mock, Policy: &policy})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer tracker.Close()
-	now := func() presence.Instant { return presence.At(mock.Now()) }
-	queue = routing.New(routing.Live(tracker, now), routing.Options{}) // before anybody connects
+	queue, err := routing.New(tracker, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
 
 	sales := presence.ChannelID("sales")
 	conns := make(map[string]*presence.Conn)

@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,15 +15,14 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// Desk is where a queue looks up its agents and gives them work. [Live] makes
-// one of a tracker. Methods may block and are called one at a time by each
-// queue; they must not call the queue.
+// Desk is where a queue looks up its agents and gives them work: a
+// [presence.Tracker], or a fake. Methods may block. A queue calls one at a time.
+// They must not call the queue, except that Observe's f may be called at any time.
 type Desk interface {
-	// Members returns the states of everybody who belongs to a channel, as of
-	// now, which the queue does not change.
-	Members(ctx context.Context, channel presence.Channel) ([]presence.State, error)
-	// State returns the state of one subject as of now, or an error wrapping
-	// [presence.ErrUnknown].
+	// Members returns the members of a channel.
+	Members(channel presence.Channel) ([]presence.Ref, error)
+	// State returns the state of a subject as of now, which the queue does not
+	// change, or an error wrapping [presence.ErrUnknown].
 	State(ctx context.Context, subject presence.Ref) (presence.State, error)
 	// Apply feeds an EventOffer or EventDone to its subject.
 	Apply(ctx context.Context, e presence.Event) error
@@ -30,6 +30,9 @@ type Desk interface {
 	Machine(tenant string) *presence.Machine
 	// Now returns the present instant.
 	Now() presence.Instant
+	// Observe calls f with every output of the agents' state machines, until stop
+	// is called.
+	Observe(f func(presence.Ref, *presence.Output)) (stop func())
 }
 
 // Place says where a piece of work lies.
@@ -107,27 +110,43 @@ type affinity struct {
 	until presence.Instant
 }
 
-// New returns an empty queue over a desk. Have its [Queue.Changed] called for
-// every output of the agents' state machines, and run [Queue.Run] beside it, or
-// [Queue.Step] by hand.
-func New(desk Desk, opts Options) *Queue {
-	if opts.MaxWork <= 0 {
-		opts.MaxWork = 1_000_000
+// New returns an empty queue over a desk, which it observes for as long as the
+// desk lives. Its time is the desk's. Run [Queue.Run] beside the queue, or call
+// [Queue.Step] by hand. New reports every fault of its arguments together.
+func New(desk Desk, opts *Options) (*Queue, error) {
+	var o Options
+	if opts != nil {
+		o = *opts
 	}
-	if opts.MaxDone <= 0 {
-		opts.MaxDone = 10_000
+	var faults []error
+	fault := func(option, format string, args ...any) {
+		faults = append(faults, fmt.Errorf("routing: %w option %q: %w", presence.ErrInvalid, option, fmt.Errorf(format, args...)))
 	}
-	return &Queue{
-		desk: desk, opts: opts, work: make(map[string]*Work), waiting: make(map[presence.Channel][]*Work), given: make(map[presence.Ref][]*Work),
+	if desk == nil {
+		fault("desk", "it is nil")
+	}
+	if o.MaxWork < 0 {
+		fault("MaxWork", "%d is negative", o.MaxWork)
+	}
+	if o.MaxDone < 0 {
+		fault("MaxDone", "%d is negative", o.MaxDone)
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	o.MaxWork, o.MaxDone = cmp.Or(o.MaxWork, 1_000_000), cmp.Or(o.MaxDone, 10_000)
+	q := &Queue{
+		desk: desk, opts: o, work: make(map[string]*Work), waiting: make(map[presence.Channel][]*Work), given: make(map[presence.Ref][]*Work),
 		last: make(map[string]affinity), latest: make(map[string]*Work), turn: make(map[presence.Channel]presence.Ref), took: make(map[presence.Ref][]string),
 		dirty: make(map[presence.Ref]bool), wake: make(chan struct{}, 1),
 	}
+	desk.Observe(q.changed)
+	return q, nil
 }
 
-// Changed notes that something about a subject has changed. It is quick and
-// takes no lock that is held elsewhere: it may be a tracker's
-// [presence.Options.Observe].
-func (q *Queue) Changed(subject presence.Ref, o presence.Output) {
+// changed notes that something about a subject has changed. It calls nothing of
+// the desk, which may hold the subject's lock.
+func (q *Queue) changed(subject presence.Ref, o *presence.Output) {
 	switch o.Kind {
 	case presence.OutputTransition, presence.OutputUpdated, presence.OutputRequeue:
 	default:
@@ -249,6 +268,26 @@ func (q *Queue) settle(ctx context.Context, agent presence.Ref) error {
 	return nil
 }
 
+// members returns the states of the members of a channel that are known.
+func (q *Queue) members(ctx context.Context, channel presence.Channel) ([]presence.State, error) {
+	refs, err := q.desk.Members(channel)
+	if err != nil {
+		return nil, err
+	}
+	states := make([]presence.State, 0, len(refs))
+	for _, ref := range refs {
+		s, err := q.desk.State(ctx, ref)
+		if errors.Is(err, presence.ErrUnknown) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		states = append(states, s)
+	}
+	return states, nil
+}
+
 func (q *Queue) member(s *presence.State, w *Work) Member {
 	return MemberOf(q.desk.Machine(s.Subject.Tenant), s, w.On)
 }
@@ -310,7 +349,7 @@ func (q *Queue) hand(ctx context.Context, channel presence.Channel) error {
 // whose client it is, or to the first who takes it. An agent who has become
 // unavailable since it was looked up refuses, and the next one is tried.
 func (q *Queue) place(ctx context.Context, w *Work) error {
-	states, err := q.desk.Members(ctx, w.Channel)
+	states, err := q.members(ctx, w.Channel)
 	if err != nil {
 		return err
 	}
@@ -614,7 +653,7 @@ func (q *Queue) Taken(agent presence.Ref) []string {
 func (q *Queue) Ranked(ctx context.Context, channel presence.Channel, on string) (members []Member, n int, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	states, err := q.desk.Members(ctx, channel)
+	states, err := q.members(ctx, channel)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -623,34 +662,4 @@ func (q *Queue) Ranked(ctx context.Context, channel presence.Channel, on string)
 		members = append(members, MemberOf(m, &states[i], on))
 	}
 	return members, len(Candidates(members, m.Policy().Work.Order, q.turn[channel])), nil
-}
-
-// Live returns the desk of a tracker; now tells the time by the tracker's clock.
-// Give the queue's [Queue.Changed] to the tracker as [presence.Options.Observe].
-func Live(t *presence.Tracker, now func() presence.Instant) Desk { return live{t, now} }
-
-type live struct {
-	*presence.Tracker
-	now func() presence.Instant
-}
-
-func (l live) Now() presence.Instant { return l.now() }
-
-func (l live) Members(ctx context.Context, channel presence.Channel) ([]presence.State, error) {
-	refs, err := l.Tracker.Members(channel)
-	if err != nil {
-		return nil, err
-	}
-	states := make([]presence.State, 0, len(refs))
-	for _, ref := range refs {
-		s, err := l.State(ctx, ref)
-		if errors.Is(err, presence.ErrUnknown) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		states = append(states, s)
-	}
-	return states, nil
 }

@@ -36,10 +36,11 @@ func newHouse(t *testing.T, p presence.Policy, opts routing.Options) *house {
 	t.Helper()
 	h := &house{}
 	var err error
-	h.Tracker, err = presence.New(&presence.Options{Policy: &p, Observe: func(ref presence.Ref, o presence.Output) { h.queue.Changed(ref, o) }})
+	h.Tracker, err = presence.New(&presence.Options{Policy: &p})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, h.Close()) })
-	h.queue = routing.New(between{routing.Live(h.Tracker, func() presence.Instant { return presence.At(time.Now()) }), h}, opts)
+	h.queue, err = routing.New(between{h.Tracker, h}, &opts)
+	require.NoError(t, err)
 	return h
 }
 

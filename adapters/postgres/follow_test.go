@@ -23,12 +23,13 @@ type node struct {
 func newNode(t *testing.T, s *pgtest.Server, opts postgres.Options) node {
 	t.Helper()
 	n := node{storage: open(t, s, opts), statuses: make(chan string, 100)}
-	tracker, err := presence.New(&presence.Options{Storage: n.storage, Observe: func(ref presence.Ref, o presence.Output) {
+	tracker, err := presence.New(&presence.Options{Storage: n.storage})
+	require.NoError(t, err)
+	tracker.Observe(func(ref presence.Ref, o *presence.Output) {
 		if ref == ann && o.Kind == presence.OutputTransition {
 			n.statuses <- o.Presence.Status
 		}
-	}})
-	require.NoError(t, err)
+	})
 	n.Tracker = tracker
 	return n
 }

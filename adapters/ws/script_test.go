@@ -270,7 +270,7 @@ func TestMirrorsEqualTheList(t *testing.T) {
 			}
 			s := &script{Rand: rand.New(rand.NewPCG(seed, 5)), seed: seed, people: []string{"ann", "bob", "cyd", "dan"}, conns: make(map[string]*presence.Conn), granted: make(map[string]bool)}
 			s.world = setup(t, func(c *conf) {
-				c.tracker.Policy, c.tracker.Observe = &policy, nil
+				c.tracker.Policy, c.mute = &policy, true
 				c.tracker.WatchBuffer, c.tracker.ReplayFrames = 8, 1+s.IntN(40)
 				c.ws.MaxSessionsPerSubject = 1000 // those that broke may not have been noticed
 			})

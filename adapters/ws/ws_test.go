@@ -58,6 +58,7 @@ type world struct {
 // conf is what a test sets up differently.
 type conf struct {
 	tracker presence.Options
+	mute    bool // the outputs about ann are not collected
 	ws      ws.Options
 	listen  func(net.Listener) net.Listener
 }
@@ -67,16 +68,8 @@ func setup(t testing.TB, change func(*conf)) *world {
 	w := &world{t: t, clock: clock.NewMock(), outputs: make(chan presence.Output, 1000)}
 	w.clock.Set(time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC))
 	c := conf{
-		tracker: presence.Options{Clock: w.clock, Observe: func(_ presence.Ref, o presence.Output) {
-			if o.Presence.Subject.ID != "ann" || o.Kind != presence.OutputTransition && o.Kind != presence.OutputUpdated {
-				return
-			}
-			select {
-			case w.outputs <- o:
-			default:
-			}
-		}},
-		ws: ws.Options{Authenticate: authenticate, WriteTimeout: 5 * time.Second},
+		tracker: presence.Options{Clock: w.clock},
+		ws:      ws.Options{Authenticate: authenticate, WriteTimeout: 5 * time.Second},
 	}
 	if change != nil {
 		change(&c)
@@ -84,6 +77,9 @@ func setup(t testing.TB, change func(*conf)) *world {
 	var err error
 	w.tracker, err = presence.New(&c.tracker)
 	require.NoError(t, err)
+	if !c.mute {
+		w.tracker.Observe(w.observe)
+	}
 	w.handler, err = wire.New(w.tracker, &c.ws)
 	require.NoError(t, err)
 	streams := sse.Over(w.handler)
@@ -105,6 +101,17 @@ func setup(t testing.TB, change func(*conf)) *world {
 		require.NoError(t, w.tracker.AddMember(t.Context(), presence.ChannelID("sales"), presence.ID(id)))
 	}
 	return w
+}
+
+// observe collects the outputs about ann.
+func (w *world) observe(_ presence.Ref, o *presence.Output) {
+	if o.Presence.Subject.ID != "ann" || o.Kind != presence.OutputTransition && o.Kind != presence.OutputUpdated {
+		return
+	}
+	select {
+	case w.outputs <- *o:
+	default:
+	}
 }
 
 // setupOver is setup with clients that enter over a transport.

@@ -64,9 +64,10 @@ type site struct {
 func run(ctx context.Context, policy presence.Policy) error {
 	s := &site{history: make(map[string][]entry)}
 	var err error
-	if s.tracker, err = presence.New(&presence.Options{Policy: &policy, Observe: s.observe}); err != nil {
+	if s.tracker, err = presence.New(&presence.Options{Policy: &policy}); err != nil {
 		return err
 	}
+	s.tracker.Observe(s.observe)
 	defer s.tracker.Close()
 	if s.server, err = wire.New(s.tracker, &wire.Options{Authenticate: authenticate}); err != nil {
 		return err
@@ -137,7 +138,7 @@ func (s *site) page(files fs.FS) http.HandlerFunc {
 }
 
 // observe is told by the tracker, while a subject is locked: it only takes note.
-func (s *site) observe(subject presence.Ref, o presence.Output) {
+func (s *site) observe(subject presence.Ref, o *presence.Output) {
 	if o.Kind != presence.OutputTransition {
 		return
 	}

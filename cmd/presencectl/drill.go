@@ -74,13 +74,15 @@ func (d *centre) run(ctx context.Context) error {
 	d.received = make(map[presence.Ref]map[presence.Instant]presence.Routing)
 	d.requeued = make(map[string]int)
 	var err error
-	d.tracker, err = presence.New(&presence.Options{Policy: &p, Clock: d.clock, Observe: d.note})
+	d.tracker, err = presence.New(&presence.Options{Policy: &p, Clock: d.clock})
 	if err != nil {
 		return err
 	}
 	defer d.tracker.Close()
-	now := func() presence.Instant { return presence.At(d.clock.Now()) }
-	d.queue = routing.New(routing.Live(d.tracker, now), routing.Options{Observe: d.check, MaxDone: d.pieces})
+	d.tracker.Observe(d.note)
+	if d.queue, err = routing.New(d.tracker, &routing.Options{Observe: d.check, MaxDone: d.pieces}); err != nil {
+		return err
+	}
 	for i := range d.agents {
 		a := &agent{ref: presence.ID(fmt.Sprintf("agent%03d", i))}
 		if err := d.tracker.AddMember(ctx, channel, a.ref); err != nil {
@@ -129,7 +131,7 @@ func (d *centre) fault(format string, args ...any) {
 }
 
 // note takes down what state machines say.
-func (d *centre) note(ref presence.Ref, o presence.Output) {
+func (d *centre) note(ref presence.Ref, o *presence.Output) {
 	switch o.Kind {
 	case presence.OutputTransition, presence.OutputUpdated:
 		revisions := d.received[ref]
@@ -152,7 +154,6 @@ func (d *centre) note(ref presence.Ref, o presence.Output) {
 			d.kicked++
 		}
 	}
-	d.queue.Changed(ref, o)
 }
 
 // check looks at every piece of work that came to lie elsewhere.

@@ -26,9 +26,14 @@ func TestDrillNoticesFaults(t *testing.T) {
 	ann := presence.ID("ann")
 	fresh := func() *centre {
 		d := &centre{received: make(map[presence.Ref]map[presence.Instant]presence.Routing), requeued: make(map[string]int)}
-		d.queue = routing.New(nil, routing.Options{})
-		d.note(ann, presence.Output{Kind: presence.OutputUpdated, Presence: presence.Presence{Revision: 7, Routing: presence.RouteNone}})
-		d.note(ann, presence.Output{Kind: presence.OutputUpdated, Presence: presence.Presence{Revision: 8, Routing: presence.RouteAll}})
+		var err error
+		d.tracker, err = presence.New(nil)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, d.tracker.Close()) })
+		d.queue, err = routing.New(d.tracker, nil)
+		require.NoError(t, err)
+		d.note(ann, &presence.Output{Kind: presence.OutputUpdated, Presence: presence.Presence{Revision: 7, Routing: presence.RouteNone}})
+		d.note(ann, &presence.Output{Kind: presence.OutputUpdated, Presence: presence.Presence{Revision: 8, Routing: presence.RouteAll}})
 		return d
 	}
 	given := func(revision presence.Instant) routing.Work {
@@ -43,7 +48,7 @@ func TestDrillNoticesFaults(t *testing.T) {
 	require.Len(t, d.faults, 2, "under a revision that never was")
 
 	d = fresh()
-	requeue := presence.Output{Kind: presence.OutputRequeue, ID: "h1", Reason: presence.TriggerChallenge}
+	requeue := &presence.Output{Kind: presence.OutputRequeue, ID: "h1", Reason: presence.TriggerChallenge}
 	d.note(ann, requeue)
 	d.note(ann, requeue)
 	require.Len(t, d.faults, 1, "one requeue told twice")

@@ -86,11 +86,13 @@ func open(ctx context.Context, db string, p presence.Policy, speed float64) (_ *
 	if err := d.startClock(ctx); err != nil {
 		return nil, err
 	}
-	if d.tracker, err = presence.New(&presence.Options{Policy: &p, Storage: d.storage, Clock: d.clock, Observe: d.observe, Logger: slog.Default()}); err != nil {
+	if d.tracker, err = presence.New(&presence.Options{Policy: &p, Storage: d.storage, Clock: d.clock, Logger: slog.Default()}); err != nil {
 		return nil, err
 	}
-	now := func() presence.Instant { return presence.At(d.clock.Now()) }
-	d.queue = routing.New(routing.Live(d.tracker, now), routing.Options{Observe: d.told, Open: d.openNow})
+	d.tracker.Observe(d.feed.observe)
+	if d.queue, err = routing.New(d.tracker, &routing.Options{Observe: d.told, Open: d.openNow}); err != nil {
+		return nil, err
+	}
 	if d.sockets, err = wire.New(d.tracker, &wire.Options{Authenticate: authenticate}); err != nil {
 		return nil, err
 	}
@@ -110,12 +112,6 @@ func open(ctx context.Context, db string, p presence.Policy, speed float64) (_ *
 	d.ticker = time.NewTicker(50 * time.Millisecond)
 	d.beats.Go(func() { d.beat(ctx) })
 	return d, nil
-}
-
-// observe passes on what state machines say. It is called with a subject locked.
-func (d *desk) observe(subject presence.Ref, o presence.Output) {
-	d.feed.observe(subject, o)
-	d.queue.Changed(subject, o)
 }
 
 func (d *desk) close() {

@@ -42,7 +42,7 @@ type entry struct {
 }
 
 // observe is told by the tracker, while a subject is locked: it only takes note.
-func (f *feed) observe(subject presence.Ref, o presence.Output) {
+func (f *feed) observe(subject presence.Ref, o *presence.Output) {
 	switch o.Kind {
 	case presence.OutputTransition, presence.OutputUpdated:
 	case presence.OutputChallenge:

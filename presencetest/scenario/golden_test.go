@@ -81,18 +81,16 @@ func runGolden(ctx context.Context, name string) (string, error) {
 	}
 	g.storage = newRecordingStorage()
 	g.live.tracker, err = presence.New(&presence.Options{
-		Policy: &r.policy, Clock: g.live.clock, Observe: r.observe, JournalRows: journalRows, Storage: g.storage,
+		Policy: &r.policy, Clock: g.live.clock, JournalRows: journalRows, Storage: g.storage,
 	})
 	if err != nil {
 		return "", err
 	}
+	g.live.tracker.Observe(r.observe)
 	r.engine = g
-	r.queue = routing.New(g.desk(nil, func() presence.Instant { return r.now }), routing.Options{Open: func(channel presence.Channel, now presence.Instant) (bool, presence.Instant) {
-		if hours := r.opening[channel.ID]; hours != nil {
-			return hours.OpenAt(now)
-		}
-		return true, 0
-	}})
+	if r.queue, err = routing.New(g.live.tracker, &routing.Options{Open: r.isOpen}); err != nil {
+		return "", err
+	}
 	if err := errors.Join(r.run(), r.finish(), r.engine.close()); err != nil {
 		return "", err
 	}

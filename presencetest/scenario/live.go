@@ -27,11 +27,14 @@ type handle struct {
 // journalRows is how much of a subject's journal is kept for expect log.
 const journalRows = 100_000
 
-func newLive(start presence.Instant, policy presence.Policy, observe func(presence.Ref, presence.Output)) (*live, error) {
+func newLive(start presence.Instant, policy presence.Policy, observe func(presence.Ref, *presence.Output)) (*live, error) {
 	l := &live{clock: timeline.NewStill(start.Time()), conns: make(map[string]handle)}
 	var err error
-	l.tracker, err = presence.New(&presence.Options{Policy: &policy, Clock: l.clock, Observe: observe, JournalRows: journalRows})
-	return l, err
+	if l.tracker, err = presence.New(&presence.Options{Policy: &policy, Clock: l.clock, JournalRows: journalRows}); err != nil {
+		return nil, err
+	}
+	l.tracker.Observe(observe)
+	return l, nil
 }
 
 func (l *live) set(now presence.Instant) { l.clock.Set(now.Time().Add(l.offset)) }
@@ -153,9 +156,7 @@ func (l *live) undefine(ctx context.Context, actor presence.Actor, id, fallback 
 	return l.tracker.RemoveStatus(ctx, actor, "", id, fallback)
 }
 
-func (l *live) desk(_ func() *presence.Machine, now func() presence.Instant) routing.Desk {
-	return routing.Live(l.tracker, now)
-}
+func (l *live) desk(func() *presence.Machine, func() presence.Instant) routing.Desk { return l.tracker }
 
 func (l *live) grant(ctx context.Context, channel presence.Channel, subject presence.Ref) error {
 	return l.tracker.AddMember(ctx, channel, subject)

@@ -23,7 +23,7 @@ type pure struct {
 	allowed  presence.Authorizer
 	grants   *grants
 	channels map[presence.Channel]*pureChannel
-	observe  func(presence.Ref, presence.Output)
+	observe  func(presence.Ref, *presence.Output)
 }
 
 // pureChannel is a roster with those who watch it.
@@ -42,7 +42,7 @@ type pureFeed struct {
 	frames   []*presence.Frame
 }
 
-func newPure(start presence.Instant, m *presence.Machine, observe func(presence.Ref, presence.Output)) *pure {
+func newPure(start presence.Instant, m *presence.Machine, observe func(presence.Ref, *presence.Output)) *pure {
 	return &pure{
 		now: start, machine: m, observe: observe, allowed: presence.RoleAuthorizer(), grants: newGrants(),
 		states: make(map[presence.Ref]*presence.State), rows: make(map[presence.Ref][]presence.JournalRow),
@@ -105,7 +105,8 @@ func (p *pure) step(ref presence.Ref, e presence.Event) error {
 		p.states[ref] = s
 	}
 	out, _, err := p.machine.Step(s, &e, p.now, nil)
-	for _, o := range out {
+	for i := range out {
+		o := &out[i]
 		p.observe(ref, o)
 		if o.Kind == presence.OutputTransition || o.Kind == presence.OutputUpdated {
 			for _, ch := range p.channels {
@@ -432,14 +433,16 @@ func (d pureDesk) State(ctx context.Context, subject presence.Ref) (presence.Sta
 
 func (d pureDesk) Apply(ctx context.Context, e presence.Event) error { return d.apply(ctx, e) }
 
-func (d pureDesk) Members(ctx context.Context, channel presence.Channel) ([]presence.State, error) {
-	var states []presence.State
-	for _, ref := range d.grants.members(channel) {
-		s, err := d.state(ctx, ref)
-		if err != nil {
-			return nil, err
-		}
-		states = append(states, s)
+func (d pureDesk) Members(channel presence.Channel) ([]presence.Ref, error) {
+	return d.grants.members(channel), nil
+}
+
+// Observe calls f after the observers before it.
+func (d pureDesk) Observe(f func(presence.Ref, *presence.Output)) (stop func()) {
+	before := d.pure.observe
+	d.pure.observe = func(ref presence.Ref, o *presence.Output) {
+		before(ref, o)
+		f(ref, o)
 	}
-	return states, nil
+	return func() { d.pure.observe = before }
 }

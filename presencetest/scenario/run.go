@@ -465,13 +465,16 @@ func (r *runner) open() error {
 	}
 	r.opening = make(map[string]presence.Hours)
 	desk := r.engine.desk(func() *presence.Machine { return r.machine }, func() presence.Instant { return r.now })
-	r.queue = routing.New(desk, routing.Options{Open: func(channel presence.Channel, now presence.Instant) (bool, presence.Instant) {
-		if hours := r.opening[channel.ID]; hours != nil {
-			return hours.OpenAt(now)
-		}
-		return true, 0
-	}})
-	return nil
+	r.queue, err = routing.New(desk, &routing.Options{Open: r.isOpen})
+	return err
+}
+
+// isOpen reports whether the hours of a channel let new work in.
+func (r *runner) isOpen(channel presence.Channel, now presence.Instant) (open bool, next presence.Instant) {
+	if hours := r.opening[channel.ID]; hours != nil {
+		return hours.OpenAt(now)
+	}
+	return true, 0
 }
 
 // compile compiles a policy of the file as it is to be run.
@@ -486,14 +489,13 @@ func (r *runner) compile(p presence.Policy) (presence.Policy, *presence.Machine,
 
 // observe notes what the core says about a subject, and what each audience sees
 // from then on.
-func (r *runner) observe(ref presence.Ref, o presence.Output) {
+func (r *runner) observe(ref presence.Ref, o *presence.Output) {
 	h := r.history[ref]
 	if h == nil {
 		h = &history{shown: make(map[presence.Audience][]moment)}
 		r.history[ref] = h
 	}
-	h.outputs = append(h.outputs, o)
-	r.queue.Changed(ref, o)
+	h.outputs = append(h.outputs, *o)
 	switch o.Kind {
 	case presence.OutputTransition:
 		h.trigger, h.because = o.Trigger, o.Trigger

@@ -67,14 +67,15 @@ func live(a assignment) error {
 	}
 	policy := presence.DefaultPolicy()
 	policy.Idle = []presence.IdleStage{{After: idleAfter, To: "away", On: []string{"available", "busy"}}}
-	tracker, err := presence.New(&presence.Options{Storage: storage, Policy: &policy, Observe: func(ref presence.Ref, o presence.Output) {
-		if row, ok := o.Row(); ok {
-			tell("row %s %s", ref.ID, row.ID)
-		}
-	}})
+	tracker, err := presence.New(&presence.Options{Storage: storage, Policy: &policy})
 	if err != nil {
 		return err
 	}
+	tracker.Observe(func(ref presence.Ref, o *presence.Output) {
+		if row, ok := o.Row(); ok {
+			tell("row %s %s", ref.ID, row.ID)
+		}
+	})
 	tell("ready")
 	go func() { _ = tracker.Run(ctx) }()
 	for w := range workers {
