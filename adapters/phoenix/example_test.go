@@ -15,19 +15,18 @@ func ExampleNewHandler() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	handler, err := phoenix.NewHandler(tracker, phoenix.Options{
-		Authenticate: func(c phoenix.Credentials) (presence.Actor, error) {
+	handler, err := phoenix.NewHandler(tracker, &phoenix.Options{
+		Authenticate: func(c phoenix.Credentials) (presence.Identity, error) {
 			if c.Token == "" {
-				return presence.Actor{}, errors.New("a token is needed")
+				return presence.Identity{}, errors.New("a token is needed")
 			}
-			return presence.Agent(presence.ID(c.Token)), nil // verify it
+			return presence.Identity{Actor: presence.Agent(presence.ID(c.Token))}, nil // verify it
 		},
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
+	defer handler.Close() // the example of package ws shows what else a shutdown needs
 	http.Handle("/socket/websocket", handler)
-	server := &http.Server{Addr: ":8080"}
-	server.RegisterOnShutdown(func() { handler.Close() })
-	log.Fatal(server.ListenAndServe())
+	log.Print(http.ListenAndServe(":8080", nil))
 }

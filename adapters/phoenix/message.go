@@ -8,7 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/internal/edge"
 )
 
 // The events of the protocol, and those that can be pushed on a joined topic.
@@ -117,7 +117,7 @@ const (
 	wordUnknown      = "unknown"
 	wordNotAllowed   = "not-allowed"
 	wordLimit        = "limit"
-	wordUnavailable  = "unavailable"
+	wordUnavailable  = edge.WordUnavailable
 	wordUnauthorized = "unauthorized"
 )
 
@@ -141,57 +141,29 @@ func (f *fault) MarshalJSON() ([]byte, error) {
 	}{f.word, f.text})
 }
 
-// status is the fault as a status of HTTP.
-func (f *fault) status() int {
-	switch f.word {
-	case wordNotAllowed:
-		return http.StatusForbidden
-	case wordUnavailable:
-		return http.StatusServiceUnavailable
-	default:
-		return http.StatusUnauthorized
-	}
-}
-
-var words = []struct {
-	err  error
-	word string
-}{
-	{presence.ErrInvalid, wordInvalid},
-	{presence.ErrUnknown, wordUnknown},
-	{presence.ErrNotAllowed, wordNotAllowed},
-	{presence.ErrLimit, wordLimit},
-	{presence.ErrStale, "stale"},
-	{presence.ErrOffline, "offline"},
-	{presence.ErrDisabled, "disabled"},
-	{presence.ErrClosed, "closed"},
-}
-
-// faultOf turns an error of the tracker into what the client is told. What is
-// wrong inside the server is not for it to know.
+// faultOf turns an error of the tracker into what the client is told. An error of
+// storage or of the authorizer is not for it to know.
 func faultOf(err error) *fault {
 	if f, ok := errors.AsType[*fault](err); ok {
 		return f
 	}
-	if !errors.Is(err, presence.ErrUnavailable) && !errors.Is(err, presence.ErrConflict) {
-		for _, w := range words {
-			if errors.Is(err, w.err) {
-				return &fault{w.word, err.Error()}
-			}
-		}
+	if word := edge.Word(err); word != edge.WordUnavailable {
+		return &fault{word, err.Error()}
 	}
 	return faultf(wordUnavailable, "this cannot be done now; nothing has changed, try again")
 }
 
-// authFault turns what Authenticate said into what the client is told.
-func authFault(err error) *fault {
-	switch {
-	case errors.Is(err, presence.ErrNotAllowed):
-		return &fault{wordNotAllowed, err.Error()}
-	case errors.Is(err, presence.ErrUnavailable):
-		return faultf(wordUnavailable, "who you are cannot be told now, try again")
+// refusalFault turns a refusal of a request into one of a join.
+func refusalFault(r *edge.Refusal) *fault {
+	switch r.Status {
+	case http.StatusUnauthorized:
+		return &fault{wordUnauthorized, r.Text}
+	case http.StatusForbidden:
+		return &fault{wordNotAllowed, r.Text}
+	case http.StatusTooManyRequests:
+		return &fault{wordLimit, r.Text}
 	default:
-		return faultf(wordUnauthorized, "log in first")
+		return &fault{wordUnavailable, r.Text}
 	}
 }
 

@@ -1,25 +1,25 @@
 // Package phoenix lets front ends written for Phoenix Channels, or for
 // Supabase Realtime, show presence: the Socket, Channel and Presence of the npm
-// packages phoenix and @supabase/realtime-js work as they are.
+// packages phoenix and @supabase/realtime-js (from 2.91) work unchanged.
 //
-//	handler, err := phoenix.NewHandler(tracker, phoenix.Options{Authenticate: whoIsIt})
+//	handler, err := phoenix.NewHandler(tracker, &phoenix.Options{Authenticate: authenticate})
 //	http.Handle("/socket/websocket", handler)
 //
-// A topic is a channel of the tracker. Who joins one receives its members as
-// presence_state, and every change as presence_diff. README.md says what a
+// A topic is a channel of the tracker. A client that joins one receives its members
+// as presence_state, and every change as presence_diff. README.md says what a
 // member looks like and what can be pushed.
 //
 // # Presence is of people, not of topics
 //
-// Membership follows from grants, as everywhere. An agent counts as connected
-// while its socket has joined any topic, under the Supabase dialect while it
-// tracks itself on any; visitors and systems only watch, and nobody sees them.
+// Membership follows from grants. An agent counts as connected while its socket
+// has joined any topic, under the Supabase dialect while it tracks itself on any.
+// Visitors and systems only watch, and are members of nothing.
 //
-// # Bounds
+// # Limits
 //
-// Whatever a client can make grow has a bound. What comes too fast is not
-// dropped but waits, unread, at the sender. A client that takes nothing for
-// [Options.WriteTimeout], or says nothing for [Options.IdleTimeout], is lost.
+// Everything that a client can grow has a limit. Messages that arrive too fast are
+// not dropped: they wait, unread, at the sender. A client that takes nothing for
+// [Options.WriteTimeout], or sends nothing for [Options.IdleTimeout], is lost.
 package phoenix
 
 import (
@@ -39,9 +39,10 @@ import (
 	gobwas "github.com/gobwas/ws"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/internal/edge"
 )
 
-// Dialect says which clients are spoken to.
+// Dialect names the clients that a handler serves.
 type Dialect uint8
 
 // The dialects.
@@ -53,47 +54,48 @@ const (
 	Supabase
 )
 
-// Credentials are what a client offers to say who it is.
+// Credentials are what a client offers to authentication.
 type Credentials struct {
 	Request *http.Request // that opened the socket
 	Params  url.Values    // the params that the client gave its Socket
 	// Token is the socket's authToken or its param "token"; under the Supabase
-	// dialect the access_token of a join, and the apikey where there is none.
+	// dialect the access_token of a join, or the apikey if there is none.
 	Token string
 }
 
 // Options configures a [Handler]. Authenticate is needed; the zero value of
 // every other field stands for its default.
 type Options struct {
-	// Authenticate says who opens a socket or, under the Supabase dialect, joins
+	// Authenticate finds who opens a socket or, under the Supabase dialect, joins
 	// with another access token than before. Give every visitor an id of its own,
 	// since sockets are counted by it. An error refuses with status 401, one that
 	// wraps [presence.ErrNotAllowed] with 403 and its text, one that wraps
-	// [presence.ErrUnavailable] with 503; a join is refused with the same words.
-	Authenticate func(Credentials) (presence.Actor, error)
+	// [presence.ErrUnavailable] with 503. An actor without an id is logged and
+	// answered with 500. A join is refused with the same words.
+	Authenticate func(Credentials) (presence.Identity, error)
 	Dialect      Dialect
-	// Channel names the channel of a topic, or "" for none. nil means the topic
+	// Channel returns the channel of a topic, or "" for none. nil means the topic
 	// itself, under the Supabase dialect without its "realtime:".
 	Channel func(topic string) string
-	// Absent shows members who are not there as well, with the status that the
-	// policy gives them, instead of only those whose status is not offline.
+	// Absent shows absent members as well, with the status that the policy gives
+	// them. By default members whose class is offline are not shown.
 	Absent bool
-	// AllowedOrigins lists the origins, such as "https://app.example.com", whose
-	// pages may open sockets beside those of the host itself; "*" allows all of
-	// them. A request without an Origin header does not come from a page and is
-	// left to Authenticate.
+	// AllowedOrigins lists the origins whose pages may open sockets beside pages of
+	// the request's own host, as "https://app.example.com". "*" allows every page:
+	// use it with tokens only, since with cookies any page could act for its
+	// visitor. A request that no page makes is left to Authenticate.
 	AllowedOrigins []string
 
 	// MaxMessage is the longest message taken from a client, in bytes; a longer
 	// one closes the socket with 1009. 0 means 16384.
 	MaxMessage int
-	// MessagesPerSecond and Burst bound how fast a socket is read. 0 means 20 a
+	// MessagesPerSecond and Burst limit how fast a socket is read. 0 means 20 a
 	// second and bursts of 100.
 	MessagesPerSecond float64
 	Burst             int
-	// MaxTopics is how many topics a socket may join. 0 means 32.
+	// MaxTopics is the number of topics that a socket may join. 0 means 32.
 	MaxTopics int
-	// MaxSockets bounds the open sockets in all, MaxSocketsPerSubject those of
+	// MaxSockets limits the open sockets in all, MaxSocketsPerSubject those of
 	// one subject or visitor. 0 means 100,000 and 32.
 	MaxSockets           int
 	MaxSocketsPerSubject int
@@ -101,7 +103,7 @@ type Options struct {
 	// WriteTimeout is how long a client may take to accept a message before its
 	// connection counts as lost. 0 means 10s.
 	WriteTimeout time.Duration
-	// IdleTimeout is how long a socket may say nothing. Clients send a heartbeat
+	// IdleTimeout is how long a client may send nothing. Clients send a heartbeat
 	// every 25 or 30 seconds, old ones in hidden tabs every minute. 0 means 90s.
 	IdleTimeout time.Duration
 	// Logger receives what goes wrong in the background; nil discards it.
@@ -111,117 +113,71 @@ type Options struct {
 // closeTimeout is how long a client may take to answer a close frame.
 const closeTimeout = time.Second
 
-const shuttingDown = "the server is shutting down"
-
 // Handler serves the sockets of one tracker. It is safe for concurrent use.
 type Handler struct {
 	t       *presence.Tracker
 	opts    Options
 	log     *slog.Logger
-	origins map[string]bool
+	origins *edge.Origins
+	seats   *edge.Seats
 
-	mu        sync.Mutex
-	open      int // sockets and requests about to become one
-	bySubject map[presence.Ref]int
-	sockets   map[*socket]bool
-	rooms     map[roomKey]*room
-	closed    bool
-	running   sync.WaitGroup
+	mu      sync.Mutex
+	sockets map[*socket]bool
+	rooms   map[roomKey]*room
+	closed  bool
+	running sync.WaitGroup
 }
 
-// NewHandler returns a handler that serves sockets for a tracker. It reports
-// every fault of the options together. Close it to end its goroutines.
-func NewHandler(t *presence.Tracker, opts Options) (*Handler, error) {
-	var faults []error
-	fault := func(format string, args ...any) {
-		faults = append(faults, fmt.Errorf("phoenix: option "+format, args...))
+// NewHandler returns a handler that serves sockets for a tracker; nil options mean
+// zero ones. It reports every fault of the options together. Close it to end its
+// goroutines, before the HTTP server; the example of package ws shows the order.
+func NewHandler(t *presence.Tracker, opts *Options) (*Handler, error) {
+	o := Options{}
+	if opts != nil {
+		o = *opts
 	}
-	if t == nil {
-		faults = append(faults, errors.New("phoenix: a tracker is needed"))
+	faults := edge.NewFaults("phoenix")
+	faults.Tracker(t)
+	if o.Authenticate == nil {
+		faults.Add("Authenticate", "it is needed, to find who opens a socket")
 	}
-	if opts.Authenticate == nil {
-		fault("Authenticate: it is needed, to say who opens a socket")
+	if o.Dialect > Supabase {
+		faults.Add("Dialect", "%d is neither Phoenix nor Supabase", o.Dialect)
 	}
-	if opts.Dialect > Supabase {
-		fault("Dialect: %d is neither Phoenix nor Supabase", opts.Dialect)
-	}
-	h := &Handler{
-		t: t, log: opts.Logger, origins: make(map[string]bool),
-		bySubject: make(map[presence.Ref]int), sockets: make(map[*socket]bool), rooms: make(map[roomKey]*room),
-	}
-	for i, origin := range opts.AllowedOrigins {
-		normal, ok := normalOrigin(origin)
-		if !ok {
-			fault("AllowedOrigins[%d]: %q is neither \"*\" nor scheme://host[:port]", i, origin)
-		}
-		h.origins[normal] = true
-	}
-	atLeast(fault, "MaxMessage", &opts.MaxMessage, 16384, 256)
-	atLeast(fault, "MessagesPerSecond", &opts.MessagesPerSecond, 20, 0.1)
-	atLeast(fault, "Burst", &opts.Burst, 100, 1)
-	atLeast(fault, "MaxTopics", &opts.MaxTopics, 32, 1)
-	atLeast(fault, "MaxSockets", &opts.MaxSockets, 100_000, 1)
-	atLeast(fault, "MaxSocketsPerSubject", &opts.MaxSocketsPerSubject, presence.MaxConnections, 1)
-	atLeast(fault, "WriteTimeout", &opts.WriteTimeout, 10*time.Second, 1)
-	atLeast(fault, "IdleTimeout", &opts.IdleTimeout, 90*time.Second, 1)
-	if err := errors.Join(faults...); err != nil {
+	edge.AtLeast(faults, "MaxMessage", &o.MaxMessage, 16384, 256)
+	edge.AtLeast(faults, "MessagesPerSecond", &o.MessagesPerSecond, 20, 0.1)
+	edge.AtLeast(faults, "Burst", &o.Burst, 100, 1)
+	edge.AtLeast(faults, "MaxTopics", &o.MaxTopics, 32, 1)
+	edge.AtLeast(faults, "MaxSockets", &o.MaxSockets, 100_000, 1)
+	edge.AtLeast(faults, "MaxSocketsPerSubject", &o.MaxSocketsPerSubject, presence.MaxConnections, 1)
+	edge.AtLeast(faults, "WriteTimeout", &o.WriteTimeout, 10*time.Second, 1)
+	edge.AtLeast(faults, "IdleTimeout", &o.IdleTimeout, 90*time.Second, 1)
+	origins := edge.NewOrigins(faults, "AllowedOrigins", o.AllowedOrigins)
+	if err := faults.Err(); err != nil {
 		return nil, err
 	}
-	if opts.Channel == nil {
-		opts.Channel = func(topic string) string { return topic }
-		if opts.Dialect == Supabase {
-			opts.Channel = func(topic string) string { return strings.TrimPrefix(topic, "realtime:") }
+	if o.Channel == nil {
+		o.Channel = func(topic string) string { return topic }
+		if o.Dialect == Supabase {
+			o.Channel = func(topic string) string { return strings.TrimPrefix(topic, "realtime:") }
 		}
 	}
-	if h.log == nil {
-		h.log = slog.New(slog.DiscardHandler)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	h.opts = opts
-	return h, nil
+	return &Handler{
+		t: t, opts: o, log: o.Logger, origins: origins,
+		seats:   edge.NewSeats("phoenix", "sockets", o.MaxSockets, o.MaxSocketsPerSubject),
+		sockets: make(map[*socket]bool), rooms: make(map[roomKey]*room),
+	}, nil
 }
 
-// atLeast fills in the default of an option, or notes that it is too small.
-func atLeast[T cmp.Ordered](fault func(string, ...any), name string, v *T, byDefault, least T) {
-	var zero T
-	switch {
-	case *v == zero:
-		*v = byDefault
-	case *v < least:
-		fault("%s: %v is too small, at least %v is needed", name, *v, least)
-	}
-}
-
-// normalOrigin returns an origin as it is compared.
-func normalOrigin(origin string) (string, bool) {
-	if origin == "*" {
-		return origin, true
-	}
-	u, err := url.Parse(origin)
-	if err != nil || u.Scheme == "" || u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
-		return "", false
-	}
-	return strings.ToLower(u.Scheme + "://" + u.Host), true
-}
-
-// allowedOrigin reports whether the page that makes a request may open sockets.
-func (h *Handler) allowedOrigin(r *http.Request) bool {
-	given := r.Header.Get("Origin")
-	if given == "" || h.origins["*"] {
-		return true
-	}
-	origin, ok := normalOrigin(given)
-	if !ok {
-		return false
-	}
-	_, host, _ := strings.Cut(origin, "://")
-	return h.origins[origin] || strings.EqualFold(host, r.Host)
-}
-
-// ServeHTTP opens a socket. What does not become one is refused with a status
-// and a text that says why.
+// ServeHTTP opens a socket. It refuses any other request with a status and a text
+// that says why.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !h.allowedOrigin(r) {
-		http.Error(w, fmt.Sprintf("phoenix: pages of origin %q may not open sockets here; pages of this host may, and those of the origins the server was configured with", r.Header.Get("Origin")), http.StatusForbidden)
+	if _, refused := h.origins.Check(r); refused != nil {
+		refused.Text = "phoenix: " + refused.Text
+		refused.Answer(w)
 		return
 	}
 	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
@@ -235,26 +191,26 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("phoenix: vsn %q is not spoken here, 2.0.0 is", vsn), http.StatusBadRequest)
 		return
 	}
+	if !edge.CanHijack("phoenix", h.log, w) {
+		return
+	}
 	params.Del("vsn")
 	c := Credentials{Request: r, Params: params, Token: cmp.Or(subprotocolToken(r), params.Get("token"))}
 	if h.opts.Dialect == Supabase {
 		c.Token = params.Get("apikey")
 	}
-	actor, err := h.opts.Authenticate(c)
-	if err != nil {
-		h.log.Debug("phoenix: not authenticated", "remote", r.RemoteAddr, "error", err)
-		f := authFault(err)
-		http.Error(w, f.text, f.status())
-		return
+	actor, refused := h.authenticate(c)
+	if refused == nil {
+		refused = h.seats.Take(actor.Subject)
 	}
-	if status, why := h.reserve(actor.Subject); why != "" {
-		http.Error(w, why, status)
+	if refused != nil {
+		refused.Answer(w)
 		return
 	}
 	upgrader := gobwas.HTTPUpgrader{Timeout: h.opts.WriteTimeout, Protocol: func(name string) bool { return name == "phoenix" }}
 	conn, rw, _, err := upgrader.Upgrade(r, w)
 	if err != nil {
-		h.release(actor.Subject)
+		h.seats.Give(actor.Subject)
 		if conn != nil {
 			conn.Close()
 		}
@@ -263,6 +219,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
 	h.adopt(newSocket(h, actor, c, conn, bytes.Clone(early)))
+}
+
+// authenticate finds whose credentials these are, or refuses them.
+func (h *Handler) authenticate(c Credentials) (presence.Actor, *edge.Refusal) {
+	who, err := h.opts.Authenticate(c)
+	who, refused := edge.CheckActor("phoenix", h.log, c.Request, who, err)
+	return who.Actor, refused
 }
 
 // subprotocolToken reads the token that newer clients send as a subprotocol, so
@@ -283,57 +246,14 @@ func subprotocolToken(r *http.Request) string {
 	return ""
 }
 
-// reserve makes room for a socket, or says why there is none.
-func (h *Handler) reserve(subject presence.Ref) (status int, why string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	switch {
-	case h.closed:
-		return http.StatusServiceUnavailable, "phoenix: " + shuttingDown
-	case h.open >= h.opts.MaxSockets:
-		return http.StatusServiceUnavailable, fmt.Sprintf("phoenix: %d sockets are open, which is all there may be", h.open)
-	case h.bySubject[subject] >= h.opts.MaxSocketsPerSubject:
-		return http.StatusTooManyRequests, fmt.Sprintf("phoenix: %s has %d sockets open, which is all it may have", subject, h.bySubject[subject])
-	}
-	h.open++
-	h.bySubject[subject]++
-	return 0, ""
-}
-
-func (h *Handler) release(subject presence.Ref) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.open--
-	if h.bySubject[subject]--; h.bySubject[subject] == 0 {
-		delete(h.bySubject, subject)
-	}
-}
-
-// pass counts a socket for another subject than before, if that one has room.
-func (h *Handler) pass(from, to presence.Ref) error {
-	if from == to {
-		return nil
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.bySubject[to] >= h.opts.MaxSocketsPerSubject {
-		return faultf(wordLimit, "%s has %d sockets open, which is all it may have", to, h.bySubject[to])
-	}
-	h.bySubject[to]++
-	if h.bySubject[from]--; h.bySubject[from] == 0 {
-		delete(h.bySubject, from)
-	}
-	return nil
-}
-
 // adopt starts a socket.
 func (h *Handler) adopt(s *socket) {
 	h.mu.Lock()
 	if h.closed {
 		h.mu.Unlock()
-		s.end(presence.CauseDrain, gobwas.StatusGoingAway, shuttingDown)
+		s.end(presence.CauseDrain, gobwas.StatusGoingAway, edge.ShuttingDown)
 		s.conn.Close()
-		h.release(s.actor.Subject)
+		h.seats.Give(s.actor.Subject)
 		return
 	}
 	h.sockets[s] = true
@@ -346,34 +266,35 @@ func (h *Handler) remove(s *socket) {
 	h.mu.Lock()
 	delete(h.sockets, s)
 	h.mu.Unlock()
-	h.release(s.actor.Subject)
+	h.seats.Give(s.actor.Subject)
 }
 
-// Sockets returns how many sockets are open.
+// Sockets returns the number of open sockets.
 func (h *Handler) Sockets() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.sockets)
 }
 
-// Shutdown ends every socket as planned: clients are told to come back, their
-// connections are drained, and no socket is opened any more. It waits until all
-// have gone; those still there when ctx is done are cut off. It returns the
-// cause of ctx's end in that case, and an error wrapping [presence.ErrClosed]
-// if the handler was closed before.
+// Shutdown ends every socket and opens no more. It tells clients to come back
+// (status 1001), and their connections leave by a drain. It waits until every
+// socket has ended; when ctx is done it cuts off the others and returns the cause
+// of ctx's end. It returns an error wrapping [presence.ErrClosed] if the handler
+// was closed before.
 func (h *Handler) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	if h.closed {
 		h.mu.Unlock()
-		return fmt.Errorf("phoenix: %w: the handler has been closed before", presence.ErrClosed)
+		return fmt.Errorf("phoenix: %w handler: it has been closed before", presence.ErrClosed)
 	}
 	h.closed = true
 	list := make([]*socket, 0, len(h.sockets))
 	for s := range h.sockets {
 		list = append(list, s)
-		h.running.Go(func() { s.end(presence.CauseDrain, gobwas.StatusGoingAway, shuttingDown) })
+		h.running.Go(func() { s.end(presence.CauseDrain, gobwas.StatusGoingAway, edge.ShuttingDown) })
 	}
 	h.mu.Unlock()
+	h.seats.Close()
 	cut := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(cut)
@@ -389,7 +310,7 @@ func (h *Handler) Shutdown(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// Close is Shutdown with little patience: clients have a second to go.
+// Close is Shutdown that gives clients a second.
 func (h *Handler) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()

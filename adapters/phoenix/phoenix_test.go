@@ -318,7 +318,7 @@ func TestAuthentication(t *testing.T) {
 func TestOnlyWebSocketsOfVersion2(t *testing.T) {
 	tracker, err := presence.New(nil)
 	require.NoError(t, err)
-	h, err := phoenix.NewHandler(tracker, phoenix.Options{Authenticate: authenticate})
+	h, err := phoenix.NewHandler(tracker, &phoenix.Options{Authenticate: authenticate})
 	require.NoError(t, err)
 	for path, want := range map[string]int{"/?vsn=1.0.0&token=ann": http.StatusBadRequest, "/?token=ann": http.StatusBadRequest} {
 		r, _ := http.NewRequest(http.MethodGet, path, nil)
@@ -344,11 +344,11 @@ func (r *recorder) WriteHeader(status int)      { r.status = status }
 func (r *recorder) Write(p []byte) (int, error) { return len(p), nil }
 
 func TestOptions(t *testing.T) {
-	_, err := phoenix.NewHandler(nil, phoenix.Options{
+	_, err := phoenix.NewHandler(nil, &phoenix.Options{
 		AllowedOrigins: []string{"app.example"}, MaxMessage: 100, MessagesPerSecond: -1, Burst: -1, MaxTopics: -1,
 		MaxSockets: -1, MaxSocketsPerSubject: -1, WriteTimeout: -1, IdleTimeout: -1, Dialect: 7,
 	})
-	for _, word := range []string{"tracker", "Authenticate", "AllowedOrigins[0]", "MaxMessage: 100", "MessagesPerSecond", "Burst", "MaxTopics", "MaxSockets:", "MaxSocketsPerSubject", "WriteTimeout", "IdleTimeout", "Dialect: 7"} {
+	for _, word := range []string{"tracker", "Authenticate", "AllowedOrigins[0]", `"MaxMessage": 100`, "MessagesPerSecond", "Burst", "MaxTopics", `"MaxSockets"`, "MaxSocketsPerSubject", "WriteTimeout", "IdleTimeout", `"Dialect": 7`} {
 		require.ErrorContains(t, err, word)
 	}
 }

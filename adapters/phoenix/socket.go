@@ -18,6 +18,7 @@ import (
 	"github.com/gobwas/ws/wsutil"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/internal/edge"
 )
 
 // socket is one open WebSocket. Its run goroutine reads, does what is asked and
@@ -32,8 +33,8 @@ type socket struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	tokens float64 // of the rate limit
-	filled time.Time
+	began  time.Time
+	bucket edge.Bucket
 
 	ending atomic.Bool
 	out    sync.Mutex // held while writing
@@ -72,7 +73,7 @@ const (
 func newSocket(h *Handler, actor presence.Actor, c Credentials, conn net.Conn, early []byte) *socket {
 	s := &socket{
 		h: h, actor: actor, params: c.Params, opened: c, token: c.Token, conn: conn,
-		tokens: float64(h.opts.Burst), filled: time.Now(),
+		began: time.Now(), bucket: edge.NewBucket(0, h.opts.Burst),
 		topics: make(map[string]*topic), holds: make(map[string]bool),
 	}
 	if len(early) > 0 {
@@ -186,13 +187,11 @@ func (s *socket) read() error {
 // ends meanwhile.
 func (s *socket) pace() bool {
 	o := &s.h.opts
-	now := time.Now()
-	s.tokens = min(s.tokens+now.Sub(s.filled).Seconds()*o.MessagesPerSecond, float64(o.Burst))
-	s.filled = now
-	if s.tokens--; s.tokens >= 0 {
+	due := s.bucket.Borrow(time.Since(s.began), o.MessagesPerSecond, o.Burst)
+	if due == 0 {
 		return true
 	}
-	wait := time.NewTimer(time.Duration(-s.tokens / o.MessagesPerSecond * float64(time.Second)))
+	wait := time.NewTimer(due)
 	defer wait.Stop()
 	select {
 	case <-wait.C:
@@ -212,11 +211,7 @@ func (s *socket) control(h gobwas.Header, r io.Reader) error {
 	case gobwas.OpPing:
 		_ = s.write(gobwas.OpPong, payload)
 	case gobwas.OpClose:
-		code, _ := gobwas.ParseCloseFrameData(payload)
-		if code == 0 || gobwas.CheckCloseFrameData(code, "") != nil {
-			code = gobwas.StatusNormalClosure
-		}
-		s.end(presence.CauseClosed, code, "")
+		s.end(presence.CauseClosed, gobwas.StatusCode(edge.CloseReply(payload)), "")
 		return errClosed
 	}
 	return nil
@@ -317,9 +312,7 @@ func (s *socket) do(m *message) (response any, err error) {
 
 // present reports whether the actor has a presence of its own, rather than only
 // watching.
-func (s *socket) present() bool {
-	return s.actor.Role != presence.RoleVisitor && s.actor.Role != presence.RoleSystem
-}
+func (s *socket) present() bool { return edge.Present(s.actor) }
 
 // joined is what the reply to a join says.
 type joined struct {
@@ -415,8 +408,8 @@ func (s *socket) become(token string) error {
 		if n > 0 {
 			return faultf(wordNotAllowed, "the socket is that of %s; open another for %s", s.actor.Subject, actor.Subject)
 		}
-		if err := s.h.pass(s.actor.Subject, actor.Subject); err != nil {
-			return err
+		if full := s.h.seats.Move(s.actor.Subject, actor.Subject); full != nil {
+			return refusalFault(full)
 		}
 		s.actor = actor
 	}
@@ -427,9 +420,9 @@ func (s *socket) become(token string) error {
 func (s *socket) authenticate(token string) (presence.Actor, error) {
 	c := s.opened
 	c.Token = token
-	actor, err := s.h.opts.Authenticate(c)
-	if err != nil {
-		return actor, authFault(err)
+	actor, refused := s.h.authenticate(c)
+	if refused != nil {
+		return actor, refusalFault(refused)
 	}
 	return actor, nil
 }

@@ -62,7 +62,7 @@ func setup(t *testing.T, change func(*conf)) *world {
 	var err error
 	w.tracker, err = presence.New(&c.tracker)
 	require.NoError(t, err)
-	w.handler, err = phoenix.NewHandler(w.tracker, c.phoenix)
+	w.handler, err = phoenix.NewHandler(w.tracker, &c.phoenix)
 	require.NoError(t, err)
 	var running sync.WaitGroup
 	ctx, cancel := context.WithCancel(t.Context())
@@ -112,14 +112,14 @@ func (w *world) grant(id, channel string) {
 }
 
 // authenticate believes what the token says: a name, and after a colon a role.
-func authenticate(c phoenix.Credentials) (presence.Actor, error) {
+func authenticate(c phoenix.Credentials) (presence.Identity, error) {
 	switch c.Token {
 	case "":
-		return presence.Actor{}, errors.New("the table of tokens has no such row")
+		return presence.Identity{}, errors.New("the table of tokens has no such row")
 	case "banned":
-		return presence.Actor{}, fmt.Errorf("%w: banned until Monday", presence.ErrNotAllowed)
+		return presence.Identity{}, fmt.Errorf("%w: banned until Monday", presence.ErrNotAllowed)
 	case "down":
-		return presence.Actor{}, fmt.Errorf("%w: dial db-7: refused", presence.ErrUnavailable)
+		return presence.Identity{}, fmt.Errorf("%w: dial db-7: refused", presence.ErrUnavailable)
 	}
 	id, role := c.Token, presence.RoleAgent
 	for _, r := range []presence.Role{presence.RoleVisitor, presence.RoleSupervisor, presence.RoleSystem} {
@@ -127,7 +127,7 @@ func authenticate(c phoenix.Credentials) (presence.Actor, error) {
 			id, role = name, r
 		}
 	}
-	return presence.Actor{Subject: presence.Ref{Tenant: c.Params.Get("tenant"), ID: id}, Role: role}, nil
+	return presence.Identity{Actor: presence.Actor{Subject: presence.Ref{Tenant: c.Params.Get("tenant"), ID: id}, Role: role}}, nil
 }
 
 func cutSuffix(s, suffix string) (string, bool) {

@@ -1,9 +1,7 @@
 package ws_test
 
 import (
-	"bufio"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -20,19 +18,7 @@ func TestOrigins(t *testing.T) {
 	edgetest.Origins(t, func(t *testing.T, allowed []string) func(string, http.Header) string {
 		w := setup(t, func(c *conf) { c.ws.AllowedOrigins = allowed })
 		return func(host string, header http.Header) string {
-			conn, err := net.Dial("tcp", w.server.Listener.Addr().String())
-			require.NoError(t, err)
-			defer conn.Close()
-			r := httptest.NewRequest(http.MethodGet, "/?id=v1&role=visitor", nil)
-			r.Host, r.Header = host, header
-			for name, value := range map[string]string{
-				"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-			} {
-				r.Header.Set(name, value)
-			}
-			require.NoError(t, r.Write(conn))
-			response, err := http.ReadResponse(bufio.NewReader(conn), r)
-			require.NoError(t, err)
+			response, _ := edgetest.Upgrade(t, w.server.Listener.Addr().String(), "/?id=v1&role=visitor", host, header)
 			if response.StatusCode == http.StatusSwitchingProtocols {
 				return ""
 			}

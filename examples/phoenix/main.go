@@ -52,15 +52,15 @@ func open(ctx context.Context, npm string) (handler http.Handler, end func(), er
 			return nil, nil, err
 		}
 	}
-	sockets, err := phoenix.NewHandler(tracker, phoenix.Options{
-		Authenticate: func(c phoenix.Credentials) (presence.Actor, error) {
+	sockets, err := phoenix.NewHandler(tracker, &phoenix.Options{
+		Authenticate: func(c phoenix.Credentials) (presence.Identity, error) {
 			switch c.Token {
 			case "ann", "bob":
-				return presence.Agent(presence.ID(c.Token)), nil
+				return presence.Identity{Actor: presence.Agent(presence.ID(c.Token))}, nil
 			case "":
-				return presence.Actor{}, fmt.Errorf("phoenix: %w: say who you are with ?as=", presence.ErrNotAllowed)
+				return presence.Identity{}, fmt.Errorf("phoenix: %w: say who you are with ?as=", presence.ErrNotAllowed)
 			}
-			return presence.Actor{Subject: presence.ID(c.Token), Role: presence.RoleVisitor}, nil
+			return presence.Identity{Actor: presence.Actor{Subject: presence.ID(c.Token), Role: presence.RoleVisitor}}, nil
 		},
 	})
 	if err != nil {

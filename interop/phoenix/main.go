@@ -64,7 +64,7 @@ func serve(ctx context.Context, npm string) error {
 	s := &server{tracker: tracker, npm: npm, conns: make(map[net.Conn]bool)}
 	mux := http.NewServeMux()
 	for at, dialect := range map[string]phoenix.Dialect{"/socket/websocket": phoenix.Phoenix, "/realtime/v1/websocket": phoenix.Supabase} {
-		h, err := phoenix.NewHandler(tracker, phoenix.Options{Authenticate: authenticate, Dialect: dialect, MessagesPerSecond: 1000})
+		h, err := phoenix.NewHandler(tracker, &phoenix.Options{Authenticate: authenticate, Dialect: dialect, MessagesPerSecond: 1000})
 		if err != nil {
 			return err
 		}
@@ -98,12 +98,12 @@ func (s *server) note(c net.Conn, state http.ConnState) {
 }
 
 // authenticate believes a token that is a name and, after a colon, a role.
-func authenticate(c phoenix.Credentials) (presence.Actor, error) {
+func authenticate(c phoenix.Credentials) (presence.Identity, error) {
 	id, role, _ := strings.Cut(c.Token, ":")
 	if id == "" || id == "mallory" {
-		return presence.Actor{}, fmt.Errorf("%w: nobody of that name", presence.ErrNotAllowed)
+		return presence.Identity{}, fmt.Errorf("%w: nobody of that name", presence.ErrNotAllowed)
 	}
-	return presence.Actor{Subject: presence.ID(id), Role: presence.Role(role)}, nil
+	return presence.Identity{Actor: presence.Actor{Subject: presence.ID(id), Role: presence.Role(role)}}, nil
 }
 
 // members says what an audience must see of a channel: by key, one entry a

@@ -2,11 +2,35 @@
 package edgetest
 
 import (
+	"bufio"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
+
+// Upgrade asks a server for a WebSocket on some host, and returns its answer with
+// what follows.
+func Upgrade(t *testing.T, address, path, host string, header http.Header) (*http.Response, *bufio.Reader) {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	r := httptest.NewRequest(http.MethodGet, path, nil)
+	r.Host, r.Header = host, header
+	for name, value := range map[string]string{
+		"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+	} {
+		r.Header.Set(name, value)
+	}
+	require.NoError(t, r.Write(conn))
+	in := bufio.NewReader(conn)
+	response, err := http.ReadResponse(in, r)
+	require.NoError(t, err)
+	return response, in
+}
 
 // Host is the host that requests of [Origins] are for.
 const Host = "Desk.Example"
