@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/internal/edge"
 )
 
 // maxBody is how long the body of a request to the HTTP API may be: a batch of
@@ -80,7 +81,7 @@ func (h *Handler) authenticated(w http.ResponseWriter, r *http.Request, serve fu
 		return nil, &apiFault{http.StatusUnauthorized, err.Error()}
 	}
 	if h.stopped.Err() != nil {
-		return nil, &apiFault{http.StatusServiceUnavailable, shuttingDown}
+		return nil, &apiFault{http.StatusServiceUnavailable, edge.ShuttingDown}
 	}
 	return serve(&call{r, b, body})
 }

@@ -32,7 +32,7 @@ func TestSocketsThatAreNotServed(t *testing.T) {
 			"/app/" + app.Key + "?protocol=6&x=y":   0,
 			"/app/" + app.Key + "?protocol=7&flash": 0,
 		} {
-			c := w.dial(path, "Origin", "https://anywhere.example")
+			c := w.dial(path, "Origin", "http://host")
 			if code == 0 {
 				require.Equal(t, []string{"pusher:connection_established"}, c.events(), path)
 				continue
@@ -302,12 +302,12 @@ func TestFaultsOfOptionsAreReportedTogether(t *testing.T) {
 	tracker, err := presence.New(nil)
 	require.NoError(t, err)
 	defer tracker.Close()
-	_, err = pusher.New(nil, pusher.Options{MaxMessage: 1, Audience: "all"})
+	_, err = pusher.New(nil, &pusher.Options{MaxMessage: 1, Audience: "all"})
 	require.ErrorIs(t, err, presence.ErrInvalid)
-	for _, text := range []string{"a tracker is needed", "MaxMessage: 1", "Apps: at least one", `Audience: "all"`} {
+	for _, text := range []string{"invalid tracker", `"MaxMessage": 1`, `"Apps": at least one`, `"Audience": "all"`} {
 		require.ErrorContains(t, err, text)
 	}
-	_, err = pusher.New(tracker, pusher.Options{
+	_, err = pusher.New(tracker, &pusher.Options{
 		PingInterval: time.Minute, WriteTimeout: -1, ActivityTimeout: time.Millisecond,
 		Apps: []pusher.App{
 			{ID: "1", Key: "k"},
@@ -315,8 +315,8 @@ func TestFaultsOfOptionsAreReportedTogether(t *testing.T) {
 		},
 	})
 	for _, text := range []string{
-		"Apps[0].Secret: it is needed", "Apps[0].Tenant: the PingInterval of 1m0s", "WriteTimeout: -1ns", "ActivityTimeout: 1ms", "Apps[1].ID", "Apps[1].Key",
-		"Apps[1].MaxConnections: -1", `Apps[1].AllowedOrigins: "https://a/b"`, "Apps[1].Webhooks: the URL", `Apps[1].Webhooks: there is no event "gone"`,
+		`"Apps[0].Secret": it is needed`, `"Apps[0].Tenant": the PingInterval of 1m0s`, `"WriteTimeout": -1ns`, `"ActivityTimeout": 1ms`, `"Apps[1].ID"`, `"Apps[1].Key"`,
+		`"Apps[1].MaxConnections": -1`, `"Apps[1].AllowedOrigins[0]": "https://a/b"`, `"Apps[1].Webhooks[0].URL"`, `"Apps[1].Webhooks[1].Events": "gone"`,
 	} {
 		require.ErrorContains(t, err, text)
 	}

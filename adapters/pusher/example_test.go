@@ -10,14 +10,14 @@ import (
 )
 
 // A server for pusher-js: the sockets and the HTTP API, and the application's own
-// endpoint that lets the user who is logged in subscribe.
+// endpoint that lets its logged-in user subscribe.
 func ExampleNew() {
 	tracker, err := presence.New(nil)
 	if err != nil {
 		log.Fatal(err)
 	}
 	app := pusher.App{ID: "1", Key: "app-key", Secret: "app-secret"}
-	handler, err := pusher.New(tracker, pusher.Options{Apps: []pusher.App{app}})
+	handler, err := pusher.New(tracker, &pusher.Options{Apps: []pusher.App{app}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -35,7 +35,6 @@ func ExampleNew() {
 			log.Print(err)
 		}
 	})
-	server := &http.Server{Addr: ":8080"}
-	server.RegisterOnShutdown(func() { handler.Close() })
-	log.Fatal(server.ListenAndServe())
+	defer handler.Close() // the example of package ws shows what else a shutdown needs
+	log.Print(http.ListenAndServe(":8080", nil))
 }

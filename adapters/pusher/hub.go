@@ -10,13 +10,14 @@ import (
 	"time"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/internal/edge"
 )
 
 // hub is an app with its channels and sockets.
 type hub struct {
 	App
 	h        *Handler
-	origins  map[string]bool
+	origins  *edge.Origins
 	profiles profiles
 	outbox   *outbox // of webhooks; nil without
 

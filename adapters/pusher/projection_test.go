@@ -105,12 +105,12 @@ func playRandom(t *testing.T, policy presence.Policy, roster bool, seed uint64) 
 	inWorld(t, func(c *conf) {
 		c.tracker.Policy, c.tracker.WatchBuffer, c.pusher.Roster = &policy, 2+r.IntN(4), roster
 		c.pusher.Identify = func(u pusher.User) (pusher.Identity, error) {
-			who := pusher.Identity{Role: presence.RoleAgent, Audience: audience[u.ID]}
+			who := pusher.Identity{Audience: audience[u.ID]}
 			switch u.ID {
 			case "visitor-1":
-				who.Role = presence.RoleVisitor
+				who.Actor.Role = presence.RoleVisitor
 			case "sam":
-				who.Role = presence.RoleSupervisor
+				who.Actor.Role = presence.RoleSupervisor
 			}
 			return who, nil
 		}

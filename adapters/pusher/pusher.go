@@ -2,37 +2,36 @@
 // Echo, see presence: it speaks version 7 of the Pusher Channels protocol, its
 // HTTP API and its webhooks before a [presence.Tracker].
 //
-//	handler, err := pusher.New(tracker, pusher.Options{Apps: []pusher.App{{ID: "1", Key: key, Secret: secret}}})
+//	handler, err := pusher.New(tracker, &pusher.Options{Apps: []pusher.App{{ID: "1", Key: key, Secret: secret}}})
 //	http.Handle("/app/", handler)  // sockets
 //	http.Handle("/apps/", handler) // the HTTP API
-//	server.RegisterOnShutdown(func() { handler.Close() })
 //
 // # What a presence channel is here
 //
 // The channel presence-sales shows the tracker's channel sales, as the audience
-// of whoever subscribes sees it. Its members are those who are there by the
-// policy, connected or not, each once however many connections it has, and their
-// user_info has id, status, class, label, color, since and whatever else the
-// audience may see, beside what the app itself tells of the user. A change is
-// told by a further member_added for a member that is there, which clients put
-// in the place of what they had.
+// of the subscriber sees it. Its members are those whose class is not offline,
+// connected or not, each once however many connections it has. Their user_info has
+// id, status, class, label, color, since and whatever else the audience may see,
+// beside what the app itself signs of the user. A change is a further member_added
+// for a member of the list, which clients put in the place of what they had.
 //
 // A user who subscribes, or signs in, is connected as the subject of the user's
-// id for as long as the socket is, and a member by the grants it has: the
-// adapter decides nothing. An agent without a grant is refused. Users whose id
-// begins with visitor- only observe: they see the members and are none.
+// id while the socket is, and a member by the grants it has. An agent without a
+// grant is refused. Users whose id begins with visitor- only observe: they see the
+// members and are none.
 //
 // # Liveness
 //
-// A socket that was quiet is sent pusher:ping, which clients answer from the
-// page's own code. What the page says is a heartbeat; the WebSocket's own pings
+// A socket that was quiet gets pusher:ping, which clients answer from the page's
+// own code. Every message of the page is a heartbeat. The WebSocket's own pings
 // are not, since a browser answers them for a page that is frozen. A client
 // reports no input: see [Options.ClientEvent].
 //
-// # Bounds
+// # Limits
 //
-// Whatever a client can make grow has a bound, and whoever reaches it is told.
-// README.md lists the answers, and what of the protocol is not supported.
+// Everything that a client can grow has a limit. A client that reaches a limit
+// gets an error. README.md lists the answers, and what of the protocol is not
+// supported.
 package pusher
 
 import (
@@ -55,6 +54,7 @@ import (
 	gobwas "github.com/gobwas/ws"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/internal/edge"
 )
 
 // App is an application: a namespace of channels with its own users.
@@ -64,12 +64,12 @@ type App struct {
 	ID, Key, Secret string
 	// Tenant is the tenant of the app's subjects and channels.
 	Tenant string
-	// AllowedOrigins lists the origins, such as "https://app.example.com", whose
-	// pages may open sockets. None means all: a socket may do nothing that has
-	// not been signed for it, whatever page opened it. A request without an
-	// Origin header does not come from a page and is allowed.
+	// AllowedOrigins lists the origins whose pages may open sockets beside pages of
+	// the request's own host, as "https://app.example.com". "*" allows every page:
+	// use it where a public channel may be read by any page, since public channels
+	// need no signature.
 	AllowedOrigins []string
-	// MaxConnections bounds the app's open sockets. 0 means no bound of its own.
+	// MaxConnections limits the app's open sockets. 0 means no limit of its own.
 	MaxConnections int
 	// NoClientEvents refuses all client events.
 	NoClientEvents bool
@@ -77,21 +77,18 @@ type App struct {
 	Webhooks []Webhook
 }
 
-// Identity says how a user takes part.
+// Identity is what Identify found about a user that an app has signed.
 type Identity struct {
-	// Role is the role in which the user watches. Visitors and systems have no
-	// presence of their own and see without being members.
-	Role presence.Role
-	// Audience is whose eyes the user looks through; empty means those of the role.
+	// Identity has the actor. Its role is the one in which the user watches:
+	// visitors and systems have no presence of their own and see without being
+	// members. Its subject may be left empty, and is the user in the app's tenant.
+	presence.Identity
+	// Audience decides what the user sees; empty means the audience of the role.
 	Audience presence.Audience
 	// Device is the class of device of the user's connection.
 	Device string
 	// Login says that the user has just entered credentials.
 	Login bool
-}
-
-func (i Identity) member() bool {
-	return i.Role != presence.RoleVisitor && i.Role != presence.RoleSystem
 }
 
 // ClientEvent is what a client tells the others on a channel.
@@ -109,46 +106,45 @@ type ClientEvent struct {
 type Options struct {
 	// Apps are the applications served.
 	Apps []App
-	// Identify says how a user that an app has signed takes part. An error
+	// Identify finds how a user that an app has signed takes part. An error
 	// refuses the user with status 401, one that wraps [presence.ErrNotAllowed]
 	// with 403 and its text, one that wraps [presence.ErrUnavailable] with 503.
 	// Nil means that users whose id begins with visitor- are
 	// visitors and all others agents.
 	Identify func(User) (Identity, error)
-	// UserInfo returns what is told of a subject beside its presence, a JSON
-	// object or nil. It must be quick. Nil means what users say themselves, in
-	// the user_info that the app signed, remembered for at most MaxUsers users an
-	// app and told to nobody from whom the user hides.
+	// UserInfo returns what clients get of a subject beside its presence, a JSON
+	// object or nil. It must be quick. Nil means the user_info that the app signed,
+	// remembered for at most MaxUsers users an app and kept from audiences from
+	// which the user hides.
 	UserInfo func(subject presence.Ref) json.RawMessage
-	// Roster makes members of those too whose class is offline, with that status.
-	// Without it, members are those who are there.
+	// Roster makes offline subjects members too, with that status. By default
+	// members are those whose class is not offline.
 	Roster bool
-	// Audience is whose eyes the HTTP API and the webhooks look through. Empty
-	// means the team's.
+	// Audience is the audience of the HTTP API and of the webhooks. Empty means the
+	// team.
 	Audience presence.Audience
-	// ClientEvent is told each client event before it is sent on. An error refuses
-	// it, and its text is told to the client. It is the place to make input or
-	// claims of what a front end says; clients themselves report no input.
+	// ClientEvent receives each client event before it is sent on. An error refuses
+	// the event, and the client gets its text. Turn events of a front end into input
+	// or claims here: clients themselves report no input.
 	ClientEvent func(context.Context, ClientEvent) error
 
 	// MaxMessage is the longest message taken from a client, in bytes. 0 means 16 KiB.
 	MaxMessage int
-	// MessagesPerSecond and Burst bound how fast a socket's messages are
-	// processed; what comes faster is dropped, and the client told. 0 means 20 a
-	// second and bursts of 200.
+	// MessagesPerSecond and Burst limit how fast a socket's messages are processed.
+	// A faster message is dropped, and the client gets an error. 0 means 20 a second
+	// and bursts of 200.
 	MessagesPerSecond float64
 	Burst             int
-	// ClientEventsPerSecond bounds the client events of a socket. 0 means 10.
+	// ClientEventsPerSecond limits the client events of a socket. 0 means 10.
 	ClientEventsPerSecond float64
-	// MaxSubscriptions is how many channels a socket may subscribe to. 0 means 100.
+	// MaxSubscriptions is the number of channels that a socket may subscribe to. 0 means 100.
 	MaxSubscriptions int
-	// MaxQueued is how much may wait for a client that is slow to take events, in
-	// bytes, before it is lost. What it misses of presence it is told anew. 0
-	// means 1 MiB.
+	// MaxQueued is how many bytes of events may wait for a slow client before it is
+	// lost. Presence that it misses is sent again as a whole. 0 means 1 MiB.
 	MaxQueued int
-	// MaxSockets bounds the open sockets in all. 0 means 100,000.
+	// MaxSockets limits the open sockets in all. 0 means 100,000.
 	MaxSockets int
-	// MaxChannels, MaxCached and MaxUsers bound, for each app, the channels in
+	// MaxChannels, MaxCached and MaxUsers limit, for each app, the channels in
 	// use, those of them that keep an event, and the users whose info is
 	// remembered. 0 means 100,000, 10,000 and 100,000.
 	MaxChannels int
@@ -158,21 +154,18 @@ type Options struct {
 	// WriteTimeout is how long a client may take to accept a message before its
 	// connection counts as lost. 0 means 10s.
 	WriteTimeout time.Duration
-	// PingInterval is for how long the page may be quiet before it is asked for a
-	// sign of life. It must be shorter than the policy's lease. 0 means the
+	// PingInterval is how long the page may be quiet before it gets a ping. It must be shorter than the policy's lease. 0 means the
 	// heartbeat of the policy of the app's tenant.
 	PingInterval time.Duration
-	// PongTimeout is how long it may take to answer. 0 means 30s.
+	// PongTimeout is how long the page may take to answer a ping. 0 means 30s.
 	PongTimeout time.Duration
-	// ActivityTimeout is after how much silence a client is to ask for a sign of
-	// life in turn, in whole seconds. 0 means 30s.
+	// ActivityTimeout is the silence after which a client sends a ping in turn, in
+	// whole seconds. 0 means 30s.
 	ActivityTimeout time.Duration
 
 	// Logger receives what goes wrong in the background; nil discards it.
 	Logger *slog.Logger
 }
-
-const shuttingDown = "the server is shutting down"
 
 // Handler serves the sockets and the HTTP API of some apps. It is safe for
 // concurrent use.
@@ -180,12 +173,12 @@ type Handler struct {
 	t     *presence.Tracker
 	opts  Options
 	log   *slog.Logger
+	seats *edge.Seats
 	byKey map[string]*hub
 	byID  map[string]*hub
 	mux   *http.ServeMux
 
 	mu      sync.Mutex
-	open    int // sockets and requests about to become one
 	sockets map[*socket]bool
 	closed  bool
 
@@ -197,49 +190,49 @@ type Handler struct {
 	sending sync.WaitGroup // webhooks
 }
 
-// New returns a handler that serves apps before a tracker. It reports every
-// fault of the options together. Close it to end its goroutines.
-func New(t *presence.Tracker, opts Options) (*Handler, error) {
-	var faults []error
-	fault := func(format string, args ...any) {
-		faults = append(faults, fmt.Errorf("pusher: %w option "+format, append([]any{presence.ErrInvalid}, args...)...))
+// New returns a handler that serves apps before a tracker; nil options mean zero
+// ones. It reports every fault of the options together. Close it to end its
+// goroutines, before the HTTP server; the example of package ws shows the order.
+func New(t *presence.Tracker, opts *Options) (*Handler, error) {
+	o := Options{}
+	if opts != nil {
+		o = *opts
 	}
-	if t == nil {
-		faults = append(faults, fmt.Errorf("pusher: %w: a tracker is needed", presence.ErrInvalid))
+	faults := edge.NewFaults("pusher")
+	faults.Tracker(t)
+	edge.AtLeast(faults, "MaxMessage", &o.MaxMessage, 16<<10, 1<<10)
+	edge.AtLeast(faults, "MessagesPerSecond", &o.MessagesPerSecond, 20, 0.1)
+	edge.AtLeast(faults, "Burst", &o.Burst, 200, 1)
+	edge.AtLeast(faults, "ClientEventsPerSecond", &o.ClientEventsPerSecond, 10, 0.1)
+	edge.AtLeast(faults, "MaxSubscriptions", &o.MaxSubscriptions, 100, 1)
+	edge.AtLeast(faults, "MaxQueued", &o.MaxQueued, 1<<20, 16<<10)
+	edge.AtLeast(faults, "MaxSockets", &o.MaxSockets, 100_000, 1)
+	edge.AtLeast(faults, "MaxChannels", &o.MaxChannels, 100_000, 1)
+	edge.AtLeast(faults, "MaxCached", &o.MaxCached, 10_000, 1)
+	edge.AtLeast(faults, "MaxUsers", &o.MaxUsers, 100_000, 1)
+	edge.AtLeast(faults, "WriteTimeout", &o.WriteTimeout, 10*time.Second, 1)
+	edge.AtLeast(faults, "PongTimeout", &o.PongTimeout, 30*time.Second, 1)
+	edge.AtLeast(faults, "ActivityTimeout", &o.ActivityTimeout, 30*time.Second, time.Second)
+	edge.AtLeast(faults, "PingInterval", &o.PingInterval, 0, 0)
+	o.Audience = cmp.Or(o.Audience, presence.AudienceTeam)
+	if !slices.Contains(audiences, o.Audience) {
+		faults.Add("Audience", "%q is none of %q", o.Audience, audiences)
 	}
-	atLeast(fault, "MaxMessage", &opts.MaxMessage, 16<<10, 1<<10)
-	atLeast(fault, "MessagesPerSecond", &opts.MessagesPerSecond, 20, 0.1)
-	atLeast(fault, "Burst", &opts.Burst, 200, 1)
-	atLeast(fault, "ClientEventsPerSecond", &opts.ClientEventsPerSecond, 10, 0.1)
-	atLeast(fault, "MaxSubscriptions", &opts.MaxSubscriptions, 100, 1)
-	atLeast(fault, "MaxQueued", &opts.MaxQueued, 1<<20, 16<<10)
-	atLeast(fault, "MaxSockets", &opts.MaxSockets, 100_000, 1)
-	atLeast(fault, "MaxChannels", &opts.MaxChannels, 100_000, 1)
-	atLeast(fault, "MaxCached", &opts.MaxCached, 10_000, 1)
-	atLeast(fault, "MaxUsers", &opts.MaxUsers, 100_000, 1)
-	atLeast(fault, "WriteTimeout", &opts.WriteTimeout, 10*time.Second, 1)
-	atLeast(fault, "PongTimeout", &opts.PongTimeout, 30*time.Second, 1)
-	atLeast(fault, "ActivityTimeout", &opts.ActivityTimeout, 30*time.Second, time.Second)
-	atLeast(fault, "PingInterval", &opts.PingInterval, 0, 0)
-	opts.Audience = cmp.Or(opts.Audience, presence.AudienceTeam)
-	if !slices.Contains(audiences, opts.Audience) {
-		fault("Audience: %q is none of %q", opts.Audience, audiences)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	h := &Handler{
-		t: t, opts: opts, log: opts.Logger, byKey: make(map[string]*hub), byID: make(map[string]*hub), sockets: make(map[*socket]bool),
+		t: t, opts: o, log: o.Logger, seats: edge.NewSeats("pusher", "sockets", o.MaxSockets, 0),
+		byKey: make(map[string]*hub), byID: make(map[string]*hub), sockets: make(map[*socket]bool),
 	}
-	if len(opts.Apps) == 0 {
-		fault("Apps: at least one is needed")
+	if len(o.Apps) == 0 {
+		faults.Add("Apps", "at least one is needed")
 	}
-	for i, app := range opts.Apps {
-		where := fmt.Sprintf("Apps[%d]", i)
-		h.addApp(app, func(format string, args ...any) { fault(where+"."+format, args...) })
+	for i, app := range o.Apps {
+		h.addApp(app, fmt.Sprintf("Apps[%d].", i), faults)
 	}
-	if err := errors.Join(faults...); err != nil {
+	if err := faults.Err(); err != nil {
 		return nil, err
-	}
-	if h.log == nil {
-		h.log = slog.New(slog.DiscardHandler)
 	}
 	h.stopped, h.stop = context.WithCancel(context.Background())
 	h.cut, h.cutOff = context.WithCancel(context.Background())
@@ -247,84 +240,69 @@ func New(t *presence.Tracker, opts Options) (*Handler, error) {
 	return h, nil
 }
 
-// atLeast fills in the default of an option, or notes that it is too small.
-func atLeast[T cmp.Ordered](fault func(string, ...any), name string, v *T, byDefault, least T) {
-	var zero T
-	switch {
-	case *v == zero:
-		*v = byDefault
-	case *v < least:
-		fault("%s: %v is too small, at least %v is needed", name, *v, least)
-	}
-}
-
-func (h *Handler) addApp(app App, fault func(string, ...any)) {
+// addApp adds an app, whose options are at a place among those of the handler.
+func (h *Handler) addApp(app App, at string, faults *edge.Faults) {
 	b := &hub{
-		App: app, h: h, origins: make(map[string]bool),
+		App: app, h: h, origins: edge.NewOrigins(faults, at+"AllowedOrigins", app.AllowedOrigins),
 		channels: make(map[string]*channel), byUser: make(map[string]map[*socket]int), counts: make(map[string]*census),
 	}
 	b.profiles = profiles{h: h, app: &b.App, all: make(map[string]*profile)}
 	b.outbox = newOutbox(h, &b.App)
 	for name, value := range map[string]string{"ID": app.ID, "Key": app.Key, "Secret": app.Secret} {
 		if value == "" {
-			fault("%s: it is needed", name)
+			faults.Add(at+name, "it is needed")
 		}
 	}
 	if h.byID[app.ID] != nil {
-		fault("ID: %q is another app's too", app.ID)
+		faults.Add(at+"ID", "%q is another app's too", app.ID)
 	}
 	if h.byKey[app.Key] != nil {
-		fault("Key: %q is another app's too", app.Key)
+		faults.Add(at+"Key", "%q is another app's too", app.Key)
 	}
 	if app.MaxConnections < 0 {
-		fault("MaxConnections: %d is negative", app.MaxConnections)
+		faults.Add(at+"MaxConnections", "%d is negative", app.MaxConnections)
 	}
-	for _, origin := range app.AllowedOrigins {
-		normal, ok := normalOrigin(origin)
-		if !ok {
-			fault("AllowedOrigins: %q is not scheme://host[:port]", origin)
+	for i, hook := range app.Webhooks {
+		at := fmt.Sprintf("%sWebhooks[%d].", at, i)
+		if u, err := url.Parse(hook.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			faults.Add(at+"URL", "it is not one of http or https")
 		}
-		b.origins[normal] = true
-	}
-	for _, w := range app.Webhooks {
-		if u, err := url.Parse(w.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			fault("Webhooks: the URL has to be one of http or https")
-		}
-		for _, name := range w.Events {
+		for _, name := range hook.Events {
 			if !slices.Contains(hookEvents, name) {
-				fault("Webhooks: there is no event %q; there are %q", name, hookEvents)
+				faults.Add(at+"Events", "%q is none of %q", name, hookEvents)
 			}
 		}
 	}
 	if h.t != nil && h.opts.PingInterval >= h.t.Policy(app.Tenant).Lease {
-		fault("Tenant: the PingInterval of %v is not shorter than its policy's lease of %v", h.opts.PingInterval, h.t.Policy(app.Tenant).Lease)
+		faults.Add(at+"Tenant", "the PingInterval of %v is not shorter than its policy's lease of %v", h.opts.PingInterval, h.t.Policy(app.Tenant).Lease)
 	}
 	h.byID[app.ID], h.byKey[app.Key] = b, b
 }
 
-// normalOrigin returns an origin as it is compared.
-func normalOrigin(origin string) (string, bool) {
-	u, err := url.Parse(origin)
-	if err != nil || u.Scheme == "" || u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
-		return "", false
+// identify finds how a user takes part.
+func (b *hub) identify(u User) (Identity, error) {
+	who, err := Identity{}, error(nil)
+	switch {
+	case b.h.opts.Identify != nil:
+		who, err = b.h.opts.Identify(u)
+	case strings.HasPrefix(u.ID, "visitor-"):
+		who.Actor.Role = presence.RoleVisitor
+	default:
+		who.Actor.Role = presence.RoleAgent
 	}
-	return strings.ToLower(u.Scheme + "://" + u.Host), true
-}
-
-// identify says how a user takes part.
-func (h *Handler) identify(u User) (Identity, error) {
-	if h.opts.Identify != nil {
-		who, err := h.opts.Identify(u)
-		if err != nil && !errors.Is(err, presence.ErrNotAllowed) && !errors.Is(err, presence.ErrUnavailable) {
-			h.log.Debug("pusher: not let in", "user", u.ID, "error", err)
-			err = faultf("AuthError", http.StatusUnauthorized, "user %q is not let in", u.ID)
-		}
+	subject := presence.Ref{Tenant: b.Tenant, ID: u.ID}
+	switch {
+	case errors.Is(err, presence.ErrNotAllowed), errors.Is(err, presence.ErrUnavailable):
 		return who, err
+	case err != nil:
+		b.h.log.Debug("pusher: not let in", "app", b.ID, "user", u.ID, "error", err)
+		return who, faultf("AuthError", http.StatusUnauthorized, "user %q is not let in", u.ID)
+	case who.Actor.Subject != presence.Ref{} && who.Actor.Subject != subject:
+		b.h.log.Error("pusher: Identify returned another subject than the user", "app", b.ID, "user", u.ID, "subject", who.Actor.Subject)
+		return who, faultf("AuthError", http.StatusInternalServerError, "authentication failed on the server")
 	}
-	if strings.HasPrefix(u.ID, "visitor-") {
-		return Identity{Role: presence.RoleVisitor}, nil
-	}
-	return Identity{Role: presence.RoleAgent}, nil
+	who.Actor.Subject = subject
+	return who, nil
 }
 
 // ServeHTTP serves sockets below /app/ and the HTTP API below /apps/. Mounted
@@ -337,18 +315,21 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.mux.ServeHTTP(w, r)
 }
 
-// upgrade opens a socket. Why one is not served is told by the code with which
-// it is closed, since nothing else reaches a page.
+// upgrade opens a socket. A client that is not served is closed with a code, since
+// nothing else reaches a page.
 func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
-	if status, why := h.reserve(); why != "" {
-		http.Error(w, why, status)
+	if !edge.CanHijack("pusher", h.log, w) {
+		return
+	}
+	if full := h.seats.Take(presence.Ref{}); full != nil {
+		full.Answer(w)
 		return
 	}
 	// After an error the response has been written, and the connection is ours
 	// where it could be taken over at all.
 	conn, rw, _, err := (gobwas.HTTPUpgrader{Timeout: h.opts.WriteTimeout}).Upgrade(r, w)
 	if err != nil {
-		h.release()
+		h.seats.Give(presence.Ref{})
 		if conn != nil {
 			conn.Close()
 		}
@@ -365,13 +346,13 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 	h.log.Debug("pusher: refused", "remote", r.RemoteAddr, "code", code, "reason", why)
 	if !h.spawn(func() { h.turnAway(conn, code, why) }) {
 		conn.Close()
-		h.release()
+		h.seats.Give(presence.Ref{})
 	}
 }
 
 // turnAway tells a client why it is not served, and lets it go.
 func (h *Handler) turnAway(conn net.Conn, code int, why string) {
-	defer h.release()
+	defer h.seats.Give(presence.Ref{})
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(closeTimeout))
 	if _, err := conn.Write(closing(code, why)); err == nil {
@@ -392,8 +373,8 @@ func (h *Handler) admit(r *http.Request) (b *hub, code int, why string) {
 	if b = h.byKey[key]; b == nil {
 		return nil, codeNoApp, fmt.Sprintf("there is no app with the key %.40q", key)
 	}
-	if !b.allowedOrigin(r) {
-		return nil, codeUnauthorized, "pages of this origin may not open sockets of the app"
+	if _, refused := b.origins.Check(r); refused != nil {
+		return nil, codeUnauthorized, refused.Text
 	}
 	given := r.URL.Query().Get("protocol")
 	version, err := strconv.Atoi(given)
@@ -414,36 +395,6 @@ func (h *Handler) admit(r *http.Request) (b *hub, code int, why string) {
 	return b, 0, ""
 }
 
-// allowedOrigin reports whether the page that makes a request may open sockets.
-func (b *hub) allowedOrigin(r *http.Request) bool {
-	given := r.Header.Get("Origin")
-	if given == "" || len(b.origins) == 0 {
-		return true
-	}
-	origin, ok := normalOrigin(given)
-	return ok && b.origins[origin]
-}
-
-// reserve makes room for a socket, or says why there is none.
-func (h *Handler) reserve() (status int, why string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	switch {
-	case h.closed:
-		return http.StatusServiceUnavailable, "pusher: " + shuttingDown
-	case h.open >= h.opts.MaxSockets:
-		return http.StatusServiceUnavailable, fmt.Sprintf("pusher: %d sockets are open, which is all there may be", h.open)
-	}
-	h.open++
-	return 0, ""
-}
-
-func (h *Handler) release() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.open--
-}
-
 // adopt starts a socket in a goroutine of its own, so that the large stack of
 // the HTTP server's is given back.
 func (h *Handler) adopt(s *socket) {
@@ -455,7 +406,7 @@ func (h *Handler) adopt(s *socket) {
 	}
 	h.mu.Unlock()
 	if closed {
-		s.end(presence.CauseDrain, codeReconnect, shuttingDown)
+		s.end(presence.CauseDrain, codeReconnect, edge.ShuttingDown)
 		s.conn.Close()
 		s.hub.remove(s)
 	}
@@ -468,8 +419,8 @@ func (b *hub) remove(s *socket) {
 	b.mu.Unlock()
 	b.h.mu.Lock()
 	delete(b.h.sockets, s)
-	b.h.open--
 	b.h.mu.Unlock()
+	b.h.seats.Give(presence.Ref{})
 }
 
 // spawn starts a goroutine unless the handler is closed, in which case
@@ -483,32 +434,32 @@ func (h *Handler) spawn(f func()) bool {
 	return !h.closed
 }
 
-// Sockets returns how many sockets are open.
+// Sockets returns the number of open sockets.
 func (h *Handler) Sockets() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.sockets)
 }
 
-// Shutdown ends every socket as planned: clients are told to come back, their
-// connections are drained, and no socket is opened any more. It waits until all
-// have gone and the webhooks that were waiting have been tried; what is still
-// there when ctx is done is cut off. It returns the cause of ctx's end in that
-// case, and an error wrapping [presence.ErrClosed] if the handler was closed
-// before.
+// Shutdown ends every socket and opens no more. It tells clients to come back, and
+// their connections leave by a drain. It waits until every socket has ended and
+// every waiting webhook has been tried; when ctx is done it cuts off the others and
+// returns the cause of ctx's end. It returns an error wrapping [presence.ErrClosed]
+// if the handler was closed before.
 func (h *Handler) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	if h.closed {
 		h.mu.Unlock()
-		return fmt.Errorf("pusher: %w: the handler has been closed before", presence.ErrClosed)
+		return fmt.Errorf("pusher: %w handler: it has been closed before", presence.ErrClosed)
 	}
 	h.closed = true
 	var list []*socket
 	for s := range h.sockets {
 		list = append(list, s)
-		h.running.Go(func() { s.end(presence.CauseDrain, codeReconnect, shuttingDown) })
+		h.running.Go(func() { s.end(presence.CauseDrain, codeReconnect, edge.ShuttingDown) })
 	}
 	h.mu.Unlock()
+	h.seats.Close()
 	h.stop()
 	cut := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -528,7 +479,7 @@ func (h *Handler) Shutdown(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// Close is Shutdown with little patience: clients have a second to go.
+// Close is Shutdown that gives clients a second.
 func (h *Handler) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()

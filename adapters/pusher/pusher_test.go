@@ -60,7 +60,7 @@ func inWorld(t *testing.T, change func(*conf), test func(*world)) {
 		ctx, cancel := context.WithCancel(context.Background())
 		running := make(chan error, 1)
 		go func() { running <- w.tracker.Run(ctx) }()
-		w.handler, err = pusher.New(w.tracker, c.pusher)
+		w.handler, err = pusher.New(w.tracker, &c.pusher)
 		require.NoError(t, err)
 		server := &http.Server{Handler: w.handler}
 		go server.Serve(w.net)
@@ -624,11 +624,15 @@ func (m message) status(t *testing.T) int {
 }
 
 func TestIdentifySaysHowAUserTakesPart(t *testing.T) {
+	as := func(role presence.Role) presence.Identity {
+		return presence.Identity{Actor: presence.Actor{Role: role}}
+	}
 	roles := map[string]pusher.Identity{
-		"sam":   {Role: presence.RoleSupervisor, Device: "mobile"},
-		"clerk": {Role: presence.RoleVisitor},
-		"ann":   {Role: presence.RoleAgent, Audience: presence.AudienceSelf},
-		"bob":   {Role: presence.RoleVisitor, Audience: presence.AudienceAdmin},
+		"sam":   {Identity: presence.Identity{Actor: presence.Actor{Subject: presence.ID("sam"), Role: presence.RoleSupervisor}}, Device: "mobile"},
+		"clerk": {Identity: as(presence.RoleVisitor)},
+		"ann":   {Identity: as(presence.RoleAgent), Audience: presence.AudienceSelf},
+		"bob":   {Identity: as(presence.RoleVisitor), Audience: presence.AudienceAdmin},
+		"dan":   {Identity: presence.Identity{Actor: presence.Agent(presence.ID("ann"))}},
 	}
 	inWorld(t, func(c *conf) {
 		c.pusher.Identify = func(u pusher.User) (pusher.Identity, error) {
@@ -649,7 +653,7 @@ func TestIdentifySaysHowAUserTakesPart(t *testing.T) {
 		_, err = w.tracker.State(w.t.Context(), presence.ID("clerk"))
 		require.ErrorIs(t, err, presence.ErrUnknown)
 
-		for user, status := range map[string]int{"mallory": 403, "eve": 401, "sick": 503, "bob": 403, "clerk": 0} {
+		for user, status := range map[string]int{"mallory": 403, "eve": 401, "sick": 503, "bob": 403, "clerk": 0, "dan": 500} {
 			c := w.open()
 			c.subscribe("presence-sales", user)
 			got := one(t, c.take())

@@ -3,6 +3,7 @@ package pusher
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -12,7 +13,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,6 +22,7 @@ import (
 	"github.com/gobwas/ws/wsutil"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/internal/edge"
 )
 
 // socket is one open WebSocket. Its run goroutine reads, does what is asked and
@@ -50,10 +51,10 @@ type socket struct {
 	timer    *time.Timer
 	pinged   time.Duration // when it was last asked to
 
-	messages  bucket
-	events    bucket
-	faults    []time.Time // of the last minute
-	fragments int         // of the message that is coming in
+	messages  edge.Bucket
+	events    edge.Bucket
+	strikes   edge.Strikes
+	fragments int // of the message that is coming in
 
 	pumps sync.WaitGroup
 	mu    sync.Mutex
@@ -87,37 +88,17 @@ type seat struct {
 	uses int
 }
 
-// bucket bounds how often something happens.
-type bucket struct {
-	tokens float64
-	filled time.Time
-}
-
-// take takes a token if there is one.
-func (b *bucket) take(now time.Time, perSecond float64, burst int) bool {
-	if b.filled.IsZero() {
-		b.tokens = float64(burst)
-	} else if passed := now.Sub(b.filled); passed > 0 {
-		b.tokens = min(b.tokens+passed.Seconds()*perSecond, float64(burst))
-	}
-	b.filled = now
-	if b.tokens < 1 {
-		return false
-	}
-	b.tokens--
-	return true
-}
-
 const (
 	// readBuffer is what a socket keeps for reading while it is idle.
 	readBuffer = 256
 	// maxFragments is in how many parts a message may come.
 	maxFragments = 64
-	// faultsPerMinute is how much a client may do wrong before its socket is closed.
-	faultsPerMinute = 20
 	// closeTimeout is how long a client may take to answer a close frame.
 	closeTimeout = time.Second
 )
+
+// eventBurst is the number of client events that a socket may send at once.
+func (o *Options) eventBurst() int { return max(int(o.ClientEventsPerSecond), 1) }
 
 func newSocket(b *hub, conn net.Conn, early []byte) *socket {
 	from := io.Reader(conn)
@@ -126,6 +107,7 @@ func newSocket(b *hub, conn net.Conn, early []byte) *socket {
 	}
 	s := &socket{
 		hub: b, id: newSocketID(), conn: conn, out: make(chan struct{}, 1), began: time.Now(),
+		messages: edge.NewBucket(0, b.h.opts.Burst), events: edge.NewBucket(0, b.h.opts.eventBurst()),
 		subs: make(map[string]*subscription), seats: make(map[presence.Ref]*seat),
 	}
 	s.in = wsutil.Reader{
@@ -223,11 +205,7 @@ func (s *socket) control(header gobwas.Header, r io.Reader) error {
 	case err != nil:
 		return err
 	case header.OpCode == gobwas.OpClose:
-		code, _ := gobwas.ParseCloseFrameData(payload)
-		if code == 0 || gobwas.CheckCloseFrameData(code, "") != nil {
-			code = gobwas.StatusNormalClosure
-		}
-		s.end(presence.CauseClosed, int(code), "")
+		s.end(presence.CauseClosed, edge.CloseReply(payload), "")
 		return errClosed
 	case s.ending.Load():
 	case !s.allow(time.Now()):
@@ -267,7 +245,7 @@ func (s *socket) message(op gobwas.OpCode) error {
 // not.
 func (s *socket) allow(now time.Time) bool {
 	o := &s.hub.h.opts
-	if s.messages.take(now, o.MessagesPerSecond, o.Burst) {
+	if s.messages.Take(now.Sub(s.began), o.MessagesPerSecond, o.Burst) {
 		return true
 	}
 	s.blame(now, 0, fmt.Sprintf("more than %v messages a second with bursts of %d; this one was dropped", o.MessagesPerSecond, o.Burst))
@@ -282,8 +260,7 @@ func (s *socket) blame(now time.Time, code int, why string) {
 }
 
 func (s *socket) fault(now time.Time) {
-	s.faults = slices.DeleteFunc(s.faults, func(at time.Time) bool { return now.Sub(at) >= time.Minute })
-	if s.faults = append(s.faults, now); len(s.faults) >= faultsPerMinute {
+	if s.strikes.Add(now.Sub(s.began)) {
 		s.end(presence.CauseLost, codeOverCapacity, "too many faults within a minute")
 	}
 }
@@ -424,21 +401,18 @@ func (s *socket) observe(sub *subscription, data string, signedIn *User) error {
 	default:
 		return faultf("AuthError", 401, "channel %s needs channel_data with a user_id, or a user who is signed in", sub.name)
 	}
-	who, err := s.hub.h.identify(sub.user)
+	who, err := s.hub.identify(sub.user)
 	if err != nil {
 		return err
 	}
-	sub.subject, sub.member = presence.Ref{Tenant: s.hub.Tenant, ID: sub.user.ID}, who.member()
-	actor := presence.Actor{Subject: sub.subject, Role: who.Role}
-	if sub.audience = who.Audience; sub.audience == "" {
-		sub.audience = actor.Audience()
-	}
-	sub.watch, err = s.hub.h.t.Watch(s.ctx, actor, s.hub.presenceChannel(sub.name), presence.WatchOptions{Audience: sub.audience})
+	sub.subject, sub.member = who.Actor.Subject, edge.Present(who.Actor)
+	sub.audience = cmp.Or(who.Audience, who.Actor.Audience())
+	sub.watch, err = s.hub.h.t.Watch(s.ctx, who.Actor, s.hub.presenceChannel(sub.name), presence.WatchOptions{Audience: sub.audience})
 	if err != nil {
 		return err
 	}
 	// The first frame is made when it is read, so that whoever comes is in it.
-	err = s.sit(sub.subject, sub.user, who)
+	err = s.sit(sub.user, who)
 	if err == nil {
 		if err = s.add(sub); err != nil {
 			s.rise(sub.subject, sub.user.ID)
@@ -457,11 +431,12 @@ func (s *socket) observe(sub *subscription, data string, signedIn *User) error {
 }
 
 // sit takes part as a subject, with a presence connection unless it observes.
-func (s *socket) sit(subject presence.Ref, user User, who Identity) error {
+func (s *socket) sit(user User, who Identity) error {
 	s.hub.act(s, user.ID, +1)
-	if !who.member() {
+	if !edge.Present(who.Actor) {
 		return nil
 	}
+	subject := who.Actor.Subject
 	s.hub.profiles.note(user)
 	s.mu.Lock()
 	place := s.seats[subject]
@@ -560,12 +535,11 @@ func (s *socket) signIn(data json.RawMessage) error {
 	if err != nil {
 		return faultf("Invalid", 400, "user_data: %v", err)
 	}
-	who, err := s.hub.h.identify(u)
+	who, err := s.hub.identify(u)
 	if err != nil {
 		return err
 	}
-	subject := presence.Ref{Tenant: s.hub.Tenant, ID: u.ID}
-	if err := s.sit(subject, u, who); err != nil {
+	if err := s.sit(u, who); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -575,7 +549,7 @@ func (s *socket) signIn(data json.RawMessage) error {
 	}
 	s.mu.Unlock()
 	if gone {
-		s.rise(subject, u.ID)
+		s.rise(who.Actor.Subject, u.ID)
 		return net.ErrClosed
 	}
 	s.send(say("pusher:signin_success", "", text(struct {
@@ -603,7 +577,7 @@ func (s *socket) clientEvent(now time.Time, m envelope) error {
 		return fmt.Errorf("the name of the client event is %d bytes long, at most %d are allowed", len(m.Event), maxEventName)
 	case len(m.Data) > maxEventData:
 		return fmt.Errorf("the data of client event %q is %d bytes long, at most %d are allowed", m.Event, len(m.Data), maxEventData)
-	case !s.events.take(now, o.ClientEventsPerSecond, max(int(o.ClientEventsPerSecond), 1)):
+	case !s.events.Take(now.Sub(s.began), o.ClientEventsPerSecond, o.eventBurst()):
 		return fmt.Errorf("client event %q: more than %v a second are not allowed", m.Event, o.ClientEventsPerSecond)
 	}
 	if o.ClientEvent != nil {

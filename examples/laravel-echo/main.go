@@ -70,7 +70,7 @@ func open(ctx context.Context, npm string) (*desk, error) {
 			return nil, err
 		}
 	}
-	handler, err := pusher.New(tracker, pusher.Options{
+	handler, err := pusher.New(tracker, &pusher.Options{
 		Apps: []pusher.App{app},
 		// Pusher clients report no input. The page whispers when there is some.
 		ClientEvent: func(_ context.Context, e pusher.ClientEvent) error {

@@ -68,7 +68,7 @@ func serve(ctx context.Context, npm string) error {
 	}
 	url := "http://" + listener.Addr().String()
 	s := &server{tracker: tracker, apps: make(map[string]pusher.App), conns: make(map[net.Conn]bool)}
-	opts := pusher.Options{
+	opts := &pusher.Options{
 		Identify: identify, PingInterval: time.Second, PongTimeout: 2 * time.Second, MessagesPerSecond: 1000,
 		ClientEvent: func(ctx context.Context, e pusher.ClientEvent) error {
 			if e.Name != "client-status" || e.Conn == nil {
@@ -122,14 +122,14 @@ func serve(ctx context.Context, npm string) error {
 }
 
 // identify lets supervisors and visitors in, and whoever wants to see herself.
-func identify(u pusher.User) (pusher.Identity, error) {
+func identify(u pusher.User) (who pusher.Identity, err error) {
 	switch {
 	case strings.HasPrefix(u.ID, "visitor-"):
-		return pusher.Identity{Role: presence.RoleVisitor}, nil
+		who.Actor.Role = presence.RoleVisitor
 	case strings.HasPrefix(u.ID, "super-"):
-		return pusher.Identity{Role: presence.RoleSupervisor}, nil
+		who.Actor.Role = presence.RoleSupervisor
 	}
-	return pusher.Identity{Role: presence.RoleAgent}, nil
+	return who, nil
 }
 
 // user says who makes a request. Whoever asks is who they say they are.

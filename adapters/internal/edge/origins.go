@@ -9,14 +9,13 @@ import (
 
 // Origins says whose pages may make requests.
 type Origins struct {
-	option string // with its package, as texts name it
 	all    bool
 	listed map[string]bool
 }
 
 // NewOrigins reads the list of an option: "*", or scheme://host[:port].
 func NewOrigins(f *Faults, option string, list []string) *Origins {
-	o := &Origins{option: option, listed: make(map[string]bool)}
+	o := &Origins{listed: make(map[string]bool)}
 	for i, entry := range list {
 		if entry == "*" {
 			o.all = true
@@ -49,7 +48,7 @@ func (o *Origins) Check(r *http.Request) (foreign string, refused *Refusal) {
 	if given == "" {
 		// Browsers send no Origin for a picture or a script of another site, but cookies.
 		if site := r.Header.Get("Sec-Fetch-Site"); !o.all && (site == "cross-site" || site == "same-site") {
-			return "", o.refuse(`not allowed request of a page of another site (Sec-Fetch-Site: %s): add "*" to %s`, site, o.option)
+			return "", refuse(`not allowed request of a page of another site (Sec-Fetch-Site: %s): add "*" to AllowedOrigins`, site)
 		}
 		return "", nil
 	}
@@ -60,12 +59,12 @@ func (o *Origins) Check(r *http.Request) (foreign string, refused *Refusal) {
 	case o.all, ok && o.listed[scheme+"://"+host]:
 		return given, nil
 	case !ok:
-		return "", o.refuse(`not allowed origin %.80q: add "*" to %s`, given, o.option)
+		return "", refuse(`not allowed origin %.80q: add "*" to AllowedOrigins`, given)
 	}
-	return "", o.refuse("not allowed origin %.80q: add it to %s", given, o.option)
+	return "", refuse("not allowed origin %.80q: add it to AllowedOrigins", given)
 }
 
-func (o *Origins) refuse(format string, args ...any) *Refusal {
+func refuse(format string, args ...any) *Refusal {
 	return &Refusal{http.StatusForbidden, fmt.Sprintf(format, args...)}
 }
 
