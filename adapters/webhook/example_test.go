@@ -34,7 +34,7 @@ func ExampleNew() {
 	}))
 	defer endpoint.Close()
 
-	notifier, err := webhook.New(webhook.Options{URL: endpoint.URL, Secret: "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3"})
+	notifier, err := webhook.New(&webhook.Options{URL: endpoint.URL, Secret: "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3"})
 	if err != nil {
 		log.Fatal(err)
 	}

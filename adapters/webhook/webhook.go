@@ -1,7 +1,7 @@
 // Package webhook is a presence.Notifier that posts notifications to an HTTP
 // endpoint, signed as Standard Webhooks (https://www.standardwebhooks.com) has it.
 //
-//	notifier, err := webhook.New(webhook.Options{URL: "https://example.com/hooks", Secret: "whsec_…"})
+//	notifier, err := webhook.New(&webhook.Options{URL: "https://example.com/hooks", Secret: "whsec_…"})
 //	tracker, err := presence.New(&presence.Options{Notifier: notifier})
 //
 // # What the endpoint receives
@@ -45,6 +45,7 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/internal/edge"
 )
 
 // Type is the type that the body names.
@@ -94,49 +95,53 @@ const (
 	maxDrained   = 64 << 10 // of a response, so that the connection can be used again
 )
 
-// New returns a notifier. It reports every fault of the options together.
-func New(opts Options) (*Notifier, error) {
-	n := &Notifier{opts: opts}
-	var faults []error
-	fault := func(format string, args ...any) {
-		faults = append(faults, fmt.Errorf("webhook: %w option "+format, append([]any{presence.ErrInvalid}, args...)...))
+// New returns a notifier; nil options mean zero ones. It reports every fault of the
+// options together.
+func New(opts *Options) (*Notifier, error) {
+	o := Options{}
+	if opts != nil {
+		o = *opts
 	}
-	switch u, err := url.Parse(opts.URL); {
-	case opts.URL == "":
-		fault("URL: it is needed")
-	case err != nil:
-		fault("URL: it cannot be read") // the error would repeat it, and it may hold credentials
-	case u.Scheme != "http" && u.Scheme != "https":
-		fault("URL: scheme %q; allowed are http and https", u.Scheme)
-	case u.Host == "":
-		fault("URL: it names no host")
-	default:
-		n.url = u
+	faults := edge.NewFaults("webhook")
+	endpoint := parseEndpoint(o.URL, faults)
+	signer, err := newSigner(o.Secret)
+	if err != nil {
+		faults.Add("Secret", "%w", err)
 	}
-	if err := checkSecret(opts.Secret); err != nil {
-		fault("Secret: %w", err)
-	} else if n.signer, err = standardwebhooks.NewWebhook(opts.Secret); err != nil {
-		fault("Secret: %w", err)
-	}
-	atLeast0 := func(name string, d *time.Duration, byDefault time.Duration) {
-		if *d < 0 {
-			fault("%s: %v is negative", name, *d)
-		}
-		*d = cmp.Or(*d, byDefault)
-	}
-	atLeast0("Timeout", &n.opts.Timeout, 5*time.Second)
-	atLeast0("Backoff", &n.opts.Backoff, 500*time.Millisecond)
-	atLeast0("MaxWait", &n.opts.MaxWait, 30*time.Second)
-	if opts.MaxBody < 0 {
-		fault("MaxBody: %d is negative", opts.MaxBody)
-	}
-	n.opts.MaxBody = cmp.Or(opts.MaxBody, 64<<10)
-	n.opts.Retries = max(cmp.Or(opts.Retries, 3), 0)
-	if err := errors.Join(faults...); err != nil {
+	edge.AtLeast(faults, "Timeout", &o.Timeout, 5*time.Second, 1)
+	edge.AtLeast(faults, "Backoff", &o.Backoff, 500*time.Millisecond, 1)
+	edge.AtLeast(faults, "MaxWait", &o.MaxWait, 30*time.Second, 1)
+	edge.AtLeast(faults, "MaxBody", &o.MaxBody, 64<<10, 1)
+	if err := faults.Err(); err != nil {
 		return nil, err
 	}
-	n.client = newClient(opts.Client)
-	return n, nil
+	o.Retries = max(cmp.Or(o.Retries, 3), 0)
+	return &Notifier{opts: o, url: endpoint, client: newClient(o.Client), signer: signer}, nil
+}
+
+// parseEndpoint reads the URL of an endpoint. Faults do not repeat it, since it may
+// hold credentials.
+func parseEndpoint(given string, faults *edge.Faults) *url.URL {
+	u, err := url.Parse(given)
+	switch {
+	case given == "":
+		faults.Add("URL", "it is needed")
+	case err != nil:
+		faults.Add("URL", "it cannot be read")
+	case u.Scheme != "http" && u.Scheme != "https":
+		faults.Add("URL", "scheme %q; allowed: http, https", u.Scheme)
+	case u.Host == "":
+		faults.Add("URL", "it names no host")
+	}
+	return u
+}
+
+// newSigner returns what signs with a secret.
+func newSigner(secret string) (*standardwebhooks.Webhook, error) {
+	if err := checkSecret(secret); err != nil {
+		return nil, err
+	}
+	return standardwebhooks.NewWebhook(secret)
 }
 
 func checkSecret(secret string) error {

@@ -53,7 +53,7 @@ func verified(r *http.Request) (b body, err error) {
 func newNotifier(t *testing.T, opts webhook.Options) *webhook.Notifier {
 	t.Helper()
 	opts.Secret = secret
-	n, err := webhook.New(opts)
+	n, err := webhook.New(&opts)
 	require.NoError(t, err)
 	return n
 }
@@ -70,7 +70,7 @@ func TestConforms(t *testing.T) {
 			arrived <- b.Data
 		}))
 		context.AfterFunc(ctx, server.Close)
-		n, err := webhook.New(webhook.Options{URL: server.URL, Secret: secret})
+		n, err := webhook.New(&webhook.Options{URL: server.URL, Secret: secret})
 		return presencetest.NotifierCase{Notifier: n, Receive: func(ctx context.Context) (presence.Notification, error) {
 			select {
 			case n := <-arrived:
@@ -432,24 +432,24 @@ func TestAnswersAreBounded(t *testing.T) {
 
 func TestOptionsAreReportedTogether(t *testing.T) {
 	t.Parallel()
-	_, err := webhook.New(webhook.Options{URL: "ftp://example.com", Secret: "secret", Timeout: -1, Backoff: -1, MaxWait: -1, MaxBody: -1})
+	_, err := webhook.New(&webhook.Options{URL: "ftp://example.com", Secret: "secret", Timeout: -1, Backoff: -1, MaxWait: -1, MaxBody: -1})
 	require.ErrorIs(t, err, presence.ErrInvalid)
 	for _, says := range []string{
-		`URL: scheme "ftp"; allowed are http and https`, "Secret: it does not begin with whsec_", "Timeout: -1ns is negative",
-		"Backoff: -1ns is negative", "MaxWait: -1ns is negative", "MaxBody: -1 is negative",
+		`"URL": scheme "ftp"; allowed: http, https`, `"Secret": it does not begin with whsec_`, `"Timeout": -1ns is too small`,
+		`"Backoff": -1ns is too small`, `"MaxWait": -1ns is too small`, `"MaxBody": -1 is too small`,
 	} {
 		require.ErrorContains(t, err, "webhook: invalid option "+says)
 	}
-	_, err = webhook.New(webhook.Options{})
-	require.ErrorContains(t, err, "URL: it is needed")
+	_, err = webhook.New(&webhook.Options{})
+	require.ErrorContains(t, err, `"URL": it is needed`)
 	require.ErrorContains(t, err, "Secret")
 
 	for url, says := range map[string]string{
 		"https://":                 "it names no host",
-		"example.com/hooks":        "allowed are http and https",
+		"example.com/hooks":        "allowed: http, https",
 		"http://a b/?token=hidden": "it cannot be read",
 	} {
-		_, err := webhook.New(webhook.Options{URL: url, Secret: secret})
+		_, err := webhook.New(&webhook.Options{URL: url, Secret: secret})
 		require.ErrorContains(t, err, says)
 		require.NotContains(t, err.Error(), "hidden")
 	}
@@ -459,11 +459,11 @@ func TestOptionsAreReportedTogether(t *testing.T) {
 		"whsec_not base64":                    "not base64",
 		"whsec_" + strings.Repeat("AAAA", 22): "it has 66 bytes",
 	} {
-		_, err := webhook.New(webhook.Options{URL: "http://example.com", Secret: secret})
+		_, err := webhook.New(&webhook.Options{URL: "http://example.com", Secret: secret})
 		require.ErrorContains(t, err, says)
 		require.NotContains(t, err.Error(), "c2hvcnQ")
 	}
-	_, err = webhook.New(webhook.Options{URL: "HTTP://example.com", Secret: secret})
+	_, err = webhook.New(&webhook.Options{URL: "HTTP://example.com", Secret: secret})
 	require.NoError(t, err)
 }
 

@@ -1,27 +1,27 @@
 // Package xmpp shows presence to XMPP: to any client of any server, each
 // subject is a contact of an external component (XEP-0114) that it can add.
 //
-//	gateway, err := xmpp.New(tracker, xmpp.Options{
-//		Domain: "agents.example.org", Secret: secret, Address: "localhost:5347", Observer: whoIsIt,
+//	gateway, err := xmpp.New(tracker, &xmpp.Options{
+//		Domain: "agents.example.org", Secret: secret, Address: "localhost:5347", Observer: observer,
 //	})
 //	err = gateway.Run(ctx)
 //
-// Ann is then ann@agents.example.org. Who subscribes to her sees what the
-// tracker shows the audience that Options.Observer puts them in, and nothing
+// Ann is then ann@agents.example.org. A user who subscribes to her sees what the
+// tracker shows the audience of the actor that Options.Observer returns. Nothing
 // goes the other way: what XMPP users do is not presence here.
 //
-// # Who remembers
+// # Subscriptions
 //
-// A subscription is remembered by the user's own server, which asks for the
-// state again ("probes") whenever the user logs in. So nothing needs to be
-// stored here; give [Options.Subscriptions] if users who are logged in while
-// this process restarts are not to wait for that.
+// The user's own server remembers a subscription and asks for the state again
+// ("probes") whenever the user logs in. Nothing needs to be stored here. Give
+// [Options.Subscriptions] so that users who stay logged in see the state at once
+// after this process restarts.
 //
 // # Connection
 //
-// [Gateway.Run] connects, and connects again with growing pauses. While there
-// is no connection nothing queues up; when there is one again, everybody is
-// sent the state of then.
+// [Gateway.Run] connects, and connects again with growing pauses. While it is not
+// connected nothing queues up. After it connects it sends every observer the
+// present state.
 package xmpp
 
 import (
@@ -42,6 +42,7 @@ import (
 	"time"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/internal/edge"
 )
 
 // Subscription says that an XMPP user watches a subject.
@@ -53,32 +54,31 @@ type Subscription struct {
 // Options configures a [Gateway]. Domain, Secret, Observer, and Address or Dial
 // are needed; the zero value of every other field stands for its default.
 type Options struct {
-	// Domain is the component's, and Secret what its server knows it by.
+	// Domain is the component's domain, Secret the one that its server has for it.
 	Domain string
 	Secret string
 	// Address is where the server takes components, as "localhost:5347". The
-	// protocol has no encryption of its own: Dial replaces it where the way is
+	// protocol has no encryption of its own: give Dial instead where the network is
 	// not trusted.
 	Address string
 	Dial    func(context.Context) (net.Conn, error)
 
-	// Observer says who the user of a bare JID is to the tracker; visitors, for
-	// example, see what visitors see. An error that wraps
-	// [presence.ErrNotAllowed] refuses the subscription, any other leaves it
-	// unanswered until it is asked for again. It may take 5 seconds.
+	// Observer returns the actor of a bare JID, such as a visitor. An error that
+	// wraps [presence.ErrNotAllowed] refuses the subscription. Any other error
+	// leaves it unanswered until the server asks again. It may take 5 seconds.
 	Observer func(ctx context.Context, jid string) (presence.Actor, error)
-	// Subject names the subject of a node, or "" for none. nil means the node
+	// Subject returns the id of a node's subject, or "" for none. nil means the node
 	// with the escapes of XEP-0106 undone. Servers turn nodes into lower case.
 	Subject func(node string) string
-	// Show says how a view looks in XMPP. nil means [Show].
+	// Show returns how a view looks in XMPP. nil means [Show].
 	Show func(presence.View) Shown
 
-	// Subscriptions are known from before, and Changed is told what becomes of
-	// them, to be given again after a restart. It must be quick.
+	// Subscriptions are those of before a restart. The gateway calls Changed when
+	// one begins or ends, so that the application can keep them. It must be quick.
 	Subscriptions []Subscription
 	Changed       func(s Subscription, on bool)
 
-	// MaxSubscriptions bounds all subscriptions, MaxPerObserver those of one user.
+	// MaxSubscriptions limits all subscriptions, MaxPerObserver those of one user.
 	// 0 means 10,000 and 256.
 	MaxSubscriptions int
 	MaxPerObserver   int
@@ -127,63 +127,53 @@ type follower struct {
 	known bool
 }
 
-// New returns a gateway. It reports every fault of the options together.
-func New(t *presence.Tracker, opts Options) (*Gateway, error) {
-	var faults []error
-	fault := func(format string, args ...any) {
-		faults = append(faults, fmt.Errorf("xmpp: "+format, args...))
+// New returns a gateway; nil options mean zero ones. It reports every fault of the
+// options together.
+func New(t *presence.Tracker, opts *Options) (*Gateway, error) {
+	o := Options{}
+	if opts != nil {
+		o = *opts
 	}
-	if t == nil {
-		fault("a tracker is needed")
+	faults := edge.NewFaults("xmpp")
+	faults.Tracker(t)
+	if o.Domain == "" || strings.ContainsAny(o.Domain, "@/ ") || len(o.Domain) > 1023 {
+		faults.Add("Domain", "%q is not the domain of a component", o.Domain)
 	}
-	if opts.Domain == "" || strings.ContainsAny(opts.Domain, "@/ ") || len(opts.Domain) > 1023 {
-		fault("option Domain: %q is not the domain of a component", opts.Domain)
+	if o.Secret == "" {
+		faults.Add("Secret", "it is needed")
 	}
-	if opts.Secret == "" {
-		fault("option Secret: it is needed")
+	if o.Observer == nil {
+		faults.Add("Observer", "it is needed, to find who XMPP users are")
 	}
-	if opts.Observer == nil {
-		fault("option Observer: it is needed, to say who XMPP users are")
+	if (o.Address == "") == (o.Dial == nil) {
+		faults.Add("Address", "one of Address and Dial is needed, not both")
 	}
-	if (opts.Address == "") == (opts.Dial == nil) {
-		fault("options Address and Dial: one of them is needed")
-	}
-	for _, bound := range []struct {
-		name             string
-		value            *int
-		byDefault, least int
-	}{{"MaxSubscriptions", &opts.MaxSubscriptions, 10_000, 1}, {"MaxPerObserver", &opts.MaxPerObserver, 256, 1}, {"MaxStanza", &opts.MaxStanza, 65536, 4096}} {
-		if *bound.value = cmp.Or(*bound.value, bound.byDefault); *bound.value < bound.least {
-			fault("option %s: %d is too small, at least %d is needed", bound.name, *bound.value, bound.least)
-		}
-	}
-	if opts.WriteTimeout < 0 {
-		fault("option WriteTimeout: %v is negative", opts.WriteTimeout)
-	}
-	opts.WriteTimeout = cmp.Or(opts.WriteTimeout, 10*time.Second)
-	if err := errors.Join(faults...); err != nil {
+	edge.AtLeast(faults, "MaxSubscriptions", &o.MaxSubscriptions, 10_000, 1)
+	edge.AtLeast(faults, "MaxPerObserver", &o.MaxPerObserver, 256, 1)
+	edge.AtLeast(faults, "MaxStanza", &o.MaxStanza, 65536, 4096)
+	edge.AtLeast(faults, "WriteTimeout", &o.WriteTimeout, 10*time.Second, 1)
+	if err := faults.Err(); err != nil {
 		return nil, err
 	}
-	if opts.Subject == nil {
-		opts.Subject = unescape
+	if o.Subject == nil {
+		o.Subject = unescape
 	}
-	if opts.Show == nil {
-		opts.Show = Show
+	if o.Show == nil {
+		o.Show = Show
 	}
-	if opts.Dial == nil {
-		opts.Dial = func(ctx context.Context) (net.Conn, error) {
-			return (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", opts.Address)
+	if o.Dial == nil {
+		o.Dial = func(ctx context.Context) (net.Conn, error) {
+			return (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", o.Address)
 		}
 	}
-	g := &Gateway{t: t, opts: opts, log: opts.Logger, subs: make(map[Subscription]*follower), byObserver: make(map[string]int)}
-	if g.log == nil {
-		g.log = slog.New(slog.DiscardHandler)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return g, nil
+	return &Gateway{t: t, opts: o, log: o.Logger, subs: make(map[Subscription]*follower), byObserver: make(map[string]int)}, nil
 }
 
-// Run is the component until ctx is done, and then tells everybody that the
-// subjects are unavailable. It returns the cause of the context's end.
+// Run serves the component until ctx is done. It then tells every observer that the
+// subjects are unavailable, and returns the cause of ctx's end.
 func (g *Gateway) Run(ctx context.Context) error {
 	g.mu.Lock()
 	running := g.running
@@ -580,7 +570,7 @@ func (g *Gateway) each(do func(*follower)) {
 	}
 }
 
-// Subscriptions returns how many there are.
+// Subscriptions returns the number of subscriptions.
 func (g *Gateway) Subscriptions() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()

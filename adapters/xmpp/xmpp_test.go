@@ -51,7 +51,7 @@ func bubble(t *testing.T, change func(*presence.Options, *xmpp.Options), test fu
 		var err error
 		w.tracker, err = presence.New(&options)
 		require.NoError(t, err)
-		w.gateway, err = xmpp.New(w.tracker, opts)
+		w.gateway, err = xmpp.New(w.tracker, &opts)
 		require.NoError(t, err)
 		for _, id := range []string{"ann", "cyd lee"} {
 			require.NoError(t, w.tracker.AddMember(t.Context(), presence.ChannelID("sales"), presence.ID(id)))
@@ -513,8 +513,8 @@ func TestStuckServer(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	_, err := xmpp.New(nil, xmpp.Options{Domain: "a@b", MaxSubscriptions: -1, MaxPerObserver: -1, MaxStanza: 100, WriteTimeout: -1})
-	for _, word := range []string{"tracker", "Domain", "Secret", "Observer", "Address and Dial", "MaxSubscriptions", "MaxPerObserver", "MaxStanza: 100", "WriteTimeout"} {
+	_, err := xmpp.New(nil, &xmpp.Options{Domain: "a@b", MaxSubscriptions: -1, MaxPerObserver: -1, MaxStanza: 100, WriteTimeout: -1})
+	for _, word := range []string{"tracker", "Domain", "Secret", "Observer", "Address and Dial", "MaxSubscriptions", "MaxPerObserver", `"MaxStanza": 100`, "WriteTimeout"} {
 		require.ErrorContains(t, err, word)
 	}
 }

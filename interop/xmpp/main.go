@@ -62,7 +62,7 @@ func serve(ctx context.Context, component string) error {
 			return err
 		}
 	}
-	gateway, err := xmpp.New(tracker, xmpp.Options{
+	gateway, err := xmpp.New(tracker, &xmpp.Options{
 		Domain: domain, Secret: "interop", Address: component, Observer: observer,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
