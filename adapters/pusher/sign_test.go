@@ -145,5 +145,5 @@ func TestKindsOfChannel(t *testing.T) {
 	for _, name := range []string{"", "#server-to-user-", "#other", "a b", "a/b", "ä", "a\n", "\xff", "#server-to-user-\xff", strings.Repeat("a", 201)} {
 		require.Error(t, checkChannel(name), name)
 	}
-	require.Equal(t, presence.Ref{Tenant: "acme", ID: "sales"}, (&App{Tenant: "acme"}).presenceChannel("presence-cache-sales"))
+	require.Equal(t, presence.Channel{Tenant: "acme", ID: "sales"}, (&App{Tenant: "acme"}).presenceChannel("presence-cache-sales"))
 }
