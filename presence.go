@@ -125,6 +125,7 @@ type Tracker struct {
 	deadlines deadlines
 	journal   journal
 	health    health
+	counts    trackerCounts
 	observers observers
 	openings  openings
 	ready     readiness
@@ -158,6 +159,7 @@ type Tracker struct {
 	stopped   context.Context
 	closed    atomic.Bool
 	running   atomic.Bool
+	warned    atomic.Bool // that deadlines are met late
 }
 
 // New returns a tracker. It reports every fault of the options together.
@@ -449,7 +451,7 @@ func (t *Tracker) read(ctx context.Context, ref Ref, a Audience, f func(*Machine
 		return nil
 	}
 	defer h.unlock()
-	h.step(&Event{Kind: EventTick}, t.time.now())
+	h.catchUp(t.time.now())
 	f(h.m, h.state)
 	return nil
 }
@@ -539,7 +541,10 @@ func (t *Tracker) Notify(ctx context.Context, n Notification) error {
 		defer t.notifying.done()
 		ctx, cancel := context.WithTimeout(t.stopped, notifyTimeout)
 		defer cancel()
-		if err := t.opts.Notifier.Notify(ctx, n); err != nil {
+		if err := t.opts.Notifier.Notify(ctx, n); err == nil {
+			t.counts.notified.Add(1)
+		} else {
+			t.counts.notDelivered.Add(1)
 			t.log.Warn("presence: notification", "id", n.ID, "subject", n.Subject, "error", err)
 		}
 		return nil

@@ -81,11 +81,17 @@ func (hub *channelHub) detach(s *stream, match func(*Watch) bool) {
 func push(s *stream, f *Frame) {
 	switch to := s.attached.(type) {
 	case *Watch:
-		to.push(f)
-	case *watchList:
-		for _, w := range *to {
-			w.push(f)
+		if to.push(f) {
+			to.hub.t.counts.frames.Add(1)
 		}
+	case *watchList:
+		queued := uint64(0)
+		for _, w := range *to {
+			if w.push(f) {
+				queued++
+			}
+		}
+		(*to)[0].hub.t.counts.frames.Add(queued) // a list has two watches at least
 	}
 }
 
@@ -192,6 +198,7 @@ func (hub *channelHub) snapshot(w *Watch) *Frame {
 	}
 	f := hub.roster.snapshot(w.from, w.lagged)
 	w.stale, w.lagged = false, false
+	hub.t.counts.frames.Add(1)
 	return f
 }
 

@@ -45,6 +45,7 @@ func (t *Tracker) setPolicy(ctx context.Context, actor Actor, tenant string, p P
 	tn.inForce.Store(newForce(m, !before.parity, before.m, t.time.now()))
 	t.eachSubject(tn, func(*loaded) {}) // whoever is held is told
 	tn.inForce.Store(newForce(m, !before.parity, nil, 0))
+	tn.statuses.prune(before.m, m)
 	now := t.time.now()
 	for _, hub := range t.channelTable.allHubs() {
 		if hub.ref().Tenant == tenant {
@@ -103,9 +104,10 @@ type tenants struct {
 
 // tenant is one of them.
 type tenant struct {
-	id      uint32
-	name    string
-	inForce atomic.Pointer[policyInForce]
+	id       uint32
+	name     string
+	inForce  atomic.Pointer[policyInForce]
+	statuses statusCounts
 }
 
 // policyInForce says which policy is in force. Subjects are told of another one by one;

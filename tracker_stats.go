@@ -1,10 +1,224 @@
 package presence
 
 import (
+	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
+
+// Stats counts what a tracker has and did, and says how its storage does. While
+// storage fails, decisions go on from memory: a change that must be stored first
+// is refused with [ErrUnavailable], any other waits and is written later. What
+// waits is lost only with the process, except the rows that RowsDropped counts.
+type Stats struct {
+	Running     bool // Run meets the deadlines
+	Subjects    int  // in memory
+	Connections int  // open; one that lingers after it left does not count
+	Channels    int  // that have members, links, hours, watches or a recent list
+	Watches     int  // open
+
+	// Since New.
+	Frames       uint64 // queued for watches, once for each watch
+	Lagged       uint64 // times that a watch got a snapshot in place of more than WatchBuffer frames
+	Notified     uint64 // notifications that the notifier delivered
+	NotDelivered uint64 // notifications for which the notifier returned an error
+
+	StorageErr    error   // the last storage error; nil if the last call succeeded
+	StorageSince  Instant // when storage began to fail
+	RecordsBehind int     // subjects with changes that are not stored yet, or may not be
+	RowsBehind    int     // journal rows that are not stored yet
+	RowsDropped   int     // journal rows given up, the oldest first, because too many waited
+}
+
+// Stats returns the counters of the tracker.
+func (t *Tracker) Stats() Stats {
+	s := Stats{
+		Running: t.running.Load(), Subjects: int(t.count.Load()), Watches: int(t.watches.Load()),
+		Frames: t.counts.frames.Load(), Lagged: t.counts.lagged.Load(),
+		Notified: t.counts.notified.Load(), NotDelivered: t.counts.notDelivered.Load(),
+	}
+	for i := range t.shards {
+		sh := &t.shards[i]
+		sh.mu.Lock()
+		s.Connections += sh.open
+		sh.mu.Unlock()
+	}
+	t.mu.RLock()
+	s.Channels = len(t.channels)
+	t.mu.RUnlock()
+	j := &t.journal
+	j.mu.Lock()
+	s.RecordsBehind, s.RowsBehind, s.RowsDropped = len(distinct(j.dirty))+j.writing.records, len(j.waiting)+j.writing.rows, j.given
+	j.mu.Unlock()
+	s.StorageErr, s.StorageSince = t.health.last()
+	return s
+}
+
+// StatusCounts returns how many subjects of a tenant have each status. It counts
+// subjects in memory by their true status, hidden or not: use it for metrics
+// only, and show it to nobody else. The counts of subjects that change meanwhile
+// may be of before or after.
+func (t *Tracker) StatusCounts(tenant string) map[string]int {
+	counts := make(map[string]int)
+	if tn, ok := t.tenants.find(tenant); ok {
+		for _, c := range tn.statuses.all() {
+			if n := c.n.Load(); n > 0 {
+				counts[c.status] = int(n)
+			}
+		}
+	}
+	return counts
+}
+
+// trackerCounts are the counters since New.
+type trackerCounts struct{ frames, lagged, notified, notDelivered atomic.Uint64 }
+
+// tally is what is counted of one subject.
+type tally struct {
+	status string // empty while the subject is unknown
+	open   int    // connections
+}
+
+func (h *loaded) tally() (n tally) {
+	if h.state.Current.Known {
+		n.status = h.state.Current.Status
+	}
+	for i := range h.state.Conns {
+		if h.state.Conns[i].Left == 0 {
+			n.open++
+		}
+	}
+	return n
+}
+
+// recount counts a subject as n from now on. It is called where a record is kept
+// or dropped, so that erased and restored subjects count right.
+func (h *loaded) recount(n tally) {
+	was := h.counted
+	h.counted = n
+	h.sh.open += n.open - was.open
+	if n.status == was.status {
+		return
+	}
+	if was.status != "" {
+		h.tenant.statuses.count(was.status).Add(-1)
+	}
+	if n.status != "" {
+		h.tenant.statuses.count(n.status).Add(1)
+	}
+}
+
+// statusCounts counts the subjects of a tenant by status. It has one counter for
+// each status that any of them has had under the present policy.
+type statusCounts struct {
+	mu   sync.Mutex // held while the list is replaced; a leaf: nothing is locked under it
+	list atomic.Pointer[[]*statusCount]
+}
+
+type statusCount struct {
+	status string
+	n      atomic.Int64
+}
+
+func (cs *statusCounts) all() []*statusCount {
+	if list := cs.list.Load(); list != nil {
+		return *list
+	}
+	return nil
+}
+
+func findStatus(list []*statusCount, status string) *atomic.Int64 {
+	for _, c := range list {
+		if c.status == status {
+			return &c.n
+		}
+	}
+	return nil
+}
+
+// count returns the counter of a status.
+func (cs *statusCounts) count(status string) *atomic.Int64 {
+	if n := findStatus(cs.all(), status); n != nil {
+		return n
+	}
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if n := findStatus(cs.all(), status); n != nil {
+		return n
+	}
+	c := &statusCount{status: strings.Clone(status)}
+	list := append(slices.Clone(cs.all()), c)
+	cs.list.Store(&list)
+	return &c.n
+}
+
+// prune drops the counters of the statuses that only the policy before had. All
+// subjects follow the new policy by then, so that none has such a status or gets
+// it.
+func (cs *statusCounts) prune(before, m *Machine) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	list := slices.DeleteFunc(slices.Clone(cs.all()), func(c *statusCount) bool {
+		_, was := before.Status(c.status)
+		_, is := m.Status(c.status)
+		return was && !is && c.n.Load() == 0
+	})
+	cs.list.Store(&list)
+}
+
+// health is the last answer of storage.
+type health struct {
+	mu    sync.Mutex
+	err   error
+	since Instant
+}
+
+// note takes an answer of storage into account. A record that is refused shows
+// that storage works.
+func (h *health) note(err error, now Instant) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err == nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrInvalid) {
+		h.err, h.since = nil, 0
+		return
+	}
+	if h.err == nil {
+		h.since = now
+	}
+	h.err = err
+}
+
+func (h *health) last() (err error, since Instant) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.err, h.since
+}
+
+// lateBeats is how many heartbeats late a deadline is met before the tracker
+// warns that nothing runs it.
+const lateBeats = 3
+
+// warnLate logs once that a deadline is met late, because neither Run nor Sweep
+// is called in time.
+func (h *loaded) warnLate(at, now Instant) {
+	late := now.Sub(at)
+	if late > lateBeats*h.m.heartbeat && !h.t.warned.Load() && !h.t.running.Load() && !h.t.warned.Swap(true) {
+		h.t.log.Warn("presence: a deadline was met late: call Run, or Sweep in time", "subject", h.ref, "late", late.Round(time.Millisecond))
+	}
+}
+
+// catchUp meets the deadlines of a subject that are due.
+func (h *loaded) catchUp(now Instant) {
+	if !h.t.running.Load() && !h.t.warned.Load() {
+		if at, ok := h.m.Next(h.state); ok {
+			h.warnLate(at, now)
+		}
+	}
+	h.step(&Event{Kind: EventTick}, now)
+}
 
 // Observe calls f with every output of every subject: the outputs of one subject
 // in order, each to all observers in the order in which they were added. The
@@ -47,8 +261,6 @@ func (os *observers) change(change func([]*observer) []*observer) {
 	list := change(slices.Clone(os.all()))
 	os.list.Store(&list)
 }
-
-func (os *observers) none() bool { return len(os.all()) == 0 }
 
 func (os *observers) call(ref Ref, o *Output) {
 	for _, observer := range os.all() {

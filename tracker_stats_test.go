@@ -2,17 +2,23 @@ package presence_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/benbjohnson/clock"
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/memory"
+	"github.com/presence-go/presence/presencetest"
 	"github.com/presence-go/presence/routing"
 )
 
@@ -154,4 +160,254 @@ func TestObserversComeAndGo(t *testing.T) {
 	group.Wait()
 	slices.Sort(all)
 	require.Len(t, slices.Compact(all), 200, "the first observer missed none")
+}
+
+// H12: StatusCounts equals a recount by State after random histories, with
+// storage and without.
+func TestStatusCountsEqualARecount(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(40) {
+		t.Run(fmt.Sprint("seed-", seed), func(t *testing.T) {
+			t.Parallel()
+			newCensus(t, seed).run()
+		})
+	}
+}
+
+// census is a tracker with subjects of three tenants and what can happen to them.
+type census struct {
+	*testing.T
+	*presence.Tracker
+	rnd     *rand.Rand
+	clock   *clock.Mock
+	storage presence.Storage // nil in half of the histories
+	conns   []*presence.Conn
+}
+
+var (
+	censusTenants  = []string{"", "north", "south"}
+	censusSubjects = []string{"ann", "bob", "cyd", "dan", "eve"}
+)
+
+func newCensus(t *testing.T, seed uint64) *census {
+	c := &census{T: t, rnd: rand.New(rand.NewPCG(seed, 12)), clock: clock.NewMock()}
+	c.clock.Set(time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
+	if seed%2 == 0 {
+		c.storage = memory.NewStorage(memory.StorageOptions{})
+	}
+	c.open()
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	return c
+}
+
+func (c *census) open() {
+	var err error
+	c.Tracker, err = presence.New(&presence.Options{Storage: c.storage, Clock: c.clock})
+	require.NoError(c, err)
+}
+
+func (c *census) run() {
+	for range 25 {
+		for range 20 {
+			c.act(presence.Ref{Tenant: censusTenants[c.rnd.IntN(3)], ID: censusSubjects[c.rnd.IntN(5)]})
+		}
+		c.compare()
+	}
+}
+
+// act does something. Refusals are expected, such as of a subject that is unknown,
+// erased or disabled.
+func (c *census) act(ref presence.Ref) {
+	ctx, by := c.Context(), presence.Actor{Subject: presence.Ref{Tenant: ref.Tenant, ID: "root"}, Role: presence.RoleAdmin}
+	switch c.rnd.IntN(16) {
+	case 0, 1, 2, 3:
+		conn, err := c.Connect(ctx, ref, presence.ConnectOptions{ID: fmt.Sprint("conn", c.rnd.IntN(3)), Login: c.rnd.IntN(2) == 0})
+		if err == nil {
+			c.conns = append(c.conns, conn)
+		}
+	case 4:
+		if len(c.conns) > 0 {
+			_ = c.conns[c.rnd.IntN(len(c.conns))].Close()
+		}
+	case 5:
+		if len(c.conns) > 0 {
+			_ = c.conns[c.rnd.IntN(len(c.conns))].Heartbeat()
+		}
+	case 6, 7:
+		_, _ = c.SetClaim(ctx, presence.Agent(ref), ref, presence.Claim{Status: []string{"available", "busy", "away", "tea"}[c.rnd.IntN(4)]})
+	case 8:
+		_ = c.Logout(ctx, ref)
+	case 9:
+		_ = c.Disable(ctx, ref)
+	case 10:
+		_ = c.Enable(ctx, ref)
+	case 11:
+		_ = c.Erase(ctx, ref)
+	case 12:
+		if c.rnd.IntN(2) == 0 {
+			_ = c.AddStatus(ctx, by, ref.Tenant, presence.Status{ID: "tea", Class: presence.ClassAway})
+		} else {
+			_ = c.RemoveStatus(ctx, by, ref.Tenant, "tea", "available")
+		}
+	case 13:
+		c.elsewhere(ref)
+	case 14:
+		if c.storage != nil && c.rnd.IntN(10) == 0 { // all are restored
+			require.NoError(c, c.Close())
+			c.open()
+		}
+	default:
+		c.clock.Add([]time.Duration{time.Second, time.Minute, 10 * time.Minute, 13 * time.Hour}[c.rnd.IntN(4)])
+		_, err := c.Sweep(ctx)
+		require.NoError(c, err)
+	}
+}
+
+// elsewhere has another process change a subject, which the tracker takes over.
+func (c *census) elsewhere(ref presence.Ref) {
+	if c.storage == nil {
+		return
+	}
+	_, err := c.Sweep(c.Context())
+	require.NoError(c, err)
+	other, err := presence.New(&presence.Options{Storage: c.storage, Clock: c.clock})
+	require.NoError(c, err)
+	switch c.rnd.IntN(3) {
+	case 0:
+		_ = other.Disable(c.Context(), ref)
+	case 1:
+		_ = other.Erase(c.Context(), ref)
+	default:
+		_, _ = other.SetClaim(c.Context(), presence.Agent(ref), ref, presence.Claim{Status: "busy"})
+	}
+	require.NoError(c, other.Close())
+	require.NoError(c, c.Reload(c.Context()))
+}
+
+func (c *census) compare() {
+	c.Helper()
+	open := 0
+	for _, tenant := range censusTenants {
+		counts := make(map[string]int)
+		for _, id := range censusSubjects {
+			s, err := c.State(c.Context(), presence.Ref{Tenant: tenant, ID: id})
+			if errors.Is(err, presence.ErrUnknown) || errors.Is(err, presence.ErrNotAllowed) {
+				continue // the latter: erased here, and stored again elsewhere
+			}
+			require.NoError(c, err)
+			counts[s.Current.Status]++
+			for i := range s.Conns {
+				if s.Conns[i].Left == 0 {
+					open++
+				}
+			}
+		}
+		require.Equal(c, counts, c.StatusCounts(tenant))
+	}
+	require.Equal(c, open, c.Stats().Connections)
+	require.Empty(c, c.StatusCounts("west"), "there is no such tenant")
+}
+
+// What a tracker has and did is counted.
+func TestStats(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		notifier := new(presencetest.RecordingNotifier)
+		tracker, err := presence.New(&presence.Options{WatchBuffer: 2, Notifier: notifier})
+		require.NoError(t, err)
+		require.Equal(t, presence.Stats{}, tracker.Stats())
+		require.NoError(t, tracker.AddMember(ctx, presence.ChannelID("sales"), ann))
+		conn, err := tracker.Connect(ctx, ann, presence.ConnectOptions{ID: "tab"})
+		require.NoError(t, err)
+		_, err = tracker.Connect(ctx, ann, presence.ConnectOptions{ID: "mobile"})
+		require.NoError(t, err)
+		w, err := tracker.Watch(ctx, boss, presence.ChannelID("sales"), presence.WatchOptions{})
+		require.NoError(t, err)
+		require.Equal(t, presence.Stats{Subjects: 1, Connections: 2, Channels: 1, Watches: 1}, tracker.Stats())
+		_, err = w.Poll()
+		require.NoError(t, err)
+		require.EqualValues(t, 1, tracker.Stats().Frames, "the snapshot")
+		for _, status := range []string{"busy", "away", "busy"} {
+			_, err := conn.Claim(ctx, presence.Claim{Status: status})
+			require.NoError(t, err)
+		}
+		require.EqualValues(t, 3, tracker.Stats().Frames, "two had room")
+		require.EqualValues(t, 1, tracker.Stats().Lagged)
+		require.NoError(t, w.Close())
+		require.NoError(t, conn.Close())
+		require.Equal(t, 1, tracker.Stats().Connections, "one lingers")
+		require.Zero(t, tracker.Stats().Watches)
+		require.Equal(t, map[string]int{"busy": 1}, tracker.StatusCounts(""))
+
+		require.NoError(t, tracker.Notify(ctx, presence.Notification{ID: "one", Subject: ann, Kind: "email"}))
+		synctest.Wait()
+		notifier.Fail(presencetest.ErrFault)
+		require.NoError(t, tracker.Notify(ctx, presence.Notification{ID: "two", Subject: ann, Kind: "email"}))
+		synctest.Wait()
+		require.EqualValues(t, 1, tracker.Stats().Notified)
+		require.EqualValues(t, 1, tracker.Stats().NotDelivered)
+
+		ran := make(chan error)
+		go func() { ran <- tracker.Run(ctx) }()
+		synctest.Wait()
+		require.True(t, tracker.Stats().Running)
+		require.NoError(t, tracker.Close())
+		require.NoError(t, <-ran)
+		require.False(t, tracker.Stats().Running)
+	})
+}
+
+// Without Run, the first deadline that a read or Sweep meets more than three
+// heartbeats late logs a warning, and no later one does.
+func TestLateDeadlinesWarnOnce(t *testing.T) {
+	t.Parallel()
+	read := func(ctx context.Context, tracker *presence.Tracker) error {
+		_, err := tracker.State(ctx, ann)
+		return err
+	}
+	sweep := func(ctx context.Context, tracker *presence.Tracker) error {
+		_, err := tracker.Sweep(ctx)
+		return err
+	}
+	for _, tt := range []struct {
+		name string
+		late time.Duration // after the lease of ann's connection
+		meet func(context.Context, *presence.Tracker) error
+		run  bool
+		want int
+	}{
+		{"read in time", 0, read, false, 0},
+		{"read three heartbeats late", 75 * time.Second, read, false, 0},
+		{"read later", 76 * time.Second, read, false, 1},
+		{"sweep three heartbeats late", 75 * time.Second, sweep, false, 0},
+		{"sweep later", 76 * time.Second, sweep, false, 1},
+		{"read with Run", time.Hour, read, true, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var logged strings.Builder
+				policy := presence.DefaultPolicy()
+				policy.Heartbeat, policy.Lease, policy.Grace.Loss = 25*time.Second, time.Minute, 10*time.Minute
+				tracker, err := presence.New(&presence.Options{Policy: &policy, Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+				require.NoError(t, err)
+				ran := make(chan error, 1)
+				if tt.run {
+					go func() { ran <- tracker.Run(t.Context()) }()
+				} else {
+					ran <- nil
+				}
+				for range 2 {
+					_, err := tracker.Connect(t.Context(), ann, presence.ConnectOptions{ID: "tab"})
+					require.NoError(t, err)
+					time.Sleep(policy.Lease + tt.late)
+					require.NoError(t, tt.meet(t.Context(), tracker))
+				}
+				require.NoError(t, tracker.Close())
+				require.NoError(t, <-ran)
+				require.Equal(t, tt.want, strings.Count(logged.String(), "a deadline was met late"), logged.String())
+			})
+		})
+	}
 }

@@ -542,52 +542,6 @@ func (t *Tracker) noteInput(h *loaded) {
 	}
 }
 
-// Health says how a tracker gets on with its storage. Nothing that waits is
-// lost while the process lives, except what Dropped counts.
-type Health struct {
-	Err     error   // what storage failed with last; nil if its last answer was none
-	Since   Instant // when it began to fail
-	Records int     // how many subjects have changes that are not stored yet, or that may not be
-	Rows    int     // how many rows of the journal are not stored yet
-	Dropped int     // how many rows were given up, the oldest first, because too many waited
-}
-
-// Health says how storage is doing. Decisions go on from memory while it fails:
-// what must be stored first is refused with [ErrUnavailable], what need not be
-// waits and is written when storage is back.
-func (t *Tracker) Health() Health {
-	j := &t.journal
-	j.mu.Lock()
-	h := Health{Records: len(distinct(j.dirty)) + j.writing.records, Rows: len(j.waiting) + j.writing.rows, Dropped: j.given}
-	j.mu.Unlock()
-	t.health.mu.Lock()
-	defer t.health.mu.Unlock()
-	h.Err, h.Since = t.health.err, t.health.since
-	return h
-}
-
-// health is the last answer of storage.
-type health struct {
-	mu    sync.Mutex
-	err   error
-	since Instant
-}
-
-// note takes an answer of storage into account. That a record is refused shows
-// that storage works.
-func (h *health) note(err error, now Instant) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if err == nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrInvalid) {
-		h.err, h.since = nil, 0
-		return
-	}
-	if h.err == nil {
-		h.since = now
-	}
-	h.err = err
-}
-
 // callStorage makes one call of storage that may take as long as given. If ctx
 // ends it returns the cause of that, which says nothing about storage.
 func (t *Tracker) callStorage(ctx context.Context, most time.Duration, call func(context.Context, Storage) error) error {

@@ -279,6 +279,7 @@ type shard struct {
 	extra       map[uint32]*extra
 	subjectHubs map[uint32]*channelHub // of those who watch a subject alone
 	loaded      loaded
+	open        int // connections
 }
 
 // view is what can be read of a shard without its lock. Names are found in the
@@ -464,6 +465,7 @@ func (h *loaded) drop() {
 		name := v.seat(cell&(1<<cellBits-1) - 1).name.Load()
 		v.enter(h.t.hash(uint32(name>>40), v.id(name)), cell&(1<<cellBits-1)-1)
 	}
+	h.recount(tally{})
 	h.silence()
 	h.unpack()
 	delete(sh.extra, place)
@@ -505,6 +507,7 @@ type loaded struct {
 	state  *State // own, or what more has
 
 	stepped bool    // the state is to be kept
+	counted tally   // as what the subject counts at present
 	due     Instant // its next deadline is not before; 0 for none
 	owner   uint32  // the epoch of the connection that the record's pulse belongs to
 	folded  uint64  // the input that was folded out of it
@@ -552,6 +555,7 @@ func (t *Tracker) load(sh *shard, v *view, n uint32, sub *slot) *loaded {
 		h.extra = sh.extra[place]
 	}
 	h.load()
+	h.counted = h.tally()
 	if force.parity != (sub.flags&flagParity != 0) {
 		h.follow(force)
 	}
@@ -593,6 +597,7 @@ func (h *loaded) unlock() {
 // commit takes the state as the subject's, and does what follows from it.
 func (h *loaded) commit() {
 	h.stepped = false
+	h.recount(h.tally())
 	h.syncPulses()
 	h.store()
 	if h.due != 0 {

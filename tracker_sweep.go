@@ -357,7 +357,7 @@ func (t *Tracker) meetSlot(slot *wheel.Slot, now Instant) (met bool, soon Instan
 		t.order(list)
 		for _, next := range list {
 			if h := t.lockByNumber(next.n); h != nil {
-				h.meet(next.at)
+				h.meet(next.at, now)
 				h.unlock()
 				met = true
 			}
@@ -378,7 +378,8 @@ func (t *Tracker) fetch(numbers []uint32) {
 }
 
 // meet processes what is due of a subject that is held.
-func (h *loaded) meet(at Instant) {
+func (h *loaded) meet(at, now Instant) {
+	h.warnLate(at, now)
 	h.sub.flags &^= flagArmed
 	h.step(&Event{Kind: EventTick}, at)
 }
@@ -410,7 +411,7 @@ func (t *Tracker) look(n uint32, slot *wheel.Slot, now Instant, many bool) (at I
 	}
 	if tick = t.time.tick(at); slot.Exact() && tick <= slot.From && at <= now {
 		if many && at == t.time.instant(slot.From) {
-			h.meet(at)
+			h.meet(at, now)
 			return 0, false, true
 		}
 		return at, true, false

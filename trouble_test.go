@@ -42,12 +42,12 @@ func TestRecordsAreWrittenTogether(t *testing.T) {
 	}
 	_, err := o.Sweep(t.Context())
 	require.ErrorIs(t, err, presence.ErrUnavailable)
-	require.Equal(t, 1000, o.Health().Records)
+	require.Equal(t, 1000, o.Stats().RecordsBehind)
 	o.storage.Up()
 	before = o.storage.Calls(presencetest.Save)
 	o.sweep()
 	require.LessOrEqual(t, o.storage.Calls(presencetest.Save)-before, 4)
-	require.Zero(t, o.Health().Records)
+	require.Zero(t, o.Stats().RecordsBehind)
 	for _, ref := range refs {
 		state, _ := o.stored(ref)
 		require.Equal(t, "offline", state.Current.Status)
@@ -132,8 +132,8 @@ func TestRecordsAreWrittenBesideOneThatIsRefused(t *testing.T) {
 	for range 3 {
 		_, err = tracker.Sweep(t.Context())
 		require.ErrorContains(t, err, "the record of ann cannot be stored")
-		require.Equal(t, 1, tracker.Health().Records)
-		require.NoError(t, tracker.Health().Err, "storage works")
+		require.Equal(t, 1, tracker.Stats().RecordsBehind)
+		require.NoError(t, tracker.Stats().StorageErr, "storage works")
 	}
 	records, err := m.Load(t.Context(), ann, bob)
 	require.NoError(t, err)
@@ -141,35 +141,43 @@ func TestRecordsAreWrittenBesideOneThatIsRefused(t *testing.T) {
 	require.Equal(t, bob, records[0].Subject)
 }
 
-func TestHealth(t *testing.T) {
+// storageStats are the statistics of storage.
+func storageStats(o *office) presence.Stats {
+	s := o.Stats()
+	return presence.Stats{
+		StorageErr: s.StorageErr, StorageSince: s.StorageSince, RecordsBehind: s.RecordsBehind, RowsBehind: s.RowsBehind, RowsDropped: s.RowsDropped,
+	}
+}
+
+func TestStatsOfStorage(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t)
 	c := o.connect(ann, "tab")
 	o.sweep()
-	require.Equal(t, presence.Health{}, o.Health())
+	require.Equal(t, presence.Stats{}, storageStats(o))
 
 	o.storage.Down()
 	began := presence.At(o.clock.Now())
 	require.ErrorIs(t, o.claim(ann, presence.Claim{Status: "busy"}), presence.ErrUnavailable)
-	h := o.Health()
-	require.ErrorIs(t, h.Err, presencetest.ErrFault)
-	require.Equal(t, presence.Health{Err: h.Err, Since: began, Records: 1}, h, "what was refused may be stored all the same, and is looked at again")
+	h := storageStats(o)
+	require.ErrorIs(t, h.StorageErr, presencetest.ErrFault)
+	require.Equal(t, presence.Stats{StorageErr: h.StorageErr, StorageSince: began, RecordsBehind: 1}, h, "what was refused may be stored all the same, and is looked at again")
 
 	o.clock.Add(time.Second)
 	require.NoError(t, c.Logout())
 	_, err := o.Sweep(t.Context())
 	require.ErrorIs(t, err, presence.ErrUnavailable)
-	h = o.Health()
-	require.Equal(t, presence.Health{Err: h.Err, Since: began, Records: 1, Rows: 1}, h)
+	h = storageStats(o)
+	require.Equal(t, presence.Stats{StorageErr: h.StorageErr, StorageSince: began, RecordsBehind: 1, RowsBehind: 1}, h)
 
 	o.storage.Up()
 	o.sweep()
-	require.Equal(t, presence.Health{}, o.Health())
+	require.Equal(t, presence.Stats{}, storageStats(o))
 
 	for range 3 { // behind, stored with the next choice, and behind again
 		o.storage.Down()
 		require.Error(t, o.claim(ann, presence.Claim{Status: "busy"}))
-		require.Equal(t, 1, o.Health().Records)
+		require.Equal(t, 1, o.Stats().RecordsBehind)
 		o.storage.Up()
 		require.NoError(t, o.claim(ann, presence.Claim{Status: "away"}))
 	}
@@ -177,7 +185,7 @@ func TestHealth(t *testing.T) {
 
 // A caller who gives up says nothing about storage; storage that does not
 // answer in time does.
-func TestHealthOfStorageThatHangs(t *testing.T) {
+func TestStatsOfStorageThatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		storage := presencetest.NewFaultyStorage(memory.NewStorage(memory.StorageOptions{}))
@@ -188,14 +196,14 @@ func TestHealthOfStorageThatHangs(t *testing.T) {
 		defer cancel()
 		_, err = tracker.Connect(ctx, ann, presence.ConnectOptions{})
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.NoError(t, tracker.Health().Err)
+		require.NoError(t, tracker.Stats().StorageErr)
 		_, err = tracker.Connect(t.Context(), ann, presence.ConnectOptions{})
 		require.ErrorIs(t, err, presence.ErrUnavailable)
-		require.ErrorIs(t, tracker.Health().Err, context.DeadlineExceeded)
+		require.ErrorIs(t, tracker.Stats().StorageErr, context.DeadlineExceeded)
 		release()
 		_, err = tracker.Connect(t.Context(), ann, presence.ConnectOptions{})
 		require.NoError(t, err)
-		require.NoError(t, tracker.Health().Err)
+		require.NoError(t, tracker.Stats().StorageErr)
 		require.NoError(t, tracker.Close())
 	})
 }
@@ -211,15 +219,15 @@ func TestRowsThatWaitAreBounded(t *testing.T) {
 		require.NoError(t, c.Logout())
 		c = o.connect(ann, "tab")
 	}
-	h := o.Health()
-	require.LessOrEqual(t, h.Rows, 65536)
-	require.Equal(t, 70_001, h.Rows+h.Dropped)
+	h := storageStats(o)
+	require.LessOrEqual(t, h.RowsBehind, 65536)
+	require.Equal(t, 70_001, h.RowsBehind+h.RowsDropped)
 	o.storage.Up()
 	o.sweep()
 	told, rows := o.told(ann), o.rows(ann)
 	require.Equal(t, told[len(told)-len(rows):], rows)
-	require.Len(t, rows, h.Rows)
-	require.Equal(t, presence.Health{Dropped: h.Dropped}, o.Health())
+	require.Len(t, rows, h.RowsBehind)
+	require.Equal(t, presence.Stats{RowsDropped: h.RowsDropped}, storageStats(o))
 }
 
 // A connection waits for what was chosen before, within a bound, and nothing

@@ -177,6 +177,7 @@ func (t *Tracker) watch(hub *channelHub, actor Actor, a Audience, member bool, o
 	missed, known := hub.roster.resume(a, actor.Subject, opts.Epoch, opts.Seq)
 	if known && len(missed) <= t.opts.WatchBuffer {
 		w.queue, w.stale = missed, false
+		t.counts.frames.Add(uint64(len(missed)))
 	}
 	w.from = hub.open(a, actor.Subject, w.trusted) // so that changes from now on are counted
 	attach(w.from, w)
@@ -184,21 +185,25 @@ func (t *Tracker) watch(hub *channelHub, actor Actor, a Audience, member bool, o
 	return w, nil
 }
 
-// push queues a frame without ever waiting.
-func (w *Watch) push(f *Frame) {
+// push queues a frame without waiting. It reports false if the watch has ended or
+// gets a snapshot instead.
+func (w *Watch) push(f *Frame) (queued bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
 	case w.ended || w.stale:
-		return
+		return false
 	case len(w.queue) >= w.hub.t.opts.WatchBuffer:
 		clear(w.queue)
 		w.queue = w.queue[:0]
 		w.stale, w.lagged = true, true
+		w.hub.t.counts.lagged.Add(1)
 	default:
 		w.queue = append(w.queue, f)
+		queued = true
 	}
 	w.signal()
+	return queued
 }
 
 // signal says that there may be something to read. The watch is locked, or known
@@ -224,6 +229,7 @@ func (w *Watch) end(last *Frame, reason error) (now bool) {
 	w.ended, w.reason, w.queue = true, reason, nil
 	if last != nil {
 		w.queue = []*Frame{last}
+		w.hub.t.counts.frames.Add(1)
 	}
 	w.hub.t.watches.Add(-1)
 	w.signal()

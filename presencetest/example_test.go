@@ -54,10 +54,10 @@ func ExampleFaultyStorage() {
 	_, err = conn.Claim(ctx, presence.Claim{Status: "busy"})
 	fmt.Println("refused as unavailable:", errors.Is(err, presence.ErrUnavailable))
 	fmt.Println("heartbeats go on:", conn.Heartbeat() == nil)
-	fmt.Println("known to be down:", tracker.Health().Err != nil)
+	fmt.Println("known to be down:", tracker.Stats().StorageErr != nil)
 	storage.Up()
 	view, err := conn.Claim(ctx, presence.Claim{Status: "busy"})
-	fmt.Println("then:", view.Status, err, tracker.Health().Err)
+	fmt.Println("then:", view.Status, err, tracker.Stats().StorageErr)
 	// Output:
 	// refused as unavailable: true
 	// heartbeats go on: true

@@ -164,7 +164,7 @@ func (d *desk) beat(ctx context.Context) {
 		_, err := d.tracker.Sweep(ctx)
 		if stored := err == nil; stored != storing && ctx.Err() == nil {
 			storing = stored
-			log.Printf("helpdesk: what happens is stored: %v; %+v", stored, d.tracker.Health())
+			log.Printf("helpdesk: what happens is stored: %v; %+v", stored, d.tracker.Stats())
 		}
 		d.sockets.Sweep()
 		_ = d.queue.Step(ctx)
