@@ -456,15 +456,20 @@ func (t *Tracker) read(ctx context.Context, ref Ref, a Audience, f func(*Machine
 	return nil
 }
 
-// Erase forgets a subject: its record and journal are deleted, watchers see it
-// leave, its connections end. Its id is refused for a day, so that nobody takes
-// it over by accident; only a hash is kept for that.
+// Erase forgets a subject: it deletes the record and the journal, removes the
+// subject from its channels, and ends its connections. For a day the tracker
+// refuses the id, so that no other person takes it over by accident; it keeps
+// only a hash of it for that. Erase returns nil if the subject is unknown, and
+// refuses the id all the same.
 func (t *Tracker) Erase(ctx context.Context, ref Ref) error {
-	who, err := t.known(ctx, ref)
-	if err != nil {
+	_, err := t.known(ctx, ref)
+	if errors.Is(err, ErrUnknown) {
+		t.erased.add(ref, t.time.now()) // so that it stays unknown
+	} else if err != nil {
 		return err
 	}
-	// What is being written of it must not arrive after it has been deleted.
+	who, _ := t.find(ref)
+	// A write that is under way must not arrive after the deletion.
 	if err := t.journal.lockFlush(ctx); err != nil {
 		return err
 	}
@@ -476,7 +481,7 @@ func (t *Tracker) Erase(ctx context.Context, ref Ref) error {
 	if t.opts.Storage != nil {
 		err := t.callStorage(ctx, 12*t.opts.StorageTimeout, func(ctx context.Context, s Storage) error { return s.Delete(ctx, ref) })
 		if err != nil {
-			return fmt.Errorf("presence: %w: erasing %s: %w", ErrUnavailable, ref, err)
+			return refuse(ErrUnavailable, "storage", "", "it cannot delete %s", ref).because(err)
 		}
 	}
 	now := t.time.now()
@@ -485,7 +490,7 @@ func (t *Tracker) Erase(ctx context.Context, ref Ref) error {
 	t.erased.add(ref, now)
 	h := t.lock(who.n, ref)
 	if h == nil {
-		return nil // somebody else was quicker
+		return nil // it is not in memory
 	}
 	h.eachHub(func(hub *channelHub) {
 		hub.remove(ref, now, fmt.Errorf("presence: %w: %s has been erased", ErrNotAllowed, ref))

@@ -216,6 +216,29 @@ func TestEraseOfWhatIsBehind(t *testing.T) {
 	require.Empty(t, o.rows(ann))
 }
 
+// TestEraseOfAnUnknownSubject deletes what storage has, and refuses the id.
+func TestEraseOfAnUnknownSubject(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	require.NoError(t, o.memory.Append(t.Context(), presence.JournalRow{ID: "r1", Subject: ann, Kind: "transition"}))
+	for range 2 {
+		require.NoError(t, o.Erase(t.Context(), ann))
+		require.Empty(t, o.rows(ann))
+		_, err := o.Connect(t.Context(), ann, presence.ConnectOptions{})
+		require.ErrorIs(t, err, presence.ErrNotAllowed)
+		o.clock.Add(time.Hour)
+	}
+	o.clock.Add(24 * time.Hour)
+	o.connect(ann, "tab")
+
+	tracker, err := presence.New(nil)
+	require.NoError(t, err)
+	defer tracker.Close()
+	require.NoError(t, tracker.Erase(t.Context(), ann))
+	require.ErrorIs(t, tracker.AddMember(t.Context(), sales, ann), presence.ErrNotAllowed)
+	require.ErrorIs(t, tracker.Erase(t.Context(), presence.Ref{}), presence.ErrInvalid)
+}
+
 // Erasing and writing at the same time neither wait for each other nor leave
 // anything behind, whichever subject is being written.
 func TestEraseWhileRecordsAreWritten(t *testing.T) {
@@ -325,9 +348,9 @@ func TestJournalOfUnknownOutcome(t *testing.T) {
 		set := make(map[string]bool)
 		for _, row := range o.rows(ann) {
 			switch row.Kind {
-			case "claim-set":
+			case presence.RowClaimSet:
 				set[row.ID[len("claim-set/"):]] = true
-			case "claim-ended":
+			case presence.RowClaimEnded:
 				require.True(t, set[row.ID[len("claim-ended/"):]], "ended without having been set")
 			}
 		}
