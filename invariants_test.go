@@ -373,7 +373,7 @@ func (f *follower) inOrder(before *presence.State, out []presence.Output) error 
 func (f *follower) spent() error {
 	var rows []presence.JournalRow
 	for i := range f.out {
-		if row, ok := f.out[i].Row(); ok && row.Kind == "transition" {
+		if row, ok := f.out[i].Row(); ok && row.Kind == presence.RowTransition {
 			rows = append(rows, row)
 		}
 	}

@@ -88,12 +88,22 @@ func (r Record) State() (State, error) {
 	}, nil
 }
 
+// The kinds of [JournalRow].
+const (
+	RowTransition    = "transition"
+	RowClaimSet      = "claim-set"
+	RowClaimEnded    = "claim-ended"
+	RowRequeue       = "requeue"
+	RowRequestOpened = "request-opened"
+	RowRequestClosed = "request-closed"
+)
+
 // JournalRow is one row of the append-only history: a change of status, the
 // beginning or end of a claim or request, or that work was taken away.
 type JournalRow struct {
 	ID       string  `json:"id"` // unique per subject, at most MaxID+16 bytes; storing a row again changes nothing
 	Subject  Ref     `json:"subject"`
-	Kind     string  `json:"kind"` // transition, claim-set, claim-ended, requeue, request-opened, request-closed
+	Kind     string  `json:"kind"` // one of Row*
 	From     string  `json:"from,omitzero"`
 	To       string  `json:"to,omitzero"`
 	Class    Class   `json:"class,omitzero"`
@@ -139,37 +149,47 @@ type Storage interface {
 	Delete(ctx context.Context, subjects ...Ref) error
 }
 
-// JournalQuery selects rows of one subject's journal with From <= At < To (zero
-// means unbounded), after the row with id After, at most Limit of them (0 means
-// 1,000).
+// JournalQuery selects rows of the journal of one subject, or of all subjects of
+// a tenant if Subject has a tenant alone: those with From <= At < To (zero means
+// unlimited), after the row After, at most Limit of them (0 means 1,000).
+//
+// The rows of a subject are in the order in which they were appended. The rows of
+// a tenant are in the order of At, and within one instant as they were appended.
 type JournalQuery struct {
 	Subject  Ref
 	From, To Instant
-	After    string
-	Limit    int
+	// After is the last row of the page before, or the zero row. Its ID counts; for
+	// a tenant its Subject and At count as well. If that row has been deleted, all
+	// rows of a subject are selected again, or the rows of a tenant from its instant.
+	After JournalRow
+	Limit int
 }
 
-// Select returns the rows that q selects among all rows of its subject, which
-// are in the order in which they were appended.
+// Select returns the rows that q selects among rows, which are in the order in
+// which they were appended.
 func (q JournalQuery) Select(rows []JournalRow) []JournalRow {
+	all := q.Subject.ID == ""
+	var selected []JournalRow
+	for _, r := range rows {
+		if r.Subject == q.Subject || all && r.Subject.Tenant == q.Subject.Tenant {
+			selected = append(selected, r)
+		}
+	}
+	if all {
+		slices.SortStableFunc(selected, func(a, b JournalRow) int { return cmp.Compare(a.At, b.At) })
+	}
+	if q.After.ID != "" {
+		i := slices.IndexFunc(selected, func(r JournalRow) bool { return r.ID == q.After.ID && (!all || r.Subject == q.After.Subject) })
+		selected = selected[i+1:]
+	}
+	selected = slices.DeleteFunc(selected, func(r JournalRow) bool {
+		return r.At < q.From && q.From != 0 || r.At >= q.To && q.To != 0 || all && q.After.ID != "" && r.At < q.After.At
+	})
 	limit := q.Limit
 	if limit <= 0 {
 		limit = 1000
 	}
-	if q.After != "" {
-		i := slices.IndexFunc(rows, func(r JournalRow) bool { return r.ID == q.After })
-		rows = rows[i+1:]
-	}
-	var selected []JournalRow
-	for _, r := range rows {
-		if q.From != 0 && r.At < q.From || q.To != 0 && r.At >= q.To {
-			continue
-		}
-		if selected = append(selected, r); len(selected) == limit {
-			break
-		}
-	}
-	return selected
+	return selected[:min(limit, len(selected))]
 }
 
 // Row returns the journal's row for an output, if it has one. Its subject is
@@ -179,29 +199,29 @@ func (o *Output) Row() (row JournalRow, ok bool) {
 	case OutputTransition:
 		p := &o.Presence
 		return JournalRow{
-			ID: o.ID, Kind: "transition", From: o.Prev, To: p.Status, Class: p.Class, Cause: p.Cause, Trigger: o.Trigger,
+			ID: o.ID, Kind: RowTransition, From: o.Prev, To: p.Status, Class: p.Class, Cause: p.Cause, Trigger: o.Trigger,
 			Reach: p.Reach.String(), Reason: p.Reason, At: o.At, Recorded: o.Noticed,
 		}, true
 	case OutputClaimSet, OutputClaimEnded:
 		c := &o.Claim
 		row = JournalRow{
-			ID: "claim-set/" + c.ID, Kind: "claim-set", To: c.Status, Class: c.Class, Source: c.Source, Key: c.Key, Reason: c.Reason, By: c.By,
+			ID: RowClaimSet + "/" + c.ID, Kind: RowClaimSet, To: c.Status, Class: c.Class, Source: c.Source, Key: c.Key, Reason: c.Reason, By: c.By,
 			At: o.At, Recorded: o.Noticed,
 		}
 		if o.Kind == OutputClaimEnded {
-			row.ID, row.Kind, row.From, row.To, row.Trigger = "claim-ended/"+c.ID, "claim-ended", c.Status, "", o.Reason
+			row.ID, row.Kind, row.From, row.To, row.Trigger = RowClaimEnded+"/"+c.ID, RowClaimEnded, c.Status, "", o.Reason
 		}
 		return row, true
 	case OutputRequeue:
-		return JournalRow{ID: "requeue/" + o.ID, Kind: "requeue", Trigger: o.Reason, At: o.At, Recorded: o.Noticed}, true
+		return JournalRow{ID: RowRequeue + "/" + o.ID, Kind: RowRequeue, Trigger: o.Reason, At: o.At, Recorded: o.Noticed}, true
 	case OutputRequestOpened, OutputRequestClosed:
 		r := &o.Request
 		row = JournalRow{
-			ID: "request-opened/" + r.ID, Kind: "request-opened", To: r.Claim.Status, Class: r.Claim.Class, Reason: r.Claim.Reason, By: r.Claim.By,
+			ID: RowRequestOpened + "/" + r.ID, Kind: RowRequestOpened, To: r.Claim.Status, Class: r.Claim.Class, Reason: r.Claim.Reason, By: r.Claim.By,
 			At: o.At, Recorded: o.Noticed,
 		}
 		if o.Kind == OutputRequestClosed {
-			row.ID, row.Kind, row.By, row.Trigger = "request-closed/"+r.ID, "request-closed", r.By, r.Reason
+			row.ID, row.Kind, row.By, row.Trigger = RowRequestClosed+"/"+r.ID, RowRequestClosed, r.By, r.Reason
 		}
 		return row, true
 	}
@@ -209,48 +229,8 @@ func (o *Output) Row() (row JournalRow, ok bool) {
 }
 
 // JournalReader is implemented by storages that can read their journal back.
+// Pages of a query may miss rows that are appended meanwhile before After.
 type JournalReader interface {
-	// Journal returns rows in the order in which they were appended.
+	// Journal returns the rows that q selects, as [JournalQuery.Select] does.
 	Journal(ctx context.Context, q JournalQuery) ([]JournalRow, error)
-}
-
-// JournalScan selects rows of all subjects of one tenant with From <= At < To
-// (zero means unbounded), at most Limit of them (0 means 1,000), after the row
-// After: the last one of the page before, or the zero row. If that row has been
-// deleted meanwhile, the rows of its instant are selected anew.
-type JournalScan struct {
-	Tenant   string
-	From, To Instant
-	After    JournalRow // Subject, ID and At count
-	Limit    int
-}
-
-// Select returns the rows that q selects among all rows, which are in the order
-// in which they were appended. It returns them in the order of a scan: by the
-// instant at which they happened, and within one as they were appended.
-func (q JournalScan) Select(rows []JournalRow) []JournalRow {
-	var selected []JournalRow
-	for _, r := range rows {
-		if r.Subject.Tenant != q.Tenant || q.From != 0 && r.At < q.From || q.To != 0 && r.At >= q.To || q.After.ID != "" && r.At < q.After.At {
-			continue
-		}
-		selected = append(selected, r)
-	}
-	slices.SortStableFunc(selected, func(a, b JournalRow) int { return cmp.Compare(a.At, b.At) })
-	i := slices.IndexFunc(selected, func(r JournalRow) bool { return r.Subject == q.After.Subject && r.ID == q.After.ID })
-	selected = selected[i+1:]
-	limit := q.Limit
-	if limit <= 0 {
-		limit = 1000
-	}
-	return selected[:min(limit, len(selected))]
-}
-
-// JournalScanner is implemented by storages that can read the journals of all
-// subjects of a tenant together, as reports over a period do. What is appended
-// while somebody pages through is seen if it comes after the page.
-type JournalScanner interface {
-	// ScanJournal returns rows by the instant at which they happened, and within
-	// one as they were appended.
-	ScanJournal(ctx context.Context, q JournalScan) ([]JournalRow, error)
 }

@@ -371,20 +371,23 @@ func (t *Tracker) flushWhenTold(ctx context.Context, told <-chan struct{}) {
 	}
 }
 
-// Journal returns the rows of a subject's journal that q selects, in the order
-// in which they were noted, fetching further pages as the caller goes on. After
-// an error it ends. Without storage there are those in memory, see
-// [Options].JournalRows; storage must be a [JournalReader]. A Limit of 0 is none.
+// Journal returns the rows that q selects, page by page as the caller goes on.
+// After an error it ends. A Limit of 0 is none. Storage must be a [JournalReader].
+// Without storage, Journal returns the rows of a subject that are in memory (see
+// [Options].JournalRows), and cannot return those of a tenant.
 func (t *Tracker) Journal(ctx context.Context, q JournalQuery) iter.Seq2[JournalRow, error] {
 	return func(yield func(JournalRow, error) bool) {
+		read, err := t.journalReader(ctx, q)
+		if err != nil {
+			yield(JournalRow{}, err)
+			return
+		}
 		limit := q.Limit
 		for n := 0; limit <= 0 || n < limit; {
-			page := q
-			page.Limit = 1000
-			if limit > 0 {
-				page.Limit = min(1000, limit-n)
+			if q.Limit = 1000; limit > 0 {
+				q.Limit = min(1000, limit-n)
 			}
-			rows, err := t.journalPage(ctx, page)
+			rows, err := read(q)
 			if err != nil {
 				yield(JournalRow{}, err)
 				return
@@ -395,34 +398,43 @@ func (t *Tracker) Journal(ctx context.Context, q JournalQuery) iter.Seq2[Journal
 				}
 			}
 			n += len(rows)
-			if len(rows) < page.Limit {
+			if len(rows) < q.Limit {
 				return
 			}
-			q.After = rows[len(rows)-1].ID
+			q.After = rows[len(rows)-1]
 		}
 	}
 }
 
-func (t *Tracker) journalPage(ctx context.Context, q JournalQuery) ([]JournalRow, error) {
-	if err := checkRef("subject", q.Subject); err != nil {
+// journalReader returns what reads pages of the journal, once all rows so far are
+// stored.
+func (t *Tracker) journalReader(ctx context.Context, q JournalQuery) (func(JournalQuery) ([]JournalRow, error), error) {
+	if t.closed.Load() {
+		return nil, t.closedError()
+	}
+	tenant := q.Subject.ID == ""
+	err := checkOptionalID("tenant", q.Subject.Tenant)
+	if !tenant {
+		err = checkRef("subject", q.Subject)
+	}
+	if err != nil {
 		return nil, err
 	}
-	if t.opts.Storage == nil {
-		return q.Select(t.journal.rows(q.Subject)), nil
+	if t.opts.Storage == nil && !tenant {
+		return func(q JournalQuery) ([]JournalRow, error) { return q.Select(t.journal.rows(q.Subject)), nil }, nil
 	}
 	reader, ok := t.opts.Storage.(JournalReader)
 	if !ok {
-		return nil, fmt.Errorf("presence: %w: this storage cannot read its journal back", ErrUnavailable)
+		return nil, refuse(ErrUnavailable, "storage", "", "it cannot read its journal")
 	}
-	if err := t.flushStorage(ctx); err != nil {
-		return nil, err
+	read := func(q JournalQuery) (rows []JournalRow, err error) {
+		err = t.callStorage(ctx, t.opts.StorageTimeout, func(ctx context.Context, _ Storage) (err error) {
+			rows, err = reader.Journal(ctx, q)
+			return err
+		})
+		return rows, err
 	}
-	var rows []JournalRow
-	err := t.callStorage(ctx, t.opts.StorageTimeout, func(ctx context.Context, _ Storage) (err error) {
-		rows, err = reader.Journal(ctx, q)
-		return err
-	})
-	return rows, err
+	return read, t.flushStorage(ctx)
 }
 
 // loadRecords reads what is stored of subjects, where anything is.
@@ -624,50 +636,4 @@ func (t *Tracker) refresh(ctx context.Context, w handle, revision uint64) error 
 		return err
 	}
 	return nil
-}
-
-// ScanJournal returns the rows of all subjects of a tenant that q selects, by
-// the instant at which they happened, fetching further pages as the caller goes
-// on. After an error it ends. It needs storage that is a [JournalScanner].
-func (t *Tracker) ScanJournal(ctx context.Context, q JournalScan) iter.Seq2[JournalRow, error] {
-	return func(yield func(JournalRow, error) bool) {
-		scanner, ok := t.opts.Storage.(JournalScanner)
-		if !ok {
-			yield(JournalRow{}, fmt.Errorf("presence: %w: there is no storage that can read the journals of all", ErrUnavailable))
-			return
-		}
-		if t.closed.Load() {
-			yield(JournalRow{}, t.closedError())
-			return
-		}
-		if err := t.flushStorage(ctx); err != nil {
-			yield(JournalRow{}, err)
-			return
-		}
-		limit := q.Limit
-		for n := 0; limit <= 0 || n < limit; {
-			if q.Limit = 1000; limit > 0 {
-				q.Limit = min(1000, limit-n)
-			}
-			var rows []JournalRow
-			err := t.callStorage(ctx, t.opts.StorageTimeout, func(ctx context.Context, _ Storage) (err error) {
-				rows, err = scanner.ScanJournal(ctx, q)
-				return err
-			})
-			if err != nil {
-				yield(JournalRow{}, err)
-				return
-			}
-			for _, row := range rows {
-				if !yield(row, nil) {
-					return
-				}
-			}
-			n += len(rows)
-			if len(rows) < q.Limit {
-				return
-			}
-			q.After = rows[len(rows)-1]
-		}
-	}
 }

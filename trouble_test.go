@@ -292,7 +292,7 @@ func TestConnectWaitsForWhatWasChosen(t *testing.T) {
 	})
 }
 
-func TestScanJournal(t *testing.T) {
+func TestJournalOfATenant(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t)
 	acme := presence.Ref{Tenant: "acme", ID: "ann"}
@@ -304,38 +304,38 @@ func TestScanJournal(t *testing.T) {
 			require.NoError(t, o.connect(ref, "tab").Logout())
 		}
 	}
-	scan := func(q presence.JournalScan) (rows []presence.JournalRow) {
-		for row, err := range o.ScanJournal(t.Context(), q) {
+	scan := func(q presence.JournalQuery) (rows []presence.JournalRow) {
+		for row, err := range o.Journal(t.Context(), q) {
 			require.NoError(t, err)
 			rows = append(rows, row)
 		}
 		return rows
 	}
-	all = scan(presence.JournalScan{})
+	all = scan(presence.JournalQuery{})
 	require.Len(t, all, 2*2*700)
 	require.ElementsMatch(t, append(o.told(ann), o.told(bob)...), all)
 	require.IsNonDecreasing(t, instants(all))
-	require.Equal(t, all[:1500], scan(presence.JournalScan{Limit: 1500}))
-	require.Len(t, scan(presence.JournalScan{Tenant: "acme"}), 2*700)
-	require.Len(t, scan(presence.JournalScan{From: began, To: began.Add(4 * time.Second)}), 4)
-	for range o.ScanJournal(t.Context(), presence.JournalScan{}) {
+	require.Equal(t, all[:1500], scan(presence.JournalQuery{Limit: 1500}))
+	require.Len(t, scan(presence.JournalQuery{Subject: presence.Ref{Tenant: "acme"}}), 2*700)
+	require.Len(t, scan(presence.JournalQuery{From: began, To: began.Add(4 * time.Second)}), 4)
+	for range o.Journal(t.Context(), presence.JournalQuery{}) {
 		break
 	}
 
 	o.storage.Down()
-	for _, err := range o.ScanJournal(t.Context(), presence.JournalScan{}) {
+	for _, err := range o.Journal(t.Context(), presence.JournalQuery{}) {
 		require.ErrorIs(t, err, presencetest.ErrFault)
 	}
 	o.storage.Up()
 	for _, storage := range []presence.Storage{nil, struct{ presence.Storage }{o.memory}} {
 		tracker, err := presence.New(&presence.Options{Storage: storage})
 		require.NoError(t, err)
-		for _, err := range tracker.ScanJournal(t.Context(), presence.JournalScan{}) {
+		for _, err := range tracker.Journal(t.Context(), presence.JournalQuery{}) {
 			require.ErrorIs(t, err, presence.ErrUnavailable)
 		}
 	}
 	require.NoError(t, o.Close())
-	for _, err := range o.ScanJournal(t.Context(), presence.JournalScan{}) {
+	for _, err := range o.Journal(t.Context(), presence.JournalQuery{}) {
 		require.ErrorIs(t, err, presence.ErrClosed)
 	}
 }

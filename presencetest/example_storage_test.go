@@ -196,21 +196,6 @@ func (s *fileStorage) Journal(ctx context.Context, q presence.JournalQuery) ([]p
 		return nil, err
 	}
 	defer s.end()
-	var rows []presence.JournalRow
-	for _, row := range s.now.Rows {
-		if row.Subject == q.Subject {
-			rows = append(rows, row)
-		}
-	}
-	return q.Select(rows), nil
-}
-
-// ScanJournal makes it a presence.JournalScanner, for reports about everybody.
-func (s *fileStorage) ScanJournal(ctx context.Context, q presence.JournalScan) ([]presence.JournalRow, error) {
-	if err := s.begin(ctx); err != nil {
-		return nil, err
-	}
-	defer s.end()
 	return q.Select(s.now.Rows), nil
 }
 

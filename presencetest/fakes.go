@@ -23,13 +23,12 @@ const (
 	Append  Method = "Append"
 	Delete  Method = "Delete"
 	Journal Method = "Journal"
-	Scan    Method = "ScanJournal"
 )
 
 // FaultyStorage is storage with faults. Without any, it does what the storage
 // does that it wraps. The methods that inject a fault take the methods of storage
-// that it concerns; none means all. It reads and scans the journal if that
-// storage does.
+// that it concerns; none means all. It reads the journal if that storage
+// does.
 type FaultyStorage struct {
 	storage presence.Storage
 
@@ -53,9 +52,8 @@ type hold struct {
 }
 
 var (
-	_ presence.Storage        = (*FaultyStorage)(nil)
-	_ presence.JournalReader  = (*FaultyStorage)(nil)
-	_ presence.JournalScanner = (*FaultyStorage)(nil)
+	_ presence.Storage       = (*FaultyStorage)(nil)
+	_ presence.JournalReader = (*FaultyStorage)(nil)
 )
 
 // NewFaultyStorage wraps storage.
@@ -210,23 +208,6 @@ func (s *FaultyStorage) Journal(ctx context.Context, q presence.JournalQuery) (r
 			return fmt.Errorf("presencetest: %w: the storage behind the faults does not read its journal", presence.ErrUnavailable)
 		}
 		rows, err = reader.Journal(ctx, q)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return rows, nil
-}
-
-// ScanJournal implements [presence.JournalScanner]. It fails with
-// [presence.ErrUnavailable] where the storage that is wrapped does not.
-func (s *FaultyStorage) ScanJournal(ctx context.Context, q presence.JournalScan) (rows []presence.JournalRow, err error) {
-	err = s.do(ctx, Scan, func() (err error) {
-		scanner, ok := s.storage.(presence.JournalScanner)
-		if !ok {
-			return fmt.Errorf("presencetest: %w: the storage behind the faults does not scan its journal", presence.ErrUnavailable)
-		}
-		rows, err = scanner.ScanJournal(ctx, q)
 		return err
 	})
 	if err != nil {

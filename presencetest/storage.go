@@ -17,7 +17,7 @@ import (
 )
 
 // CheckStorage checks a storage against the contract of [presence.Storage] and,
-// where it implements them, [presence.JournalReader], [presence.JournalScanner]
+// where it implements them, [presence.JournalReader]
 // and [Reopener]. For every rule, open is called anew and must return storage
 // that is empty. What has a Close method is closed after its rule.
 func CheckStorage(ctx context.Context, open func(context.Context) (presence.Storage, error)) error {
@@ -191,31 +191,6 @@ func (p storageProbe) journal(q presence.JournalQuery) []presence.JournalRow {
 		p.failf("Journal(%+v): wanted no error, got %w", q, err)
 	}
 	return rows
-}
-
-// scans reports whether the journals of all can be read together.
-func (p storageProbe) scans() bool {
-	_, ok := p.s.(presence.JournalScanner)
-	return ok
-}
-
-func (p storageProbe) scan(q presence.JournalScan) []presence.JournalRow {
-	if p.failed() {
-		return nil
-	}
-	rows, err := p.s.(presence.JournalScanner).ScanJournal(p.ctx, q)
-	if err != nil {
-		p.failf("ScanJournal(%+v): wanted no error, got %w", q, err)
-	}
-	return rows
-}
-
-// finds checks which rows a scan returns, by id.
-func (p storageProbe) finds(q presence.JournalScan, ids ...string) {
-	got := idsOf(p.scan(q))
-	if !slices.Equal(got, ids) {
-		p.failf("ScanJournal(%+v): wanted rows %v, got %v", q, ids, got)
-	}
 }
 
 // closes reports whether the storage can be closed.
@@ -829,11 +804,9 @@ var storageRules = []rule[storageProbe]{
 			if p.reads() {
 				_, err := p.s.(presence.JournalReader).Journal(ctx, presence.JournalQuery{Subject: ann})
 				canceled("Journal", err)
+				_, err = p.s.(presence.JournalReader).Journal(ctx, presence.JournalQuery{})
+				canceled("Journal of a tenant", err)
 				p.selects(presence.JournalQuery{Subject: ann}, "r1")
-			}
-			if p.scans() {
-				_, err := p.s.(presence.JournalScanner).ScanJournal(ctx, presence.JournalScan{})
-				canceled("ScanJournal", err)
 			}
 		},
 	},
@@ -857,10 +830,8 @@ var storageRules = []rule[storageProbe]{
 			if p.reads() {
 				_, err := p.s.(presence.JournalReader).Journal(p.ctx, presence.JournalQuery{Subject: ann})
 				refused("Journal", err)
-			}
-			if p.scans() {
-				_, err := p.s.(presence.JournalScanner).ScanJournal(p.ctx, presence.JournalScan{})
-				refused("ScanJournal", err)
+				_, err = p.s.(presence.JournalReader).Journal(p.ctx, presence.JournalQuery{})
+				refused("Journal of a tenant", err)
 			}
 		},
 	},
@@ -954,7 +925,7 @@ var storageRules = []rule[storageProbe]{
 			defer p.end()
 			p.append(row(ann, "r2", 1), row(ann, "a", 3), row(ann, "m", 0))
 			p.selects(presence.JournalQuery{Subject: ann}, "z", "r2", "a", "m")
-			p.selects(presence.JournalQuery{Subject: ann, After: "r2"}, "a", "m")
+			p.selects(presence.JournalQuery{Subject: ann, After: presence.JournalRow{ID: "r2"}}, "a", "m")
 			p = p.reopened()
 			defer p.end()
 			p.append(row(ann, "z", 2), row(ann, "b", 4))
@@ -981,13 +952,11 @@ var storageRules = []rule[storageProbe]{
 					want(p.probe, "row "+rows[i].ID, rows[i], got[i])
 				}
 			}
-			if p.scans() {
-				got = p.scan(presence.JournalScan{})
-				want(p.probe, "number of rows scanned", len(rows), len(got))
-				for i, j := range []int{0, 1, 2} {
-					if !p.failed() {
-						want(p.probe, "row "+rows[j].ID+" scanned", rows[j], got[i])
-					}
+			got = p.journal(presence.JournalQuery{})
+			want(p.probe, "number of rows of the tenant", len(rows), len(got))
+			for i := range got {
+				if !p.failed() {
+					want(p.probe, "row "+rows[i].ID+" of the tenant", rows[i], got[i])
 				}
 			}
 		},
@@ -1055,9 +1024,7 @@ var storageRules = []rule[storageProbe]{
 			p.selects(presence.JournalQuery{Subject: ann}, "r1", "r2", "r3")
 			p.selects(presence.JournalQuery{Subject: bob}, "r1", "r2", "r3")
 			p.selects(presence.JournalQuery{Subject: cid})
-			if p.scans() {
-				p.finds(presence.JournalScan{After: row(bob, "r2", 2)}, "r3", "r3")
-			}
+			p.selects(presence.JournalQuery{After: row(bob, "r2", 2)}, "r3", "r3")
 		},
 	},
 	{
@@ -1076,16 +1043,16 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name:    "journal-after",
-		text:    "A query selects only what was appended after the row with the id After, whether or not that row is in the window.",
+		text:    "A query selects only what was appended after the row After, whether or not that row is in the window.",
 		applies: storageProbe.reads,
 		check: func(p storageProbe) {
 			p.append(row(ann, "e8", 10), row(ann, "e9", 20), row(ann, "e10", 30), row(ann, "e11", 40))
 			p.append(row(bob, "e12", 50))
-			p.selects(presence.JournalQuery{Subject: ann, After: "e9"}, "e10", "e11")
-			p.selects(presence.JournalQuery{Subject: ann, After: "e11"})
-			p.selects(presence.JournalQuery{Subject: ann, After: "e8", From: second(25)}, "e10", "e11")
-			p.selects(presence.JournalQuery{Subject: ann, After: "e8", To: second(25)}, "e9")
-			p.selects(presence.JournalQuery{Subject: ann, After: "e10", To: second(25)})
+			p.selects(presence.JournalQuery{Subject: ann, After: presence.JournalRow{ID: "e9"}}, "e10", "e11")
+			p.selects(presence.JournalQuery{Subject: ann, After: presence.JournalRow{ID: "e11"}})
+			p.selects(presence.JournalQuery{Subject: ann, After: presence.JournalRow{ID: "e8"}, From: second(25)}, "e10", "e11")
+			p.selects(presence.JournalQuery{Subject: ann, After: presence.JournalRow{ID: "e8"}, To: second(25)}, "e9")
+			p.selects(presence.JournalQuery{Subject: ann, After: presence.JournalRow{ID: "e10"}, To: second(25)})
 		},
 	},
 	{
@@ -1114,7 +1081,7 @@ var storageRules = []rule[storageProbe]{
 					p.failf("wanted at most 7 rows, got %d", len(page))
 				}
 				paged = append(paged, idsOf(page)...)
-				q.After = paged[len(paged)-1]
+				q.After = page[len(page)-1]
 			}
 			if !slices.Equal(paged, ids[:50]) {
 				p.failf("paging: wanted rows %v, got %v", ids[:50], paged)
@@ -1131,11 +1098,11 @@ var storageRules = []rule[storageProbe]{
 		applies: storageProbe.reads,
 		check: func(p storageProbe) {
 			p.append(row(ann, "r1", 5), row(ann, "r2", 6))
-			q := presence.JournalQuery{Subject: ann, After: "r2"}
+			q := presence.JournalQuery{Subject: ann, After: presence.JournalRow{ID: "r2"}}
 			p.selects(q)
 			p.append(row(ann, "r3", 7), row(ann, "r4", 8))
 			p.selects(q, "r3", "r4")
-			q.After = "r4"
+			q.After.ID = "r4"
 			p.selects(q)
 			p.append(row(ann, "r5", 9))
 			p.selects(q, "r5")
@@ -1156,11 +1123,11 @@ var storageRules = []rule[storageProbe]{
 				ctx, cancel := context.WithTimeout(p.ctx, time.Duration(round*round)*10*time.Microsecond)
 				err := p.s.Append(ctx, batch...)
 				cancel()
-				after := ""
+				q := presence.JournalQuery{Subject: ann}
 				if round > 0 {
-					after = ids[len(ids)-4]
+					q.After.ID = ids[len(ids)-4]
 				}
-				if n := len(p.journal(presence.JournalQuery{Subject: ann, After: after})); n != 3 && (n != 0 || err == nil) {
+				if n := len(p.journal(q)); n != 3 && (n != 0 || err == nil) {
 					p.failf("Append of 3 rows answered %v: wanted all stored, or none and an error; got %d", err, n)
 				}
 				if err != nil {
@@ -1217,48 +1184,48 @@ var storageRules = []rule[storageProbe]{
 		},
 	},
 	{
-		name:    "scan-tenant",
-		text:    "A scan returns the rows of all subjects of the tenant, and of no other tenant.",
-		applies: storageProbe.scans,
+		name:    "tenant-rows",
+		text:    "A query without a subject id returns the rows of all subjects of its tenant, and of no other tenant.",
+		applies: storageProbe.reads,
 		check: func(p storageProbe) {
 			other := func(id, rowID string, at int) presence.JournalRow {
 				return row(presence.Ref{Tenant: "acme", ID: id}, rowID, at)
 			}
 			p.append(row(ann, "a1", 1), other("ann", "x1", 2), row(bob, "b1", 3), other("zoe", "z1", 4), row(cid, "c1", 5))
-			p.finds(presence.JournalScan{}, "a1", "b1", "c1")
-			p.finds(presence.JournalScan{Tenant: "acme"}, "x1", "z1")
-			p.finds(presence.JournalScan{Tenant: "acm"})
+			p.selects(presence.JournalQuery{}, "a1", "b1", "c1")
+			p.selects(presence.JournalQuery{Subject: presence.Ref{Tenant: "acme"}}, "x1", "z1")
+			p.selects(presence.JournalQuery{Subject: presence.Ref{Tenant: "acm"}})
 		},
 	},
 	{
-		name:    "scan-order",
-		text:    "A scan returns rows by the instant at which they happened, and those of one instant in the order in which they were appended.",
-		applies: storageProbe.scans,
+		name:    "tenant-order",
+		text:    "The rows of a tenant are read by the instant at which they happened, and those of one instant in the order in which they were appended.",
+		applies: storageProbe.reads,
 		check: func(p storageProbe) {
 			p.append(row(bob, "b9", 5), row(ann, "a10", 3))
 			p.append(row(ann, "a9", 5))
 			p.append(row(cid, "c1", 5), row(bob, "b1", 4), row(bob, "b0", 5), row(ann, "old", 1))
-			p.finds(presence.JournalScan{}, "old", "a10", "b1", "b9", "a9", "c1", "b0")
+			p.selects(presence.JournalQuery{}, "old", "a10", "b1", "b9", "a9", "c1", "b0")
 		},
 	},
 	{
-		name:    "scan-window",
-		text:    "A scan selects the rows with From <= At < To, zero meaning unbounded.",
-		applies: storageProbe.scans,
+		name:    "tenant-window",
+		text:    "A query of a tenant selects the rows with From <= At < To, zero meaning unbounded.",
+		applies: storageProbe.reads,
 		check: func(p storageProbe) {
 			p.append(row(ann, "r1", 1), row(bob, "r2", 2), row(ann, "r3", 3))
-			p.finds(presence.JournalScan{From: second(2)}, "r2", "r3")
-			p.finds(presence.JournalScan{From: second(2) + 1}, "r3")
-			p.finds(presence.JournalScan{To: second(2)}, "r1")
-			p.finds(presence.JournalScan{To: second(2) + 1}, "r1", "r2")
-			p.finds(presence.JournalScan{From: second(2), To: second(3)}, "r2")
-			p.finds(presence.JournalScan{From: second(2), To: second(2)})
+			p.selects(presence.JournalQuery{From: second(2)}, "r2", "r3")
+			p.selects(presence.JournalQuery{From: second(2) + 1}, "r3")
+			p.selects(presence.JournalQuery{To: second(2)}, "r1")
+			p.selects(presence.JournalQuery{To: second(2) + 1}, "r1", "r2")
+			p.selects(presence.JournalQuery{From: second(2), To: second(3)}, "r2")
+			p.selects(presence.JournalQuery{From: second(2), To: second(2)})
 		},
 	},
 	{
-		name:    "scan-pages",
-		text:    "A scan returns at most Limit rows, 1,000 where Limit is 0; paging with the last row of each page returns every row once.",
-		applies: storageProbe.scans,
+		name:    "tenant-pages",
+		text:    "A query of a tenant returns at most Limit rows, 1,000 where Limit is 0; paging with the last row of each page returns every row once.",
+		applies: storageProbe.reads,
 		check: func(p storageProbe) {
 			const count = 1010
 			var ids []string
@@ -1268,11 +1235,11 @@ var storageRules = []rule[storageProbe]{
 				rows = append(rows, row(presence.ID("subject-"+strconv.Itoa(i%7)), ids[i], 1+i/5)) // five on each instant
 			}
 			p.append(rows...)
-			want(p.probe, "rows without a limit", 1000, len(p.scan(presence.JournalScan{})))
+			want(p.probe, "rows without a limit", 1000, len(p.journal(presence.JournalQuery{})))
 			var paged []string
-			q := presence.JournalScan{Limit: 97, From: second(1), To: second(1000)}
+			q := presence.JournalQuery{Limit: 97, From: second(1), To: second(1000)}
 			for len(paged) <= count && !p.failed() {
-				page := p.scan(q)
+				page := p.journal(q)
 				if len(page) == 0 {
 					break
 				}
@@ -1288,14 +1255,14 @@ var storageRules = []rule[storageProbe]{
 		},
 	},
 	{
-		name:    "scan-gone",
-		text:    "If the row after which a scan goes on has been deleted, it goes on with the rows of that instant.",
-		applies: storageProbe.scans,
+		name:    "tenant-gone",
+		text:    "If the row After has been deleted, a query of a tenant goes on with the rows of its instant.",
+		applies: storageProbe.reads,
 		check: func(p storageProbe) {
 			p.append(row(ann, "a1", 1), row(ann, "a2", 2), row(bob, "b2", 2), row(cid, "c2", 2), row(ann, "a3", 3))
 			p.delete(bob)
-			if !slices.Contains(idsOf(p.scan(presence.JournalScan{})), "b2") { // that it is gone is another rule
-				p.finds(presence.JournalScan{After: row(bob, "b2", 2)}, "a2", "c2", "a3")
+			if !slices.Contains(idsOf(p.journal(presence.JournalQuery{})), "b2") { // that it is gone is another rule
+				p.selects(presence.JournalQuery{After: row(bob, "b2", 2)}, "a2", "c2", "a3")
 			}
 		},
 	},

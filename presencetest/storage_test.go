@@ -50,7 +50,6 @@ type storageMutant struct {
 	onAppend  func(ctx context.Context, s *memory.Storage, rows ...presence.JournalRow) error
 	onDelete  func(ctx context.Context, s *memory.Storage, subjects ...presence.Ref) error
 	onJournal func(ctx context.Context, s *memory.Storage, q presence.JournalQuery) ([]presence.JournalRow, error)
-	onScan    func(ctx context.Context, s *memory.Storage, q presence.JournalScan) ([]presence.JournalRow, error)
 	onClose   func(s *memory.Storage) error
 }
 
@@ -87,13 +86,6 @@ func (m *storageMutant) Journal(ctx context.Context, q presence.JournalQuery) ([
 		return m.Storage.Journal(ctx, q)
 	}
 	return m.onJournal(ctx, m.Storage, q)
-}
-
-func (m *storageMutant) ScanJournal(ctx context.Context, q presence.JournalScan) ([]presence.JournalRow, error) {
-	if m.onScan == nil {
-		return m.Storage.ScanJournal(ctx, q)
-	}
-	return m.onScan(ctx, m.Storage, q)
 }
 
 func (m *storageMutant) Close() error {
@@ -171,11 +163,13 @@ func rewritten(s *memory.Storage, to func(presence.Ref) presence.Ref) *storageMu
 			}
 			return err
 		},
-		onScan: asGiven.scan,
 		onDelete: func(ctx context.Context, s *memory.Storage, subjects ...presence.Ref) error {
 			return s.Delete(ctx, all(subjects)...)
 		},
 		onJournal: func(ctx context.Context, s *memory.Storage, q presence.JournalQuery) ([]presence.JournalRow, error) {
+			if q.Subject.ID == "" {
+				return asGiven.journal(ctx, s, q)
+			}
 			subject := q.Subject
 			q.Subject = to(subject)
 			rows, err := s.Journal(ctx, q)
@@ -204,8 +198,8 @@ func (j *rawJournal) add(batch []presence.JournalRow) {
 	}
 }
 
-func (j *rawJournal) scan(ctx context.Context, s *memory.Storage, q presence.JournalScan) ([]presence.JournalRow, error) {
-	if _, err := s.ScanJournal(ctx, q); err != nil {
+func (j *rawJournal) journal(ctx context.Context, s *memory.Storage, q presence.JournalQuery) ([]presence.JournalRow, error) {
+	if _, err := s.Journal(ctx, q); err != nil {
 		return nil, err
 	}
 	j.mu.Lock()
@@ -234,21 +228,7 @@ func journalMutant(add func(j *rawJournal, batch []presence.JournalRow)) func(s 
 				j.rows = slices.DeleteFunc(j.rows, func(r presence.JournalRow) bool { return slices.Contains(subjects, r.Subject) })
 				return nil
 			},
-			onScan: j.scan,
-			onJournal: func(ctx context.Context, s *memory.Storage, q presence.JournalQuery) ([]presence.JournalRow, error) {
-				if _, err := s.Journal(ctx, q); err != nil {
-					return nil, err
-				}
-				j.mu.Lock()
-				defer j.mu.Unlock()
-				var own []presence.JournalRow
-				for _, r := range j.rows {
-					if r.Subject == q.Subject {
-						own = append(own, r)
-					}
-				}
-				return q.Select(own), nil
-			},
+			onJournal: j.journal,
 		}
 	}
 }
@@ -328,8 +308,9 @@ func (l *lasting) open() *lasting {
 // Reopen implements presencetest.Reopener.
 func (l *lasting) Reopen(context.Context) (presence.Storage, error) { return l.open(), nil }
 
-// onScan returns storage that scans in its own way from all the rows of a tenant.
-func onScan(choose func(q presence.JournalScan, all []presence.JournalRow) []presence.JournalRow) func(s *memory.Storage) *storageMutant {
+// onTenant returns storage that selects the rows of a tenant in its own way from
+// all rows.
+func onTenant(choose func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow) func(s *memory.Storage) *storageMutant {
 	return func(s *memory.Storage) *storageMutant {
 		j := new(rawJournal)
 		return &storageMutant{
@@ -350,9 +331,9 @@ func onScan(choose func(q presence.JournalScan, all []presence.JournalRow) []pre
 				}
 				return err
 			},
-			onScan: func(ctx context.Context, s *memory.Storage, q presence.JournalScan) ([]presence.JournalRow, error) {
-				if _, err := s.ScanJournal(ctx, q); err != nil {
-					return nil, err
+			onJournal: func(ctx context.Context, s *memory.Storage, q presence.JournalQuery) ([]presence.JournalRow, error) {
+				if rows, err := s.Journal(ctx, q); err != nil || q.Subject.ID != "" {
+					return rows, err
 				}
 				j.mu.Lock()
 				defer j.mu.Unlock()
@@ -438,10 +419,13 @@ func onWrite(change func(s *memory.Storage, w *presence.Write)) func(s *memory.S
 	}
 }
 
-// onQuery returns storage that selects rows in its own way from all there are.
+// onQuery returns storage that selects the rows of a subject in its own way.
 func onQuery(choose func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow) func(s *memory.Storage) *storageMutant {
 	return func(s *memory.Storage) *storageMutant {
 		return &storageMutant{Storage: s, onJournal: func(ctx context.Context, s *memory.Storage, q presence.JournalQuery) ([]presence.JournalRow, error) {
+			if q.Subject.ID == "" {
+				return s.Journal(ctx, q)
+			}
 			all, err := s.Journal(ctx, presence.JournalQuery{Subject: q.Subject, Limit: 1 << 20})
 			if err != nil {
 				return nil, err
@@ -1029,9 +1013,12 @@ func TestStorageSuiteCatches(t *testing.T) {
 				return s.Journal(without(ctx), q)
 			}}
 		}},
-		{"ScanJournal goes on", "done-context", func(s *memory.Storage) *storageMutant {
-			return &storageMutant{Storage: s, onScan: func(ctx context.Context, s *memory.Storage, q presence.JournalScan) ([]presence.JournalRow, error) {
-				return s.ScanJournal(without(ctx), q)
+		{"Journal of a tenant goes on", "done-context", func(s *memory.Storage) *storageMutant {
+			return &storageMutant{Storage: s, onJournal: func(ctx context.Context, s *memory.Storage, q presence.JournalQuery) ([]presence.JournalRow, error) {
+				if q.Subject.ID == "" {
+					ctx = without(ctx)
+				}
+				return s.Journal(ctx, q)
 			}}
 		}},
 		{"a done context by another name", "done-context", func(s *memory.Storage) *storageMutant {
@@ -1054,10 +1041,10 @@ func TestStorageSuiteCatches(t *testing.T) {
 				}
 			}}
 		}},
-		{"closed, but scanning still", "closed", func(s *memory.Storage) *storageMutant {
-			return &storageMutant{Storage: s, onScan: func(ctx context.Context, s *memory.Storage, q presence.JournalScan) ([]presence.JournalRow, error) {
-				rows, err := s.ScanJournal(ctx, q)
-				if errors.Is(err, presence.ErrClosed) {
+		{"closed, but reading a tenant still", "closed", func(s *memory.Storage) *storageMutant {
+			return &storageMutant{Storage: s, onJournal: func(ctx context.Context, s *memory.Storage, q presence.JournalQuery) ([]presence.JournalRow, error) {
+				rows, err := s.Journal(ctx, q)
+				if errors.Is(err, presence.ErrClosed) && q.Subject.ID == "" {
 					return nil, nil
 				}
 				return rows, err
@@ -1113,7 +1100,7 @@ func TestStorageSuiteCatches(t *testing.T) {
 				return s.Append(ctx, slices.DeleteFunc(slices.Clone(rows), func(r presence.JournalRow) bool { return r.At > now })...)
 			}}
 		}},
-		{"scans know the id of a row alone", "journal-subjects", onScan(func(q presence.JournalScan, all []presence.JournalRow) []presence.JournalRow {
+		{"a tenant's row is known by its id alone", "journal-subjects", onTenant(func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow {
 			if i := slices.IndexFunc(all, func(r presence.JournalRow) bool { return r.ID == q.After.ID }); i >= 0 {
 				q.After = all[i]
 			}
@@ -1133,7 +1120,7 @@ func TestStorageSuiteCatches(t *testing.T) {
 				defer mu.Unlock()
 				rows, err := s.Journal(ctx, q)
 				page, there := pages[q]
-				if q.After == "" || err != nil || !there {
+				if q.After.ID == "" || err != nil || !there {
 					page = rows
 				}
 				pages[q] = page
@@ -1146,53 +1133,61 @@ func TestStorageSuiteCatches(t *testing.T) {
 		{"rows are acknowledged when the context ends", "journal-whole-batches", overlappingAppend(func(context.Context, *memory.Storage, []presence.JournalRow) error {
 			return nil
 		})},
-		{"a scan of every tenant", "scan-tenant", onScan(func(q presence.JournalScan, all []presence.JournalRow) []presence.JournalRow {
+		{"tenants that begin alike are one", "tenant-rows", onTenant(func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow {
 			for i := range all {
-				all[i].Subject.Tenant = q.Tenant
+				if strings.HasPrefix(all[i].Subject.Tenant, q.Subject.Tenant) && q.Subject.Tenant != "" {
+					all[i].Subject.Tenant = q.Subject.Tenant
+				}
 			}
 			return q.Select(all)
 		})},
-		{"the default tenant alone is scanned", "scan-tenant", onScan(func(q presence.JournalScan, all []presence.JournalRow) []presence.JournalRow {
-			q.Tenant = ""
+		{"a query of every tenant", "tenant-rows", onTenant(func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow {
+			for i := range all {
+				all[i].Subject.Tenant = q.Subject.Tenant
+			}
 			return q.Select(all)
 		})},
-		{"a scan in the order appended", "scan-order", onScan(func(q presence.JournalScan, all []presence.JournalRow) []presence.JournalRow {
+		{"the default tenant alone is read", "tenant-rows", onTenant(func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow {
+			q.Subject.Tenant = ""
+			return q.Select(all)
+		})},
+		{"a tenant's rows in the order appended", "tenant-order", onTenant(func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow {
 			rows := q.Select(all)
 			return slices.DeleteFunc(all, func(r presence.JournalRow) bool { return !slices.Contains(rows, r) })
 		})},
-		{"a scan by instant and id", "scan-order", onScan(func(q presence.JournalScan, all []presence.JournalRow) []presence.JournalRow {
+		{"a tenant's rows by instant and id", "tenant-order", onTenant(func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow {
 			slices.SortStableFunc(all, func(a, b presence.JournalRow) int { return strings.Compare(a.ID, b.ID) })
 			return q.Select(all)
 		})},
-		{"a scan that includes To", "scan-window", onScan(func(q presence.JournalScan, all []presence.JournalRow) []presence.JournalRow {
+		{"a tenant's rows that includes To", "tenant-window", onTenant(func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow {
 			if q.To != 0 {
 				q.To++
 			}
 			return q.Select(all)
 		})},
-		{"a scan that excludes From", "scan-window", onScan(func(q presence.JournalScan, all []presence.JournalRow) []presence.JournalRow {
+		{"a tenant's rows that excludes From", "tenant-window", onTenant(func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow {
 			if q.From != 0 && q.Limit == 0 {
 				q.From++
 			}
 			return q.Select(all)
 		})},
-		{"a scan of any number", "scan-pages", onScan(func(q presence.JournalScan, all []presence.JournalRow) []presence.JournalRow {
+		{"a tenant's rows of any number", "tenant-pages", onTenant(func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow {
 			q.Limit = len(all) + 1
 			return q.Select(all)
 		})},
-		{"a scan goes on with the next instant", "scan-pages", onScan(func(q presence.JournalScan, all []presence.JournalRow) []presence.JournalRow {
+		{"a tenant's rows goes on with the next instant", "tenant-pages", onTenant(func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow {
 			if q.Limit > 0 && q.After.ID != "" {
 				q.From, q.After = q.After.At+1, presence.JournalRow{}
 			}
 			return q.Select(all)
 		})},
-		{"a scan goes on with the same instant", "scan-pages", onScan(func(q presence.JournalScan, all []presence.JournalRow) []presence.JournalRow {
+		{"a tenant's rows goes on with the same instant", "tenant-pages", onTenant(func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow {
 			if q.Limit > 0 && q.After.ID != "" {
 				q.From, q.After = q.After.At, presence.JournalRow{}
 			}
 			return q.Select(all)
 		})},
-		{"a scan ends where its row is gone", "scan-gone", onScan(func(q presence.JournalScan, all []presence.JournalRow) []presence.JournalRow {
+		{"a tenant's rows ends where its row is gone", "tenant-gone", onTenant(func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow {
 			if q.After.ID != "" && !slices.ContainsFunc(all, func(r presence.JournalRow) bool { return r.Subject == q.After.Subject && r.ID == q.After.ID }) {
 				return nil
 			}
@@ -1260,13 +1255,13 @@ func TestStorageSuiteCatches(t *testing.T) {
 			return q.Select(all)
 		})},
 		{"ids are compared as text", "journal-after", onQuery(func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow {
-			all = slices.DeleteFunc(all, func(r presence.JournalRow) bool { return r.ID <= q.After })
-			q.After = ""
+			all = slices.DeleteFunc(all, func(r presence.JournalRow) bool { return r.ID <= q.After.ID })
+			q.After = presence.JournalRow{}
 			return q.Select(all)
 		})},
 		{"the row is looked for in the window", "journal-after", onQuery(func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow {
 			window := q
-			window.After, window.Limit = "", len(all)+1
+			window.After, window.Limit = presence.JournalRow{}, len(all)+1
 			q.From, q.To = 0, 0
 			return q.Select(window.Select(all))
 		})},

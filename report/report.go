@@ -109,7 +109,7 @@ func Log(ctx context.Context, j Journal, q Query) iter.Seq2[Entry, error] {
 		}
 		for _, subject := range q.Subjects {
 			for row, err := range j(ctx, presence.JournalQuery{Subject: subject, From: q.From, To: q.To}) {
-				if err == nil && row.Kind != "transition" {
+				if err == nil && row.Kind != presence.RowTransition {
 					continue
 				}
 				if !yield(entry(row), err) || err != nil {
@@ -156,7 +156,7 @@ func workload(ctx context.Context, j Journal, subject presence.Ref, bounds []pre
 		if err != nil {
 			return nil, err
 		}
-		if row.Kind == "transition" {
+		if row.Kind == presence.RowTransition {
 			w.change(row)
 		}
 	}

@@ -46,7 +46,7 @@ func at(minutes int) presence.Instant { return start.Add(time.Duration(minutes) 
 
 func row(subject, from, to, reason string, minutes int) presence.JournalRow {
 	return presence.JournalRow{
-		ID: "t" + strconv.Itoa(minutes), Subject: presence.ID(subject), Kind: "transition", From: from, To: to, Reason: reason,
+		ID: "t" + strconv.Itoa(minutes), Subject: presence.ID(subject), Kind: presence.RowTransition, From: from, To: to, Reason: reason,
 		Cause: presence.CauseManual, Trigger: presence.CauseManual, At: at(minutes), Recorded: at(minutes),
 	}
 }
@@ -54,7 +54,7 @@ func row(subject, from, to, reason string, minutes int) presence.JournalRow {
 var day = []presence.JournalRow{
 	row("ann", "", "active", "", -30),
 	row("ann", "active", "lunch", "hungry", 10),
-	{ID: "claim-set/1", Subject: presence.ID("ann"), Kind: "claim-set", To: "lunch", At: at(10)},
+	{ID: "claim-set/1", Subject: presence.ID("ann"), Kind: presence.RowClaimSet, To: "lunch", At: at(10)},
 	row("ann", "lunch", "active", "", 40),
 	row("ann", "active", "lunch", "", 50),
 	row("bob", "", "active", "", 20),

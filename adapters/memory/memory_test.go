@@ -53,7 +53,7 @@ func TestNotifierConforms(t *testing.T) {
 }
 
 func row(subject, id string) presence.JournalRow {
-	return presence.JournalRow{ID: id, Subject: presence.ID(subject), Kind: "transition"}
+	return presence.JournalRow{ID: id, Subject: presence.ID(subject), Kind: presence.RowTransition}
 }
 
 func ids(t *testing.T, s *memory.Storage, subject string) []string {
@@ -133,7 +133,7 @@ func TestJournalDefaultBound(t *testing.T) {
 	}
 	require.Equal(t, all[3:], ids(t, s, "ann"))
 
-	rows, err := s.Journal(t.Context(), presence.JournalQuery{Subject: presence.ID("ann"), After: "1", Limit: 2})
+	rows, err := s.Journal(t.Context(), presence.JournalQuery{Subject: presence.ID("ann"), After: presence.JournalRow{ID: "1"}, Limit: 2})
 	require.NoError(t, err)
 	require.Equal(t, "3", rows[0].ID, "a row that made room is before all that are left")
 }

@@ -12,11 +12,10 @@ import (
 )
 
 var (
-	_ presence.Storage        = (*Storage)(nil)
-	_ presence.JournalReader  = (*Storage)(nil)
-	_ presence.JournalScanner = (*Storage)(nil)
-	_ presence.Transport      = (*Transport)(nil)
-	_ presence.Notifier       = (*Notifier)(nil)
+	_ presence.Storage       = (*Storage)(nil)
+	_ presence.JournalReader = (*Storage)(nil)
+	_ presence.Transport     = (*Transport)(nil)
+	_ presence.Notifier      = (*Notifier)(nil)
 )
 
 // StorageOptions configures a [Storage]. The zero value works.
@@ -29,9 +28,8 @@ type StorageOptions struct {
 	JournalTotal int
 }
 
-// Storage is a presence.Storage, presence.JournalReader and
-// presence.JournalScanner that forgets everything with the process. What it calls stored outlives a tracker, not the
-// process. There is one record for each subject that was saved and not deleted;
+// Storage is a presence.Storage and presence.JournalReader in memory. What it
+// calls stored outlives a tracker, not the process. There is one record for each subject that was saved and not deleted;
 // the journal is bounded. A row that has made room for newer ones is forgotten,
 // so that appending it again is not recognised.
 type Storage struct {
@@ -134,26 +132,18 @@ func (s *Storage) Delete(ctx context.Context, subjects ...presence.Ref) error {
 	return nil
 }
 
-// Journal returns the rows that q selects, of those that are kept. Where q.After
-// has made room for newer rows, all that are left come after it.
+// Journal returns the rows that q selects, of those that are kept. For a tenant
+// it looks at every row.
 func (s *Storage) Journal(ctx context.Context, q presence.JournalQuery) ([]presence.JournalRow, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if err := s.usable(ctx); err != nil {
 		return nil, err
 	}
-	return q.Select(s.journal.rows(q.Subject)), nil
-}
-
-// ScanJournal returns the rows that q selects, of those that are kept. It looks
-// at all of them.
-func (s *Storage) ScanJournal(ctx context.Context, q presence.JournalScan) ([]presence.JournalRow, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if err := s.usable(ctx); err != nil {
-		return nil, err
+	if q.Subject.ID == "" {
+		return q.Select(s.journal.all()), nil
 	}
-	return q.Select(s.journal.all()), nil
+	return q.Select(s.journal.rows(q.Subject)), nil
 }
 
 // Close makes every later call fail. A second Close changes nothing and says so.

@@ -135,7 +135,7 @@ func TestConflictsBetweenTrackers(t *testing.T) {
 	require.NoError(t, err)
 	sets := 0
 	for _, r := range rows {
-		if r.Kind == "claim-set" {
+		if r.Kind == presence.RowClaimSet {
 			sets++
 		}
 	}

@@ -58,9 +58,8 @@ import (
 )
 
 var (
-	_ presence.Storage        = (*Storage)(nil)
-	_ presence.JournalReader  = (*Storage)(nil)
-	_ presence.JournalScanner = (*Storage)(nil)
+	_ presence.Storage       = (*Storage)(nil)
+	_ presence.JournalReader = (*Storage)(nil)
 )
 
 // Options configures a [Storage]. The zero value works.
@@ -88,9 +87,9 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// Storage is a presence.Storage, presence.JournalReader and
-// presence.JournalScanner in a PostgreSQL database of version 13 or later. All
-// its methods are safe for concurrent use, by any number of processes.
+// Storage is a presence.Storage and presence.JournalReader in a PostgreSQL
+// database of version 13 or later. All its methods are safe for concurrent use,
+// by any number of processes.
 type Storage struct {
 	pool   *pgxpool.Pool
 	opts   Options
@@ -488,26 +487,20 @@ func (s *Storage) Delete(ctx context.Context, subjects ...presence.Ref) error {
 	return nil
 }
 
-// Journal returns the rows that q selects. Where the row q.After has been
-// pruned, all that are left come after it.
+// Journal returns the rows that q selects.
 func (s *Storage) Journal(ctx context.Context, q presence.JournalQuery) ([]presence.JournalRow, error) {
 	if err := s.usable(ctx); err != nil {
 		return nil, err
 	}
-	rows, _ := s.pool.Query(ctx, s.sql.journal, q.Subject.Tenant, q.Subject.ID, int64(q.From), int64(q.To), q.After, limit(q.Limit))
-	return s.collect(ctx, rows)
-}
-
-// ScanJournal returns the rows that q selects among those of all subjects.
-func (s *Storage) ScanJournal(ctx context.Context, q presence.JournalScan) ([]presence.JournalRow, error) {
-	if err := s.usable(ctx); err != nil {
-		return nil, err
+	if q.Subject.ID != "" {
+		rows, _ := s.pool.Query(ctx, s.sql.subjectRows, q.Subject.Tenant, q.Subject.ID, int64(q.From), int64(q.To), q.After.ID, limit(q.Limit))
+		return s.collect(ctx, rows)
 	}
 	after := int64(math.MinInt64)
 	if q.After.ID != "" {
 		after = int64(q.After.At)
 	}
-	rows, _ := s.pool.Query(ctx, s.sql.scan, q.Tenant, int64(q.From), int64(q.To), after, q.After.Subject.ID, q.After.ID, limit(q.Limit))
+	rows, _ := s.pool.Query(ctx, s.sql.tenantRows, q.Subject.Tenant, int64(q.From), int64(q.To), after, q.After.Subject.ID, q.After.ID, limit(q.Limit))
 	return s.collect(ctx, rows)
 }
 

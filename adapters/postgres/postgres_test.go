@@ -30,7 +30,7 @@ func record(subject presence.Ref, revision uint64) presence.Record {
 }
 
 func row(subject presence.Ref, id string, at presence.Instant) presence.JournalRow {
-	return presence.JournalRow{ID: id, Subject: subject, Kind: "transition", To: "busy", At: at, Recorded: at}
+	return presence.JournalRow{ID: id, Subject: subject, Kind: presence.RowTransition, To: "busy", At: at, Recorded: at}
 }
 
 func ids(rows []presence.JournalRow) (list []string) {
@@ -191,7 +191,7 @@ func TestUpgrade(t *testing.T) {
 		require.Equal(t, "claim-ended/choice-0", rows[3].ID)
 
 		require.NoError(t, storage.Append(t.Context(), rows[5], row(ref, "next", rows[5].At+1)))
-		after, err := storage.Journal(t.Context(), presence.JournalQuery{Subject: ref, After: rows[5].ID})
+		after, err := storage.Journal(t.Context(), presence.JournalQuery{Subject: ref, After: rows[5]})
 		require.NoError(t, err)
 		require.Equal(t, []string{"next"}, ids(after))
 	}
@@ -320,7 +320,7 @@ func TestPrune(t *testing.T) {
 	pruned, err := storage.Prune(t.Context(), 11_001)
 	require.NoError(t, err)
 	require.EqualValues(t, 11_000, pruned)
-	left, err := storage.Journal(t.Context(), presence.JournalQuery{Subject: ann, After: "0"})
+	left, err := storage.Journal(t.Context(), presence.JournalQuery{Subject: ann, After: presence.JournalRow{ID: "0"}})
 	require.NoError(t, err)
 	require.Len(t, left, 500)
 	require.Equal(t, "11000", left[0].ID, "a row that was pruned is before all that are left")

@@ -107,7 +107,8 @@ type statements struct {
 	begin, getVersion, setVersion             string
 	load, insert, update, compare, lock       string
 	insertAll, updateAll                      string
-	lockJournal, append, journal, scan, prune string
+	lockJournal, append, prune                string
+	subjectRows, tenantRows                   string
 	lockRecords, deleteRecords, deleteJournal string
 	compact                                   []string
 }
@@ -144,9 +145,9 @@ CREATE TABLE {schema}.version (version integer NOT NULL, one boolean PRIMARY KEY
 	s.append = s.in(`INSERT INTO {schema}.journal (tenant, subject, id, at, entry)
 	SELECT tenant, subject, id, at, entry::json FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[]) WITH ORDINALITY AS t(tenant, subject, id, at, entry, n)
 	ORDER BY n ON CONFLICT DO NOTHING`)
-	s.journal = s.in(`SELECT entry FROM {schema}.journal WHERE tenant = $1 AND subject = $2 AND ($3::bigint = 0 OR at >= $3) AND ($4::bigint = 0 OR at < $4)
+	s.subjectRows = s.in(`SELECT entry FROM {schema}.journal WHERE tenant = $1 AND subject = $2 AND ($3::bigint = 0 OR at >= $3) AND ($4::bigint = 0 OR at < $4)
 	AND seq > coalesce((SELECT seq FROM {schema}.journal WHERE tenant = $1 AND subject = $2 AND id = $5), 0) ORDER BY seq LIMIT $6`)
-	s.scan = s.in(`SELECT entry FROM {schema}.journal WHERE tenant = $1 AND ($2::bigint = 0 OR at >= $2) AND ($3::bigint = 0 OR at < $3)
+	s.tenantRows = s.in(`SELECT entry FROM {schema}.journal WHERE tenant = $1 AND ($2::bigint = 0 OR at >= $2) AND ($3::bigint = 0 OR at < $3)
 	AND (at, seq) > ($4, coalesce((SELECT seq FROM {schema}.journal WHERE tenant = $1 AND subject = $5 AND id = $6), 0)) ORDER BY at, seq LIMIT $7`)
 	s.prune = s.in(`DELETE FROM {schema}.journal WHERE ctid = ANY(ARRAY(SELECT ctid FROM {schema}.journal WHERE at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))`)
 

@@ -184,7 +184,7 @@ func BenchmarkReopen(b *testing.B) {
 		var rows []presence.JournalRow
 		for ; i < count && len(writes) < 10_000; i++ {
 			writes = append(writes, write(ref(i), 0, 1, data))
-			rows = append(rows, presence.JournalRow{ID: "e1@123456789", Subject: ref(i), Kind: "transition", To: "busy", At: presence.Instant(i + 1)})
+			rows = append(rows, presence.JournalRow{ID: "e1@123456789", Subject: ref(i), Kind: presence.RowTransition, To: "busy", At: presence.Instant(i + 1)})
 		}
 		require.NoError(b, s.Save(b.Context(), writes...))
 		require.NoError(b, s.Append(b.Context(), rows...))

@@ -25,8 +25,8 @@ type file struct {
 	prepared                             []*sql.Stmt
 	saveNew, saveOver, current, addRow   *sql.Stmt // on the writer
 	deleteRecord, deleteJournal, setMark *sql.Stmt
-	loadOne, journalPage                 *sql.Stmt // on the readers
-	position, scanPage                   *sql.Stmt
+	loadOne, subjectPage                 *sql.Stmt // on the readers
+	position, tenantPage                 *sql.Stmt
 
 	marked bool // traces of what was deleted may be left
 }
@@ -88,8 +88,8 @@ func openFile(ctx context.Context, path string, o *Options, create bool) (_ *fil
 	prepare(&f.setMark, f.writer, `INSERT INTO marks (name) VALUES (?) ON CONFLICT DO NOTHING`)
 	prepare(&f.loadOne, f.readers, `SELECT tenant, id, revision, data FROM records WHERE tenant = ? AND id = ?`)
 	prepare(&f.position, f.readers, `SELECT at, seq FROM journal WHERE tenant = ? AND subject = ? AND id = ?`)
-	prepare(&f.journalPage, f.readers, `SELECT tenant, subject, `+rowColumns+` FROM journal WHERE tenant = ? AND subject = ? AND seq > ? AND at >= ? AND at <= ? ORDER BY seq LIMIT ?`)
-	prepare(&f.scanPage, f.readers, `SELECT tenant, subject, `+rowColumns+` FROM journal WHERE tenant = ? AND at >= ? AND at <= ? AND (at > ? OR seq > ?) ORDER BY at, seq LIMIT ?`)
+	prepare(&f.subjectPage, f.readers, `SELECT tenant, subject, `+rowColumns+` FROM journal WHERE tenant = ? AND subject = ? AND seq > ? AND at >= ? AND at <= ? ORDER BY seq LIMIT ?`)
+	prepare(&f.tenantPage, f.readers, `SELECT tenant, subject, `+rowColumns+` FROM journal WHERE tenant = ? AND at >= ? AND at <= ? AND (at > ? OR seq > ?) ORDER BY at, seq LIMIT ?`)
 	if err != nil {
 		return nil, err
 	}

@@ -199,7 +199,7 @@ func TestPrune(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 1200, n)
 	require.Equal(t, 600, s.count(t))
-	rows, err := s.ScanJournal(t.Context(), presence.JournalScan{Tenant: "acme", Limit: 1})
+	rows, err := s.Journal(t.Context(), presence.JournalQuery{Subject: presence.Ref{Tenant: "acme"}, Limit: 1})
 	require.NoError(t, err)
 	require.EqualValues(t, 401, rows[0].At, "the instant itself is kept")
 	n, err = s.Prune(t.Context(), 1<<60)

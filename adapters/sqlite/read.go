@@ -78,16 +78,14 @@ func (s *Storage) Load(ctx context.Context, subjects ...presence.Ref) (records [
 	return records, err
 }
 
-// Journal returns the rows of one subject that q selects. Where the row q.After
-// has been deleted, all that are left come after it.
+// Journal returns the rows that q selects.
 func (s *Storage) Journal(ctx context.Context, q presence.JournalQuery) (rows []presence.JournalRow, err error) {
+	page := (*file).subjectRows
+	if q.Subject.ID == "" {
+		page = (*file).tenantRows
+	}
 	err = s.read(ctx, func(f *file) error {
-		_, seq, err := f.find(ctx, q.Subject, q.After)
-		if err != nil {
-			return err
-		}
-		from, to := window(q.From, q.To)
-		found, err := f.journalPage.QueryContext(ctx, q.Subject.Tenant, q.Subject.ID, seq, from, to, limit(q.Limit))
+		found, err := page(f, ctx, q)
 		if err != nil {
 			return err
 		}
@@ -97,25 +95,25 @@ func (s *Storage) Journal(ctx context.Context, q presence.JournalQuery) (rows []
 	return rows, err
 }
 
-// ScanJournal returns the rows of all subjects of a tenant that q selects.
-func (s *Storage) ScanJournal(ctx context.Context, q presence.JournalScan) (rows []presence.JournalRow, err error) {
-	err = s.read(ctx, func(f *file) error {
-		at, seq, err := f.find(ctx, q.After.Subject, q.After.ID)
-		if err != nil {
-			return err
-		}
-		from, to := window(q.From, q.To)
-		if q.After.ID != "" {
-			from = max(from, int64(q.After.At), at)
-		}
-		found, err := f.scanPage.QueryContext(ctx, q.Tenant, from, to, at, seq, limit(q.Limit))
-		if err != nil {
-			return err
-		}
-		rows, err = collect(found, rowFields)
-		return err
-	})
-	return rows, err
+func (f *file) subjectRows(ctx context.Context, q presence.JournalQuery) (*sql.Rows, error) {
+	_, seq, err := f.find(ctx, q.Subject, q.After.ID)
+	if err != nil {
+		return nil, err
+	}
+	from, to := window(q.From, q.To)
+	return f.subjectPage.QueryContext(ctx, q.Subject.Tenant, q.Subject.ID, seq, from, to, limit(q.Limit))
+}
+
+func (f *file) tenantRows(ctx context.Context, q presence.JournalQuery) (*sql.Rows, error) {
+	at, seq, err := f.find(ctx, q.After.Subject, q.After.ID)
+	if err != nil {
+		return nil, err
+	}
+	from, to := window(q.From, q.To)
+	if q.After.ID != "" {
+		from = max(from, int64(q.After.At), at)
+	}
+	return f.tenantPage.QueryContext(ctx, q.Subject.Tenant, from, to, at, seq, limit(q.Limit))
 }
 
 // find returns where a row is, or a place before all others.

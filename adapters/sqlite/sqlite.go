@@ -48,9 +48,8 @@ import (
 )
 
 var (
-	_ presence.Storage        = (*Storage)(nil)
-	_ presence.JournalReader  = (*Storage)(nil)
-	_ presence.JournalScanner = (*Storage)(nil)
+	_ presence.Storage       = (*Storage)(nil)
+	_ presence.JournalReader = (*Storage)(nil)
 )
 
 // Options configures a [Storage]. The zero value works.
@@ -70,9 +69,8 @@ type Options struct {
 	Readers int
 }
 
-// Storage is a presence.Storage, presence.JournalReader and
-// presence.JournalScanner in one file. All its methods are safe for concurrent
-// use.
+// Storage is a presence.Storage and presence.JournalReader in one file. All its
+// methods are safe for concurrent use.
 type Storage struct {
 	path string
 	opts Options

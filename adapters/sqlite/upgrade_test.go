@@ -52,7 +52,7 @@ func TestUpgrade(t *testing.T) {
 			require.Len(t, rows, 5)
 			for n, row := range rows {
 				require.Equal(t, presence.JournalRow{
-					ID: fmt.Sprintf("e%d", 10-n), Subject: ref, Kind: "transition", From: "available", To: "busy", Class: presence.ClassBusy,
+					ID: fmt.Sprintf("e%d", 10-n), Subject: ref, Kind: presence.RowTransition, From: "available", To: "busy", Class: presence.ClassBusy,
 					Cause: presence.CauseManual, Trigger: presence.TriggerInput, Reach: "live", Source: presence.SourceManual, Key: "base", Reason: "réunion", By: "bob",
 					At: presence.Instant(int64(1000+n*7%5)*1e9 + int64(i)), Recorded: presence.Instant(int64(2000+n) * 1e9),
 				}, row)
@@ -60,7 +60,7 @@ func TestUpgrade(t *testing.T) {
 			byTenant[ref.Tenant] += len(rows)
 		}
 		for tenant, count := range byTenant {
-			rows, err := s.ScanJournal(t.Context(), presence.JournalScan{Tenant: tenant})
+			rows, err := s.Journal(t.Context(), presence.JournalQuery{Subject: presence.Ref{Tenant: tenant}})
 			require.NoError(t, err)
 			require.Len(t, rows, count)
 		}

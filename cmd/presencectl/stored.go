@@ -87,12 +87,12 @@ func journal(flags *flag.FlagSet) action {
 			return err
 		}
 		defer func() { err = errors.Join(err, s.close()) }()
-		rows := s.tracker.ScanJournal(ctx, presence.JournalScan{Tenant: *tenant, From: *from, To: *to})
+		q := presence.JournalQuery{Subject: presence.Ref{Tenant: *tenant}, From: *from, To: *to}
 		if len(args) == 2 {
-			rows = s.tracker.Journal(ctx, presence.JournalQuery{Subject: presence.Ref{Tenant: *tenant, ID: args[1]}, From: *from, To: *to})
+			q.Subject.ID = args[1]
 		}
 		out := json.NewEncoder(stdout)
-		for row, err := range rows {
+		for row, err := range s.tracker.Journal(ctx, q) {
 			if err == nil {
 				err = out.Encode(row)
 			}
@@ -144,7 +144,7 @@ func printReport[T any](out io.Writer, asJSON bool, rows iter.Seq2[T, error], cs
 // order of their first rows.
 func (s *stored) subjects(ctx context.Context, tenant string, to presence.Instant) (list []presence.Ref, err error) {
 	seen := make(map[presence.Ref]bool)
-	for row, err := range s.tracker.ScanJournal(ctx, presence.JournalScan{Tenant: tenant, To: to}) {
+	for row, err := range s.tracker.Journal(ctx, presence.JournalQuery{Subject: presence.Ref{Tenant: tenant}, To: to}) {
 		if err != nil {
 			return nil, fmt.Errorf("report: %w", err)
 		}

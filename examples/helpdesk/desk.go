@@ -130,9 +130,9 @@ func (d *desk) close() {
 // time when the file was last used: a history must not go back.
 func (d *desk) startClock(ctx context.Context) error {
 	now := time.Now().UTC()
-	q := presence.JournalScan{From: presence.At(now)}
+	q := presence.JournalQuery{From: presence.At(now)}
 	for {
-		rows, err := d.storage.ScanJournal(ctx, q)
+		rows, err := d.storage.Journal(ctx, q)
 		if err != nil {
 			return err
 		}

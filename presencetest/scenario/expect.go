@@ -629,7 +629,7 @@ func (r *runner) judgeLog(_ *Line, e *Expectation) (string, string, error) {
 	if err != nil {
 		return "", "", err
 	}
-	rows = slices.DeleteFunc(slices.Clone(rows), func(row presence.JournalRow) bool { return row.Kind != "transition" })
+	rows = slices.DeleteFunc(slices.Clone(rows), func(row presence.JournalRow) bool { return row.Kind != presence.RowTransition })
 	first := slices.IndexFunc(rows, func(row presence.JournalRow) bool { return row.Reach == presence.ReachLive.String() })
 	if first < 0 {
 		first = len(rows)

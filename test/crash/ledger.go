@@ -175,7 +175,7 @@ func (a *account) check(ctx context.Context, s store, ref presence.Ref, t *told,
 	var rows []presence.JournalRow
 	q := presence.JournalQuery{Subject: ref, Limit: 1000}
 	if !whole && len(a.rows) > 0 {
-		q.After = a.rows[len(a.rows)-1]
+		q.After.ID = a.rows[len(a.rows)-1]
 	}
 	for {
 		page, err := s.Journal(ctx, q)
@@ -186,7 +186,7 @@ func (a *account) check(ctx context.Context, s store, ref presence.Ref, t *told,
 		if len(page) < q.Limit {
 			break
 		}
-		q.After = page[len(page)-1].ID
+		q.After = page[len(page)-1]
 	}
 	if whole {
 		before := min(len(rows), len(a.rows))
@@ -246,7 +246,7 @@ func chain(rows []presence.JournalRow) (faults []string) {
 	status, claim := unknown, unknown
 	for _, r := range rows {
 		switch r.Kind {
-		case "transition":
+		case presence.RowTransition:
 			if status != unknown && r.From != status {
 				faults = append(faults, fmt.Sprintf("transition %s is from %s, the one before it was to %s", r.ID, r.From, status))
 			}
@@ -254,12 +254,12 @@ func chain(rows []presence.JournalRow) (faults []string) {
 				faults = append(faults, fmt.Sprintf("transition %s is from %s to itself", r.ID, r.To))
 			}
 			status = r.To
-		case "claim-set":
+		case presence.RowClaimSet:
 			if claim != unknown && claim != "" {
 				faults = append(faults, fmt.Sprintf("%s, while %s had not ended", r.ID, claim))
 			}
 			claim = strings.TrimPrefix(r.ID, "claim-set/")
-		case "claim-ended":
+		case presence.RowClaimEnded:
 			if claim != unknown && "claim-ended/"+claim != r.ID {
 				faults = append(faults, fmt.Sprintf("%s, while the claim set last was %q", r.ID, claim))
 			}
