@@ -494,7 +494,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 			says string
 		}{
 			"unknown status":          {claim(self, ann, presence.Claim{Status: "bussy"}), presence.ErrUnknown, `available, away, busy, offline`},
-			"unknown subject":         {claim(presence.Agent(bob), bob, presence.Claim{Status: "busy"}), presence.ErrUnknown, "subject bob"},
+			"unknown subject":         {claim(presence.Agent(bob), bob, presence.Claim{Status: "busy"}), presence.ErrUnknown, `subject "bob"`},
 			"until in the past":       {claim(self, ann, presence.Claim{Status: "away", Until: presence.At(time.Now())}), presence.ErrInvalid, "not after now"},
 			"not selectable":          {claim(self, ann, presence.Claim{Status: "offline"}), presence.ErrNotAllowed, "selectable are available, away, busy"},
 			"another's status":        {claim(presence.Agent(bob), ann, presence.Claim{Status: "away"}), presence.ErrNotAllowed, "supervisor"},

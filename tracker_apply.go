@@ -3,7 +3,6 @@ package presence
 import (
 	"context"
 	"errors"
-	"fmt"
 )
 
 // Apply feeds an event that has no method of its own to the state machine of its
@@ -18,11 +17,11 @@ func (t *Tracker) Apply(ctx context.Context, e Event) error {
 		switch e.Kind {
 		case EventNodeDown, EventNodeUp, EventSuspended:
 		default:
-			return fmt.Errorf("presence: %w event: it names no subject, and is not one for all of them", ErrInvalid)
+			return refuse(ErrInvalid, "event", "", "it names no subject, and is not one for all of them")
 		}
 		now := t.time.now()
 		if e.Kind == EventSuspended && e.To < e.From {
-			return fmt.Errorf("presence: %w suspension: it ends before it begins", ErrInvalid)
+			return refuse(ErrInvalid, "event", "", "the suspension ends before it begins")
 		}
 		t.eachSubject(nil, func(h *loaded) {
 			if err := h.step(&e, now); err != nil {
@@ -32,7 +31,7 @@ func (t *Tracker) Apply(ctx context.Context, e Event) error {
 		return nil
 	}
 	if e.Kind == EventConnect || e.Kind == EventLogin {
-		return fmt.Errorf("presence: %w event: connections are made with Connect", ErrInvalid)
+		return refuse(ErrInvalid, "event", "", "connections are made with Connect")
 	}
 	find := t.subject
 	switch e.Kind {

@@ -2,7 +2,6 @@ package presence
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -27,7 +26,7 @@ func (t *Tracker) setPolicy(ctx context.Context, actor Actor, tenant string, p P
 		}
 	}
 	if actor.Subject.Tenant != tenant {
-		return fmt.Errorf("presence: %w: %s acts for another tenant", ErrNotAllowed, actor.Subject)
+		return refuse(ErrNotAllowed, "tenant", tenant, "%s acts for another tenant", actor.Subject)
 	}
 	if err := t.allow(ctx, actor, action, Ref{Tenant: tenant}, detail); err != nil {
 		return err
@@ -36,7 +35,7 @@ func (t *Tracker) setPolicy(ctx context.Context, actor Actor, tenant string, p P
 	defer t.policing.Unlock()
 	tn, ok := t.tenants.need(tenant, t.fallback)
 	if !ok {
-		return fmt.Errorf("presence: %w: %d tenants are known already", ErrLimit, maxTenants)
+		return refuse(ErrLimit, "tenant", tenant, "%d tenants are known already", maxTenants)
 	}
 	before := tn.inForce.Load()
 	if m.coalesces() > 0 {

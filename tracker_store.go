@@ -3,7 +3,6 @@ package presence
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"slices"
 	"sync"
@@ -448,7 +447,7 @@ func (t *Tracker) loadRecords(ctx context.Context, refs ...Ref) ([]Record, error
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, fmt.Errorf("presence: %w: what is stored of %s cannot be loaded: %w", ErrUnavailable, refs[0], err)
+		return nil, refuse(ErrUnavailable, "storage", "", "the record of %s cannot be loaded", refs[0]).because(err)
 	}
 	return slices.DeleteFunc(records, func(r Record) bool { return !slices.Contains(refs, r.Subject) }), nil
 }

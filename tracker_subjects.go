@@ -2,7 +2,6 @@ package presence
 
 import (
 	"context"
-	"fmt"
 	"hash/maphash"
 	"math"
 	"math/bits"
@@ -86,7 +85,7 @@ func (w handle) unlockWrite() {
 }
 
 func (w handle) gone() error {
-	return fmt.Errorf("presence: %w subject %s: it has been erased", ErrUnknown, w.ref)
+	return refuse(ErrUnknown, "subject", w.ref.String(), "it has been erased")
 }
 
 func (h *loaded) handle() handle {
@@ -129,7 +128,7 @@ func (t *Tracker) resident(ctx context.Context, ref Ref, create bool) (handle, e
 	w, flags := t.find(ref)
 	if flags&flagLoaded != 0 {
 		if !create && flags&flagKnown == 0 {
-			return handle{}, fmt.Errorf("presence: %w subject %s", ErrUnknown, ref)
+			return handle{}, refuse(ErrUnknown, "subject", ref.String(), "")
 		}
 		return w, nil
 	}
@@ -142,7 +141,7 @@ func (t *Tracker) resident(ctx context.Context, ref Ref, create bool) (handle, e
 	}
 	if !create && len(records) == 0 {
 		// Asking for made-up ids must not make anybody remember them.
-		return handle{}, fmt.Errorf("presence: %w subject %s", ErrUnknown, ref)
+		return handle{}, refuse(ErrUnknown, "subject", ref.String(), "")
 	}
 	w, err := t.admit(ref)
 	if err != nil || t.opts.Storage == nil {
@@ -182,7 +181,7 @@ func (t *Tracker) admit(ref Ref) (handle, error) {
 		if t.count.Load() < int64(t.opts.MaxSubjects) {
 			return nil
 		}
-		return fmt.Errorf("presence: %w: %d subjects are known already", ErrLimit, t.opts.MaxSubjects)
+		return refuse(ErrLimit, "subject", ref.String(), "%d subjects are known already", t.opts.MaxSubjects)
 	}
 	tn, ok := t.tenants.find(ref.Tenant)
 	if !ok {
@@ -190,7 +189,7 @@ func (t *Tracker) admit(ref Ref) (handle, error) {
 			return handle{}, err
 		}
 		if tn, ok = t.tenants.need(ref.Tenant, t.fallback); !ok {
-			return handle{}, fmt.Errorf("presence: %w: %d tenants are known already", ErrLimit, maxTenants)
+			return handle{}, refuse(ErrLimit, "tenant", ref.Tenant, "%d tenants are known already", maxTenants)
 		}
 	}
 	hash := t.hash(tn.id, ref.ID)
@@ -201,14 +200,16 @@ func (t *Tracker) admit(ref Ref) (handle, error) {
 		return sh.handle(hash, place, sub, ref), nil
 	}
 	if until := t.erased.until(ref); until != 0 && t.time.now() < until {
-		return handle{}, fmt.Errorf("presence: %w: %s has been erased; the id is free again at %s", ErrNotAllowed, ref, until)
+		e := refuse(ErrNotAllowed, "subject", ref.String(), "it has been erased")
+		e.Until = until
+		return handle{}, e
 	}
 	if err := full(); err != nil {
 		return handle{}, err
 	}
 	place, sub, ok := t.add(sh, hash, tn, ref.ID)
 	if !ok {
-		return handle{}, fmt.Errorf("presence: %w: too many subjects are known already", ErrLimit)
+		return handle{}, refuse(ErrLimit, "subject", ref.String(), "%d subjects of one shard are known already", 1<<cellBits-2)
 	}
 	return sh.handle(hash, place, sub, ref), nil
 }
