@@ -114,6 +114,29 @@ type Clock interface {
 	Timer(d time.Duration) *clock.Timer
 }
 
+// The locks of a tracker. A goroutine takes a lock before those to its right:
+//
+//	defining -> policing           -> mu -> shard -> hub -> watch
+//	sweeping                       -> mu -> shard -> hub -> watch
+//	flushing -> a write lock       -> mu -> shard -> hub -> watch
+//
+//	lock                guards
+//	defining            AddStatus and RemoveStatus: reading a policy until the changed one is in force
+//	policing            putting a policy in force: subjects know of two policies at most
+//	sweeping            meeting deadlines in the order of time, and Tracker.sweep
+//	journal.flushing    writing the backlog and the rows: one call at a time; Erase takes it as well
+//	extra.writing       a subject's write lock: its holder alone stores the subject's record
+//	mu                  channels, members, links
+//	shard.mu            the subjects of a shard: records, index, the loaded subject
+//	channelHub.mu       a roster, its watchers, its hours
+//	Watch.mu            the frames that wait for one watcher
+//
+// A goroutine holds one shard, one hub and one watch at a time. It waits for
+// storage, an authorizer or a notifier with defining, flushing and write locks
+// alone. It waits for flushing and write locks without mu and without a shard: the
+// backlog only tries the write locks of loaded subjects. Every other lock is a
+// leaf: its holder takes no lock. Heartbeats take none, see pulse.
+
 // Tracker drives the state machines of many subjects: it owns the clock, the
 // locks, the timers and the storage. All its methods are safe for concurrent
 // use and return an error wrapping [ErrClosed] after Close.
@@ -130,8 +153,8 @@ type Tracker struct {
 	openings  openings
 	ready     readiness
 
-	sweeping sync.Mutex // held while deadlines are processed; taken first
-	sweep    struct {   // room for what is being processed
+	sweeping sync.Mutex
+	sweep    struct { // room for what is being processed
 		numbers []uint32
 		due     []due
 		tidied  Instant
@@ -148,11 +171,11 @@ type Tracker struct {
 	history    bool        // rows are kept or stored
 	coalescing atomic.Bool // some policy that is or was in force holds changes back
 
-	policing sync.Mutex   // held while a policy is put in force; taken before mu
-	mu       sync.RWMutex // channels and grants; taken before a shard
+	policing sync.Mutex
+	mu       sync.RWMutex
 	fallback *Machine
 	channels map[Channel]*channelEntry
-	defining sync.Mutex // held while a policy is read and changed; taken first
+	defining sync.Mutex
 
 	notifying notifying
 	stop      context.CancelFunc

@@ -126,6 +126,23 @@ func (m *Machine) graceEnd(s *State, c *ConnState) Instant {
 	return end
 }
 
+// terms returns when a driver can note a sign of life or an input without a step:
+// if the last one is younger than lease, or patience. It returns the times without
+// input after which an idle stage can be reached, and whether the input of some
+// devices is ignored.
+func (m *Machine) terms() (lease, patience time.Duration, stages []time.Duration, ignores bool) {
+	if m.activity["input"] {
+		patience = m.firstIdle
+	}
+	for i := range m.statuses {
+		for _, st := range m.statuses[i].stages {
+			stages = append(stages, st.after)
+		}
+	}
+	slices.Sort(stages)
+	return m.lease, patience, slices.Compact(stages), len(m.policy.Devices) > 0
+}
+
 // tick processes every deadline up to now in the order of time. All that fall
 // on one instant are one change, so that nothing is shown for no time at all.
 func (st *stepper) tick(now Instant) {

@@ -2,7 +2,6 @@ package presence
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -109,35 +108,31 @@ type tenant struct {
 	statuses statusCounts
 }
 
-// policyInForce says which policy is in force. Subjects are told of another one by one;
-// the parity says who has been.
+// policyInForce is the policy in force. Subjects follow another policy one by one: a
+// subject follows once its parity is that of the policy.
 type policyInForce struct {
 	m      *Machine
 	parity bool
-	before *Machine // while there are subjects that have not been told
+	before *Machine // while some subjects do not follow yet
 	since  Instant
 	terms  *pulseTerms // of either policy while there are two
-	// stages are after how many ticks without input an idle stage can be reached.
-	// They count by what the only connection says unless some devices' input is
-	// ignored.
+	// stages are the ticks without input after which an idle stage can be reached.
+	// They follow from the pulse of a single connection, unless the input of some
+	// devices is ignored.
 	stages  []uint64
 	ignores bool
 }
 
 func newForce(m *Machine, parity bool, before *Machine, since Instant) *policyInForce {
-	f := &policyInForce{m: m, parity: parity, before: before, since: since, terms: &pulseTerms{ticks(m.lease), ticks(m.patience())}}
+	lease, patience, stages, ignores := m.terms()
 	if before != nil {
-		f.terms.lease = min(f.terms.lease, ticks(before.lease))
-		f.terms.patience = min(f.terms.patience, ticks(before.patience()))
+		l, p, _, _ := before.terms()
+		lease, patience = min(lease, l), min(patience, p)
 	}
-	for i := range m.statuses {
-		for _, stage := range m.statuses[i].stages {
-			f.stages = append(f.stages, ticks(stage.after))
-		}
+	f := &policyInForce{m: m, parity: parity, before: before, since: since, terms: &pulseTerms{ticks(lease), ticks(patience)}, ignores: ignores}
+	for _, after := range stages {
+		f.stages = append(f.stages, ticks(after))
 	}
-	slices.Sort(f.stages)
-	f.stages = slices.Compact(f.stages)
-	f.ignores = len(m.policy.Devices) > 0
 	return f
 }
 

@@ -498,15 +498,6 @@ func (t *Tracker) nextDeadline(soon Instant) Instant {
 	return d.next
 }
 
-// patience is how young the last input over a connection must be for the next
-// one to change nothing: no idle stage can have been reached.
-func (m *Machine) patience() time.Duration {
-	if !m.activity["input"] {
-		return 0
-	}
-	return m.firstIdle
-}
-
 func signal(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
