@@ -66,3 +66,15 @@ func TestWhatWasNotMeasuredIsNotDrawn(t *testing.T) {
 func TestNamesOfLinesLieApart(t *testing.T) {
 	require.Equal(t, []float64{10, 42, 26}, apart([]float64{10, 12, 11}))
 }
+
+// The document has a place for everything that is measured.
+func TestDocumentHasItsPlaces(t *testing.T) {
+	text, err := os.ReadFile("../docs/performance.md")
+	require.NoError(t, err)
+	for _, section := range []string{"goals", "cases", "curves", "million"} {
+		require.Contains(t, string(text), "<!-- figures: "+section+" -->\n")
+	}
+	for _, c := range curves {
+		require.Contains(t, string(text), "(performance/"+c.id+".svg)")
+	}
+}

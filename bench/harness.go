@@ -106,6 +106,16 @@ type experiment struct {
 type column struct {
 	metric, header string
 	ratio          bool // show beside it how many times ours it is
+	unit           string
+}
+
+func (c column) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Metric string `json:"metric"`
+		Header string `json:"header"`
+		Ratio  bool   `json:"ratio,omitempty"`
+		Unit   string `json:"unit,omitempty"`
+	}{c.metric, c.header, c.ratio, c.unit})
 }
 
 // errNotAvailable says that a case cannot run here, which is no failure.
@@ -133,15 +143,7 @@ type result struct {
 	Title   string    `json:"title"`
 	Size    int       `json:"size"`
 	Cases   []*series `json:"cases"`
-	Columns []shown   `json:"columns,omitempty"`
-	columns []column
-}
-
-// shown is a column as it is written down.
-type shown struct {
-	Metric string `json:"metric"`
-	Header string `json:"header"`
-	Ratio  bool   `json:"ratio,omitempty"`
+	Columns []column  `json:"columns,omitempty"`
 }
 
 // runner runs experiments and keeps their results.
@@ -226,10 +228,7 @@ func (r *runner) prepare(c benchCase) (func() (sample, error), error) {
 }
 
 func (r *runner) attempt(x experiment, runs []func() (sample, error), missing []string) (*result, error) {
-	res := &result{ID: x.id, Title: x.title, Size: x.size, columns: x.columns}
-	for _, col := range x.columns {
-		res.Columns = append(res.Columns, shown{col.metric, col.header, col.ratio})
-	}
+	res := &result{ID: x.id, Title: x.title, Size: x.size, Columns: x.columns}
 	for i, c := range x.cases {
 		res.Cases = append(res.Cases, &series{Name: c.name, Role: c.role, Missing: missing[i], Rounds: make(map[string][]float64), X: c.x})
 	}
@@ -275,7 +274,7 @@ func (res *result) spread() float64 {
 
 // spreadOf is the spread of the first metric that a case has.
 func (res *result) spreadOf(c *series) float64 {
-	for _, col := range res.columns {
+	for _, col := range res.Columns {
 		if rounds := c.Rounds[col.metric]; len(rounds) > 0 {
 			return spread(rounds)
 		}

@@ -7,7 +7,6 @@
 //	go run ./bench -only G1,G7 -json figures.json
 //	go run ./bench -curves DIR # how costs grow, with pictures
 //	go run ./bench -million    # an hour of a million users
-//	go run ./bench -fill docs/performance.md figures.json # write figures into the document
 //
 // README.md says what is measured and how to read it.
 package main
@@ -59,16 +58,12 @@ func run() error {
 	flag.StringVar(&curvesDir, "curves", "", "instead of the goals, measure how costs grow; write curves.json and a picture of each to this directory")
 	million := flag.Bool("million", false, "instead of the goals, have a million users for an hour of virtual time, and compare some with a naive model")
 	flag.Uint64Var(&o.seed, "seed", 1, "of what the million do")
-	fill := flag.String("fill", "", "measure nothing, but write the figures of the reports that follow, as -json and -curves write them, into this document")
 	flag.IntVar(&o.rounds, "rounds", 0, "rounds of every case; 0 means 7, or 3 with -quick; of curves 5 or 2")
 	flag.BoolVar(&o.readClock, "readclock", false, "read the real clock before every heartbeat of G1 to G3, which gives the latency of one alone")
 	flag.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile, labelled by case; fresh processes append their case to the name")
 	flag.StringVar(&o.child, "child", "", "for the program itself: run this case, write what it measured to standard output")
 	flag.StringVar(&o.server, "serve", "", "for the program itself: be this server, obey standard input")
 	flag.Parse()
-	if *fill != "" {
-		return fillIn(*fill, flag.Args())
-	}
 	if flag.NArg() > 0 {
 		return fmt.Errorf("bench: unexpected argument %q", flag.Arg(0))
 	}

@@ -220,7 +220,7 @@ func runMillion(r *runner, judging func(*presence.Policy)) error {
 	}
 	s["witnesses"], s["judged-events"], s["sightings"], s["turns"] = float64(size.witnesses), float64(judged.events), float64(judged.sightings), float64(judged.turns)
 	res := &result{
-		ID: millionID, Size: size.users,
+		ID: millionID, Size: size.users, Columns: millionFacts,
 		Title: fmt.Sprintf("%s users for %v, seed %d", count(size.users), time.Duration(size.hour)*millionTick, r.seed),
 		Cases: []*series{{Name: "ours", Role: ours, Rounds: make(map[string][]float64)}},
 	}
@@ -232,44 +232,44 @@ func runMillion(r *runner, judging func(*presence.Policy)) error {
 }
 
 // millionFacts are what a run measures, in the order in which it is told.
-var millionFacts = []struct{ metric, what, unit string }{
-	{"heap-here", "heap a user, everybody connected once, with the handle", "bytes"},
-	{"beats", "heartbeats", ""},
-	{"others", "other calls: input, claims, connections that come and go", ""},
-	{"hour-wall", "time of the wall for it all, as fast as it went", "s"},
-	{"hour-cpu", "of the processors", "s"},
-	{"sweep-longest", "the longest sweep, beside everything else", "ms"},
-	{"gc-count", "garbage collections", ""},
-	{"gc-cpu", "of the processors, for them", "s"},
-	{"gc-p99", "their pauses, p99, at most", "us"},
-	{"gc-max", "the longest, at most", "us"},
-	{"hour-p50", "from a claim to a watcher's frame meanwhile, p50", "us"},
-	{"hour-p99", "p99", "us"},
-	{"hour-frames", "of so many frames", ""},
-	{"paced-cores", "then at the speed of the real clock: load of one core", "%"},
-	{"paced-p50", "from a claim to a watcher's frame so, p50", "us"},
-	{"paced-p99", "p99", "us"},
-	{"paced-max", "the longest", "us"},
-	{"paced-frames", "of so many frames", ""},
-	{"missed", "frames that were part of a snapshot instead", ""},
-	{"lags", "watchers that lagged behind and were sent a snapshot", ""},
-	{"connections", "connections in the end", ""},
-	{"heap-alone", "heap a user in the end, without handles and watches", "bytes"},
-	{"heap-handles", "handles, for each user", "bytes"},
-	{"heap-watches", "watches, for each member of a watched room", "bytes"},
-	{"witnesses", "users compared with the naive model, without a difference", ""},
-	{"judged-events", "what they did, and was asked about them", ""},
-	{"sightings", "how often they were asked about: state, views, explanation", ""},
-	{"turns", "their transitions", ""},
+var millionFacts = []column{
+	{metric: "heap-here", header: "heap a user, everybody connected once, with the handle", unit: "bytes"},
+	{metric: "beats", header: "heartbeats"},
+	{metric: "others", header: "other calls: input, claims, connections that come and go"},
+	{metric: "hour-wall", header: "time of the wall for it all, as fast as it went", unit: "s"},
+	{metric: "hour-cpu", header: "of the processors", unit: "s"},
+	{metric: "sweep-longest", header: "the longest sweep, beside everything else", unit: "ms"},
+	{metric: "gc-count", header: "garbage collections"},
+	{metric: "gc-cpu", header: "of the processors, for them", unit: "s"},
+	{metric: "gc-p99", header: "their pauses, p99, at most", unit: "us"},
+	{metric: "gc-max", header: "the longest, at most", unit: "us"},
+	{metric: "hour-p50", header: "from a claim to a watcher's frame meanwhile, p50", unit: "us"},
+	{metric: "hour-p99", header: "p99", unit: "us"},
+	{metric: "hour-frames", header: "of so many frames"},
+	{metric: "paced-cores", header: "then at the speed of the real clock: load of one core", unit: "%"},
+	{metric: "paced-p50", header: "from a claim to a watcher's frame so, p50", unit: "us"},
+	{metric: "paced-p99", header: "p99", unit: "us"},
+	{metric: "paced-max", header: "the longest", unit: "us"},
+	{metric: "paced-frames", header: "of so many frames"},
+	{metric: "missed", header: "frames that were part of a snapshot instead"},
+	{metric: "lags", header: "watchers that lagged behind and were sent a snapshot"},
+	{metric: "connections", header: "connections in the end"},
+	{metric: "heap-alone", header: "heap a user in the end, without handles and watches", unit: "bytes"},
+	{metric: "heap-handles", header: "handles, for each user", unit: "bytes"},
+	{metric: "heap-watches", header: "watches, for each member of a watched room", unit: "bytes"},
+	{metric: "witnesses", header: "users compared with the naive model, without a difference"},
+	{metric: "judged-events", header: "what they did, and was asked about them"},
+	{metric: "sightings", header: "how often they were asked about: state, views, explanation"},
+	{metric: "turns", header: "their transitions"},
 }
 
 // printMillion writes what was measured of a million.
 func printMillion(to io.Writer, res *result) {
 	fmt.Fprintf(to, "\n%s\n", res.Title)
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	for _, f := range millionFacts {
+	for _, f := range res.Columns {
 		if rounds := res.Cases[0].Rounds[f.metric]; len(rounds) > 0 {
-			fmt.Fprintf(w, "  %s\t%s %s\n", f.what, short(median(rounds)), f.unit)
+			fmt.Fprintf(w, "  %s\t%s %s\n", f.header, short(median(rounds)), f.unit)
 		}
 	}
 	w.Flush()

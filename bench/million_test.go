@@ -21,7 +21,7 @@ func TestMillionIsMeasured(t *testing.T) {
 		if rounds["paced-frames"][0] == 0 && slices.Contains([]string{"paced-p50", "paced-p99", "paced-max"}, f.metric) {
 			continue // in so short a time nobody may have claimed anything
 		}
-		require.Len(t, rounds[f.metric], 1, f.what)
+		require.Len(t, rounds[f.metric], 1, f.header)
 	}
 	for _, metric := range []string{"hour-frames", "sightings", "turns", "judged-events"} {
 		require.NotZero(t, rounds[metric][0], metric)

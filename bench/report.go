@@ -165,7 +165,7 @@ func (res *result) print(to io.Writer) {
 	}
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(w, "  %-*s  %-7s\t", longest, "case", "role")
-	for _, col := range res.columns {
+	for _, col := range res.Columns {
 		fmt.Fprintf(w, "%s\t", col.header)
 		if col.ratio {
 			fmt.Fprintf(w, "x\t")
@@ -178,7 +178,7 @@ func (res *result) print(to io.Writer) {
 			fmt.Fprintf(w, " %s\n", c.Missing)
 			continue
 		}
-		for _, col := range res.columns {
+		for _, col := range res.Columns {
 			text := "-"
 			if rounds := c.Rounds[col.metric]; len(rounds) > 0 {
 				text = short(median(rounds))
