@@ -22,29 +22,26 @@ func beats(r *runner) error {
 	}
 	n := idleClients(r.options)
 	var running stopper
-	visiting := func(visit func(i int) error) (func() (sample, error), error) {
-		b := newBeater(options{quick: r.quick, tiny: r.tiny}, n)
-		b.chunk = 50
-		return func() (sample, error) {
-			return b.run(1, func(from, to int) error {
+	each := func(name string, role role, build func() (func(i int) error, error)) benchCase {
+		return visiting(options{quick: r.quick, tiny: r.tiny}, name, role, n, 1, 50, func() (visit, error) {
+			do, err := build()
+			return func(from, to int) error {
 				for i := from; i < to; i++ {
-					if err := visit(i); err != nil {
+					if err := do(i); err != nil {
 						return err
 					}
 				}
 				return nil
-			})
-		}, nil
+			}, err
+		})
 	}
 	return errors.Join(r.measure(experiment{
 		id: "beat", goals: []string{"G16", "G18"}, size: n,
-		title: fmt.Sprintf("a heartbeat of one of %s sessions, from its text on; %d bytes", count(n), len(data)),
-		columns: []column{
-			{metric: wall, header: "ns", ratio: true}, {metric: cpu, header: "cpu ns"}, {metric: allocs, header: "allocs"},
-		},
+		title:   fmt.Sprintf("a heartbeat of one of %s sessions, from its text on; %d bytes", count(n), len(data)),
+		columns: operationColumns,
 		cases: []benchCase{
-			{name: "encoding/json, decoding alone", role: peer, setup: func() (func() (sample, error), error) {
-				return visiting(func(int) error {
+			each("encoding/json, decoding alone", peer, func() (func(int) error, error) {
+				return func(int) error {
 					var m struct {
 						Type    string   `json:"type"`
 						Seq     uint64   `json:"seq"`
@@ -52,24 +49,24 @@ func beats(r *runner) error {
 						Visible *bool    `json:"visible"`
 					}
 					return json.Unmarshal(data, &m)
-				})
-			}},
-			{name: "ours, a session's", role: ours, setup: func() (func() (sample, error), error) {
+				}, nil
+			}),
+			each("ours, a session's", ours, func() (func(int) error, error) {
 				sessions, stop, err := silentSessions(n)
 				if err != nil {
 					return nil, err
 				}
 				running.add(stop)
-				return visiting(func(i int) error { sessions[i].Receive(data); return nil })
-			}},
-			{name: "ours, decoding alone", role: ours, setup: func() (func() (sample, error), error) {
-				return visiting(func(int) error {
+				return func(i int) error { sessions[i].Receive(data); return nil }, nil
+			}),
+			each("ours, decoding alone", ours, func() (func(int) error, error) {
+				return func(int) error {
 					if _, ok := wire.ParsePong(data); !ok {
 						return errUnknown
 					}
 					return nil
-				})
-			}},
+				}, nil
+			}),
 		},
 	}), running.stop())
 }

@@ -210,13 +210,8 @@ func membersCurve(o options, n int) (sample, error) {
 	if err != nil {
 		return nil, err
 	}
-	var views []presence.View
 	list, err := repeated(o, "", ours, func() (func() error, error) {
-		return func() error {
-			var err error
-			views, _, err = w.AppendList(context.Background(), views[:0], presence.ChannelID(listedChannel), presence.AudienceTeam, presence.Ref{})
-			return expect(len(views), n, err)
-		}, nil
+		return func() error { return w.list(n) }, nil
 	}).setup()
 	if err != nil {
 		return nil, err

@@ -50,10 +50,8 @@ func encodingOf(r *runner, changes int) error {
 	}
 	return r.measure(experiment{
 		id: fmt.Sprintf("json/%d", changes), goals: []string{"G18"}, size: changes,
-		title: fmt.Sprintf("encoding a diff of %s joins, %s bytes", count(changes), count(len(byPackage))),
-		columns: []column{
-			{metric: wall, header: "ns", ratio: true}, {metric: cpu, header: "cpu ns"}, {metric: allocs, header: "allocs"},
-		},
+		title:   fmt.Sprintf("encoding a diff of %s joins, %s bytes", count(changes), count(len(byPackage))),
+		columns: operationColumns,
 		cases: []benchCase{
 			repeated(r.options, "append to a buffer", floor, func() (func() error, error) {
 				var buffer []byte

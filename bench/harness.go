@@ -118,6 +118,9 @@ func (c column) MarshalJSON() ([]byte, error) {
 	}{c.metric, c.header, c.ratio, c.unit})
 }
 
+// operationColumns are what is shown of an operation.
+var operationColumns = []column{{metric: wall, header: "ns", ratio: true}, {metric: cpu, header: "cpu ns"}, {metric: allocs, header: "allocs"}}
+
 // errNotAvailable says that a case cannot run here, which is no failure.
 var errNotAvailable = errors.New("not available")
 

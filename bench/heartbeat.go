@@ -7,8 +7,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/presence-go/presence"
 )
 
 // beatColumns are what is shown of heartbeats.
@@ -26,7 +24,7 @@ func heartbeats(r *runner) error {
 		name string
 		n    int
 	}{{"hot", r.size(10_000, 10_000)}, {"large", r.size(1_000_000, 100_000)}} {
-		w := newHeartbeatWorld(r.options, crowd.n)
+		w := newHeartbeatWorld(r.options, crowd.n, 1)
 		err := errors.Join(
 			r.measure(w.byHandle(crowd.name)),
 			r.measure(w.againstCentrifuge(crowd.name)),
@@ -50,38 +48,22 @@ type heartbeatWorld struct {
 	stopper
 }
 
-func newHeartbeatWorld(o options, n int) *heartbeatWorld {
+func newHeartbeatWorld(o options, n, channels int) *heartbeatWorld {
 	w := &heartbeatWorld{options: o, p: newPopulation(n)}
-	w.tracker = sync.OnceValues(func() (*tracked, error) {
-		t, err := newTracked(presence.Options{Policy: calm()}, true)
-		if err != nil {
-			return nil, err
-		}
-		w.add(t.stop)
-		return t, t.fill(w.p, 1)
-	})
+	w.tracker = w.filled(w.p, channels)
 	return w
 }
 
 // visiting makes a case of visits by some goroutines.
-func (w *heartbeatWorld) visiting(name string, role role, goroutines int, build func() (func(from, to int) error, error)) benchCase {
-	return benchCase{name: name, role: role, setup: func() (func() (sample, error), error) {
-		visit, err := build()
-		if err != nil {
-			return nil, err
-		}
-		b := newBeater(w.options, w.p.size())
-		return func() (sample, error) { return b.run(goroutines, visit) }, nil
-	}}
+func (w *heartbeatWorld) visiting(name string, role role, goroutines int, build func() (visit, error)) benchCase {
+	return visiting(w.options, name, role, w.p.size(), goroutines, visits, build)
 }
 
 // twice makes two cases of one structure: visits by one and by two goroutines.
-func (w *heartbeatWorld) twice(name string, role role, build func() (func(from, to int) error, error)) []benchCase {
+func (w *heartbeatWorld) twice(name string, role role, build func() (visit, error)) []benchCase {
 	once := sync.OnceValues(build)
 	return []benchCase{w.visiting(name+", 1g", role, 1, once), w.visiting(name+", 2g", role, 2, once)}
 }
-
-type visit = func(from, to int) error
 
 // byHandle is G1.
 func (w *heartbeatWorld) byHandle(crowd string) experiment {
@@ -89,12 +71,7 @@ func (w *heartbeatWorld) byHandle(crowd string) experiment {
 	// The cold cases visit the handles themselves in a random order.
 	mixed := sync.OnceValue(func() []int { return rand.New(rand.NewPCG(2, 2)).Perm(w.p.size()) })
 	cold := func() (visit, error) {
-		s := store()
-		handles := make([]*handleRecord, 0, w.p.size())
-		for _, i := range mixed() {
-			handles = append(handles, s.handles[i])
-		}
-		order := mixed()
+		handles, order := shuffled(store().handles, mixed()), mixed()
 		return func(from, to int) error {
 			for _, i := range order[from:to] {
 				handles[i].heard.Store(coarse.Load())
@@ -107,11 +84,7 @@ func (w *heartbeatWorld) byHandle(crowd string) experiment {
 		if err != nil {
 			return nil, err
 		}
-		conns := make([]*presence.Conn, 0, w.p.size())
-		for _, i := range mixed() {
-			conns = append(conns, t.conns[i])
-		}
-		order := mixed()
+		conns, order := shuffled(t.conns, mixed()), mixed()
 		return func(from, to int) error {
 			for _, i := range order[from:to] {
 				if err := conns[i].Heartbeat(); err != nil {
@@ -150,6 +123,15 @@ func (w *heartbeatWorld) byHandle(crowd string) experiment {
 			},
 		),
 	}
+}
+
+// shuffled returns a list in another order.
+func shuffled[T any](list []T, order []int) []T {
+	out := make([]T, 0, len(list))
+	for _, i := range order {
+		out = append(out, list[i])
+	}
+	return out
 }
 
 func (w *heartbeatWorld) ours() (visit, error) {
@@ -227,7 +209,7 @@ const manyChannels = 20
 // channelHeartbeats is G2 with many channels a user: Centrifuge refreshes each of
 // them, for us a heartbeat is one.
 func channelHeartbeats(r *runner) error {
-	w := newHeartbeatWorld(r.options, r.size(20_000, 4_000))
+	w := newHeartbeatWorld(r.options, r.size(20_000, 4_000), manyChannels)
 	siblings := func() (visit, error) {
 		c, err := newCentrifuge(w.p)
 		if err != nil {
@@ -251,14 +233,6 @@ func channelHeartbeats(r *runner) error {
 			return nil
 		}, nil
 	}
-	w.tracker = sync.OnceValues(func() (*tracked, error) {
-		t, err := newTracked(presence.Options{Policy: calm()}, true)
-		if err != nil {
-			return nil, err
-		}
-		w.add(t.stop)
-		return t, t.fill(w.p, manyChannels)
-	})
 	return errors.Join(r.measure(experiment{
 		id: "centrifuge/channels", goals: []string{"G2"}, size: w.p.size(), columns: beatColumns,
 		title: fmt.Sprintf("heartbeat of users in %d channels each, %s users", manyChannels, count(w.p.size())),

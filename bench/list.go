@@ -37,89 +37,39 @@ func repeated(o options, name string, role role, build func() (func() error, err
 		if err := do(); err != nil {
 			return nil, err
 		}
-		b := newBeater(options{quick: o.quick}, visits)
-		b.chunk = int(max(1, min(visits, time.Millisecond/(time.Since(began)+1))))
-		return func() (sample, error) {
-			return b.run(1, func(from, to int) error {
+		chunk := int(max(1, min(visits, time.Millisecond/(time.Since(began)+1))))
+		return visiting(options{quick: o.quick}, name, role, visits, 1, chunk, func() (visit, error) {
+			return func(from, to int) error {
 				for range to - from {
 					if err := do(); err != nil {
 						return err
 					}
 				}
 				return nil
-			})
-		}, nil
+			}, nil
+		}).setup()
 	}}
 }
 
 func listOf(r *runner, n int) error {
 	p := newPopulation(n)
-	everyone := oneChannel(p)
+	everyone := *p
+	everyone.rooms = oneChannel(p)
 	var running stopper
-	tracker := sync.OnceValues(func() (*tracked, error) {
-		t, err := newTracked(presence.Options{Policy: calm()}, true)
-		if err != nil {
-			return nil, err
-		}
-		running.add(t.stop)
-		p := *p
-		p.rooms = everyone
-		return t, t.fill(&p, 1)
-	})
-	type listed struct {
-		id     string
-		status uint32
-	}
+	tracker := running.filled(&everyone, 1)
 	ctx := context.Background()
 	return errors.Join(r.measure(experiment{
 		id: fmt.Sprintf("list/%d", n), goals: []string{"G9"}, size: n,
-		title: fmt.Sprintf("listing the %s members of a channel", count(n)),
-		columns: []column{
-			{metric: wall, header: "ns", ratio: true}, {metric: cpu, header: "cpu ns"}, {metric: allocs, header: "allocs"},
-		},
-		cases: []benchCase{
-			repeated(r.options, "copy into a buffer", floor, func() (func() error, error) {
-				var mu sync.RWMutex
-				rows := make([]listed, n)
-				for i, id := range p.ids {
-					rows[i] = listed{id, 1}
-				}
-				buffer := make([]listed, n)
-				return func() error {
-					mu.RLock()
-					defer mu.RUnlock()
-					copy(buffer, rows)
-					return nil
-				}, nil
-			}),
-			repeated(r.options, "immutable snapshot", floor, func() (func() error, error) {
-				var current atomic.Pointer[[]listed]
-				current.Store(new([]listed))
-				return func() error {
-					if current.Load() == nil {
-						return errUnknown
-					}
-					return nil
-				}, nil
-			}),
+		title:   fmt.Sprintf("listing the %s members of a channel", count(n)),
+		columns: operationColumns,
+		cases: append(listFloors(r.options, p), []benchCase{
 			repeated(r.options, "ours", ours, func() (func() error, error) {
 				t, err := tracker()
-				if err != nil {
-					return nil, err
-				}
-				var views []presence.View
-				return func() error {
-					var err error
-					views, _, err = t.AppendList(ctx, views[:0], presence.ChannelID(listedChannel), presence.AudienceTeam, presence.Ref{})
-					return expect(len(views), n, err)
-				}, nil
+				return func() error { return t.list(n) }, err
 			}),
 			{name: "ours, snapshot encoded before", role: ours, setup: func() (func() (sample, error), error) {
 				t, err := tracker()
-				if err != nil {
-					return nil, err
-				}
-				return func() (sample, error) { return readSnapshots(t.Tracker, n) }, nil
+				return func() (sample, error) { return readSnapshots(t.Tracker, n) }, err
 			}},
 			repeated(r.options, "Centrifuge", peer, func() (func() error, error) {
 				c, err := newCentrifuge(p)
@@ -129,7 +79,7 @@ func listOf(r *runner, n int) error {
 				return func() error {
 					m, err := c.Presence(listedChannel)
 					return expect(len(m), n, err)
-				}, c.fill(everyone)
+				}, c.fill(everyone.rooms)
 			}),
 			repeated(r.options, "Redis ZRANGE BYSCORE", peer, func() (func() error, error) {
 				s, err := startRedis()
@@ -142,8 +92,47 @@ func listOf(r *runner, n int) error {
 					return expect(len(list), n, err)
 				}, s.heartbeats(p.ids)
 			}),
-		},
+		}...),
 	}), running.stop())
+}
+
+// listFloors are what a list can cost at least.
+func listFloors(o options, p *population) []benchCase {
+	type listed struct {
+		id     string
+		status uint32
+	}
+	return []benchCase{
+		repeated(o, "copy into a buffer", floor, func() (func() error, error) {
+			var mu sync.RWMutex
+			rows, buffer := make([]listed, p.size()), make([]listed, p.size())
+			for i, id := range p.ids {
+				rows[i] = listed{id, 1}
+			}
+			return func() error {
+				mu.RLock()
+				defer mu.RUnlock()
+				copy(buffer, rows)
+				return nil
+			}, nil
+		}),
+		repeated(o, "immutable snapshot", floor, func() (func() error, error) {
+			var current atomic.Pointer[[]listed]
+			current.Store(new([]listed))
+			return func() error {
+				if current.Load() == nil {
+					return errUnknown
+				}
+				return nil
+			}, nil
+		}),
+	}
+}
+
+// list lists the members of the channel, into the memory of the last time.
+func (t *tracked) list(n int) (err error) {
+	t.views, _, err = t.AppendList(context.Background(), t.views[:0], presence.ChannelID(listedChannel), presence.AudienceTeam, presence.Ref{})
+	return expect(len(t.views), n, err)
 }
 
 func expect(got, want int, err error) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/presence-go/presence"
@@ -27,6 +28,7 @@ type tracked struct {
 	people *population
 	conns  []*presence.Conn // in the order of visits
 	ownIDs bool             // every connection has an id of its own, which takes memory
+	views  []presence.View  // see list
 	stop   func() error
 
 	beforeEach func(k int) // called before the k-th user connects
@@ -77,6 +79,19 @@ func (t *tracked) fill(p *population, channels int) error {
 		}
 	}
 	return nil
+}
+
+// filled returns a tracker full of users, made when it is first asked for and
+// stopped with the rest.
+func (s *stopper) filled(p *population, channels int) func() (*tracked, error) {
+	return sync.OnceValues(func() (*tracked, error) {
+		t, err := newTracked(presence.Options{Policy: calm()}, true)
+		if err != nil {
+			return nil, err
+		}
+		s.add(t.stop)
+		return t, t.fill(p, channels)
+	})
 }
 
 // join makes a user a member of a channel.

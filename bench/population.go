@@ -103,9 +103,9 @@ func newBeater(o options, n int) *beater {
 const visits = 500
 
 // run visits users for the beater's length. It returns the first error.
-func (b *beater) run(goroutines int, visit func(from, to int) error) (sample, error) {
+func (b *beater) run(goroutines int, do visit) (sample, error) {
 	if b.readClock {
-		visit = readingClock(visit)
+		do = readingClock(do)
 	}
 	var done atomic.Int64
 	errs := make([]error, goroutines)
@@ -121,7 +121,7 @@ func (b *beater) run(goroutines int, visit func(from, to int) error) (sample, er
 					at = from
 				}
 				end := min(at+b.chunk, to)
-				errs[g] = visit(at, end)
+				errs[g] = do(at, end)
 				count += end - at
 				at = end
 			}
@@ -139,15 +139,31 @@ func (b *beater) run(goroutines int, visit func(from, to int) error) (sample, er
 	return s, nil
 }
 
+// visit visits users, from one to another.
+type visit = func(from, to int) error
+
+// visiting makes a case of visits to n users by some goroutines.
+func visiting(o options, name string, role role, n, goroutines, chunk int, build func() (visit, error)) benchCase {
+	return benchCase{name: name, role: role, setup: func() (func() (sample, error), error) {
+		do, err := build()
+		if err != nil {
+			return nil, err
+		}
+		b := newBeater(o, n)
+		b.chunk = chunk
+		return func() (sample, error) { return b.run(goroutines, do) }, nil
+	}}
+}
+
 // readingClock reads the real clock before every visit. Its reading waits for
 // what is under way in the processor, so that visits no longer overlap.
-func readingClock(visit func(from, to int) error) func(from, to int) error {
+func readingClock(do visit) visit {
 	return func(from, to int) error {
 		for i := from; i < to; i++ {
 			if time.Now().IsZero() {
 				return nil
 			}
-			if err := visit(i, i+1); err != nil {
+			if err := do(i, i+1); err != nil {
 				return err
 			}
 		}
