@@ -38,7 +38,7 @@ func churns(r *runner) error {
 	})
 }
 
-var churnCases = map[string]func(options) (sample, error){
+var churnCases = map[string]freshCase{
 	"churn/table": func(o options) (sample, error) {
 		t := newTable()
 		return runChurn(churnSize(o), func(p *population, i int) error { t.add(p.ids[i]); return nil }, func(p *population, i int) error { t.remove(p.ids[i]); return nil }, false)

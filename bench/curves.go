@@ -108,8 +108,8 @@ func (c *curve) sizes(o options) []int {
 }
 
 // curveCases are the points of all curves as fresh cases.
-func curveCases() map[string]func(options) (sample, error) {
-	all := make(map[string]func(options) (sample, error))
+func curveCases() map[string]freshCase {
+	all := make(map[string]freshCase)
 	for _, c := range curves {
 		for _, n := range append(c.full, c.quick...) {
 			all[c.point(n)] = func(o options) (sample, error) { return c.measure(o, n) }

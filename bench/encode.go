@@ -76,7 +76,7 @@ func sharedEncoding(r *runner) error {
 		id: "json/shared", goals: []string{"G18"}, size: watchers,
 		title:   fmt.Sprintf("encodings of a diff that %d watchers read", watchers),
 		columns: []column{{metric: "encodings", header: "encodings"}},
-		cases: []benchCase{{name: "ours", role: ours, setup: func() (func() (sample, error), error) {
+		cases: []benchCase{{name: "ours", role: ours, setup: func() (run, error) {
 			w, err := newWatching(2, watchers)
 			if err != nil {
 				return nil, err

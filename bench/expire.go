@@ -69,7 +69,7 @@ func expiries(r *runner) error {
 	})
 }
 
-var expiryCases = map[string]func(options) (sample, error){
+var expiryCases = map[string]freshCase{
 	"expire/idle":       expireIdle,
 	"expire/ours":       expireOurs,
 	"expire/centrifuge": expireCentrifuge,
@@ -150,6 +150,11 @@ func survive(r *removals, begin func(), surviving int, heard func(i int) error) 
 	if !over {
 		return nil, fmt.Errorf("%d of %d users had expired by the end", r.count.Load(), r.all)
 	}
+	return r.sample(took, began, interval, resident, ownLast-ownFirst)
+}
+
+// sample sums up what survivors waited, and what the removals took.
+func (r *removals) sample(took []float32, began, interval time.Duration, resident float64, own time.Duration) (sample, error) {
 	peak, err := memoryStatus("VmHWM")
 	if err != nil {
 		return nil, err
@@ -165,7 +170,7 @@ func survive(r *removals, begin func(), surviving int, heard func(i int) error) 
 	}
 	if r.all > 0 {
 		s[event] = ms(last - first)
-		s[spent] = max(0, float64(r.cpuLast.Load()-r.cpuFirst.Load()-int64(ownLast-ownFirst))) / float64(r.all)
+		s[spent] = max(0, float64(r.cpuLast.Load()-r.cpuFirst.Load()-int64(own))) / float64(r.all)
 	}
 	return s, nil
 }

@@ -83,7 +83,7 @@ func departures(r *runner) error {
 		title:   fmt.Sprintf("from the disconnection of one of %d members until a goroutine that watches has read it", roomSize),
 		columns: []column{{metric: p50, header: "p50 ns", ratio: true}, {metric: p99, header: "p99 ns"}},
 		cases: []benchCase{
-			{name: "channel to a goroutine", role: floor, setup: func() (func() (sample, error), error) {
+			{name: "channel to a goroutine", role: floor, setup: func() (run, error) {
 				return func() (sample, error) {
 					sent, read := make(chan time.Time), make(chan time.Duration)
 					defer close(sent)
@@ -98,7 +98,7 @@ func departures(r *runner) error {
 					})
 				}, nil
 			}},
-			{name: "ours", role: ours, setup: func() (func() (sample, error), error) {
+			{name: "ours", role: ours, setup: func() (run, error) {
 				w, err := newWatching(roomSize, 1)
 				if err != nil {
 					return nil, err
@@ -180,167 +180,141 @@ func publishing(watchers int, publish func(i int) error, after func() error) fun
 	}
 }
 
-// publications measures what publishing to many watchers costs whoever does.
+// publications measures what publishing to many watchers costs the publisher.
 func publications(r *runner) error {
 	watchers := watcherCount(r.options)
-	nothing := func() error { return nil }
 	var running stopper
 	return errors.Join(r.measure(experiment{
 		id: "publish", goals: []string{"G10"}, size: watchers,
 		title:   fmt.Sprintf("publishing a change to %s watchers, none of whom waits for it", count(watchers)),
 		columns: []column{{metric: wall, header: "ns a watcher", ratio: true}, {metric: cpu, header: "cpu ns"}, {metric: allocs, header: "allocs"}},
-		cases: []benchCase{
-			{name: "callback", role: floor, setup: func() (func() (sample, error), error) {
-				seen := make([]uint32, watchers)
-				calls := make([]func(*int), watchers)
-				for i := range calls {
-					calls[i] = func(*int) { seen[i]++ }
+		cases: append(publishingFloors(watchers), benchCase{name: "ours", role: ours, setup: func() (run, error) {
+			w, err := newWatching(2, watchers)
+			if err != nil {
+				return nil, err
+			}
+			running.add(w.stop)
+			return publishing(watchers, func(i int) error { return w.toggle(i%2 == 0) }, w.drain), nil
+		}}),
+	}), running.stop())
+}
+
+// pending is a queue under a lock.
+type pending struct {
+	mu    sync.Mutex
+	queue []*int
+}
+
+// publishingFloors publish to a list of callbacks, of queues, or of channels.
+func publishingFloors(watchers int) []benchCase {
+	to := func(name string, build func() (publish func(what *int), empty func())) benchCase {
+		return benchCase{name: name, role: floor, setup: func() (run, error) {
+			publish, empty := build()
+			return publishing(watchers, func(i int) error { publish(&i); return nil }, func() error { empty(); return nil }), nil
+		}}
+	}
+	return []benchCase{
+		to("callback", func() (func(*int), func()) {
+			seen := make([]uint32, watchers)
+			calls := make([]func(*int), watchers)
+			for i := range calls {
+				calls[i] = func(*int) { seen[i]++ }
+			}
+			return func(what *int) {
+				for _, call := range calls {
+					call(what)
 				}
-				return publishing(watchers, func(i int) error {
-					for _, call := range calls {
-						call(&i)
-					}
-					return nil
-				}, nothing), nil
-			}},
-			{name: "mutex and append", role: floor, setup: func() (func() (sample, error), error) {
-				type pending struct {
-					mu    sync.Mutex
-					queue []*int
-				}
-				queues := make([]*pending, watchers)
-				for i := range queues {
-					queues[i] = &pending{queue: make([]*int, 0, publishings)}
-				}
-				return publishing(watchers, func(i int) error {
+			}, func() {}
+		}),
+		to("mutex and append", func() (func(*int), func()) {
+			queues := make([]*pending, watchers)
+			for i := range queues {
+				queues[i] = &pending{queue: make([]*int, 0, publishings)}
+			}
+			return func(what *int) {
 					for _, q := range queues {
 						q.mu.Lock()
-						q.queue = append(q.queue, &i)
+						q.queue = append(q.queue, what)
 						q.mu.Unlock()
 					}
-					return nil
-				}, func() error {
+				}, func() {
 					for _, q := range queues {
 						q.queue = q.queue[:0]
 					}
-					return nil
-				}), nil
-			}},
-			{name: "buffered channel", role: floor, setup: func() (func() (sample, error), error) {
-				queues := make([]chan *int, watchers)
-				for i := range queues {
-					queues[i] = make(chan *int, publishings)
 				}
-				return publishing(watchers, func(i int) error {
+		}),
+		to("buffered channel", func() (func(*int), func()) {
+			queues := make([]chan *int, watchers)
+			for i := range queues {
+				queues[i] = make(chan *int, publishings)
+			}
+			return func(what *int) {
 					for _, q := range queues {
-						q <- &i
+						q <- what
 					}
-					return nil
-				}, func() error {
+				}, func() {
 					for _, q := range queues {
 						for range publishings {
 							<-q
 						}
 					}
-					return nil
-				}), nil
-			}},
-			{name: "ours", role: ours, setup: func() (func() (sample, error), error) {
-				w, err := newWatching(2, watchers)
-				if err != nil {
-					return nil, err
 				}
-				running.add(w.stop)
-				return publishing(watchers, func(i int) error { return w.toggle(i%2 == 0) }, w.drain), nil
-			}},
-		},
-	}), running.stop())
+		}),
+	}
+}
+
+// waking publishes ten times, and waits until all watchers have read one
+// publishing before the next.
+func waking(watchers int, read *atomic.Int64, publish func(i int) error) run {
+	const publishings = 10
+	return func() (sample, error) {
+		m := startMeter()
+		for i := range publishings {
+			read.Store(0)
+			if err := publish(i); err != nil {
+				return nil, err
+			}
+			for read.Load() < int64(watchers) {
+				time.Sleep(20 * time.Microsecond)
+			}
+		}
+		return m.per(publishings * watchers), nil
+	}
 }
 
 // wakings measures the same where every watcher is a goroutine that waits.
 func wakings(r *runner) error {
 	watchers := watcherCount(r.options)
-	const publishings = 10
-	// each waits until all have read one publishing before the next.
-	each := func(read *atomic.Int64, publish func(i int) error) func() (sample, error) {
-		return func() (sample, error) {
-			m := startMeter()
-			for i := range publishings {
-				read.Store(0)
-				if err := publish(i); err != nil {
-					return nil, err
-				}
-				for read.Load() < int64(watchers) {
-					time.Sleep(20 * time.Microsecond)
-				}
-			}
-			return m.per(publishings * watchers), nil
-		}
-	}
 	var running stopper
+	waiting := func(name string, role role, build func(read *atomic.Int64) (publish func(i int) error, stop func() error, err error)) benchCase {
+		return benchCase{name: name, role: role, setup: func() (run, error) {
+			read := new(atomic.Int64)
+			publish, stop, err := build(read)
+			if err != nil {
+				return nil, err
+			}
+			running.add(stop)
+			return waking(watchers, read, publish), nil
+		}}
+	}
 	return errors.Join(r.measure(experiment{
 		id: "wake", goals: []string{"G10"}, size: watchers,
 		title:   fmt.Sprintf("publishing a change to %s goroutines that wait for it, until all have read it", count(watchers)),
 		columns: []column{{metric: wall, header: "ns a watcher", ratio: true}, {metric: cpu, header: "cpu ns"}, {metric: cores, header: "cores"}, {metric: allocs, header: "allocs"}},
 		cases: []benchCase{
-			{name: "goroutines at channels", role: floor, setup: func() (func() (sample, error), error) {
-				var read atomic.Int64
-				queues := make([]chan *int, watchers)
-				for i := range queues {
-					queues[i] = make(chan *int, 1)
-					go func() {
-						for range queues[i] {
-							read.Add(1)
-						}
-					}()
-				}
-				running.add(func() error {
-					for _, q := range queues {
-						close(q)
-					}
-					return nil
-				})
-				return each(&read, func(i int) error {
-					for _, q := range queues {
-						q <- &i
-					}
-					return nil
-				}), nil
-			}},
-			{name: "goroutines at a condition", role: floor, setup: func() (func() (sample, error), error) {
-				var read atomic.Int64
-				var mu sync.Mutex
-				current := 0
-				changed := sync.NewCond(&mu)
-				for range watchers {
-					go func() {
-						mu.Lock()
-						defer mu.Unlock()
-						for seen := 0; current >= 0; read.Add(1) {
-							for seen == current {
-								changed.Wait()
-							}
-							seen = current
-						}
-					}()
-				}
-				set := func(to int) error {
-					mu.Lock()
-					defer mu.Unlock()
-					current = to
-					changed.Broadcast()
-					return nil
-				}
-				running.add(func() error { return set(-1) })
-				return each(&read, func(int) error { return set(current + 1) }), nil
-			}},
-			{name: "ours", role: ours, setup: func() (func() (sample, error), error) {
+			waiting("goroutines at channels", floor, func(read *atomic.Int64) (func(int) error, func() error, error) {
+				publish, stop := atChannels(watchers, read)
+				return publish, stop, nil
+			}),
+			waiting("goroutines at a condition", floor, func(read *atomic.Int64) (func(int) error, func() error, error) {
+				publish, stop := atCondition(watchers, read)
+				return publish, stop, nil
+			}),
+			waiting("ours", ours, func(read *atomic.Int64) (func(int) error, func() error, error) {
 				w, err := newWatching(2, watchers)
 				if err != nil {
-					return nil, err
+					return nil, nil, err
 				}
-				running.add(w.stop)
-				var read atomic.Int64
 				for _, watch := range w.watches {
 					go func() {
 						for {
@@ -351,8 +325,59 @@ func wakings(r *runner) error {
 						}
 					}()
 				}
-				return each(&read, func(i int) error { return w.toggle(i%2 == 0) }), nil
-			}},
+				return func(i int) error { return w.toggle(i%2 == 0) }, w.stop, nil
+			}),
 		},
 	}), running.stop())
+}
+
+// atChannels has a goroutine wait at a channel for each watcher.
+func atChannels(watchers int, read *atomic.Int64) (publish func(i int) error, stop func() error) {
+	queues := make([]chan *int, watchers)
+	for i := range queues {
+		queues[i] = make(chan *int, 1)
+		go func() {
+			for range queues[i] {
+				read.Add(1)
+			}
+		}()
+	}
+	return func(i int) error {
+			for _, q := range queues {
+				q <- &i
+			}
+			return nil
+		}, func() error {
+			for _, q := range queues {
+				close(q)
+			}
+			return nil
+		}
+}
+
+// atCondition has a goroutine for each watcher, all of which wait at a condition.
+func atCondition(watchers int, read *atomic.Int64) (publish func(i int) error, stop func() error) {
+	var mu sync.Mutex
+	current := 0
+	changed := sync.NewCond(&mu)
+	for range watchers {
+		go func() {
+			mu.Lock()
+			defer mu.Unlock()
+			for seen := 0; current >= 0; read.Add(1) {
+				for seen == current {
+					changed.Wait()
+				}
+				seen = current
+			}
+		}()
+	}
+	set := func(to int) error {
+		mu.Lock()
+		defer mu.Unlock()
+		current = to
+		changed.Broadcast()
+		return nil
+	}
+	return func(int) error { return set(current + 1) }, func() error { return set(-1) }
 }

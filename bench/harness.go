@@ -78,13 +78,19 @@ const (
 // sample is what one run of a case measured, by metric.
 type sample map[string]float64
 
+// run measures once.
+type run = func() (sample, error)
+
+// freshCase measures once, in a process of its own.
+type freshCase = func(options) (sample, error)
+
 // benchCase is one line of an experiment's table. It has either a setup, which
 // is called once and returns what is run in every round, or the name of a fresh
 // case, each round of which is a process of its own.
 type benchCase struct {
 	name  string
 	role  role
-	setup func() (func() (sample, error), error)
+	setup func() (run, error)
 	fresh string
 	x     float64 // of a point of a curve: where
 }
@@ -175,7 +181,7 @@ func (r *runner) measure(x experiment) error {
 	if !r.wants(x.goals) {
 		return nil
 	}
-	runs := make([]func() (sample, error), len(x.cases))
+	runs := make([]run, len(x.cases))
 	missing := make([]string, len(x.cases))
 	for i, c := range x.cases {
 		var err error
@@ -230,7 +236,7 @@ func (r *runner) prepare(c benchCase) (func() (sample, error), error) {
 	return c.setup()
 }
 
-func (r *runner) attempt(x experiment, runs []func() (sample, error), missing []string) (*result, error) {
+func (r *runner) attempt(x experiment, runs []run, missing []string) (*result, error) {
 	res := &result{ID: x.id, Title: x.title, Size: x.size, Columns: x.columns}
 	for i, c := range x.cases {
 		res.Cases = append(res.Cases, &series{Name: c.name, Role: c.role, Missing: missing[i], Rounds: make(map[string][]float64), X: c.x})
@@ -329,9 +335,9 @@ func profiled(file string, f func() error) (err error) {
 }
 
 // freshCases are the cases that run in a process of their own, by name.
-func freshCases() map[string]func(options) (sample, error) {
-	all := make(map[string]func(options) (sample, error))
-	for _, family := range []map[string]func(options) (sample, error){pacedCases, sweepCases, expiryCases, memoryCases, churnCases, socketCases, curveCases()} {
+func freshCases() map[string]freshCase {
+	all := make(map[string]freshCase)
+	for _, family := range []map[string]freshCase{pacedCases, sweepCases, expiryCases, memoryCases, churnCases, socketCases, curveCases()} {
 		maps.Copy(all, family)
 	}
 	return all

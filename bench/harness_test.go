@@ -82,7 +82,7 @@ func TestNoisyCasesAreRunAgain(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			r := newRunner(options{rounds: 2})
 			runs := 0
-			err := r.measure(experiment{id: "x", columns: []column{{metric: wall}}, cases: []benchCase{{name: "a", setup: func() (func() (sample, error), error) {
+			err := r.measure(experiment{id: "x", columns: []column{{metric: wall}}, cases: []benchCase{{name: "a", setup: func() (run, error) {
 				return func() (sample, error) { runs++; return sample{wall: tc.walls[runs-1]}, nil }, nil
 			}}}})
 			require.NoError(t, err)
@@ -95,8 +95,8 @@ func TestNoisyCasesAreRunAgain(t *testing.T) {
 func TestWhatIsNotAvailableIsSaid(t *testing.T) {
 	r := newRunner(options{rounds: 2})
 	err := r.measure(experiment{id: "x", columns: []column{{metric: wall}}, cases: []benchCase{
-		{name: "server", role: peer, setup: func() (func() (sample, error), error) { return nil, errNotAvailable }},
-		{name: "ours", role: ours, setup: func() (func() (sample, error), error) {
+		{name: "server", role: peer, setup: func() (run, error) { return nil, errNotAvailable }},
+		{name: "ours", role: ours, setup: func() (run, error) {
 			return func() (sample, error) { return sample{wall: 1}, nil }, nil
 		}},
 	}})
@@ -105,7 +105,7 @@ func TestWhatIsNotAvailableIsSaid(t *testing.T) {
 	require.Equal(t, []float64{1, 1}, r.find("x").find("ours").Rounds[wall])
 
 	broken := errors.New("broken")
-	err = r.measure(experiment{id: "y", cases: []benchCase{{name: "a", setup: func() (func() (sample, error), error) { return nil, broken }}}})
+	err = r.measure(experiment{id: "y", cases: []benchCase{{name: "a", setup: func() (run, error) { return nil, broken }}}})
 	require.ErrorIs(t, err, broken)
 }
 

@@ -28,7 +28,7 @@ func lists(r *runner) error {
 
 // repeated makes a case of something done over and over by one goroutine.
 func repeated(o options, name string, role role, build func() (func() error, error)) benchCase {
-	return benchCase{name: name, role: role, setup: func() (func() (sample, error), error) {
+	return benchCase{name: name, role: role, setup: func() (run, error) {
 		do, err := build()
 		if err != nil {
 			return nil, err
@@ -67,7 +67,7 @@ func listOf(r *runner, n int) error {
 				t, err := tracker()
 				return func() error { return t.list(n) }, err
 			}),
-			{name: "ours, snapshot encoded before", role: ours, setup: func() (func() (sample, error), error) {
+			{name: "ours, snapshot encoded before", role: ours, setup: func() (run, error) {
 				t, err := tracker()
 				return func() (sample, error) { return readSnapshots(t.Tracker, n) }, err
 			}},

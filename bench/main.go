@@ -43,13 +43,13 @@ var families = []struct {
 }
 
 func main() {
-	if err := run(); err != nil {
+	if err := start(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run() error {
+func start() error {
 	var o options
 	var only, jsonFile, curvesDir string
 	flag.BoolVar(&o.quick, "quick", false, "a tenth of the size and few rounds, within two minutes; only the full run decides")
@@ -64,68 +64,77 @@ func run() error {
 	flag.StringVar(&o.child, "child", "", "for the program itself: run this case, write what it measured to standard output")
 	flag.StringVar(&o.server, "serve", "", "for the program itself: be this server, obey standard input")
 	flag.Parse()
-	if flag.NArg() > 0 {
-		return fmt.Errorf("bench: unexpected argument %q", flag.Arg(0))
+	if err := o.check(flag.Args(), only, curvesDir != ""); err != nil {
+		return fmt.Errorf("bench: %w", err)
+	}
+	runtime.GOMAXPROCS(min(2, runtime.NumCPU())) // the figures are for two cores
+	r := newRunner(o)
+	switch {
+	case o.server != "":
+		return profiled(o.profile, func() error { return runService(o.server, o, os.Stdin, os.Stdout) })
+	case o.child != "":
+		return runChild(o)
+	case curvesDir != "":
+		return profiled(o.profile, func() error { return runCurves(r, curvesDir) })
+	case *million:
+		err := profiled(o.profile, func() error { return runMillion(r, nil) })
+		return errors.Join(err, (&report{Quick: o.quick, Machine: thisMachine(), Results: r.results}).publish(jsonFile))
+	default:
+		err := profiled(o.profile, r.runFamilies)
+		return errors.Join(err, r.report().publish(jsonFile))
+	}
+}
+
+// check reports what is wrong with the flags, and sets the rounds unless they are
+// given.
+func (o *options) check(rest []string, only string, curves bool) error {
+	if len(rest) > 0 {
+		return fmt.Errorf("unexpected argument %q", rest[0])
 	}
 	if o.rounds < 0 {
-		return fmt.Errorf("bench: -rounds is %d, at least 1 is needed", o.rounds)
+		return fmt.Errorf("-rounds is %d, at least 1 is needed", o.rounds)
 	}
 	if o.rounds == 0 {
+		o.rounds = 7
 		switch {
-		case o.quick && curvesDir != "":
+		case o.quick && curves:
 			o.rounds = 2
 		case o.quick:
 			o.rounds = 3
-		case curvesDir != "":
+		case curves:
 			o.rounds = 5
-		default:
-			o.rounds = 7
 		}
-	}
-	runtime.GOMAXPROCS(min(2, runtime.NumCPU())) // the figures are for two cores
-	if o.server != "" {
-		return profiled(o.profile, func() error { return runService(o.server, o, os.Stdin, os.Stdout) })
-	}
-	if o.child != "" {
-		return runChild(o)
 	}
 	if only != "" {
 		o.only = strings.Split(strings.ToUpper(only), ",")
-		for _, id := range o.only {
-			if !slices.ContainsFunc(goals, func(g goal) bool { return g.id == id }) {
-				return fmt.Errorf("bench: there is no goal %q", id)
-			}
+	}
+	for _, id := range o.only {
+		if !slices.ContainsFunc(goals, func(g goal) bool { return g.id == id }) {
+			return fmt.Errorf("there is no goal %q", id)
 		}
 	}
-	r := newRunner(o)
-	if *million {
-		err := profiled(o.profile, func() error { return runMillion(r, nil) })
-		rep := &report{Quick: o.quick, Machine: thisMachine(), Results: r.results}
-		rep.print(os.Stdout)
-		if jsonFile != "" && err == nil {
-			err = rep.write(jsonFile)
+	return nil
+}
+
+// runFamilies runs those families of which some goal is wanted.
+func (r *runner) runFamilies() error {
+	for _, f := range families {
+		if !r.wants(f.goals) {
+			continue
 		}
-		return err
-	}
-	if curvesDir != "" {
-		return profiled(o.profile, func() error { return runCurves(r, curvesDir) })
-	}
-	err := profiled(o.profile, func() error {
-		for _, f := range families {
-			if !r.wants(f.goals) {
-				continue
-			}
-			if err := f.run(r); err != nil {
-				return err
-			}
-			freeMemory()
+		if err := f.run(r); err != nil {
+			return err
 		}
+		freeMemory()
+	}
+	return nil
+}
+
+// publish prints a report, and writes it to a file if one is named.
+func (rep *report) publish(file string) error {
+	rep.print(os.Stdout)
+	if file == "" {
 		return nil
-	})
-	report := r.report()
-	report.print(os.Stdout)
-	if jsonFile != "" {
-		err = errors.Join(err, report.write(jsonFile))
 	}
-	return err
+	return rep.write(file)
 }

@@ -41,7 +41,7 @@ func memories(r *runner) error {
 	})
 }
 
-var memoryCases = map[string]func(options) (sample, error){
+var memoryCases = map[string]freshCase{
 	"memory/compact": func(o options) (sample, error) {
 		return inMemory(newPopulation(memorySize(o)), func(p *population) (any, error) {
 			c := newCompact()

@@ -181,7 +181,31 @@ func runMillion(r *runner, judging func(*presence.Policy)) error {
 	}
 	c.awaitFrames()
 
-	n := float64(size.users)
+	s["heap-here"] = heapHere / float64(size.users)
+	if err := c.leaveNothing(s); err != nil {
+		return err
+	}
+	say(fmt.Sprintf("comparing %s users with the naive model", count(size.witnesses)))
+	if err := c.judge(s, judging, r.seed); err != nil {
+		return err
+	}
+	r.results = append(r.results, s.million(fmt.Sprintf("%s users for %v, seed %d", count(size.users), time.Duration(size.hour)*millionTick, r.seed), size.users))
+	return nil
+}
+
+// million is the result of a run.
+func (s sample) million(title string, users int) *result {
+	rounds := make(map[string][]float64)
+	for metric, v := range s {
+		rounds[metric] = []float64{v}
+	}
+	return &result{ID: millionID, Title: title, Size: users, Columns: millionFacts, Cases: []*series{{Name: "ours", Role: ours, Rounds: rounds}}}
+}
+
+// leaveNothing lets go of watches, handles and the tracker, one after the other,
+// and measures what each took.
+func (c *crowd) leaveNothing(s sample) error {
+	n := float64(c.size.users)
 	heapAll := heapInUse()
 	if err := c.closeWatches(s); err != nil {
 		return err
@@ -201,34 +225,23 @@ func runMillion(r *runner, judging func(*presence.Policy)) error {
 	}
 	c.Tracker = nil
 	none := heapInUse()
-	s["heap-here"] = heapHere / n
 	s["heap-alone"], s["heap-handles"], s["heap-watches"] = (heapAlone-none)/n, (heapUnwatched-heapAlone)/n, (heapAll-heapUnwatched)/float64(len(c.watched))
+	return nil
+}
 
-	say(fmt.Sprintf("comparing %s users with the naive model", count(size.witnesses)))
-	policy := presence.DefaultPolicy()
-	machine, err := presence.Compile(policy)
+// judge compares the witnesses with the naive model.
+func (c *crowd) judge(s sample, judging func(*presence.Policy), seed uint64) error {
+	machine, err := presence.Compile(presence.DefaultPolicy())
 	if err != nil {
 		return err
 	}
-	policy = machine.Policy() // nothing left out
+	policy := machine.Policy() // nothing left out
 	if judging != nil {
 		judging(&policy)
 	}
-	judged, err := judgeAll(c.witnesses, policy, r.seed)
-	if err != nil {
-		return err
-	}
-	s["witnesses"], s["judged-events"], s["sightings"], s["turns"] = float64(size.witnesses), float64(judged.events), float64(judged.sightings), float64(judged.turns)
-	res := &result{
-		ID: millionID, Size: size.users, Columns: millionFacts,
-		Title: fmt.Sprintf("%s users for %v, seed %d", count(size.users), time.Duration(size.hour)*millionTick, r.seed),
-		Cases: []*series{{Name: "ours", Role: ours, Rounds: make(map[string][]float64)}},
-	}
-	for metric, v := range s {
-		res.Cases[0].Rounds[metric] = []float64{v}
-	}
-	r.results = append(r.results, res)
-	return nil
+	total, err := judgeAll(c.witnesses, policy, seed)
+	s["witnesses"], s["judged-events"], s["sightings"], s["turns"] = float64(c.size.witnesses), float64(total.events), float64(total.sightings), float64(total.turns)
+	return err
 }
 
 // millionFacts are what a run measures, in the order in which it is told.
@@ -611,26 +624,7 @@ func (w *worker) live(i int, phase phase) {
 	u := &w.users[i]
 	conn := u.conns[0]
 	w.beat(i)
-	switch {
-	case u.active && w.IntN(40) == 0:
-		u.active = false
-	case !u.active && w.IntN(24) == 0:
-		u.active = true
-	}
-	if u.active && w.IntN(5) > 0 {
-		w.others++
-		if u.reports {
-			u.seq++
-			age := w.between(0, 20*time.Second)
-			err := conn.Report(uint64(u.seq), age)
-			u.over(w.crowd, conn, said{kind: presence.EventHeartbeat, seq: uint64(u.seq), age: age}, err)
-			w.fail(i, "a report", err)
-		} else {
-			err := conn.Input()
-			u.over(w.crowd, conn, said{kind: presence.EventInput}, err)
-			w.fail(i, "an input", err)
-		}
-	}
+	w.act(i)
 	leave := func(conn *presence.Conn, cause presence.Cause) {
 		err := conn.Leave(cause)
 		u.over(w.crowd, conn, said{kind: presence.EventDisconnect, cause: cause}, err)
@@ -675,6 +669,32 @@ func (w *worker) live(i int, phase phase) {
 		conn = u.conns[1]
 		leave(conn, presence.CauseClosed)
 		u.conns[1] = nil
+	}
+}
+
+// act has a user do something on the page, or begin or cease to.
+func (w *worker) act(i int) {
+	u := &w.users[i]
+	conn := u.conns[0]
+	switch {
+	case u.active && w.IntN(40) == 0:
+		u.active = false
+	case !u.active && w.IntN(24) == 0:
+		u.active = true
+	}
+	if u.active && w.IntN(5) > 0 {
+		w.others++
+		if u.reports {
+			u.seq++
+			age := w.between(0, 20*time.Second)
+			err := conn.Report(uint64(u.seq), age)
+			u.over(w.crowd, conn, said{kind: presence.EventHeartbeat, seq: uint64(u.seq), age: age}, err)
+			w.fail(i, "a report", err)
+		} else {
+			err := conn.Input()
+			u.over(w.crowd, conn, said{kind: presence.EventInput}, err)
+			w.fail(i, "an input", err)
+		}
 	}
 }
 

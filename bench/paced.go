@@ -47,7 +47,7 @@ func paced(r *runner) error {
 	})
 }
 
-var pacedCases = map[string]func(options) (sample, error){
+var pacedCases = map[string]freshCase{
 	"paced/store": func(o options) (sample, error) {
 		n, _, _, _ := pace(o)
 		return runPaced(o, newHandleStore(newPopulation(n)).beat)

@@ -144,7 +144,7 @@ type visit = func(from, to int) error
 
 // visiting makes a case of visits to n users by some goroutines.
 func visiting(o options, name string, role role, n, goroutines, chunk int, build func() (visit, error)) benchCase {
-	return benchCase{name: name, role: role, setup: func() (func() (sample, error), error) {
+	return benchCase{name: name, role: role, setup: func() (run, error) {
 		do, err := build()
 		if err != nil {
 			return nil, err

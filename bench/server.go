@@ -138,10 +138,17 @@ func (s *server) do(what string) (got sample, err error) {
 	return got, err
 }
 
-// used is the processor time that the server has used.
-func (s *server) used() (float64, error) {
-	got, err := s.do(doUsage)
-	return got[usedNs], err
+// spends returns the nanoseconds of processors that the server uses meanwhile.
+func (s *server) spends(meanwhile func() error) (float64, error) {
+	before, err := s.do(doUsage)
+	if err != nil {
+		return 0, err
+	}
+	if err := meanwhile(); err != nil {
+		return 0, err
+	}
+	after, err := s.do(doUsage)
+	return after[usedNs] - before[usedNs], err
 }
 
 // onProcessor runs f on one processor, the first or the last of those that this

@@ -49,7 +49,7 @@ func sweeps(r *runner) error {
 	})
 }
 
-var sweepCases = map[string]func(options) (sample, error){
+var sweepCases = map[string]freshCase{
 	"sweep/scan":  sweepScan,
 	"sweep/wheel": sweepWheel,
 	"sweep/ours":  func(o options) (sample, error) { return sweepOurs(sweepSize(o)) },

@@ -320,32 +320,29 @@ func meeting(o options, service string, words speech, g gathering, then ...scene
 				return nil, err
 			}
 		}
-		used, err := s.used()
-		if err != nil {
-			return nil, err
-		}
-		began := time.Now()
-		if err := f.connect(0, g.clients); err != nil {
-			return nil, err
-		}
-		got[connectRate] = float64(g.clients) / time.Since(began).Seconds()
-		if err := f.settle(f.told(sizes(g.rooms))); err != nil {
-			return nil, err
-		}
-		after, err := s.used()
+		var began time.Time
+		used, err := s.spends(func() error {
+			began = time.Now()
+			if err := f.connect(0, g.clients); err != nil {
+				return err
+			}
+			got[connectRate] = float64(g.clients) / time.Since(began).Seconds()
+			return f.settle(f.told(sizes(g.rooms)))
+		})
 		if err != nil {
 			return nil, err
 		}
 		n := float64(g.clients)
-		got[connectCPU] = (after - used) / n / 1e3
+		got[connectCPU] = used / n / 1e3
 		got[toldAll] = ms(max(0, f.last.Sub(began)))
 		got[delivered], got[deliveredMB] = float64(f.frames)/1e3, float64(f.Received)/1e6
 		busy, err := s.do(doMemory)
 		if err != nil {
 			return nil, err
 		}
-		got[clientRSS], got[clientHeap] = (busy[rssBytes]-idle[rssBytes])/n, (busy[heapBytes]-idle[heapBytes])/n
-		got[clientStack], got[clientGo] = (busy[stackBytes]-idle[stackBytes])/n, (busy[goroutines]-idle[goroutines])/n
+		for metric, of := range map[string]string{clientRSS: rssBytes, clientHeap: heapBytes, clientStack: stackBytes, clientGo: goroutines} {
+			got[metric] = (busy[of] - idle[of]) / n
+		}
 		for _, do := range then {
 			if err := do(s, f, g, got); err != nil {
 				return nil, err
@@ -386,21 +383,17 @@ func (f *clients) settle(so func() bool) error {
 
 // everybodyLeaves has all clients close at once.
 func everybodyLeaves(s *server, f *clients, g gathering, got sample) error {
-	used, err := s.used()
-	if err != nil {
+	used, err := s.spends(func() error {
+		began := time.Now()
+		for _, c := range f.sockets {
+			f.drop(c)
+		}
+		_, err := s.do(doEmpty)
+		got[disconnectAll] = ms(time.Since(began))
 		return err
-	}
-	began := time.Now()
-	for _, c := range f.sockets {
-		f.drop(c)
-	}
-	after, err := s.do(doEmpty)
-	if err != nil {
-		return err
-	}
-	got[disconnectAll] = ms(time.Since(began))
-	got[disconnectCPU] = (after[usedNs] - used) / float64(g.clients) / 1e3
-	return nil
+	})
+	got[disconnectCPU] = used / float64(g.clients) / 1e3
+	return err
 }
 
 // someCome has single clients leave and come back, one after the other.
@@ -415,26 +408,12 @@ func someCome(events int) scene {
 					others = append(others, s)
 				}
 			}
-			heard := func() func() bool {
-				before := make([]int, len(others))
-				for i, s := range others {
-					before[i] = s.news
-				}
-				return func() bool {
-					for i, s := range others {
-						if s.news == before[i] {
-							return false
-						}
-					}
-					return true
-				}
-			}
-			all := heard()
+			all := heardBy(others)
 			f.drop(f.sockets[client])
 			if err := f.until(all); err != nil {
 				return err
 			}
-			all = heard()
+			all = heardBy(others)
 			if err := f.connect(client, client+1); err != nil {
 				return err
 			}
@@ -450,6 +429,22 @@ func someCome(events int) scene {
 		slices.Sort(took)
 		got[eventP50], got[eventP99] = float64(quantile(took, 0.5))/1e3, float64(quantile(took, 0.99))/1e3
 		return nil
+	}
+}
+
+// heardBy returns whether each of some clients has had news since.
+func heardBy(list []*socket) func() bool {
+	before := make([]int, len(list))
+	for i, s := range list {
+		before[i] = s.news
+	}
+	return func() bool {
+		for i, s := range list {
+			if s.news == before[i] {
+				return false
+			}
+		}
+		return true
 	}
 }
 
@@ -469,29 +464,23 @@ func halfLeaves(s *server, f *clients, g gathering, got sample) error {
 	for _, c := range staying {
 		before[c] = c.news
 	}
-	used, err := s.used()
-	if err != nil {
-		return err
-	}
-	began := time.Now()
-	for _, c := range leaving {
-		f.drop(c)
-	}
 	all := f.told(func(client int) int { return members(client) - members(client)/2 })
 	if !f.counts {
 		all = func() bool {
 			return !slices.ContainsFunc(staying, func(c *socket) bool { return c.news-before[c] < members(c.Client)/2 })
 		}
 	}
-	if err := f.settle(all); err != nil {
+	used, err := s.spends(func() error {
+		began := time.Now()
+		for _, c := range leaving {
+			f.drop(c)
+		}
+		err := f.settle(all)
+		got[leaveAll] = ms(f.last.Sub(began))
 		return err
-	}
-	after, err := s.used()
-	if err != nil {
-		return err
-	}
-	got[leaveAll], got[leaveCPU] = ms(f.last.Sub(began)), (after-used)/1e6
-	return nil
+	})
+	got[leaveCPU] = used / 1e6
+	return err
 }
 
 // What the beating of hearts is like: all clients are heard in turn, at a fixed
@@ -502,7 +491,7 @@ func beating(o options) (clients, rate int, length time.Duration) {
 
 // heartbeatsOver paces heartbeats and takes the server's processor time. Theirs
 // are those of an idle page: nothing has happened there since the last one.
-func heartbeatsOver(kind string, active bool) func(options) (sample, error) {
+func heartbeatsOver(kind string, active bool) freshCase {
 	return func(o options) (sample, error) {
 		n, rate, length := beating(o)
 		if o.tiny {
@@ -514,17 +503,7 @@ func heartbeatsOver(kind string, active bool) func(options) (sample, error) {
 			service = "ours-asking"
 		}
 		return meeting(o, service, speechOf(kind, g, ""), g, func(s *server, f *clients, _ gathering, got sample) error {
-			say := func(sent int, since time.Duration) string {
-				idle := since.Milliseconds() + 60_000
-				if active {
-					idle = 100
-				}
-				return `{"type":"pong","seq":1,"idle":` + strconv.FormatInt(idle, 10) + `,"visible":true}`
-			}
-			if kind == "centrifuge" { // which knows of no such thing
-				say = func(int, time.Duration) string { return `{"send":{"data":{"idle":60000,"visible":true}}}` }
-			}
-			began := time.Now()
+			say := heartbeatOf(kind, active)
 			if kind == "ours" {
 				if _, err := s.do(doPing); err != nil {
 					return err
@@ -535,52 +514,64 @@ func heartbeatsOver(kind string, active bool) func(options) (sample, error) {
 					return err
 				}
 			}
-			pace := func(length time.Duration) (int, error) {
-				start, sent := time.Now(), 0
-				for {
-					elapsed := time.Since(start)
-					for due := int(float64(rate) * min(elapsed, length).Seconds()); sent < due; sent++ {
-						c := f.sockets[sent%n]
-						if err := f.Say(c.Socket, say(sent, time.Since(began))); err != nil {
-							return sent, err
-						}
-					}
-					if elapsed >= length {
-						return sent, nil
-					}
-					if err := f.poll(time.Millisecond); err != nil {
-						return sent, err
-					}
-				}
-			}
-			if _, err := pace(time.Duration(float64(time.Second) * float64(n) / float64(rate))); err != nil { // once each
+			if _, err := f.pace(rate, time.Duration(float64(time.Second)*float64(n)/float64(rate)), say); err != nil { // once each
 				return err
 			}
-			used, err := s.used()
-			if err != nil {
+			sent := 0
+			used, err := s.spends(func() (err error) {
+				sent, err = f.pace(rate, length, say)
+				time.Sleep(20 * time.Millisecond) // the last are being read
 				return err
-			}
-			sent, err := pace(length)
-			if err != nil {
-				return err
-			}
-			time.Sleep(20 * time.Millisecond) // the last are being read
-			after, err := s.used()
+			})
 			if err != nil {
 				return err
 			}
 			if f.Gone > 0 {
 				return fmt.Errorf("%d clients were let go", f.Gone)
 			}
-			got[messageCPU] = (after - used) / float64(sent) / 1e3
+			got[messageCPU] = used / float64(sent) / 1e3
 			return nil
 		})
 	}
 }
 
+// heartbeatOf returns what makes the text of a heartbeat.
+func heartbeatOf(kind string, active bool) func() string {
+	if kind == "centrifuge" { // which knows of no such thing
+		return func() string { return `{"send":{"data":{"idle":60000,"visible":true}}}` }
+	}
+	began := time.Now()
+	return func() string {
+		idle := time.Since(began).Milliseconds() + 60_000
+		if active {
+			idle = 100
+		}
+		return `{"type":"pong","seq":1,"idle":` + strconv.FormatInt(idle, 10) + `,"visible":true}`
+	}
+}
+
+// pace has clients say something in turn, at a rate a second for some time, and
+// returns how often.
+func (c *clients) pace(rate int, length time.Duration, say func() string) (sent int, err error) {
+	for start := time.Now(); ; {
+		elapsed := time.Since(start)
+		for due := int(float64(rate) * min(elapsed, length).Seconds()); sent < due; sent++ {
+			if err := c.Say(c.sockets[sent%len(c.sockets)].Socket, say()); err != nil {
+				return sent, err
+			}
+		}
+		if elapsed >= length {
+			return sent, nil
+		}
+		if err := c.poll(time.Millisecond); err != nil {
+			return sent, err
+		}
+	}
+}
+
 // broadcasts has one change go to everybody, alternately by the library and by
 // write(2) alone, and takes both.
-func broadcasts(kind string) func(options) (sample, error) {
+func broadcasts(kind string) freshCase {
 	return func(o options) (sample, error) {
 		n := idleClients(o)
 		g := gather(n, "one")
@@ -589,21 +580,14 @@ func broadcasts(kind string) func(options) (sample, error) {
 				if err := f.quiet(20 * time.Millisecond); err != nil {
 					return 0, 0, err
 				}
-				aim := f.frames + n
-				used, err := s.used()
-				if err != nil {
-					return 0, 0, err
-				}
-				began := time.Now()
-				asked := make(chan error, 1)
-				go func() { _, err := s.do(what); asked <- err }()
-				err = f.until(func() bool { return f.frames >= aim })
-				if err = errors.Join(err, <-asked); err != nil {
-					return 0, 0, err
-				}
-				last = ms(f.last.Sub(began))
-				after, err := s.used()
-				return (after - used) / float64(n) / 1e3, last, err
+				aim, began := f.frames+n, time.Now()
+				used, err := s.spends(func() error {
+					asked := make(chan error, 1)
+					began = time.Now()
+					go func() { _, err := s.do(what); asked <- err }()
+					return errors.Join(f.until(func() bool { return f.frames >= aim }), <-asked)
+				})
+				return used / float64(n) / 1e3, ms(f.last.Sub(began)), err
 			}
 			for range 2 { // the first is more than one change
 				if _, _, err := one(doPublish); err != nil {
@@ -634,7 +618,7 @@ func broadcasts(kind string) func(options) (sample, error) {
 }
 
 // streamsOf opens event streams.
-func streamsOf(kind string) func(options) (sample, error) {
+func streamsOf(kind string) freshCase {
 	return func(o options) (sample, error) {
 		g := gather(idleClients(o), "rooms")
 		s := speech{stream: true, joins: -1, counts: kind == "ours", invited: kind == "ours"}
@@ -659,8 +643,8 @@ func streamsOf(kind string) func(options) (sample, error) {
 }
 
 // meetingsOf are the cases of one way to meet, by name.
-func meetingsOf(name string, size func(options) int, place string, kinds []string, then func(options) []scene) map[string]func(options) (sample, error) {
-	all := make(map[string]func(options) (sample, error))
+func meetingsOf(name string, size func(options) int, place string, kinds []string, then func(options) []scene) map[string]freshCase {
+	all := make(map[string]freshCase)
 	for _, kind := range kinds {
 		all[name+"/"+kind] = func(o options) (sample, error) {
 			g := gather(size(o), place)
@@ -674,8 +658,8 @@ func meetingsOf(name string, size func(options) int, place string, kinds []strin
 	return all
 }
 
-var socketCases = func() map[string]func(options) (sample, error) {
-	all := map[string]func(options) (sample, error){
+var socketCases = func() map[string]freshCase {
+	all := map[string]freshCase{
 		"ws-hb/ours":           heartbeatsOver("ours", false),
 		"ws-hb/active":         heartbeatsOver("ours", true),
 		"ws-hb/centrifuge":     heartbeatsOver("centrifuge", false),

@@ -110,22 +110,31 @@ func (w *witness) judge(policy presence.Policy, seed uint64) (judged, error) {
 		}
 		count.sightings++
 		if err := n.Compare(&s.seen.state, s.at); err != nil {
-			return count, differs(i+1, "%w", err)
+			return count, differs(i+1, "%v", err)
 		}
 		if err := s.seen.says(n.Answer(s.at)); err != nil {
-			return count, differs(i+1, "%w", err)
+			return count, differs(i+1, "%v", err)
 		}
 	}
 	want := n.Timeline(nil)
 	count.turns = len(want)
+	if upto, err := w.judgeTurns(want); err != nil {
+		return count, differs(upto, "%v", err)
+	}
+	return count, nil
+}
+
+// judgeTurns compares the transitions, and since when each sighting held. It
+// returns how much of the past led to the first difference.
+func (w *witness) judgeTurns(want []naive.Turn) (upto int, err error) {
 	for i := range max(len(want), len(w.turns)) {
 		switch {
 		case i >= len(w.turns):
-			return count, differs(len(w.past), "transition %d was not told: %s", i, want[i])
+			return len(w.past), fmt.Errorf("transition %d was not told: %s", i, want[i])
 		case i >= len(want):
-			return count, differs(len(w.past), "transition %d was told and is none: %s", i, w.turns[i])
+			return len(w.past), fmt.Errorf("transition %d was told and is none: %s", i, w.turns[i])
 		case want[i] != w.turns[i]:
-			return count, differs(len(w.past), "transition %d:\n want %s\n got  %s", i, want[i], w.turns[i])
+			return len(w.past), fmt.Errorf("transition %d:\n want %s\n got  %s", i, want[i], w.turns[i])
 		}
 	}
 	for i := range w.past {
@@ -142,10 +151,10 @@ func (w *witness) judge(policy presence.Policy, seed uint64) (judged, error) {
 			since = want[later-1].Since
 		}
 		if s.state.Current.Since != since || s.admin.Since != since || !slices.Contains(s.lines, "since "+since.String()) {
-			return count, differs(i+1, "want since %s\n got  %s; %s; %s", since, s.state.Current.Since, s.admin.Since, strings.Join(s.lines, "; "))
+			return i + 1, fmt.Errorf("want since %s\n got  %s; %s; %s", since, s.state.Current.Since, s.admin.Since, strings.Join(s.lines, "; "))
 		}
 	}
-	return count, nil
+	return 0, nil
 }
 
 // says compares what was answered with what the model says.
