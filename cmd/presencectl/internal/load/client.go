@@ -439,25 +439,28 @@ func wrong(format string, args ...any) error {
 	return &fleet.ProtocolError{Err: fmt.Errorf(format, args...)}
 }
 
+// message is all that a server sends beside frames of a channel.
+type message struct {
+	Type     string `json:"type"`
+	Ref      string `json:"ref"`
+	Seq      uint64 `json:"seq"`
+	ID       string `json:"id"`
+	Code     string `json:"code"`
+	Message  string `json:"message"`
+	View     *view  `json:"view"`
+	Self     *view  `json:"self"`
+	Statuses []struct {
+		ID    string `json:"id"`
+		Class string `json:"class"`
+	} `json:"statuses"`
+}
+
 // handle does what a message asks for.
 func (c *client) handle(payload []byte, leaving bool) error {
 	if isFrame(payload) {
 		return c.frame(payload)
 	}
-	var m struct {
-		Type     string `json:"type"`
-		Ref      string `json:"ref"`
-		Seq      uint64 `json:"seq"`
-		ID       string `json:"id"`
-		Code     string `json:"code"`
-		Message  string `json:"message"`
-		View     *view  `json:"view"`
-		Self     *view  `json:"self"`
-		Statuses []struct {
-			ID    string `json:"id"`
-			Class string `json:"class"`
-		} `json:"statuses"`
-	}
+	var m message
 	if err := json.Unmarshal(payload, &m); err != nil {
 		return wrong("%w", err)
 	}
@@ -496,20 +499,27 @@ func (c *client) handle(payload []byte, leaving bool) error {
 			c.answered()
 		}
 	case "error":
-		c.r.refusals.add(m.Code)
-		c.r.faults.add("refused as "+m.Code, "%s: %s", c.name(), m.Message)
-		if !c.asked.IsZero() && m.Ref == c.ref {
-			c.answered()
-		}
-		if !c.isThere() {
-			return errRefused{m.Code + ": " + m.Message, true}
-		}
+		return c.refused(&m)
 	case "removed":
 		c.r.faults.add("removed", "%s: access to the channel has ended", c.name())
 	case "challenge":
 		if !leaving {
 			return c.send(fmt.Sprintf(`{"type":"ack","id":%s}`, quote(m.ID)))
 		}
+	}
+	return nil
+}
+
+// refused notes what the server refuses. A refusal before the welcome ends the
+// session.
+func (c *client) refused(m *message) error {
+	c.r.refusals.add(m.Code)
+	c.r.faults.add("refused as "+m.Code, "%s: %s", c.name(), m.Message)
+	if !c.asked.IsZero() && m.Ref == c.ref {
+		c.answered()
+	}
+	if !c.isThere() {
+		return errRefused{m.Code + ": " + m.Message, true}
 	}
 	return nil
 }

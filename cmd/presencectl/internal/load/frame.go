@@ -84,21 +84,24 @@ func (fs *frames) take(payload []byte) (*frame, error) {
 	return f, nil
 }
 
+// encoded is a frame as the server sends it.
+type encoded struct {
+	Type    string            `json:"type"`
+	Channel view              `json:"channel"`
+	Epoch   string            `json:"epoch"`
+	Seq     uint64            `json:"seq"`
+	Lagged  bool              `json:"lagged"`
+	Group   json.RawMessage   `json:"group"`
+	Members []json.RawMessage `json:"members"`
+	Changes []struct {
+		Op      string          `json:"op"`
+		Subject view            `json:"subject"`
+		View    json.RawMessage `json:"view"`
+	} `json:"changes"`
+}
+
 func (fs *frames) decode(payload []byte) (*frame, error) {
-	var m struct {
-		Type    string            `json:"type"`
-		Channel view              `json:"channel"`
-		Epoch   string            `json:"epoch"`
-		Seq     uint64            `json:"seq"`
-		Lagged  bool              `json:"lagged"`
-		Group   json.RawMessage   `json:"group"`
-		Members []json.RawMessage `json:"members"`
-		Changes []struct {
-			Op      string          `json:"op"`
-			Subject view            `json:"subject"`
-			View    json.RawMessage `json:"view"`
-		} `json:"changes"`
-	}
+	var m encoded
 	if err := json.Unmarshal(payload, &m); err != nil {
 		return nil, err
 	}

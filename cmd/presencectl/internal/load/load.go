@@ -93,6 +93,21 @@ type command struct {
 	serve                   bool
 }
 
+// paces are the flags of how often a client does something.
+var paces = []struct {
+	name         string
+	action       int
+	usual, least time.Duration
+}{
+	{"claim", actClaim, 10 * time.Second, 7 * time.Second},
+	{"input", actInput, 5 * time.Second, 100 * time.Millisecond},
+	{"idle", actIdle, time.Minute, time.Second},
+	{"reload", actReload, time.Minute, time.Second},
+	{"lose", actLose, 2 * time.Minute, time.Second},
+	{"logout", actLogout, 5 * time.Minute, time.Second},
+	{"stay", actLeave, 30 * time.Second, time.Second},
+}
+
 // parse reads flags and reports everything that is wrong with them together.
 func parse(args []string, maxFiles uint64) (*command, error) {
 	c := &command{Config: Config{patience: 10 * time.Second}}
@@ -100,46 +115,7 @@ func parse(args []string, maxFiles uint64) (*command, error) {
 	flags.SetOutput(io.Discard)
 	var wrong []error
 	fault := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf("load: "+format, args...)) }
-	flags.IntVar(&c.Agents, "agents", 6, "")
-	flags.IntVar(&c.Visitors, "visitors", 24, "")
-	flags.DurationVar(&c.For, "for", 30*time.Second, "")
-	flags.DurationVar(&c.Ramp, "ramp", 0, "")
-	flags.StringVar(&c.url, "url", "ws://127.0.0.1:8080/ws", "")
-	flags.StringVar(&c.asAgent, "as-agent", "?agent={id}", "")
-	flags.StringVar(&c.asVisitor, "as-visitor", "?visitor={id}", "")
-	flags.Func("header", "", func(text string) error {
-		name, value, found := strings.Cut(text, ":")
-		if !found || name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f }) ||
-			strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-			return errors.New("want 'NAME: VALUE' on one line")
-		}
-		c.headers = append(c.headers, header{name, strings.TrimSpace(value)})
-		return nil
-	})
-	flags.StringVar(&c.tokenFile, "tokens", "", "")
-	flags.StringVar(&c.Channel, "channel", "sales", "")
-	flags.StringVar(&c.Names, "names", "ann,bob", "")
-	flags.StringVar(&c.VisitorNames, "visitor-names", "load-{n}", "")
-	flags.BoolVar(&c.serve, "serve", false, "")
-	flags.StringVar(&c.svg, "svg", "", "")
-	flags.StringVar(&c.json, "json", "", "")
-	flags.IntVar(&c.PID, "pid", 0, "")
-	paces := []struct {
-		name         string
-		action       int
-		usual, least time.Duration
-	}{
-		{"claim", actClaim, 10 * time.Second, 7 * time.Second},
-		{"input", actInput, 5 * time.Second, 100 * time.Millisecond},
-		{"idle", actIdle, time.Minute, time.Second},
-		{"reload", actReload, time.Minute, time.Second},
-		{"lose", actLose, 2 * time.Minute, time.Second},
-		{"logout", actLogout, 5 * time.Minute, time.Second},
-		{"stay", actLeave, 30 * time.Second, time.Second},
-	}
-	for _, p := range paces {
-		flags.DurationVar(&c.every[p.action], p.name, p.usual, "")
-	}
+	c.declare(flags)
 	for {
 		err := flags.Parse(args)
 		if err == nil {
@@ -162,22 +138,71 @@ func parse(args []string, maxFiles uint64) (*command, error) {
 	}
 	given := make(map[string]bool)
 	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	c.checkAmounts(given, maxFiles, fault)
+	if c.serve {
+		c.checkServe(given, fault)
+	}
+	c.checkNames(fault)
+	c.AgentURL, c.VisitorURL = c.url+c.asAgent, c.url+c.asVisitor
+	c.checkAddresses(fault)
+	c.checkFiles(fault)
+	return c, errors.Join(wrong...)
+}
+
+// declare declares all flags, with their defaults.
+func (c *command) declare(flags *flag.FlagSet) {
+	flags.IntVar(&c.Agents, "agents", 6, "")
+	flags.IntVar(&c.Visitors, "visitors", 24, "")
+	flags.DurationVar(&c.For, "for", 30*time.Second, "")
+	flags.DurationVar(&c.Ramp, "ramp", 0, "")
+	flags.StringVar(&c.url, "url", "ws://127.0.0.1:8080/ws", "")
+	flags.StringVar(&c.asAgent, "as-agent", "?agent={id}", "")
+	flags.StringVar(&c.asVisitor, "as-visitor", "?visitor={id}", "")
+	flags.Func("header", "", c.addHeader)
+	flags.StringVar(&c.tokenFile, "tokens", "", "")
+	flags.StringVar(&c.Channel, "channel", "sales", "")
+	flags.StringVar(&c.Names, "names", "ann,bob", "")
+	flags.StringVar(&c.VisitorNames, "visitor-names", "load-{n}", "")
+	flags.BoolVar(&c.serve, "serve", false, "")
+	flags.StringVar(&c.svg, "svg", "", "")
+	flags.StringVar(&c.json, "json", "", "")
+	flags.IntVar(&c.PID, "pid", 0, "")
+	for _, p := range paces {
+		flags.DurationVar(&c.every[p.action], p.name, p.usual, "")
+	}
+}
+
+// addHeader adds a header of every request.
+func (c *command) addHeader(text string) error {
+	name, value, found := strings.Cut(text, ":")
+	if !found || name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f }) ||
+		strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return errors.New("want 'NAME: VALUE' on one line")
+	}
+	c.headers = append(c.headers, header{name, strings.TrimSpace(value)})
+	return nil
+}
+
+// isBounded reports whether the numbers of clients are within their limits.
+func (c *command) isBounded() bool {
+	return c.Agents >= 0 && c.Agents <= maxClients && c.Visitors >= 0 && c.Visitors <= maxClients
+}
+
+func (c *command) checkAmounts(given map[string]bool, maxFiles uint64, fault func(string, ...any)) {
 	for _, p := range paces {
 		if d := c.every[p.action]; d != 0 && d < p.least {
 			fault("-%s %v: want %v or more, or 0 for never", p.name, d, p.least)
 		}
 	}
-	bounded := true
 	for name, n := range map[string]int{"agents": c.Agents, "visitors": c.Visitors} {
 		if n < 0 || n > maxClients {
 			fault("-%s %d: want 0 to %d", name, n, maxClients)
-			bounded = false
 		}
 	}
-	if bounded && c.Agents+c.Visitors == 0 {
+	if c.isBounded() && c.Agents+c.Visitors == 0 {
 		fault("no agents and no visitors: want at least one of either")
 	}
-	if need := uint64(c.Agents + c.Visitors + spareFiles); bounded && maxFiles > 0 && need > maxFiles {
+	if need := uint64(c.Agents + c.Visitors + spareFiles); c.isBounded() && maxFiles > 0 && need > maxFiles {
 		fault("%d connections need %d open files, and this process may have %d (RLIMIT_NOFILE, ulimit -n): raise that, or want %d connections at most",
 			c.Agents+c.Visitors, need, maxFiles, max(int64(maxFiles)-spareFiles, 0))
 	}
@@ -189,18 +214,20 @@ func parse(args []string, maxFiles uint64) (*command, error) {
 	} else if c.Ramp < 0 || c.Ramp > c.For {
 		fault("-ramp %v: want 0 to what -for says, %v", c.Ramp, c.For)
 	}
-	if c.serve {
-		for _, name := range []string{"url", "as-agent", "as-visitor", "header", "tokens", "pid", "visitor-names"} {
-			if given[name] {
-				fault("-%s is for the server of somebody else, and -serve starts one", name)
-			}
-		}
-		if !given["names"] {
-			c.Names = "agent-{n}"
+}
+
+func (c *command) checkServe(given map[string]bool, fault func(string, ...any)) {
+	for _, name := range []string{"url", "as-agent", "as-visitor", "header", "tokens", "pid", "visitor-names"} {
+		if given[name] {
+			fault("-%s is for the server of somebody else, and -serve starts one", name)
 		}
 	}
-	c.checkNames(bounded, fault)
-	c.AgentURL, c.VisitorURL = c.url+c.asAgent, c.url+c.asVisitor
+	if !given["names"] {
+		c.Names = "agent-{n}"
+	}
+}
+
+func (c *command) checkAddresses(fault func(string, ...any)) {
 	if c.tokenFile != "" {
 		var err error
 		if c.tokens, err = readTokens(c.tokenFile); err != nil {
@@ -219,6 +246,9 @@ func parse(args []string, maxFiles uint64) (*command, error) {
 	if strings.Contains(c.patterns(), "{token}") && c.tokenFile == "" {
 		fault("{token} stands for what -tokens gives, which is missing")
 	}
+}
+
+func (c *command) checkFiles(fault func(string, ...any)) {
 	if c.PID < 0 {
 		fault("-pid %d: want the number of a process", c.PID)
 	} else if c.PID > 0 {
@@ -236,7 +266,6 @@ func parse(args []string, maxFiles uint64) (*command, error) {
 			fault("%s is not a folder", filepath.Dir(file))
 		}
 	}
-	return c, errors.Join(wrong...)
 }
 
 // usable reports whether this system tells what processes use.
@@ -245,7 +274,7 @@ func usable() bool {
 	return err == nil
 }
 
-func (c *command) checkNames(bounded bool, fault func(string, ...any)) {
+func (c *command) checkNames(fault func(string, ...any)) {
 	if c.Channel == "" || len(c.Channel) > 128 {
 		fault("-channel %q: want 1 to 128 bytes", c.Channel)
 	}
@@ -258,7 +287,7 @@ func (c *command) checkNames(bounded bool, fault func(string, ...any)) {
 	}
 	if _, empty := people[""]; empty {
 		fault("-names %q: want ids separated by commas, or one with {n}", c.Names)
-	} else if n := len(people); n > 0 && bounded {
+	} else if n := len(people); n > 0 && c.isBounded() {
 		if most := (c.Agents + n - 1) / n; most > maxTabs {
 			fault("-agents %d are %d connections for each of %q: want %d at most, %d in all; or more -names, such as agent-{n}, whom the server knows",
 				c.Agents, most, c.Names, maxTabs, n*maxTabs)
