@@ -1,5 +1,7 @@
 /** What somebody shows to those who look. Which fields there are depends on who looks. */
 export interface View {
+  /** Absent in the default tenant. */
+  tenant?: string;
   id: string;
   status: string;
   /** Absent while the status is "unknown" or "disabled". */
@@ -26,6 +28,8 @@ export interface View {
   pending?: string;
   /** The status asked for, until it is decided. */
   request?: string;
+  /** The number of connections, if the policy shows it. */
+  devices?: number;
 }
 
 /** A status that the person may choose. */
@@ -41,7 +45,14 @@ export interface Channel {
   readonly id: string;
   /** By id. Replaced by another Map with each snapshot. */
   readonly members: ReadonlyMap<string, View>;
-  readonly group: { rung: "available" | "away" | "offline"; count: number };
+  readonly group: {
+    rung: "available" | "away" | "offline";
+    count: number;
+    /** Why a channel is offline: it is outside its hours, or within them without a member present. */
+    reason?: "closed" | "unstaffed";
+    /** When a closed channel opens next, if that is known. */
+    nextOpen?: string;
+  };
 }
 
 export interface Change {
