@@ -167,6 +167,13 @@ func join[T ~string](words []T) string {
 	return strings.Join(list, ", ")
 }
 
-func orNone(list string) string { return cmp.Or(list, "no audience") }
+// words turns words of any type into strings.
+func words[T ~string](list []T) []string {
+	texts := make([]string, len(list))
+	for i, w := range list {
+		texts[i] = string(w)
+	}
+	return texts
+}
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

@@ -155,9 +155,6 @@ func (c *Conn) Claim(ctx context.Context, claim Claim) (View, error) {
 	if err := c.throttle(); err != nil {
 		return View{}, err
 	}
-	if claim.Conn == "" && c.t.machine(c.handle.ref.Tenant).policy.ClaimScope == "connection" {
-		claim.Conn = c.id
-	}
 	actor := Agent(c.handle.ref)
 	if err := c.t.allow(ctx, actor, ActionClaim, c.handle.ref, claim.Status); err != nil {
 		return View{}, err
@@ -174,11 +171,7 @@ func (c *Conn) EndClaim(ctx context.Context, key string) (View, error) {
 	if err := c.t.allow(ctx, Agent(c.handle.ref), ActionClaim, c.handle.ref, ""); err != nil {
 		return View{}, err
 	}
-	claim := Claim{Key: key}
-	if c.t.machine(c.handle.ref.Tenant).policy.ClaimScope == "connection" {
-		claim.Conn = c.id
-	}
-	return c.claimEvent(ctx, Event{Kind: EventEndClaim, Actor: Agent(c.handle.ref), Claim: claim})
+	return c.claimEvent(ctx, Event{Kind: EventEndClaim, Actor: Agent(c.handle.ref), Claim: Claim{Key: key}})
 }
 
 func (c *Conn) claimEvent(ctx context.Context, e Event) (view View, err error) {

@@ -51,5 +51,5 @@ func ExampleMachine_Step() {
 	// next deadline 2026-01-05T09:01:30Z
 	// 2026-01-05T09:01:30Z "busy" -> "available", by until
 	// 2026-01-05T09:02:00Z "available" -> "offline", by lost
-	// 2026-01-05T10:00:00Z refused: presence: unknown connection "tab-1" of ann: it has left or never was; connect again
+	// 2026-01-05T10:00:00Z refused: presence: unknown connection "tab-1": ann has none of that id; connect again
 }

@@ -324,12 +324,18 @@ func (g *generator) add(h happened) {
 
 // feedMachine feeds one event of a history to a machine.
 func feedMachine(m *presence.Machine, s *presence.State, h happened, subject presence.Ref, out []presence.Output) ([]presence.Output, error) {
+	out, _, err := stepMachine(m, s, h, subject, out)
+	return out, err
+}
+
+// stepMachine is feedMachine that returns the next deadline as well.
+func stepMachine(m *presence.Machine, s *presence.State, h happened, subject presence.Ref, out []presence.Output) ([]presence.Output, presence.Instant, error) {
 	h.event.Subject = subject
 	if h.event.Kind == presence.EventPolicy && !s.Current.Known {
-		return out, nil
+		next, _ := m.Next(s)
+		return out, next, nil
 	}
-	out, _, err := m.Step(s, &h.event, h.at, out)
-	return out, err
+	return m.Step(s, &h.event, h.at, out)
 }
 
 // pass lets time go by: not at all, a little, or to the next deadline exactly.
@@ -431,9 +437,9 @@ func (g *generator) event() happened {
 			e.Conn = g.conn(s)
 		}
 	case n < 60:
-		e.Kind, e.Off = presence.EventEndpoint, g.IntN(3) == 0
+		e.Kind, e.Remove = presence.EventEndpoint, g.IntN(3) == 0
 		e.Endpoint = presence.Endpoint{ID: pickOne(g, "p", "q"), Kind: pickOne(g, presence.EndpointPush, presence.EndpointBot)}
-		if !e.Off && g.IntN(2) == 0 {
+		if !e.Remove && g.IntN(2) == 0 {
 			e.Endpoint.Until = g.now.Add(pickOne(g, 0, time.Second, 10*time.Second, 4*time.Minute))
 		}
 		if g.IntN(5) == 0 {

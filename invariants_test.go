@@ -48,6 +48,7 @@ type follower struct {
 	policy *presence.Policy // that m was compiled from
 	s      presence.State
 	out    []presence.Output
+	next   presence.Instant // as the last step returned it
 }
 
 func follow(h *history) *follower { return &follower{h: h, m: h.machines[0], policy: &h.policies[0]} }
@@ -59,7 +60,7 @@ func (f *follower) feed(h happened) error {
 		f.m, f.policy = f.h.machines[h.policy], &f.h.policies[h.policy]
 	}
 	var err error
-	f.out, err = feedMachine(f.m, &f.s, h, f.h.subjects[0], f.out)
+	f.out, f.next, err = stepMachine(f.m, &f.s, h, f.h.subjects[0], f.out)
 	return err
 }
 
@@ -506,6 +507,65 @@ func TestTicksAreNoMatter(t *testing.T) {
 			return nil
 		})
 	})
+}
+
+// A step returns a lower bound of the next deadline. A driver that ticks at the
+// bound gets what one that asks Next gets. A refused event lets time pass and
+// changes nothing else, and no event is changed by being fed.
+func TestStepForetellsTheNextDeadline(t *testing.T) {
+	t.Parallel()
+	refused := 0
+	eachSeed(t, 400, func(t *testing.T, seed uint64) {
+		h := randomHistory(seed, []presence.Ref{peter})
+		requireAlways(t, h, func(h *history) error {
+			want := told(h.run().out)
+			f := follow(h)
+			feed := func(e happened) error {
+				only := f.s.Clone()
+				given := e.event
+				if err := f.feed(e); err != nil {
+					refused++
+					if _, _, err := f.m.Step(&only, &presence.Event{}, e.at, nil); err != nil {
+						return err
+					}
+					if !reflect.DeepEqual(only, f.s) {
+						return fmt.Errorf("refused (%s):\n want %+v\n got  %+v", e.text(), only, f.s)
+					}
+				}
+				if !reflect.DeepEqual(given, e.event) {
+					return fmt.Errorf("the event was changed: %+v, now %+v", given, e.event)
+				}
+				if exact, ok := f.m.Next(&f.s); ok != (f.next != 0) || f.next > exact {
+					return fmt.Errorf("after %s: foretold %s, due at %s", e.text(), f.next, exact)
+				}
+				return nil
+			}
+			for _, e := range h.events {
+				until := e.at
+				if e.event.Kind == presence.EventSuspended {
+					until = e.event.From
+				}
+				for f.next != 0 && f.next <= until {
+					if err := feed(happened{at: f.next}); err != nil {
+						return err
+					}
+					if f.next != 0 && f.next <= f.s.Now {
+						return fmt.Errorf("after the tick at %s the next deadline is %s", f.s.Now, f.next)
+					}
+				}
+				if err := feed(e); err != nil {
+					return err
+				}
+			}
+			if got := told(f.out); !slices.Equal(want, got) {
+				return fmt.Errorf("want\n %s\ngot\n %s", strings.Join(want, "\n "), strings.Join(got, "\n "))
+			}
+			return nil
+		})
+	})
+	if *onlySeed == 0 {
+		require.Greater(t, refused, 500)
+	}
 }
 
 // told writes down the transitions and claims among outputs.

@@ -441,3 +441,5 @@ const (
 	OrderLongestIdle = "longest-idle"
 	OrderRoundRobin  = "round-robin"
 )
+
+const scopeConnection, offlineRefuse = "connection", "refuse"

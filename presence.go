@@ -632,5 +632,5 @@ func (t *Tracker) Withdraw(ctx context.Context, actor Actor, subject Ref, id str
 // is empty. What was decided, withdrawn or overtaken by another choice before
 // is refused with [ErrStale]: the first decision stands.
 func (t *Tracker) DecideRequest(ctx context.Context, actor Actor, subject Ref, id string, accept bool) (View, error) {
-	return t.claim(ctx, actor, subject, Event{Kind: EventDecide, Actor: actor, ID: id, Off: !accept}, ActionDecide, id)
+	return t.claim(ctx, actor, subject, Event{Kind: EventDecide, Actor: actor, ID: id, Reject: !accept}, ActionDecide, id)
 }

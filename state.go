@@ -2,7 +2,6 @@ package presence
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -152,75 +151,6 @@ func (s *State) Clone() State {
 	return c
 }
 
-// EventKind says what an Event is.
-type EventKind uint8
-
-// The events of one subject. Beside each, the fields it reads.
-const (
-	EventTick       EventKind = iota // none
-	EventConnect                     // Conn, Epoch, Device, Node, Incarnation, Age, SubjectKind
-	EventLogin                       // as EventConnect
-	EventHeartbeat                   // Conn, Epoch, Seq, Age
-	EventInput                       // Conn, Epoch
-	EventFocus                       // Conn, Epoch, Channel
-	EventVisible                     // Conn, Epoch, Hidden
-	EventDisconnect                  // Conn, Epoch, Cause
-	EventLogout                      // Conn; empty means every connection
-	EventEndpoint                    // Endpoint, Off, SubjectKind
-	EventSetClaim                    // Actor, Claim
-	EventEndClaim                    // Actor, Claim (Source, Key and Conn; an empty Key means every key)
-	EventNodeDown                    // Node, Incarnation, Cause
-	EventNodeUp                      // Node, Incarnation
-	EventPolicy                      // none: step with the old machine to now, then feed this to the new one
-	EventGrant                       // none; a subject that is granted something is known
-	EventDisable                     // none
-	EventEnable                      // none
-	EventSuspended                   // From, To: this process stood still
-	EventClock                       // From, To: the wall clock was set from one to the other
-	EventRestart                     // none: the state was restored from its record in a new process
-	EventRecord                      // Record: what is stored was changed elsewhere
-
-	EventLoad      // Load, Revision: how much there is to do, as the host counted it under that revision
-	EventOffer     // Load (On and N, at least 1), How, Revision: a piece of work is given
-	EventDone      // Load (On and N, at least 1), Revision: work has ended
-	EventChallenge // ID, Claim.For: "are you still there?"
-	EventAck       // ID: the answer; empty is to what is open
-	EventRequest   // Actor, ID, Claim: asks for a status
-	EventWithdraw  // Actor, ID; empty is the oldest open one
-	EventDecide    // Actor, ID, Off: accepts a request, or rejects it
-)
-
-// NoAge says that an event reports no input age.
-const NoAge time.Duration = -1
-
-// Event is something that happened to one subject. What it reads besides Kind
-// stands beside the kind.
-type Event struct {
-	Kind        EventKind
-	Subject     Ref
-	SubjectKind SubjectKind
-	Actor       Actor
-	Conn        string
-	Epoch       uint32 // the connection's; 0 means the present one, or on connect the next
-	Device      string
-	Node        string
-	Incarnation uint64
-	Seq         uint64        // of a report; 0 means unnumbered
-	Age         time.Duration // since the last input as the client knows it; NoAge for none
-	Cause       Cause
-	Channel     string
-	Hidden      bool
-	Off         bool
-	Endpoint    Endpoint
-	Claim       Claim
-	Record      *Record
-	From, To    Instant
-	ID          string // of a challenge or request
-	Load        Load
-	Routing     Routing // how work is given: all for new work, sticky, transfer, or none for by hand
-	Revision    Instant // of what the subject receives; 0 asks for no particular one
-}
-
 // OutputKind says what an Output is.
 type OutputKind uint8
 
@@ -243,6 +173,19 @@ const (
 	OutputRequestOpened // Request
 	OutputRequestClosed // Request, Why
 )
+
+var outputKinds = [...]string{
+	OutputPersist: "persist", OutputTransition: "transition", OutputUpdated: "updated", OutputClaimSet: "claim-set", OutputClaimEnded: "claim-ended",
+	OutputRequeue: "requeue", OutputChallenge: "challenge", OutputRequestOpened: "request-opened", OutputRequestClosed: "request-closed",
+}
+
+// String returns the name of the kind, such as "claim-ended".
+func (k OutputKind) String() string {
+	if int(k) < len(outputKinds) {
+		return outputKinds[k]
+	}
+	return strconv.Itoa(int(k))
+}
 
 // Output is something that a step asks its driver to do or tells it.
 type Output struct {
@@ -289,18 +232,22 @@ func (m *Machine) Step(s *State, e *Event, now Instant, out []Output) (outputs [
 func (st *stepper) step(e *Event, now Instant) error {
 	s := st.s
 	now = max(now, s.Now)
-	if e.Kind == EventSuspended {
-		return st.suspend(e, now)
+	fault := e.validate()
+	if e.Kind == EventSuspended && fault == nil {
+		st.suspend(e, now)
+		return nil
 	}
 	if e.Kind != EventPolicy { // the old machine has processed the time until now
 		st.tick(now)
 	}
 	s.Now = now
-	if e.Kind == EventTick {
-		return nil
+	if e.Kind == EventTick || fault != nil {
+		return fault
 	}
+	named := s.Subject
 	trigger, err := st.apply(e)
 	if err != nil {
+		s.Subject = named
 		if e.Kind == EventPolicy {
 			st.next, _ = st.m.Next(s)
 		}
@@ -320,15 +267,10 @@ func (st *stepper) step(e *Event, now Instant) error {
 // suspend lets the time pass in which this process stood still: what had run
 // out before it did so counts, then leases and graces get another chance, since
 // unread heartbeats and reconnects sit in buffers.
-func (st *stepper) suspend(e *Event, now Instant) error {
-	if e.To < e.From {
-		st.tick(now)
-		return fmt.Errorf("presence: %w suspension: it ends before it begins", ErrInvalid)
-	}
+func (st *stepper) suspend(e *Event, now Instant) {
 	st.tick(min(e.From, now))
 	st.s.SuspendedUntil, st.s.LeaseFloor = e.To, e.To.Add(st.m.startup)
 	st.tick(now)
-	return nil
 }
 
 // Next returns the earliest deadline of s, if there is one. Ticking later than
@@ -350,33 +292,33 @@ type stepper struct {
 	next      Instant // no deadline after what was processed lies before it; 0 for none
 }
 
+// check refuses an event of another subject, and what a disabled subject cannot do.
 func (st *stepper) check(e *Event) error {
 	s := st.s
-	if e.Subject != s.Subject || e.Subject.ID == "" {
-		switch {
-		case s.Subject == (Ref{}) && e.Subject == (Ref{}):
-			return fmt.Errorf("presence: %w subject: the event names none", ErrInvalid)
-		case s.Subject == (Ref{}):
-			if err := checkRef("subject", e.Subject); err != nil {
-				return err
-			}
-			s.Subject = e.Subject
-		case e.Subject != (Ref{}) && e.Subject != s.Subject:
-			return fmt.Errorf("presence: %w subject: event for %s fed to the state of %s", ErrInvalid, e.Subject, s.Subject)
+	switch {
+	case s.Subject == (Ref{}):
+		if e.Subject == (Ref{}) {
+			return refuse(ErrInvalid, "subject", "", "neither the event nor the state has one")
 		}
+		if err := checkRef("subject", e.Subject); err != nil {
+			return err
+		}
+		s.Subject = e.Subject
+	case e.Subject != s.Subject && e.Subject != (Ref{}):
+		return refuse(ErrInvalid, "subject", e.Subject.String(), "the state is of %s", s.Subject)
+	}
+	if !s.Disabled {
+		return nil
 	}
 	switch e.Kind {
-	case EventConnect, EventLogin, EventEndpoint:
-		if s.Disabled {
-			return fmt.Errorf("presence: %w: presence of %s is switched off", ErrDisabled, s.Subject)
-		}
-		switch e.SubjectKind {
-		case "", KindHuman, KindBot, KindService:
-		default:
-			return fmt.Errorf("presence: %w kind %q: allowed are human, bot, service", ErrInvalid, e.SubjectKind)
-		}
+	case EventConnect, EventLogin, EventEndpoint, EventLoad, EventChallenge:
+		return s.switchedOff()
 	}
 	return nil
+}
+
+func (s *State) switchedOff() error {
+	return refuse(ErrDisabled, "subject", s.Subject.String(), "presence is switched off")
 }
 
 // apply changes the inputs according to e.
@@ -401,30 +343,11 @@ func (st *stepper) apply(e *Event) (trigger Cause, err error) {
 	case EventEndClaim:
 		return st.endClaim(e)
 	case EventNodeDown:
-		cause := e.Cause
-		if cause == "" {
-			cause = CauseNode
-		}
-		if cause != CauseNode && cause != CauseDrain {
-			return "", fmt.Errorf("presence: %w cause %q: a node goes by node or drain", ErrInvalid, cause)
-		}
+		cause := cmp.Or(e.Cause, CauseNode)
 		st.nodeGone(e.Node, e.Incarnation, cause)
 		return cause, nil
 	case EventNodeUp:
-		var gone Instant
-		for i := 0; i < len(s.Conns); {
-			c := &s.Conns[i]
-			if c.Node != e.Node || c.Incarnation >= e.Incarnation {
-				i++
-				continue
-			}
-			st.leave(c, CauseNode, s.Now, true)
-			gone = max(gone, c.Left)
-			st.remove(i, c.Left)
-		}
-		if gone != 0 {
-			st.logical = gone
-		}
+		st.nodeBack(e.Node, e.Incarnation)
 		return CauseNode, nil
 	case EventPolicy:
 		st.change()
@@ -433,11 +356,7 @@ func (st *stepper) apply(e *Event) (trigger Cause, err error) {
 		st.disable()
 		return CauseDisabled, nil
 	case EventEnable:
-		if s.Disabled {
-			s.Disabled = false
-			st.change()
-			st.persist()
-		}
+		st.enable()
 		return CauseDisabled, nil
 	case EventClock:
 		st.setClock(e.From.Sub(e.To))
@@ -446,7 +365,8 @@ func (st *stepper) apply(e *Event) (trigger Cause, err error) {
 		st.restart()
 		return CauseNode, nil
 	case EventRecord:
-		return CauseSystem, st.takeOver(e.Record)
+		st.takeOver(e.Record)
+		return CauseSystem, nil
 	case EventGrant:
 		st.touched = !s.Current.Known
 		return TriggerGrant, nil
@@ -466,9 +386,8 @@ func (st *stepper) apply(e *Event) (trigger Cause, err error) {
 		return TriggerRequest, st.withdraw(e)
 	case EventDecide:
 		return TriggerRequest, st.decide(e)
-	default:
-		return "", fmt.Errorf("presence: %w event kind %d", ErrInvalid, e.Kind)
 	}
+	return "", nil
 }
 
 // setClock moves what ends by the wall clock, which was set back. What merely
@@ -533,14 +452,8 @@ func (st *stepper) restart() {
 }
 
 // takeOver replaces what is durable by a record that somebody else wrote.
-func (st *stepper) takeOver(r *Record) error {
-	if r == nil {
-		return fmt.Errorf("presence: %w event: the record is missing", ErrInvalid)
-	}
-	stored, err := r.State()
-	if err != nil {
-		return err
-	}
+func (st *stepper) takeOver(r *Record) {
+	stored, _ := r.State() // validate has read it
 	s := st.s
 	known := func(list []Claim, c *Claim) bool {
 		return slices.ContainsFunc(list, func(o Claim) bool { return o.ID == c.ID && compareClaims(o, *c) == 0 })
@@ -569,17 +482,10 @@ func (st *stepper) takeOver(r *Record) error {
 		}
 	}
 	st.change()
-	return nil
 }
 
 func (st *stepper) connect(e *Event) (Cause, error) {
 	s := st.s
-	if err := checkID("connection", e.Conn); err != nil {
-		return "", err
-	}
-	if err := cmp.Or(checkOptionalID("device", e.Device), checkOptionalID("node", e.Node)); err != nil {
-		return "", err
-	}
 	trigger := TriggerConnect
 	if e.Kind == EventLogin {
 		trigger = CauseLogin
@@ -590,7 +496,7 @@ func (st *stepper) connect(e *Event) (Cause, error) {
 		if found && e.Epoch == s.Conns[i].Epoch {
 			return trigger, nil // the same event again
 		}
-		return "", fmt.Errorf("presence: %w epoch %d of connection %q: the next to be issued is %d", ErrStale, e.Epoch, e.Conn, epoch)
+		return "", refuse(ErrStale, "epoch", strconv.FormatUint(uint64(e.Epoch), 10), "the next epoch of connection %q is %d", e.Conn, epoch)
 	}
 	c := ConnState{ID: e.Conn, Epoch: epoch, Device: e.Device, Node: e.Node, Incarnation: e.Incarnation, Opened: s.Now, Heard: s.Now}
 	if found {
@@ -612,7 +518,7 @@ func (st *stepper) connect(e *Event) (Cause, error) {
 			st.startSettling()
 		}
 		if len(s.Conns) >= MaxConnections {
-			return "", fmt.Errorf("presence: %w: %s has %d connections already, at most %d are allowed", ErrLimit, s.Subject, len(s.Conns), MaxConnections)
+			return "", refuse(ErrLimit, "connection", e.Conn, "%s has %d, at most %d are allowed", s.Subject, len(s.Conns), MaxConnections)
 		}
 		c.Input = st.m.lastInput(s)
 		if c.Input == 0 {
@@ -732,9 +638,6 @@ func (st *stepper) report(e *Event) (Cause, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := checkOptionalID("channel", e.Channel); err != nil {
-		return "", err
-	}
 	st.noteAlive(c)
 	trigger := TriggerConnect // if it had been silent for too long, it is back
 	input := ""               // what may count as such
@@ -779,14 +682,14 @@ func (st *stepper) find(e *Event) (*ConnState, error) {
 	s := st.s
 	i, found := s.conn(e.Conn)
 	if !found {
-		return nil, fmt.Errorf("presence: %w connection %q of %s: it has left or never was; connect again", ErrUnknown, e.Conn, s.Subject)
+		return nil, refuse(ErrUnknown, "connection", e.Conn, "%s has none of that id; connect again", s.Subject)
 	}
 	c := &s.Conns[i]
 	if e.Epoch != 0 && e.Epoch != c.Epoch {
-		return nil, fmt.Errorf("presence: %w epoch %d of connection %q: the present one is %d", ErrStale, e.Epoch, e.Conn, c.Epoch)
+		return nil, refuse(ErrStale, "epoch", strconv.FormatUint(uint64(e.Epoch), 10), "the present epoch of connection %q is %d", e.Conn, c.Epoch)
 	}
 	if c.Left != 0 && c.Reported {
-		return nil, fmt.Errorf("presence: %w connection %q of %s: it has left (%s); connect again", ErrStale, e.Conn, s.Subject, c.Cause)
+		return nil, refuse(ErrStale, "connection", e.Conn, "it has left (%s); connect again", c.Cause)
 	}
 	return c, nil
 }
@@ -810,18 +713,13 @@ func (st *stepper) revive(c *ConnState) {
 
 func (st *stepper) disconnect(e *Event) error {
 	s := st.s
-	switch e.Cause {
-	case CauseLogout, CauseClosed, CauseLost, CauseNode, CauseDrain:
-	default:
-		return fmt.Errorf("presence: %w cause %q: a connection leaves by logout, closed, lost, node or drain", ErrInvalid, e.Cause)
-	}
 	i, found := s.conn(e.Conn)
 	if !found {
-		return fmt.Errorf("presence: %w connection %q of %s: it has left or never was", ErrUnknown, e.Conn, s.Subject)
+		return refuse(ErrUnknown, "connection", e.Conn, "%s has none of that id", s.Subject)
 	}
 	c := &s.Conns[i]
 	if e.Epoch > c.Epoch {
-		return fmt.Errorf("presence: %w epoch %d of connection %q: it was never issued", ErrStale, e.Epoch, e.Conn)
+		return refuse(ErrStale, "epoch", strconv.FormatUint(uint64(e.Epoch), 10), "connection %q never had it", e.Conn)
 	}
 	if e.Epoch != 0 && e.Epoch < c.Epoch {
 		return nil // the close of a socket that has been replaced
@@ -849,7 +747,7 @@ func (st *stepper) logout(e *Event) error {
 	all := e.Conn == "" || st.m.policy.LogoutScope == "account"
 	if e.Conn != "" {
 		if _, found := s.conn(e.Conn); !found {
-			return fmt.Errorf("presence: %w connection %q of %s: it has left or never was", ErrUnknown, e.Conn, s.Subject)
+			return refuse(ErrUnknown, "connection", e.Conn, "%s has none of that id", s.Subject)
 		}
 	}
 	for i := range s.Conns {
@@ -872,11 +770,8 @@ func (st *stepper) logout(e *Event) error {
 
 func (st *stepper) endpoint(e *Event) error {
 	s := st.s
-	if err := checkID("endpoint", e.Endpoint.ID); err != nil {
-		return err
-	}
 	i, found := slices.BinarySearchFunc(s.Endpoints, e.Endpoint.ID, func(p Endpoint, id string) int { return strings.Compare(p.ID, id) })
-	if e.Off {
+	if e.Remove {
 		if found {
 			s.Endpoints = slices.Delete(s.Endpoints, i, i+1)
 			st.change()
@@ -884,16 +779,11 @@ func (st *stepper) endpoint(e *Event) error {
 		}
 		return nil
 	}
-	switch e.Endpoint.Kind {
-	case EndpointPush, EndpointBot, EndpointService:
-	default:
-		return fmt.Errorf("presence: %w endpoint kind %q: allowed are push, bot, service", ErrInvalid, e.Endpoint.Kind)
-	}
 	if e.Endpoint.Until != 0 && e.Endpoint.Until <= s.Now {
-		return fmt.Errorf("presence: %w until %s: it has passed", ErrInvalid, e.Endpoint.Until)
+		return refuse(ErrInvalid, "until", e.Endpoint.Until.String(), "it has passed")
 	}
 	if !found && len(s.Endpoints) >= MaxEndpoints {
-		return fmt.Errorf("presence: %w: %s has %d endpoints already, at most %d are allowed", ErrLimit, s.Subject, len(s.Endpoints), MaxEndpoints)
+		return refuse(ErrLimit, "endpoint", e.Endpoint.ID, "%s has %d, at most %d are allowed", s.Subject, len(s.Endpoints), MaxEndpoints)
 	}
 	if e.SubjectKind != "" {
 		s.Kind = e.SubjectKind
@@ -924,15 +814,12 @@ func (st *stepper) setClaim(e *Event) (Cause, error) {
 	}
 	def := m.status(c.Status)
 	if own && def.NeedsApproval && c.Source == SourceManual {
-		return "", fmt.Errorf("presence: %w: status %q needs approval; ask for it with a request", ErrNotAllowed, c.Status)
+		return "", refuse(ErrNotAllowed, "status", c.Status, "it needs approval; ask for it with a request")
 	}
 	if c.ID != "" {
 		if i, found := slices.BinarySearchFunc(s.Claims, c, compareClaims); found && s.Claims[i].ID == c.ID {
 			return c.Source.cause(), nil // the same event again
 		}
-	}
-	if e.Conn != "" && c.Conn != "" && e.Conn != c.Conn {
-		return "", fmt.Errorf("presence: %w claim: it came over connection %q and cannot bind connection %q", ErrInvalid, e.Conn, c.Conn)
 	}
 	var over *ConnState
 	if conn := cmp.Or(e.Conn, c.Conn); conn != "" {
@@ -942,7 +829,7 @@ func (st *stepper) setClaim(e *Event) (Cause, error) {
 	}
 	if len(s.Claims) >= MaxClaims {
 		if _, found := slices.BinarySearchFunc(s.Claims, c, compareClaims); !found && !st.dropOrphan() {
-			return "", fmt.Errorf("presence: %w: %s has %d claims already, at most %d are allowed", ErrLimit, s.Subject, len(s.Claims), MaxClaims)
+			return "", refuse(ErrLimit, "claim", c.Key, "%s has %d, at most %d are allowed", s.Subject, len(s.Claims), MaxClaims)
 		}
 	}
 	if over != nil {
@@ -1035,20 +922,58 @@ func (st *stepper) dropOrphan() bool {
 	return st.drop(EndLimit, func(c *Claim) bool { return c.Serial == serial })
 }
 
-// resolve checks the claim of an event and fills in what follows from the actor
-// and the policy.
+// resolve checks the claim of an event against the policy, and fills in what
+// follows from the actor and the policy.
 func (m *Machine) resolve(s *State, e *Event) (c Claim, own bool, err error) {
 	c = e.Claim
 	if s.Disabled {
-		return c, false, fmt.Errorf("presence: %w: presence of %s is switched off", ErrDisabled, s.Subject)
+		return c, false, s.switchedOff()
 	}
 	if c.Source, err = e.Actor.source(s.Subject, c.Source, m); err != nil {
 		return c, false, err
 	}
-	own = e.Actor.Subject == s.Subject && e.Actor.Role != RoleSystem
+	own = e.Actor.owns(s)
+	c.Conn = m.binds(s, e)
+	def, err := m.selectable(&c)
+	if err != nil {
+		return c, false, err
+	}
+	if c.For == 0 && c.Until == 0 && def.For > 0 {
+		c.For = def.For
+	}
+	if c.For > 0 {
+		c.Until = s.Now.Add(c.For)
+	}
+	if c.Until != 0 && c.Until <= s.Now {
+		return c, false, refuse(ErrInvalid, "until", c.Until.String(), "it is not after now, %s", s.Now)
+	}
+	if c.Key == "" {
+		c.Key = KeyBase
+		if c.Until != 0 {
+			c.Key = KeyTimed
+		}
+	}
+	if c.Source == SourceManual && (c.Key != KeyBase || c.Until != 0) && (c.Key != KeyTimed || c.Until == 0) {
+		return c, false, refuse(ErrInvalid, "key", c.Key, "a manual claim has key %s without an end, and %s with one", KeyBase, KeyTimed)
+	}
+	for _, a := range c.HidesFrom {
+		if !slices.Contains(m.hideable, a) {
+			return c, false, refuse(ErrInvalid, "audience", string(a), "the policy lets no claim hide from it").allow(words(m.hideable)...)
+		}
+	}
+	if c.Source == SourceSupervisor && m.policy.SupervisorWhenOffline == offlineRefuse && m.leftFor(s, e.Actor) {
+		return c, false, refuse(ErrOffline, "subject", s.Subject.String(), "a supervisor cannot set the status of a subject that is not connected")
+	}
+	c.By = e.Actor.Subject.ID
+	c.HidesFrom = union(nil, c.HidesFrom)
+	return c, own, nil
+}
+
+// selectable returns the definition of a claim's status, if its source may claim it.
+func (m *Machine) selectable(c *Claim) (*definition, error) {
 	def := m.status(c.Status)
 	if def == nil {
-		return c, false, fmt.Errorf("presence: %w status %q: the policy has %s", ErrUnknown, c.Status, strings.Join(m.statusIDs(nil), ", "))
+		return nil, refuse(ErrUnknown, "status", c.Status, "the policy does not have it").allow(m.statusIDs(nil)...)
 	}
 	by := BySystem
 	switch c.Source {
@@ -1058,56 +983,22 @@ func (m *Machine) resolve(s *State, e *Event) (c Claim, own bool, err error) {
 		by = BySupervisor
 	}
 	if !slices.Contains(def.SelectableBy, by) {
-		return c, false, fmt.Errorf("presence: %w: status %q is not selectable by %s; selectable are %s", ErrNotAllowed, c.Status, by, strings.Join(m.Selectable(by), ", "))
+		return nil, refuse(ErrNotAllowed, "status", c.Status, "it is not selectable by %s", by).allow(m.Selectable(by)...)
 	}
-	if c.For < 0 {
-		return c, false, fmt.Errorf("presence: %w duration %v: it must be positive", ErrInvalid, c.For)
-	}
-	if c.For > 0 && c.Until != 0 {
-		return c, false, fmt.Errorf("presence: %w claim: both an end and a duration are given, one is allowed", ErrInvalid)
-	}
-	if c.For == 0 && c.Until == 0 && def.For > 0 {
-		c.For = def.For
-	}
-	if c.For > 0 {
-		c.Until = s.Now.Add(c.For)
-	}
-	if c.Until != 0 && c.Until <= s.Now {
-		return c, false, fmt.Errorf("presence: %w until %s: it is not after now, %s", ErrInvalid, c.Until, s.Now)
-	}
-	if c.Key == "" {
-		c.Key = KeyBase
-		if c.Until != 0 {
-			c.Key = KeyTimed
-		}
-	}
-	if err := checkID("key", c.Key); err != nil {
-		return c, false, err
-	}
-	if err := checkOptionalID("claim", c.ID); err != nil {
-		return c, false, err
-	}
-	if c.Source == SourceManual && (c.Key != KeyBase || c.Until != 0) && (c.Key != KeyTimed || c.Until == 0) {
-		return c, false, fmt.Errorf("presence: %w claim key %q: a manual claim is %q without an end or %q with one", ErrInvalid, c.Key, KeyBase, KeyTimed)
-	}
-	if err := checkText("reason", c.Reason, MaxReason); err != nil {
-		return c, false, err
-	}
-	if err := checkText("text", c.Text, MaxText); err != nil {
-		return c, false, err
-	}
-	for _, a := range c.HidesFrom {
-		if !slices.Contains(m.hideable, a) {
-			return c, false, fmt.Errorf("presence: %w audience %q: a claim may hide from %s under this policy", ErrInvalid, a, orNone(join(m.hideable)))
-		}
-	}
-	if c.Source == SourceSupervisor && m.policy.SupervisorWhenOffline == "refuse" && m.leftFor(s, e.Actor) {
-		return c, false, fmt.Errorf("presence: %w: the status of %s cannot be set by a supervisor while it is not connected", ErrOffline, s.Subject)
-	}
-	c.By = e.Actor.Subject.ID
-	c.HidesFrom = union(nil, c.HidesFrom)
-	return c, own, nil
+	return def, nil
 }
+
+// binds returns the connection that the claim of an event binds. A subject's own
+// claim over a connection binds it under a policy with claimScope connection.
+func (m *Machine) binds(s *State, e *Event) string {
+	if e.Claim.Conn == "" && m.policy.ClaimScope == scopeConnection && e.Actor.owns(s) {
+		return e.Conn
+	}
+	return e.Claim.Conn
+}
+
+// owns reports whether an actor acts for itself, as the subject of s.
+func (a Actor) owns(s *State) bool { return a.Subject == s.Subject && a.Role != RoleSystem }
 
 // leftFor reports whether a subject cannot be reached as far as an actor may
 // know: one who hides from it answers like one who is gone.
@@ -1128,8 +1019,9 @@ func (st *stepper) endClaim(e *Event) (Cause, error) {
 		}
 		st.noteAlive(over)
 	}
+	conn := st.m.binds(s, e)
 	ends := func(c *Claim) bool {
-		return c.Source == source && (e.Claim.Key == "" || c.Key == e.Claim.Key) && c.Conn == e.Claim.Conn &&
+		return c.Source == source && (e.Claim.Key == "" || c.Key == e.Claim.Key) && c.Conn == conn &&
 			(e.Claim.ID == "" || c.ID == e.Claim.ID)
 	}
 	if st.m.rankOf(source) == st.m.manual {
@@ -1148,6 +1040,33 @@ func (st *stepper) nodeGone(node string, incarnation uint64, cause Cause) {
 		if c.Node == node && c.Left == 0 && (incarnation == 0 || c.Incarnation <= incarnation) {
 			st.leave(c, cause, st.s.Now, true)
 		}
+	}
+}
+
+// nodeBack removes the connections of earlier incarnations of a node.
+func (st *stepper) nodeBack(node string, incarnation uint64) {
+	s := st.s
+	var gone Instant
+	for i := 0; i < len(s.Conns); {
+		c := &s.Conns[i]
+		if c.Node != node || c.Incarnation >= incarnation {
+			i++
+			continue
+		}
+		st.leave(c, CauseNode, s.Now, true)
+		gone = max(gone, c.Left)
+		st.remove(i, c.Left)
+	}
+	if gone != 0 {
+		st.logical = gone
+	}
+}
+
+func (st *stepper) enable() {
+	if s := st.s; s.Disabled {
+		s.Disabled = false
+		st.change()
+		st.persist()
 	}
 }
 

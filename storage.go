@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"fmt"
 	"slices"
 )
 
@@ -61,7 +60,7 @@ func (m *Machine) Record(s *State, revision uint64) (Record, error) {
 	}
 	data, err := json.Marshal(d)
 	if err != nil {
-		return Record{}, fmt.Errorf("presence: encoding the state of %s: %w", s.Subject, err)
+		return Record{}, refuse(ErrInvalid, "record", s.Subject.String(), "it cannot be encoded").because(err)
 	}
 	return Record{Subject: s.Subject, Revision: revision, Data: data}, nil
 }
@@ -71,10 +70,10 @@ func (m *Machine) Record(s *State, revision uint64) (Record, error) {
 func (r Record) State() (State, error) {
 	var d durable
 	if err := json.Unmarshal(r.Data, &d); err != nil {
-		return State{}, fmt.Errorf("presence: %w: the record of %s cannot be read: %w", ErrInvalid, r.Subject, err)
+		return State{}, refuse(ErrInvalid, "record", r.Subject.String(), "it cannot be read").because(err)
 	}
 	if d.Version != stateVersion {
-		return State{}, fmt.Errorf("presence: %w: the record of %s has version %d, this package reads version %d", ErrInvalid, r.Subject, d.Version, stateVersion)
+		return State{}, refuse(ErrInvalid, "record", r.Subject.String(), "it has version %d, this package reads version %d", d.Version, stateVersion)
 	}
 	slices.SortFunc(d.Claims, compareClaims)
 	var work *Work

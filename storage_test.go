@@ -251,7 +251,7 @@ func TestRecordThatCannotBeReadIsRefused(t *testing.T) {
 		o := newOffice(t)
 		require.NoError(t, o.memory.Save(t.Context(), presence.Write{Record: presence.Record{Subject: ann, Revision: 3, Data: []byte(data)}}))
 		_, err := o.Connect(t.Context(), ann, presence.ConnectOptions{})
-		require.ErrorContains(t, err, "the record of ann", "%q", data)
+		require.ErrorContains(t, err, `record "ann"`, "%q", data)
 		require.Empty(t, o.statuses(ann))
 	}
 }

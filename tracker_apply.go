@@ -13,16 +13,14 @@ func (t *Tracker) Apply(ctx context.Context, e Event) error {
 	if t.closed.Load() {
 		return t.closedError()
 	}
+	if err := e.validate(); err != nil {
+		return err
+	}
 	if e.Subject == (Ref{}) {
-		switch e.Kind {
-		case EventNodeDown, EventNodeUp, EventSuspended:
-		default:
-			return refuse(ErrInvalid, "event", "", "it names no subject, and is not one for all of them")
+		if !eventKinds[e.Kind].forAll {
+			return refuse(ErrInvalid, "subject", "", "an event of kind %s needs one", e.Kind)
 		}
 		now := t.time.now()
-		if e.Kind == EventSuspended && e.To < e.From {
-			return refuse(ErrInvalid, "event", "", "the suspension ends before it begins")
-		}
 		t.eachSubject(nil, func(h *loaded) {
 			if err := h.step(&e, now); err != nil {
 				t.log.Warn("presence: event for all", "subject", h.ref, "error", err)
@@ -34,9 +32,7 @@ func (t *Tracker) Apply(ctx context.Context, e Event) error {
 		return refuse(ErrInvalid, "event", "", "connections are made with Connect")
 	}
 	find := t.subject
-	switch e.Kind {
-	case EventHeartbeat, EventInput, EventFocus, EventVisible, EventDisconnect, EventEndClaim, EventOffer, EventDone, EventChallenge, EventAck,
-		EventRequest, EventWithdraw, EventDecide: // nobody is remembered for having been refused
+	if !eventKinds[e.Kind].creates { // an unknown subject is not kept for a refusal
 		find = t.known
 	}
 	who, err := find(ctx, e.Subject)
@@ -74,7 +70,7 @@ func (t *Tracker) RemoveEndpoint(ctx context.Context, subject Ref, id string) er
 	if err != nil {
 		return err
 	}
-	return t.apply(ctx, who, &Event{Kind: EventEndpoint, Off: true, Endpoint: Endpoint{ID: id}}, nil)
+	return t.apply(ctx, who, &Event{Kind: EventEndpoint, Remove: true, Endpoint: Endpoint{ID: id}}, nil)
 }
 
 // Logout ends all connections of a subject, as if the person had logged out. It
@@ -101,12 +97,8 @@ func (t *Tracker) Enable(ctx context.Context, subject Ref) error {
 func (t *Tracker) apply(ctx context.Context, w handle, e *Event, done func(*loaded)) error {
 	now := t.time.now()
 	e.Subject = w.ref
-	if t.opts.Storage != nil {
-		switch e.Kind {
-		case EventSetClaim, EventEndClaim, EventLogin, EventLogout, EventEndpoint, EventDisable, EventEnable,
-			EventRequest, EventWithdraw, EventDecide:
-			return t.applyStored(ctx, w, e, now, done)
-		}
+	if t.opts.Storage != nil && eventKinds[e.Kind].storedFirst {
+		return t.applyStored(ctx, w, e, now, done)
 	}
 	h := t.lock(w.n, w.ref)
 	if h == nil {

@@ -3,7 +3,6 @@ package presence
 import (
 	"cmp"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 )
@@ -283,16 +282,11 @@ func (st *stepper) work() *Work {
 
 // load returns the load of one work channel, made if there is none yet.
 func (st *stepper) load(on string) (*Load, error) {
-	if on != "" {
-		if err := checkID("work", on); err != nil {
-			return nil, err
-		}
-	}
 	i, found := st.s.Work.find(on)
 	if !found {
 		w := st.work()
 		if len(w.Loads) >= MaxLoads {
-			return nil, fmt.Errorf("presence: %w: %s has %d work channels already, at most %d are allowed", ErrLimit, st.s.Subject, len(w.Loads), MaxLoads)
+			return nil, refuse(ErrLimit, "work", on, "%s has %d work channels, at most %d are allowed", st.s.Subject, len(w.Loads), MaxLoads)
 		}
 		w.Loads = slices.Insert(w.Loads, i, Load{On: on})
 	}
@@ -303,12 +297,6 @@ func (st *stepper) load(on string) (*Load, error) {
 // the work was taken away says nothing any more.
 func (st *stepper) reportLoad(e *Event) error {
 	s := st.s
-	if e.Load.N < 0 || e.Load.N > maxLoad {
-		return fmt.Errorf("presence: %w load %d: allowed are 0 to %d", ErrInvalid, e.Load.N, maxLoad)
-	}
-	if s.Disabled {
-		return fmt.Errorf("presence: %w: presence of %s is switched off", ErrDisabled, s.Subject)
-	}
 	if s.Work != nil && e.Revision != 0 && e.Revision < s.Work.Requeued {
 		return nil
 	}
@@ -349,10 +337,7 @@ func (st *stepper) resolveDrain() {
 func (st *stepper) offer(e *Event) error {
 	s, m := st.s, st.m
 	if e.Revision != 0 && e.Revision != s.Current.Revision {
-		return fmt.Errorf("presence: %w revision %d of what %s receives: the present one is %d", ErrStale, e.Revision, s.Subject, s.Current.Revision)
-	}
-	if e.Load.N > maxLoad {
-		return fmt.Errorf("presence: %w load %d: at most %d are given at once", ErrInvalid, e.Load.N, maxLoad)
+		return refuse(ErrStale, "revision", e.Revision.String(), "what %s receives has changed since, at %s", s.Subject, s.Current.Revision)
 	}
 	n := max(e.Load.N, 1)
 	r, room, bounded := m.Receives(s, e.Load.On)
@@ -366,11 +351,9 @@ func (st *stepper) offer(e *Event) error {
 		fits = r == RouteAll || r == RouteTransfer || r == RouteLast
 	case RouteAll, RouteLast, "":
 		fits = (r == RouteAll || r == RouteLast) && (!bounded || room >= n)
-	default:
-		return fmt.Errorf("presence: %w way %q of giving work: allowed are all, sticky, transfer, none", ErrInvalid, e.Routing)
 	}
 	if !fits {
-		return fmt.Errorf("presence: %w: %s does not receive this work now: it is %s and takes %s", ErrNotAllowed, s.Subject, s.Current.Status, cmp.Or(r, RouteNone))
+		return refuse(ErrNotAllowed, "work", e.Load.On, "%s does not receive it now", s.Subject)
 	}
 	l, err := st.load(e.Load.On)
 	if err != nil {
@@ -398,26 +381,16 @@ func (st *stepper) done(e *Event) error {
 // challenge asks whether somebody is still there.
 func (st *stepper) challenge(e *Event) error {
 	s := st.s
-	switch {
-	case s.Disabled:
-		return fmt.Errorf("presence: %w: presence of %s is switched off", ErrDisabled, s.Subject)
-	case st.m.reach(s) == ReachNone:
-		return fmt.Errorf("presence: %w: %s is not connected and cannot be asked", ErrOffline, s.Subject)
-	}
-	if err := checkOptionalID("challenge", e.ID); err != nil {
-		return err
+	if st.m.reach(s) == ReachNone {
+		return refuse(ErrOffline, "challenge", e.ID, "%s is not connected", s.Subject)
 	}
 	if s.Work != nil && s.Work.Challenge != "" {
 		return nil // it is being asked already
 	}
-	d := e.Claim.For
-	if d < 0 {
-		return fmt.Errorf("presence: %w duration %v: it must be positive", ErrInvalid, d)
-	}
 	s.Serial++
 	w := st.work()
 	w.Challenge = cmp.Or(e.ID, eventID('h', s.Serial, s.Now))
-	w.Deadline = s.Now.Add(cmp.Or(d, st.m.policy.Work.Challenge))
+	w.Deadline = s.Now.Add(cmp.Or(e.Claim.For, st.m.policy.Work.Challenge))
 	st.out = append(st.out, Output{Kind: OutputChallenge, ID: w.Challenge, At: w.Deadline, Noticed: s.Now})
 	return nil
 }
@@ -425,7 +398,7 @@ func (st *stepper) challenge(e *Event) error {
 func (st *stepper) ack(e *Event) error {
 	w := st.s.Work
 	if w == nil || w.Challenge == "" || e.ID != "" && e.ID != w.Challenge {
-		return fmt.Errorf("presence: %w answer: nothing of that id is being asked of %s, or it came too late", ErrStale, st.s.Subject)
+		return refuse(ErrStale, "challenge", e.ID, "%s has no open challenge of that id, or the answer came too late", st.s.Subject)
 	}
 	w.Challenge, w.Deadline = "", 0
 	return nil
@@ -517,12 +490,9 @@ func (st *stepper) request(e *Event) error {
 	}
 	switch {
 	case !own || c.Source != SourceManual:
-		return fmt.Errorf("presence: %w: only %s itself may ask for a status", ErrNotAllowed, s.Subject)
+		return refuse(ErrNotAllowed, "request", c.Status, "only %s itself may ask for a status", s.Subject)
 	case m.reach(s) == ReachNone:
-		return fmt.Errorf("presence: %w: %s is not connected", ErrOffline, s.Subject)
-	}
-	if err := checkOptionalID("request", e.ID); err != nil {
-		return err
+		return refuse(ErrOffline, "request", c.Status, "%s is not connected", s.Subject)
 	}
 	if c.For > 0 {
 		c.Until = 0 // counts from when it is accepted
@@ -534,7 +504,7 @@ func (st *stepper) request(e *Event) error {
 	}
 	st.closeRequests(func(r *Request) bool { return r.Claim.Status == c.Status }, EndWithdrawn, s.Subject.ID)
 	if len(w.Requests) >= MaxRequests {
-		return fmt.Errorf("presence: %w: %s has %d open requests already, at most %d are allowed", ErrLimit, s.Subject, len(w.Requests), MaxRequests)
+		return refuse(ErrLimit, "request", c.Status, "%s has %d open requests, at most %d are allowed", s.Subject, len(w.Requests), MaxRequests)
 	}
 	st.persist()
 	s.Serial++
@@ -577,15 +547,15 @@ func (st *stepper) openRequest(id string) (Request, error) {
 			}
 		}
 		if r := s.Work.Closed; r != nil && (id == "" || r.ID == id) {
-			return Request{}, fmt.Errorf("presence: %w request of %s for %s: already decided, it was %s", ErrStale, s.Subject, r.Claim.Status, r.Reason)
+			return Request{}, refuse(ErrStale, "request", id, "already decided, it was %s", r.Reason)
 		}
 	}
-	return Request{}, fmt.Errorf("presence: %w request: %s has none open", ErrUnknown, s.Subject)
+	return Request{}, refuse(ErrUnknown, "request", id, "%s has no such open request", s.Subject)
 }
 
 func (st *stepper) withdraw(e *Event) error {
 	if e.Actor.Subject != st.s.Subject || e.Actor.Role == RoleVisitor {
-		return fmt.Errorf("presence: %w: only %s itself may withdraw its request", ErrNotAllowed, st.s.Subject)
+		return refuse(ErrNotAllowed, "request", e.ID, "only %s itself may withdraw it", st.s.Subject)
 	}
 	r, err := st.openRequest(e.ID)
 	if err != nil {
@@ -601,24 +571,25 @@ func (st *stepper) decide(e *Event) error {
 	switch e.Actor.Role {
 	case RoleSupervisor, RoleAdmin, RoleSystem:
 	default:
-		return fmt.Errorf("presence: %w: %s may not decide on a request; a supervisor, an admin or a system may", ErrNotAllowed, e.Actor.Subject)
+		return refuse(ErrNotAllowed, "role", string(cmp.Or(e.Actor.Role, RoleAgent)), "%s may not decide on a request", e.Actor.Subject).
+			allow(string(RoleSupervisor), string(RoleAdmin), string(RoleSystem))
 	}
 	if err := e.Actor.checkFor(s.Subject); err != nil {
 		return err
 	}
 	if e.Actor.Subject == s.Subject && e.Actor.Role != RoleSystem {
-		return fmt.Errorf("presence: %w: nobody decides on their own request", ErrNotAllowed)
+		return refuse(ErrNotAllowed, "request", e.ID, "a subject may not decide on its own request")
 	}
 	r, err := st.openRequest(e.ID)
 	if err != nil {
 		return err
 	}
-	if e.Off {
+	if e.Reject {
 		st.closeRequests(func(o *Request) bool { return o.ID == r.ID }, EndRejected, e.Actor.Subject.ID)
 		return nil
 	}
 	if st.m.leftFor(s, e.Actor) {
-		return fmt.Errorf("presence: %w: %s has left; its request can be rejected only", ErrOffline, s.Subject)
+		return refuse(ErrOffline, "request", e.ID, "%s has left; reject it instead", s.Subject)
 	}
 	claim := Event{Kind: EventSetClaim, Subject: s.Subject, Actor: Agent(s.Subject), Claim: r.Claim}
 	c, _, err := st.m.resolve(s, &claim)

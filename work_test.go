@@ -81,7 +81,7 @@ func workEvent(r *rand.Rand, s *presence.State) presence.Event {
 	case 13:
 		e.Kind, e.Claim.Status, e.Actor = presence.EventRequest, pick("asked", "lunch"), presence.Agent(ann)
 	case 14:
-		e.Kind, e.Off = presence.EventDecide, r.IntN(2) == 0
+		e.Kind, e.Reject = presence.EventDecide, r.IntN(2) == 0
 	case 15:
 		e.Kind = presence.EventKind(pick(string(rune(presence.EventWithdraw)), string(rune(presence.EventLogout)), string(rune(presence.EventEndClaim)))[0])
 	}

@@ -447,7 +447,7 @@ type point struct {
 func (l *look) listEndpoints() (list []point) {
 	for i := range l.n.past[:l.w.n] {
 		h := &l.n.past[i]
-		if h.event.Kind != presence.EventEndpoint || h.event.Off {
+		if h.event.Kind != presence.EventEndpoint || h.event.Remove {
 			continue
 		}
 		point := point{h.event.Endpoint, h.event.Endpoint.Until}
@@ -536,7 +536,7 @@ func (l *look) kind() presence.SubjectKind {
 		h := &l.n.past[i]
 		switch h.event.Kind {
 		case presence.EventConnect, presence.EventLogin, presence.EventEndpoint:
-			if !h.void && !h.event.Off {
+			if !h.void && !h.event.Remove {
 				kind = cmp.Or(h.event.SubjectKind, kind)
 			}
 		}
@@ -550,7 +550,7 @@ func (l *look) known() bool {
 		case presence.EventConnect, presence.EventLogin, presence.EventSetClaim, presence.EventLogout, presence.EventDisable, presence.EventGrant:
 			return true
 		case presence.EventEndpoint:
-			if !e.Off {
+			if !e.Remove {
 				return true
 			}
 		}
@@ -824,13 +824,14 @@ func (n *Model) settle(h *happened) bool {
 	case presence.EventDisable, presence.EventEnable:
 		h.void = l.disabled() == (e.Kind == presence.EventDisable)
 	case presence.EventEndpoint:
-		return !l.disabled() && (e.Off || e.Endpoint.Until == 0 || e.Endpoint.Until > h.at)
+		return !l.disabled() && (e.Remove || e.Endpoint.Until == 0 || e.Endpoint.Until > h.at)
 	case presence.EventSetClaim:
 		return l.settleClaim(h)
 	case presence.EventEndClaim:
 		h.claim = e.Claim
 		var ok bool
 		h.claim.Source, ok = sourceOf(l.p, e.Actor, n.Subject, e.Claim.Source)
+		h.claim.Conn = l.binds(e)
 		return ok && (e.Conn == "" || l.heardFrom(e.Conn, e.Epoch))
 	}
 	return true
@@ -859,6 +860,15 @@ func sourceOf(p *presence.Policy, actor presence.Actor, subject presence.Ref, na
 	return source, named == "" || named == source
 }
 
+// binds returns the connection that a claim is for, or "".
+func (l *look) binds(e *presence.Event) string {
+	own := e.Actor.Subject == l.n.Subject && e.Actor.Role != presence.RoleSystem
+	if own && l.p.ClaimScope == "connection" && e.Claim.Conn == "" {
+		return e.Conn
+	}
+	return e.Claim.Conn
+}
+
 func (l *look) settleClaim(h *happened) bool {
 	e, p, subject := &h.event, l.p, l.n.Subject
 	c := e.Claim
@@ -867,6 +877,7 @@ func (l *look) settleClaim(h *happened) bool {
 		return false
 	}
 	h.own = e.Actor.Subject == subject && e.Actor.Role != presence.RoleSystem
+	c.Conn = l.binds(e)
 	def := StatusOf(p, c.Status)
 	if def == nil {
 		return false
@@ -881,7 +892,7 @@ func (l *look) settleClaim(h *happened) bool {
 	if len(def.SelectableBy) > 0 && !slices.Contains(def.SelectableBy, by) {
 		return false
 	}
-	if c.For > 0 && c.Until != 0 || e.Conn != "" && c.Conn != "" && e.Conn != c.Conn {
+	if c.For > 0 && c.Until != 0 || e.Conn != "" && e.Claim.Conn != "" && e.Conn != e.Claim.Conn {
 		return false
 	}
 	if c.Until == 0 {
@@ -1189,7 +1200,7 @@ func Text(e *presence.Event, policy int, origin presence.Instant) string {
 	}
 	add(e.Cause != "", "cause=%s", e.Cause)
 	add(e.Channel != "", "channel=%s", e.Channel)
-	add(e.Endpoint.ID != "", "id=%s kind=%s off=%t", e.Endpoint.ID, e.Endpoint.Kind, e.Off)
+	add(e.Endpoint.ID != "", "id=%s kind=%s off=%t", e.Endpoint.ID, e.Endpoint.Kind, e.Remove)
 	add(e.Endpoint.Until != 0, "until=+%v", e.Endpoint.Until.Sub(origin))
 	add(e.From != 0, "from=+%v to=+%v", e.From.Sub(origin), e.To.Sub(origin))
 	if e.Kind == presence.EventSetClaim || e.Kind == presence.EventEndClaim {

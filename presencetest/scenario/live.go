@@ -78,7 +78,7 @@ func (l *live) apply(ctx context.Context, e presence.Event) error {
 		_, err := l.tracker.Withdraw(ctx, e.Actor, e.Subject, e.ID)
 		return err
 	case presence.EventDecide:
-		_, err := l.tracker.DecideRequest(ctx, e.Actor, e.Subject, e.ID, !e.Off)
+		_, err := l.tracker.DecideRequest(ctx, e.Actor, e.Subject, e.ID, !e.Reject)
 		return err
 	}
 	c, ok := l.conns[key(e)]

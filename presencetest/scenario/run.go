@@ -922,7 +922,7 @@ var doers = map[string]func(*runner, *Line) error{
 	"show": func(r *runner, l *Line) error { return r.on(l, presence.Event{Kind: presence.EventVisible}) },
 	"endpoint": func(r *runner, l *Line) error {
 		kind := presence.EndpointKind(l.Args[1].Text)
-		e := presence.Event{Kind: presence.EventEndpoint, Off: len(l.Args) > 2, Endpoint: presence.Endpoint{ID: string(kind), Kind: kind}}
+		e := presence.Event{Kind: presence.EventEndpoint, Remove: len(l.Args) > 2, Endpoint: presence.Endpoint{ID: string(kind), Kind: kind}}
 		switch kind {
 		case presence.EndpointBot:
 			e.SubjectKind = presence.KindBot
@@ -955,7 +955,7 @@ var doers = map[string]func(*runner, *Line) error{
 		return r.on(l, presence.Event{Kind: presence.EventDecide, Actor: r.by(l)})
 	},
 	"reject": func(r *runner, l *Line) error {
-		return r.on(l, presence.Event{Kind: presence.EventDecide, Actor: r.by(l), Off: true})
+		return r.on(l, presence.Event{Kind: presence.EventDecide, Actor: r.by(l), Reject: true})
 	},
 	"define":   (*runner).define,
 	"undefine": (*runner).define,

@@ -1,0 +1,320 @@
+package presence
+
+import (
+	"slices"
+	"strconv"
+	"time"
+)
+
+// EventKind says what an Event is.
+type EventKind uint8
+
+// The events of one subject. Beside each, the fields it reads.
+const (
+	EventTick       EventKind = iota // none
+	EventConnect                     // Conn, Epoch, Device, Node, Incarnation, Age, SubjectKind
+	EventLogin                       // as EventConnect
+	EventHeartbeat                   // Conn, Epoch, Seq, Age
+	EventInput                       // Conn, Epoch
+	EventFocus                       // Conn, Epoch, Channel
+	EventVisible                     // Conn, Epoch, Hidden
+	EventDisconnect                  // Conn, Epoch, Cause
+	EventLogout                      // Conn; empty means every connection
+	EventEndpoint                    // Endpoint, Remove, SubjectKind
+	EventSetClaim                    // Actor, Conn, Epoch, Claim
+	EventEndClaim                    // Actor, Conn, Epoch, Claim (ID, Source, Key and Conn; an empty Key means every key)
+	EventNodeDown                    // Node, Incarnation, Cause
+	EventNodeUp                      // Node, Incarnation
+	EventPolicy                      // none: step with the old machine to now, then feed this to the new one
+	EventGrant                       // none; a subject that is granted something is known
+	EventDisable                     // none
+	EventEnable                      // none
+	EventSuspended                   // From, To: this process stood still
+	EventClock                       // From, To: the wall clock was set from one to the other
+	EventRestart                     // none: the state was restored from its record in a new process
+	EventRecord                      // Record: another process changed what is stored
+
+	EventLoad      // Load, Revision: how much work the subject has, as the host counted it under that revision
+	EventOffer     // Load (On; N, 0 means 1), Routing, Revision: the subject is given work
+	EventDone      // Load (On; N, 0 means 1), Revision: work has ended
+	EventChallenge // ID, Claim.For: "are you still there?"
+	EventAck       // ID: the answer; empty answers the open challenge
+	EventRequest   // Actor, ID, Claim: asks for a status
+	EventWithdraw  // Actor, ID; empty is the oldest open request
+	EventDecide    // Actor, ID, Reject: accepts or rejects a request; empty is the oldest open one
+)
+
+// eventKinds has a row for each kind of event.
+var eventKinds = [...]struct {
+	name        string
+	creates     bool // may make room for an unknown subject
+	storedFirst bool // may change what must be stored before it is reported
+	forAll      bool // goes to every subject if it names none
+}{
+	EventTick:       {name: "tick", creates: true},
+	EventConnect:    {name: "connect", creates: true},
+	EventLogin:      {name: "login", creates: true, storedFirst: true},
+	EventHeartbeat:  {name: "heartbeat"},
+	EventInput:      {name: "input"},
+	EventFocus:      {name: "focus"},
+	EventVisible:    {name: "visible"},
+	EventDisconnect: {name: "disconnect"},
+	EventLogout:     {name: "logout", creates: true, storedFirst: true},
+	EventEndpoint:   {name: "endpoint", creates: true, storedFirst: true},
+	EventSetClaim:   {name: "set-claim", creates: true, storedFirst: true},
+	EventEndClaim:   {name: "end-claim", storedFirst: true},
+	EventNodeDown:   {name: "node-down", creates: true, forAll: true},
+	EventNodeUp:     {name: "node-up", creates: true, forAll: true},
+	EventPolicy:     {name: "policy", creates: true},
+	EventGrant:      {name: "grant", creates: true},
+	EventDisable:    {name: "disable", creates: true, storedFirst: true},
+	EventEnable:     {name: "enable", creates: true, storedFirst: true},
+	EventSuspended:  {name: "suspended", creates: true, forAll: true},
+	EventClock:      {name: "clock", creates: true},
+	EventRestart:    {name: "restart", creates: true},
+	EventRecord:     {name: "record", creates: true},
+	EventLoad:       {name: "load", creates: true},
+	EventOffer:      {name: "offer"},
+	EventDone:       {name: "done"},
+	EventChallenge:  {name: "challenge"},
+	EventAck:        {name: "ack"},
+	EventRequest:    {name: "request", storedFirst: true},
+	EventWithdraw:   {name: "withdraw", storedFirst: true},
+	EventDecide:     {name: "decide", storedFirst: true},
+}
+
+// String returns the name of the kind, such as "set-claim".
+func (k EventKind) String() string {
+	if int(k) < len(eventKinds) {
+		return eventKinds[k].name
+	}
+	return strconv.Itoa(int(k))
+}
+
+// NoAge says that an event reports no input age.
+const NoAge time.Duration = -1
+
+// Event is something that happened to one subject. Each kind lists the fields
+// that it reads besides Kind and Subject.
+type Event struct {
+	Kind        EventKind
+	Subject     Ref
+	SubjectKind SubjectKind
+	Actor       Actor
+	Conn        string
+	Epoch       uint32 // the connection's; 0 means the present one, or on connect the next
+	Device      string
+	Node        string
+	Incarnation uint64
+	Seq         uint64        // of a report; 0 means unnumbered
+	Age         time.Duration // since the last input as the client knows it; NoAge for none
+	Cause       Cause
+	Channel     string
+	Hidden      bool
+	Remove      bool // of EventEndpoint: the endpoint ends
+	Reject      bool // of EventDecide: the request is rejected
+	Endpoint    Endpoint
+	Claim       Claim
+	Record      *Record
+	From, To    Instant
+	ID          string // of a challenge or request
+	Load        Load
+	Routing     Routing // how work is given: all for new work, sticky, transfer, or none for by hand
+	Revision    Instant // of what the subject receives; 0 asks for no particular one
+}
+
+// validate checks the form of an event: ids, texts, words, durations, numbers
+// and the record. It needs no state, so that a refusal reveals nothing. Step
+// checks a name that is not the state's.
+func (e *Event) validate() error {
+	switch e.Kind {
+	case EventHeartbeat, EventInput, EventFocus, EventVisible:
+		return e.validateReport()
+	case EventConnect, EventLogin, EventDisconnect, EventLogout:
+		return e.validateConn()
+	case EventEndpoint:
+		return e.validateEndpoint()
+	case EventSetClaim, EventEndClaim, EventRequest, EventWithdraw, EventDecide:
+		return e.validateIntent()
+	case EventNodeDown, EventNodeUp:
+		if err := checkID("node", e.Node); err != nil || e.Kind == EventNodeUp {
+			return err
+		}
+		return e.oneOfCauses("a node leaves by one of these causes", "", CauseNode, CauseDrain)
+	case EventSuspended:
+		if e.To < e.From {
+			return refuse(ErrInvalid, "event", e.Kind.String(), "it ends before it begins")
+		}
+	case EventRecord:
+		if e.Record == nil {
+			return refuse(ErrInvalid, "record", "", "the event has none")
+		}
+		_, err := e.Record.State()
+		return err
+	case EventLoad, EventOffer, EventDone, EventChallenge, EventAck:
+		return e.validateWork()
+	case EventTick, EventPolicy, EventGrant, EventDisable, EventEnable, EventClock, EventRestart:
+	default:
+		return refuse(ErrInvalid, "event", e.Kind.String(), "there is no such kind")
+	}
+	return nil
+}
+
+// validateReport checks what a client sends over a connection.
+func (e *Event) validateReport() error {
+	if err := checkID("connection", e.Conn); err != nil {
+		return err
+	}
+	switch e.Kind {
+	case EventHeartbeat:
+		return e.checkAge()
+	case EventFocus:
+		return checkOptionalID("channel", e.Channel)
+	}
+	return nil
+}
+
+// validateConn checks an event by which a connection opens or leaves.
+func (e *Event) validateConn() error {
+	if e.Kind == EventLogout {
+		return checkOptionalID("connection", e.Conn)
+	}
+	if err := checkID("connection", e.Conn); err != nil {
+		return err
+	}
+	if e.Kind == EventDisconnect {
+		return e.oneOfCauses("a connection leaves by one of these causes", CauseLogout, CauseClosed, CauseLost, CauseNode, CauseDrain)
+	}
+	if err := checkOptionalID("device", e.Device); err != nil {
+		return err
+	}
+	if err := checkOptionalID("node", e.Node); err != nil {
+		return err
+	}
+	if err := e.checkAge(); err != nil {
+		return err
+	}
+	return e.checkSubjectKind()
+}
+
+func (e *Event) validateEndpoint() error {
+	if err := checkID("endpoint", e.Endpoint.ID); err != nil || e.Remove {
+		return err
+	}
+	switch e.Endpoint.Kind {
+	case EndpointPush, EndpointBot, EndpointService:
+	default:
+		return refuse(ErrInvalid, "kind", string(e.Endpoint.Kind), "endpoint %s is of none of these kinds", e.Endpoint.ID).
+			allow(string(EndpointPush), string(EndpointBot), string(EndpointService))
+	}
+	return e.checkSubjectKind()
+}
+
+// validateIntent checks what an actor asks for.
+func (e *Event) validateIntent() error {
+	if role := e.Actor.Role; role != "" && !slices.Contains(roles, role) {
+		return refuse(ErrInvalid, "role", string(role), "there is no such role").allow(words(roles)...)
+	}
+	if err := checkOptionalID("actor", e.Actor.Subject.ID); err != nil {
+		return err
+	}
+	switch e.Kind {
+	case EventWithdraw, EventDecide:
+		return checkOptionalID("request", e.ID)
+	case EventRequest:
+		if err := checkOptionalID("request", e.ID); err != nil {
+			return err
+		}
+	default:
+		if err := checkOptionalID("connection", e.Conn); err != nil {
+			return err
+		}
+	}
+	c := &e.Claim
+	if err := c.validate(); err != nil {
+		return err
+	}
+	if e.Kind == EventSetClaim && e.Conn != "" && c.Conn != "" && e.Conn != c.Conn {
+		return refuse(ErrInvalid, "connection", c.Conn, "a claim over connection %q cannot bind another", e.Conn)
+	}
+	return nil
+}
+
+// validate checks the form of a claim. The policy decides on its status and
+// source, and by its source on its key.
+func (c *Claim) validate() error {
+	for _, id := range [...]struct{ what, id string }{{"claim", c.ID}, {"key", c.Key}, {"connection", c.Conn}} {
+		if err := checkOptionalID(id.what, id.id); err != nil {
+			return err
+		}
+	}
+	if c.For < 0 {
+		return refuse(ErrInvalid, "until", c.For.String(), "a duration must be positive")
+	}
+	if c.For > 0 && c.Until != 0 {
+		return refuse(ErrInvalid, "until", c.Until.String(), "a claim has either an end or a duration")
+	}
+	if err := checkText("reason", c.Reason, MaxReason); err != nil {
+		return err
+	}
+	if err := checkText("text", c.Text, MaxText); err != nil {
+		return err
+	}
+	for _, a := range c.HidesFrom {
+		if !slices.Contains(audiences, a) {
+			return refuse(ErrInvalid, "audience", string(a), "there is no such audience").allow(words(audiences)...)
+		}
+	}
+	return nil
+}
+
+// validateWork checks an event about the work of a subject.
+func (e *Event) validateWork() error {
+	switch e.Kind {
+	case EventAck:
+		return checkOptionalID("challenge", e.ID)
+	case EventChallenge:
+		if e.Claim.For < 0 {
+			return refuse(ErrInvalid, "until", e.Claim.For.String(), "a duration must be positive")
+		}
+		return checkOptionalID("challenge", e.ID)
+	}
+	if err := checkOptionalID("work", e.Load.On); err != nil {
+		return err
+	}
+	if n := e.Load.N; n < 0 || n > maxLoad && e.Kind != EventDone {
+		return refuse(ErrInvalid, "work", strconv.Itoa(n), "a subject has from 0 to %d pieces of work", maxLoad)
+	}
+	if e.Kind != EventOffer {
+		return nil
+	}
+	switch e.Routing {
+	case "", RouteAll, RouteLast, RouteSticky, RouteTransfer, RouteNone:
+		return nil
+	}
+	return refuse(ErrInvalid, "work", string(e.Routing), "work is given in one of these ways").allow(routings...)
+}
+
+func (e *Event) oneOfCauses(text string, allowed ...Cause) error {
+	if slices.Contains(allowed, e.Cause) {
+		return nil
+	}
+	return refuse(ErrInvalid, "event", string(e.Cause), "%s", text).
+		allow(words(slices.DeleteFunc(slices.Clone(allowed), func(c Cause) bool { return c == "" }))...)
+}
+
+func (e *Event) checkAge() error {
+	if e.Age < NoAge {
+		return refuse(ErrInvalid, "event", e.Age.String(), "the age of an input is not negative")
+	}
+	return nil
+}
+
+func (e *Event) checkSubjectKind() error {
+	switch e.SubjectKind {
+	case "", KindHuman, KindBot, KindService:
+		return nil
+	}
+	return refuse(ErrInvalid, "kind", string(e.SubjectKind), "a subject is of one of these kinds").
+		allow(string(KindHuman), string(KindBot), string(KindService))
+}

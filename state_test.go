@@ -1,0 +1,221 @@
+package presence
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// badField makes an event malformed in one way.
+type badField struct {
+	what string // the kind of thing that the refusal names
+	bad  func(e *Event)
+}
+
+// eventForms has a well-formed event of each kind, and each way in which it can
+// be malformed.
+func eventForms() map[EventKind]struct {
+	event  Event
+	faults []badField
+} {
+	ann, kim := ID("ann"), Actor{Subject: ID("kim"), Role: RoleSupervisor}
+	long := strings.Repeat("x", MaxID+1)
+	record, err := must(Compile(DefaultPolicy())).Record(&State{Subject: ann}, 1)
+	if err != nil {
+		panic(err)
+	}
+	conn := []badField{
+		{"connection", func(e *Event) { e.Conn = "" }},
+		{"connection", func(e *Event) { e.Conn = "a\nb" }},
+		{"connection", func(e *Event) { e.Conn = long }},
+	}
+	age := badField{"event", func(e *Event) { e.Age = -2 }}
+	kind := badField{"kind", func(e *Event) { e.SubjectKind = "ghost" }}
+	opens := append(conn[:len(conn):len(conn)], age, kind,
+		badField{"device", func(e *Event) { e.Device = long }},
+		badField{"node", func(e *Event) { e.Node = "\xff" }})
+	actor := []badField{
+		{"role", func(e *Event) { e.Actor.Role = "king" }},
+		{"actor", func(e *Event) { e.Actor.Subject.ID = long }},
+	}
+	claim := append(actor[:len(actor):len(actor)],
+		badField{"claim", func(e *Event) { e.Claim.ID = long }},
+		badField{"key", func(e *Event) { e.Claim.Key = "\x00" }},
+		badField{"connection", func(e *Event) { e.Claim.Conn = long }},
+		badField{"until", func(e *Event) { e.Claim.For = -time.Second }},
+		badField{"until", func(e *Event) { e.Claim.For, e.Claim.Until = time.Second, 1 }},
+		badField{"reason", func(e *Event) { e.Claim.Reason = strings.Repeat("x", MaxReason+1) }},
+		badField{"text", func(e *Event) { e.Claim.Text = "\xff" }},
+		badField{"text", func(e *Event) { e.Claim.Text = "a\x00" }},
+		badField{"audience", func(e *Event) { e.Claim.HidesFrom = []Audience{"everybody"} }})
+	over := badField{"connection", func(e *Event) { e.Conn = "a\nb" }}
+	request := badField{"request", func(e *Event) { e.ID = long }}
+	challenge := badField{"challenge", func(e *Event) { e.ID = long }}
+	load := []badField{
+		{"work", func(e *Event) { e.Load.On = long }},
+		{"work", func(e *Event) { e.Load.N = -1 }},
+	}
+	tooMuch := badField{"work", func(e *Event) { e.Load.N = maxLoad + 1 }}
+	node := []badField{
+		{"node", func(e *Event) { e.Node = "" }},
+		{"node", func(e *Event) { e.Node = long }},
+	}
+	type form = struct {
+		event  Event
+		faults []badField
+	}
+	join := func(list []badField, more ...badField) []badField { return append(list[:len(list):len(list)], more...) }
+	return map[EventKind]form{
+		EventTick:      {},
+		EventConnect:   {Event{Conn: "tab", Age: NoAge}, opens},
+		EventLogin:     {Event{Conn: "tab", Age: time.Minute, SubjectKind: KindBot}, opens},
+		EventHeartbeat: {Event{Conn: "tab", Age: NoAge}, join(conn, age)},
+		EventInput:     {Event{Conn: "tab"}, conn},
+		EventFocus:     {Event{Conn: "tab", Channel: "sales"}, join(conn, badField{"channel", func(e *Event) { e.Channel = long }})},
+		EventVisible:   {Event{Conn: "tab"}, conn},
+		EventDisconnect: {Event{Conn: "tab", Cause: CauseClosed}, join(conn,
+			badField{"event", func(e *Event) { e.Cause = "" }}, badField{"event", func(e *Event) { e.Cause = CauseIdle }})},
+		EventLogout: {Event{}, []badField{over}},
+		EventEndpoint: {Event{Endpoint: Endpoint{ID: "phone", Kind: EndpointPush}}, []badField{
+			{"endpoint", func(e *Event) { e.Endpoint.ID = "" }},
+			{"endpoint", func(e *Event) { e.Endpoint.ID, e.Remove = long, true }},
+			{"kind", func(e *Event) { e.Endpoint.Kind = "pigeon" }},
+			kind,
+		}},
+		EventSetClaim: {Event{Actor: Agent(ann), Claim: Claim{Status: "busy", For: time.Minute}},
+			join(claim, over, badField{"connection", func(e *Event) { e.Conn, e.Claim.Conn = "tab", "other" }})},
+		EventEndClaim:  {Event{Actor: Agent(ann)}, join(claim, over)},
+		EventNodeDown:  {Event{Node: "n1"}, join(node, badField{"event", func(e *Event) { e.Cause = CauseClosed }})},
+		EventNodeUp:    {Event{Node: "n1", Incarnation: 2}, node},
+		EventPolicy:    {},
+		EventGrant:     {},
+		EventDisable:   {},
+		EventEnable:    {},
+		EventSuspended: {Event{From: 1, To: 2}, []badField{{"event", func(e *Event) { e.From = 3 }}}},
+		EventClock:     {Event{From: 2, To: 1}, nil},
+		EventRestart:   {},
+		EventRecord: {Event{Record: &record}, []badField{
+			{"record", func(e *Event) { e.Record = nil }},
+			{"record", func(e *Event) { e.Record = &Record{Data: []byte("{")} }},
+			{"record", func(e *Event) { e.Record = &Record{Data: []byte(`{"version":2}`)} }},
+		}},
+		EventLoad: {Event{Load: Load{N: 2}}, join(load, tooMuch)},
+		EventOffer: {Event{Load: Load{On: "chat"}, Routing: RouteSticky},
+			join(load, tooMuch, badField{"work", func(e *Event) { e.Routing = "somehow" }})},
+		EventDone:      {Event{Load: Load{N: maxLoad + 1}}, load},
+		EventChallenge: {Event{}, []badField{challenge, {"until", func(e *Event) { e.Claim.For = -1 }}}},
+		EventAck:       {Event{ID: "h1"}, []badField{challenge}},
+		EventRequest:   {Event{Actor: Agent(ann), ID: "r1", Claim: Claim{Status: "away"}}, join(claim, request)},
+		EventWithdraw:  {Event{Actor: Agent(ann)}, join(actor, request)},
+		EventDecide:    {Event{Actor: kim, Reject: true}, join(actor, request)},
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// Every kind has a row and a name, and form is checked without a state.
+func TestEventsAreValidated(t *testing.T) {
+	forms := eventForms()
+	names := make(map[string]EventKind)
+	for k := range eventKinds {
+		kind := EventKind(k)
+		form, has := forms[kind]
+		require.True(t, has, "%s", kind)
+		require.NotEmpty(t, kind.String())
+		require.NotContains(t, names, kind.String())
+		names[kind.String()] = kind
+		form.event.Kind = kind
+		require.NoError(t, form.event.validate(), "%s", kind)
+		for i, f := range form.faults {
+			e := form.event
+			f.bad(&e)
+			var refusal *Error
+			require.ErrorAs(t, e.validate(), &refusal, "%s, fault %d", kind, i)
+			require.Equal(t, ErrInvalid, refusal.Err, "%s: %v", kind, refusal)
+			require.Equal(t, f.what, refusal.What, "%s: %v", kind, refusal)
+		}
+	}
+	for k := range OutputKind(len(outputKinds)) {
+		require.NotEmpty(t, k.String())
+	}
+	require.Equal(t, "request-closed", OutputRequestClosed.String())
+	require.Equal(t, "9", OutputKind(len(outputKinds)).String())
+	require.Equal(t, []string{"none", "virtual", "lingering", "live"}, []string{ReachNone.String(), ReachVirtual.String(), ReachLingering.String(), ReachLive.String()})
+	beyond := Event{Kind: EventKind(len(eventKinds))}
+	require.ErrorContains(t, beyond.validate(), `invalid event "30": there is no such kind`)
+}
+
+// A malformed event only lets time pass, whatever the state is.
+func TestMalformedEventsChangeNothing(t *testing.T) {
+	now := At(time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
+	m := must(Compile(DefaultPolicy()))
+	ann := ID("ann")
+	connected := State{}
+	for _, e := range []Event{
+		{Kind: EventLogin, Subject: ann, Conn: "tab", Age: NoAge},
+		{Kind: EventSetClaim, Actor: Agent(ann), Claim: Claim{Status: "busy", For: 30 * time.Second}},
+		{Kind: EventLoad, Load: Load{N: 2}},
+		{Kind: EventChallenge, ID: "h1"},
+	} {
+		_, _, err := m.Step(&connected, &e, now, nil)
+		require.NoError(t, err)
+	}
+	disabled := connected.Clone()
+	_, _, err := m.Step(&disabled, &Event{Kind: EventDisable}, now, nil)
+	require.NoError(t, err)
+	later := now.Add(40 * time.Second) // the claim is over by then
+	for name, before := range map[string]State{"unknown": {}, "connected": connected, "disabled": disabled} {
+		passed := before.Clone()
+		_, _, err := m.Step(&passed, &Event{}, later, nil)
+		require.NoError(t, err)
+		for kind, form := range eventForms() {
+			form.event.Kind, form.event.Subject = kind, ann
+			subject := badField{"subject", func(e *Event) { e.Subject = Ref{ID: "b\x00b"} }}
+			faults := form.faults
+			if kind != EventTick && kind != EventSuspended { // both are for any subject
+				faults = append(faults[:len(faults):len(faults)], subject)
+			}
+			for i, f := range faults {
+				e, s := form.event, before.Clone()
+				f.bad(&e)
+				given := e
+				_, next, err := m.Step(&s, &e, later, nil)
+				require.ErrorIs(t, err, ErrInvalid, "%s, %s, fault %d", name, kind, i)
+				require.True(t, reflect.DeepEqual(given, e), "%s, %s, fault %d: the event was changed", name, kind, i)
+				want := passed.Clone()
+				if kind == EventPolicy { // the old machine has processed the time until now
+					want = before.Clone()
+					want.Now = later
+				}
+				require.Equal(t, want, s, "%s, %s, fault %d", name, kind, i)
+				exact, _ := m.Next(&s)
+				require.Equal(t, exact, next, "%s, %s, fault %d", name, kind, i)
+			}
+		}
+	}
+}
+
+// Without a subject an event is for the one of the state, and for no other.
+func TestEventsAreForOneSubject(t *testing.T) {
+	m := must(Compile(DefaultPolicy()))
+	var s State
+	_, _, err := m.Step(&s, &Event{Kind: EventGrant}, 1, nil)
+	require.ErrorContains(t, err, "neither the event nor the state has one")
+	_, _, err = m.Step(&s, &Event{Kind: EventHeartbeat, Subject: ID("ann"), Conn: "tab", Age: NoAge}, 1, nil)
+	require.ErrorIs(t, err, ErrUnknown)
+	require.Equal(t, Ref{}, s.Subject, "a refused event names no state")
+	_, _, err = m.Step(&s, &Event{Kind: EventGrant, Subject: ID("ann")}, 1, nil)
+	require.NoError(t, err)
+	_, _, err = m.Step(&s, &Event{Kind: EventLogin, Conn: "tab", Age: NoAge}, 2, nil)
+	require.NoError(t, err)
+	_, _, err = m.Step(&s, &Event{Kind: EventGrant, Subject: ID("bob")}, 3, nil)
+	require.ErrorContains(t, err, `invalid subject "bob": the state is of ann`)
+}
