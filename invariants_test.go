@@ -323,11 +323,11 @@ func (f *follower) claims(e *happened, out []presence.Output, held map[string]pr
 			}
 			held[slot(o.Claim)] = o.Claim
 		case presence.OutputClaimEnded:
-			if byTime && o.Reason != presence.TriggerUntil && o.Reason != presence.EndDisconnected {
+			if byTime && o.Reason != presence.EndUntil && o.Reason != presence.EndDisconnected {
 				return fmt.Errorf("claim %s ended by time alone because of %s", o.Claim.ID, o.Reason)
 			}
 			late := o.At != o.Claim.Until && e.event.Kind != presence.EventClock
-			if o.Reason == presence.TriggerUntil && (late || o.At < o.Claim.Until || o.Noticed != o.At) {
+			if o.Reason == presence.EndUntil && (late || o.At < o.Claim.Until || o.Noticed != o.At) {
 				return fmt.Errorf("claim %s until %s ended at %s", o.Claim.ID, o.Claim.Until, o.At)
 			}
 			if held[slot(o.Claim)].Serial != o.Claim.Serial {

@@ -199,17 +199,33 @@ type Output struct {
 	Trigger  Cause
 	Presence Presence
 	Claim    Claim
-	Reason   Cause // until, replaced, ended, login, logout, disconnected, disabled, limit
+	Reason   EndReason
 	Request  Request
 	Load     int // pieces of work taken away
 }
 
-// Why a claim ended, where no Cause says it.
+// EndReason says why a claim ended, how a request was closed, or why work was
+// taken away. Work is also taken away for the cause by which its subject left.
+type EndReason string
+
+// The reasons.
 const (
-	EndReplaced     Cause = "replaced"
-	EndReleased     Cause = "ended"
-	EndDisconnected Cause = "disconnected"
-	EndLimit        Cause = "limit"
+	EndUntil        EndReason = "until"        // a claim's time was over
+	EndReplaced     EndReason = "replaced"     // another claim took its place
+	EndReleased     EndReason = "ended"        // an actor ended the claim
+	EndLogin        EndReason = "login"        // a claim ended with the login
+	EndLogout       EndReason = "logout"       // a claim ended with its connection's logout
+	EndDisconnected EndReason = "disconnected" // a claim ended with its connection, or the last one
+	EndDisabled     EndReason = "disabled"     // presence was switched off: claims end, work is taken away
+	EndLimit        EndReason = "limit"        // a claim of a gone connection made room for another
+	EndSystem       EndReason = "system"       // another process ended the claim
+	EndChallenge    EndReason = "challenge"    // work is taken away: a challenge was not answered
+	EndSupervisor   EndReason = "supervisor"   // work is taken away: a supervisor's choice
+
+	EndAccepted  EndReason = "accepted"  // a request's status was claimed
+	EndRejected  EndReason = "rejected"  // a request was refused
+	EndWithdrawn EndReason = "withdrawn" // the subject took a request back, or left
+	EndExpired   EndReason = "expired"   // a request's time was over, or the subject chose something else
 )
 
 // Step feeds one event to a subject's state and appends what follows to out.
@@ -473,7 +489,7 @@ func (st *stepper) takeOver(r *Record) {
 	s.LoggedIn, s.Serial, s.Epoch = max(s.LoggedIn, stored.LoggedIn), max(s.Serial, stored.Serial), max(s.Epoch, stored.Epoch)
 	for i := range before {
 		if !known(s.Claims, &before[i]) {
-			st.out = append(st.out, Output{Kind: OutputClaimEnded, At: s.Now, Noticed: s.Now, Claim: before[i], Reason: CauseSystem})
+			st.out = append(st.out, Output{Kind: OutputClaimEnded, At: s.Now, Noticed: s.Now, Claim: before[i], Reason: EndSystem})
 		}
 	}
 	for i := range s.Claims {
@@ -556,7 +572,7 @@ func (st *stepper) connect(e *Event) (Cause, error) {
 func (st *stepper) login(conn string) {
 	s, m := st.s, st.m
 	reset := m.policy.Login.Mode == "reset"
-	st.drop(CauseLogin, func(c *Claim) bool {
+	st.drop(EndLogin, func(c *Claim) bool {
 		if c.Conn != "" && c.Conn != conn {
 			return false
 		}
@@ -604,7 +620,7 @@ func compareClaims(a, b Claim) int {
 
 // drop ends the claims for which gone says so. That a claim's time is over need
 // not be stored: its end was known when it was.
-func (st *stepper) drop(why Cause, gone func(*Claim) bool) (dropped bool) {
+func (st *stepper) drop(why EndReason, gone func(*Claim) bool) (dropped bool) {
 	s := st.s
 	if len(s.Claims) == 0 {
 		return false
@@ -613,7 +629,7 @@ func (st *stepper) drop(why Cause, gone func(*Claim) bool) (dropped bool) {
 		if !gone(&c) {
 			return false
 		}
-		if why != TriggerUntil {
+		if why != EndUntil {
 			st.persist()
 		}
 		st.out = append(st.out, Output{Kind: OutputClaimEnded, At: s.Now, Noticed: s.Now, Claim: c, Reason: why})
@@ -622,7 +638,7 @@ func (st *stepper) drop(why Cause, gone func(*Claim) bool) (dropped bool) {
 	})
 	switch {
 	case !dropped:
-	case why == TriggerUntil || why == EndDisconnected:
+	case why == EndUntil || why == EndDisconnected:
 		st.touched = true // brought about by time, whose instants are their own
 	default:
 		st.change()
@@ -763,7 +779,7 @@ func (st *stepper) logout(e *Event) error {
 	if all && len(s.Conns) == 0 && s.Current.Known {
 		s.LeftCause = CauseLogout // leaving for good, after the connection was gone already
 	}
-	st.drop(CauseLogout, func(c *Claim) bool { return c.Conn != "" && (all || c.Conn == e.Conn) })
+	st.drop(EndLogout, func(c *Claim) bool { return c.Conn != "" && (all || c.Conn == e.Conn) })
 	st.touched = true
 	return nil
 }
@@ -1077,7 +1093,7 @@ func (st *stepper) disable() {
 	}
 	st.persist()
 	s.Endpoints = nil
-	st.drop(CauseDisabled, func(*Claim) bool { return true })
+	st.drop(EndDisabled, func(*Claim) bool { return true })
 	st.cancelPlans()
 	st.switchOff()
 	st.change()
@@ -1102,7 +1118,7 @@ func (st *stepper) switchOff() {
 		w.Challenge, w.Deadline = "", 0
 		if w.Total() > 0 {
 			s.Serial++
-			st.requeue(eventID('q', s.Serial, s.Now), CauseDisabled)
+			st.requeue(eventID('q', s.Serial, s.Now), EndDisabled)
 		}
 	}
 }

@@ -208,11 +208,11 @@ func (o *Output) Row() (row JournalRow, ok bool) {
 			At: o.At, Recorded: o.Noticed,
 		}
 		if o.Kind == OutputClaimEnded {
-			row.ID, row.Kind, row.From, row.To, row.Trigger = RowClaimEnded+"/"+c.ID, RowClaimEnded, c.Status, "", o.Reason
+			row.ID, row.Kind, row.From, row.To, row.Trigger = RowClaimEnded+"/"+c.ID, RowClaimEnded, c.Status, "", Cause(o.Reason)
 		}
 		return row, true
 	case OutputRequeue:
-		return JournalRow{ID: RowRequeue + "/" + o.ID, Kind: RowRequeue, Trigger: o.Reason, At: o.At, Recorded: o.Noticed}, true
+		return JournalRow{ID: RowRequeue + "/" + o.ID, Kind: RowRequeue, Trigger: Cause(o.Reason), At: o.At, Recorded: o.Noticed}, true
 	case OutputRequestOpened, OutputRequestClosed:
 		r := &o.Request
 		row = JournalRow{
@@ -220,7 +220,7 @@ func (o *Output) Row() (row JournalRow, ok bool) {
 			At: o.At, Recorded: o.Noticed,
 		}
 		if o.Kind == OutputRequestClosed {
-			row.ID, row.Kind, row.By, row.Trigger = RowRequestClosed+"/"+r.ID, RowRequestClosed, r.By, r.Reason
+			row.ID, row.Kind, row.By, row.Trigger = RowRequestClosed+"/"+r.ID, RowRequestClosed, r.By, Cause(r.Reason)
 		}
 		return row, true
 	}

@@ -187,7 +187,7 @@ func (st *stepper) settleAt(at Instant) {
 	}
 	st.expireConns(at, func(cause Cause, left Instant) { attribute(cause, left, deadlineGrace) })
 	if due := m.requeueAt(s); due != 0 && due <= at {
-		st.requeue("requeue@"+strconv.FormatInt(int64(at), 10), s.LeftCause)
+		st.requeue("requeue@"+strconv.FormatInt(int64(at), 10), EndReason(s.LeftCause))
 		attribute(TriggerLoad, at, deadlineRequeue)
 	}
 	idle = at
@@ -208,7 +208,7 @@ func timedID(kind deadlineKind, at Instant) string {
 // expireClaims ends the claims and endpoints whose time has come.
 func (st *stepper) expireClaims(at Instant) bool {
 	s := st.s
-	ended := st.drop(TriggerUntil, func(c *Claim) bool { return c.Until != 0 && c.Until <= at })
+	ended := st.drop(EndUntil, func(c *Claim) bool { return c.Until != 0 && c.Until <= at })
 	n := len(s.Endpoints)
 	s.Endpoints = slices.DeleteFunc(s.Endpoints, func(p Endpoint) bool { return p.Until != 0 && p.Until <= at })
 	return ended || len(s.Endpoints) < n

@@ -69,21 +69,13 @@ type Load struct {
 
 // Request is a status that a subject has asked to be allowed.
 type Request struct {
-	ID     string  `json:"id"`
-	Claim  Claim   `json:"claim"` // what is claimed once it is accepted
-	At     Instant `json:"at"`
-	Until  Instant `json:"until,omitzero"` // expires then
-	Reason Cause   `json:"how,omitzero"`   // of a closed one: accepted, rejected, withdrawn, expired
-	By     string  `json:"by,omitzero"`    // who closed it
+	ID     string    `json:"id"`
+	Claim  Claim     `json:"claim"` // what is claimed once it is accepted
+	At     Instant   `json:"at"`
+	Until  Instant   `json:"until,omitzero"` // expires then
+	Reason EndReason `json:"how,omitzero"`   // how it was closed; empty while it is open
+	By     string    `json:"by,omitzero"`    // who closed it
 }
-
-// How requests are closed.
-const (
-	EndAccepted  Cause = "accepted"
-	EndRejected  Cause = "rejected"
-	EndWithdrawn Cause = "withdrawn"
-	EndExpired   Cause = "expired" // its time was over, or the subject chose something else
-)
 
 // Work is what a subject is occupied with and waits for. The host owns the
 // pieces of work; the core counts them.
@@ -410,11 +402,11 @@ func (st *stepper) kickOut() {
 	id := w.Challenge
 	w.Challenge, w.Deadline = "", 0
 	st.insert(Claim{Status: st.m.kickedOut.ID, Source: SourceSystem, Key: KeyKickedOut})
-	st.requeue(id, TriggerChallenge)
+	st.requeue(id, EndChallenge)
 }
 
 // requeue takes all work away, so that it can go to others.
-func (st *stepper) requeue(id string, why Cause) {
+func (st *stepper) requeue(id string, why EndReason) {
 	s := st.s
 	w := st.work()
 	st.persist()
@@ -519,7 +511,7 @@ func (st *stepper) request(e *Event) error {
 }
 
 // closeRequests closes the open requests for which which says so.
-func (st *stepper) closeRequests(which func(*Request) bool, how Cause, by string) {
+func (st *stepper) closeRequests(which func(*Request) bool, how EndReason, by string) {
 	s := st.s
 	if s.Work == nil {
 		return
@@ -615,7 +607,7 @@ func (st *stepper) closeRequestsFor(c Claim) {
 	st.applyChoice(c)
 	if requeues {
 		st.s.Serial++
-		st.requeue(eventID('q', st.s.Serial, st.s.Now), CauseSupervisor)
+		st.requeue(eventID('q', st.s.Serial, st.s.Now), EndSupervisor)
 	}
 }
 

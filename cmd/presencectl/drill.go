@@ -146,7 +146,7 @@ func (d *centre) note(ref presence.Ref, o *presence.Output) {
 		if d.requeued[key]++; d.requeued[key] > 1 {
 			d.fault("requeue %s was told %d times", key, d.requeued[key])
 		}
-		if o.Reason == presence.TriggerChallenge {
+		if o.Reason == presence.EndChallenge {
 			d.requeues++
 		}
 	case presence.OutputClaimSet:

@@ -48,7 +48,7 @@ func TestDrillNoticesFaults(t *testing.T) {
 	require.Len(t, d.faults, 2, "under a revision that never was")
 
 	d = fresh()
-	requeue := &presence.Output{Kind: presence.OutputRequeue, ID: "h1", Reason: presence.TriggerChallenge}
+	requeue := &presence.Output{Kind: presence.OutputRequeue, ID: "h1", Reason: presence.EndChallenge}
 	d.note(ann, requeue)
 	d.note(ann, requeue)
 	require.Len(t, d.faults, 1, "one requeue told twice")
