@@ -167,8 +167,8 @@ func join[T ~string](words []T) string {
 	return strings.Join(list, ", ")
 }
 
-// words turns words of any type into strings.
-func words[T ~string](list []T) []string {
+// wordsOf turns words of any type into strings.
+func wordsOf[T ~string](list []T) []string {
 	texts := make([]string, len(list))
 	for i, w := range list {
 		texts[i] = string(w)

@@ -213,7 +213,7 @@ func (e *Event) validateEndpoint() error {
 // validateIntent checks what an actor asks for.
 func (e *Event) validateIntent() error {
 	if role := e.Actor.Role; role != "" && !slices.Contains(roles, role) {
-		return refuse(ErrInvalid, "role", string(role), "there is no such role").allow(words(roles)...)
+		return refuse(ErrInvalid, "role", string(role), "there is no such role").allow(wordsOf(roles)...)
 	}
 	if err := checkOptionalID("actor", e.Actor.Subject.ID); err != nil {
 		return err
@@ -262,7 +262,7 @@ func (c *Claim) validate() error {
 	}
 	for _, a := range c.HidesFrom {
 		if !slices.Contains(audiences, a) {
-			return refuse(ErrInvalid, "audience", string(a), "there is no such audience").allow(words(audiences)...)
+			return refuse(ErrInvalid, "audience", string(a), "there is no such audience").allow(wordsOf(audiences)...)
 		}
 	}
 	return nil
@@ -300,7 +300,7 @@ func (e *Event) oneOfCauses(text string, allowed ...Cause) error {
 		return nil
 	}
 	return refuse(ErrInvalid, "event", string(e.Cause), "%s", text).
-		allow(words(slices.DeleteFunc(slices.Clone(allowed), func(c Cause) bool { return c == "" }))...)
+		allow(wordsOf(slices.DeleteFunc(slices.Clone(allowed), func(c Cause) bool { return c == "" }))...)
 }
 
 func (e *Event) checkAge() error {

@@ -974,7 +974,7 @@ func (m *Machine) resolve(s *State, e *Event) (c Claim, own bool, err error) {
 	}
 	for _, a := range c.HidesFrom {
 		if !slices.Contains(m.hideable, a) {
-			return c, false, refuse(ErrInvalid, "audience", string(a), "the policy lets no claim hide from it").allow(words(m.hideable)...)
+			return c, false, refuse(ErrInvalid, "audience", string(a), "the policy lets no claim hide from it").allow(wordsOf(m.hideable)...)
 		}
 	}
 	if c.Source == SourceSupervisor && m.policy.SupervisorWhenOffline == offlineRefuse && m.leftFor(s, e.Actor) {
