@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -50,12 +49,12 @@ type stage struct {
 func (m *Machine) Policy() Policy { return m.policy.Clone() }
 
 // Compile validates p and prepares it for use. It reports every fault of the
-// policy, joined into one error.
+// policy as an [*Error] whose Given is the path, joined into one error.
 func Compile(p Policy) (*Machine, error) {
 	c := compiler{p: p.Clone()}
 	m := c.compile()
 	if err := errors.Join(c.faults...); err != nil {
-		return nil, fmt.Errorf("presence: policy %q: %w", p.Name, err)
+		return nil, err
 	}
 	return m, nil
 }
@@ -65,20 +64,22 @@ type compiler struct {
 	faults []error
 }
 
-func (c *compiler) fault(path, format string, args ...any) {
-	c.faults = append(c.faults, fmt.Errorf(path+": "+format, args...))
+func (c *compiler) fault(path, format string, args ...any) *Error {
+	f := refuse(ErrInvalid, "policy", path, format, args...)
+	c.faults = append(c.faults, f)
+	return f
 }
 
 // oneOf checks a word against the words allowed; the empty word stands for the
 // first of them.
-func (c *compiler) oneOf(path, word string, allowed ...string) string {
-	if word == "" {
+func (c *compiler) oneOf(path, given string, allowed ...string) string {
+	if given == "" {
 		return allowed[0]
 	}
-	if !slices.Contains(allowed, word) {
-		c.fault(path, "%q is not one of %s", word, strings.Join(allowed, ", "))
+	if !slices.Contains(allowed, given) {
+		c.fault(path, "%q is not allowed", given).allow(allowed...)
 	}
-	return word
+	return given
 }
 
 // positive checks a duration that must not be negative and fills in its default.
@@ -107,16 +108,7 @@ func (c *compiler) compile() *Machine {
 			def.fold = i - len(p.Fold) // before those left out
 		}
 	}
-	p.ClaimScope = c.oneOf("claimScope", p.ClaimScope, "subject", "connection")
-	p.LogoutScope = c.oneOf("logoutScope", p.LogoutScope, "session", "account")
-	p.SupervisorWhenOffline = c.oneOf("supervisorWhenOffline", p.SupervisorWhenOffline, "mask", "refuse")
-	p.Login.Mode = c.oneOf("login.mode", p.Login.Mode, "keep", "reset")
-	if p.Login.Mode == "reset" {
-		c.status(m, "login.status", p.Login.Status, nil)
-	} else if p.Login.Status != "" {
-		c.fault("login.status", "is only used with login.mode reset")
-	}
-
+	c.words(m)
 	m.heartbeat = c.positive("heartbeat", p.Heartbeat, 25*time.Second)
 	m.lease = c.positive("lease", p.Lease, 60*time.Second)
 	m.startup = c.positive("startupGrace", p.StartupGrace, 30*time.Second)
@@ -136,39 +128,54 @@ func (c *compiler) compile() *Machine {
 	c.virtual(m)
 	c.work(m)
 
-	m.activity = make(map[string]bool)
-	if len(p.Activity) == 0 {
-		p.Activity = []string{"input", "login", "claim"}
-	}
-	for i, word := range p.Activity {
-		m.activity[c.oneOf(fmt.Sprintf("activity[%d]", i), word, "input", "login", "claim", "focus", "show")] = true
-	}
-	for _, rung := range []struct {
-		path string
-		word *string
-	}{{"available", &p.Group.Available}, {"away", &p.Group.Away}, {"busy", &p.Group.Busy}, {"dnd", &p.Group.DND}} {
-		byDefault := "away"
-		if rung.path == "available" {
-			byDefault = "available"
-		}
-		if *rung.word == "" {
-			*rung.word = byDefault
-		}
-		*rung.word = c.oneOf("group."+rung.path, *rung.word, "available", "away", "offline")
-	}
-	p.ScheduleOpenEmpty = c.oneOf("scheduleOpenEmpty", p.ScheduleOpenEmpty, "offline", "visible")
-	p.Widget.List = c.oneOf("widget.list", p.Widget.List, "all", "online", "none")
 	c.views(m)
-	for _, kind := range sortedKeys(p.Gate) {
-		row := p.Gate[kind]
-		for _, col := range gateColumns {
-			verdict := row.column(col)
-			*verdict = Verdict(c.oneOf("gate."+kind+"."+col, string(*verdict), string(Deliver), string(Skip), string(Defer)))
-		}
-		p.Gate[kind] = row
-	}
+	c.gate()
 	m.policy = *p
 	return m
+}
+
+// words checks the settings that are words.
+func (c *compiler) words(m *Machine) {
+	p := &c.p
+	p.ClaimScope = c.oneOf("claimScope", p.ClaimScope, scopeSubject, ScopeConnection)
+	p.LogoutScope = c.oneOf("logoutScope", p.LogoutScope, scopeSession, ScopeAccount)
+	p.SupervisorWhenOffline = c.oneOf("supervisorWhenOffline", p.SupervisorWhenOffline, offlineMask, OfflineRefuse)
+	p.Login.Mode = c.oneOf("login.mode", p.Login.Mode, loginKeep, LoginReset)
+	if p.Login.Mode == LoginReset {
+		c.status(m, "login.status", p.Login.Status, nil)
+	} else if p.Login.Status != "" {
+		c.fault("login.status", "is only used with login.mode reset")
+	}
+	p.ScheduleOpenEmpty = c.oneOf("scheduleOpenEmpty", p.ScheduleOpenEmpty, emptyOffline, EmptyVisible)
+	p.Widget.List = c.oneOf("widget.list", p.Widget.List, listAll, ListOnline, ListNone)
+	m.activity = make(map[string]bool)
+	if len(p.Activity) == 0 {
+		p.Activity = []string{ActivityInput, ActivityLogin, ActivityClaim}
+	}
+	for i, input := range p.Activity {
+		path := fmt.Sprintf("activity[%d]", i)
+		m.activity[c.oneOf(path, input, ActivityInput, ActivityLogin, ActivityClaim, ActivityFocus, ActivityShow)] = true
+	}
+	group := &p.Group
+	group.Available = c.oneOf("group.available", group.Available, GroupAvailable, GroupAway, GroupOffline)
+	for _, class := range []struct {
+		path   string
+		status *string
+	}{{"away", &group.Away}, {"busy", &group.Busy}, {"dnd", &group.DND}} {
+		*class.status = c.oneOf("group."+class.path, *class.status, GroupAway, GroupAvailable, GroupOffline)
+	}
+}
+
+// gate checks the verdicts on notifications.
+func (c *compiler) gate() {
+	for _, kind := range sortedKeys(c.p.Gate) {
+		verdicts := c.p.Gate[kind]
+		for _, col := range gateColumns {
+			verdict := verdicts.column(col)
+			*verdict = Verdict(c.oneOf("gate."+kind+"."+col, string(*verdict), string(Deliver), string(Skip), string(Defer)))
+		}
+		c.p.Gate[kind] = verdicts
+	}
 }
 
 var routings = []string{string(RouteAll), string(RouteLast), string(RouteSticky), string(RouteTransfer), string(RouteNone)}
@@ -181,7 +188,7 @@ func (c *compiler) statuses(m *Machine) {
 	if len(p.Statuses) == 0 {
 		c.fault("statuses", "a policy needs at least one status")
 	}
-	seen := make(map[string]bool)
+	defined := make(map[string]bool)
 	for i := range p.Statuses {
 		s := &p.Statuses[i]
 		path := fmt.Sprintf("statuses[%d]", i)
@@ -190,15 +197,15 @@ func (c *compiler) statuses(m *Machine) {
 		} else {
 			path = "statuses." + s.ID
 		}
-		if seen[s.ID] {
+		if defined[s.ID] {
 			c.fault(path, "is defined twice")
 		}
 		if s.ID == StatusUnknown || s.ID == StatusDisabled {
 			c.fault(path, "the id is reserved")
 		}
-		seen[s.ID] = true
+		defined[s.ID] = true
 		if !slices.Contains(classes, s.Class) {
-			c.fault(path+".class", "%q is not one of %s", s.Class, join(classes))
+			c.fault(path+".class", "%q is not a class", s.Class).allow(wordsOf(classes)...)
 		}
 		if s.Label == "" {
 			s.Label = s.ID
@@ -234,7 +241,7 @@ func (c *compiler) statuses(m *Machine) {
 func (c *compiler) audiences(path string, list []Audience) {
 	for i, a := range list {
 		if a == AudienceSelf || !slices.Contains(audiences, a) {
-			c.fault(fmt.Sprintf("%s[%d]", path, i), "%q is not one of %s", a, join(audiences[1:]))
+			c.fault(fmt.Sprintf("%s[%d]", path, i), "%q is not allowed", a).allow(wordsOf(audiences[1:])...)
 		}
 	}
 }
@@ -254,7 +261,7 @@ func (c *compiler) status(m *Machine, path, id string, fits func(Status) bool) *
 		return s
 	}
 	if len(m.statuses) > 0 {
-		c.fault(path, "%q is not a status of this policy, which has %s", id, strings.Join(m.statusIDs(nil), ", "))
+		c.fault(path, "%q is not a status of this policy", id).allow(m.statusIDs(nil)...)
 	}
 	return nil
 }
@@ -285,7 +292,7 @@ func (c *compiler) sources(m *Machine) {
 	m.proof = make(map[Source]bool)
 	for i, source := range p.DisconnectProof {
 		if _, ok := m.rank[source]; !ok {
-			c.fault(fmt.Sprintf("disconnectProof[%d]", i), "%q is not one of the sources %s", source, join(m.sourceNames()))
+			c.fault(fmt.Sprintf("disconnectProof[%d]", i), "%q is not a source of this policy", source).allow(wordsOf(m.sourceNames())...)
 		}
 		m.proof[source] = true
 	}
@@ -298,7 +305,7 @@ func (c *compiler) grace(path string, g *Grace) {
 	}{{"logout", g.Logout}, {"close", g.Close}, {"loss", g.Loss}, {"node", g.Node}, {"drain", g.Drain}} {
 		c.positive(path+"."+d.key, d.d, 0)
 	}
-	g.LossFrom = c.oneOf(path+".lossFrom", g.LossFrom, "report", "lease")
+	g.LossFrom = c.oneOf(path+".lossFrom", g.LossFrom, lossFromReport, LossFromLease)
 }
 
 func (c *compiler) idle(m *Machine) {
@@ -338,7 +345,7 @@ func (c *compiler) virtual(m *Machine) {
 		if rule.Show == "" {
 			rule.Show = showIgnore
 		}
-		if rule.Show != showIgnore && rule.Show != showTop {
+		if rule.Show != showIgnore && rule.Show != ShowTop {
 			c.status(m, path+".show", rule.Show, nil)
 		}
 		c.p.Virtual[kind] = rule
@@ -350,7 +357,7 @@ func (c *compiler) views(m *Machine) {
 	views := DefaultViews()
 	for _, a := range sortedKeys(p.Views) {
 		if !slices.Contains(audiences, a) {
-			c.fault("views", "%q is not one of %s", a, join(audiences))
+			c.fault("views", "%q is not an audience", a).allow(wordsOf(audiences)...)
 		}
 		views[a] = p.Views[a]
 	}
@@ -381,7 +388,7 @@ func (c *compiler) fields(path string, names []string) (set fieldSet) {
 	for i, name := range names {
 		at := slices.Index(viewFields, name)
 		if at < 0 {
-			c.fault(fmt.Sprintf("%s[%d]", path, i), "%q is not one of %s", name, strings.Join(viewFields, ", "))
+			c.fault(fmt.Sprintf("%s[%d]", path, i), "%q is not a field of views", name).allow(viewFields...)
 			continue
 		}
 		set |= 1 << at
@@ -451,8 +458,8 @@ func (c *compiler) work(m *Machine) {
 	c.positive("work.settle", w.Settle, 0)
 	c.positive("work.requestFor", w.RequestFor, 0)
 	c.positive("work.affinity", w.Affinity, 0)
-	w.SupervisorDrain = c.oneOf("work.supervisorDrain", w.SupervisorDrain, drainFirst, drainRequeue)
-	w.WithdrawOn = c.oneOf("work.withdrawOn", w.WithdrawOn, "logout", "closed", "never")
+	w.SupervisorDrain = c.oneOf("work.supervisorDrain", w.SupervisorDrain, drainFirst, DrainRequeue)
+	w.WithdrawOn = c.oneOf("work.withdrawOn", w.WithdrawOn, withdrawLogout, WithdrawClosed, WithdrawNever)
 	w.Order = c.oneOf("work.order", w.Order, OrderLeastLoaded, OrderLongestIdle, OrderRoundRobin)
 	m.kickedOut = m.disconnected
 	if w.KickedOut != "" {

@@ -200,11 +200,6 @@ func (m *Machine) reach(s *State) Reach {
 	return r
 }
 
-const (
-	showIgnore = "ignore"
-	showTop    = "top"
-)
-
 // endpointRule returns the rule of the first endpoint that is not ignored, one
 // that is routable before one that is not.
 func (m *Machine) endpointRule(s *State) (rule VirtualRule, ok bool) {
@@ -372,7 +367,7 @@ func (m *Machine) base(s *State) (def *definition, c *Claim, gone *definition) {
 // virtual is the status shown instead of the one chosen of a subject that only
 // its endpoints make reachable, or nil.
 func (m *Machine) virtual(s *State) *definition {
-	if rule, ok := m.endpointRule(s); ok && rule.Show != showTop {
+	if rule, ok := m.endpointRule(s); ok && rule.Show != ShowTop {
 		return m.status(rule.Show)
 	}
 	return nil

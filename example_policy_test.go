@@ -56,7 +56,7 @@ func ExampleParsePolicy_faults() {
 	}`), preset.Lookup)
 	fmt.Println(err)
 	// Output:
-	// presence: policy "respondio": default: "onlin" is not a status of this policy, which has online, busy, offline
-	// lease: 10s must be longer than the heartbeat of 25s
-	// idle[0].to: "gone" is not a status of this policy, which has online, busy, offline
+	// presence: invalid policy "default": "onlin" is not a status of this policy; allowed: online, busy, offline
+	// presence: invalid policy "lease": 10s must be longer than the heartbeat of 25s
+	// presence: invalid policy "idle[0].to": "gone" is not a status of this policy; allowed: online, busy, offline
 }

@@ -111,7 +111,7 @@ func (r *Roster) gate(a Audience, g Group) Group {
 	case a != AudienceVisitor:
 	case r.m.policy.AssumeStaffed:
 		g.Status = GroupAvailable
-	case g.Status == GroupOffline && r.m.policy.ScheduleOpenEmpty == "visible":
+	case g.Status == GroupOffline && r.m.policy.ScheduleOpenEmpty == EmptyVisible:
 		g.Status, g.Reason = GroupAway, GroupUnstaffed
 	}
 	return g

@@ -2,10 +2,8 @@ package presence
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/presence-go/presence/internal/conf"
@@ -50,6 +48,45 @@ const (
 	BySupervisor = "supervisor"
 	BySystem     = "system"
 	ByNobody     = "nobody"
+)
+
+// Words of policies. A word that is the default has no name: leave its field empty.
+const (
+	ScopeConnection = "connection" // Policy.ClaimScope: a choice binds the connection it was made over
+	ScopeAccount    = "account"    // Policy.LogoutScope: a logout ends every connection
+	LoginReset      = "reset"      // LoginRule.Mode: a login ends earlier choices
+	OfflineRefuse   = "refuse"     // Policy.SupervisorWhenOffline: a supervisor may not set the status then
+	LossFromLease   = "lease"      // Grace.LossFrom: the grace of a loss begins when the lease ends
+	ShowTop         = "top"        // VirtualRule.Show: what a connected subject would show
+	EmptyVisible    = "visible"    // Policy.ScheduleOpenEmpty: visitors see an open channel without members
+	ListOnline      = "online"     // WidgetRule.List: only available members
+	ListNone        = "none"       // WidgetRule.List: no member
+	DrainRequeue    = "requeue"    // WorkRule.SupervisorDrain: the work goes to others at once
+	WithdrawClosed  = "closed"     // WorkRule.WithdrawOn: a closed connection withdraws requests, as a logout does
+	WithdrawNever   = "never"      // WorkRule.WithdrawOn: leaving withdraws none
+)
+
+// What may count as input; see Policy.Activity.
+const (
+	ActivityInput = "input"
+	ActivityLogin = "login"
+	ActivityClaim = "claim"
+	ActivityFocus = "focus" // looking at a channel
+	ActivityShow  = "show"  // making the application visible
+)
+
+// The words that are the default.
+const (
+	scopeSubject   = "subject"
+	scopeSession   = "session"
+	loginKeep      = "keep"
+	offlineMask    = "mask"
+	lossFromReport = "report"
+	showIgnore     = "ignore"
+	emptyOffline   = "offline"
+	listAll        = "all"
+	drainFirst     = "drain"
+	withdrawLogout = "logout"
 )
 
 // Status defines one status that a subject can have.
@@ -286,14 +323,14 @@ func DefaultPolicy() Policy {
 		},
 		Default:      "available",
 		Disconnected: "offline",
-		Login:        LoginRule{Mode: "keep"},
+		Login:        LoginRule{Mode: loginKeep},
 		Heartbeat:    25 * time.Second,
 		Lease:        60 * time.Second,
 		StartupGrace: 30 * time.Second,
 		Grace:        Grace{Close: 5 * time.Second, Loss: 15 * time.Second, Node: 15 * time.Second, Drain: 60 * time.Second},
 		Idle:         []IdleStage{{After: 5 * time.Minute, To: "away", On: []string{"available"}}},
-		Group:        GroupRule{Available: "available", Away: "away", Busy: "away", DND: "away"},
-		Widget:       WidgetRule{List: "all"},
+		Group:        GroupRule{Available: GroupAvailable, Away: GroupAway, Busy: GroupAway, DND: GroupAway},
+		Widget:       WidgetRule{List: listAll},
 		Gate: map[string]GateRow{
 			"push":   {Here: Skip, Available: Deliver, Away: Deliver, Busy: Deliver, DND: Skip, Disconnected: Deliver},
 			"mobile": {Here: Skip, Available: Deliver, Away: Deliver, Busy: Deliver, DND: Skip, Disconnected: Deliver},
@@ -311,10 +348,7 @@ func (p Policy) Clone() Policy { return conf.Clone(p) }
 // without one, every element is set ("idle.after"). Lists are given separated
 // by commas, and "none" empties one ("idle"). On an error p is unchanged.
 func (p *Policy) Set(path, value string) error {
-	if err := conf.Set(p, path, value); err != nil {
-		return fmt.Errorf("presence: policy: %w", err)
-	}
-	return nil
+	return policyFaults(conf.Set(p, path, value))
 }
 
 // AddStatus adds a status, such as another reason for a break, or changes the one
@@ -335,7 +369,7 @@ func (p *Policy) AddStatus(s Status) {
 func (p *Policy) RemoveStatus(id, fallback string) error {
 	i := slices.IndexFunc(p.Statuses, func(o Status) bool { return o.ID == id })
 	if i < 0 {
-		return fmt.Errorf("presence: %w status %q: the policy has none of that id to remove", ErrUnknown, id)
+		return refuse(ErrUnknown, "status", id, "the policy has none of that id")
 	}
 	p.Statuses = slices.Delete(slices.Clone(p.Statuses), i, i+1)
 	if fallback != "" {
@@ -366,10 +400,10 @@ func ParsePolicy(data []byte, base func(name string) (Policy, bool)) (p Policy, 
 		Extends string  `json:"extends"`
 	}
 	if _, err := conf.Decode(data, &head); err != nil {
-		return p, nil, fmt.Errorf("presence: policy: %w", err)
+		return p, nil, policyFaults(err)
 	}
 	if head.Version < PolicyVersion || head.Version >= PolicyVersion+1 {
-		return p, nil, fmt.Errorf("presence: policy: version: %v is not supported, this package reads version %d", head.Version, PolicyVersion)
+		return p, nil, refuse(ErrInvalid, "policy", "version", "%v is not supported, this package reads version %d", head.Version, PolicyVersion)
 	}
 	if head.Extends != "" {
 		found := false
@@ -377,17 +411,18 @@ func ParsePolicy(data []byte, base func(name string) (Policy, bool)) (p Policy, 
 			p, found = base(head.Extends)
 		}
 		if !found {
-			return p, nil, fmt.Errorf("presence: policy: extends: there is no policy %q", head.Extends)
+			return p, nil, refuse(ErrInvalid, "policy", "extends", "there is no policy %q", head.Extends)
 		}
 	}
 	unknown, err := conf.Decode(data, &p)
+	err = policyFaults(err)
 	if head.Version == PolicyVersion {
 		for _, key := range unknown {
-			err = errors.Join(err, fmt.Errorf("%s: unknown key, allowed: %s", key.Path, strings.Join(key.Allowed, ", ")))
+			err = errors.Join(err, refuse(ErrInvalid, "policy", key.Path, "unknown key").allow(key.Allowed...))
 		}
 	}
 	if err != nil {
-		return Policy{}, nil, fmt.Errorf("presence: policy: %w", err)
+		return Policy{}, nil, err
 	}
 	p.Version, p.Extends = PolicyVersion, ""
 	if _, err := Compile(p); err != nil {
@@ -397,6 +432,42 @@ func ParsePolicy(data []byte, base func(name string) (Policy, bool)) (p Policy, 
 		warnings = append(warnings, key.Path)
 	}
 	return p, warnings, nil
+}
+
+// policyFaults turns the faults of a document, or of a value that is set, into
+// refusals.
+func policyFaults(err error) error {
+	if err == nil {
+		return nil
+	}
+	list := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		list = joined.Unwrap()
+	}
+	for i, fault := range list {
+		if f, ok := errors.AsType[*conf.Fault](fault); ok {
+			list[i] = refuse(ErrInvalid, "policy", f.Path, "%s", f.Text)
+		} else {
+			list[i] = refuse(ErrInvalid, "policy", "", "it cannot be read").because(fault)
+		}
+	}
+	if len(list) == 1 {
+		return list[0]
+	}
+	return errors.Join(list...)
+}
+
+// MarshalJSON returns what [Policy.JSON] returns. json.Marshal removes the white space.
+func (p Policy) MarshalJSON() ([]byte, error) { return p.JSON() }
+
+// UnmarshalJSON reads a policy as [ParsePolicy] does, without a base: a document
+// that says "extends" is refused.
+func (p *Policy) UnmarshalJSON(data []byte) error {
+	read, _, err := ParsePolicy(data, nil)
+	if err == nil {
+		*p = read
+	}
+	return err
 }
 
 // WorkRule is what a policy says about work.
@@ -441,5 +512,3 @@ const (
 	OrderLongestIdle = "longest-idle"
 	OrderRoundRobin  = "round-robin"
 )
-
-const scopeConnection, offlineRefuse = "connection", "refuse"

@@ -398,9 +398,9 @@ func (m *Machine) row(key streamKey, p *Presence) (row, View) {
 	out := row{p: p, m: m, rung: int8(m.rung(v.Class)), listed: true, present: there}
 	if a == AudienceVisitor {
 		switch m.policy.Widget.List {
-		case "online":
+		case ListOnline:
 			out.listed = v.Class == ClassAvailable
-		case "none":
+		case ListNone:
 			out.listed = false
 		}
 		out.present = there && out.listed

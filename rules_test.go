@@ -193,7 +193,7 @@ func TestDevicesAreCountedForThoseWhoAreShownThem(t *testing.T) {
 	policy = preset.TawkTo()
 	policy.Views = map[presence.Audience][]string{presence.AudienceVisitor: {"devices"}}
 	_, err := presence.Compile(policy)
-	require.ErrorContains(t, err, `views.visitor: "devices" is not for an audience that can be hidden from`)
+	require.ErrorContains(t, err, `invalid policy "views.visitor": "devices" is not for an audience that can be hidden from`)
 }
 
 // X26: reports are ordered by epoch and sequence; nothing late undoes anything.
@@ -497,7 +497,7 @@ func TestX16RefusalsDoNotBetrayTheHidden(t *testing.T) {
 func TestPolicyFaultsOfEveryKindTogether(t *testing.T) {
 	t.Parallel()
 	_, _, err := presence.ParsePolicy([]byte(`{"version": 1, "moon": "full", "lease": "soon", "grace": {"closed": "5s"}}`), nil)
-	require.ErrorContains(t, err, "moon: unknown key, allowed: ")
-	require.ErrorContains(t, err, "grace.closed: unknown key, allowed: logout, close, loss")
-	require.ErrorContains(t, err, "lease: ")
+	require.ErrorContains(t, err, `invalid policy "moon": unknown key; allowed: version, `)
+	require.ErrorContains(t, err, `invalid policy "grace.closed": unknown key; allowed: logout, close, loss`)
+	require.ErrorContains(t, err, `invalid policy "lease": want a duration`)
 }

@@ -2,6 +2,7 @@ package presence
 
 import (
 	"cmp"
+	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -71,6 +72,33 @@ type Claim struct {
 	DropOnDisconnect bool          `json:"dropOnDisconnect,omitzero"` // it ends when its connection, or the subject's last, is gone
 	DropOnLogin      bool          `json:"dropOnLogin,omitzero"`      // it ends with the next login
 	HidesFrom        []Audience    `json:"hidesFrom,omitzero"`        // besides those the status is hidden from, as far as Policy.Hideable has them
+}
+
+// UnmarshalJSON reads a claim. For is nanoseconds, as it is written, or a duration
+// such as "5m".
+func (c *Claim) UnmarshalJSON(data []byte) error {
+	type plain Claim
+	read := struct {
+		*plain
+		For json.RawMessage `json:"for"`
+	}{plain: (*plain)(c)}
+	if err := json.Unmarshal(data, &read); err != nil {
+		return err
+	}
+	if len(read.For) == 0 {
+		return nil
+	}
+	if read.For[0] != '"' {
+		return json.Unmarshal(read.For, &c.For)
+	}
+	text, err := strconv.Unquote(string(read.For))
+	if err == nil {
+		c.For, err = time.ParseDuration(text)
+	}
+	if err != nil {
+		return refuse(ErrInvalid, "until", string(read.For), "a duration is written as \"5m\", or in nanoseconds").because(err)
+	}
+	return nil
 }
 
 // ConnState is one live or lingering connection of a subject.
@@ -386,6 +414,13 @@ func (st *stepper) apply(e *Event) (trigger Cause, err error) {
 	case EventGrant:
 		st.touched = !s.Current.Known
 		return TriggerGrant, nil
+	}
+	return st.applyWork(e)
+}
+
+// applyWork changes a subject's work and requests according to e.
+func (st *stepper) applyWork(e *Event) (trigger Cause, err error) {
+	switch e.Kind {
 	case EventLoad:
 		return TriggerLoad, st.reportLoad(e)
 	case EventOffer:
@@ -514,33 +549,14 @@ func (st *stepper) connect(e *Event) (Cause, error) {
 		}
 		return "", refuse(ErrStale, "epoch", strconv.FormatUint(uint64(e.Epoch), 10), "the next epoch of connection %q is %d", e.Conn, epoch)
 	}
+	if !found && len(s.Conns) >= MaxConnections {
+		return "", refuse(ErrLimit, "connection", e.Conn, "%s has %d, at most %d are allowed", s.Subject, len(s.Conns), MaxConnections)
+	}
 	c := ConnState{ID: e.Conn, Epoch: epoch, Device: e.Device, Node: e.Node, Incarnation: e.Incarnation, Opened: s.Now, Heard: s.Now}
 	if found {
-		old := &s.Conns[i]
-		c.Opened, c.Input, c.ActedAt = old.Opened, old.Input, old.ActedAt
-		c.Focus, c.Hidden = old.Focus, old.Hidden
-		c.Device = cmp.Or(e.Device, old.Device)
-		if e.Node == "" {
-			c.Node, c.Incarnation = old.Node, old.Incarnation
-		}
-		if old.Left != 0 {
-			st.change()
-			if e.Kind != EventLogin && old.Cause == CauseLost {
-				st.startSettling()
-			}
-		}
+		st.reopen(e, &c, &s.Conns[i])
 	} else {
-		if e.Kind != EventLogin && len(s.Conns) == 0 && s.LeftCause == CauseLost {
-			st.startSettling()
-		}
-		if len(s.Conns) >= MaxConnections {
-			return "", refuse(ErrLimit, "connection", e.Conn, "%s has %d, at most %d are allowed", s.Subject, len(s.Conns), MaxConnections)
-		}
-		c.Input = st.m.lastInput(s)
-		if c.Input == 0 {
-			c.Input = s.Now // nothing is known of a subject never seen before
-		}
-		st.change()
+		st.open(e, &c)
 	}
 	if e.Age > 0 { // counts only if it is older than what is known
 		reported := s.Now.Add(-e.Age)
@@ -552,7 +568,7 @@ func (st *stepper) connect(e *Event) (Cause, error) {
 	}
 	if e.Kind == EventLogin {
 		s.LoggedIn = s.Now
-		if st.m.activity["login"] {
+		if st.m.activity[ActivityLogin] {
 			c.Input = s.Now
 		}
 	}
@@ -568,10 +584,37 @@ func (st *stepper) connect(e *Event) (Cause, error) {
 	return trigger, nil
 }
 
+// open fills in a connection of an id that none has.
+func (st *stepper) open(e *Event, c *ConnState) {
+	s := st.s
+	if e.Kind != EventLogin && len(s.Conns) == 0 && s.LeftCause == CauseLost {
+		st.startSettling()
+	}
+	c.Input = cmp.Or(st.m.lastInput(s), s.Now) // now for a subject never seen before
+	st.change()
+}
+
+// reopen fills in a connection that takes the place of an older one.
+func (st *stepper) reopen(e *Event, c, old *ConnState) {
+	c.Opened, c.Input, c.ActedAt = old.Opened, old.Input, old.ActedAt
+	c.Focus, c.Hidden = old.Focus, old.Hidden
+	c.Device = cmp.Or(e.Device, old.Device)
+	if e.Node == "" {
+		c.Node, c.Incarnation = old.Node, old.Incarnation
+	}
+	if old.Left == 0 {
+		return
+	}
+	st.change()
+	if e.Kind != EventLogin && old.Cause == CauseLost {
+		st.startSettling()
+	}
+}
+
 // login applies the policy's rule for entering with credentials.
 func (st *stepper) login(conn string) {
 	s, m := st.s, st.m
-	reset := m.policy.Login.Mode == "reset"
+	reset := m.policy.Login.Mode == LoginReset
 	st.drop(EndLogin, func(c *Claim) bool {
 		if c.Conn != "" && c.Conn != conn {
 			return false
@@ -673,16 +716,16 @@ func (st *stepper) report(e *Event) (Cause, error) {
 			}
 		}
 	case EventInput:
-		input = "input"
+		input = ActivityInput
 	case EventFocus:
 		c.Focus = e.Channel
 		if e.Channel != "" {
-			input = "focus"
+			input = ActivityFocus
 		}
 	case EventVisible:
 		c.Hidden = e.Hidden
 		if !e.Hidden {
-			input = "show"
+			input = ActivityShow
 		}
 	}
 	if input != "" && st.m.activity[input] {
@@ -760,7 +803,7 @@ func (st *stepper) leave(c *ConnState, cause Cause, at Instant, told bool) {
 
 func (st *stepper) logout(e *Event) error {
 	s := st.s
-	all := e.Conn == "" || st.m.policy.LogoutScope == "account"
+	all := e.Conn == "" || st.m.policy.LogoutScope == ScopeAccount
 	if e.Conn != "" {
 		if _, found := s.conn(e.Conn); !found {
 			return refuse(ErrUnknown, "connection", e.Conn, "%s has none of that id", s.Subject)
@@ -867,7 +910,7 @@ func (st *stepper) setClaim(e *Event) (Cause, error) {
 		// Whoever supervises lifts what the system imposed, but not a lock.
 		st.drop(EndReplaced, func(o *Claim) bool { return o.Source == SourceSystem && o.Key != KeyLock })
 	}
-	if own && m.activity["claim"] {
+	if own && m.activity[ActivityClaim] {
 		for i := range s.Conns {
 			if conn := &s.Conns[i]; over == nil && conn.Left == 0 {
 				conn.ActedAt = s.Now
@@ -977,7 +1020,7 @@ func (m *Machine) resolve(s *State, e *Event) (c Claim, own bool, err error) {
 			return c, false, refuse(ErrInvalid, "audience", string(a), "the policy lets no claim hide from it").allow(wordsOf(m.hideable)...)
 		}
 	}
-	if c.Source == SourceSupervisor && m.policy.SupervisorWhenOffline == offlineRefuse && m.leftFor(s, e.Actor) {
+	if c.Source == SourceSupervisor && m.policy.SupervisorWhenOffline == OfflineRefuse && m.leftFor(s, e.Actor) {
 		return c, false, refuse(ErrOffline, "subject", s.Subject.String(), "a supervisor cannot set the status of a subject that is not connected")
 	}
 	c.By = e.Actor.Subject.ID
@@ -1007,7 +1050,7 @@ func (m *Machine) selectable(c *Claim) (*definition, error) {
 // binds returns the connection that the claim of an event binds. A subject's own
 // claim over a connection binds it under a policy with claimScope connection.
 func (m *Machine) binds(s *State, e *Event) string {
-	if e.Claim.Conn == "" && m.policy.ClaimScope == scopeConnection && e.Actor.owns(s) {
+	if e.Claim.Conn == "" && m.policy.ClaimScope == ScopeConnection && e.Actor.owns(s) {
 		return e.Conn
 	}
 	return e.Claim.Conn

@@ -111,7 +111,7 @@ func (m *Machine) graceEnd(s *State, c *ConnState) Instant {
 		d = g.Close
 	case CauseLost:
 		d = g.Loss
-		if g.LossFrom == "lease" {
+		if g.LossFrom == LossFromLease {
 			from = max(from, c.Heard.Add(m.lease))
 		}
 	case CauseNode:

@@ -440,7 +440,7 @@ func (st *stepper) applyOrDrain(c *Claim) bool {
 	if now, _, _ := m.base(s); now.Class != ClassAvailable {
 		return false
 	}
-	if c.Source == SourceSupervisor && m.policy.Work.SupervisorDrain == drainRequeue {
+	if c.Source == SourceSupervisor && m.policy.Work.SupervisorDrain == DrainRequeue {
 		return false
 	}
 	st.persist()
@@ -452,11 +452,6 @@ func (st *stepper) applyOrDrain(c *Claim) bool {
 	st.change()
 	return true
 }
-
-const (
-	drainFirst   = "drain"
-	drainRequeue = "requeue"
-)
 
 // cancelPlans notes that somebody made a choice for the subject: what was planned or
 // asked before no longer stands.
@@ -603,7 +598,7 @@ func (st *stepper) closeRequestsFor(c Claim) {
 	if st.applyOrDrain(&c) {
 		return
 	}
-	requeues := c.Source == SourceSupervisor && st.m.policy.Work.SupervisorDrain == drainRequeue && st.m.status(c.Status).DrainsFirst && st.s.Work.Total() > 0
+	requeues := c.Source == SourceSupervisor && st.m.policy.Work.SupervisorDrain == DrainRequeue && st.m.status(c.Status).DrainsFirst && st.s.Work.Total() > 0
 	st.applyChoice(c)
 	if requeues {
 		st.s.Serial++
@@ -623,7 +618,7 @@ func (st *stepper) startSettling() {
 // withdrawOnLeave ends the requests of one who left on purpose, where the policy says so.
 func (st *stepper) withdrawOnLeave(cause Cause) {
 	on := st.m.policy.Work.WithdrawOn
-	if cause == CauseLogout && on != "never" || cause == CauseClosed && on == "closed" {
+	if cause == CauseLogout && on != WithdrawNever || cause == CauseClosed && on == WithdrawClosed {
 		st.closeRequests(func(*Request) bool { return true }, EndWithdrawn, st.s.Subject.ID)
 	}
 }

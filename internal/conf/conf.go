@@ -12,6 +12,7 @@ package conf
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -82,7 +83,7 @@ func Decode(data []byte, dst any) (unknown []Unknown, err error) {
 	d.value(nil, work)
 	slices.SortFunc(d.unknown, func(a, b Unknown) int { return strings.Compare(a.Path, b.Path) })
 	if more := d.count - len(d.faults); more > 0 {
-		d.faults = append(d.faults, fmt.Errorf("conf: faults not listed: %d", more))
+		d.faults = append(d.faults, faultAt(nil, "faults not listed: %d", more))
 	}
 	if len(d.faults) > 0 {
 		return d.unknown, errors.Join(d.faults...)
@@ -108,7 +109,7 @@ func Set(dst any, path, value string) error {
 	steps := strings.Split(path, ".")
 	odd := func(step string) bool { return step == "" || len(step) > maxKey || !utf8.ValidString(step) }
 	if slices.ContainsFunc(steps, odd) {
-		return fmt.Errorf("conf: want keys of 1 to %d bytes joined by dots, such as idle.after, got %s", maxKey, quote(path))
+		return faultAt(nil, "want keys of 1 to %d bytes joined by dots, such as idle.after, got %s", maxKey, quote(path))
 	}
 	work := clone(v)
 	if err := set(work, nil, steps, value); err != nil {
@@ -281,6 +282,23 @@ func parse(v reflect.Value, text string) bool {
 	return err == nil && !math.IsInf(x, 0) && !math.IsNaN(x)
 }
 
+// Fault is a fault of a document, or of a value that is set.
+type Fault struct {
+	Path string // of the value; empty for the document itself
+	Text string
+}
+
+// Error returns the path, or "conf" for the document itself, and the text.
+func (f *Fault) Error() string { return cmp.Or(f.Path, "conf") + ": " + f.Text }
+
+func faultAt(at trail, format string, args ...any) error {
+	path := ""
+	if len(at) > 0 {
+		path = at.String()
+	}
+	return &Fault{path, fmt.Sprintf(format, args...)}
+}
+
 // trail is the way to a value in steps, see [keyStep].
 type trail []string
 
@@ -369,7 +387,7 @@ func encodeScalar(buf *bytes.Buffer, at trail, v reflect.Value) error {
 		plain = formatDuration(time.Duration(v.Int()))
 	case v.Kind() == reflect.String:
 		if plain = v.String(); !utf8.ValidString(v.String()) {
-			return fmt.Errorf("%v: want UTF-8 text, got %s", at, quote(v.String()))
+			return faultAt(at, "want UTF-8 text, got %s", quote(v.String()))
 		}
 	case v.Kind() == reflect.Bool:
 		plain = v.Bool()
@@ -383,7 +401,7 @@ func encodeScalar(buf *bytes.Buffer, at trail, v reflect.Value) error {
 	enc := json.NewEncoder(buf)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(plain); err != nil {
-		return fmt.Errorf("%v: want a finite number, got %v", at, plain)
+		return faultAt(at, "want a finite number, got %v", plain)
 	}
 	return nil
 }
@@ -403,17 +421,17 @@ func formatDuration(d time.Duration) string {
 // decoder below can rely on its tokens.
 func wellFormed(data []byte) error {
 	if len(data) > maxBytes {
-		return fmt.Errorf("conf: want at most %d bytes, got %d", maxBytes, len(data))
+		return faultAt(nil, "want at most %d bytes, got %d", maxBytes, len(data))
 	}
 	if !utf8.Valid(data) {
-		return errors.New("conf: want UTF-8 text, got other bytes")
+		return faultAt(nil, "want UTF-8 text, got other bytes")
 	}
 	var value json.RawMessage
 	err := json.Unmarshal(data, &value)
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		before := data[:max(syntax.Offset-1, 0)] // the offset is behind the byte in question
 		line, column := 1+bytes.Count(before, []byte("\n")), len(before)-bytes.LastIndexByte(before, '\n')
-		return fmt.Errorf("conf: line %d, column %d: %w", line, column, err)
+		return faultAt(nil, "line %d, column %d: %v", line, column, err)
 	}
 	return err
 }
@@ -432,7 +450,7 @@ func (d *decoder) fault(at trail, format string, args ...any) {
 		return // below a fault of depth
 	}
 	if d.count++; d.count <= maxFaults {
-		d.faults = append(d.faults, fmt.Errorf("%v: %s", at, fmt.Sprintf(format, args...)))
+		d.faults = append(d.faults, faultAt(at, format, args...))
 	}
 }
 
@@ -542,7 +560,7 @@ func set(v reflect.Value, at trail, steps []string, value string) error {
 		return err
 	case reflect.Slice:
 		if v.Len() == 0 {
-			return fmt.Errorf("%v has no elements", at)
+			return faultAt(at, "the list has no elements")
 		}
 		i := slices.Index(ids(v), steps[0])
 		if n, err := strconv.ParseUint(steps[0], 10, 31); err == nil && int(n) < v.Len() {
@@ -562,9 +580,9 @@ func set(v reflect.Value, at trail, steps []string, value string) error {
 		return nil
 	default:
 		_, wanted := want(v.Type())
-		return fmt.Errorf("%v: unknown key, %v is %s and has no keys", next, at, wanted)
+		return faultAt(next, "unknown key, %v is %s and has no keys", at, wanted)
 	}
-	return fmt.Errorf("%v: unknown key, allowed: %s", next, strings.Join(ways(v), ", "))
+	return faultAt(next, "unknown key, allowed: %s", strings.Join(ways(v), ", "))
 }
 
 // ids returns the value of the key "id" of every element of the list v, nothing
@@ -605,22 +623,22 @@ func assign(v reflect.Value, at trail, value string) error {
 	t := v.Type()
 	_, wanted := want(t)
 	if !utf8.ValidString(value) {
-		return fmt.Errorf("%v: want UTF-8 text, got %s", at, quote(value))
+		return faultAt(at, "want UTF-8 text, got %s", quote(value))
 	}
 	if isScalar(t) {
 		if !parse(v, value) {
-			return fmt.Errorf("%v: want %s, got %s", at, wanted, quote(value))
+			return faultAt(at, "want %s, got %s", wanted, quote(value))
 		}
 		return nil
 	}
 	switch {
 	case t.Kind() != reflect.Slice:
-		return fmt.Errorf("%v: %s cannot be set as a whole, go on with: %s", at, wanted, strings.Join(ways(v), ", "))
+		return faultAt(at, "%s cannot be set as a whole, go on with: %s", wanted, strings.Join(ways(v), ", "))
 	case value == "none":
 		v.Set(reflect.MakeSlice(t, 0, 0))
 		return nil
 	case !isScalar(t.Elem()):
-		return fmt.Errorf(`%v: want "none", or go on with: %s`, at, strings.Join(ways(v), ", "))
+		return faultAt(at, `want "none", or go on with: %s`, strings.Join(ways(v), ", "))
 	}
 	v.Set(reflect.MakeSlice(t, 0, 0))
 	for part := range strings.SplitSeq(value, ",") {
@@ -628,7 +646,7 @@ func assign(v reflect.Value, at trail, value string) error {
 		part = strings.TrimSpace(part)
 		if part == "" || !parse(elem, part) {
 			_, wanted := want(t.Elem())
-			return fmt.Errorf(`%v: want "none" or a list separated by commas, each %s, got %s`, at, wanted, quote(value))
+			return faultAt(at, `want "none" or a list separated by commas, each %s, got %s`, wanted, quote(value))
 		}
 		v.Set(reflect.Append(v, elem))
 	}

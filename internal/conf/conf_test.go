@@ -535,9 +535,9 @@ func TestSetFaults(t *testing.T) {
 		{"idle.0.zoo", "x", "idle.0.zoo: unknown key, allowed: " + stageKeys},
 		{"idle.soft.on.2", "x", "idle.soft.on.2: unknown key, allowed: an index below 2"},
 		{"idle.soft.on.online", "x", "idle.soft.on.online: unknown key, allowed: an index below 2"},
-		{"idle.soft.steps.0.wait", "1s", "idle.soft.steps has no elements"},
-		{"idle.steps.wait", "1s", "idle.steps has no elements"},
-		{"tags.0", "x", "tags has no elements"},
+		{"idle.soft.steps.0.wait", "1s", "idle.soft.steps: the list has no elements"},
+		{"idle.steps.wait", "1s", "idle.steps: the list has no elements"},
+		{"tags.0", "x", "tags: the list has no elements"},
 		{"idle", "x", `idle: want "none", or go on with: an index below 2, soft, hard, ` + stageKeys},
 		{"idle.soft", "x", "idle.soft: an object cannot be set as a whole, go on with: " + stageKeys},
 		{"grid", "x", `grid: want "none", or go on with: an index below 0, an index below 0`},
@@ -557,7 +557,7 @@ func TestSetFaults(t *testing.T) {
 func TestSetLeavesTargetOnFault(t *testing.T) {
 	t.Parallel()
 	c := config{Idle: []stage{{Steps: []step{{Wait: 1}}}, {}}}
-	require.EqualError(t, conf.Set(&c, "idle.steps.wait", "5s"), "idle.steps has no elements")
+	require.EqualError(t, conf.Set(&c, "idle.steps.wait", "5s"), "idle.steps: the list has no elements")
 	require.Equal(t, time.Duration(1), c.Idle[0].Steps[0].Wait, "the first element was fine, and still is as before")
 }
 

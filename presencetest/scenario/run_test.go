@@ -477,8 +477,8 @@ func TestFailures(t *testing.T) {
 // wrong are scripts that cannot be run.
 var wrong = []struct{ script, want string }{
 	{"policy nosuch", `x.txt:2: there is no policy "nosuch"; want one of chatwoot, default, discord, matrix, mattermost, onportal, respondio, rocketchat, slack, tawkto, teams, threads, thrivedesk, xmpp, zulip, or a file as ./lunch.json`},
-	{"policy default idle.before=5m", `x.txt:2: policy: `},
-	{"policy default idle.to=lunch", `idle[0].to: "lunch" is not a status of this policy`},
+	{"policy default idle.before=5m", `x.txt:2: invalid policy "idle.before": unknown key`},
+	{"policy default idle.to=lunch", `"idle[0].to": "lunch" is not a status of this policy`},
 	{`schedule x "mon 9-17" zone=UTC`, `x.txt:2: invalid plan: "9-17": want hours such as 09:00-12:00, or closed`},
 	{`schedule x "mon 12:00-09:00,10:00-11:00" zone=Mars/Dust`, `x.txt:2: invalid plan: zone "Mars/Dust"`},
 	{`schedule x "mon 12:00-09:00,10:00-11:00" zone=Mars/Dust`, `x.txt:2: invalid plan: mon: 10:00-11:00 begins before 12:00-09:00 has ended`},
@@ -494,7 +494,7 @@ var wrong = []struct{ script, want string }{
 	{"policy /lunch.json", `does not lie in the folder`},
 	{"policy sub/../../lunch.json", `does not lie in the folder`},
 	{"policy none.json", `none.json`},
-	{"policy bad.json", `bad.json: presence: policy "respondio": default: "lunch" is not a status`},
+	{"policy bad.json", `bad.json: presence: invalid policy "default": "lunch" is not a status`},
 	{"expect gate skip", `x.txt:2: expect gate: nothing has been asked`},
 	{"expect seen v nothing", `x.txt:2: expect seen: v has not watched anything`},
 	{"watch v x\nwatch v x", `x.txt:3: watch: v watches x already`},

@@ -1,0 +1,83 @@
+package presence_test
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/preset"
+)
+
+// A policy goes through JSON as any value does, and comes back as it was.
+func TestPoliciesAreJSON(t *testing.T) {
+	for _, name := range preset.Names() {
+		p, _ := preset.Lookup(name)
+		data, err := json.Marshal(p)
+		require.NoError(t, err, name)
+		require.NotContains(t, string(data), "\n", name)
+		parsed, warnings, err := presence.ParsePolicy(data, nil)
+		require.NoError(t, err, name)
+		require.Empty(t, warnings, name)
+		want, err := p.JSON()
+		require.NoError(t, err, name)
+		got, err := parsed.JSON()
+		require.NoError(t, err, name)
+		require.Equal(t, string(want), string(got), name)
+		var host struct{ Presence *presence.Policy }
+		require.NoError(t, json.Unmarshal([]byte(`{"presence":`+string(data)+`}`), &host), name)
+		require.Equal(t, parsed, *host.Presence, name)
+	}
+	kept := presence.DefaultPolicy()
+	require.ErrorContains(t, json.Unmarshal([]byte(`{"version":1,"extends":"default"}`), &kept), `invalid policy "extends"`)
+	require.Equal(t, presence.DefaultPolicy(), kept, "a fault changes nothing")
+}
+
+// Each fault of a policy names its path, and the words that are allowed there.
+func TestFaultsOfPoliciesNameThePath(t *testing.T) {
+	p := presence.DefaultPolicy()
+	p.Default, p.ClaimScope, p.Idle[0].After = "lunch", "planet", 0
+	_, err := presence.Compile(p)
+	var given []string
+	for _, fault := range err.(interface{ Unwrap() []error }).Unwrap() {
+		refusal, ok := errors.AsType[*presence.Error](fault)
+		require.True(t, ok, "%v", fault)
+		require.Equal(t, presence.ErrInvalid, refusal.Err)
+		require.Equal(t, "policy", refusal.What)
+		given = append(given, refusal.Given)
+		switch refusal.Given {
+		case "default":
+			require.Equal(t, []string{"available", "away", "busy", "offline"}, refusal.Allowed)
+		case "claimScope":
+			require.Equal(t, []string{"subject", presence.ScopeConnection}, refusal.Allowed)
+		}
+	}
+	require.ElementsMatch(t, []string{"default", "claimScope", "idle[0].after"}, given)
+
+	refusal, ok := errors.AsType[*presence.Error](p.Set("grace.close", "soon"))
+	require.True(t, ok)
+	require.Equal(t, "grace.close", refusal.Given)
+}
+
+// A claim's duration is written in nanoseconds, as in records, and read as text too.
+func TestDurationsOfClaims(t *testing.T) {
+	var c presence.Claim
+	require.NoError(t, json.Unmarshal([]byte(`{"status":"busy","for":"5m","hidesFrom":["team"]}`), &c))
+	want := presence.Claim{Status: "busy", For: 5 * time.Minute, HidesFrom: []presence.Audience{presence.AudienceTeam}}
+	require.Equal(t, want, c)
+	data, err := json.Marshal(c)
+	require.NoError(t, err)
+	require.Equal(t, `{"serial":0,"status":"busy","source":"","setAt":"","for":300000000000,"hidesFrom":["team"]}`, string(data))
+	var again presence.Claim
+	require.NoError(t, json.Unmarshal(data, &again))
+	require.Equal(t, want, again)
+	require.NoError(t, json.Unmarshal([]byte(`{"key":"base"}`), &again))
+	want.Key = presence.KeyBase
+	require.Equal(t, want, again, "what is absent stays")
+	for _, bad := range []string{`"soon"`, `"5"`, `{}`, `1.5`, `"5m`} {
+		require.Error(t, json.Unmarshal([]byte(`{"for":`+bad+`}`), &again), bad)
+	}
+}
