@@ -30,24 +30,24 @@ func (m *Machine) seen(prev, next *Presence, now Instant) []seen {
 	left := next.Cause.isLeaving() || next.Disabled
 	for _, a := range m.hideable {
 		hidden := slices.Contains(next.HiddenFrom, a)
-		entry := seen{Audience: a, Left: hidden || left, Since: next.Since}
+		noted := seen{Audience: a, Left: hidden || left, Since: next.Since}
 		i := slices.IndexFunc(list, func(s seen) bool { return s.Audience == a })
 		switch {
-		case i >= 0 && list[i].Left == entry.Left:
+		case i >= 0 && list[i].Left == noted.Left:
 			continue
 		case i >= 0 || hidden && prev.Known && !prev.Cause.isLeaving():
-			entry.Since = now
-			if entry.Left {
-				entry.LastSeen = now
+			noted.Since = now
+			if noted.Left {
+				noted.LastSeen = now
 			}
-		case entry.Left:
-			entry.LastSeen = next.LastSeen
+		case noted.Left:
+			noted.LastSeen = next.LastSeen
 		}
 		change()
 		if i >= 0 {
-			list[i] = entry
+			list[i] = noted
 		} else {
-			list = append(list, entry)
+			list = append(list, noted)
 		}
 	}
 	for i := 0; i < len(list); i++ {
@@ -330,15 +330,15 @@ func (m *Machine) foldConns(s *State, now Instant, keep func(*Claim) bool) (winn
 				vote = c
 			}
 		}
-		status, set, number := m.byDefault, Instant(0), uint64(0) // connecting is no choice that could overrule one
+		status, set, issue := m.byDefault, Instant(0), uint64(0) // connecting is no choice that could overrule one
 		if vote != nil {
-			status, set, number = m.resolved(vote), vote.SetAt, vote.Serial
+			status, set, issue = m.resolved(vote), vote.SetAt, vote.Serial
 		}
 		switch {
 		case won == nil || status.fold < won.fold:
-			won, winner, at, serial = status, vote, set, number
-		case status == won && (set > at || set == at && number > serial):
-			winner, at, serial = vote, set, number
+			won, winner, at, serial = status, vote, set, issue
+		case status == won && (set > at || set == at && issue > serial):
+			winner, at, serial = vote, set, issue
 		}
 	}
 	return winner, at, serial
@@ -467,8 +467,8 @@ func (m *Machine) idleMask(s *State, def *definition, now Instant) (to *definiti
 		return nil, 0
 	}
 	for _, st := range def.stages {
-		if due := last.Add(st.after); due <= now {
-			to, at = st.to, due
+		if reached := last.Add(st.after); reached <= now {
+			to, at = st.to, reached
 		}
 	}
 	return to, at

@@ -81,8 +81,8 @@ func (m *Machine) nextIdle(s *State) (Instant, bool) {
 		return 0, false
 	}
 	for _, st := range def.stages {
-		if due := last.Add(st.after); due > s.Now {
-			return due, true
+		if at := last.Add(st.after); at > s.Now {
+			return at, true
 		}
 	}
 	return 0, false
@@ -186,7 +186,7 @@ func (st *stepper) settleAt(at Instant) {
 		}
 	}
 	st.expireConns(at, func(cause Cause, left Instant) { attribute(cause, left, deadlineGrace) })
-	if due := m.requeueAt(s); due != 0 && due <= at {
+	if from := m.requeueAt(s); from != 0 && from <= at {
 		st.requeue("requeue@"+strconv.FormatInt(int64(at), 10), EndReason(s.LeftCause))
 		attribute(TriggerLoad, at, deadlineRequeue)
 	}

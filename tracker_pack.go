@@ -24,9 +24,9 @@ type compactor struct {
 	conns     *vocab.Vocabulary[connKey]
 }
 
-func newCompactor(origin Instant) *compactor {
+func newCompactor(start Instant) *compactor {
 	return &compactor{
-		origin:    origin,
+		origin:    start,
 		presences: vocab.New(func(p presenceKey) presenceKey { return p }), // all of its words are the policy's
 		conns: vocab.New(func(c connKey) connKey {
 			c.device, c.node = strings.Clone(c.device), strings.Clone(c.node)
@@ -225,7 +225,8 @@ func (r *packRoom) conn(at int, s *State, c *ConnState) int {
 }
 
 // unpack replaces a state by a packed one. The caller fills in the subject. The
-// connection lies in words and is valid until words is used again.
+// connection lies in words and is valid until words is used again. In two
+// functions it would take 13 % longer (BenchmarkUnpack).
 func (k *compactor) unpack(b []byte, s *State, words *borrowed) {
 	*s = State{}
 	conn := &words.conn[0]
