@@ -19,7 +19,10 @@ func ExampleStorage() {
 	ctx := context.Background()
 	mock := clock.NewMock()
 	mock.Set(time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
-	storage := memory.NewStorage(memory.StorageOptions{}) // in its place adapters/sqlite or adapters/postgres
+	storage, err := memory.NewStorage(nil) // in its place adapters/sqlite or adapters/postgres
+	if err != nil {
+		log.Fatal(err)
+	}
 	ann := presence.ID("ann")
 	open := func() *presence.Tracker {
 		tracker, err := presence.New(&presence.Options{Clock: mock, Storage: storage})

@@ -9,6 +9,7 @@ import (
 	"github.com/benbjohnson/clock"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/memory"
 )
 
 // gatedNotifier holds every notification back until it is released.
@@ -51,4 +52,14 @@ type authorizerFunc func() error
 
 func (f authorizerFunc) Allow(context.Context, presence.Actor, presence.Action, presence.Ref, string) error {
 	return f()
+}
+
+// inMemory returns empty storage that keeps so many rows of each subject; 0 means
+// 1,000.
+func inMemory(rows int) *memory.Storage {
+	s, err := memory.NewStorage(&memory.StorageOptions{JournalRows: rows})
+	if err != nil {
+		panic(err)
+	}
+	return s
 }

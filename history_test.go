@@ -93,7 +93,7 @@ func TestStatementF4SameHistoryWithFakes(t *testing.T) {
 	out, notifier := new(presencetest.RecordingTransport), new(presencetest.RecordingNotifier)
 	tracker, err := presence.New(&presence.Options{
 		Policy: &policy, Clock: mock, Notifier: notifier,
-		Storage: presencetest.NewFaultyStorage(memory.NewStorage(memory.StorageOptions{})),
+		Storage: presencetest.NewFaultyStorage(inMemory(0)),
 	})
 	require.NoError(t, err)
 	fake.journal = live(t, tracker, out, presence.At(mock.Now()), func(d time.Duration) {
@@ -113,7 +113,7 @@ func TestStatementF4SameHistoryWithFakes(t *testing.T) {
 
 	synctest.Test(t, func(t *testing.T) {
 		out, notifier := memory.NewTransport(memory.TransportOptions{}), memory.NewNotifier(memory.NotifierOptions{})
-		tracker, err := presence.New(&presence.Options{Policy: &policy, Notifier: notifier, Storage: memory.NewStorage(memory.StorageOptions{})})
+		tracker, err := presence.New(&presence.Options{Policy: &policy, Notifier: notifier, Storage: inMemory(0)})
 		require.NoError(t, err)
 		ran := make(chan error, 1)
 		go func() { ran <- tracker.Run(context.Background()) }()

@@ -14,7 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
-	"github.com/presence-go/presence/adapters/memory"
 	"github.com/presence-go/presence/presencetest"
 	"github.com/presence-go/presence/preset"
 )
@@ -774,7 +773,7 @@ func TestStandstillGivesConnectionsAnotherChance(t *testing.T) {
 // asked about before.
 func TestNotifyWhileClosing(t *testing.T) {
 	t.Parallel()
-	storage := presencetest.NewFaultyStorage(memory.NewStorage(memory.StorageOptions{}))
+	storage := presencetest.NewFaultyStorage(inMemory(0))
 	before, err := presence.New(&presence.Options{Storage: storage})
 	require.NoError(t, err)
 	_, err = before.Connect(t.Context(), ann, presence.ConnectOptions{})

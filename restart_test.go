@@ -136,7 +136,7 @@ func (contested) Save(context.Context, ...presence.Write) error {
 
 func TestConflictWithoutEndIsRefused(t *testing.T) {
 	t.Parallel()
-	tracker, err := presence.New(&presence.Options{Storage: contested{memory.NewStorage(memory.StorageOptions{})}})
+	tracker, err := presence.New(&presence.Options{Storage: contested{inMemory(0)}})
 	require.NoError(t, err)
 	_, err = tracker.Connect(t.Context(), ann, presence.ConnectOptions{ID: "tab"})
 	require.NoError(t, err)
@@ -185,7 +185,7 @@ func TestStoredIsWhatIsKnown(t *testing.T) {
 // Asking for ids that nobody has heard of takes no room from those who come.
 func TestReadsOfUnknownIDsTakeNoRoom(t *testing.T) {
 	t.Parallel()
-	tracker, err := presence.New(&presence.Options{Storage: memory.NewStorage(memory.StorageOptions{}), MaxSubjects: 2})
+	tracker, err := presence.New(&presence.Options{Storage: inMemory(0), MaxSubjects: 2})
 	require.NoError(t, err)
 	for i := range 10 {
 		ref := presence.ID(fmt.Sprint("nobody-", i))
@@ -278,7 +278,7 @@ func TestEraseWhileRecordsAreWritten(t *testing.T) {
 func TestMasksInTimeWhileStorageHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		storage := presencetest.NewFaultyStorage(memory.NewStorage(memory.StorageOptions{}))
+		storage := presencetest.NewFaultyStorage(inMemory(0))
 		var told atomic.Int64 // when it was said that ann is idle
 		d := newDesk(t, &presence.Options{Storage: storage})
 		d.Observe(func(ref presence.Ref, o *presence.Output) {

@@ -34,7 +34,7 @@ type office struct {
 // newOffice opens storage and a tracker over it.
 func newOffice(t *testing.T) *office {
 	t.Helper()
-	m := memory.NewStorage(memory.StorageOptions{JournalRows: 100_000})
+	m := inMemory(100_000)
 	o := &office{t: t, clock: clock.NewMock(), memory: m, storage: presencetest.NewFaultyStorage(m)}
 	o.clock.Set(time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
 	o.Tracker = o.open()
@@ -505,7 +505,7 @@ func TestJournalInPieces(t *testing.T) {
 
 func TestJournalOfStorageThatCannotReadIt(t *testing.T) {
 	t.Parallel()
-	tracker, err := presence.New(&presence.Options{Storage: struct{ presence.Storage }{memory.NewStorage(memory.StorageOptions{})}})
+	tracker, err := presence.New(&presence.Options{Storage: struct{ presence.Storage }{inMemory(0)}})
 	require.NoError(t, err)
 	_, err = tracker.Connect(t.Context(), ann, presence.ConnectOptions{})
 	require.NoError(t, err)
@@ -610,7 +610,7 @@ func TestConflictTakesOverWhatIsStored(t *testing.T) {
 func TestStorageThatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		storage := presencetest.NewFaultyStorage(memory.NewStorage(memory.StorageOptions{}))
+		storage := presencetest.NewFaultyStorage(inMemory(0))
 		tracker, err := presence.New(&presence.Options{Storage: storage, StorageTimeout: 3 * time.Second})
 		require.NoError(t, err)
 		c, err := tracker.Connect(t.Context(), ann, presence.ConnectOptions{ID: "tab"})
@@ -740,7 +740,7 @@ func TestRefresh(t *testing.T) {
 // of it waits, though no deadline falls due.
 func TestRowsAreStoredByThemselves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		storage := memory.NewStorage(memory.StorageOptions{})
+		storage := inMemory(0)
 		d := newDesk(t, &presence.Options{Storage: storage})
 		c := d.login(ann, "tab")
 		stored := func() int {
@@ -770,7 +770,7 @@ func TestRowsAreStoredByThemselves(t *testing.T) {
 // Input that is noted without a lock while something else is being stored counts.
 func TestInputWhileStoring(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		storage := presencetest.NewFaultyStorage(memory.NewStorage(memory.StorageOptions{}))
+		storage := presencetest.NewFaultyStorage(inMemory(0))
 		d := newDesk(t, &presence.Options{Storage: storage})
 		c := d.login(ann, "tab")
 		beat(t, c)

@@ -17,7 +17,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
-	"github.com/presence-go/presence/adapters/memory"
 	"github.com/presence-go/presence/presencetest"
 	"github.com/presence-go/presence/routing"
 )
@@ -193,7 +192,7 @@ func newCensus(t *testing.T, seed uint64) *census {
 	c := &census{T: t, rnd: rand.New(rand.NewPCG(seed, 12)), clock: clock.NewMock()}
 	c.clock.Set(time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
 	if seed%2 == 0 {
-		c.storage = memory.NewStorage(memory.StorageOptions{})
+		c.storage = inMemory(0)
 	}
 	c.open()
 	t.Cleanup(func() { require.NoError(t, c.Close()) })

@@ -174,7 +174,7 @@ func newTroubledHistory(t *testing.T, name string) *troubledHistory {
 	}
 	h.clock.Set(time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
 	h.policy.AddStatus(presence.Status{ID: "asked", Class: presence.ClassAway, NeedsApproval: true})
-	store, err := memory.NewStorage(memory.StorageOptions{}), error(nil)
+	store, err := inMemory(0), error(nil)
 	require.NoError(t, err)
 	h.storage = &troubledStorage{Storage: store, h: h, texts: make(map[string]bool), lost: make(map[presence.Ref]bool), hang: make(chan func())}
 	h.tracker, err = presence.New(&presence.Options{Policy: &h.policy, Storage: h.storage, Clock: h.clock})

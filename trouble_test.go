@@ -12,7 +12,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
-	"github.com/presence-go/presence/adapters/memory"
 	"github.com/presence-go/presence/presencetest"
 )
 
@@ -122,7 +121,7 @@ func (p *picky) Save(ctx context.Context, writes ...presence.Write) error {
 
 func TestRecordsAreWrittenBesideOneThatIsRefused(t *testing.T) {
 	t.Parallel()
-	m := memory.NewStorage(memory.StorageOptions{})
+	m := inMemory(0)
 	tracker, err := presence.New(&presence.Options{Storage: &picky{m, ann}})
 	require.NoError(t, err)
 	for _, ref := range []presence.Ref{ann, bob} {
@@ -188,7 +187,7 @@ func TestStatsOfStorage(t *testing.T) {
 func TestStatsOfStorageThatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		storage := presencetest.NewFaultyStorage(memory.NewStorage(memory.StorageOptions{}))
+		storage := presencetest.NewFaultyStorage(inMemory(0))
 		tracker, err := presence.New(&presence.Options{Storage: storage})
 		require.NoError(t, err)
 		_, release := storage.Hold(presencetest.Load)

@@ -39,7 +39,12 @@ func ExampleViolation() {
 // is.
 func ExampleFaultyStorage() {
 	ctx := context.Background()
-	storage := presencetest.NewFaultyStorage(memory.NewStorage(memory.StorageOptions{}))
+	store, err := memory.NewStorage(nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	storage := presencetest.NewFaultyStorage(store)
 	tracker, err := presence.New(&presence.Options{Clock: clock.NewMock(), Storage: storage})
 	if err != nil {
 		log.Fatal(err)

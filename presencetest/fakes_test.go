@@ -15,7 +15,7 @@ import (
 )
 
 func faulty() (*presencetest.FaultyStorage, *memory.Storage) {
-	m := memory.NewStorage(memory.StorageOptions{})
+	m := inMemory(0)
 	return presencetest.NewFaultyStorage(m), m
 }
 
@@ -140,7 +140,7 @@ func TestFaultyStorageFaultsOfWhatWasHeld(t *testing.T) {
 
 func TestFaultyStorageWithoutJournal(t *testing.T) {
 	t.Parallel()
-	s := presencetest.NewFaultyStorage(struct{ presence.Storage }{memory.NewStorage(memory.StorageOptions{})})
+	s := presencetest.NewFaultyStorage(struct{ presence.Storage }{inMemory(0)})
 	_, err := s.Journal(t.Context(), presence.JournalQuery{Subject: presence.ID("ann")})
 	require.ErrorIs(t, err, presence.ErrUnavailable)
 }

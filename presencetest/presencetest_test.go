@@ -65,7 +65,7 @@ func caught[T any](t *testing.T, check func(context.Context, func(context.Contex
 func TestFailureSaysWhatWasWanted(t *testing.T) {
 	t.Parallel()
 	err := presencetest.CheckStorage(t.Context(), func(context.Context) (presence.Storage, error) {
-		return &storageMutant{Storage: memory.NewStorage(memory.StorageOptions{}), onSave: func(ctx context.Context, s *memory.Storage, writes ...presence.Write) error {
+		return &storageMutant{Storage: inMemory(0), onSave: func(ctx context.Context, s *memory.Storage, writes ...presence.Write) error {
 			for i := range writes {
 				writes[i].Record.Revision = writes[i].Expect + 1
 			}
@@ -95,7 +95,7 @@ func TestEndsWithItsContext(t *testing.T) {
 	err := presencetest.CheckStorage(ctx, func(context.Context) (presence.Storage, error) {
 		opened++
 		cancel()
-		return memory.NewStorage(memory.StorageOptions{}), nil
+		return inMemory(0), nil
 	})
 	require.ErrorIs(t, err, context.Canceled)
 	require.ErrorContains(t, err, "ended early")
@@ -105,10 +105,20 @@ func TestEndsWithItsContext(t *testing.T) {
 func TestPanicIsAViolation(t *testing.T) {
 	t.Parallel()
 	err := presencetest.CheckStorage(t.Context(), func(context.Context) (presence.Storage, error) {
-		s := memory.NewStorage(memory.StorageOptions{})
+		s := inMemory(0)
 		return &storageMutant{Storage: s, onDelete: func(context.Context, *memory.Storage, ...presence.Ref) error { panic("boom") }}, nil
 	})
 	require.Contains(t, broken(t, err), "delete")
 	require.NotContains(t, broken(t, err), "revision")
 	require.ErrorContains(t, err, "it panicked: boom")
+}
+
+// inMemory returns empty storage that keeps so many rows of each subject; 0 means
+// 1,000.
+func inMemory(rows int) *memory.Storage {
+	s, err := memory.NewStorage(&memory.StorageOptions{JournalRows: rows})
+	if err != nil {
+		panic(err)
+	}
+	return s
 }

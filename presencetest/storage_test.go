@@ -23,13 +23,13 @@ import (
 func TestStorageSuitePasses(t *testing.T) {
 	t.Parallel()
 	stores := map[string]func() presence.Storage{
-		"memory": func() presence.Storage { return memory.NewStorage(memory.StorageOptions{}) },
+		"memory": func() presence.Storage { return inMemory(0) },
 		"without faults": func() presence.Storage {
-			return presencetest.NewFaultyStorage(memory.NewStorage(memory.StorageOptions{}))
+			return presencetest.NewFaultyStorage(inMemory(0))
 		},
 		"that can be opened again": func() presence.Storage { return newLasting(nil) },
 		"that neither reads its journal nor closes": func() presence.Storage {
-			return struct{ presence.Storage }{memory.NewStorage(memory.StorageOptions{})}
+			return struct{ presence.Storage }{inMemory(0)}
 		},
 	}
 	for _, name := range slices.Sorted(maps.Keys(stores)) {
@@ -264,7 +264,7 @@ func newLasting(redo func([]op) []op) *lasting {
 func (l *lasting) open() *lasting {
 	l.done.mu.Lock()
 	defer l.done.mu.Unlock()
-	s := memory.NewStorage(memory.StorageOptions{JournalRows: 5000})
+	s := inMemory(5000)
 	ops := slices.Clone(l.done.ops)
 	if l.redo != nil {
 		ops = l.redo(ops)
@@ -582,7 +582,7 @@ func TestStorageSuiteCatches(t *testing.T) {
 					}
 					mu.Lock()
 					defer mu.Unlock()
-					again := memory.NewStorage(memory.StorageOptions{})
+					again := inMemory(0)
 					for _, f := range history {
 						f(again)
 					}
@@ -1327,7 +1327,7 @@ func TestStorageSuiteCatches(t *testing.T) {
 	var mutants []mutant[presence.Storage]
 	for _, v := range variants {
 		mutants = append(mutants, mutant[presence.Storage]{v.name, v.rule, func(<-chan struct{}) presence.Storage {
-			return v.of(memory.NewStorage(memory.StorageOptions{JournalRows: 5000}))
+			return v.of(inMemory(5000))
 		}})
 	}
 	lastingVariants := []struct {

@@ -3,7 +3,7 @@
 // notifier whose notifications one takes out. They suit tests, examples, and
 // programs whose presence need not outlive them.
 //
-//	storage := memory.NewStorage(memory.StorageOptions{})
+//	storage, err := memory.NewStorage(nil)
 //	tracker, err := presence.New(&presence.Options{Storage: storage})
 //
 // Everything in this package is bounded, safe for concurrent use, and returns

@@ -20,7 +20,7 @@ import (
 func TestStorageConforms(t *testing.T) {
 	t.Parallel()
 	presencetest.RunStorage(t, func(context.Context) (presence.Storage, error) {
-		return memory.NewStorage(memory.StorageOptions{}), nil
+		return memory.NewStorage(nil)
 	})
 }
 
@@ -114,7 +114,8 @@ func TestJournalBounds(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s := memory.NewStorage(test.opts)
+			s, err := memory.NewStorage(&test.opts)
+			require.NoError(t, err)
 			require.NoError(t, s.Append(t.Context(), test.add...))
 			for subject, want := range test.want {
 				require.Equal(t, want, ids(t, s, subject), "rows of %s", subject)
@@ -125,7 +126,8 @@ func TestJournalBounds(t *testing.T) {
 
 func TestJournalDefaultBound(t *testing.T) {
 	t.Parallel()
-	s := memory.NewStorage(memory.StorageOptions{})
+	s, err := memory.NewStorage(nil)
+	require.NoError(t, err)
 	var all []string
 	for i := range 1003 {
 		all = append(all, fmt.Sprint(i))
@@ -144,7 +146,8 @@ func TestJournalAgainstModel(t *testing.T) {
 	for seed := range uint64(50) {
 		random := rand.New(rand.NewPCG(seed, 2))
 		opts := memory.StorageOptions{JournalRows: 1 + random.IntN(4), JournalTotal: 1 + random.IntN(8)}
-		s := memory.NewStorage(opts)
+		s, err := memory.NewStorage(&opts)
+		require.NoError(t, err)
 		var model []presence.JournalRow // all rows, oldest first
 		for step := range 150 {
 			subject := string(rune('a' + random.IntN(4)))
@@ -186,15 +189,16 @@ func TestJournalAgainstModel(t *testing.T) {
 
 func TestStorageClosed(t *testing.T) {
 	t.Parallel()
-	s := memory.NewStorage(memory.StorageOptions{})
+	s, err := memory.NewStorage(nil)
+	require.NoError(t, err)
 	require.NoError(t, s.Close())
-	_, err := s.Load(t.Context(), presence.ID("ann"))
+	_, err = s.Load(t.Context(), presence.ID("ann"))
 	require.ErrorIs(t, err, presence.ErrClosed)
 	_, err = s.Journal(t.Context(), presence.JournalQuery{})
 	require.ErrorIs(t, err, presence.ErrClosed)
 	for _, err := range []error{s.Save(t.Context()), s.Append(t.Context()), s.Delete(t.Context()), s.Close()} {
 		require.ErrorIs(t, err, presence.ErrClosed)
-		require.EqualError(t, err, "memory: closed storage")
+		require.EqualError(t, err, "presence: closed storage")
 	}
 }
 
@@ -203,7 +207,8 @@ func TestStorageTellsWhyItsContextEnded(t *testing.T) {
 	why := errors.New("no patience")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(why)
-	s := memory.NewStorage(memory.StorageOptions{})
+	s, err := memory.NewStorage(nil)
+	require.NoError(t, err)
 	require.ErrorIs(t, s.Save(ctx), why)
 	require.ErrorIs(t, memory.NewNotifier(memory.NotifierOptions{}).Notify(ctx, presence.Notification{}), why)
 	require.ErrorIs(t, memory.NewTransport(memory.TransportOptions{}).Send(ctx, new(presence.Frame)), why)
@@ -323,7 +328,7 @@ func TestNotifierWakesWhoWaits(t *testing.T) {
 
 func Example() {
 	ctx := context.Background()
-	storage := memory.NewStorage(memory.StorageOptions{})
+	storage, _ := memory.NewStorage(nil)
 	ann := presence.ID("ann")
 
 	before, _ := presence.New(&presence.Options{Storage: storage})

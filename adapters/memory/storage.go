@@ -20,18 +20,18 @@ var (
 
 // StorageOptions configures a [Storage]. The zero value works.
 type StorageOptions struct {
-	// JournalRows is how many rows of each subject's journal are kept, the
-	// newest. 0 means 1,000, negative none.
+	// JournalRows is the number of rows kept of each subject's journal, the newest.
+	// 0 means 1,000, negative none.
 	JournalRows int
-	// JournalTotal is how many rows are kept in all, the newest. 0 means
-	// 1,000,000, negative none.
+	// JournalTotal is the number of rows kept in all, the newest. 0 means 1,000,000,
+	// negative none.
 	JournalTotal int
 }
 
 // Storage is a presence.Storage and presence.JournalReader in memory. What it
-// calls stored outlives a tracker, not the process. There is one record for each subject that was saved and not deleted;
-// the journal is bounded. A row that has made room for newer ones is forgotten,
-// so that appending it again is not recognised.
+// calls stored outlives a tracker, not the process. The journal has a limit: a new
+// row replaces the oldest. Storage does not recognise a replaced row that is
+// appended again.
 type Storage struct {
 	mu      sync.RWMutex
 	closed  bool
@@ -39,22 +39,27 @@ type Storage struct {
 	journal journal
 }
 
-// NewStorage returns empty storage.
-func NewStorage(opts StorageOptions) *Storage {
+// NewStorage returns empty storage. It allows every value of the options, and
+// returns no error.
+func NewStorage(opts *StorageOptions) (*Storage, error) {
+	var o StorageOptions
+	if opts != nil {
+		o = *opts
+	}
 	return &Storage{
 		records: make(map[presence.Ref]presence.Record),
 		journal: journal{
-			perSubject: max(byDefault(opts.JournalRows, 1000), 0),
-			total:      max(byDefault(opts.JournalTotal, 1_000_000), 0),
+			perSubject: max(byDefault(o.JournalRows, 1000), 0),
+			total:      max(byDefault(o.JournalTotal, 1_000_000), 0),
 			histories:  make(map[presence.Ref]*history),
 		},
-	}
+	}, nil
 }
 
 // usable says why a call cannot be served, if so. The storage is locked.
 func (s *Storage) usable(ctx context.Context) error {
 	if s.closed {
-		return fmt.Errorf("memory: %w storage", presence.ErrClosed)
+		return &presence.Error{Err: presence.ErrClosed, What: "storage"}
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -94,7 +99,10 @@ func (s *Storage) Save(ctx context.Context, writes ...presence.Write) error {
 			continue // the same call again
 		}
 		if stored.Revision != w.Expect || ok != (w.Expect != 0) {
-			return fmt.Errorf("memory: %w: %s is at revision %d, expected was %d", presence.ErrConflict, w.Record.Subject, stored.Revision, w.Expect)
+			return &presence.Error{
+				Err: presence.ErrConflict, What: "record", Given: w.Record.Subject.String(),
+				Text: fmt.Sprintf("it is at revision %d, expected was %d", stored.Revision, w.Expect),
+			}
 		}
 	}
 	for _, w := range writes {
@@ -151,7 +159,7 @@ func (s *Storage) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return fmt.Errorf("memory: %w storage", presence.ErrClosed)
+		return &presence.Error{Err: presence.ErrClosed, What: "storage"}
 	}
 	s.closed = true
 	s.records, s.journal = nil, journal{}

@@ -22,7 +22,10 @@ import (
 func Example() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	storage := memory.NewStorage(memory.StorageOptions{}) // or sqlite, postgres, which are closed last
+	storage, err := memory.NewStorage(nil) // or sqlite, postgres, which are closed last
+	if err != nil {
+		log.Fatal(err)
+	}
 	tracker, err := presence.New(&presence.Options{Storage: storage})
 	if err != nil {
 		log.Fatal(err)

@@ -79,7 +79,9 @@ func runGolden(ctx context.Context, name string) (string, error) {
 	if err := g.live.tracker.Close(); err != nil {
 		return "", err
 	}
-	g.storage = newRecordingStorage()
+	if g.storage, err = newRecordingStorage(); err != nil {
+		return "", err
+	}
 	g.live.tracker, err = presence.New(&presence.Options{
 		Policy: &r.policy, Clock: g.live.clock, JournalRows: journalRows, Storage: g.storage,
 	})
@@ -150,9 +152,12 @@ type recordingStorage struct {
 	records bySubject
 }
 
-func newRecordingStorage() *recordingStorage {
-	s := memory.NewStorage(memory.StorageOptions{JournalRows: journalRows})
-	return &recordingStorage{Storage: s, JournalReader: s, rows: make(bySubject), records: make(bySubject)}
+func newRecordingStorage() (*recordingStorage, error) {
+	s, err := memory.NewStorage(&memory.StorageOptions{JournalRows: journalRows})
+	if err != nil {
+		return nil, err
+	}
+	return &recordingStorage{Storage: s, JournalReader: s, rows: make(bySubject), records: make(bySubject)}, nil
 }
 
 func (s *recordingStorage) Save(ctx context.Context, writes ...presence.Write) error {
