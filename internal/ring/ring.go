@@ -1,9 +1,9 @@
-// Package ring keeps the newest values of many keys within bounds.
+// Package ring keeps the newest values of many keys, a limited number of them.
 package ring
 
 import "sync"
 
-// Rings holds for each key its newest values. It is safe for concurrent use.
+// Rings holds the newest values of each key. It is safe for concurrent use.
 type Rings[K comparable, V any] struct {
 	perKey, total int
 
@@ -23,9 +23,9 @@ func New[K comparable, V any](perKey, total int) *Rings[K, V] {
 	return &Rings[K, V]{perKey: perKey, total: total, rings: make(map[K]*ring[V])}
 }
 
-// Add appends a value to a key's ring, in place of its oldest once the key or
-// all keys together have reached their bound. A new key that finds no room left
-// is not kept; Add reports whether the value was.
+// Add appends a value to a key's ring. At the limit of the key, or of all keys
+// together, the value replaces the key's oldest. At the limit of all keys a new key
+// is not kept. Add reports whether the value was kept.
 func (r *Rings[K, V]) Add(key K, v V) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -41,7 +41,7 @@ func (r *Rings[K, V]) Add(key K, v V) bool {
 		r.rings[key] = g
 	}
 	if len(g.values) < r.perKey && r.count < r.total {
-		if g.start != 0 { // the bound on all had been reached, and no longer is
+		if g.start != 0 { // the limit of all keys had been reached, and no longer is
 			g.values, g.start = g.list(), 0
 		}
 		g.values = append(g.values, v)
