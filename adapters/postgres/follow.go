@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -207,7 +206,7 @@ func (s *Storage) announce() error {
 	batch.Queue(`SELECT set_config('synchronous_commit', 'off', true)`) // for this transaction
 	batch.Queue(`SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload`, s.sql.channel, payloads)
 	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
-		return fmt.Errorf("postgres: %w: %w", presence.ErrUnavailable, errors.Join(err, ctx.Err()))
+		return because(errors.Join(err, ctx.Err()), presence.ErrUnavailable, "storage", "", "announcements cannot be received")
 	}
 	return nil
 }

@@ -118,7 +118,7 @@ func Open(ctx context.Context, connString string, options *Options) (*Storage, e
 	}
 	config, err := pgxpool.ParseConfig(connString)
 	if err != nil {
-		return nil, fmt.Errorf("postgres: %w connection string: %w", presence.ErrInvalid, err)
+		return nil, because(err, presence.ErrInvalid, "storage", "", "the connection string cannot be used")
 	}
 	switch {
 	case opts.Conns > 0:
@@ -135,7 +135,7 @@ func Open(ctx context.Context, connString string, options *Options) (*Storage, e
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
-		return nil, fmt.Errorf("postgres: %w connection string: %w", presence.ErrInvalid, err)
+		return nil, because(err, presence.ErrInvalid, "storage", "", "the connection string cannot be used")
 	}
 	s := &Storage{pool: pool, opts: opts, log: opts.Logger, config: config.ConnConfig.Copy(), name: newName(), sql: statementsFor(opts.Schema)}
 	if s.log == nil {
@@ -159,17 +159,17 @@ func Open(ctx context.Context, connString string, options *Options) (*Storage, e
 func (o *Options) check() error {
 	o.Schema = cmp.Or(o.Schema, "presence")
 	var faults []error
-	fault := func(format string, args ...any) {
-		faults = append(faults, fmt.Errorf("postgres: %w option "+format, append([]any{presence.ErrInvalid}, args...)...))
+	fault := func(option, format string, args ...any) {
+		faults = append(faults, refuse(presence.ErrInvalid, "option", option, format, args...))
 	}
 	if len(o.Schema) > 63 || strings.ContainsRune(o.Schema, 0) || strings.HasPrefix(o.Schema, "pg_") {
-		fault("Schema: %q: at most 63 bytes are allowed, without a zero byte, and not beginning with pg_", o.Schema)
+		fault("Schema", "%q: at most 63 bytes are allowed, without a zero byte, and not beginning with pg_", o.Schema)
 	}
 	if o.Conns < 0 || o.Conns > math.MaxInt32 {
-		fault("Conns: %d: 0 to %d are allowed", o.Conns, math.MaxInt32)
+		fault("Conns", "%d: 0 to %d are allowed", o.Conns, math.MaxInt32)
 	}
 	if o.Retention < 0 {
-		fault("Retention: %v is negative", o.Retention)
+		fault("Retention", "%v is negative", o.Retention)
 	}
 	return errors.Join(faults...)
 }
@@ -192,13 +192,13 @@ func (s *Storage) prepare(ctx context.Context) error {
 	case err != nil:
 		return s.failed(ctx, "connecting", err)
 	case encoding != "UTF8":
-		return fmt.Errorf("postgres: %w database: its encoding is %s, needed is UTF8", presence.ErrInvalid, encoding)
+		return refuse(presence.ErrInvalid, "storage", "", "the encoding of the database is %s, needed is UTF8", encoding)
 	case standby:
-		return fmt.Errorf("postgres: %w: this server is a standby, which cannot be written to; connect to the primary, or name all servers and add target_session_attrs=read-write", presence.ErrUnavailable)
+		return refuse(presence.ErrUnavailable, "storage", "", "this server is a standby, which cannot be written to; connect to the primary, or name all servers and add target_session_attrs=read-write")
 	case readOnly:
-		return fmt.Errorf("postgres: %w: the database is set to be read-only", presence.ErrUnavailable)
+		return refuse(presence.ErrUnavailable, "storage", "", "the database is set to be read-only")
 	case fsync != "on" && !s.opts.Relaxed:
-		return fmt.Errorf("postgres: %w server: it runs with fsync=%s, so that nothing it answers is durable; Options.Relaxed allows that", presence.ErrInvalid, fsync)
+		return refuse(presence.ErrInvalid, "storage", "", "the server runs with fsync=%s, so that nothing it answers is durable; Options.Relaxed allows that", fsync)
 	}
 	if err := s.migrate(ctx); err != nil {
 		return s.failed(ctx, "making the schema "+s.opts.Schema+" ready", err)
@@ -218,7 +218,7 @@ func (s *Storage) Close() error {
 	return nil
 }
 
-func (s *Storage) closedError() error { return fmt.Errorf("postgres: %w storage", presence.ErrClosed) }
+func (s *Storage) closedError() error { return refuse(presence.ErrClosed, "storage", "", "") }
 
 // usable says why a call cannot be served, if so.
 func (s *Storage) usable(ctx context.Context) error {
@@ -246,17 +246,17 @@ func (s *Storage) failed(ctx context.Context, doing string, err error) error {
 	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch {
 		case strings.HasPrefix(answer.Code, "22"), strings.HasPrefix(answer.Code, "54"): // what was given cannot be stored, now or later
-			return fmt.Errorf("postgres: %w: %s: %w", presence.ErrInvalid, doing, err)
+			return because(err, presence.ErrInvalid, "storage", "", "%s", doing)
 		case answer.Code == "25006": // an old primary, perhaps: the next connection may lead to the new one
 			s.pool.Reset()
-			return fmt.Errorf("postgres: %w: %s: this server can only be read, as a standby can: %w", presence.ErrUnavailable, doing, err)
+			return because(err, presence.ErrUnavailable, "storage", "", "%s: this server can only be read, as a standby can", doing)
 		case strings.HasPrefix(answer.Code, "08"), strings.HasPrefix(answer.Code, "57P"):
 			s.pool.Reset() // the server is going, or has gone
 		}
 	} else {
 		s.pool.Reset() // no answer: what happened to one connection has happened to all, as a rule
 	}
-	return fmt.Errorf("postgres: %w: %s: %w", presence.ErrUnavailable, doing, err)
+	return because(err, presence.ErrUnavailable, "storage", "", "%s", doing)
 }
 
 // Load returns the records of the subjects that have one, each once.
@@ -285,7 +285,7 @@ func (s *Storage) Save(ctx context.Context, writes ...presence.Write) error {
 	}
 	for _, w := range writes {
 		if w.Record.Revision > math.MaxInt64 || w.Expect > math.MaxInt64 {
-			return fmt.Errorf("postgres: %w revision %d of %s, expecting %d: at most %d is allowed", presence.ErrInvalid, w.Record.Revision, w.Record.Subject, w.Expect, uint64(math.MaxInt64))
+			return refuse(presence.ErrInvalid, "revision", fmt.Sprint(w.Record.Revision), "of %s, expecting %d: at most %d is allowed", w.Record.Subject, w.Expect, uint64(math.MaxInt64))
 		}
 	}
 	var err error
@@ -341,7 +341,7 @@ func (s *Storage) saveAll(ctx context.Context, writes []presence.Write) error {
 	slices.SortFunc(writes, func(a, b presence.Write) int { return compareRefs(a.Record.Subject, b.Record.Subject) })
 	for i := range writes[1:] {
 		if writes[i].Record.Subject == writes[i+1].Record.Subject {
-			return fmt.Errorf("postgres: %w batch: it has two records of %s", presence.ErrInvalid, writes[i].Record.Subject)
+			return refuse(presence.ErrInvalid, "record", writes[i].Record.Subject.String(), "the batch has two of this subject")
 		}
 	}
 	tx, err := s.pool.Begin(ctx)
@@ -375,7 +375,7 @@ func (s *Storage) saveAll(ctx context.Context, writes []presence.Write) error {
 			return err
 		}
 		if done.RowsAffected() != int64(len(list)) {
-			return fmt.Errorf("postgres: %w: of a batch of %d records, %d were inserted by somebody else meanwhile", presence.ErrConflict, len(writes), int64(len(list))-done.RowsAffected())
+			return refuse(presence.ErrConflict, "record", "", "of a batch of %d, another process inserted %d meanwhile", len(writes), int64(len(list))-done.RowsAffected())
 		}
 	}
 	return tx.Commit(ctx)
@@ -431,7 +431,7 @@ func (s *Storage) revisions(ctx context.Context, q querier, sql string, writes [
 }
 
 func conflict(w presence.Write, stored int64) error {
-	return fmt.Errorf("postgres: %w: %s is at revision %d, expected was %d", presence.ErrConflict, w.Record.Subject, stored, w.Expect)
+	return refuse(presence.ErrConflict, "record", w.Record.Subject.String(), "it is at revision %d, expected was %d", stored, w.Expect)
 }
 
 // Append adds rows to the journal in order, all or none.
@@ -445,7 +445,7 @@ func (s *Storage) Append(ctx context.Context, rows ...presence.JournalRow) error
 	for i, r := range rows {
 		text, err := json.Marshal(r)
 		if err != nil {
-			return fmt.Errorf("postgres: %w journal row %s of %s: %w", presence.ErrInvalid, r.ID, r.Subject, err)
+			return because(err, presence.ErrInvalid, "record", r.Subject.String(), "its journal row %s cannot be encoded", r.ID)
 		}
 		tenants[i], subjects[i], ids[i], at[i], texts[i] = r.Subject.Tenant, r.Subject.ID, r.ID, int64(r.At), string(text)
 		stripes[i] = stripe(r.Subject)
@@ -632,4 +632,16 @@ func notNil(data []byte) []byte {
 		return []byte{}
 	}
 	return data
+}
+
+// refuse returns the error of a refusal.
+func refuse(sentinel error, what, given, format string, args ...any) *presence.Error {
+	return &presence.Error{Err: sentinel, What: what, Given: given, Text: fmt.Sprintf(format, args...)}
+}
+
+// because returns the error of a refusal with the error underneath.
+func because(cause, sentinel error, what, given, format string, args ...any) *presence.Error {
+	e := refuse(sentinel, what, given, format, args...)
+	e.Cause = cause
+	return e
 }

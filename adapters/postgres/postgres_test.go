@@ -86,7 +86,7 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 			t.Parallel()
 			_, err := postgres.Open(t.Context(), tt.url, &tt.opts)
 			require.ErrorIs(t, err, tt.kind)
-			require.ErrorContains(t, err, "postgres: ")
+			require.ErrorAs(t, err, new(*presence.Error))
 			require.ErrorContains(t, err, tt.says)
 			require.NotContains(t, err.Error(), "hunter2")
 			require.NotContains(t, err.Error(), pgtest.Password)

@@ -67,7 +67,7 @@ func (s *Storage) migrate(ctx context.Context) error {
 		return err
 	}
 	if version > newest {
-		return fmt.Errorf("postgres: %w schema %s: it has version %d, this package knows %d", presence.ErrInvalid, s.opts.Schema, version, newest)
+		return refuse(presence.ErrInvalid, "storage", s.opts.Schema, "the schema has version %d, this package knows %d", version, newest)
 	}
 	if version == 0 {
 		if _, err := tx.Exec(ctx, s.sql.begin, pgx.QueryExecModeSimpleProtocol); err != nil {

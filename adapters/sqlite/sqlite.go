@@ -99,16 +99,16 @@ func Open(ctx context.Context, path string, opts *Options) (*Storage, error) {
 	}
 	var faults []error
 	if path == "" || path == ":memory:" {
-		faults = append(faults, fmt.Errorf("sqlite: %w path %q: the name of a file is needed", presence.ErrInvalid, path))
+		faults = append(faults, refuse(presence.ErrInvalid, "storage", path, "the name of a file is needed"))
 	}
 	if o.BusyTimeout < 0 {
-		faults = append(faults, fmt.Errorf("sqlite: %w option BusyTimeout: %v is negative", presence.ErrInvalid, o.BusyTimeout))
+		faults = append(faults, refuse(presence.ErrInvalid, "option", "BusyTimeout", "%v is negative", o.BusyTimeout))
 	}
 	if o.Retention < 0 {
-		faults = append(faults, fmt.Errorf("sqlite: %w option Retention: %v is negative", presence.ErrInvalid, o.Retention))
+		faults = append(faults, refuse(presence.ErrInvalid, "option", "Retention", "%v is negative", o.Retention))
 	}
 	if o.Readers < 0 {
-		faults = append(faults, fmt.Errorf("sqlite: %w option Readers: %d is negative", presence.ErrInvalid, o.Readers))
+		faults = append(faults, refuse(presence.ErrInvalid, "option", "Readers", "%d is negative", o.Readers))
 	}
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
@@ -152,7 +152,7 @@ func (s *Storage) Close() error {
 	return nil
 }
 
-func (s *Storage) closedError() error { return fmt.Errorf("sqlite: %w storage", presence.ErrClosed) }
+func (s *Storage) closedError() error { return refuse(presence.ErrClosed, "storage", s.path, "") }
 
 func (s *Storage) isClosed() bool {
 	select {
@@ -167,17 +167,17 @@ func (s *Storage) isClosed() bool {
 var (
 	errGone    = errors.New("the file has been removed")
 	errTraces  = errors.New("another process reads the file, so that traces are left in it; delete again")
-	errForeign = fmt.Errorf("%w file: it belongs to another application", presence.ErrInvalid)
-	errTooNew  = fmt.Errorf("%w file: its schema is newer than this package", presence.ErrInvalid)
+	errForeign = errors.New("the file belongs to another application")
+	errTooNew  = errors.New("the file's schema is newer than this package")
 )
 
 // explain turns an error of the engine into one of the contract.
 func (s *Storage) explain(ctx context.Context, err error) error {
 	switch {
-	case err == nil || errors.Is(err, presence.ErrConflict) || errors.Is(err, presence.ErrClosed):
+	case err == nil || errors.Is(err, presence.ErrConflict) || errors.Is(err, presence.ErrClosed) || errors.Is(err, presence.ErrInvalid):
 		return err
-	case errors.Is(err, presence.ErrInvalid):
-		return fmt.Errorf("sqlite: %s: %w", s.path, err)
+	case errors.Is(err, errForeign) || errors.Is(err, errTooNew):
+		return refuse(presence.ErrInvalid, "storage", s.path, "%v", err)
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	}
@@ -196,13 +196,13 @@ func (s *Storage) explain(ctx context.Context, err error) error {
 	case sqlite3.SQLITE_CORRUPT:
 		what = "the file is corrupted; restore it from a backup"
 	case sqlite3.SQLITE_TOOBIG:
-		return fmt.Errorf("sqlite: %w record: it is too large: %w", presence.ErrInvalid, err)
+		return because(err, presence.ErrInvalid, "record", "", "it is too large")
 	case 0:
-		return fmt.Errorf("sqlite: %w: %s: %w", presence.ErrUnavailable, s.path, err)
+		return because(err, presence.ErrUnavailable, "storage", s.path, "the file cannot be used")
 	default:
 		what = "the file cannot be used"
 	}
-	return fmt.Errorf("sqlite: %w: %s: %s: %w", presence.ErrUnavailable, s.path, what, err)
+	return because(err, presence.ErrUnavailable, "storage", s.path, "%s", what)
 }
 
 // code is the engine's primary code of an error, or 0.
@@ -216,4 +216,16 @@ func code(err error) int {
 func isBusy(err error) bool {
 	c := code(err)
 	return c == sqlite3.SQLITE_BUSY || c == sqlite3.SQLITE_LOCKED
+}
+
+// refuse returns the error of a refusal.
+func refuse(sentinel error, what, given, format string, args ...any) *presence.Error {
+	return &presence.Error{Err: sentinel, What: what, Given: given, Text: fmt.Sprintf(format, args...)}
+}
+
+// because returns the error of a refusal with the error underneath.
+func because(cause, sentinel error, what, given, format string, args ...any) *presence.Error {
+	e := refuse(sentinel, what, given, format, args...)
+	e.Cause = cause
+	return e
 }

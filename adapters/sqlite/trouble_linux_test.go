@@ -98,7 +98,7 @@ func TestReadOnlyDirectory(t *testing.T) {
 	path := filepath.Join(dir, "presence.db")
 	require.NoError(t, os.Chmod(dir, 0o555))
 	says := byNobody(t, path)
-	require.Contains(t, says, "unavailable: "+path+": the file cannot be opened: its directory must be there and writable")
+	require.Contains(t, says, fmt.Sprintf("unavailable storage %q: ", path)+"the file cannot be opened: its directory must be there and writable")
 
 	// A file that is there, in a directory where none can be put beside it.
 	require.NoError(t, os.Chmod(dir, 0o755))
@@ -111,7 +111,7 @@ func TestReadOnlyDirectory(t *testing.T) {
 	// A file that may only be read.
 	require.NoError(t, os.Chmod(path, 0o444))
 	require.NoError(t, os.Chmod(dir, 0o777))
-	require.Contains(t, byNobody(t, path), "unavailable: "+path+": the file or its directory cannot be written")
+	require.Contains(t, byNobody(t, path), fmt.Sprintf("unavailable storage %q: ", path)+"the file or its directory cannot be written")
 
 	require.NoError(t, os.Chmod(path, 0o666))
 	for _, suffix := range []string{"-wal", "-shm"} { // made in the likeness of the file

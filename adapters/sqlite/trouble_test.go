@@ -24,7 +24,7 @@ func TestOptionsAreChecked(t *testing.T) {
 	t.Parallel()
 	_, err := sqlite.Open(t.Context(), ":memory:", &sqlite.Options{BusyTimeout: -1, Retention: -1, Readers: -1})
 	require.ErrorIs(t, err, presence.ErrInvalid)
-	for _, says := range []string{"path", "BusyTimeout", "Retention", "Readers"} {
+	for _, says := range []string{":memory:", "BusyTimeout", "Retention", "Readers"} {
 		require.ErrorContains(t, err, says)
 	}
 }

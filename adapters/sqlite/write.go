@@ -5,7 +5,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -315,13 +314,13 @@ func (f *file) save(ctx context.Context, w *presence.Write) error {
 	err = f.current.QueryRowContext(ctx, r.Subject.Tenant, r.Subject.ID).Scan(&revision, &data)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
-		return fmt.Errorf("sqlite: %w: there is no record of %s, expected was revision %d", presence.ErrConflict, r.Subject, w.Expect)
+		return refuse(presence.ErrConflict, "record", r.Subject.String(), "none is stored, expected was revision %d", w.Expect)
 	case err != nil:
 		return err
 	case uint64(revision) == r.Revision && bytes.Equal(data, r.Data):
 		return nil // the same call again
 	}
-	return fmt.Errorf("sqlite: %w: %s is at revision %d, expected was %d", presence.ErrConflict, r.Subject, uint64(revision), w.Expect)
+	return refuse(presence.ErrConflict, "record", r.Subject.String(), "it is at revision %d, expected was %d", uint64(revision), w.Expect)
 }
 
 // Append adds rows to the journal, in order.
