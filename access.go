@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 )
 
 // Role says in which capacity an actor acts. The zero Role means agent.
@@ -29,8 +28,26 @@ type Actor struct {
 	Role    Role `json:"role,omitzero"`
 }
 
-// Agent returns an actor who acts for the subject of the same name.
+// Agent returns the actor who acts for the subject of its name.
 func Agent(subject Ref) Actor { return Actor{Subject: subject, Role: RoleAgent} }
+
+// Supervisor returns an actor who acts for others too.
+func Supervisor(subject Ref) Actor { return Actor{Subject: subject, Role: RoleSupervisor} }
+
+// Admin returns an actor who also changes policies.
+func Admin(subject Ref) Actor { return Actor{Subject: subject, Role: RoleAdmin} }
+
+// Visitor returns an actor who only looks.
+func Visitor(subject Ref) Actor { return Actor{Subject: subject, Role: RoleVisitor} }
+
+// System returns the actor of a backend, which names the source of its claims.
+func System(subject Ref) Actor { return Actor{Subject: subject, Role: RoleSystem} }
+
+// String returns the role and the name, such as "supervisor kim".
+func (a Actor) String() string { return string(a.role()) + " " + a.Subject.String() }
+
+// role returns the role that an actor acts in.
+func (a Actor) role() Role { return cmp.Or(a.Role, RoleAgent) }
 
 // Identity is what authentication found about a client.
 type Identity struct {
@@ -56,7 +73,7 @@ func (a Actor) Audience() Audience {
 // source derives the source of what a does to a subject's claims.
 func (a Actor) source(subject Ref, named Source, m *Machine) (Source, error) {
 	if a.Role != "" && !slices.Contains(roles, a.Role) {
-		return "", fmt.Errorf("presence: %w role %q: allowed are %s", ErrInvalid, a.Role, join(roles))
+		return "", unknownRole(a.Role)
 	}
 	if err := a.checkFor(subject); err != nil {
 		return "", err
@@ -66,7 +83,7 @@ func (a Actor) source(subject Ref, named Source, m *Machine) (Source, error) {
 	case a.Role == RoleSystem:
 		source = cmp.Or(named, SourceApp)
 		if _, ranked := m.rank[source]; !ranked {
-			return "", fmt.Errorf("presence: %w source %q: the policy ranks %s", ErrUnknown, source, join(m.sourceNames()))
+			return "", refuse(ErrUnknown, "source", string(source), "the policy does not rank it").allow(wordsOf(m.sourceNames())...)
 		}
 		return source, nil
 	case a.Subject == subject && a.Role != RoleVisitor:
@@ -74,10 +91,10 @@ func (a Actor) source(subject Ref, named Source, m *Machine) (Source, error) {
 	case a.Role == RoleSupervisor || a.Role == RoleAdmin:
 		source = SourceSupervisor
 	default:
-		return "", fmt.Errorf("presence: %w: %s may not change the status of %s; the subject itself, a supervisor, an admin or a system may", ErrNotAllowed, a.Subject, subject)
+		return "", refuse(ErrNotAllowed, "role", string(a.role()), "%s may not change the status of %s", a, subject).allow("self", string(RoleSupervisor), string(RoleAdmin), string(RoleSystem))
 	}
 	if named != "" && named != source {
-		return "", fmt.Errorf("presence: %w: %s cannot claim as %q, which follows from who acts; only a system names a source", ErrNotAllowed, a.Subject, named)
+		return "", refuse(ErrNotAllowed, "source", string(named), "%s claims as %s; only a system names a source", a, source).allow(string(source))
 	}
 	return source, nil
 }
@@ -86,7 +103,7 @@ func (a Actor) source(subject Ref, named Source, m *Machine) (Source, error) {
 // subject. A system needs none.
 func (a Actor) checkFor(subject Ref) error {
 	if a.Subject.Tenant != subject.Tenant {
-		return fmt.Errorf("presence: %w: %s acts for another tenant than that of %s", ErrNotAllowed, a.Subject, subject)
+		return refuse(ErrNotAllowed, "tenant", subject.Tenant, "%s acts for another tenant than that of %s", a.Subject, subject)
 	}
 	return checkOptionalID("actor", a.Subject.ID)
 }
@@ -109,36 +126,78 @@ var audiences = []Audience{AudienceSelf, AudienceTeam, AudienceSupervisor, Audie
 // Action is what an actor asks to do.
 type Action string
 
-// The actions. Beside each, what the detail of the question is.
+// The actions. Beside each are the fields of its [Question].
 const (
-	ActionSee        Action = "see"         // the channel, or empty for a single subject
-	ActionJoin       Action = "join"        // the channel
-	ActionClaim      Action = "claim"       // the status, for oneself
-	ActionClaimOther Action = "claim-other" // the status, for another
-	ActionDecide     Action = "decide"      // the id of the request, or empty
-	ActionDefine     Action = "define"      // the status that is added or removed
-	ActionPolicy     Action = "policy"      // the policy's name
+	ActionSee        Action = "see"         // Subject of one person, or Channel
+	ActionJoin       Action = "join"        // Channel
+	ActionClaim      Action = "claim"       // Subject, which is the actor's; Status, empty where a claim ends
+	ActionClaimOther Action = "claim-other" // Subject, which is another's; Status likewise
+	ActionDecide     Action = "decide"      // Subject; Request, empty for the oldest open one
+	ActionDefine     Action = "define"      // Status that is added or removed
+	ActionPolicy     Action = "policy"      // Policy
 )
 
-// Authorizer decides what actors may do. It is asked before anything changes
-// and never about what stays within the core: that an agent must hold a grant
-// to watch a channel and changes nobody's status but its own, that a status is
-// not selectable, that nothing crosses a tenant. What the core refuses it cannot
-// allow.
+// Question is what an [Authorizer] is asked: whether an actor may do something.
+// [Action] says which of the other fields are set.
+type Question struct {
+	Actor   Actor
+	Action  Action
+	Subject Ref
+	Channel Channel
+	Status  string // the id of a status
+	Request string // the id of a request
+	Policy  string // the name of a policy
+}
+
+// String returns the question as a sentence.
+func (q Question) String() string { return fmt.Sprintf("may %s %s?", q.Actor, q.deed()) }
+
+// deed returns the action with what it is about.
+func (q Question) deed() string {
+	text := string(q.Action)
+	add := func(word, name string) {
+		if name != "" {
+			text += " " + word + " " + name
+		}
+	}
+	add("subject", q.Subject.String())
+	add("channel", q.Channel.String())
+	add("status", q.Status)
+	add("request", q.Request)
+	add("policy", q.Policy)
+	return text
+}
+
+// checkTenant refuses a question about another tenant than the actor's.
+func (q Question) checkTenant() error {
+	own := q.Actor.Subject.Tenant
+	for _, about := range []Ref{q.Subject, Ref(q.Channel)} {
+		if about != (Ref{}) && about.Tenant != own {
+			return refuse(ErrNotAllowed, "tenant", about.Tenant, "%s acts for another tenant than that of %s", q.Actor.Subject, about)
+		}
+	}
+	return nil
+}
+
+// Authorizer decides what actors may do. The tracker asks it before anything
+// changes. It does not ask what the tracker decides itself: that nothing crosses a
+// tenant, that an agent sees only channels whose member it is and changes only its
+// own status, that a status is selectable. An authorizer cannot allow what the
+// tracker refuses.
 type Authorizer interface {
-	// Allow returns nil if the actor may, an error wrapping [ErrNotAllowed] that
-	// says why if not, and any other error if it cannot tell, which refuses the
-	// call as [ErrUnavailable]. It may block until ctx is done, which is 5s after
-	// the question at the latest, and may be called concurrently.
-	Allow(ctx context.Context, actor Actor, action Action, subject Ref, detail string) error
+	// Allow returns nil if the actor may, and an error that wraps [ErrNotAllowed]
+	// and gives the reason if not. Any other error means that it cannot tell; the
+	// call is then refused with [ErrUnavailable]. Allow may block until ctx is done,
+	// at most 5s, and may be called concurrently.
+	Allow(ctx context.Context, q Question) error
 }
 
 // roleAuthorizer is the Authorizer of a tracker that is given none.
 type roleAuthorizer struct{}
 
-func (roleAuthorizer) Allow(_ context.Context, actor Actor, action Action, subject Ref, detail string) error {
+func (roleAuthorizer) Allow(_ context.Context, q Question) error {
 	needs := []Role{RoleAgent, RoleSupervisor, RoleAdmin, RoleSystem}
-	switch action {
+	switch q.Action {
 	case ActionSee:
 		return nil
 	case ActionClaimOther, ActionDecide:
@@ -146,25 +205,19 @@ func (roleAuthorizer) Allow(_ context.Context, actor Actor, action Action, subje
 	case ActionPolicy, ActionDefine:
 		needs = []Role{RoleAdmin, RoleSystem}
 	}
-	if !slices.Contains(needs, cmp.Or(actor.Role, RoleAgent)) {
-		return fmt.Errorf("presence: %w: %s in the role of %s may not %s %s; needed is one of %s",
-			ErrNotAllowed, actor.Subject, cmp.Or(actor.Role, RoleAgent), action, cmp.Or(detail, subject.String()), join(needs))
+	if role := q.Actor.role(); !slices.Contains(needs, role) {
+		return refuse(ErrNotAllowed, "role", string(role), "%s may not %s", q.Actor, q.deed()).allow(wordsOf(needs)...)
 	}
 	return nil
 }
 
-// RoleAuthorizer returns the Authorizer that a tracker uses when it is given
-// none: everybody sees, agents act for themselves, supervisors, admins and
-// systems for others, admins and systems change the policy.
+// RoleAuthorizer returns the authorizer that is used by default. Every role may
+// see. Agents act for themselves; supervisors, admins and systems for others too.
+// Admins and systems change the policy.
 func RoleAuthorizer() Authorizer { return roleAuthorizer{} }
 
-// join lists words for a message.
-func join[T ~string](words []T) string {
-	list := make([]string, len(words))
-	for i, w := range words {
-		list[i] = string(w)
-	}
-	return strings.Join(list, ", ")
+func unknownRole(r Role) error {
+	return refuse(ErrInvalid, "role", string(r), "no such role").allow(wordsOf(roles)...)
 }
 
 // wordsOf turns words of any type into strings.

@@ -238,7 +238,7 @@ func BenchmarkList(b *testing.B) {
 	policy := benchPolicy()
 	t, conns := benchTracker(b, Options{Policy: &policy}, 1000, "sales")
 	list := func(b *testing.B) {
-		if views, _, err := t.ListAs(b.Context(), ChannelID("sales"), AudienceTeam, Ref{}); err != nil || len(views) != len(conns) {
+		if views, _, err := t.ListAs(b.Context(), AudienceTeam, ChannelID("sales"), nil); err != nil || len(views) != len(conns) {
 			b.Fatal(len(views), err)
 		}
 	}

@@ -2,7 +2,6 @@ package presence
 
 import (
 	"context"
-	"fmt"
 	"slices"
 )
 
@@ -114,7 +113,7 @@ func (o *Output) Notice(subject Ref) (c Change, ok bool) {
 // checkAudience checks that an audience is one of the closed list.
 func checkAudience(a Audience) error {
 	if !slices.Contains(audiences, a) {
-		return fmt.Errorf("presence: %w audience %q: allowed are %s", ErrInvalid, a, join(audiences))
+		return refuse(ErrInvalid, "audience", string(a), "no such audience").allow(wordsOf(audiences)...)
 	}
 	return nil
 }

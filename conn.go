@@ -156,7 +156,7 @@ func (c *Conn) Claim(ctx context.Context, claim Claim) (View, error) {
 		return View{}, err
 	}
 	actor := Agent(c.handle.ref)
-	if err := c.t.allow(ctx, actor, ActionClaim, c.handle.ref, claim.Status); err != nil {
+	if err := c.t.allow(ctx, Question{Actor: actor, Action: ActionClaim, Subject: c.handle.ref, Status: claim.Status}); err != nil {
 		return View{}, err
 	}
 	return c.claimEvent(ctx, Event{Kind: EventSetClaim, Actor: actor, Claim: claim})
@@ -168,7 +168,7 @@ func (c *Conn) EndClaim(ctx context.Context, key string) (View, error) {
 	if err := c.throttle(); err != nil {
 		return View{}, err
 	}
-	if err := c.t.allow(ctx, Agent(c.handle.ref), ActionClaim, c.handle.ref, ""); err != nil {
+	if err := c.t.allow(ctx, Question{Actor: Agent(c.handle.ref), Action: ActionClaim, Subject: c.handle.ref}); err != nil {
 		return View{}, err
 	}
 	return c.claimEvent(ctx, Event{Kind: EventEndClaim, Actor: Agent(c.handle.ref), Claim: Claim{Key: key}})

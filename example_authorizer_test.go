@@ -14,13 +14,14 @@ import (
 // leaves everything else to the rule by roles.
 type teams map[string]string
 
-func (t teams) Allow(ctx context.Context, actor presence.Actor, action presence.Action, subject presence.Ref, detail string) error {
-	if actor.Role == presence.RoleSupervisor && (action == presence.ActionClaimOther || action == presence.ActionDecide) {
-		if t[actor.Subject.ID] == "" || t[actor.Subject.ID] != t[subject.ID] {
-			return fmt.Errorf("%w: %s is not of the team of %s", presence.ErrNotAllowed, subject, actor.Subject.ID)
+func (t teams) Allow(ctx context.Context, q presence.Question) error {
+	by := q.Actor
+	if by.Role == presence.RoleSupervisor && (q.Action == presence.ActionClaimOther || q.Action == presence.ActionDecide) {
+		if t[by.Subject.ID] == "" || t[by.Subject.ID] != t[q.Subject.ID] {
+			return fmt.Errorf("%w: %s is not of the team of %s", presence.ErrNotAllowed, q.Subject, by.Subject.ID)
 		}
 	}
-	return presence.RoleAuthorizer().Allow(ctx, actor, action, subject, detail)
+	return presence.RoleAuthorizer().Allow(ctx, q)
 }
 
 // The file of this example is complete: presencetest.RunAuthorizer checks one
@@ -45,5 +46,5 @@ func ExampleAuthorizer() {
 	}
 	// Output:
 	// ann busy <nil>
-	// bob  not allowed: bob is not of the team of sue
+	// bob  presence: not allowed actor "sue": the authorizer refuses: not allowed: bob is not of the team of sue
 }

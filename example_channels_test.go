@@ -46,7 +46,7 @@ func ExampleTracker_ListAs() {
 	}
 
 	for _, audience := range []presence.Audience{presence.AudienceTeam, presence.AudienceVisitor} {
-		views, group, err := tracker.ListAs(ctx, widget, audience, presence.Ref{})
+		views, group, err := tracker.ListAs(ctx, audience, widget, nil)
 		if err != nil {
 			log.Fatal(err)
 		}

@@ -23,7 +23,7 @@ func ExampleConn_Claim() {
 	defer tracker.Close()
 	ann := presence.ID("ann")
 	show := func(what string) {
-		view, err := tracker.GetAs(ctx, ann, presence.AudienceSelf)
+		view, err := tracker.GetAs(ctx, presence.AudienceSelf, ann)
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -104,5 +104,5 @@ func ExampleTracker_SetClaim() {
 	// telephone claims busy: ann is busy
 	// ann claims away: ann is busy
 	// boss claims busy: ann is busy
-	// presence: not allowed: bob in the role of agent may not claim-other away; needed is one of supervisor, admin, system
+	// presence: not allowed role "agent": agent bob may not claim-other subject ann status away; allowed: supervisor, admin, system
 }

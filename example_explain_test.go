@@ -35,7 +35,7 @@ func ExampleTracker_ExplainAs() {
 	}
 	mock.Add(5 * time.Second)
 
-	why, err := tracker.ExplainAs(ctx, ann, presence.AudienceAdmin)
+	why, err := tracker.ExplainAs(ctx, presence.AudienceAdmin, ann)
 	if err != nil {
 		log.Fatal(err)
 	}

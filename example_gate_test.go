@@ -45,7 +45,7 @@ func ExampleTracker_Notify() {
 		log.Fatal(err)
 	}
 	fmt.Println(arrived[0].ID, string(arrived[0].Payload))
-	decision, err := tracker.Gate(ctx, ann, "push", "sales")
+	decision, err := tracker.Gate(ctx, presence.Notification{Subject: ann, Kind: "push", Channel: "sales"})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func ExampleTracker_Gate() {
 		log.Fatal(err)
 	}
 	ask := func() {
-		d, err := tracker.Gate(ctx, ann, "mobile", "sales")
+		d, err := tracker.Gate(ctx, presence.Notification{Subject: ann, Kind: "mobile", Channel: "sales"})
 		if err != nil {
 			log.Fatal(err)
 		}

@@ -32,7 +32,7 @@ func ExampleStorage() {
 		return tracker
 	}
 	show := func(tracker *presence.Tracker, what string) {
-		view, err := tracker.GetAs(ctx, ann, presence.AudienceTeam)
+		view, err := tracker.GetAs(ctx, presence.AudienceTeam, ann)
 		if err != nil {
 			log.Fatal(err)
 		}

@@ -27,7 +27,7 @@ func Example() {
 		if _, err := tracker.Sweep(ctx); err != nil {
 			log.Fatal(err)
 		}
-		view, err := tracker.GetAs(ctx, ann, presence.AudienceTeam)
+		view, err := tracker.GetAs(ctx, presence.AudienceTeam, ann)
 		if err != nil {
 			log.Fatal(err)
 		}

@@ -50,7 +50,7 @@ func (j *jumpingClock) Now() time.Time { return j.Clock.Now().Add(time.Duration(
 // authorizerFunc is an authorizer that gives everybody the same answer.
 type authorizerFunc func() error
 
-func (f authorizerFunc) Allow(context.Context, presence.Actor, presence.Action, presence.Ref, string) error {
+func (f authorizerFunc) Allow(context.Context, presence.Question) error {
 	return f()
 }
 

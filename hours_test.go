@@ -222,7 +222,7 @@ func TestWatchersSeeHoursPass(t *testing.T) {
 // rungAt sweeps and returns what visitors are told.
 func rungAt(t *testing.T, tracker *presence.Tracker, channel presence.Channel) presence.Group {
 	t.Helper()
-	_, group, err := tracker.ListAs(t.Context(), channel, presence.AudienceVisitor, presence.Ref{})
+	_, group, err := tracker.ListAs(t.Context(), presence.AudienceVisitor, channel, nil)
 	require.NoError(t, err)
 	return group
 }

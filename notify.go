@@ -25,6 +25,7 @@ type Decision struct {
 	// busy, dnd, disconnected; empty for a kind the policy does not gate.
 	Column string `json:"column,omitzero"`
 	Reason string `json:"reason"`
+	Gated  bool   `json:"gated"` // the policy has a row for this kind; without one all is delivered
 }
 
 // Notification is something to be told to a subject outside the application.
@@ -52,13 +53,12 @@ func (g *GateRow) column(name string) *Verdict {
 	return [...]*Verdict{&g.Here, &g.Available, &g.Away, &g.Busy, &g.DND, &g.Disconnected}[slices.Index(gateColumns, name)]
 }
 
-// Gate decides whether a notification of one kind reaches a subject now. The
-// channel is the one it concerns, for the question whether the subject is
-// looking at it. The decision tells whether someone hidden is there: it is for
-// whoever delivers, not for the sender.
-func (m *Machine) Gate(s *State, kind, channel string) Decision {
-	d := Decision{Verdict: Deliver, Kind: kind}
-	row, gated := m.policy.Gate[kind]
+// Gate decides whether a notification is delivered to a subject now. The channel
+// of the notification is the one that it concerns: the subject may be looking at
+// it. The decision can reveal a hidden subject: keep it from senders.
+func (m *Machine) Gate(s *State, n Notification) Decision {
+	row, gated := m.policy.Gate[n.Kind]
+	d := Decision{Verdict: Deliver, Kind: n.Kind, Gated: gated}
 	switch {
 	case !gated:
 		d.Reason = "the policy does not gate this kind"
@@ -70,7 +70,7 @@ func (m *Machine) Gate(s *State, kind, channel string) Decision {
 		d.Reason = "presence is switched off and decides nothing"
 		return d
 	}
-	d.Column = m.gateColumn(s, channel)
+	d.Column = m.gateColumn(s, n.Channel)
 	d.Verdict = *row.column(d.Column)
 	p := &s.Current
 	d.Reason = "the subject is " + p.Status + ": " + causeText[p.Cause]

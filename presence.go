@@ -375,107 +375,233 @@ func (t *Tracker) closedError() error {
 	return fmt.Errorf("presence: %w: the tracker is closed", ErrClosed)
 }
 
-// SetClaim sets what an actor wants a subject's status to be. The claim's
-// source follows from the actor. With storage, it returns once the claim is
-// stored. It returns what the actor then sees, which need not be the status
-// claimed: a higher claim may be on top, or the subject not connected.
+// SetClaim sets what an actor wants a subject's status to be. The source of the
+// claim follows from the actor. With storage, SetClaim returns once the claim is
+// stored. It returns what the actor then sees. That is another status than the
+// claimed one if a higher claim is on top or the subject is not connected.
 //
-// Errors wrap [ErrUnknown] (a subject that nobody has heard of, a status that the
-// policy does not have), [ErrNotAllowed], [ErrInvalid], [ErrDisabled], [ErrOffline]
-// (see [Policy].SupervisorWhenOffline), [ErrLimit] or [ErrUnavailable]; nothing has
-// changed then.
-func (t *Tracker) SetClaim(ctx context.Context, actor Actor, subject Ref, c Claim) (View, error) {
-	return t.claim(ctx, actor, subject, Event{Kind: EventSetClaim, Actor: actor, Claim: c}, claimAction(actor, subject), c.Status)
+// It returns [ErrUnknown] for an unknown subject or status, and [ErrNotAllowed],
+// [ErrInvalid], [ErrDisabled], [ErrOffline] (see [Policy].SupervisorWhenOffline),
+// [ErrLimit] or [ErrUnavailable]. Nothing has changed then.
+func (t *Tracker) SetClaim(ctx context.Context, by Actor, subject Ref, c Claim) (View, error) {
+	return t.claim(ctx, Question{Action: claimAction(by, subject), Status: c.Status}, Event{Kind: EventSetClaim, Actor: by, Subject: subject, Claim: c})
 }
 
-// EndClaim ends the claims of the actor's source, those of c.Key if it is
-// given, on connection c.Conn if that is given. Ending what is not there
-// changes nothing.
-func (t *Tracker) EndClaim(ctx context.Context, actor Actor, subject Ref, c Claim) (View, error) {
-	return t.claim(ctx, actor, subject, Event{Kind: EventEndClaim, Actor: actor, Claim: c}, claimAction(actor, subject), "")
+// EndClaim ends the claims of the actor's source: those of c.Key if it is given,
+// on the connection c.Conn if that is given, the one c.ID if that is given. It
+// changes nothing if there are none.
+func (t *Tracker) EndClaim(ctx context.Context, by Actor, subject Ref, c Claim) (View, error) {
+	return t.claim(ctx, Question{Action: claimAction(by, subject)}, Event{Kind: EventEndClaim, Actor: by, Subject: subject, Claim: c})
 }
 
-func claimAction(actor Actor, subject Ref) Action {
-	if actor.Subject == subject {
+func claimAction(by Actor, subject Ref) Action {
+	if by.Subject == subject {
 		return ActionClaim
 	}
 	return ActionClaimOther
 }
 
-func (t *Tracker) claim(ctx context.Context, actor Actor, subject Ref, e Event, action Action, detail string) (View, error) {
-	if err := t.allow(ctx, actor, action, subject, detail); err != nil {
+// claim asks a question about the subject of an event and applies the event.
+func (t *Tracker) claim(ctx context.Context, q Question, e Event) (View, error) {
+	q.Actor, q.Subject = e.Actor, e.Subject
+	if err := t.allow(ctx, q); err != nil {
 		return View{}, err
 	}
-	who, err := t.known(ctx, subject)
+	who, err := t.known(ctx, e.Subject)
 	if err != nil {
 		return View{}, err
 	}
-	var view View
-	err = t.apply(ctx, who, &e, func(h *loaded) { view = h.m.View(&h.state.Current, audienceFor(actor, subject)) })
-	return view, err
+	var v View
+	err = t.apply(ctx, who, &e, func(h *loaded) { v = h.m.View(&h.state.Current, audienceFor(q.Actor, q.Subject)) })
+	return v, err
 }
 
 // audienceFor is the audience that an actor belongs to when looking at a subject.
-func audienceFor(actor Actor, subject Ref) Audience {
-	if actor.Subject == subject && actor.Role != RoleVisitor {
+func audienceFor(by Actor, subject Ref) Audience {
+	if by.Subject == subject && by.Role != RoleVisitor {
 		return AudienceSelf
 	}
-	return actor.Audience()
+	return by.Audience()
 }
 
-// GetAs returns what an audience sees of a subject now. One nobody has heard of
-// is [StatusUnknown], which is not offline.
-func (t *Tracker) GetAs(ctx context.Context, subject Ref, a Audience) (View, error) {
-	view := View{Subject: subject, Status: StatusUnknown}
-	err := t.read(ctx, subject, a, func(m *Machine, s *State) { view = m.View(&s.Current, a) })
-	return view, err
+// Get returns what an actor sees of a subject now. The status is [StatusUnknown]
+// if nothing is known of the subject, and if the authorizer refuses: a refusal
+// does not reveal whether there is anybody. An actor of another tenant is refused
+// with [ErrNotAllowed].
+func (t *Tracker) Get(ctx context.Context, by Actor, subject Ref) (View, error) {
+	refused, err := t.maySee(ctx, by, subject)
+	if err != nil {
+		return unknownView(subject), err
+	}
+	v, err := t.GetAs(ctx, audienceFor(by, subject), subject)
+	if refused {
+		v = unknownView(subject)
+	}
+	return v, err
+}
+
+// maxMany is how many subjects GetMany takes.
+const maxMany = 500
+
+// GetMany returns what an actor sees of several subjects, 500 at most, in the
+// order given. It answers for each as [Tracker.Get] does, and loads what is
+// missing with one call of storage. If the authorizer cannot tell about one of
+// them, it returns [ErrUnavailable] and no view.
+func (t *Tracker) GetMany(ctx context.Context, by Actor, subjects ...Ref) ([]View, error) {
+	if len(subjects) > maxMany {
+		return nil, refuse(ErrLimit, "subject", "", "%d are given, at most %d are allowed", len(subjects), maxMany)
+	}
+	refused := make([]bool, len(subjects))
+	for i, subject := range subjects {
+		var err error
+		if refused[i], err = t.maySee(ctx, by, subject); err != nil {
+			return nil, err
+		}
+	}
+	if err := t.loadMissing(ctx, subjects); err != nil {
+		return nil, err
+	}
+	views := make([]View, len(subjects))
+	for i, subject := range subjects {
+		views[i] = unknownView(subject)
+		if who, flags := t.find(subject); flags&flagLoaded != 0 && !refused[i] {
+			t.readLoaded(who, func(m *Machine, s *State) { views[i] = m.View(&s.Current, audienceFor(by, subject)) })
+		}
+	}
+	return views, nil
+}
+
+// GetAs returns what an audience sees of a subject now. The status is
+// [StatusUnknown], which is not offline, if nothing is known of the subject.
+// GetAs asks no authorizer: it is for the host.
+func (t *Tracker) GetAs(ctx context.Context, a Audience, subject Ref) (View, error) {
+	v := unknownView(subject)
+	err := t.read(ctx, a, subject, func(m *Machine, s *State) { v = m.View(&s.Current, a) })
+	return v, err
+}
+
+func unknownView(subject Ref) View { return View{Subject: subject, Status: StatusUnknown} }
+
+// Explain says in sentences why a subject has the status that an actor sees. It
+// returns [ErrUnknown] if nothing is known of the subject, and if the authorizer
+// refuses. An actor of another tenant is refused with [ErrNotAllowed].
+func (t *Tracker) Explain(ctx context.Context, by Actor, subject Ref) ([]string, error) {
+	refused, err := t.maySee(ctx, by, subject)
+	if err != nil {
+		return nil, err
+	}
+	var lines []string
+	a := audienceFor(by, subject)
+	err = t.read(ctx, a, subject, func(m *Machine, s *State) {
+		if s.Current.Known {
+			lines = m.Explain(s, a)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if refused || lines == nil {
+		return nil, refuse(ErrUnknown, "subject", subject.String(), "nothing is known of it")
+	}
+	return lines, nil
 }
 
 // ExplainAs says in sentences why a subject has the status that an audience sees.
-func (t *Tracker) ExplainAs(ctx context.Context, subject Ref, a Audience) ([]string, error) {
+// It asks no authorizer: it is for the host.
+func (t *Tracker) ExplainAs(ctx context.Context, a Audience, subject Ref) ([]string, error) {
 	lines := []string{StatusUnknown + ": nobody has heard of " + subject.String()}
-	err := t.read(ctx, subject, a, func(m *Machine, s *State) { lines = m.Explain(s, a) })
+	err := t.read(ctx, a, subject, func(m *Machine, s *State) { lines = m.Explain(s, a) })
 	return lines, err
 }
 
 // MayReveal reports whether something that a subject does, such as typing or
-// reading, may be shown to an audience. Ask before showing it: it would betray
-// someone who hides. See [Machine.MayReveal].
-func (t *Tracker) MayReveal(ctx context.Context, subject Ref, a Audience) (may bool, err error) {
-	err = t.read(ctx, subject, a, func(m *Machine, s *State) { may = m.mayReveal(&s.Current, a) })
+// reading, may be shown to an audience. Ask before showing it: it would reveal a
+// hidden subject. MayReveal asks no authorizer: it is for the host.
+func (t *Tracker) MayReveal(ctx context.Context, a Audience, subject Ref) (may bool, err error) {
+	err = t.read(ctx, a, subject, func(m *Machine, s *State) { may = m.mayReveal(&s.Current, a) })
 	return may, err
 }
 
-// State returns a copy of all that is known of a subject now, in which lists
-// without elements are nil, or an error wrapping [ErrUnknown].
+// State returns a copy of all that is known of a subject now, or [ErrUnknown].
+// Lists without elements are nil.
 func (t *Tracker) State(ctx context.Context, subject Ref) (State, error) {
 	var state State
-	err := t.read(ctx, subject, AudienceSelf, func(_ *Machine, s *State) { state = s.own() })
+	err := t.read(ctx, AudienceSelf, subject, func(_ *Machine, s *State) { state = s.own() })
 	if err == nil && !state.Current.Known {
-		err = fmt.Errorf("presence: %w subject %s", ErrUnknown, subject)
+		err = refuse(ErrUnknown, "subject", subject.String(), "nothing is known of it")
 	}
 	return state, err
 }
 
-// read calls f with the state of a subject as of now, if it is known.
-func (t *Tracker) read(ctx context.Context, ref Ref, a Audience, f func(*Machine, *State)) error {
+// maySee reports whether the authorizer refuses an actor to see a subject. An
+// error means that it is not known, or that the question was not asked.
+func (t *Tracker) maySee(ctx context.Context, by Actor, subject Ref) (refused bool, err error) {
+	q := Question{Actor: by, Action: ActionSee, Subject: subject}
+	if err := t.checkQuestion(q); err != nil {
+		return false, err
+	}
+	err = t.ask(ctx, q)
+	if errors.Is(err, ErrNotAllowed) {
+		return true, nil
+	}
+	return false, err
+}
+
+// read calls f with the state of a subject as of now, if the subject is known.
+func (t *Tracker) read(ctx context.Context, a Audience, subject Ref, f func(*Machine, *State)) error {
 	if err := checkAudience(a); err != nil {
 		return err
 	}
-	who, err := t.known(ctx, ref)
+	who, err := t.known(ctx, subject)
 	if errors.Is(err, ErrUnknown) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	h := t.lock(who.n, ref)
+	t.readLoaded(who, f)
+	return nil
+}
+
+// readLoaded calls f with the state of a subject in memory as of now.
+func (t *Tracker) readLoaded(who handle, f func(*Machine, *State)) {
+	h := t.lock(who.n, who.ref)
 	if h == nil {
-		return nil
+		return
 	}
 	defer h.unlock()
 	h.catchUp(t.time.now())
 	f(h.m, h.state)
+}
+
+// loadMissing loads the subjects that storage may have and memory has not, with
+// one call.
+func (t *Tracker) loadMissing(ctx context.Context, subjects []Ref) error {
+	if t.opts.Storage == nil {
+		return nil
+	}
+	var missing []Ref
+	for _, subject := range subjects {
+		if _, flags := t.find(subject); flags&flagLoaded == 0 && !slices.Contains(missing, subject) {
+			missing = append(missing, subject)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	records, err := t.loadRecords(ctx, missing...)
+	if err != nil {
+		return err
+	}
+	for _, record := range records {
+		who, err := t.admit(record.Subject)
+		if err != nil {
+			return err
+		}
+		if err := t.restore(ctx, who, []Record{record}); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -529,27 +655,32 @@ func (t *Tracker) Erase(ctx context.Context, ref Ref) error {
 	return nil
 }
 
-// Gate decides whether a notification of one kind would reach a subject now,
-// and says why. The channel is the one it concerns, empty for none. The decision
-// can tell that someone hidden is there: it is for whoever delivers, never to be
-// shown to a sender.
-func (t *Tracker) Gate(ctx context.Context, subject Ref, kind, channel string) (Decision, error) {
-	d := Decision{Verdict: Skip, Kind: kind, Reason: "nothing is known of the subject"}
-	if err := checkID("notification", kind); err != nil {
+// Gate decides whether a notification would be delivered now, and says why. The
+// decision can reveal a hidden subject: keep it from senders. The id, payload and
+// time of the notification do not matter.
+func (t *Tracker) Gate(ctx context.Context, n Notification) (Decision, error) {
+	d := Decision{Verdict: Skip, Kind: n.Kind, Reason: "nothing is known of the subject"}
+	if err := checkID("kind", n.Kind); err != nil {
 		return d, err
 	}
-	err := t.read(ctx, subject, AudienceSelf, func(m *Machine, s *State) { d = m.Gate(s, kind, channel) })
+	_, d.Gated = t.machine(n.Subject.Tenant).policy.Gate[n.Kind]
+	err := t.read(ctx, AudienceSelf, n.Subject, func(m *Machine, s *State) { d = m.Gate(s, n) })
 	return d, err
 }
 
-// Notify asks the gate and, if the notification reaches its subject now, hands
-// it to the notifier without waiting for the delivery. It answers alike whether
-// or not it does: what a sender is told must not betray who is there. At is set
-// to the present instant. What is deferred is not kept: the host asks again. While
-// Options.NotifyWorkers calls are under way it fails with [ErrLimit].
+// Notify asks the gate and hands the notification to the notifier if it is to be
+// delivered now. It does not wait for the delivery. It answers alike whether the
+// notification is delivered or not, so that a sender does not learn who is
+// present. It sets At. A deferred notification is not kept: the host asks again.
+//
+// It returns [ErrInvalid] without Options.Notifier, and [ErrLimit] while
+// Options.NotifyWorkers calls are under way.
 func (t *Tracker) Notify(ctx context.Context, n Notification) error {
-	d, err := t.Gate(ctx, n.Subject, n.Kind, n.Channel)
-	if err != nil || t.opts.Notifier == nil {
+	if t.opts.Notifier == nil {
+		return refuse(ErrInvalid, "option", "Notifier", "without it nothing is delivered")
+	}
+	d, err := t.Gate(ctx, n)
+	if err != nil {
 		return err
 	}
 	n.At = t.time.now()
@@ -560,7 +691,7 @@ func (t *Tracker) Notify(ctx context.Context, n Notification) error {
 	case t.closed.Load():
 		return t.closedError()
 	case t.notifying.calls >= t.opts.NotifyWorkers: // said of what the gate holds back as well
-		return fmt.Errorf("presence: %w: %d notifications are under way already; try again", ErrLimit, t.opts.NotifyWorkers)
+		return refuse(ErrLimit, "notification", n.ID, "%d are under way", t.opts.NotifyWorkers)
 	case d.Verdict != Deliver:
 		return nil
 	}
@@ -593,44 +724,73 @@ func (n *notifying) done() {
 	n.calls--
 }
 
-// allow asks the authorizer, failing closed.
-func (t *Tracker) allow(ctx context.Context, actor Actor, action Action, subject Ref, detail string) error {
+// allow asks the authorizer, and refuses if it cannot tell.
+func (t *Tracker) allow(ctx context.Context, q Question) error {
+	if err := t.checkQuestion(q); err != nil {
+		return err
+	}
+	return t.ask(ctx, q)
+}
+
+// checkQuestion refuses what no authorizer is asked.
+func (t *Tracker) checkQuestion(q Question) error {
 	if t.closed.Load() {
 		return t.closedError()
 	}
-	if actor.Role != "" && !slices.Contains(roles, actor.Role) {
-		return fmt.Errorf("presence: %w role %q: allowed are %s", ErrInvalid, actor.Role, join(roles))
+	if q.Actor.Role != "" && !slices.Contains(roles, q.Actor.Role) {
+		return unknownRole(q.Actor.Role)
 	}
-	if actor.Subject.Tenant != subject.Tenant {
-		return fmt.Errorf("presence: %w: %s acts for another tenant than that of %s", ErrNotAllowed, actor.Subject, subject)
+	switch q.Action {
+	case ActionClaim, ActionClaimOther, ActionDecide:
+		if err := checkRef("subject", q.Subject); err != nil {
+			return err
+		}
+	case ActionSee:
+		if q.Channel == (Channel{}) {
+			if err := checkRef("subject", q.Subject); err != nil {
+				return err
+			}
+		}
 	}
+	return q.checkTenant()
+}
+
+// ask asks the authorizer a checked question.
+func (t *Tracker) ask(ctx context.Context, q Question) error {
 	asked, cancel := context.WithTimeout(ctx, authorizeTimeout)
 	defer cancel()
-	err := t.opts.Authorizer.Allow(asked, actor, action, subject, detail)
-	if err == nil || errors.Is(err, ErrNotAllowed) {
-		return err
+	err := t.opts.Authorizer.Allow(asked, q)
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, ErrNotAllowed) {
+		if _, ok := errors.AsType[*Error](err); ok {
+			return err
+		}
+		return refuse(ErrNotAllowed, "actor", q.Actor.Subject.String(), "the authorizer refuses").because(err)
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return fmt.Errorf("presence: %w: whether %s may %s cannot be told: %w", ErrUnavailable, actor.Subject, action, err)
+	return refuse(ErrUnavailable, "authorizer", "", "whether %s may %s is not known", q.Actor, q.deed()).because(err)
 }
 
-// Request asks, for a subject itself, that it be allowed a status. Whoever may
-// decide sees it in the subject's view; see [Tracker.DecideRequest]. A new request for
-// the same status takes the place of the one before.
-func (t *Tracker) Request(ctx context.Context, actor Actor, subject Ref, c Claim) (View, error) {
-	return t.claim(ctx, actor, subject, Event{Kind: EventRequest, Actor: actor, Claim: c}, ActionClaim, c.Status)
+// Request asks, for a subject itself, that it be allowed a status. The view of
+// the subject shows the request to those who may decide; see
+// [Tracker.DecideRequest]. A new request for the same status replaces the one
+// before.
+func (t *Tracker) Request(ctx context.Context, by Actor, subject Ref, c Claim) (View, error) {
+	return t.claim(ctx, Question{Action: ActionClaim, Status: c.Status}, Event{Kind: EventRequest, Actor: by, Subject: subject, Claim: c})
 }
 
-// Withdraw takes a subject's own request back, the oldest open one if id is empty.
-func (t *Tracker) Withdraw(ctx context.Context, actor Actor, subject Ref, id string) (View, error) {
-	return t.claim(ctx, actor, subject, Event{Kind: EventWithdraw, Actor: actor, ID: id}, ActionClaim, id)
+// Withdraw takes a subject's own request back: the oldest open one if id is empty.
+func (t *Tracker) Withdraw(ctx context.Context, by Actor, subject Ref, id string) (View, error) {
+	return t.claim(ctx, Question{Action: ActionClaim}, Event{Kind: EventWithdraw, Actor: by, Subject: subject, ID: id})
 }
 
-// DecideRequest accepts or rejects a request of a subject, the oldest open one if id
-// is empty. What was decided, withdrawn or overtaken by another choice before
-// is refused with [ErrStale]: the first decision stands.
-func (t *Tracker) DecideRequest(ctx context.Context, actor Actor, subject Ref, id string, accept bool) (View, error) {
-	return t.claim(ctx, actor, subject, Event{Kind: EventDecide, Actor: actor, ID: id, Reject: !accept}, ActionDecide, id)
+// DecideRequest accepts or rejects a request of a subject: the oldest open one if
+// id is empty. It returns [ErrStale] for a request that was decided, withdrawn or
+// replaced before: the first decision stands.
+func (t *Tracker) DecideRequest(ctx context.Context, by Actor, subject Ref, id string, accept bool) (View, error) {
+	return t.claim(ctx, Question{Action: ActionDecide, Request: id}, Event{Kind: EventDecide, Actor: by, Subject: subject, ID: id, Reject: !accept})
 }

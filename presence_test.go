@@ -64,7 +64,7 @@ func (d desk) watch(actor presence.Actor, channel presence.Channel) *presence.Wa
 
 func (d desk) status(ref presence.Ref) string {
 	d.t.Helper()
-	v, err := d.GetAs(d.t.Context(), ref, presence.AudienceAdmin)
+	v, err := d.GetAs(d.t.Context(), presence.AudienceAdmin, ref)
 	require.NoError(d.t, err)
 	return v.Status
 }
@@ -198,7 +198,7 @@ func TestLeaseAndGraceToTheInstant(t *testing.T) {
 		time.Sleep(75*time.Second - time.Nanosecond)
 		require.Equal(t, "available", d.status(ann))
 		time.Sleep(time.Nanosecond)
-		v, err := d.GetAs(t.Context(), ann, presence.AudienceAdmin)
+		v, err := d.GetAs(t.Context(), presence.AudienceAdmin, ann)
 		require.NoError(t, err)
 		require.Equal(t, "offline", v.Status)
 		require.Equal(t, presence.CauseLost, v.Cause)
@@ -432,7 +432,7 @@ func TestHiddenSubjectLeavesLikeOneWhoLogsOut(t *testing.T) {
 		require.NoError(t, other.Logout())
 		require.Equal(t, []string{"left bob offline"}, seen(t, w))
 		require.Equal(t, []string{"updated ann invisible", "left bob offline"}, seen(t, team))
-		may, err := d.MayReveal(t.Context(), ann, presence.AudienceVisitor)
+		may, err := d.MayReveal(t.Context(), presence.AudienceVisitor, ann)
 		require.NoError(t, err)
 		require.False(t, may)
 	})
@@ -463,7 +463,7 @@ func TestNotifierIsBoundedAndGated(t *testing.T) {
 		_, err = c.Claim(t.Context(), presence.Claim{Status: "away"})
 		require.NoError(t, err)
 		require.NoError(t, notify(), "a sender is told the same")
-		decision, err := d.Gate(t.Context(), ann, "push", "")
+		decision, err := d.Gate(t.Context(), presence.Notification{Subject: ann, Kind: "push"})
 		require.NoError(t, err)
 		require.Equal(t, presence.Skip, decision.Verdict)
 		require.Contains(t, decision.Reason, "away")
@@ -508,8 +508,8 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 			"a control character":     {d.AddMember(ctx, presence.ChannelID("a\nb"), ann), presence.ErrInvalid, "control character"},
 			"an unknown event":        {d.Apply(ctx, presence.Event{Kind: 99, Subject: ann}), presence.ErrInvalid, `event "99"`},
 			"an event for nobody":     {d.Apply(ctx, presence.Event{Kind: presence.EventLogout}), presence.ErrInvalid, "an event of kind logout needs one"},
-			"a policy by an agent":    {d.SetPolicy(ctx, self, "", preset.TawkTo()), presence.ErrNotAllowed, "admin"},
-			"a policy with faults":    {d.SetPolicy(ctx, admin, "", presence.Policy{}), nil, "at least one status"},
+			"a policy by an agent":    {d.SetPolicy(ctx, self, preset.TawkTo()), presence.ErrNotAllowed, "admin"},
+			"a policy with faults":    {d.SetPolicy(ctx, admin, presence.Policy{}), nil, "at least one status"},
 			"an agent's foreign eyes": {watchAs(d, self, presence.AudienceAdmin), presence.ErrNotAllowed, "not as admin"},
 			"an unknown audience":     {watchAs(d, boss, "everybody"), presence.ErrInvalid, "self, team, supervisor, admin, visitor, router"},
 		} {
@@ -524,7 +524,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, before.Claims, after.Claims)
 		require.Equal(t, before.Current, after.Current)
-		v, err := d.GetAs(ctx, bob, presence.AudienceTeam)
+		v, err := d.GetAs(ctx, presence.AudienceTeam, bob)
 		require.NoError(t, err)
 		require.Equal(t, presence.StatusUnknown, v.Status, "what was refused made nobody known")
 	})
@@ -632,7 +632,7 @@ func TestX48TenantsDoNotMeet(t *testing.T) {
 		require.ErrorIs(t, err, presence.ErrNotAllowed)
 
 		acme := presence.Actor{Subject: presence.Ref{Tenant: "acme", ID: "root"}, Role: presence.RoleAdmin}
-		require.NoError(t, d.SetPolicy(t.Context(), acme, "acme", preset.TawkTo()))
+		require.NoError(t, d.SetPolicy(t.Context(), acme, preset.TawkTo()))
 		require.Equal(t, "default", d.Policy("").Name)
 		require.Equal(t, "tawkto", d.Policy("acme").Name)
 		require.Equal(t, "available", d.status(ann))
@@ -648,8 +648,7 @@ func TestX48TenantsDoNotMeet(t *testing.T) {
 		require.ErrorIs(t, err, presence.ErrNotAllowed)
 		_, err = d.Request(t.Context(), presence.Agent(ann), there, presence.Claim{Status: "away"})
 		require.ErrorIs(t, err, presence.ErrNotAllowed)
-		require.ErrorIs(t, d.AddStatus(t.Context(), acme, "", presence.Status{ID: "lunch", Class: presence.ClassAway}), presence.ErrNotAllowed)
-		require.NoError(t, d.AddStatus(t.Context(), acme, "acme", presence.Status{ID: "lunch", Class: presence.ClassAway}))
+		require.NoError(t, d.AddStatus(t.Context(), acme, presence.Status{ID: "lunch", Class: presence.ClassAway}))
 		require.Len(t, d.Policy("").Statuses, 4)
 	})
 }
@@ -665,8 +664,8 @@ func TestPolicyChangeIsNotBackDated(t *testing.T) {
 		seen(t, w)
 		time.Sleep(8 * time.Minute)
 		require.NoError(t, policy.Set("idle.after", "5m"))
-		require.NoError(t, d.SetPolicy(t.Context(), admin, "", policy))
-		v, err := d.GetAs(t.Context(), ann, presence.AudienceAdmin)
+		require.NoError(t, d.SetPolicy(t.Context(), admin, policy))
+		v, err := d.GetAs(t.Context(), presence.AudienceAdmin, ann)
 		require.NoError(t, err)
 		require.Equal(t, "offline", v.Status)
 		require.Equal(t, presence.CauseIdle, v.Cause)

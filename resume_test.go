@@ -211,7 +211,7 @@ func TestResumeAcrossAPolicy(t *testing.T) {
 		d.diffs(visitor, from, 1)
 		p := presence.DefaultPolicy()
 		p.Views = map[presence.Audience][]string{presence.AudienceVisitor: {}}
-		require.NoError(t, d.SetPolicy(t.Context(), admin, "", p))
+		require.NoError(t, d.SetPolicy(t.Context(), admin, p))
 		d.snapshot(visitor, from)
 		change()
 		now, _ := read(t, stays)

@@ -329,7 +329,7 @@ func TestX17SendersAreToldTheSame(t *testing.T) {
 			require.NoError(t, err)
 		}
 		require.NoError(t, tracker.Notify(t.Context(), presence.Notification{ID: "n", Subject: ref, Kind: "push"}))
-		d, err := tracker.Gate(t.Context(), ref, "push", "")
+		d, err := tracker.Gate(t.Context(), presence.Notification{Subject: ref, Kind: "push"})
 		require.NoError(t, err)
 		require.Equal(t, status == "online" || status == "invisible", d.Verdict == presence.Deliver, "who delivers knows better")
 	}

@@ -260,7 +260,7 @@ func TestStatementA37(t *testing.T) {
 		shown := m.View(&s.Current, presence.AudienceTeam).Status
 		for _, kind := range []string{"push", "mobile"} {
 			for _, channel := range []string{"", "desk"} {
-				d := m.Gate(s, kind, channel)
+				d := m.Gate(s, presence.Notification{Kind: kind, Channel: channel})
 				if (d.Verdict == presence.Deliver) != (shown == "online") {
 					return fmt.Errorf("%s is shown, and %s about %q: %+v", shown, kind, channel, d)
 				}

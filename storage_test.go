@@ -79,7 +79,7 @@ func (o *office) claim(ref presence.Ref, c presence.Claim) error {
 
 func (o *office) status(ref presence.Ref) string {
 	o.t.Helper()
-	v, err := o.GetAs(o.t.Context(), ref, presence.AudienceAdmin)
+	v, err := o.GetAs(o.t.Context(), presence.AudienceAdmin, ref)
 	require.NoError(o.t, err)
 	return v.Status
 }
@@ -233,7 +233,7 @@ func TestSubjectThatCannotBeLoadedIsRefused(t *testing.T) {
 	_, err := o.Connect(t.Context(), ann, presence.ConnectOptions{ID: "tab", Login: true})
 	require.ErrorIs(t, err, presence.ErrUnavailable)
 	require.ErrorIs(t, err, presencetest.ErrFault)
-	_, err = o.GetAs(t.Context(), ann, presence.AudienceTeam)
+	_, err = o.GetAs(t.Context(), presence.AudienceTeam, ann)
 	require.ErrorIs(t, err, presence.ErrUnavailable)
 	require.ErrorIs(t, o.claim(ann, presence.Claim{Status: "away"}), presence.ErrUnavailable)
 	require.ErrorIs(t, o.Erase(t.Context(), ann), presence.ErrUnavailable)
@@ -297,7 +297,7 @@ func TestStorageDown(t *testing.T) {
 	f, err = w.Poll()
 	require.NoError(t, err)
 	require.Equal(t, "away", f.Changes[0].View.Status)
-	list, group, err := o.ListAs(t.Context(), sales, presence.AudienceTeam, presence.Ref{})
+	list, group, err := o.ListAs(t.Context(), presence.AudienceTeam, sales, nil)
 	require.NoError(t, err)
 	require.Equal(t, "away", list[0].Status)
 	require.Equal(t, presence.GroupAway, group.Status)
@@ -630,7 +630,7 @@ func TestStorageThatHangs(t *testing.T) {
 		// Meanwhile the subject lives, and is not what is not stored.
 		require.NoError(t, c.Heartbeat())
 		require.NoError(t, c.Input())
-		v, err := tracker.GetAs(t.Context(), ann, presence.AudienceSelf)
+		v, err := tracker.GetAs(t.Context(), presence.AudienceSelf, ann)
 		require.NoError(t, err)
 		require.Equal(t, "available", v.Status)
 
@@ -706,7 +706,7 @@ func TestRefresh(t *testing.T) {
 	o.connect(ann, "phone")
 	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy"}))
 	status := func(ref presence.Ref) string {
-		view, err := first.GetAs(t.Context(), ref, presence.AudienceTeam)
+		view, err := first.GetAs(t.Context(), presence.AudienceTeam, ref)
 		require.NoError(t, err)
 		return view.Status
 	}

@@ -482,33 +482,48 @@ func (h *loaded) exit(ch *channelEntry, now Instant) {
 
 // Join asks for membership of a channel. Membership follows grants by itself,
 // so that asking only tells whether there is one.
-func (t *Tracker) Join(ctx context.Context, actor Actor, channel Channel) error {
-	if err := checkPair(actor.Subject, channel); err != nil {
+func (t *Tracker) Join(ctx context.Context, by Actor, channel Channel) error {
+	if err := checkPair(by.Subject, channel); err != nil {
 		return err
 	}
-	if err := t.allow(ctx, actor, ActionJoin, actor.Subject, channel.ID); err != nil {
+	if err := t.allow(ctx, Question{Actor: by, Action: ActionJoin, Channel: channel}); err != nil {
 		return err
 	}
-	return t.mustBelong(actor, channel)
+	return t.mustBelong(by, channel)
 }
 
-// ListAs returns the members of a channel that an audience may list, by id, and
-// the group they add up to; of a channel that nobody belongs to, none and the rung
-// offline. The viewer, who sees its own row in full, matters for the audience self
-// alone. It asks no authorizer: it is for the host.
-func (t *Tracker) ListAs(ctx context.Context, channel Channel, a Audience, viewer Ref) ([]View, Group, error) {
-	return t.AppendList(ctx, nil, channel, a, viewer)
-}
-
-// AppendList is like List and appends the members to views, so that a caller who
-// asks often can use the same memory again. A channel that is listed keeps its
-// list at hand for a minute; while nothing changes, listing is copying.
-func (t *Tracker) AppendList(_ context.Context, views []View, channel Channel, a Audience, viewer Ref) ([]View, Group, error) {
+// List returns the members of a channel that an actor may list, by id, and the
+// group they add up to. An agent must be a member. It returns [ErrNotAllowed] if
+// the authorizer refuses or the channel is of another tenant.
+func (t *Tracker) List(ctx context.Context, by Actor, channel Channel) ([]View, Group, error) {
 	if err := checkRef("channel", Ref(channel)); err != nil {
-		return views, Group{}, err
+		return nil, Group{}, err
+	}
+	if err := t.allow(ctx, Question{Actor: by, Action: ActionSee, Channel: channel}); err != nil {
+		return nil, Group{}, err
+	}
+	if by.Audience() == AudienceTeam {
+		if err := t.mustBelong(by, channel); err != nil {
+			return nil, Group{}, err
+		}
+	}
+	return t.ListAs(ctx, by.Audience(), channel, nil)
+}
+
+// ListAs appends the members of a channel that an audience may list, by id, to
+// into, and returns the group they add up to. A channel without members has the
+// group status offline. A channel that is listed keeps its list for a minute;
+// while nothing changes, listing is copying. ListAs asks no authorizer: it is for
+// the host. It returns [ErrInvalid] for AudienceSelf, since a list has no viewer.
+func (t *Tracker) ListAs(_ context.Context, a Audience, channel Channel, into []View) ([]View, Group, error) {
+	if err := checkRef("channel", Ref(channel)); err != nil {
+		return into, Group{}, err
 	}
 	if err := checkAudience(a); err != nil {
-		return views, Group{}, err
+		return into, Group{}, err
+	}
+	if a == AudienceSelf {
+		return into, Group{}, refuse(ErrInvalid, "audience", string(a), "a list has no viewer")
 	}
 	t.meetDeadlines()
 	for !t.closed.Load() {
@@ -520,20 +535,20 @@ func (t *Tracker) AppendList(_ context.Context, views []View, channel Channel, a
 		}
 		t.mu.RUnlock()
 		if ch == nil {
-			return views, Group{Status: GroupOffline}, nil
+			return into, Group{Status: GroupOffline}, nil
 		}
 		if hub == nil {
 			var err error
 			if hub, err = t.lookAt(channel); err != nil {
-				return views, Group{}, err
+				return into, Group{}, err
 			}
 		}
 		t.fill(hub)
-		if views, group, ok := hub.list(views, a, viewer, t.time.now()); ok {
+		if views, group, ok := hub.list(into, a, Ref{}, t.time.now()); ok {
 			return views, group, nil
 		} // otherwise it has just been closed
 	}
-	return views, Group{}, t.closedError()
+	return into, Group{}, t.closedError()
 }
 
 // checkPair checks two names that must belong to one tenant.

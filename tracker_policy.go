@@ -10,24 +10,20 @@ import (
 // SetPolicy puts a policy in force for one tenant, from now on: nothing is
 // changed back in time. The actor must be of that tenant. Policies are not
 // stored: set them again when the process starts.
-func (t *Tracker) SetPolicy(ctx context.Context, actor Actor, tenant string, p Policy) error {
-	return t.setPolicy(ctx, actor, tenant, p, ActionPolicy, p.Name)
+func (t *Tracker) SetPolicy(ctx context.Context, by Actor, p Policy) error {
+	return t.setPolicy(ctx, p, Question{Actor: by, Action: ActionPolicy, Policy: p.Name})
 }
 
-func (t *Tracker) setPolicy(ctx context.Context, actor Actor, tenant string, p Policy, action Action, detail string) error {
+func (t *Tracker) setPolicy(ctx context.Context, p Policy, q Question) error {
 	m, err := Compile(p)
 	if err != nil {
 		return err
 	}
-	if tenant != "" {
-		if err := checkID("tenant", tenant); err != nil {
-			return err
-		}
+	tenant := q.Actor.Subject.Tenant
+	if err := checkOptionalID("tenant", tenant); err != nil {
+		return err
 	}
-	if actor.Subject.Tenant != tenant {
-		return refuse(ErrNotAllowed, "tenant", tenant, "%s acts for another tenant", actor.Subject)
-	}
-	if err := t.allow(ctx, actor, action, Ref{Tenant: tenant}, detail); err != nil {
+	if err := t.allow(ctx, q); err != nil {
 		return err
 	}
 	t.policing.Lock()
@@ -67,27 +63,27 @@ func (t *Tracker) machine(tenant string) *Machine {
 
 // AddStatus adds a status to the policy of a tenant, or changes the one of the same
 // id; see [Policy.AddStatus]. It can be chosen at once.
-func (t *Tracker) AddStatus(ctx context.Context, actor Actor, tenant string, s Status) error {
-	return t.redefine(ctx, actor, tenant, s.ID, func(p *Policy) error {
+func (t *Tracker) AddStatus(ctx context.Context, by Actor, s Status) error {
+	return t.redefine(ctx, by, s.ID, func(p *Policy) error {
 		p.AddStatus(s)
 		return nil
 	})
 }
 
 // RemoveStatus removes a status from the policy of a tenant; see [Policy.RemoveStatus].
-func (t *Tracker) RemoveStatus(ctx context.Context, actor Actor, tenant, id, fallback string) error {
-	return t.redefine(ctx, actor, tenant, id, func(p *Policy) error { return p.RemoveStatus(id, fallback) })
+func (t *Tracker) RemoveStatus(ctx context.Context, by Actor, id, fallback string) error {
+	return t.redefine(ctx, by, id, func(p *Policy) error { return p.RemoveStatus(id, fallback) })
 }
 
 // redefine changes a policy, one change at a time so that none is lost.
-func (t *Tracker) redefine(ctx context.Context, actor Actor, tenant, id string, change func(*Policy) error) error {
+func (t *Tracker) redefine(ctx context.Context, by Actor, id string, change func(*Policy) error) error {
 	t.defining.Lock()
 	defer t.defining.Unlock()
-	p := t.Policy(tenant)
+	p := t.Policy(by.Subject.Tenant)
 	if err := change(&p); err != nil {
 		return err
 	}
-	return t.setPolicy(ctx, actor, tenant, p, ActionDefine, id)
+	return t.setPolicy(ctx, p, Question{Actor: by, Action: ActionDefine, Status: id})
 }
 
 // Machine returns the policy in force for a tenant, compiled.

@@ -244,9 +244,9 @@ func (c *census) act(ref presence.Ref) {
 		_ = c.Erase(ctx, ref)
 	case 12:
 		if c.rnd.IntN(2) == 0 {
-			_ = c.AddStatus(ctx, by, ref.Tenant, presence.Status{ID: "tea", Class: presence.ClassAway})
+			_ = c.AddStatus(ctx, by, presence.Status{ID: "tea", Class: presence.ClassAway})
 		} else {
-			_ = c.RemoveStatus(ctx, by, ref.Tenant, "tea", "available")
+			_ = c.RemoveStatus(ctx, by, "tea", "available")
 		}
 	case 13:
 		c.elsewhere(ref)

@@ -91,12 +91,12 @@ func everythingAtOnce(t *testing.T, seed uint64) {
 				case 12:
 					_, err = tracker.SetClaim(ctx, presence.Agent(who), who, presence.Claim{Status: []string{"available", "away", "busy"}[rng.IntN(3)]})
 				case 13:
-					_, _, err = tracker.ListAs(ctx, where, presence.AudienceTeam, presence.Ref{})
+					_, _, err = tracker.ListAs(ctx, presence.AudienceTeam, where, nil)
 				case 14:
 					if rng.IntN(20) == 0 {
 						p := policy
 						p.Lease = time.Duration(60+rng.IntN(60)) * time.Second
-						err = tracker.SetPolicy(ctx, admin, "", p)
+						err = tracker.SetPolicy(ctx, admin, p)
 					}
 				case 15:
 					switch {
@@ -140,7 +140,7 @@ func everythingAtOnce(t *testing.T, seed uint64) {
 				}
 			}
 		}
-		views, _, err := tracker.ListAs(ctx, room(i), presence.AudienceTeam, presence.Ref{})
+		views, _, err := tracker.ListAs(ctx, presence.AudienceTeam, room(i), nil)
 		require.NoError(t, err)
 		require.Len(t, told, len(views))
 		members, err := tracker.Members(room(i))
@@ -148,7 +148,7 @@ func everythingAtOnce(t *testing.T, seed uint64) {
 		require.Len(t, members, len(views))
 		for _, v := range views {
 			require.Equal(t, v, told[v.Subject])
-			got, err := tracker.GetAs(ctx, v.Subject, presence.AudienceTeam)
+			got, err := tracker.GetAs(ctx, presence.AudienceTeam, v.Subject)
 			require.NoError(t, err)
 			require.Equal(t, v, got)
 		}
@@ -172,13 +172,13 @@ func TestErasedSubjectsHandlesReachNobodyElse(t *testing.T) {
 		require.ErrorIs(t, c.Heartbeat(), presence.ErrUnknown)
 		require.ErrorIs(t, tracker.Heartbeat(who, "tab"), presence.ErrUnknown)
 	}
-	views, _, err := tracker.ListAs(ctx, sales, presence.AudienceTeam, presence.Ref{})
+	views, _, err := tracker.ListAs(ctx, presence.AudienceTeam, sales, nil)
 	require.NoError(t, err)
 	require.Empty(t, views)
 	c, err := tracker.Connect(ctx, ann, presence.ConnectOptions{ID: "tab"})
 	require.NoError(t, err)
 	require.NoError(t, c.Heartbeat())
-	v, err := tracker.GetAs(ctx, ann, presence.AudienceTeam)
+	v, err := tracker.GetAs(ctx, presence.AudienceTeam, ann)
 	require.NoError(t, err)
 	require.Equal(t, "available", v.Status)
 }

@@ -283,7 +283,7 @@ func TestConnectWaitsForWhatWasChosen(t *testing.T) {
 		_, err = tracker.Sweep(t.Context())
 		require.NoError(t, err)
 		require.Subset(t, []string{"busy"}, seen())
-		v, err := tracker.GetAs(t.Context(), ann, presence.AudienceTeam)
+		v, err := tracker.GetAs(t.Context(), presence.AudienceTeam, ann)
 		require.NoError(t, err)
 		require.Equal(t, "busy", v.Status)
 		require.NoError(t, w.Close())

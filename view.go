@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // View is what one audience sees of a subject. Fields the audience is not shown
@@ -233,7 +234,7 @@ func (m *Machine) Explain(s *State, a Audience) []string {
 		}
 	}
 	if len(p.HiddenFrom) > 0 {
-		add("hidden from: %s", join(p.HiddenFrom))
+		add("hidden from: %s", strings.Join(wordsOf(p.HiddenFrom), ", "))
 	}
 	if s.LeaseFloor > s.Now {
 		add("leases are extended to %s after a standstill", s.LeaseFloor)

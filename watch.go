@@ -60,18 +60,18 @@ type Watch struct {
 // Watch starts watching a channel. An agent needs a grant of the channel and is
 // evicted when it is revoked; visitors, supervisors, admins and systems do not.
 // The watcher is no member: nobody sees it.
-func (t *Tracker) Watch(ctx context.Context, actor Actor, channel Channel, opts WatchOptions) (*Watch, error) {
+func (t *Tracker) Watch(ctx context.Context, by Actor, channel Channel, opts WatchOptions) (*Watch, error) {
 	if err := checkRef("channel", Ref(channel)); err != nil {
 		return nil, err
 	}
-	a, err := t.audience(ctx, actor, Ref(channel), opts, actor.Audience())
+	a, err := t.audience(ctx, Question{Actor: by, Action: ActionSee, Channel: channel}, opts, by.Audience())
 	if err != nil {
 		return nil, err
 	}
 	member := a == AudienceTeam || a == AudienceSelf
-	member = member && actor.Audience() == AudienceTeam
+	member = member && by.Audience() == AudienceTeam
 	if member {
-		if err := t.mustBelong(actor, channel); err != nil {
+		if err := t.mustBelong(by, channel); err != nil {
 			return nil, err
 		}
 	}
@@ -80,7 +80,7 @@ func (t *Tracker) Watch(ctx context.Context, actor Actor, channel Channel, opts 
 		if err != nil {
 			return nil, err
 		}
-		w, err := t.watch(hub, actor, a, member, opts)
+		w, err := t.watch(hub, by, a, member, opts)
 		if err != nil {
 			t.forgetUnused(hub)
 			return nil, err
@@ -93,20 +93,20 @@ func (t *Tracker) Watch(ctx context.Context, actor Actor, channel Channel, opts 
 
 // WatchSubject starts watching one subject, without any channel. One that nobody
 // has heard of is refused with [ErrUnknown].
-func (t *Tracker) WatchSubject(ctx context.Context, actor Actor, subject Ref, opts WatchOptions) (*Watch, error) {
-	a, err := t.audience(ctx, actor, subject, opts, audienceFor(actor, subject))
+func (t *Tracker) WatchSubject(ctx context.Context, by Actor, subject Ref, opts WatchOptions) (*Watch, error) {
+	a, err := t.audience(ctx, Question{Actor: by, Action: ActionSee, Subject: subject}, opts, audienceFor(by, subject))
 	if err != nil {
 		return nil, err
 	}
-	if a == AudienceSelf && actor.Subject != subject && actor.Audience() == AudienceTeam {
-		return nil, fmt.Errorf("presence: %w: %s may look at %s as a teammate, not as %s itself", ErrNotAllowed, actor.Subject, subject, subject)
+	if a == AudienceSelf && by.Subject != subject && by.Audience() == AudienceTeam {
+		return nil, fmt.Errorf("presence: %w: %s may look at %s as a teammate, not as %s itself", ErrNotAllowed, by.Subject, subject, subject)
 	}
 	who, err := t.known(ctx, subject)
 	if err != nil {
 		return nil, err
 	}
 	if a == AudienceSelf {
-		actor.Subject = subject
+		by.Subject = subject
 	}
 	for {
 		h := t.lock(who.n, subject)
@@ -122,7 +122,7 @@ func (t *Tracker) WatchSubject(ctx context.Context, actor Actor, subject Ref, op
 			t.channelTable.addHub(alone)
 		}
 		h.unlock()
-		w, err := t.watch(alone, actor, a, false, opts)
+		w, err := t.watch(alone, by, a, false, opts)
 		if err != nil {
 			t.forgetUnused(alone)
 			return nil, err
@@ -134,8 +134,8 @@ func (t *Tracker) WatchSubject(ctx context.Context, actor Actor, subject Ref, op
 }
 
 // audience checks whose eyes an actor may look through.
-func (t *Tracker) audience(ctx context.Context, actor Actor, at Ref, opts WatchOptions, own Audience) (Audience, error) {
-	a := own
+func (t *Tracker) audience(ctx context.Context, q Question, opts WatchOptions, own Audience) (Audience, error) {
+	a, actor := own, q.Actor
 	if opts.Audience != "" {
 		a = opts.Audience
 	}
@@ -149,7 +149,7 @@ func (t *Tracker) audience(ctx context.Context, actor Actor, at Ref, opts WatchO
 	if err := checkRef("actor", actor.Subject); err != nil {
 		return "", err
 	}
-	return a, t.allow(ctx, actor, ActionSee, at, at.ID)
+	return a, t.allow(ctx, q)
 }
 
 // watch adds a watcher to a hub. It returns nil if the hub has been closed.
@@ -431,7 +431,7 @@ func (w *Watch) authorize(ctx context.Context) (suspended time.Duration) {
 		return 0
 	}
 	w.asked = now
-	switch err := w.hub.t.allow(ctx, w.actor, ActionSee, Ref(w.hub.ref()), w.hub.ref().ID); {
+	switch err := w.hub.t.allow(ctx, w.question()); {
 	case err == nil:
 		w.trusted, w.asked = now, 0
 		return 0
@@ -448,6 +448,17 @@ func (w *Watch) authorize(ctx context.Context) (suspended time.Duration) {
 		return authorizeRetry
 	}
 	return 0
+}
+
+// question returns what the authorizer is asked about the watch.
+func (w *Watch) question() Question {
+	q := Question{Actor: w.actor, Action: ActionSee}
+	if w.hub.ch == nil {
+		q.Subject = Ref(w.hub.ref())
+	} else {
+		q.Channel = w.hub.ref()
+	}
+	return q
 }
 
 // doubtful reports whether authorize would do anything but agree.

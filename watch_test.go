@@ -89,7 +89,7 @@ func TestNotifyMayUseTheTracker(t *testing.T) {
 		w, err := d.Watch(t.Context(), boss, sales, presence.WatchOptions{Notify: func() {
 			<-opened
 			for f, err := w.Poll(); f != nil && err == nil; f, err = w.Poll() {
-				view, err := d.GetAs(context.Background(), ann, presence.AudienceTeam)
+				view, err := d.GetAs(context.Background(), presence.AudienceTeam, ann)
 				if err != nil {
 					view.Status = err.Error()
 				}
@@ -259,7 +259,7 @@ func TestHeldBackAccessGoesOutByItself(t *testing.T) {
 			p := policy
 			p.Statuses = append([]presence.Status{}, policy.Statuses...)
 			p.Statuses[2].Label = "Occupied"
-			return d.SetPolicy(t.Context(), admin, "", p)
+			return d.SetPolicy(t.Context(), admin, p)
 		}, "updated ann busy"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -286,7 +286,7 @@ func TestHeldBackAccessGoesOutByItself(t *testing.T) {
 // slowAuthorizer takes as long as it may, once it hangs.
 type slowAuthorizer struct{ hangs atomic.Bool }
 
-func (a *slowAuthorizer) Allow(ctx context.Context, _ presence.Actor, _ presence.Action, _ presence.Ref, _ string) error {
+func (a *slowAuthorizer) Allow(ctx context.Context, _ presence.Question) error {
 	if a.hangs.Load() {
 		<-ctx.Done()
 		return context.Cause(ctx)

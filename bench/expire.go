@@ -224,7 +224,7 @@ func expireOurs(o options) (sample, error) {
 	patient := presence.Ref{Tenant: "patient"}
 	system := presence.Actor{Subject: presence.Ref{Tenant: patient.Tenant, ID: "operator"}, Role: presence.RoleSystem}
 	ctx := context.Background()
-	if err := t.SetPolicy(ctx, system, patient.Tenant, *calm()); err != nil {
+	if err := t.SetPolicy(ctx, system, *calm()); err != nil {
 		return nil, err
 	}
 	if err := t.fill(expiring, 1); err != nil {

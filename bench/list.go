@@ -131,7 +131,7 @@ func listFloors(o options, p *population) []benchCase {
 
 // list lists the members of the channel, into the memory of the last time.
 func (t *tracked) list(n int) (err error) {
-	t.views, _, err = t.AppendList(context.Background(), t.views[:0], presence.ChannelID(listedChannel), presence.AudienceTeam, presence.Ref{})
+	t.views, _, err = t.ListAs(context.Background(), presence.AudienceTeam, presence.ChannelID(listedChannel), t.views[:0])
 	return expect(len(t.views), n, err)
 }
 

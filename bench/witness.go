@@ -74,9 +74,9 @@ func (w *witness) look(t *presence.Tracker, now presence.Instant) error {
 	s := new(sighting)
 	var faults [4]error
 	s.state, faults[0] = t.State(context.Background(), w.ref)
-	s.team, faults[1] = t.GetAs(context.Background(), w.ref, presence.AudienceTeam)
-	s.admin, faults[2] = t.GetAs(context.Background(), w.ref, presence.AudienceAdmin)
-	s.lines, faults[3] = t.ExplainAs(context.Background(), w.ref, presence.AudienceAdmin)
+	s.team, faults[1] = t.GetAs(context.Background(), presence.AudienceTeam, w.ref)
+	s.admin, faults[2] = t.GetAs(context.Background(), presence.AudienceAdmin, w.ref)
+	s.lines, faults[3] = t.ExplainAs(context.Background(), presence.AudienceAdmin, w.ref)
 	w.past = append(w.past, said{at: now, kind: presence.EventTick, accepted: true, seen: s})
 	return errors.Join(faults[:]...)
 }

@@ -1,6 +1,7 @@
 package presencetest_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,19 +21,22 @@ func roles(a presence.Authorizer) presencetest.AuthorizerCase {
 	as := func(r presence.Role) presence.Actor { return presence.Actor{Subject: ann, Role: r} }
 	return presencetest.AuthorizerCase{
 		Authorizer: a,
-		Allows: []presencetest.Question{
-			{as(presence.RoleAgent), presence.ActionClaim, ann, "busy"},
-			{as(presence.RoleAgent), presence.ActionJoin, ann, "support"},
-			{as(presence.RoleVisitor), presence.ActionSee, bob, ""},
-			{as(presence.RoleSupervisor), presence.ActionClaimOther, bob, "busy"},
-			{as(presence.RoleAdmin), presence.ActionPolicy, presence.Ref{Tenant: "acme"}, "default"},
-			{as(presence.RoleSystem), presence.ActionClaimOther, bob, "busy"},
+		Allows: []presence.Question{
+			{Actor: as(presence.RoleAgent), Action: presence.ActionClaim, Subject: ann, Status: "busy"},
+			{Actor: as(presence.RoleAgent), Action: presence.ActionJoin, Channel: presence.Channel{Tenant: "acme", ID: "support"}},
+			{Actor: as(presence.RoleVisitor), Action: presence.ActionSee, Subject: bob},
+			{Actor: as(presence.RoleVisitor), Action: presence.ActionSee, Channel: presence.Channel{Tenant: "acme", ID: "bob"}},
+			{Actor: as(presence.RoleSupervisor), Action: presence.ActionClaimOther, Subject: bob, Status: "busy"},
+			{Actor: as(presence.RoleSupervisor), Action: presence.ActionDecide, Subject: bob, Request: "r1"},
+			{Actor: as(presence.RoleAdmin), Action: presence.ActionPolicy, Policy: "default"},
+			{Actor: as(presence.RoleAdmin), Action: presence.ActionDefine, Status: "lunch"},
+			{Actor: as(presence.RoleSystem), Action: presence.ActionClaimOther, Subject: bob, Status: "busy"},
 		},
-		Refuses: []presencetest.Question{
-			{as(presence.RoleAgent), presence.ActionClaimOther, bob, "busy"},
-			{as(presence.RoleAgent), presence.ActionPolicy, presence.Ref{Tenant: "acme"}, "default"},
-			{as(presence.RoleVisitor), presence.ActionClaim, ann, "busy"},
-			{as(presence.RoleSupervisor), presence.ActionPolicy, presence.Ref{Tenant: "acme"}, "default"},
+		Refuses: []presence.Question{
+			{Actor: as(presence.RoleAgent), Action: presence.ActionClaimOther, Subject: bob, Status: "busy"},
+			{Actor: as(presence.RoleAgent), Action: presence.ActionPolicy, Policy: "default"},
+			{Actor: as(presence.RoleVisitor), Action: presence.ActionClaim, Subject: ann, Status: "busy"},
+			{Actor: as(presence.RoleSupervisor), Action: presence.ActionPolicy, Policy: "default"},
 		},
 	}
 }
@@ -41,11 +45,11 @@ func TestAuthorizerSuitePasses(t *testing.T) {
 	t.Parallel()
 	for _, a := range []presence.Authorizer{
 		presence.RoleAuthorizer(),
-		presencetest.StaticAuthorizer(func(actor presence.Actor, action presence.Action, subject presence.Ref, detail string) error {
-			return presence.RoleAuthorizer().Allow(t.Context(), actor, action, subject, detail)
+		presencetest.StaticAuthorizer(func(q presence.Question) error {
+			return presence.RoleAuthorizer().Allow(t.Context(), q)
 		}),
 		// One that asks elsewhere and cannot when its context is done.
-		allow(func(ctx context.Context, q presencetest.Question) error {
+		allow(func(ctx context.Context, q presence.Question) error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
@@ -59,15 +63,13 @@ func TestAuthorizerSuitePasses(t *testing.T) {
 }
 
 // allow makes an authorizer of a function.
-type allow func(ctx context.Context, q presencetest.Question) error
+type allow func(ctx context.Context, q presence.Question) error
 
-func (a allow) Allow(ctx context.Context, actor presence.Actor, action presence.Action, subject presence.Ref, detail string) error {
-	return a(ctx, presencetest.Question{Actor: actor, Action: action, Subject: subject, Detail: detail})
-}
+func (a allow) Allow(ctx context.Context, q presence.Question) error { return a(ctx, q) }
 
 // ask gives the right answer.
-func ask(ctx context.Context, q presencetest.Question) error {
-	return presence.RoleAuthorizer().Allow(ctx, q.Actor, q.Action, q.Subject, q.Detail)
+func ask(ctx context.Context, q presence.Question) error {
+	return presence.RoleAuthorizer().Allow(ctx, q)
 }
 
 func TestAuthorizerSuiteCatches(t *testing.T) {
@@ -86,31 +88,50 @@ func TestAuthorizerSuiteCatches(t *testing.T) {
 			c.Refuses[0].Subject.Tenant = "other"
 			return c
 		}},
-		{"systems may nothing", "allows", of(func(ctx context.Context, q presencetest.Question) error {
+		{"a question that no tracker asks", "questions", func(<-chan struct{}) presencetest.AuthorizerCase {
+			c := roles(allow(ask))
+			c.Allows[2].Status = "busy"
+			return c
+		}},
+		{"a person is taken for the channel of its name", "refuses", func(<-chan struct{}) presencetest.AuthorizerCase {
+			may := func(id string) error {
+				if id == "sales" {
+					return nil
+				}
+				return fmt.Errorf("%w: only the channel sales is public", presence.ErrNotAllowed)
+			}
+			visitor := presence.Visitor(presence.ID("vic"))
+			return presencetest.AuthorizerCase{
+				Authorizer: allow(func(_ context.Context, q presence.Question) error { return may(cmp.Or(q.Subject.ID, q.Channel.ID)) }),
+				Allows:     []presence.Question{{Actor: visitor, Action: presence.ActionSee, Channel: presence.ChannelID("sales")}},
+				Refuses:    []presence.Question{{Actor: visitor, Action: presence.ActionSee, Subject: presence.ID("sales")}},
+			}
+		}},
+		{"systems may nothing", "allows", of(func(ctx context.Context, q presence.Question) error {
 			if q.Actor.Role == presence.RoleSystem {
 				return fmt.Errorf("%w: it is a machine", presence.ErrNotAllowed)
 			}
 			return ask(ctx, q)
 		})},
-		{"it cannot tell who may", "allows", of(func(ctx context.Context, q presencetest.Question) error {
+		{"it cannot tell who may", "allows", of(func(ctx context.Context, q presence.Question) error {
 			if q.Action == presence.ActionJoin {
 				return errors.New("no such action")
 			}
 			return ask(ctx, q)
 		})},
-		{"agents may everything", "refuses", of(func(ctx context.Context, q presencetest.Question) error {
+		{"agents may everything", "refuses", of(func(ctx context.Context, q presence.Question) error {
 			if q.Actor.Role == presence.RoleAgent || q.Actor.Role == "" {
 				return nil
 			}
 			return ask(ctx, q)
 		})},
-		{"a refusal by another name", "refuses", of(func(ctx context.Context, q presencetest.Question) error {
+		{"a refusal by another name", "refuses", of(func(ctx context.Context, q presence.Question) error {
 			if err := ask(ctx, q); err != nil {
 				return errors.New("403 Forbidden")
 			}
 			return nil
 		})},
-		{"a bare refusal", "says-why", of(func(ctx context.Context, q presencetest.Question) error {
+		{"a bare refusal", "says-why", of(func(ctx context.Context, q presence.Question) error {
 			if ask(ctx, q) != nil {
 				return presence.ErrNotAllowed
 			}
@@ -118,8 +139,8 @@ func TestAuthorizerSuiteCatches(t *testing.T) {
 		})},
 		{"it gives in", "repeatable", func(<-chan struct{}) presencetest.AuthorizerCase {
 			var mu sync.Mutex
-			asked := make(map[presencetest.Question]int)
-			return roles(allow(func(ctx context.Context, q presencetest.Question) error {
+			asked := make(map[presence.Question]int)
+			return roles(allow(func(ctx context.Context, q presence.Question) error {
 				mu.Lock()
 				defer mu.Unlock()
 				if asked[q]++; asked[q] > 10 {
@@ -130,8 +151,8 @@ func TestAuthorizerSuiteCatches(t *testing.T) {
 		}},
 		{"it answers the latest question", "concurrent", func(<-chan struct{}) presencetest.AuthorizerCase {
 			var mu sync.Mutex
-			var latest presencetest.Question
-			return roles(allow(func(ctx context.Context, q presencetest.Question) error {
+			var latest presence.Question
+			return roles(allow(func(ctx context.Context, q presence.Question) error {
 				mu.Lock()
 				latest = q
 				mu.Unlock()
@@ -144,27 +165,27 @@ func TestAuthorizerSuiteCatches(t *testing.T) {
 				return ask(ctx, q)
 			}))
 		}},
-		{"no role is nobody", "zero-role", of(func(ctx context.Context, q presencetest.Question) error {
+		{"no role is nobody", "zero-role", of(func(ctx context.Context, q presence.Question) error {
 			if q.Actor.Role == "" {
 				return fmt.Errorf("%w: no role", presence.ErrNotAllowed)
 			}
 			return ask(ctx, q)
 		})},
-		{"it opens when it is out of time", "done-context-closed", of(func(ctx context.Context, q presencetest.Question) error {
+		{"it opens when it is out of time", "done-context-closed", of(func(ctx context.Context, q presence.Question) error {
 			if ctx.Err() != nil {
 				return nil
 			}
 			return ask(ctx, q)
 		})},
 		{"it waits when it is out of time", "done-context-closed", func(release <-chan struct{}) presencetest.AuthorizerCase {
-			return roles(allow(func(ctx context.Context, q presencetest.Question) error {
+			return roles(allow(func(ctx context.Context, q presence.Question) error {
 				if ctx.Err() != nil {
 					<-release
 				}
 				return ask(ctx, q)
 			}))
 		}},
-		{"it refuses when it is out of time", "done-context-honest", of(func(ctx context.Context, q presencetest.Question) error {
+		{"it refuses when it is out of time", "done-context-honest", of(func(ctx context.Context, q presence.Question) error {
 			if ctx.Err() != nil {
 				return fmt.Errorf("%w: %w", presence.ErrNotAllowed, ctx.Err())
 			}

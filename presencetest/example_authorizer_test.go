@@ -12,17 +12,17 @@ import (
 // and lets nobody but them act for others.
 type directory func(ctx context.Context, leader, member string) (leads bool, err error)
 
-func (d directory) Allow(ctx context.Context, actor presence.Actor, action presence.Action, subject presence.Ref, detail string) error {
-	err := presence.RoleAuthorizer().Allow(ctx, actor, action, subject, detail)
-	if err != nil || action != presence.ActionClaimOther && action != presence.ActionDecide {
+func (d directory) Allow(ctx context.Context, q presence.Question) error {
+	err := presence.RoleAuthorizer().Allow(ctx, q)
+	if err != nil || q.Action != presence.ActionClaimOther && q.Action != presence.ActionDecide {
 		return err
 	}
-	leads, err := d(ctx, actor.Subject.ID, subject.ID)
+	leads, err := d(ctx, q.Actor.Subject.ID, q.Subject.ID)
 	switch {
 	case err != nil:
 		return fmt.Errorf("directory: %w", err) // it cannot tell: the call is refused as unavailable
 	case !leads:
-		return fmt.Errorf("directory: %w: %s does not lead %s", presence.ErrNotAllowed, actor.Subject.ID, subject)
+		return fmt.Errorf("directory: %w: %s does not lead %s", presence.ErrNotAllowed, q.Actor.Subject.ID, q.Subject)
 	}
 	return nil
 }
@@ -32,14 +32,17 @@ func ExampleCheckAuthorizer() {
 		return leader == "sue" && member == "ann", ctx.Err()
 	})
 	sue := presence.Actor{Subject: presence.ID("sue"), Role: presence.RoleSupervisor}
-	question := func(action presence.Action, subject, detail string) presencetest.Question {
-		return presencetest.Question{Actor: sue, Action: action, Subject: presence.ID(subject), Detail: detail}
-	}
 	err := presencetest.CheckAuthorizer(context.Background(), func(context.Context) (presencetest.AuthorizerCase, error) {
 		return presencetest.AuthorizerCase{
 			Authorizer: leads,
-			Allows:     []presencetest.Question{question(presence.ActionClaimOther, "ann", "busy"), question(presence.ActionSee, "bob", "")},
-			Refuses:    []presencetest.Question{question(presence.ActionClaimOther, "bob", "busy"), question(presence.ActionPolicy, "", "mine")},
+			Allows: []presence.Question{
+				{Actor: sue, Action: presence.ActionClaimOther, Subject: presence.ID("ann"), Status: "busy"},
+				{Actor: sue, Action: presence.ActionSee, Subject: presence.ID("bob")},
+			},
+			Refuses: []presence.Question{
+				{Actor: sue, Action: presence.ActionClaimOther, Subject: presence.ID("bob"), Status: "busy"},
+				{Actor: sue, Action: presence.ActionPolicy, Policy: "mine"},
+			},
 		}, nil
 	})
 	fmt.Println(err)

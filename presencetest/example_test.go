@@ -16,15 +16,15 @@ import (
 // A violation names the rule that was broken. This authorizer refuses everything,
 // those who may included.
 func ExampleViolation() {
-	refuses := presencetest.StaticAuthorizer(func(presence.Actor, presence.Action, presence.Ref, string) error {
+	refuses := presencetest.StaticAuthorizer(func(presence.Question) error {
 		return fmt.Errorf("%w today", presence.ErrNotAllowed)
 	})
 	ann := presence.ID("ann")
 	err := presencetest.CheckAuthorizer(context.Background(), func(context.Context) (presencetest.AuthorizerCase, error) {
 		return presencetest.AuthorizerCase{
 			Authorizer: refuses,
-			Allows:     []presencetest.Question{{Actor: presence.Agent(ann), Action: presence.ActionClaim, Subject: ann, Detail: "busy"}},
-			Refuses:    []presencetest.Question{{Actor: presence.Agent(ann), Action: presence.ActionPolicy}},
+			Allows:     []presence.Question{{Actor: presence.Agent(ann), Action: presence.ActionClaim, Subject: ann, Status: "busy"}},
+			Refuses:    []presence.Question{{Actor: presence.Agent(ann), Action: presence.ActionPolicy}},
 		}, nil
 	})
 	if violation, ok := errors.AsType[*presencetest.Violation](err); ok {

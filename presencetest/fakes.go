@@ -372,13 +372,10 @@ func (r *RecordingTransport) Fail(err error) { r.gate.fail(err) }
 // transport is closed.
 func (r *RecordingTransport) Stall() (release func()) { return r.gate.stall() }
 
-// StaticAuthorizer is a presence.Authorizer that answers from what it is asked
-// alone.
-type StaticAuthorizer func(actor presence.Actor, action presence.Action, subject presence.Ref, detail string) error
+// StaticAuthorizer is a presence.Authorizer that answers from the question alone.
+type StaticAuthorizer func(q presence.Question) error
 
 var _ presence.Authorizer = StaticAuthorizer(nil)
 
 // Allow calls a.
-func (a StaticAuthorizer) Allow(_ context.Context, actor presence.Actor, action presence.Action, subject presence.Ref, detail string) error {
-	return a(actor, action, subject, detail)
-}
+func (a StaticAuthorizer) Allow(_ context.Context, q presence.Question) error { return a(q) }

@@ -223,13 +223,13 @@ func TestRecordingTransport(t *testing.T) {
 
 func TestStaticAuthorizer(t *testing.T) {
 	t.Parallel()
-	var got presencetest.Question
-	a := presencetest.StaticAuthorizer(func(actor presence.Actor, action presence.Action, subject presence.Ref, detail string) error {
-		got = presencetest.Question{Actor: actor, Action: action, Subject: subject, Detail: detail}
+	var got presence.Question
+	a := presencetest.StaticAuthorizer(func(q presence.Question) error {
+		got = q
 		return presence.ErrNotAllowed
 	})
-	want := presencetest.Question{Actor: presence.Agent(presence.ID("ann")), Action: presence.ActionClaim, Subject: presence.ID("bob"), Detail: "busy"}
-	require.ErrorIs(t, a.Allow(t.Context(), want.Actor, want.Action, want.Subject, want.Detail), presence.ErrNotAllowed)
+	want := presence.Question{Actor: presence.Agent(presence.ID("ann")), Action: presence.ActionClaim, Subject: presence.ID("bob"), Status: "busy"}
+	require.ErrorIs(t, a.Allow(t.Context(), want), presence.ErrNotAllowed)
 	require.Equal(t, want, got)
-	require.Equal(t, "may ann (agent) claim busy of bob", want.String())
+	require.Equal(t, "may agent ann claim subject bob status busy?", want.String())
 }

@@ -45,7 +45,7 @@ func ExampleSchedule_OpenAt() {
 
 	show := func() {
 		for _, audience := range []presence.Audience{presence.AudienceVisitor, presence.AudienceTeam} {
-			_, group, err := tracker.ListAs(ctx, site, audience, presence.Ref{})
+			_, group, err := tracker.ListAs(ctx, audience, site, nil)
 			if err != nil {
 				log.Fatal(err)
 			}

@@ -338,7 +338,7 @@ func Example() {
 
 	after, _ := presence.New(&presence.Options{Storage: storage})
 	_, _ = after.Connect(ctx, ann, presence.ConnectOptions{})
-	view, _ := after.GetAs(ctx, ann, presence.AudienceTeam)
+	view, _ := after.GetAs(ctx, presence.AudienceTeam, ann)
 	fmt.Println(view.Status)
 	// Output: busy
 }

@@ -456,7 +456,7 @@ func (c *client) leave() {
 // expected is what a client has to hold of a channel: the core's projection.
 func (w *world) expected(channel string, a presence.Audience, absent bool) members {
 	w.t.Helper()
-	views, _, err := w.tracker.ListAs(w.t.Context(), presence.ChannelID(channel), a, presence.Ref{})
+	views, _, err := w.tracker.ListAs(w.t.Context(), a, presence.ChannelID(channel), nil)
 	require.NoError(w.t, err)
 	list := make(members)
 	for _, v := range views {
@@ -478,7 +478,7 @@ func (w *world) expected(channel string, a presence.Audience, absent bool) membe
 
 func (w *world) get(id string) presence.View {
 	w.t.Helper()
-	v, err := w.tracker.GetAs(w.t.Context(), presence.ID(id), presence.AudienceSupervisor)
+	v, err := w.tracker.GetAs(w.t.Context(), presence.AudienceSupervisor, presence.ID(id))
 	require.NoError(w.t, err)
 	return v
 }

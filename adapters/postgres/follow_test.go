@@ -126,7 +126,7 @@ func TestConflictsBetweenTrackers(t *testing.T) {
 		claim(t, atB, "away")
 	}
 	require.NoError(t, a.Reload(t.Context()))
-	view, err := a.GetAs(t.Context(), ann, presence.AudienceTeam)
+	view, err := a.GetAs(t.Context(), presence.AudienceTeam, ann)
 	require.NoError(t, err)
 	require.Equal(t, "away", view.Status)
 	require.NoError(t, a.Close())

@@ -372,7 +372,7 @@ func TestServerRestarts(t *testing.T) {
 		require.ErrorIs(t, storage.Append(t.Context(), row(bob, "r", 1)), presence.ErrUnavailable)
 		_, err = conn.Claim(t.Context(), presence.Claim{Status: "busy"})
 		require.ErrorIs(t, err, presence.ErrUnavailable)
-		view, err := tracker.GetAs(t.Context(), ann, presence.AudienceTeam)
+		view, err := tracker.GetAs(t.Context(), presence.AudienceTeam, ann)
 		require.NoError(t, err, "answers go on from memory")
 		require.Equal(t, []string{"available", "away", "away"}[i], view.Status)
 

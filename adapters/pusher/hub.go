@@ -246,7 +246,7 @@ func (b *hub) forward(ctx context.Context, s *socket, sub *subscription, m envel
 	if sub.kind == kindPresence {
 		m.UserID = sub.user.ID
 		for _, a := range audiences {
-			if may, err := b.h.t.MayReveal(ctx, sub.subject, a); err != nil || !may {
+			if may, err := b.h.t.MayReveal(ctx, a, sub.subject); err != nil || !may {
 				hidden = append(hidden, a)
 			}
 		}
@@ -303,7 +303,7 @@ func (h *Handler) Terminate(app, user string) error {
 
 // list returns the members of a presence channel as the app's backend sees them.
 func (b *hub) list(ctx context.Context, channel string) ([]string, error) {
-	views, _, err := b.h.t.ListAs(ctx, b.presenceChannel(channel), b.h.opts.Audience, presence.Ref{})
+	views, _, err := b.h.t.ListAs(ctx, b.h.opts.Audience, b.presenceChannel(channel), nil)
 	if err != nil {
 		return nil, err
 	}

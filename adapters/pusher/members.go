@@ -135,7 +135,7 @@ func (p *profiles) settle(ctx context.Context, id string, among ...presence.Audi
 	}
 	p.mu.Unlock()
 	for _, a := range held {
-		if may, _ := p.h.t.MayReveal(ctx, presence.Ref{Tenant: p.app.Tenant, ID: id}, a); may {
+		if may, _ := p.h.t.MayReveal(ctx, a, presence.Ref{Tenant: p.app.Tenant, ID: id}); may {
 			p.mu.Lock()
 			delete(profile.held, a)
 			p.changes++

@@ -35,12 +35,27 @@ var policies = map[string]func() presence.Policy{
 	"default": presence.DefaultPolicy, "thrivedesk": preset.ThriveDesk, "tawkto": preset.TawkTo, "respondio": preset.RespondIO, "strict": strict,
 }
 
+// list returns the tracker's list for an audience. The list of the audience self
+// is the first frame of the viewer's own watch.
+func (w *world) list(a presence.Audience, viewer presence.Ref) ([]presence.View, presence.Group) {
+	if a != presence.AudienceSelf {
+		views, group, err := w.tracker.ListAs(w.t.Context(), a, presence.ChannelID("sales"), nil)
+		require.NoError(w.t, err)
+		return views, group
+	}
+	watch, err := w.tracker.Watch(w.t.Context(), presence.Supervisor(viewer), presence.ChannelID("sales"), presence.WatchOptions{Audience: a})
+	require.NoError(w.t, err)
+	defer watch.Close()
+	f, err := watch.Poll()
+	require.NoError(w.t, err)
+	return f.Members, f.Group
+}
+
 // wanted is the map of members that an audience has to see, from the tracker's
 // own list.
 func (w *world) wanted(a presence.Audience, viewer string, roster bool) map[string]map[string]any {
 	w.t.Helper()
-	views, group, err := w.tracker.ListAs(w.t.Context(), presence.ChannelID("sales"), a, presence.ID(viewer))
-	require.NoError(w.t, err)
+	views, group := w.list(a, presence.ID(viewer))
 	members, there := make(map[string]map[string]any), 0
 	for _, v := range views {
 		present := v.Class != "" && v.Class != presence.ClassOffline

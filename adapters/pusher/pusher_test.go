@@ -512,7 +512,7 @@ func TestHowASocketEndsDecidesTheGrace(t *testing.T) {
 				c.end(w, ann)
 				seen := func() presence.Class {
 					synctest.Wait()
-					view, err := w.tracker.GetAs(w.t.Context(), presence.ID("ann"), presence.AudienceTeam)
+					view, err := w.tracker.GetAs(w.t.Context(), presence.AudienceTeam, presence.ID("ann"))
 					require.NoError(t, err)
 					return view.Class
 				}
@@ -550,7 +550,7 @@ func TestAQuietPageIsAskedAndItsAnswerIsAHeartbeat(t *testing.T) {
 		require.Equal(t, []string{"pusher:ping"}, ann.events())
 		w.pass(time.Hour)
 		require.True(t, ann.open())
-		view, err := w.tracker.GetAs(w.t.Context(), presence.ID("ann"), presence.AudienceTeam)
+		view, err := w.tracker.GetAs(w.t.Context(), presence.AudienceTeam, presence.ID("ann"))
 		require.NoError(t, err)
 		require.Equal(t, "away", view.Status, "she is there and has done nothing")
 		ann.take()
@@ -883,7 +883,7 @@ func TestOneSocketMayActAsSeveralUsers(t *testing.T) {
 		require.Equal(t, []string{"ann"}, c.ids("presence-sales"))
 		c.leave()
 		w.pass(5 * time.Second)
-		views, _, err := w.tracker.ListAs(w.t.Context(), presence.ChannelID("sales"), presence.AudienceTeam, presence.Ref{})
+		views, _, err := w.tracker.ListAs(w.t.Context(), presence.AudienceTeam, presence.ChannelID("sales"), nil)
 		require.NoError(t, err)
 		for _, v := range views {
 			require.Equal(t, presence.ClassOffline, v.Class)

@@ -202,7 +202,7 @@ func BenchmarkReopen(b *testing.B) {
 		require.NoError(b, err)
 		tracker, err := presence.New(&presence.Options{Storage: s, StorageTimeout: time.Minute})
 		require.NoError(b, err)
-		_, err = tracker.GetAs(b.Context(), ref(1), presence.AudienceTeam)
+		_, err = tracker.GetAs(b.Context(), presence.AudienceTeam, ref(1))
 		require.NoError(b, err)
 		opened += time.Since(began)
 		began = time.Now()

@@ -35,7 +35,7 @@ func ExampleOpen() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		view, err := tracker.GetAs(ctx, ann, presence.AudienceTeam)
+		view, err := tracker.GetAs(ctx, presence.AudienceTeam, ann)
 		if err != nil {
 			log.Fatal(err)
 		}

@@ -445,7 +445,7 @@ func (s *Session) connect(m *message) (*presence.Conn, *presence.View, error) {
 			return nil, nil, gone(err)
 		}
 	}
-	view, err := s.h.t.GetAs(s.h.stopped, s.actor.Subject, presence.AudienceSelf)
+	view, err := s.h.t.GetAs(s.h.stopped, presence.AudienceSelf, s.actor.Subject)
 	return c, &view, err
 }
 

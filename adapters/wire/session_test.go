@@ -268,7 +268,7 @@ func TestWelcomesFollowThePolicy(t *testing.T) {
 			p.Lease = lease
 			p.AddStatus(presence.Status{ID: more, Class: presence.ClassBusy})
 			operator := presence.Actor{Subject: presence.Ref{Tenant: tenant, ID: "operator"}, Role: presence.RoleAdmin}
-			require.NoError(t, tr.SetPolicy(t.Context(), operator, tenant, p))
+			require.NoError(t, tr.SetPolicy(t.Context(), operator, p))
 		}
 		statuses, lease := welcomed("")
 		require.Equal(t, []string{"available", "away", "busy"}, statuses)

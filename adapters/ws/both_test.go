@@ -192,7 +192,7 @@ func TestMissedFramesArriveAsDiffs(t *testing.T) {
 // toggle makes a change that everybody sees.
 func (w *world) toggle() {
 	w.t.Helper()
-	v, err := w.tracker.GetAs(w.t.Context(), presence.ID("ann"), presence.AudienceTeam)
+	v, err := w.tracker.GetAs(w.t.Context(), presence.AudienceTeam, presence.ID("ann"))
 	require.NoError(w.t, err)
 	if v.Status == "offline" {
 		_, err = w.tracker.Connect(w.t.Context(), presence.ID("ann"), presence.ConnectOptions{ID: "toggle"})

@@ -855,7 +855,7 @@ func TestHelloComesFirst(t *testing.T) {
 	f := c.ask(`"type":"watch","channel":"sales"`)
 	require.Equal(t, "invalid", f.Code)
 	require.Equal(t, []string{"hello"}, f.Allowed)
-	_, err := w.tracker.GetAs(t.Context(), presence.ID("ann"), presence.AudienceTeam)
+	_, err := w.tracker.GetAs(t.Context(), presence.AudienceTeam, presence.ID("ann"))
 	require.NoError(t, err)
 	c.say(`{"type":"hello","v":1}`)
 	c.until("welcome")
@@ -889,7 +889,7 @@ func testRate(t *testing.T, over string) {
 	}
 	c.say(`{"type":"claim","status":"busy"}`)
 	require.Equal(t, "rate", c.until("error").Code)
-	view, err := w.tracker.GetAs(t.Context(), presence.ID("ann"), presence.AudienceTeam)
+	view, err := w.tracker.GetAs(t.Context(), presence.AudienceTeam, presence.ID("ann"))
 	require.NoError(t, err)
 	require.Equal(t, "available", view.Status, "what comes too fast is not done")
 	w.clock.Add(500 * time.Millisecond)
@@ -1190,8 +1190,8 @@ func testTrackerClosed(t *testing.T, over string) {
 
 type authorizer func(presence.Action) error
 
-func (a authorizer) Allow(_ context.Context, _ presence.Actor, action presence.Action, _ presence.Ref, _ string) error {
-	return a(action)
+func (a authorizer) Allow(_ context.Context, q presence.Question) error {
+	return a(q.Action)
 }
 
 func TestUnavailableTellsNothing(t *testing.T) { both(t, testUnavailableTellsNothing) }

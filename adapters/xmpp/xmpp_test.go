@@ -307,8 +307,8 @@ func TestRefusedSubscriptions(t *testing.T) {
 // authorizer lets everybody see until it does not.
 type authorizer struct{ refuses atomic.Bool }
 
-func (a *authorizer) Allow(_ context.Context, _ presence.Actor, action presence.Action, _ presence.Ref, _ string) error {
-	if action == presence.ActionSee && a.refuses.Load() {
+func (a *authorizer) Allow(_ context.Context, q presence.Question) error {
+	if q.Action == presence.ActionSee && a.refuses.Load() {
 		return presence.ErrNotAllowed
 	}
 	return nil
@@ -572,7 +572,7 @@ func TestRandomScripts(t *testing.T) {
 				}
 				for user, a := range users {
 					for id, node := range nodes {
-						v, err := w.tracker.GetAs(t.Context(), presence.ID(id), a)
+						v, err := w.tracker.GetAs(t.Context(), a, presence.ID(id))
 						require.NoError(t, err)
 						want := "unavailable"
 						if shown := xmpp.Show(v); shown.Available {

@@ -174,7 +174,7 @@ func explain(flags *flag.FlagSet) action {
 			return err
 		}
 		defer func() { err = errors.Join(err, s.close()) }()
-		lines, err := s.tracker.ExplainAs(ctx, presence.Ref{Tenant: *tenant, ID: args[1]}, presence.Audience(*audience))
+		lines, err := s.tracker.ExplainAs(ctx, presence.Audience(*audience), presence.Ref{Tenant: *tenant, ID: args[1]})
 		if err != nil {
 			return fmt.Errorf("explain: %w", err)
 		}

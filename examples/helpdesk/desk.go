@@ -236,7 +236,7 @@ func (d *desk) state(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (d *desk) explain(w http.ResponseWriter, r *http.Request) {
-	lines, err := d.tracker.ExplainAs(r.Context(), presence.ID(r.URL.Query().Get("agent")), presence.AudienceAdmin)
+	lines, err := d.tracker.ExplainAs(r.Context(), presence.AudienceAdmin, presence.ID(r.URL.Query().Get("agent")))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -307,7 +307,7 @@ func (d *desk) setPolicy(ctx context.Context, q request) error {
 	if !known {
 		return fmt.Errorf("helpdesk: there is no policy %q", q.Policy)
 	}
-	if err := d.tracker.SetPolicy(ctx, root, "", p); err != nil {
+	if err := d.tracker.SetPolicy(ctx, root, p); err != nil {
 		return err
 	}
 	d.mu.Lock()

@@ -57,7 +57,7 @@ func (d *desk) work(w http.ResponseWriter, _ *http.Request) {
 func (d *desk) team(w http.ResponseWriter, r *http.Request) {
 	views := make(map[string]presence.View)
 	for _, channel := range sorted(channels) {
-		list, _, err := d.tracker.ListAs(r.Context(), presence.ChannelID(channel), presence.AudienceSupervisor, boss.Subject)
+		list, _, err := d.tracker.ListAs(r.Context(), presence.AudienceSupervisor, presence.ChannelID(channel), nil)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
@@ -110,12 +110,12 @@ func (d *desk) doWork(ctx context.Context, q request) error {
 	case "change": // a supervisor changes an agent's status
 		_, err = d.tracker.SetClaim(ctx, boss, agent, presence.Claim{Status: q.Status})
 	case "define": // an admin adds a reason
-		err = d.tracker.AddStatus(ctx, root, "", presence.Status{ID: q.Status, Label: q.Text, Color: "#e0a100", Class: presence.ClassAway, DrainsFirst: true})
+		err = d.tracker.AddStatus(ctx, root, presence.Status{ID: q.Status, Label: q.Text, Color: "#e0a100", Class: presence.ClassAway, DrainsFirst: true})
 		if err == nil {
 			d.feed.say("policy", q.Status)
 		}
 	case "undefine":
-		err = d.tracker.RemoveStatus(ctx, root, "", q.Status, "")
+		err = d.tracker.RemoveStatus(ctx, root, q.Status, "")
 		if err == nil {
 			d.feed.say("policy", q.Status)
 		}

@@ -10,7 +10,7 @@ import (
 
 // For returns what the chat widget of a channel says to a visitor now.
 func For(ctx context.Context, tracker *presence.Tracker, channel presence.Channel) (string, error) {
-	_, group, err := tracker.ListAs(ctx, channel, presence.AudienceVisitor, presence.Ref{})
+	_, group, err := tracker.ListAs(ctx, presence.AudienceVisitor, channel, nil)
 	if err != nil {
 		return "", err
 	}

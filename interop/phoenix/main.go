@@ -109,7 +109,7 @@ func authenticate(c phoenix.Credentials) (presence.Identity, error) {
 // members says what an audience must see of a channel: by key, one entry a
 // device.
 func (s *server) members(w http.ResponseWriter, r *http.Request) {
-	views, _, err := s.tracker.ListAs(r.Context(), presence.ChannelID("sales"), presence.Audience(r.FormValue("audience")), presence.Ref{})
+	views, _, err := s.tracker.ListAs(r.Context(), presence.Audience(r.FormValue("audience")), presence.ChannelID("sales"), nil)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return

@@ -86,7 +86,7 @@ func serve(ctx context.Context, npm string) error {
 		p := policy()
 		p.Heartbeat, p.Lease, p.Grace = time.Second, 6*time.Second, presence.Grace{Close: grace, Loss: grace}
 		tenant := "tenant-" + id
-		if err := tracker.SetPolicy(ctx, presence.Actor{Subject: presence.Ref{Tenant: tenant, ID: "root"}, Role: presence.RoleAdmin}, tenant, p); err != nil {
+		if err := tracker.SetPolicy(ctx, presence.Actor{Subject: presence.Ref{Tenant: tenant, ID: "root"}, Role: presence.RoleAdmin}, p); err != nil {
 			return err
 		}
 		s.apps[id] = pusher.App{ID: id, Key: "key-" + id, Secret: "secret-" + id, Tenant: tenant, Webhooks: []pusher.Webhook{{URL: url + "/hooks"}}}
@@ -193,7 +193,7 @@ func (s *server) do(w http.ResponseWriter, r *http.Request) {
 // there, as the core has them.
 func (s *server) members(w http.ResponseWriter, r *http.Request) {
 	channel := presence.Channel{Tenant: s.apps[r.PathValue("app")].Tenant, ID: r.PathValue("channel")}
-	views, group, err := s.tracker.ListAs(r.Context(), channel, presence.Audience(r.FormValue("audience")), presence.Ref{})
+	views, group, err := s.tracker.ListAs(r.Context(), presence.Audience(r.FormValue("audience")), channel, nil)
 	rows := make(map[string]presence.View)
 	for _, v := range views {
 		if v.Class != "" && v.Class != presence.ClassOffline {

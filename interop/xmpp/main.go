@@ -107,7 +107,7 @@ func (s *server) shown(w http.ResponseWriter, r *http.Request) {
 	actor, _ := observer(r.Context(), r.FormValue("user"))
 	list := make(map[string]string)
 	for _, id := range people {
-		view, err := s.tracker.GetAs(r.Context(), presence.ID(id), actor.Audience())
+		view, err := s.tracker.GetAs(r.Context(), actor.Audience(), presence.ID(id))
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return

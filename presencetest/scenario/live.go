@@ -145,15 +145,15 @@ func (l *live) claim(ctx context.Context, e presence.Event) (err error) {
 }
 
 func (l *live) policy(ctx context.Context, actor presence.Actor, p presence.Policy) error {
-	return l.tracker.SetPolicy(ctx, actor, "", p)
+	return l.tracker.SetPolicy(ctx, actor, p)
 }
 
 func (l *live) define(ctx context.Context, actor presence.Actor, s presence.Status) error {
-	return l.tracker.AddStatus(ctx, actor, "", s)
+	return l.tracker.AddStatus(ctx, actor, s)
 }
 
 func (l *live) undefine(ctx context.Context, actor presence.Actor, id, fallback string) error {
-	return l.tracker.RemoveStatus(ctx, actor, "", id, fallback)
+	return l.tracker.RemoveStatus(ctx, actor, id, fallback)
 }
 
 func (l *live) desk(func() *presence.Machine, func() presence.Instant) routing.Desk { return l.tracker }
@@ -200,7 +200,7 @@ func (f liveFeed) poll() *presence.Frame {
 func (f liveFeed) close() { _ = f.Close() } // it may have ended before
 
 func (l *live) gate(ctx context.Context, subject presence.Ref, kind, channel string) (presence.Decision, error) {
-	return l.tracker.Gate(ctx, subject, kind, channel)
+	return l.tracker.Gate(ctx, presence.Notification{Subject: subject, Kind: kind, Channel: channel})
 }
 
 func (l *live) state(ctx context.Context, subject presence.Ref) (presence.State, error) {
@@ -208,15 +208,15 @@ func (l *live) state(ctx context.Context, subject presence.Ref) (presence.State,
 }
 
 func (l *live) view(ctx context.Context, subject presence.Ref, a presence.Audience) (presence.View, error) {
-	return l.tracker.GetAs(ctx, subject, a)
+	return l.tracker.GetAs(ctx, a, subject)
 }
 
 func (l *live) explain(ctx context.Context, subject presence.Ref, a presence.Audience) ([]string, error) {
-	return l.tracker.ExplainAs(ctx, subject, a)
+	return l.tracker.ExplainAs(ctx, a, subject)
 }
 
 func (l *live) list(ctx context.Context, channel presence.Channel, a presence.Audience) ([]presence.View, presence.Group, error) {
-	return l.tracker.ListAs(ctx, channel, a, presence.Ref{})
+	return l.tracker.ListAs(ctx, a, channel, nil)
 }
 
 func (l *live) journal(ctx context.Context, subject presence.Ref) ([]presence.JournalRow, error) {

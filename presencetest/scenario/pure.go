@@ -144,15 +144,15 @@ func (p *pure) apply(ctx context.Context, e presence.Event) error {
 		if e.Actor.Subject == e.Subject {
 			action = presence.ActionClaim
 		}
-		if err := p.allowed.Allow(ctx, e.Actor, action, e.Subject, e.Claim.Status); err != nil {
+		if err := p.allowed.Allow(ctx, presence.Question{Actor: e.Actor, Action: action, Subject: e.Subject, Status: e.Claim.Status}); err != nil {
 			return err
 		}
 	case presence.EventRequest, presence.EventWithdraw:
-		if err := p.allowed.Allow(ctx, e.Actor, presence.ActionClaim, e.Subject, e.Claim.Status); err != nil {
+		if err := p.allowed.Allow(ctx, presence.Question{Actor: e.Actor, Action: presence.ActionClaim, Subject: e.Subject, Status: e.Claim.Status}); err != nil {
 			return err
 		}
 	case presence.EventDecide:
-		if err := p.allowed.Allow(ctx, e.Actor, presence.ActionDecide, e.Subject, e.ID); err != nil {
+		if err := p.allowed.Allow(ctx, presence.Question{Actor: e.Actor, Action: presence.ActionDecide, Subject: e.Subject, Request: e.ID}); err != nil {
 			return err
 		}
 	case presence.EventConnect, presence.EventLogin:
@@ -166,7 +166,7 @@ func (p *pure) policy(ctx context.Context, actor presence.Actor, policy presence
 	if err != nil {
 		return err
 	}
-	if err := p.allowed.Allow(ctx, actor, presence.ActionPolicy, presence.Ref{}, policy.Name); err != nil {
+	if err := p.allowed.Allow(ctx, presence.Question{Actor: actor, Action: presence.ActionPolicy, Policy: policy.Name}); err != nil {
 		return err
 	}
 	return p.install(m)
@@ -191,7 +191,7 @@ func (p *pure) redefine(ctx context.Context, actor presence.Actor, id string, po
 	if err != nil {
 		return err
 	}
-	if err := p.allowed.Allow(ctx, actor, presence.ActionDefine, presence.Ref{}, id); err != nil {
+	if err := p.allowed.Allow(ctx, presence.Question{Actor: actor, Action: presence.ActionDefine, Status: id}); err != nil {
 		return err
 	}
 	return p.install(m)
@@ -281,7 +281,7 @@ func (p *pure) hours(_ context.Context, channel presence.Channel, h presence.Hou
 }
 
 func (p *pure) join(ctx context.Context, actor presence.Actor, channel presence.Channel) error {
-	if err := p.allowed.Allow(ctx, actor, presence.ActionJoin, actor.Subject, channel.ID); err != nil {
+	if err := p.allowed.Allow(ctx, presence.Question{Actor: actor, Action: presence.ActionJoin, Channel: channel}); err != nil {
 		return err
 	}
 	return p.granted(actor, channel)
@@ -305,7 +305,7 @@ func (p *pure) watch(ctx context.Context, actor presence.Actor, channel presence
 			return nil, fmt.Errorf("presence: %w: %s may look as %s, not as %s", presence.ErrNotAllowed, actor.Subject, own, a)
 		}
 	}
-	if err := p.allowed.Allow(ctx, actor, presence.ActionSee, presence.Ref(channel), channel.ID); err != nil {
+	if err := p.allowed.Allow(ctx, presence.Question{Actor: actor, Action: presence.ActionSee, Channel: channel}); err != nil {
 		return nil, err
 	}
 	member := own == presence.AudienceTeam
@@ -361,7 +361,7 @@ func (f *pureFeed) close() {
 }
 
 func (p *pure) gate(_ context.Context, subject presence.Ref, kind, channel string) (presence.Decision, error) {
-	return p.machine.Gate(p.states[subject], kind, channel), nil
+	return p.machine.Gate(p.states[subject], presence.Notification{Kind: kind, Channel: channel}), nil
 }
 
 func (p *pure) state(_ context.Context, subject presence.Ref) (presence.State, error) {

@@ -37,7 +37,7 @@ func run(ctx context.Context) (err error) {
 	if _, err := tracker.Connect(ctx, ann, presence.ConnectOptions{Login: true}); err != nil {
 		return err
 	}
-	view, err := tracker.GetAs(ctx, ann, presence.AudienceTeam)
+	view, err := tracker.GetAs(ctx, presence.AudienceTeam, ann)
 	if err != nil {
 		return err
 	}
