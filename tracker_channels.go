@@ -2,6 +2,7 @@ package presence
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -325,6 +326,90 @@ func (t *Tracker) AddMember(ctx context.Context, channel Channel, subject Ref) e
 		return who.gone()
 	}
 	defer h.unlock()
+	if err := h.room(ch); err != nil {
+		return err
+	}
+	return h.join(ch, now)
+}
+
+// SetMembers makes exactly these subjects the members of a channel, in one step
+// and in the order of their ids. Members by a link stay. It changes nothing if it
+// returns an error: ErrLimit if one of them would be in more than 256 channels.
+func (t *Tracker) SetMembers(ctx context.Context, channel Channel, subjects ...Ref) error {
+	if err := checkRef("channel", Ref(channel)); err != nil {
+		return err
+	}
+	if t.closed.Load() {
+		return t.closedError()
+	}
+	wanted := make(map[Ref]handle, len(subjects))
+	for _, subject := range subjects {
+		if err := checkPair(subject, channel); err != nil {
+			return err
+		}
+	}
+	for _, subject := range subjects {
+		who, err := t.subject(ctx, subject)
+		if err != nil {
+			return err
+		}
+		wanted[subject] = who
+	}
+	now := t.time.now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ch, err := t.channelLocked(channel)
+	if err != nil {
+		return err
+	}
+	defer t.forgetLocked(ch) // if it has no members
+	return t.changeMembers(ch, wanted, now)
+}
+
+// changeMembers makes the wanted subjects the members of a channel, or changes
+// nothing, under t.mu.
+func (t *Tracker) changeMembers(ch *channelEntry, wanted map[Ref]handle, now Instant) error {
+	var changing []handle
+	for _, n := range ch.granted {
+		ref := t.ref(n)
+		if _, stays := wanted[ref]; !stays {
+			changing = append(changing, handle{n: n, ref: ref})
+		}
+	}
+	for ref, who := range wanted {
+		h := t.lock(who.n, ref)
+		if h == nil {
+			return who.gone()
+		}
+		member := h.has(ch)
+		err := h.room(ch)
+		h.unlock()
+		if err != nil {
+			return err
+		}
+		if !member {
+			changing = append(changing, who)
+		}
+	}
+	slices.SortFunc(changing, func(a, b handle) int { return compareRefs(a.ref, b.ref) })
+	var err error
+	for _, who := range changing {
+		h := t.lock(who.n, who.ref)
+		if h == nil {
+			continue // it cannot be: who is erased is erased under t.mu
+		}
+		if _, stays := wanted[who.ref]; stays {
+			err = errors.Join(err, h.join(ch, now))
+		} else {
+			h.quit(ch, now)
+		}
+		h.unlock()
+	}
+	return err
+}
+
+// room refuses a grant that would put the subject into too many channels.
+func (h *loaded) room(ch *channelEntry) error {
 	if len(h.grants()) > 0 || ch.linked.Load() != nil {
 		in := h.channels()
 		ch.eachLinked(func(ch *channelEntry) { in[ch] = struct{}{} })
@@ -332,7 +417,12 @@ func (t *Tracker) AddMember(ctx context.Context, channel Channel, subject Ref) e
 			return h.crowded()
 		}
 	}
-	if err := h.step(&Event{Kind: EventGrant, Subject: subject}, now); err != nil {
+	return nil
+}
+
+// join makes the subject a member of a channel, and of those linked to it.
+func (h *loaded) join(ch *channelEntry, now Instant) error {
+	if err := h.step(&Event{Kind: EventGrant, Subject: h.ref}, now); err != nil {
 		return err
 	}
 	if h.has(ch) {
@@ -341,6 +431,21 @@ func (t *Tracker) AddMember(ctx context.Context, channel Channel, subject Ref) e
 	h.grant(ch)
 	ch.eachLinked(func(ch *channelEntry) { h.enter(ch, now) })
 	return nil
+}
+
+// quit takes the subject's grant away. It leaves the channels that it no longer
+// belongs to.
+func (h *loaded) quit(ch *channelEntry, now Instant) {
+	if !h.has(ch) {
+		return
+	}
+	h.step(&Event{Kind: EventTick}, now)
+	h.revoke(ch)
+	ch.eachLinked(func(ch *channelEntry) {
+		if !h.member(ch) {
+			h.exit(ch, now)
+		}
+	})
 }
 
 // channels returns the channels that a subject is in.
@@ -396,16 +501,7 @@ func (t *Tracker) RemoveMember(ctx context.Context, channel Channel, subject Ref
 		return who.gone()
 	}
 	defer h.unlock()
-	if !h.has(ch) {
-		return nil
-	}
-	h.step(&Event{Kind: EventTick}, now)
-	h.revoke(ch)
-	ch.eachLinked(func(ch *channelEntry) {
-		if !h.member(ch) {
-			h.exit(ch, now)
-		}
-	})
+	h.quit(ch, now)
 	return nil
 }
 
