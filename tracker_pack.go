@@ -139,7 +139,7 @@ func (k *compactor) pack(s *State, room *packRoom) ([]byte, bool) {
 	p := &s.Current
 	if len(s.Conns) > 1 || len(s.Claims) > 0 || len(s.Endpoints) > 0 || s.Work != nil || s.Now == 0 ||
 		p.Reason != "" || p.Text != "" || p.SetAt != 0 || p.Until != 0 || len(p.HiddenFrom) > 0 || len(p.seen) > 0 ||
-		p.Pinned != 0 || p.Pending != "" || p.Request != "" || p.absent != "" {
+		p.Pinned != (Count{}) || p.Pending != "" || p.Request != "" || p.absent != "" {
 		return nil, false
 	}
 	c := &noConnection

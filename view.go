@@ -34,6 +34,20 @@ type View struct {
 	Devices   int         `json:"devices,omitzero"`   // connections, live or lingering
 }
 
+// Present reports whether the view shows the subject as present: under a known
+// status of a class other than offline.
+func (v View) Present() bool { return v.Class != "" && v.Class != ClassOffline }
+
+// String returns the subject and its status, with the end if there is one, such as
+// "ann: busy until 2026-01-05T09:30:00Z".
+func (v View) String() string {
+	text := v.Subject.String() + ": " + v.Status
+	if v.Until != 0 {
+		text += " until " + v.Until.String()
+	}
+	return text
+}
+
 // viewFields are the fields that a policy grants to audiences.
 var viewFields = []string{"since", "setAt", "until", "reason", "text", "cause", "masked", "lastSeen", "lastLogin", "routable", "work", "threads", "pinned", "pending", "request", fieldNameDevices}
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -29,13 +30,21 @@ const KeyKickedOut = "kicked-out"
 
 // Count is a number that may be absent, which is not zero. The zero Count is
 // absent; [NewCount] makes others.
-type Count uint32
+type Count struct{ next uint32 } // one more than the number; 0 if it is absent
 
 // NewCount returns n as a Count. Negative numbers count as 0.
-func NewCount(n int) Count { return Count(min(max(n, 0), maxLoad)) + 1 }
+func NewCount(n int) Count { return Count{uint32(min(max(n, 0), maxLoad)) + 1} }
 
 // Get returns the number, if there is one.
-func (c Count) Get() (n int, ok bool) { return int(c) - 1, c != 0 }
+func (c Count) Get() (n int, ok bool) { return int(c.next) - 1, c.next != 0 }
+
+// String returns the number, or "" if it is absent.
+func (c Count) String() string {
+	if n, ok := c.Get(); ok {
+		return strconv.Itoa(n)
+	}
+	return ""
+}
 
 // MarshalJSON encodes the number, or null.
 func (c Count) MarshalJSON() ([]byte, error) {
@@ -51,7 +60,7 @@ func (c *Count) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &n); err != nil {
 		return err
 	}
-	*c = 0
+	*c = Count{}
 	if n != nil {
 		*c = NewCount(*n)
 	}
