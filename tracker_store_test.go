@@ -388,7 +388,7 @@ func (h *troubledHistory) meanwhile(random *rand.Rand) {
 		case 2:
 			_ = c.Close()
 		}
-		_, _ = h.tracker.GetAs(context.Background(), ref, presence.AudienceTeam)
+		_, _ = h.tracker.GetAs(context.Background(), presence.AudienceTeam, ref)
 	}
 	h.poll()
 }
