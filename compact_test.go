@@ -127,6 +127,9 @@ func TestNothingOfAStateIsLost(t *testing.T) {
 		if !v.CanSet() { // not exported
 			v = reflect.NewAt(v.Type(), v.Addr().UnsafePointer()).Elem()
 		}
+		if n, ok := v.Interface().(Count); ok {
+			v.Set(reflect.ValueOf(Count{n.next + 1}))
+		}
 		switch v.Kind() {
 		case reflect.String:
 			v.SetString(v.String() + "x")
@@ -140,6 +143,8 @@ func TestNothingOfAStateIsLost(t *testing.T) {
 			v.Set(reflect.Append(v, reflect.New(v.Type().Elem()).Elem()))
 		case reflect.Pointer:
 			v.Set(reflect.New(v.Type().Elem()))
+		case reflect.Struct:
+			require.Equal(t, reflect.TypeFor[Count](), v.Type(), name) // which is set
 		default:
 			t.Fatalf("%s is of a kind that this test does not know: %s", name, v.Kind())
 		}
