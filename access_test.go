@@ -90,7 +90,7 @@ func TestReadsEqualTheirSisters(t *testing.T) {
 // equals that of an unknown one, and loads it all the same.
 func TestRefusedReadsRevealNothing(t *testing.T) {
 	ctx := t.Context()
-	storage := memory.NewStorage(memory.StorageOptions{})
+	storage := newMemory(t)
 	first := crowd(t, presence.Options{Storage: storage})
 	require.NoError(t, first.Close())
 	why := errors.New("database is down")
@@ -154,7 +154,7 @@ func TestRefusedReadsRevealNothing(t *testing.T) {
 // TestGetManyLoadsOnce: one call of storage loads all that memory does not have.
 func TestGetManyLoadsOnce(t *testing.T) {
 	ctx := t.Context()
-	storage := memory.NewStorage(memory.StorageOptions{})
+	storage := newMemory(t)
 	require.NoError(t, crowd(t, presence.Options{Storage: storage}).Close())
 	loads := &countingStorage{Storage: storage}
 	tracker, err := presence.New(&presence.Options{Clock: clock.NewMock(), Storage: loads})
@@ -170,6 +170,13 @@ func TestGetManyLoadsOnce(t *testing.T) {
 	}
 	_, err = tracker.GetMany(ctx, by, make([]presence.Ref, 501)...)
 	require.ErrorIs(t, err, presence.ErrLimit)
+}
+
+func newMemory(t *testing.T) presence.Storage {
+	t.Helper()
+	storage, err := memory.NewStorage(nil)
+	require.NoError(t, err)
+	return storage
 }
 
 // countingStorage counts the calls of Load.
