@@ -30,7 +30,7 @@ type Machine struct {
 	startup      time.Duration
 }
 
-// A definition is a status with what the rest of the policy says about it.
+// A definition is a status with the rules of the rest of the policy for it.
 type definition struct {
 	Status
 	omits  fieldSet

@@ -69,7 +69,7 @@ func (m *Machine) seen(prev, next *Presence, now Instant) []seen {
 	return list
 }
 
-// Cause says why something holds or happened. A status's cause is one of the
+// Cause is why something holds or happened. A status's cause is one of the
 // first group; what triggered a transition may be of either.
 type Cause string
 
@@ -106,7 +106,7 @@ const (
 	TriggerRequest   Cause = "request"   // it was made, decided or withdrawn
 )
 
-// Reach says whether a subject can be reached, whatever its status shows.
+// Reach is how a subject can be reached, whatever its status shows.
 type Reach uint8
 
 // The kinds of reach, from none to full.
@@ -155,7 +155,7 @@ type Presence struct {
 	Routing  Routing
 	Revision Instant
 	Label    string // finishing, not-receiving, free or active; empty unless available
-	Load     Count  // pieces of work; absent where nobody said
+	Load     Count  // pieces of work; absent where none is reported
 	Pinned   Count
 	Pending  string // the status that follows once the work is done
 	Request  string // the status that has been asked for
@@ -183,7 +183,7 @@ type seen struct {
 	LastSeen Instant  `json:"lastSeen,omitzero"`
 }
 
-// reach says how a subject can be reached.
+// reach returns how a subject can be reached.
 func (m *Machine) reach(s *State) Reach {
 	r := ReachNone
 	for i := range s.Conns {
@@ -439,7 +439,7 @@ func (m *Machine) shown(s *State, idle Instant) string {
 }
 
 // hiddenFrom lists the audiences that the claim on top hides from. What a call
-// or the system says above a person's choice must not betray one who chose to
+// or the system claims above a person's choice must not betray one who chose to
 // hide, so that the choice beneath hides as well.
 func (m *Machine) hiddenFrom(s *State, def *definition, c *Claim) []Audience {
 	hidden := def.HiddenFrom
@@ -486,7 +486,7 @@ func (m *Machine) idleFrom(s *State) (Instant, bool) {
 	return last, last != 0
 }
 
-// settle derives the presence anew and says what changed. The status's since is
+// settle derives the presence again and reports what changed. The status's since is
 // the logical instant, but neither before the one it follows nor before the
 // inputs last changed.
 func (st *stepper) settle(logical Instant, trigger Cause, id string) {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// EventKind says what an Event is.
+// EventKind is what happened.
 type EventKind uint8
 
 // The events of one subject. Beside each, the fields it reads.
@@ -91,7 +91,7 @@ func (k EventKind) String() string {
 	return strconv.Itoa(int(k))
 }
 
-// NoAge says that an event reports no input age.
+// NoAge is the Age of an event that reports no input.
 const NoAge time.Duration = -1
 
 // Event is something that happened to one subject. Each kind lists the fields

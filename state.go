@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Source says where a claim comes from. It follows from the actor: a subject's
+// Source is where a claim comes from. It follows from the actor: a subject's
 // own claim is manual, a supervisor's on another is supervisor, and only a
 // system actor names a source itself. Policies may rank sources of their own.
 type Source string
@@ -124,7 +124,7 @@ type ConnState struct {
 	Reported bool
 }
 
-// EndpointKind says what can be reached without a connection.
+// EndpointKind is what can be reached without a connection.
 type EndpointKind string
 
 // The kinds of endpoint.
@@ -143,8 +143,8 @@ type Endpoint struct {
 }
 
 // State is everything the core knows of one subject: the inputs, and the last
-// answer for comparison. The zero State is a subject nobody has heard of. Step
-// alone changes it; its slices belong to it.
+// answer for comparison. The zero State is a subject that is not known. Only
+// Step changes it; its slices belong to it.
 type State struct {
 	Subject   Ref
 	Kind      SubjectKind
@@ -179,7 +179,7 @@ func (s *State) Clone() State {
 	return c
 }
 
-// OutputKind says what an Output is.
+// OutputKind is what an Output reports or asks for.
 type OutputKind uint8
 
 // The outputs. Beside each, what it carries.
@@ -187,10 +187,10 @@ const (
 	// OutputPersist asks that the state's record be stored; every later output
 	// of the step must wait until it is.
 	OutputPersist OutputKind = iota
-	// OutputTransition says that the status changed: Prev and Presence, Trigger,
+	// OutputTransition reports that the status changed: Prev and Presence, Trigger,
 	// At, Noticed and ID.
 	OutputTransition
-	// OutputUpdated says that something else of the presence changed, such as
+	// OutputUpdated reports that something else of the presence changed, such as
 	// its reason, cause or reach.
 	OutputUpdated
 	OutputClaimSet   // Claim
@@ -215,7 +215,7 @@ func (k OutputKind) String() string {
 	return strconv.Itoa(int(k))
 }
 
-// Output is something that a step asks its driver to do or tells it.
+// Output is something that a step reports to its driver or asks of it.
 type Output struct {
 	Kind OutputKind
 	// ID names a transition: every computation of the same one gives it the
@@ -232,7 +232,7 @@ type Output struct {
 	Load     int // pieces of work taken away
 }
 
-// EndReason says why a claim ended, how a request was closed, or why work was
+// EndReason is why a claim ended, how a request was closed, or why work was
 // taken away. Work is also taken away for the cause by which its subject left.
 type EndReason string
 
@@ -329,7 +329,7 @@ type stepper struct {
 	m         *Machine
 	s         *State
 	out       []Output
-	touched   bool    // something changed, so that the presence must be derived anew
+	touched   bool    // something changed, so that the presence must be derived again
 	logical   Instant // from when what the event brings about holds, if not from now
 	ended     Instant // when a claim's time ran out, if that is what is being settled
 	persisted bool
@@ -475,7 +475,7 @@ func (st *stepper) change() {
 }
 
 // persist asks once per step that the record be stored before anything that
-// follows is told.
+// follows is reported.
 func (st *stepper) persist() {
 	if st.persisted {
 		return
@@ -502,7 +502,7 @@ func (st *stepper) restart() {
 	st.change()
 }
 
-// takeOver replaces what is durable by a record that somebody else wrote.
+// takeOver replaces what is durable by a record that another process wrote.
 func (st *stepper) takeOver(r *Record) {
 	stored, _ := r.State() // validate has read it
 	s := st.s
@@ -661,7 +661,7 @@ func compareClaims(a, b Claim) int {
 	return strings.Compare(a.Conn, b.Conn)
 }
 
-// drop ends the claims for which gone says so. That a claim's time is over need
+// drop ends the claims for which gone returns true. That a claim's time is over need
 // not be stored: its end was known when it was.
 func (st *stepper) drop(why EndReason, gone func(*Claim) bool) (dropped bool) {
 	s := st.s
@@ -689,7 +689,7 @@ func (st *stepper) drop(why EndReason, gone func(*Claim) bool) (dropped bool) {
 	return dropped
 }
 
-// report handles what a client says over a connection, all of which proves that
+// report handles what a client sends over a connection, all of which proves that
 // it lives.
 func (st *stepper) report(e *Event) (Cause, error) {
 	s := st.s
@@ -901,13 +901,13 @@ func (st *stepper) setClaim(e *Event) (Cause, error) {
 		st.applyChoice(c)
 	}
 	if own && s.Work != nil {
-		s.Work.Challenge, s.Work.Deadline = "", 0 // whoever chooses is there
+		s.Work.Challenge, s.Work.Deadline = "", 0 // a choice answers a challenge
 	}
 	if own && m.policy.Work.SelfReady && def.Class == ClassAvailable {
 		st.drop(EndReplaced, func(o *Claim) bool { return o.Source == SourceSystem && o.Key == KeyKickedOut })
 	}
 	if c.Source == SourceSupervisor {
-		// Whoever supervises lifts what the system imposed, but not a lock.
+		// A supervisor lifts what the system imposed, but not a lock.
 		st.drop(EndReplaced, func(o *Claim) bool { return o.Source == SourceSystem && o.Key != KeyLock })
 	}
 	if own && m.activity[ActivityClaim] {

@@ -287,7 +287,7 @@ func (m *Machine) workDeadlines(s *State, d *deadline, ok *bool) {
 	}
 }
 
-// requeueAt is when the work of somebody who left goes to others, or 0.
+// requeueAt is when the work of a subject that left goes to others, or 0.
 func (m *Machine) requeueAt(s *State) Instant {
 	if m.policy.Work.RequeueAfter == 0 || len(s.Conns) > 0 || s.LeftAt == 0 || s.Work.Total() == 0 {
 		return 0

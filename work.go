@@ -126,7 +126,7 @@ func (w *Work) Total() (n int) {
 	return n
 }
 
-// pinned is the sum of what is pinned, absent if nobody said.
+// pinned is the sum of what is pinned, absent if none is reported.
 func (w *Work) pinned() (sum Count) {
 	for i := range w.Loads {
 		if n, ok := w.Loads[i].Pinned.Get(); ok {
@@ -225,7 +225,7 @@ func (m *Machine) routing(s *State, shown *definition, reach Reach, on string) R
 	return r
 }
 
-// kickedOut reports whether the subject did not answer a challenge and nobody has
+// kickedOut reports whether the subject did not answer a challenge and no actor has
 // let it back in.
 func (s *State) kickedOut() bool {
 	return slices.ContainsFunc(s.Claims, func(c Claim) bool { return c.Source == SourceSystem && c.Key == KeyKickedOut })
@@ -248,7 +248,7 @@ func (m *Machine) Receives(s *State, on string) (r Routing, room int, bounded bo
 	return m.routing(s, shown, p.Reach, on), room, bounded
 }
 
-// occupy fills in what a presence says of work.
+// occupy fills in the work of a presence.
 func (m *Machine) occupy(s *State, p *Presence, shown *definition) {
 	p.Routing = m.routing(s, shown, p.Reach, "")
 	p.Label = m.label(s, shown)
@@ -295,7 +295,7 @@ func (st *stepper) load(on string) (*Load, error) {
 }
 
 // reportLoad takes over how much there is to do. A report that was counted before
-// the work was taken away says nothing any more.
+// the work was taken away is ignored.
 func (st *stepper) reportLoad(e *Event) error {
 	s := st.s
 	if s.Work != nil && e.Revision != 0 && e.Revision < s.Work.Requeued {
@@ -334,7 +334,7 @@ func (st *stepper) resolveDrain() {
 }
 
 // offer gives a subject a piece of work, or refuses it to one who has become
-// unavailable since whoever offers last looked.
+// unavailable since the host last looked.
 func (st *stepper) offer(e *Event) error {
 	s, m := st.s, st.m
 	if e.Revision != 0 && e.Revision != s.Current.Revision {
@@ -379,7 +379,7 @@ func (st *stepper) done(e *Event) error {
 	return nil
 }
 
-// challenge asks whether somebody is still there.
+// challenge asks whether the person is still there.
 func (st *stepper) challenge(e *Event) error {
 	s := st.s
 	if st.m.reach(s) == ReachNone {
@@ -405,7 +405,7 @@ func (st *stepper) ack(e *Event) error {
 	return nil
 }
 
-// kickOut puts somebody who did not answer out of work.
+// kickOut puts a subject that did not answer out of work.
 func (st *stepper) kickOut() {
 	w := st.s.Work
 	id := w.Challenge
@@ -462,7 +462,7 @@ func (st *stepper) applyOrDrain(c *Claim) bool {
 	return true
 }
 
-// cancelPlans notes that somebody made a choice for the subject: what was planned or
+// cancelPlans notes that an actor made a choice for the subject: what was planned or
 // asked before no longer stands.
 func (st *stepper) cancelPlans() {
 	w := st.s.Work
@@ -477,7 +477,7 @@ func (st *stepper) cancelPlans() {
 	st.closeRequests(func(*Request) bool { return true }, EndExpired, "")
 }
 
-// request asks for a status that somebody else must allow.
+// request asks for a status that another actor must allow.
 func (st *stepper) request(e *Event) error {
 	s, m := st.s, st.m
 	c, own, err := m.resolve(s, e)
@@ -514,7 +514,7 @@ func (st *stepper) request(e *Event) error {
 	return nil
 }
 
-// closeRequests closes the open requests for which which says so.
+// closeRequests closes the open requests for which which returns true.
 func (st *stepper) closeRequests(which func(*Request) bool, how EndReason, by string) {
 	s := st.s
 	if s.Work == nil {
@@ -624,7 +624,7 @@ func (st *stepper) startSettling() {
 	}
 }
 
-// withdrawOnLeave ends the requests of one who left on purpose, where the policy says so.
+// withdrawOnLeave ends the requests of a subject that left, if the policy has that cause.
 func (st *stepper) withdrawOnLeave(cause Cause) {
 	on := st.m.policy.Work.WithdrawOn
 	if cause == CauseLogout && on != WithdrawNever || cause == CauseClosed && on == WithdrawClosed {
