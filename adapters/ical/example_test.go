@@ -1,6 +1,7 @@
 package ical_test
 
 import (
+	"context"
 	"fmt"
 	"log"
 	"strings"
@@ -31,7 +32,7 @@ END:VCALENDAR
 	year := func(month time.Month, day int) schedule.Date {
 		return schedule.Date{Year: 2026, Month: month, Day: day}
 	}
-	closed, err := ical.Exceptions(calendar, plan, year(time.January, 1), year(time.December, 31))
+	closed, err := ical.Exceptions(context.Background(), calendar, plan, year(time.January, 1), year(time.December, 31), nil)
 	if err != nil {
 		log.Fatal(err)
 	}

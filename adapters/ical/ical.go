@@ -2,7 +2,7 @@
 // of a team's days off, into the exceptions of opening hours.
 //
 //	plan, err := schedule.Parse("mon-fri 09:00-17:00; zone Europe/Berlin")
-//	closed, err := ical.Exceptions(file, plan, schedule.DateIn(zone, now), schedule.DateIn(zone, now.AddDate(1, 0, 0)))
+//	closed, err := ical.Exceptions(ctx, file, plan, schedule.DateIn(zone, now), schedule.DateIn(zone, now.AddDate(1, 0, 0)), nil)
 //	plan.Exceptions = append(plan.Exceptions, closed...)
 //	hours, err := schedule.New(plan, nil)
 //
@@ -14,6 +14,8 @@ package ical
 import (
 	"bytes"
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -41,6 +43,13 @@ const (
 	earliest = 1970     // year in which something recurring begins
 )
 
+// Options are what a plan and a calendar cannot say. The zero value works.
+type Options struct {
+	// Location is the zone of all hours, and of times without a zone, in place of
+	// the one that the plan names. See [schedule.Options].
+	Location *time.Location
+}
+
 // Exceptions returns what the events of a calendar make of the hours of a plan,
 // from one date to another, both included: for each date that an event closes,
 // all day or for a part, what is left of its hours. They are in the order of
@@ -49,16 +58,22 @@ const (
 //
 // Every event closes, whether or not it is marked as busy; one that is cancelled
 // does not. Times without a zone are in the plan's. Zones must be named as in
-// the IANA database; definitions of others are not read. All that cannot be read
-// is an error wrapping [presence.ErrInvalid], and nothing is returned then.
-func Exceptions(r io.Reader, plan schedule.Plan, from, to schedule.Date) ([]schedule.Exception, error) {
-	base, err := schedule.New(plan, nil)
-	if err != nil {
-		return nil, err
+// the IANA database; definitions of others are not read. What cannot be read is
+// an error wrapping [presence.ErrInvalid], and Exceptions returns nothing else
+// then. It reports faults of the plan and of the dates together. It returns the
+// cause of ctx's end when ctx ends before it is done; it cannot interrupt r.
+func Exceptions(ctx context.Context, r io.Reader, plan schedule.Plan, from, to schedule.Date, opts *Options) ([]schedule.Exception, error) {
+	var o Options
+	if opts != nil {
+		o = *opts
 	}
+	base, err := schedule.New(plan, &schedule.Options{Location: o.Location})
 	first, last := midnight(from), midnight(to)
 	if days := last.Sub(first).Hours() / 24; days < 0 || days >= MaxDays {
-		return nil, fault("from %s to %s: want at least one day and at most %d", from, to, MaxDays)
+		err = errors.Join(err, fault("from %s to %s: want at least one day and at most %d", from, to, MaxDays))
+	}
+	if err != nil {
+		return nil, err
 	}
 	events, err := read(r, base.Location())
 	if err != nil {
@@ -66,6 +81,9 @@ func Exceptions(r io.Reader, plan schedule.Plan, from, to schedule.Date) ([]sche
 	}
 	c := closures{zone: base.Location(), from: first, until: last.AddDate(0, 0, 1), days: make(map[time.Time]*closure)}
 	for i := range events {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		if err := c.add(&events[i]); err != nil {
 			return nil, fmt.Errorf("%w (event %q)", err, events[i].name)
 		}

@@ -1,6 +1,8 @@
 package ical_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -39,7 +41,7 @@ func exceptions(t *testing.T, p schedule.Plan, from, to string, text string) []s
 	var a, b schedule.Date
 	require.NoError(t, a.UnmarshalText([]byte(from)))
 	require.NoError(t, b.UnmarshalText([]byte(to)))
-	list, err := ical.Exceptions(strings.NewReader(text), p, a, b)
+	list, err := ical.Exceptions(t.Context(), strings.NewReader(text), p, a, b, nil)
 	require.NoError(t, err)
 	var written []string
 	for _, e := range list {
@@ -142,7 +144,7 @@ func TestFaults(t *testing.T) {
 		calendar("DTSTART;VALUE=DATE:20260105|DURATION:P3650D|RRULE:FREQ=DAILY"):                                   "happen on more than 100000 days",
 		calendar(meetings(25)...):                                                                                  "26 times of being open are left, allowed are 24",
 	} {
-		list, err := ical.Exceptions(strings.NewReader(text), plan(t, "mon-sun 00:00-24:00"), date(2026, 1, 1), date(2035, 12, 31))
+		list, err := ical.Exceptions(t.Context(), strings.NewReader(text), plan(t, "mon-sun 00:00-24:00"), date(2026, 1, 1), date(2035, 12, 31), nil)
 		if want == "" {
 			require.True(t, err == nil || strings.Contains(err.Error(), "calendar"), text)
 			continue
@@ -151,11 +153,11 @@ func TestFaults(t *testing.T) {
 		require.ErrorContains(t, err, want)
 		require.Nil(t, list)
 	}
-	_, err := ical.Exceptions(strings.NewReader(calendar()), plan(t, "mon 09:00-17:00"), date(2026, 1, 2), date(2026, 1, 1))
+	_, err := ical.Exceptions(t.Context(), strings.NewReader(calendar()), plan(t, "mon 09:00-17:00"), date(2026, 1, 2), date(2026, 1, 1), nil)
 	require.ErrorContains(t, err, "want at least one day and at most 3660")
-	_, err = ical.Exceptions(strings.NewReader(calendar()), plan(t, "mon 09:00-17:00"), date(2026, 1, 2), date(2126, 1, 1))
+	_, err = ical.Exceptions(t.Context(), strings.NewReader(calendar()), plan(t, "mon 09:00-17:00"), date(2026, 1, 2), date(2126, 1, 1), nil)
 	require.ErrorContains(t, err, "want at least one day and at most 3660")
-	_, err = ical.Exceptions(strings.NewReader(calendar()), schedule.Plan{Zone: "Mars/Dust"}, date(2026, 1, 2), date(2026, 1, 3))
+	_, err = ical.Exceptions(t.Context(), strings.NewReader(calendar()), schedule.Plan{Zone: "Mars/Dust"}, date(2026, 1, 2), date(2026, 1, 3), nil)
 	require.ErrorContains(t, err, "Mars/Dust")
 }
 
@@ -181,7 +183,7 @@ func TestNames(t *testing.T) {
 // What is imported closes what the hours had open.
 func TestImportedHours(t *testing.T) {
 	p := plan(t, "mon-fri 09:00-17:00; zone Europe/Berlin")
-	list, err := ical.Exceptions(strings.NewReader(calendar("DTSTART;VALUE=DATE:20260106|SUMMARY:Epiphany")), p, date(2026, 1, 1), date(2026, 12, 31))
+	list, err := ical.Exceptions(t.Context(), strings.NewReader(calendar("DTSTART;VALUE=DATE:20260106|SUMMARY:Epiphany")), p, date(2026, 1, 1), date(2026, 12, 31), nil)
 	require.NoError(t, err)
 	p.Exceptions = append(p.Exceptions, list...)
 	hours, err := schedule.New(p, nil)
@@ -199,7 +201,7 @@ func FuzzExceptions(f *testing.F) {
 	f.Add("BEGIN:VCALENDAR\nX;A=\"b\nEND:VCALENDAR")
 	f.Fuzz(func(t *testing.T, text string) {
 		p := plan(t, "mon-fri 09:00-12:00,13:00-17:00; sat 22:00-06:00; 2026-01-06 20:00-19:00; zone Europe/Berlin")
-		list, err := ical.Exceptions(strings.NewReader(text), p, date(2026, 1, 1), date(2026, 12, 31))
+		list, err := ical.Exceptions(t.Context(), strings.NewReader(text), p, date(2026, 1, 1), date(2026, 12, 31), nil)
 		if err != nil {
 			require.ErrorIs(t, err, presence.ErrInvalid)
 			return
@@ -207,4 +209,32 @@ func FuzzExceptions(f *testing.F) {
 		p.Exceptions = append(p.Exceptions, list...)
 		require.NoError(t, p.Validate())
 	})
+}
+
+// The zone of a place that has no name is an option. It is that of times without
+// a zone as well.
+func TestExceptionsLocation(t *testing.T) {
+	p := plan(t, "mon-fri 09:00-17:00")
+	p.Zone = ""
+	text := calendar("DTSTART:20260105T110000Z|DURATION:PT1H", "DTSTART:20260105T160000|DURATION:PT1H")
+	at := &ical.Options{Location: time.FixedZone("", 3*3600)}
+	list, err := ical.Exceptions(t.Context(), strings.NewReader(text), p, date(2026, 1, 5), date(2026, 1, 5), at)
+	require.NoError(t, err)
+	require.Len(t, list, 1)
+	require.Equal(t, "09:00-14:00,15:00-16:00", list[0].Hours.String())
+}
+
+func TestExceptionsEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("the file is too old")
+	cancel(why)
+	list, err := ical.Exceptions(ctx, strings.NewReader(calendar("DTSTART;VALUE=DATE:20260106")), plan(t, "mon 09:00-17:00"), date(2026, 1, 1), date(2026, 1, 9), nil)
+	require.Equal(t, why, err)
+	require.Nil(t, list)
+}
+
+func TestExceptionsReportsFaultsTogether(t *testing.T) {
+	_, err := ical.Exceptions(t.Context(), strings.NewReader(calendar()), schedule.Plan{Zone: "Mars/Dust"}, date(2026, 1, 2), date(2026, 1, 1), nil)
+	require.ErrorContains(t, err, "Mars/Dust")
+	require.ErrorContains(t, err, "want at least one day")
 }
