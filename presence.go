@@ -1,44 +1,94 @@
-// Package presence decides who is there, who is idle, who wants to be left
-// alone, who may see it, who may be given work, and whom a notification reaches.
-//
-// A [Tracker] is told what happens: connections open, are heard from and go;
-// people touch the keyboard, choose a status, lose the network. From these
-// inputs it derives each subject's status under a [Policy], and tells every
-// watcher what its audience may see.
+// Package presence derives each subject's status from what happens, and shows
+// each watcher what its audience may see. It also decides who may get work, and
+// which notifications are delivered.
 //
 //	tracker, err := presence.New(nil)
 //	go tracker.Run(ctx)
 //	conn, err := tracker.Connect(ctx, presence.ID("ann"), presence.ConnectOptions{Login: true})
 //	conn.Heartbeat()                                             // every 25 seconds
 //	conn.Claim(ctx, presence.Claim{Status: "busy"})              // what ann chose
-//	view, err := tracker.Get(ctx, presence.ID("ann"), presence.AudienceTeam)
+//	view, err := tracker.Get(ctx, presence.Agent(presence.ID("bob")), presence.ID("ann"))
 //
-// # Inputs are stored, the answer is derived
+// # Map: use
 //
-// Nothing stores a status as truth. Idleness and disconnection mask what was
-// chosen and never change it, so that what comes back is what was chosen, also
-// if that was changed meanwhile. The rules are a pure state machine, [Machine],
-// whose [Machine.Step] takes a subject's state, an event and the time; the
-// tracker owns the clock, the locks and the timers around it.
+// An application needs these names.
+//
+//   - [New]: makes a [Tracker].
+//   - [Tracker.Run], [Tracker.Sweep], [Tracker.Close]: meet deadlines, by the clock or by hand, and end.
+//   - [Tracker.Connect]: opens a [Conn], the handle of one connection.
+//   - [Tracker.Heartbeat]: a sign of life without a handle.
+//   - [Tracker.SetClaim], [Tracker.EndClaim]: what an [Actor] wants a subject's status to be.
+//   - [Tracker.Request], [Tracker.Withdraw], [Tracker.DecideRequest]: a status that needs approval.
+//   - [Tracker.Get], [Tracker.GetMany], [Tracker.List], [Tracker.Explain]: what an actor sees, as a [View].
+//   - [Tracker.GetAs], [Tracker.ListAs], [Tracker.ExplainAs]: what an [Audience] sees; for the host only.
+//   - [Tracker.MayReveal]: whether typing or reading may be shown.
+//   - [Tracker.Watch], [Tracker.WatchSubject]: open a [Watch], a stream of [Frame] values.
+//   - [Tracker.AddMember], [Tracker.RemoveMember], [Tracker.SetMembers], [Tracker.Members]: who belongs to a [Channel].
+//   - [Tracker.Link], [Tracker.Join]: members by way of another channel; whether an actor is one.
+//   - [Tracker.SetHours]: when a channel is open.
+//   - [Tracker.SetLoad]: how much work a subject has.
+//   - [Tracker.SetEndpoint], [Tracker.RemoveEndpoint]: reach without a connection.
+//   - [Tracker.Logout], [Tracker.Disable], [Tracker.Enable], [Tracker.Erase]: end connections, presence, records.
+//   - [Tracker.Notify], [Tracker.Gate]: deliver a [Notification], or ask whether it would be delivered.
+//   - [Tracker.SetPolicy], [Tracker.Policy], [Tracker.AddStatus], [Tracker.RemoveStatus]: the rules of a tenant.
+//   - [Tracker.Journal]: what happened, as [JournalRow] values.
+//   - [Tracker.Stats], [Tracker.StatusCounts]: metrics.
+//   - [Tracker.Now], [Tracker.Clock]: the time that the tracker uses.
+//   - [Ref], [ID], [ChannelID]: names of subjects and channels.
+//   - [Agent], [Supervisor], [Admin], [Visitor], [System]: actors by role.
+//   - [Identity]: what authentication found; adapters ask for it.
+//   - [Error]: what every refusal says.
+//   - [Instant], [At], [Count], [NewCount]: values in views.
+//
+// # Map: configure
+//
+//   - [Options]: what a tracker is made of; [Clock] is its time.
+//   - [Policy], [DefaultPolicy], [ParsePolicy]: all rules of one product, as data.
+//   - [Status], [IdleStage], [Grace], [LoginRule]: statuses, and what time and login do to them.
+//   - [DeviceRule], [VirtualRule]: what counts as being there.
+//   - [GroupRule], [WidgetRule], [DefaultViews]: what others see.
+//   - [GateRow]: which notifications pass.
+//   - [WorkRule], [Routing]: who gets work.
+//   - [Class], [Source], [DefaultSources]: what a status means, and which claim wins.
+//
+// # Map: extend or drive
+//
+//   - [Storage], [JournalReader], [Record], [Write]: keep claims and the journal.
+//   - [Authorizer], [Question], [RoleAuthorizer]: decide what actors may do.
+//   - [Notifier], [Transport], [Hours]: deliver notifications and frames; open channels.
+//   - [Tracker.Apply]: an [Event] that has no method.
+//   - [Tracker.State], [Tracker.Machine]: all that is known of a subject; the rules in force.
+//   - [Tracker.Observe]: every [Output], as it happens.
+//   - [Tracker.Reload]: takes over what other processes stored.
+//   - [Compile], [Machine], [State], [Presence]: the rules without a tracker.
+//   - [NewRoster], [Roster]: the list of a channel without a tracker.
+//
+// # Inputs are stored, the status is derived
+//
+// No status is stored as truth. Idleness and disconnection mask the chosen
+// status and never change it. So the choice returns when the mask ends, also if
+// the choice changed meanwhile. The rules are a pure state machine: [Machine.Step]
+// takes a subject's state, an event and the time. The tracker owns the clock, the
+// locks and the timers around it.
 //
 // # Order and delivery
 //
-// What one subject does is applied in the order in which the calls return. A
-// [Watch] receives a snapshot and then every change in order. One that does not
-// keep up is sent a new snapshot instead of what it missed; nobody waits for it.
+// The tracker applies the calls for one subject in the order in which they
+// return. A [Watch] gets a snapshot, then every change in order. A watch that does
+// not keep up gets a new snapshot instead of the changes it missed. No other call
+// waits for it.
 //
 // # Time
 //
-// Deadlines are met by [Tracker.Run]; reads are right even without it, because
-// every read first processes what is due. With clock.NewMock, drive the tracker
-// by hand: move the clock and call [Tracker.Sweep]. Prefer the real clock in a
-// testing/synctest bubble where you can.
+// [Tracker.Run] meets the deadlines. Reads are right even without it, because
+// every read first meets the deadlines that are due. With clock.NewMock, drive the
+// tracker by hand: move the clock and call [Tracker.Sweep]. Prefer the real clock
+// in a testing/synctest bubble where you can.
 //
 // # What outlives the process
 //
-// With [Options.Storage], what people chose and the journal of what happened
-// are stored, and a choice is told to nobody before storage has it. Connections
-// are never stored.
+// With [Options.Storage], choices and the journal are stored. A choice is stored
+// before any watcher gets it. Connections are never stored.
 package presence
 
 import (
