@@ -144,7 +144,7 @@ func (c *compiler) words(m *Machine) {
 	if p.Login.Mode == LoginReset {
 		c.status(m, "login.status", p.Login.Status, nil)
 	} else if p.Login.Status != "" {
-		c.fault("login.status", "is only used with login.mode reset")
+		c.fault("login.status", "%q is set, but login.mode is not reset: set login.mode to reset, or login.status to nothing", p.Login.Status)
 	}
 	p.ScheduleOpenEmpty = c.oneOf("scheduleOpenEmpty", p.ScheduleOpenEmpty, emptyOffline, EmptyVisible)
 	p.Widget.List = c.oneOf("widget.list", p.Widget.List, listAll, ListOnline, ListNone)

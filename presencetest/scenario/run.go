@@ -273,8 +273,9 @@ func (r *runner) prepare() error {
 		case l.Verb == "policy" || l.Verb == "define" || l.Verb == "undefine":
 			p, err := r.changed(l, present)
 			if err != nil {
-				faults = append(faults, r.fault(l, "%s", strings.TrimPrefix(err.Error(), "presence: ")))
-				continue
+				// Later lines were written for this policy: checked by the one before,
+				// they would have faults that are none.
+				return errors.Join(append(faults, r.policyFaults(l, p, err)...)...)
 			}
 			r.policies[l.Number] = p
 			note(&p)
@@ -311,6 +312,53 @@ func (r *runner) prepare() error {
 		break
 	}
 	return nil
+}
+
+// policyFaults are the faults of a policy that a line puts in force. One of a key
+// that the line does not override says where the key was set, and how to empty it.
+func (r *runner) policyFaults(l *Line, p presence.Policy, err error) (faults []error) {
+	from := "the policy before"
+	if len(l.Args) > 0 {
+		from = "policy " + l.Args[0].Text
+	}
+	for _, single := range split(err) {
+		text, key := strings.TrimPrefix(single.Error(), "presence: "), faultyKey(single)
+		overridden := slices.ContainsFunc(l.Keys, func(v Value) bool { return v.Name == key })
+		if key != "" && len(l.Keys) > 0 && !overridden && empties(p, key) {
+			text += fmt.Sprintf(" (%s sets %s; %s= empties it)", from, key, key)
+		}
+		faults = append(faults, r.fault(l, "%s", text))
+	}
+	return faults
+}
+
+// empties reports whether a policy has no fault at a key once the key is empty.
+func empties(p presence.Policy, key string) bool {
+	p = p.Clone()
+	if err := p.Set(key, ""); err != nil {
+		return false
+	}
+	_, err := presence.Compile(p)
+	return !slices.ContainsFunc(split(err), func(single error) bool { return faultyKey(single) == key })
+}
+
+// faultyKey is the key of a policy that a fault is of, or empty.
+func faultyKey(err error) string {
+	var refusal *presence.Error
+	if errors.As(err, &refusal) && refusal.What == "policy" {
+		return refusal.Given
+	}
+	return ""
+}
+
+// split returns the errors that were joined into one.
+func split(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		if _, refusal := err.(*presence.Error); !refusal {
+			return joined.Unwrap()
+		}
+	}
+	return []error{err}
 }
 
 func (r *runner) fault(l *Line, format string, args ...any) error {

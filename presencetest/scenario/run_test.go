@@ -490,6 +490,8 @@ var wrong = []struct{ script, want string }{
 	{"watch v x\nexpect seen v snapshot a=lunch", `"lunch"`},
 	{"watch v x\nexpect seen v updated a lunch", `"lunch"`},
 	{"policy nosuch\nexpect alice lunch", "x.txt:2: there is no policy \"nosuch\""},
+	{"policy tawkto login.mode=keep", `"login.status": "online" is set, but login.mode is not reset: set login.mode to reset, or login.status to nothing (policy tawkto sets login.status; login.status= empties it)`},
+	{"policy tawkto\npolicy login.mode=keep", `x.txt:3: invalid policy "login.status": "online" is set, but login.mode is not reset: set login.mode to reset, or login.status to nothing (the policy before sets login.status; login.status= empties it)`},
 	{"policy ../lunch.json", `the policy "../lunch.json" does not lie in the folder of this file`},
 	{"policy /lunch.json", `does not lie in the folder`},
 	{"policy sub/../../lunch.json", `does not lie in the folder`},
@@ -509,6 +511,12 @@ func TestFaults(t *testing.T) {
 		require.False(t, failed, c.script)
 		_, fault := errors.AsType[*scenario.Fault](err)
 		require.True(t, fault, c.script)
+	}
+
+	for _, script := range []string{"policy tawkto login.mode=keep\nexpect alice nowhere\npolicy nosuch", "policy default heartbeat=-1s\nexpect alice nowhere"} {
+		_, err := both(t, script)
+		require.NotContains(t, err.Error(), ":3:", "the lines after a policy with faults were written for that policy")
+		require.NotContains(t, err.Error(), "sets heartbeat", "the line sets it itself")
 	}
 
 	f, err := scenario.Parse("x.txt", []byte("version 1\npolicy lunch.json"))
