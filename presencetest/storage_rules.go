@@ -1,0 +1,1013 @@
+package presencetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/presence-go/presence"
+)
+
+var storageRules = []rule[storageProbe]{
+	{
+		name: "load-nothing",
+		text: "Load returns no record of a subject that was never saved and none where it is asked for none, and no error.",
+		check: func(p storageProbe) {
+			want(p.probe, "records of an unknown subject", 0, len(p.load(ann)))
+			p.save(after(0, rec(bob, 1, "b")))
+			want(p.probe, "records of no subject at all", 0, len(p.load()))
+		},
+	},
+	{
+		name: "load-many",
+		text: "Load returns the records of all the subjects it is asked for that have one, each once and in any order, and of no others.",
+		check: func(p storageProbe) {
+			var all []presence.Ref
+			for i := range 3000 {
+				subject := presence.ID("subject-" + strconv.Itoa(i))
+				all = append(all, subject)
+				if i%150 == 0 {
+					p.save(after(0, rec(subject, 1, subject.ID)))
+				}
+			}
+			p.save(after(0, rec(ann, 1, "not asked for")))
+			loaded := make(map[presence.Ref]bool)
+			for _, r := range p.load(append(all, all[0], all[1], all[2])...) { // some are asked for twice
+				want(p.probe, "data of "+r.Subject.ID, r.Subject.ID, string(r.Data))
+				if loaded[r.Subject] {
+					p.failf("Load: wanted each record once, got that of %s twice", r.Subject)
+				}
+				loaded[r.Subject] = true
+			}
+			want(p.probe, "records of 3,000 subjects, 20 of them saved", 20, len(loaded))
+			want(p.probe, "whether there is one that was not asked for", false, loaded[ann])
+		},
+	},
+	{
+		name: "round-trip",
+		text: "Data is opaque: whatever bytes and however many were saved are loaded, also after later saves.",
+		check: func(p storageProbe) {
+			every := make([]byte, 256)
+			for i := range every {
+				every[i] = byte(i)
+			}
+			long := rec(bob, 1, strings.Repeat("\xff\x00' \"%_\\", 30_000))
+			p.save(after(0, rec(ann, 1, string(every))))
+			p.save(after(0, long))
+			p.holds(rec(ann, 1, string(every)))
+			p.holds(long)
+			p.save(after(1, rec(ann, 2, "\x00")))
+			p.holds(rec(ann, 2, "\x00"))
+			p.holds(long)
+		},
+	},
+	{
+		name: "ids",
+		text: "Ids of subjects and tenants are told apart bytewise, up to 128 bytes of any UTF-8 without control characters.",
+		check: func(p storageProbe) {
+			stem := strings.Repeat("é", presence.MaxID/2-1)
+			ids := []string{
+				"Ann", "aNN", "ann ", " ann", "Renée", "Rene\u0301e", stem + "ab", stem + "ac",
+				"%", "_", "*", "'", "''", `"`, "`", `\`, `\\`, `\'`, `\0`, "$1", "?", "--", "/*", "a:b", "a.b", "a%2Fb", "a/b", "0", "00", "0x0", "1e1",
+				"null", "NULL", "true", "[1]", `{"a":1}`, "<a>", "&amp;", "☎", "☎️", "👩‍💻", "👩💻", "\U0001F9D1\U0001F3FD", "\U0001F9D1",
+				"ß", "ss", "ſ", "s", "İ", "i", "ﬁ", "fi", "ё", "е", "\u200b", "\u200bx", "x\u200b", "\u202ex", "שלום", "\ufeffx", "\ufffd", "\uffff", "\U0010ffff",
+				"\u00a0", "\u3000", strings.Repeat("\U0001F600", presence.MaxID/4), strings.Repeat("'", presence.MaxID), strings.Repeat(`\`, presence.MaxID),
+			}
+			var refs []presence.Ref
+			for _, id := range ids {
+				refs = append(refs, presence.ID(id))
+				if len(id) > 3 {
+					refs = append(refs, presence.Ref{Tenant: id, ID: "of a tenant"})
+				}
+			}
+			var writes []presence.Write
+			for _, ref := range refs {
+				writes = append(writes, after(0, rec(ref, 1, fmt.Sprintf("of %q", ref))))
+			}
+			for pair := range slices.Chunk(writes, 2) {
+				p.save(pair...)
+			}
+			for _, w := range writes {
+				p.holds(w.Record)
+			}
+		},
+	},
+	{
+		name: "ownership",
+		text: "Storage keeps none of the slices it is given and hands over those it returns: changing either changes nothing stored.",
+		check: func(p storageProbe) {
+			given := rec(ann, 1, "stored")
+			writes := []presence.Write{after(0, given)}
+			p.save(writes...)
+			given.Data[0] = 'X'
+			writes[0].Record.Revision = 9
+			p.holds(rec(ann, 1, "stored"))
+			for _, r := range p.load(ann) {
+				r.Data[0] = 'X'
+			}
+			p.holds(rec(ann, 1, "stored"))
+
+			data := []byte("next")
+			p.save(after(1, presence.Record{Subject: ann, Revision: 2, Data: data}))
+			want(p.probe, "data given to Save afterwards", "next", string(data))
+
+			rows := []presence.JournalRow{row(ann, "r1", 1), row(ann, "r2", 2)}
+			p.append(rows...)
+			want(p.probe, "rows given to Append afterwards", row(ann, "r1", 1), rows[0])
+			if p.reads() {
+				rows[0] = row(ann, "changed", 3)
+				p.selects(presence.JournalQuery{Subject: ann}, "r1", "r2")
+				for _, q := range []presence.JournalQuery{{Subject: ann}, {Subject: ann, Limit: 1}} {
+					read := p.journal(q)
+					for i := range read {
+						read[i].ID = "changed"
+					}
+				}
+				p.selects(presence.JournalQuery{Subject: ann}, "r1", "r2")
+			}
+		},
+	},
+	{
+		name: "revision",
+		text: "Revisions are stored as given, not counted or taken from a clock, and are exact up to 63 bits.",
+		check: func(p storageProbe) {
+			last := uint64(0)
+			for _, revision := range []uint64{41, 42, 1_000, 1<<53 + 1, 1<<63 - 1} {
+				p.save(after(last, rec(ann, revision, "data")))
+				p.holds(rec(ann, revision, "data"))
+				last = revision
+			}
+		},
+	},
+	{
+		name: "stale-revision",
+		text: "A Save that expects another revision than the one stored, earlier or later, returns an error wrapping presence.ErrConflict and writes nothing.",
+		check: func(p storageProbe) {
+			p.save(after(0, rec(ann, 1, "one")))
+			p.save(after(1, rec(ann, 2, "two")))
+			conflict(p, p.saveFails(after(1, rec(ann, 3, "from the past"))))
+			p.holds(rec(ann, 2, "two"))
+			conflict(p, p.saveFails(after(3, rec(ann, 4, "from the future"))))
+			p.holds(rec(ann, 2, "two"))
+			p.save(after(2, rec(ann, 3, "three")))
+			p.holds(rec(ann, 3, "three"))
+		},
+	},
+	{
+		name: "expect-none",
+		text: "A Save that expects no record is refused where there is one, and a Save that expects one is refused where there is none.",
+		check: func(p storageProbe) {
+			p.save(after(0, rec(ann, 1, "one")))
+			conflict(p, p.saveFails(after(0, rec(ann, 2, "over it"))))
+			p.holds(rec(ann, 1, "one"))
+			conflict(p, p.saveFails(after(1, rec(bob, 2, "over nothing"))))
+			p.holdsNone(bob)
+		},
+	},
+	{
+		name: "all-or-none",
+		text: "Save stores all of its writes or, if any of them is refused, none.",
+		check: func(p storageProbe) {
+			dan := rec(presence.ID("dan"), 1, "dan")
+			p.save(after(0, rec(ann, 1, "ann")), after(0, rec(bob, 1, "bob")), after(0, dan))
+			p.holds(rec(ann, 1, "ann"))
+			p.holds(rec(bob, 1, "bob"))
+			p.holds(dan)
+			p.save(after(1, rec(bob, 2, "bob again")))
+			refused := after(1, rec(bob, 3, "refused"))
+			p.saveFails(after(1, rec(ann, 2, "before the refused")), refused, after(0, rec(cid, 1, "after the refused")))
+			p.holds(rec(ann, 1, "ann"))
+			p.holds(rec(bob, 2, "bob again"))
+			p.holdsNone(cid)
+			p.saveFails(refused, after(1, rec(ann, 2, "after the refused")))
+			p.holds(rec(ann, 1, "ann"))
+		},
+	},
+	{
+		name: "repeated-save",
+		text: "A Save that storage has carried out already, repeated because its answer was lost, returns no error and changes nothing.",
+		check: func(p storageProbe) {
+			first := after(0, rec(ann, 1, "one"))
+			p.save(first)
+			p.save(first)
+			p.holds(first.Record)
+			both := []presence.Write{after(1, rec(ann, 2, "two")), after(0, rec(bob, 1, "one"))}
+			p.save(both...)
+			p.save(both...)
+			p.holds(both[0].Record)
+			p.holds(both[1].Record)
+			p.save(after(2, rec(ann, 3, "three")))
+			p.holds(rec(ann, 3, "three"))
+		},
+	},
+	{
+		name: "same-revision",
+		text: "A Save of the revision that is stored, but with other data, is another's and is refused.",
+		check: func(p storageProbe) {
+			p.save(after(0, rec(ann, 1, "one")))
+			p.save(after(1, rec(ann, 2, "mine")))
+			p.saveFails(after(1, rec(ann, 2, "theirs")))
+			p.holds(rec(ann, 2, "mine"))
+		},
+	},
+	{
+		name: "one-winner",
+		text: "Of many that save over the same revision at once, exactly one succeeds, and its record is stored.",
+		check: func(p storageProbe) {
+			const rounds, writers = 8, 8
+			p.save(after(0, rec(ann, 1, "start")))
+			for round := range rounds {
+				before, ok := p.find(ann)
+				if p.failed() || !ok {
+					p.failf("round %d: wanted a record, got none", round)
+					return
+				}
+				errs := make([]error, writers)
+				records := make([]presence.Record, writers)
+				var wg sync.WaitGroup
+				for i := range writers {
+					records[i] = rec(ann, before.Revision+1+uint64(i), fmt.Sprintf("writer %d of round %d", i, round))
+					wg.Go(func() { errs[i] = p.s.Save(p.ctx, after(before.Revision, records[i])) })
+				}
+				wg.Wait()
+				winner, winners := 0, 0
+				for i, err := range errs {
+					if err == nil {
+						winner, winners = i, winners+1
+					}
+				}
+				if winners != 1 {
+					p.failf("round %d: wanted 1 of %d to succeed, got %d; errors: %v", round, writers, winners, errors.Join(errs...))
+					return
+				}
+				if got, _ := p.find(ann); !bytes.Equal(got.Data, records[winner].Data) {
+					p.failf("round %d: wanted the record of the one that succeeded, %q, got %q", round, records[winner].Data, got.Data)
+					return
+				}
+			}
+		},
+	},
+	{
+		name: "batches-at-once",
+		text: "Of batches over the same subjects that are saved at once, in whatever order they name them, exactly one succeeds as a whole; the others return an error wrapping presence.ErrConflict.",
+		check: func(p storageProbe) {
+			const rounds, writers = 8, 6
+			for round := range uint64(rounds) {
+				errs := make([]error, writers)
+				var wg sync.WaitGroup
+				for i := range writers {
+					data := fmt.Sprintf("writer %d of round %d", i, round)
+					batch := []presence.Write{after(round, rec(ann, round+1, data)), after(round, rec(bob, round+1, data))}
+					if i%2 == 1 {
+						slices.Reverse(batch)
+					}
+					wg.Go(func() { errs[i] = p.s.Save(p.ctx, batch...) })
+				}
+				wg.Wait()
+				winners := 0
+				for _, err := range errs {
+					if err == nil {
+						winners++
+					} else {
+						conflict(p, err)
+					}
+				}
+				want(p.probe, fmt.Sprintf("how many of round %d succeed", round), 1, winners)
+				a, _ := p.find(ann)
+				b, _ := p.find(bob)
+				want(p.probe, "data of the second subject of the batch", string(a.Data), string(b.Data))
+			}
+		},
+	},
+	{
+		name: "whole-batches",
+		text: "A Load while batches are saved sees all of each, or nothing.",
+		check: func(p storageProbe) {
+			const batches = 60
+			p.save(after(0, rec(ann, 1, "a")), after(0, rec(bob, 1, "b")), after(0, rec(cid, 1, "c")))
+			var wg sync.WaitGroup
+			var saved, loaded error
+			ended := make(chan struct{})
+			wg.Go(func() {
+				defer close(ended)
+				for n := uint64(1); n < batches && saved == nil; n++ {
+					saved = p.s.Save(p.ctx, after(n, rec(ann, n+1, "a")), after(n, rec(bob, n+1, "b")), after(n, rec(cid, n+1, "c")))
+				}
+			})
+			wg.Go(func() {
+				for loaded == nil {
+					var records []presence.Record
+					if records, loaded = p.s.Load(p.ctx, ann, cid, bob); loaded != nil {
+						return
+					}
+					for _, r := range records {
+						if r.Revision != records[0].Revision {
+							loaded = fmt.Errorf("%s is at revision %d, %s at %d", records[0].Subject, records[0].Revision, r.Subject, r.Revision)
+						}
+					}
+					select {
+					case <-ended:
+						return
+					case <-time.After(50 * time.Microsecond):
+					}
+				}
+			})
+			wg.Wait()
+			if err := errors.Join(saved, loaded); err != nil {
+				p.failf("wanted whole batches and no error, got %w", err)
+			}
+		},
+	},
+	{
+		name: "neighbours",
+		text: "Of calls at once each has an answer of its own: one that is refused harms no other.",
+		check: func(p storageProbe) {
+			const rounds, writers = 6, 8
+			subjects := make([]presence.Ref, writers)
+			for i := range subjects {
+				subjects[i] = presence.ID("writer-" + strconv.Itoa(i))
+				if i%2 == 1 {
+					p.save(after(0, rec(subjects[i], 1, "another's")))
+					p.save(after(1, rec(subjects[i], 2, "another's")))
+				}
+			}
+			for round := range uint64(rounds) {
+				errs := make([]error, writers)
+				var wg sync.WaitGroup
+				for i, subject := range subjects {
+					w := after(round, rec(subject, round+1, "data"))
+					if i%2 == 1 {
+						w = after(0, rec(subject, round+50, "data"))
+					}
+					wg.Go(func() { errs[i] = p.s.Save(p.ctx, w) })
+				}
+				wg.Wait()
+				for i, err := range errs {
+					if i%2 == 0 && err != nil {
+						p.failf("Save beside one that is refused: wanted no error, got %w", err)
+					} else if i%2 == 1 && err == nil {
+						p.failf("Save of what another holds, beside one that is not refused: wanted an error, got none")
+					}
+				}
+			}
+			for i, subject := range subjects {
+				if i%2 == 1 {
+					p.holds(rec(subject, 2, "another's"))
+				} else {
+					p.holds(rec(subject, rounds, "data"))
+				}
+			}
+		},
+	},
+	{
+		name: "context-ends",
+		text: "A call whose context ends while it is under way is carried out, or returns the context's error and has stored all or nothing; calls beside it do not notice.",
+		check: func(p storageProbe) {
+			for round := range uint64(25) {
+				batch := []presence.Write{after(round, rec(ann, round+1, "a")), after(round, rec(bob, round+1, "b"))}
+				ctx, cancel := context.WithTimeout(p.ctx, time.Duration(round*round)*10*time.Microsecond)
+				var ended, beside error
+				var wg sync.WaitGroup
+				wg.Go(func() { ended = p.s.Save(ctx, batch...) })
+				wg.Go(func() { beside = p.s.Save(p.ctx, after(round, rec(cid, round+1, "c"))) })
+				wg.Wait()
+				if ended != nil && !errors.Is(ended, ctx.Err()) {
+					p.failf("Save: wanted no error or the context's, got %w", ended)
+				}
+				cancel()
+				if beside != nil {
+					p.failf("Save beside one whose context ends: wanted no error, got %w", beside)
+				}
+				n := p.at(round+1, ann, bob)
+				if n == 1 && ended != nil {
+					pause(p.ctx) // it may have been carried out only now
+					n = p.at(round+1, ann, bob)
+				}
+				if n == 1 || n == 0 && ended == nil {
+					p.failf("Save of 2 records answered %v: wanted both stored, or none and an error; got %d", ended, n)
+				}
+				if ended != nil {
+					p.save(batch...)
+				}
+				want(p.probe, "how many of 2 are stored", 2, p.at(round+1, ann, bob))
+			}
+		},
+	},
+	{
+		name: "repeated-late",
+		text: "A Save repeated after others have saved, because its answer was lost, is refused and undoes nothing.",
+		check: func(p storageProbe) {
+			first := after(0, rec(ann, 1, "one"))
+			p.save(first)
+			second := after(1, rec(ann, 2, "two"))
+			p.save(second)
+			p.saveFails(first)
+			p.holds(second.Record)
+			p.save(after(2, rec(ann, 3, "one"))) // as at first, but later
+			p.saveFails(first)
+			p.saveFails(second)
+			p.holds(rec(ann, 3, "one"))
+		},
+	},
+	{
+		name: "repeated-in-part",
+		text: "A Save of what is stored already together with what is not stores the rest.",
+		check: func(p storageProbe) {
+			first := after(0, rec(ann, 1, "one"))
+			p.save(first)
+			p.save(after(0, rec(bob, 1, "bob")), first)
+			p.save(first, after(0, rec(cid, 1, "cid")))
+			p.holds(first.Record)
+			p.holds(rec(bob, 1, "bob"))
+			p.holds(rec(cid, 1, "cid"))
+		},
+	},
+	{
+		name: "large-batches",
+		text: "Thousands of subjects and rows in one call are taken, still all or none.",
+		check: func(p storageProbe) {
+			const count = 1500
+			var subjects []presence.Ref
+			var writes []presence.Write
+			var rows []presence.JournalRow
+			for i := range count {
+				subject := presence.ID("subject-" + strconv.Itoa(i))
+				subjects = append(subjects, subject)
+				writes = append(writes, after(0, rec(subject, 1, "data")))
+				rows = append(rows, row(subject, "r"+strconv.Itoa(i), i))
+			}
+			p.append(rows...)
+			first, middle, last := subjects[0], subjects[count/2], subjects[count-1]
+			p.save(after(0, rec(last, 1, "in the way")))
+			p.saveFails(writes...)
+			p.holdsNone(first)
+			p.holdsNone(middle)
+			p.holds(rec(last, 1, "in the way"))
+			p.save(writes[:count-1]...)
+			want(p.probe, "how many of three are stored", 3, p.at(1, first, middle, last))
+			if p.reads() {
+				p.selects(presence.JournalQuery{Subject: last}, "r1499")
+			}
+			p.delete(subjects...)
+			want(p.probe, "how many of three are there after all were deleted", 0, p.at(1, first, middle, last))
+		},
+	},
+	{
+		name: "repeated-append",
+		text: "Append of rows that are there already, repeated because its answer was lost, returns no error; so does Append of none.",
+		check: func(p storageProbe) {
+			p.append()
+			p.append(row(ann, "r1", 1), row(ann, "r2", 2))
+			p.append(row(ann, "r1", 1), row(ann, "r2", 2))
+			p.append(row(ann, "r2", 2), row(ann, "r3", 3))
+		},
+	},
+	{
+		name: "delete",
+		text: "Delete removes the records of all the subjects named and of no others; they can then be saved as new.",
+		check: func(p storageProbe) {
+			anna := rec(presence.ID("anna"), 1, "anna")
+			for _, r := range []presence.Record{rec(ann, 1, "ann"), rec(bob, 1, "bob"), rec(cid, 1, "cid"), anna} {
+				p.save(after(0, r))
+			}
+			p.save(after(1, rec(ann, 2, "ann again")))
+			p.delete(ann, bob)
+			p.holdsNone(ann)
+			p.holdsNone(bob)
+			p.holds(rec(cid, 1, "cid"))
+			p.holds(anna)
+			p.save(after(0, rec(ann, 1, "new")))
+			p.holds(rec(ann, 1, "new"))
+		},
+	},
+	{
+		name: "delete-unknown",
+		text: "Delete skips subjects of which nothing is stored, and of which nothing is stored any more.",
+		check: func(p storageProbe) {
+			p.delete(cid)
+			p.save(after(0, rec(ann, 1, "ann")))
+			p.delete()
+			p.holds(rec(ann, 1, "ann"))
+			p.delete(cid, ann)
+			p.holdsNone(ann)
+			p.delete(ann)
+		},
+	},
+	{
+		name: "tenants",
+		text: "The same id in two tenants is two subjects, in everything.",
+		check: func(p storageProbe) {
+			refs := []presence.Ref{{ID: "x"}, {Tenant: "a", ID: "x"}, {Tenant: "b", ID: "x"}, {ID: "a/x"}, {Tenant: "a/b", ID: "x"}, {Tenant: "a", ID: "b/x"}}
+			stored := func(ref presence.Ref) presence.Record {
+				return rec(ref, 1, fmt.Sprintf("of %q in %q", ref.ID, ref.Tenant))
+			}
+			for i, ref := range refs {
+				p.save(after(0, stored(ref)))
+				p.append(row(ref, "r"+strconv.Itoa(i), i))
+			}
+			for i, ref := range refs {
+				p.holds(stored(ref))
+				if p.reads() {
+					p.selects(presence.JournalQuery{Subject: ref}, "r"+strconv.Itoa(i))
+				}
+			}
+			p.delete(refs[1])
+			p.holdsNone(refs[1])
+			for i, ref := range refs {
+				if i != 1 {
+					p.holds(stored(ref))
+				}
+			}
+		},
+	},
+	{
+		name: "done-context",
+		text: "With a context that is done, every method returns the context's error and changes nothing.",
+		check: func(p storageProbe) {
+			p.save(after(0, rec(ann, 1, "ann")))
+			p.append(row(ann, "r1", 1))
+			ctx := done(p.ctx)
+			canceled := func(method string, err error) {
+				if !errors.Is(err, context.Canceled) {
+					p.failf("%s: wanted an error wrapping context.Canceled, got %w", method, orNil(err))
+				}
+			}
+			_, err := p.s.Load(ctx, ann)
+			canceled("Load", err)
+			canceled("Save", p.s.Save(ctx, after(1, rec(ann, 2, "changed"))))
+			canceled("Append", p.s.Append(ctx, row(ann, "r2", 2)))
+			canceled("Delete", p.s.Delete(ctx, ann))
+			p.holds(rec(ann, 1, "ann"))
+			if p.reads() {
+				_, err := p.s.(presence.JournalReader).Journal(ctx, presence.JournalQuery{Subject: ann})
+				canceled("Journal", err)
+				_, err = p.s.(presence.JournalReader).Journal(ctx, presence.JournalQuery{})
+				canceled("Journal of a tenant", err)
+				p.selects(presence.JournalQuery{Subject: ann}, "r1")
+			}
+		},
+	},
+	{
+		name:    "closed",
+		text:    "After Close, every method returns an error wrapping presence.ErrClosed.",
+		applies: storageProbe.closes,
+		check: func(p storageProbe) {
+			p.save(after(0, rec(ann, 1, "ann")))
+			p.close()
+			refused := func(method string, err error) {
+				if !errors.Is(err, presence.ErrClosed) {
+					p.failf("%s: wanted an error wrapping presence.ErrClosed, got %w", method, orNil(err))
+				}
+			}
+			_, err := p.s.Load(p.ctx, ann)
+			refused("Load", err)
+			refused("Save", p.s.Save(p.ctx, after(1, rec(ann, 2, "changed"))))
+			refused("Append", p.s.Append(p.ctx, row(ann, "r1", 1)))
+			refused("Delete", p.s.Delete(p.ctx, ann))
+			if p.reads() {
+				_, err := p.s.(presence.JournalReader).Journal(p.ctx, presence.JournalQuery{Subject: ann})
+				refused("Journal", err)
+				_, err = p.s.(presence.JournalReader).Journal(p.ctx, presence.JournalQuery{})
+				refused("Journal of a tenant", err)
+			}
+		},
+	},
+	{
+		name:    "close-under-way",
+		text:    "Calls under way at Close return, either carried out or with an error wrapping presence.ErrClosed; what was answered with no error is kept.",
+		applies: storageProbe.closes,
+		check: func(p storageProbe) {
+			const writers, most = 6, 300
+			p.save(after(0, rec(ann, 1, "ann")))
+			var wg sync.WaitGroup
+			enough := make(chan struct{}, 1)
+			acknowledged, errs := make([]uint64, writers), make([]error, writers)
+			for i := range writers {
+				subject := presence.ID("writer-" + strconv.Itoa(i))
+				wg.Go(func() {
+					for n := range uint64(most) {
+						if errs[i] = p.s.Save(p.ctx, after(n, rec(subject, n+1, "data"))); errs[i] != nil {
+							return
+						}
+						if acknowledged[i] = n + 1; n == most/10 {
+							select {
+							case enough <- struct{}{}:
+							default:
+							}
+						}
+					}
+				})
+			}
+			all := make(chan struct{})
+			go func() { wg.Wait(); close(all) }()
+			select {
+			case <-enough:
+			case <-all:
+			}
+			if err := inTime(p.s.(io.Closer).Close); err != nil {
+				p.failf("Close: wanted no error, got %w", err)
+			}
+			if err := inTime(func() error { <-all; return nil }); err != nil {
+				p.failf("Save under way: %w", err)
+				return
+			}
+			for _, err := range errs {
+				if err != nil && !errors.Is(err, presence.ErrClosed) {
+					p.failf("Save under way: wanted no error or one wrapping presence.ErrClosed, got %w", err)
+				}
+			}
+			if p.failed() || !p.reopens() {
+				return
+			}
+			p = p.open()
+			defer p.end()
+			for i := range writers {
+				got, _ := p.find(presence.ID("writer-" + strconv.Itoa(i)))
+				if r := got.Revision; r < acknowledged[i] || r > acknowledged[i]+1 {
+					p.failf("after Reopen: wanted revision %d or the next, got %d", acknowledged[i], r)
+				}
+			}
+		},
+	},
+	{
+		name:    "reopen",
+		text:    "After Close and opening again, the records are those that were stored last, and revisions are compared with them.",
+		applies: storageProbe.reopens,
+		check: func(p storageProbe) {
+			p.save(after(0, rec(ann, 1, "one")), after(0, rec(bob, 1, "bob")), after(0, rec(cid, 1<<62, "cid")))
+			p.save(after(1, rec(ann, 2, "two")))
+			p.delete(bob)
+			p = p.reopened()
+			defer p.end()
+			p.holds(rec(ann, 2, "two"))
+			p.holdsNone(bob)
+			p.holds(rec(cid, 1<<62, "cid"))
+			conflict(p, p.saveFails(after(1, rec(ann, 3, "over the one before"))))
+			conflict(p, p.saveFails(after(0, rec(ann, 3, "as if new"))))
+			p.save(after(1, rec(ann, 2, "two"))) // repeated, its answer was lost
+			p.save(after(2, rec(ann, 3, "three")), after(0, rec(bob, 1, "bob again")))
+			p = p.reopened()
+			defer p.end()
+			p.holds(rec(ann, 3, "three"))
+			p.holds(rec(bob, 1, "bob again"))
+		},
+	},
+	{
+		name:    "reopen-journal",
+		text:    "After Close and opening again, the journal goes on behind the rows there are, and skips those.",
+		applies: func(p storageProbe) bool { return p.reopens() && p.reads() },
+		check: func(p storageProbe) {
+			p.append(row(ann, "z", 2), row(bob, "b1", 1), row(ann, "r2", 1))
+			p = p.reopened()
+			defer p.end()
+			p.append(row(ann, "r2", 1), row(ann, "a", 3), row(ann, "m", 0))
+			p.selects(presence.JournalQuery{Subject: ann}, "z", "r2", "a", "m")
+			p.selects(presence.JournalQuery{Subject: ann, After: presence.JournalRow{ID: "r2"}}, "a", "m")
+			p = p.reopened()
+			defer p.end()
+			p.append(row(ann, "z", 2), row(ann, "b", 4))
+			p.selects(presence.JournalQuery{Subject: ann}, "z", "r2", "a", "m", "b")
+			p.selects(presence.JournalQuery{Subject: bob}, "b1")
+		},
+	},
+	{
+		name:    "journal-rows",
+		text:    "Rows are read back as they were appended, to the nanosecond and however long ago or ahead; no clock changes them.",
+		applies: storageProbe.reads,
+		check: func(p storageProbe) {
+			full := presence.JournalRow{
+				ID: "claim-set/ü-1", Subject: ann, Kind: "claim-set", From: "available", To: "buṡy", Class: presence.ClassBusy,
+				Cause: presence.CauseManual, Trigger: presence.TriggerInput, Reach: "live", Source: presence.SourceSupervisor, Key: "k'1", Reason: "réunion",
+				By: "bob", At: second(3_000_000_000) + 123_456_789, Recorded: second(3_000_000_001) + 1,
+			}
+			rows := []presence.JournalRow{row(ann, "early", 1), full, row(ann, "late", 9_000_000_000)}
+			p.append(rows...)
+			got := p.journal(presence.JournalQuery{Subject: ann})
+			want(p.probe, "number of rows", len(rows), len(got))
+			for i := range got {
+				if !p.failed() {
+					want(p.probe, "row "+rows[i].ID, rows[i], got[i])
+				}
+			}
+			got = p.journal(presence.JournalQuery{})
+			want(p.probe, "number of rows of the tenant", len(rows), len(got))
+			for i := range got {
+				if !p.failed() {
+					want(p.probe, "row "+rows[i].ID+" of the tenant", rows[i], got[i])
+				}
+			}
+		},
+	},
+	{
+		name:    "journal-capacity",
+		text:    "Rows are kept whole with every text as long as it may be, of any UTF-8 without zero characters.",
+		applies: storageProbe.reads,
+		check: func(p storageProbe) {
+			const mark = "\t\n'\"\\%_\u007f\u0085 "
+			fill := func(n int, with string) string {
+				return mark + strings.Repeat(with, (n-len(mark))/len(with))
+			}
+			longest := func(with string) presence.JournalRow {
+				return presence.JournalRow{
+					ID: fill(presence.MaxID+16, with), Subject: presence.Ref{Tenant: fill(presence.MaxID, with), ID: fill(presence.MaxID, with)}, Kind: "claim-ended",
+					From: fill(presence.MaxID, with), To: fill(presence.MaxID, with), Class: presence.ClassOffline, Cause: presence.CauseSupervisor, Trigger: presence.TriggerConnect,
+					Reach: "lingering", Source: presence.Source(fill(presence.MaxID, with)), Key: fill(presence.MaxID, with), Reason: fill(presence.MaxReason, with),
+					By: fill(presence.MaxID, with), At: second(1), Recorded: second(1),
+				}
+			}
+			for _, with := range []string{"x", "é", "\u3000", "\U0001F600"} {
+				row := longest(with)
+				p.append(row)
+				got := p.journal(presence.JournalQuery{Subject: row.Subject})
+				if want(p.probe, "number of rows", 1, len(got)); !p.failed() {
+					got[0].Recorded = row.Recorded
+					want(p.probe, "row", row, got[0])
+				}
+			}
+		},
+	},
+	{
+		name:    "journal-order",
+		text:    "Rows are read in the order in which they were appended, whatever their ids and instants.",
+		applies: storageProbe.reads,
+		check: func(p storageProbe) {
+			p.append(row(ann, "e9", 5), row(ann, "e10", 3))
+			p.append(row(ann, "e1", 4))
+			p.append(row(ann, "a", 4), row(ann, "z", 1))
+			p.selects(presence.JournalQuery{Subject: ann}, "e9", "e10", "e1", "a", "z")
+		},
+	},
+	{
+		name:    "journal-once",
+		text:    "A row whose subject and id are there already is skipped, and the first one stays as and where it is.",
+		applies: storageProbe.reads,
+		check: func(p storageProbe) {
+			p.append(row(ann, "r1", 1), row(ann, "r1", 1))
+			p.append(row(ann, "r2", 2))
+			p.append(row(ann, "r1", 9), row(ann, "r3", 3))
+			p.selects(presence.JournalQuery{Subject: ann}, "r1", "r2", "r3")
+			if rows := p.journal(presence.JournalQuery{Subject: ann}); len(rows) > 0 {
+				want(p.probe, "the instant of row r1", second(1), rows[0].At)
+			}
+		},
+	},
+	{
+		name:    "journal-subjects",
+		text:    "Every subject has a journal of its own: ids are unique within a subject only, and the order of one is not touched by others.",
+		applies: storageProbe.reads,
+		check: func(p storageProbe) {
+			p.append(row(ann, "r1", 1), row(bob, "r1", 1), row(ann, "r2", 2), row(bob, "r2", 2))
+			p.append(row(bob, "r3", 3), row(ann, "r3", 3))
+			p.selects(presence.JournalQuery{Subject: ann}, "r1", "r2", "r3")
+			p.selects(presence.JournalQuery{Subject: bob}, "r1", "r2", "r3")
+			p.selects(presence.JournalQuery{Subject: cid})
+			p.selects(presence.JournalQuery{After: row(bob, "r2", 2)}, "r3", "r3")
+		},
+	},
+	{
+		name:    "journal-window",
+		text:    "A query selects the rows with From <= At < To, zero meaning unbounded.",
+		applies: storageProbe.reads,
+		check: func(p storageProbe) {
+			p.append(row(ann, "r1", 1), row(ann, "r2", 2), row(ann, "r3", 3))
+			p.selects(presence.JournalQuery{Subject: ann, From: second(2)}, "r2", "r3")
+			p.selects(presence.JournalQuery{Subject: ann, From: second(2) + 1}, "r3")
+			p.selects(presence.JournalQuery{Subject: ann, To: second(2)}, "r1")
+			p.selects(presence.JournalQuery{Subject: ann, To: second(2) + 1}, "r1", "r2")
+			p.selects(presence.JournalQuery{Subject: ann, From: second(2), To: second(3)}, "r2")
+			p.selects(presence.JournalQuery{Subject: ann, From: second(2), To: second(2)})
+		},
+	},
+	{
+		name:    "journal-after",
+		text:    "A query selects only what was appended after the row After, whether or not that row is in the window.",
+		applies: storageProbe.reads,
+		check: func(p storageProbe) {
+			p.append(row(ann, "e8", 10), row(ann, "e9", 20), row(ann, "e10", 30), row(ann, "e11", 40))
+			p.append(row(bob, "e12", 50))
+			p.selects(presence.JournalQuery{Subject: ann, After: presence.JournalRow{ID: "e9"}}, "e10", "e11")
+			p.selects(presence.JournalQuery{Subject: ann, After: presence.JournalRow{ID: "e11"}})
+			p.selects(presence.JournalQuery{Subject: ann, After: presence.JournalRow{ID: "e8"}, From: second(25)}, "e10", "e11")
+			p.selects(presence.JournalQuery{Subject: ann, After: presence.JournalRow{ID: "e8"}, To: second(25)}, "e9")
+			p.selects(presence.JournalQuery{Subject: ann, After: presence.JournalRow{ID: "e10"}, To: second(25)})
+		},
+	},
+	{
+		name:    "journal-limit",
+		text:    "A query returns at most Limit rows, the first ones, and at most 1,000 where Limit is 0; paging with After returns each once.",
+		applies: storageProbe.reads,
+		check: func(p storageProbe) {
+			const count = 1050
+			var ids []string
+			var rows []presence.JournalRow
+			for i := range count {
+				ids = append(ids, fmt.Sprintf("r%04d", i))
+				rows = append(rows, row(ann, ids[i], i+1))
+			}
+			for chunk := range slices.Chunk(rows[:50], 20) {
+				p.append(chunk...)
+			}
+			var paged []string
+			q := presence.JournalQuery{Subject: ann, Limit: 7}
+			for len(paged) <= 50 && !p.failed() {
+				page := p.journal(q)
+				if len(page) == 0 {
+					break
+				}
+				if len(page) > 7 {
+					p.failf("wanted at most 7 rows, got %d", len(page))
+				}
+				paged = append(paged, idsOf(page)...)
+				q.After = page[len(page)-1]
+			}
+			if !slices.Equal(paged, ids[:50]) {
+				p.failf("paging: wanted rows %v, got %v", ids[:50], paged)
+			}
+			for chunk := range slices.Chunk(rows[50:], 200) {
+				p.append(chunk...)
+			}
+			want(p.probe, "rows without a limit", 1000, len(p.journal(presence.JournalQuery{Subject: ann})))
+		},
+	},
+	{
+		name:    "journal-grows",
+		text:    "Rows appended between two pages are on a later one.",
+		applies: storageProbe.reads,
+		check: func(p storageProbe) {
+			p.append(row(ann, "r1", 5), row(ann, "r2", 6))
+			q := presence.JournalQuery{Subject: ann, After: presence.JournalRow{ID: "r2"}}
+			p.selects(q)
+			p.append(row(ann, "r3", 7), row(ann, "r4", 8))
+			p.selects(q, "r3", "r4")
+			q.After.ID = "r4"
+			p.selects(q)
+			p.append(row(ann, "r5", 9))
+			p.selects(q, "r5")
+		},
+	},
+	{
+		name:    "journal-whole-batches",
+		text:    "Append takes all of its rows or, if its context ends, all or none; repeating it then adds what is missing.",
+		applies: storageProbe.reads,
+		check: func(p storageProbe) {
+			var ids []string
+			for round := range 25 {
+				var batch []presence.JournalRow
+				for i := range 3 {
+					ids = append(ids, fmt.Sprintf("r%02d-%d", round, i))
+					batch = append(batch, row(ann, ids[len(ids)-1], round))
+				}
+				ctx, cancel := context.WithTimeout(p.ctx, time.Duration(round*round)*10*time.Microsecond)
+				err := p.s.Append(ctx, batch...)
+				cancel()
+				q := presence.JournalQuery{Subject: ann}
+				if round > 0 {
+					q.After.ID = ids[len(ids)-4]
+				}
+				if n := len(p.journal(q)); n != 3 && (n != 0 || err == nil) {
+					p.failf("Append of 3 rows answered %v: wanted all stored, or none and an error; got %d", err, n)
+				}
+				if err != nil {
+					p.append(batch...)
+				}
+			}
+			p.selects(presence.JournalQuery{Subject: ann}, ids...)
+		},
+	},
+	{
+		name:    "journal-concurrent",
+		text:    "Rows appended at once by many are all kept, those of each in its order.",
+		applies: storageProbe.reads,
+		check: func(p storageProbe) {
+			const writers, each = 8, 10
+			errs := make([]error, writers)
+			var wg sync.WaitGroup
+			for i := range writers {
+				wg.Go(func() {
+					for n := range each {
+						errs[i] = errors.Join(errs[i], p.s.Append(p.ctx, row(ann, fmt.Sprintf("w%d-%d", i, n), n+1)))
+					}
+				})
+			}
+			wg.Wait()
+			if err := errors.Join(errs...); err != nil {
+				p.failf("Append: wanted no error, got %w", err)
+			}
+			got := idsOf(p.journal(presence.JournalQuery{Subject: ann}))
+			want(p.probe, "number of rows", writers*each, len(got))
+			for i := range writers {
+				last := -1
+				for n := range each {
+					at := slices.Index(got, fmt.Sprintf("w%d-%d", i, n))
+					if at <= last {
+						p.failf("row %d of writer %d: wanted after its row before, got %v", n, i, got)
+					}
+					last = at
+				}
+			}
+		},
+	},
+	{
+		name:    "journal-deleted",
+		text:    "Delete removes the journals of the subjects named and of no others; the same rows can then be appended again.",
+		applies: storageProbe.reads,
+		check: func(p storageProbe) {
+			p.append(row(ann, "r1", 1), row(ann, "r2", 2), row(bob, "b1", 1))
+			p.delete(ann)
+			p.selects(presence.JournalQuery{Subject: ann})
+			p.selects(presence.JournalQuery{Subject: bob}, "b1")
+			p.append(row(ann, "r2", 2))
+			p.selects(presence.JournalQuery{Subject: ann}, "r2")
+		},
+	},
+	{
+		name:    "tenant-rows",
+		text:    "A query without a subject id returns the rows of all subjects of its tenant, and of no other tenant.",
+		applies: storageProbe.reads,
+		check: func(p storageProbe) {
+			other := func(id, rowID string, at int) presence.JournalRow {
+				return row(presence.Ref{Tenant: "acme", ID: id}, rowID, at)
+			}
+			p.append(row(ann, "a1", 1), other("ann", "x1", 2), row(bob, "b1", 3), other("zoe", "z1", 4), row(cid, "c1", 5))
+			p.selects(presence.JournalQuery{}, "a1", "b1", "c1")
+			p.selects(presence.JournalQuery{Subject: presence.Ref{Tenant: "acme"}}, "x1", "z1")
+			p.selects(presence.JournalQuery{Subject: presence.Ref{Tenant: "acm"}})
+		},
+	},
+	{
+		name:    "tenant-order",
+		text:    "The rows of a tenant are read by the instant at which they happened, and those of one instant in the order in which they were appended.",
+		applies: storageProbe.reads,
+		check: func(p storageProbe) {
+			p.append(row(bob, "b9", 5), row(ann, "a10", 3))
+			p.append(row(ann, "a9", 5))
+			p.append(row(cid, "c1", 5), row(bob, "b1", 4), row(bob, "b0", 5), row(ann, "old", 1))
+			p.selects(presence.JournalQuery{}, "old", "a10", "b1", "b9", "a9", "c1", "b0")
+		},
+	},
+	{
+		name:    "tenant-window",
+		text:    "A query of a tenant selects the rows with From <= At < To, zero meaning unbounded.",
+		applies: storageProbe.reads,
+		check: func(p storageProbe) {
+			p.append(row(ann, "r1", 1), row(bob, "r2", 2), row(ann, "r3", 3))
+			p.selects(presence.JournalQuery{From: second(2)}, "r2", "r3")
+			p.selects(presence.JournalQuery{From: second(2) + 1}, "r3")
+			p.selects(presence.JournalQuery{To: second(2)}, "r1")
+			p.selects(presence.JournalQuery{To: second(2) + 1}, "r1", "r2")
+			p.selects(presence.JournalQuery{From: second(2), To: second(3)}, "r2")
+			p.selects(presence.JournalQuery{From: second(2), To: second(2)})
+		},
+	},
+	{
+		name:    "tenant-pages",
+		text:    "A query of a tenant returns at most Limit rows, 1,000 where Limit is 0; paging with the last row of each page returns every row once.",
+		applies: storageProbe.reads,
+		check: func(p storageProbe) {
+			const count = 1010
+			var ids []string
+			var rows []presence.JournalRow
+			for i := range count {
+				ids = append(ids, fmt.Sprintf("r%04d", i))
+				rows = append(rows, row(presence.ID("subject-"+strconv.Itoa(i%7)), ids[i], 1+i/5)) // five on each instant
+			}
+			p.append(rows...)
+			want(p.probe, "rows without a limit", 1000, len(p.journal(presence.JournalQuery{})))
+			var paged []string
+			q := presence.JournalQuery{Limit: 97, From: second(1), To: second(1000)}
+			for len(paged) <= count && !p.failed() {
+				page := p.journal(q)
+				if len(page) == 0 {
+					break
+				}
+				if len(page) > q.Limit {
+					p.failf("wanted at most %d rows, got %d", q.Limit, len(page))
+				}
+				paged = append(paged, idsOf(page)...)
+				q.After = page[len(page)-1]
+			}
+			if !slices.Equal(paged, ids) {
+				p.failf("paging: wanted %d rows in order, got %d: %v", len(ids), len(paged), paged)
+			}
+		},
+	},
+	{
+		name:    "tenant-gone",
+		text:    "If the row After has been deleted, a query of a tenant goes on with the rows of its instant.",
+		applies: storageProbe.reads,
+		check: func(p storageProbe) {
+			p.append(row(ann, "a1", 1), row(ann, "a2", 2), row(bob, "b2", 2), row(cid, "c2", 2), row(ann, "a3", 3))
+			p.delete(bob)
+			if !slices.Contains(idsOf(p.journal(presence.JournalQuery{})), "b2") { // that it is gone is another rule
+				p.selects(presence.JournalQuery{After: row(bob, "b2", 2)}, "a2", "c2", "a3")
+			}
+		},
+	},
+}
