@@ -1,10 +1,11 @@
 package presence
 
 import (
-	"maps"
 	"slices"
 	"time"
 	"weak"
+
+	"github.com/presence-go/presence/internal/smallmap"
 )
 
 // Roster holds the members of one channel and what each audience was sent of
@@ -13,12 +14,12 @@ import (
 type Roster struct {
 	channel Channel
 	m       *Machine
-	members table[*Presence] // what they point to never changes
-	streams []*stream        // in order of their keys
-	lists   *listings        // nil until a list is asked for
-	opening *opening         // nil until hours or clock are set
-	recall  int              // the number of diffs that each stream remembers
-	single  bool             // it is of a single subject, whose diffs need no batches
+	members smallmap.Map[Ref, *Presence] // what they point to never changes
+	streams []*stream                    // in order of their keys
+	lists   *listings                    // nil until a list is asked for
+	opening *opening                     // nil until hours or clock are set
+	recall  int                          // the number of diffs that each stream remembers
+	single  bool                         // it is of a single subject, whose diffs need no batches
 	emit    func(*stream, *Frame)
 	frames  []*Frame // what the method under way returns
 }
@@ -48,7 +49,7 @@ type stream struct {
 	key      streamKey
 	epoch    string
 	seq      uint64
-	rows     table[row]
+	rows     smallmap.Map[Ref, row]
 	rungs    [3]int32 // the number of members by group status
 	group    Group
 	told     Instant             // when the last diff was sent, with a batch interval
@@ -108,14 +109,14 @@ func (r *Roster) emitted() []*Frame {
 func (r *Roster) Has(subject Ref) bool { return r.member(subject) != nil }
 
 // member returns what is known of a member, or nil for another subject.
-func (r *Roster) member(subject Ref) *Presence { return r.members.get(subject) }
+func (r *Roster) member(subject Ref) *Presence { return r.members.Get(subject) }
 
 // Put adds a member or replaces what is known of it. It returns one frame for
 // each stream whose audience sees a difference. The roster keeps p, which must
 // not change any more.
 func (r *Roster) Put(p *Presence, now Instant) []*Frame {
 	r.outdate(!r.Has(p.Subject))
-	r.members.set(p.Subject, p)
+	r.members.Set(p.Subject, p)
 	r.publish(now, p.Subject)
 	return r.emitted()
 }
@@ -140,7 +141,7 @@ func (r *Roster) Remove(subject Ref, now Instant) []*Frame {
 	if !r.Has(subject) {
 		return nil
 	}
-	r.members.delete(subject)
+	r.members.Delete(subject)
 	r.outdate(true)
 	r.publish(now, subject)
 	return r.emitted()
@@ -170,7 +171,7 @@ func (r *Roster) outdate(others bool) {
 // Republish publishes every difference between what audiences were sent and what
 // they may see now.
 func (r *Roster) Republish(now Instant) []*Frame {
-	r.publish(now, r.members.refs()...)
+	r.publish(now, r.members.Keys(compareRefs)...)
 	return r.emitted()
 }
 
@@ -192,9 +193,9 @@ func (r *Roster) waits() bool {
 // heldBack returns when the next held-back change is due.
 func (r *Roster) heldBack() (at Instant, ok bool) {
 	for _, s := range r.streams {
-		for _, due := range s.pending {
-			if !ok || due < at {
-				at, ok = due, true
+		for _, until := range s.pending {
+			if !ok || until < at {
+				at, ok = until, true
 			}
 		}
 	}
@@ -206,7 +207,7 @@ func (r *Roster) heldBack() (at Instant, ok bool) {
 func (r *Roster) Flush(now Instant) []*Frame {
 	r.opening.pass(now)
 	for _, s := range r.streams {
-		var due []Ref
+		var ready []Ref
 		for subject, at := range s.pending {
 			if at > now {
 				continue
@@ -215,10 +216,10 @@ func (r *Roster) Flush(now Instant) []*Frame {
 				s.pending[subject] = at // a diff about others has been sent since
 				continue
 			}
-			due = append(due, subject)
+			ready = append(ready, subject)
 		}
-		slices.SortFunc(due, compareRefs)
-		r.update(s, now, due)
+		slices.SortFunc(ready, compareRefs)
+		r.update(s, now, ready)
 	}
 	return r.emitted()
 }
@@ -238,7 +239,7 @@ func (r *Roster) open(a Audience, viewer Ref, epoch func() string) *stream {
 		return r.streams[at]
 	}
 	s := &stream{key: key, epoch: epoch()}
-	for subject, p := range r.members.all() {
+	for subject, p := range r.members.All() {
 		next, _ := r.m.row(key, p)
 		s.put(subject, next)
 	}
@@ -310,8 +311,8 @@ func (m *Machine) change(key streamKey, c pastChange) Change {
 	}
 	change := Change{Op: c.op, Subject: c.subject}
 	if c.p != nil {
-		_, view := m.row(key, c.p)
-		change.View = &view
+		_, v := m.row(key, c.p)
+		change.View = &v
 	}
 	return change
 }
@@ -360,15 +361,15 @@ func (r *Roster) list(a Audience, viewer Ref) ([]View, Group) {
 // project makes a list.
 func (r *Roster) project(key streamKey, l *listing) {
 	if r.lists.sorted == nil {
-		r.lists.sorted = r.members.refs()
+		r.lists.sorted = r.members.Keys(compareRefs)
 	}
 	l.views, l.stale = l.views[:0], false
 	var s stream
 	for _, subject := range r.lists.sorted {
-		row, view := r.m.row(key, r.member(subject))
-		s.count(row, +1)
-		if row.listed {
-			l.views = append(l.views, view)
+		next, v := r.m.row(key, r.member(subject))
+		s.count(next, +1)
+		if next.listed {
+			l.views = append(l.views, v)
 		}
 	}
 	l.group = s.sum()
@@ -413,36 +414,36 @@ var rungs = []string{GroupAvailable, GroupAway, GroupOffline}
 // rung returns the place of a class among the group statuses, the best first.
 func (m *Machine) rung(c Class) int {
 	g := &m.policy.Group
-	word := GroupOffline
+	status := GroupOffline
 	switch c {
 	case ClassAvailable:
-		word = g.Available
+		status = g.Available
 	case ClassAway:
-		word = g.Away
+		status = g.Away
 	case ClassBusy:
-		word = g.Busy
+		status = g.Busy
 	case ClassDND:
-		word = g.DND
+		status = g.DND
 	}
-	return slices.Index(rungs, word)
+	return slices.Index(rungs, status)
 }
 
 // publish sends the present state of subjects to every stream, or holds it back.
 func (r *Roster) publish(now Instant, subjects ...Ref) {
 	r.opening.pass(now)
 	for _, s := range r.streams {
-		due := subjects
+		ready := subjects
 		if r.m.coalesces() > 0 {
-			due = nil
+			ready = nil
 			for _, subject := range subjects {
 				if at := r.m.notBefore(s, subject); at <= now {
-					due = append(due, subject)
+					ready = append(ready, subject)
 				} else {
 					setInstant(&s.pending, subject, at)
 				}
 			}
 		}
-		r.update(s, now, due)
+		r.update(s, now, ready)
 	}
 }
 
@@ -511,11 +512,11 @@ func (r *Roster) update(s *stream, now Instant, subjects []Ref) {
 // updateRow brings the row of one subject up to date and returns what changes.
 func (r *Roster) updateRow(s *stream, now Instant, subject Ref) (c Change, ok bool) {
 	delete(s.pending, subject)
-	old, p := s.rows.get(subject), r.member(subject)
+	old, p := s.rows.Get(subject), r.member(subject)
 	switch {
 	case p != nil:
-		next, view := r.m.row(s.key, p)
-		c, ok = s.compare(&old, &next, &view)
+		next, v := r.m.row(s.key, p)
+		c, ok = s.compare(&old, &next, &v)
 		s.put(subject, next)
 	case old.p != nil:
 		c, ok = s.compare(&old, &row{p: old.p}, nil)
@@ -545,7 +546,7 @@ func (s *stream) remember(d past, limit int) {
 }
 
 // compare returns what changes between two rows. The view is that of the next.
-func (s *stream) compare(old, next *row, view *View) (Change, bool) {
+func (s *stream) compare(old, next *row, v *View) (Change, bool) {
 	c := Change{Op: OpUpdated, Subject: next.p.Subject}
 	switch {
 	case next.present && !old.present:
@@ -556,26 +557,26 @@ func (s *stream) compare(old, next *row, view *View) (Change, bool) {
 	case !next.listed || old.p == next.p && old.m == next.m:
 		return c, false
 	default:
-		if _, was := old.m.row(s.key, old.p); was == *view {
+		if _, was := old.m.row(s.key, old.p); was == *v {
 			return c, false
 		}
 	}
 	if next.listed {
 		c.View = new(View)
-		*c.View = *view
+		*c.View = *v
 	}
 	return c, true
 }
 
 func (s *stream) put(subject Ref, next row) {
-	s.count(s.rows.get(subject), -1)
-	s.rows.set(subject, next)
+	s.count(s.rows.Get(subject), -1)
+	s.rows.Set(subject, next)
 	s.count(next, +1)
 }
 
 func (s *stream) drop(subject Ref) {
-	s.count(s.rows.get(subject), -1)
-	s.rows.delete(subject)
+	s.count(s.rows.Get(subject), -1)
+	s.rows.Delete(subject)
 }
 
 // count adds a row to the sums of the group, or takes it away. A row without a
@@ -607,10 +608,10 @@ func (r *Roster) snapshot(s *stream, lagged bool) *Frame {
 	f := s.last.Value()
 	if f == nil || f.Seq != s.seq {
 		f = r.newFrame(FrameSnapshot, s)
-		for _, subject := range s.rows.refs() {
-			if row := s.rows.get(subject); row.listed {
-				_, view := row.m.row(s.key, row.p)
-				f.Members = append(f.Members, view)
+		for _, subject := range s.rows.Keys(compareRefs) {
+			if last := s.rows.Get(subject); last.listed {
+				_, v := last.m.row(s.key, last.p)
+				f.Members = append(f.Members, v)
 			}
 		}
 		s.last = weak.Make(f)
@@ -621,86 +622,4 @@ func (r *Roster) snapshot(s *stream, lagged bool) *Frame {
 	own := *f
 	own.Lagged, own.encoded = true, nil
 	return &own
-}
-
-// table is a map by Ref. It is a list while it has few entries, since most
-// channels are small and a map is not.
-type table[V any] struct {
-	few  []entry[V]
-	many map[Ref]V
-}
-
-type entry[V any] struct {
-	ref   Ref
-	value V
-}
-
-const fewEntries = 8
-
-func (t *table[V]) find(ref Ref) int {
-	return slices.IndexFunc(t.few, func(e entry[V]) bool { return e.ref == ref })
-}
-
-// get returns a value, or the zero value if there is none.
-func (t *table[V]) get(ref Ref) (v V) {
-	if t.many != nil {
-		return t.many[ref]
-	}
-	if i := t.find(ref); i >= 0 {
-		v = t.few[i].value
-	}
-	return v
-}
-
-func (t *table[V]) set(ref Ref, v V) {
-	if t.many != nil {
-		t.many[ref] = v
-		return
-	}
-	switch i := t.find(ref); {
-	case i >= 0:
-		t.few[i].value = v
-	case len(t.few) < fewEntries:
-		t.few = append(t.few, entry[V]{ref, v})
-	default:
-		t.many = maps.Collect(t.all())
-		t.many[ref], t.few = v, nil
-	}
-}
-
-func (t *table[V]) delete(ref Ref) {
-	delete(t.many, ref)
-	if i := t.find(ref); i >= 0 {
-		t.few = slices.Delete(t.few, i, i+1)
-	}
-}
-
-func (t *table[V]) len() int { return len(t.few) + len(t.many) }
-
-func (t *table[V]) all() func(yield func(Ref, V) bool) {
-	return func(yield func(Ref, V) bool) {
-		for _, e := range t.few {
-			if !yield(e.ref, e.value) {
-				return
-			}
-		}
-		for ref, v := range t.many {
-			if !yield(ref, v) {
-				return
-			}
-		}
-	}
-}
-
-// refs returns the keys in order.
-func (t *table[V]) refs() []Ref {
-	if t.len() == 0 {
-		return nil
-	}
-	list := make([]Ref, 0, t.len())
-	for ref := range t.all() {
-		list = append(list, ref)
-	}
-	slices.SortFunc(list, compareRefs)
-	return list
 }

@@ -2,9 +2,7 @@ package presence
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
-	"slices"
 	"testing"
 	"time"
 
@@ -38,7 +36,7 @@ func TestStreamsForgetThoseWhoLeft(t *testing.T) {
 	for at, ok := r.Next(); ok; at, ok = r.Next() {
 		r.Flush(at)
 	}
-	require.Zero(t, s.rows.len())
+	require.Zero(t, s.rows.Len())
 	require.Empty(t, s.sent)
 	require.Empty(t, s.pending)
 }
@@ -225,28 +223,4 @@ func TestClosedStreamsEndNoOther(t *testing.T) {
 	r.open(AudienceTeam, Ref{}, func() string { return "2" })
 	r.closeStream(old)
 	require.Len(t, r.Put(&Presence{Subject: ID("ann"), Known: true, Status: "available", Class: ClassAvailable}, 1), 1)
-}
-
-// A table is a map, however many entries it has.
-func TestTable(t *testing.T) {
-	t.Parallel()
-	for _, n := range []int{1, fewEntries, fewEntries + 1, 100} {
-		var got table[int]
-		want := make(map[Ref]int)
-		for i := range 3 * n {
-			ref := ID(fmt.Sprint(i % n))
-			switch i % 4 {
-			case 3:
-				got.delete(ref)
-				delete(want, ref)
-			default:
-				got.set(ref, i)
-				want[ref] = i
-			}
-			require.Equal(t, want[ref], got.get(ref))
-			require.Equal(t, want, maps.Collect(got.all()))
-			require.Equal(t, len(want), got.len())
-			require.Equal(t, slices.SortedFunc(maps.Keys(want), compareRefs), got.refs())
-		}
-	}
 }
