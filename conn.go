@@ -73,7 +73,7 @@ func (c *Conn) Epoch() uint32 { return c.epoch }
 // replaced: connect again. The same goes for whatever else is said through the
 // handle.
 func (c *Conn) Heartbeat() error {
-	tick, mark := c.t.time.coarse.Load(), c.mark.Load()
+	tick, mark := c.t.time.Coarse(), c.mark.Load()
 	if p := c.pulse.Load(); tick != 0 && note(&p.heard, mark, tick, c.pulseTerms.Load().lease) {
 		return nil
 	}
@@ -82,7 +82,7 @@ func (c *Conn) Heartbeat() error {
 
 // heartbeat is what Heartbeat does where no coarse tick can be noted.
 func (c *Conn) heartbeat() error {
-	if tick, whole := c.t.time.whole(); whole && !c.t.closed.Load() {
+	if tick, whole := c.t.time.Whole(); whole && !c.t.closed.Load() {
 		mark := c.mark.Load()
 		if note(&c.pulse.Load().heard, mark, tick, c.pulseTerms.Load().lease) {
 			return nil
@@ -122,9 +122,9 @@ func (c *Conn) Report(seq uint64, idleFor time.Duration) error {
 
 // Input notes that the person did something.
 func (c *Conn) Input() error {
-	tick := c.t.time.coarse.Load()
+	tick := c.t.time.Coarse()
 	if tick == 0 {
-		now, whole := c.t.time.whole()
+		now, whole := c.t.time.Whole()
 		if whole && !c.t.closed.Load() {
 			tick = now
 		}
@@ -181,7 +181,7 @@ func (c *Conn) claimEvent(ctx context.Context, e Event) (view View, err error) {
 
 // throttle refuses more claims a minute than a person makes.
 func (c *Conn) throttle() error {
-	now := c.t.time.now()
+	now := c.t.time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.claims == nil {
@@ -291,10 +291,10 @@ func (t *Tracker) Connect(ctx context.Context, subject Ref, opts ConnectOptions)
 // Heartbeat notes a sign of life of a subject over one of its connections, for
 // those who have no handle of it. It is the same as [Conn.Heartbeat].
 func (t *Tracker) Heartbeat(subject Ref, conn string) error {
-	if tick := t.time.coarse.Load(); tick != 0 && t.noteHeartbeat(subject, conn, tick) {
+	if tick := t.time.Coarse(); tick != 0 && t.noteHeartbeat(subject, conn, tick) {
 		return nil
 	}
-	if tick, whole := t.time.whole(); whole && !t.closed.Load() && t.noteHeartbeat(subject, conn, tick) {
+	if tick, whole := t.time.Whole(); whole && !t.closed.Load() && t.noteHeartbeat(subject, conn, tick) {
 		return nil
 	}
 	return t.Apply(context.Background(), Event{Kind: EventHeartbeat, Subject: subject, Conn: conn, Age: NoAge})

@@ -106,6 +106,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/presence-go/presence/internal/ring"
+	"github.com/presence-go/presence/internal/timeline"
 )
 
 // Options configures a [Tracker]. The zero value works.
@@ -193,7 +194,7 @@ type Clock interface {
 type Tracker struct {
 	opts      Options
 	log       *slog.Logger
-	time      *timeline
+	time      *timeline.Timeline[Instant]
 	compact   *compactor
 	deadlines deadlines
 	journal   journal
@@ -294,12 +295,12 @@ func New(opts *Options) (*Tracker, error) {
 		o.Clock = clock.New()
 	}
 	t := &Tracker{
-		opts: o, log: o.Logger, seed: maphash.MakeSeed(), time: newTimeline(o.Clock),
+		opts: o, log: o.Logger, seed: maphash.MakeSeed(), time: timeline.New(o.Clock, At),
 		fallback: m, channels: make(map[Channel]*channelEntry),
 	}
 	t.coalescing.Store(m.coalesces() > 0)
 	t.history = o.Storage != nil || o.JournalRows >= 0
-	t.compact = newCompactor(t.time.origin)
+	t.compact = newCompactor(t.time.Origin())
 	t.tenants.byName = make(map[string]*tenant)
 	t.tenants.add("", m)
 	t.sweep.numbers = make([]uint32, 0, 128)
@@ -321,10 +322,10 @@ func New(opts *Options) (*Tracker, error) {
 // Now returns the time by the tracker's clock. It does not go back when the wall
 // clock is set back. While many heartbeats arrive it is exact to a millisecond.
 func (t *Tracker) Now() Instant {
-	if tick := t.time.coarse.Load(); tick != 0 {
-		return t.time.instant(tick)
+	if tick := t.time.Coarse(); tick != 0 {
+		return t.time.Instant(tick)
 	}
-	return t.time.now()
+	return t.time.Now()
 }
 
 // Run meets deadlines as they fall due and writes to storage what was not
@@ -338,18 +339,18 @@ func (t *Tracker) Run(ctx context.Context) error {
 	if t.running.Swap(true) {
 		return fmt.Errorf("presence: %w: Run is running already", ErrInvalid)
 	}
-	t.time.expect(3 * t.fallback.heartbeat)
+	t.time.Expect(3 * t.fallback.heartbeat)
 	flush := make(chan struct{}, 1)
 	ctx, cancel := context.WithCancelCause(ctx)
 	var flushing sync.WaitGroup
 	defer func() {
 		cancel(nil)
 		flushing.Wait()
-		t.time.expect(0)
+		t.time.Expect(0)
 		t.running.Store(false)
 	}()
 	flushing.Go(func() { t.flushWhenTold(ctx, flush) })
-	flushing.Go(func() { t.time.advance(ctx.Done()) })
+	flushing.Go(func() { t.time.Advance(ctx.Done()) })
 	for {
 		next := t.meetDeadlines()
 		select {
@@ -358,7 +359,7 @@ func (t *Tracker) Run(ctx context.Context) error {
 		}
 		wait := t.fallback.heartbeat
 		if next != 0 {
-			wait = min(wait, next.Sub(t.time.now()))
+			wait = min(wait, next.Sub(t.time.Now()))
 		}
 		if wait <= 0 {
 			if ctx.Err() != nil {
@@ -404,7 +405,7 @@ func (t *Tracker) Close() error {
 	if before {
 		return fmt.Errorf("presence: %w: the tracker has been closed before", ErrClosed)
 	}
-	t.time.setThreshold(0) // heartbeats are refused
+	t.time.Stop() // heartbeats are refused
 	t.stop()
 	for _, hub := range t.channelTable.allHubs() {
 		hub.endAll(t.closedError())
@@ -620,7 +621,7 @@ func (t *Tracker) readLoaded(who handle, f func(*Machine, *State)) {
 		return
 	}
 	defer h.unlock()
-	h.catchUp(t.time.now())
+	h.catchUp(t.time.Now())
 	f(h.m, h.state)
 }
 
@@ -663,7 +664,7 @@ func (t *Tracker) loadMissing(ctx context.Context, subjects []Ref) error {
 func (t *Tracker) Erase(ctx context.Context, ref Ref) error {
 	_, err := t.known(ctx, ref)
 	if errors.Is(err, ErrUnknown) {
-		t.erased.add(ref, t.time.now()) // so that it stays unknown
+		t.erased.add(ref, t.time.Now()) // so that it stays unknown
 	} else if err != nil {
 		return err
 	}
@@ -683,7 +684,7 @@ func (t *Tracker) Erase(ctx context.Context, ref Ref) error {
 			return refuse(ErrUnavailable, "storage", "", "it cannot delete %s", ref).because(err)
 		}
 	}
-	now := t.time.now()
+	now := t.time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.erased.add(ref, now)
@@ -733,7 +734,7 @@ func (t *Tracker) Notify(ctx context.Context, n Notification) error {
 	if err != nil {
 		return err
 	}
-	n.At = t.time.now()
+	n.At = t.time.Now()
 	n.Payload = slices.Clone(n.Payload)
 	t.notifying.mu.Lock()
 	defer t.notifying.mu.Unlock()

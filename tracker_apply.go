@@ -20,7 +20,7 @@ func (t *Tracker) Apply(ctx context.Context, e Event) error {
 		if !eventKinds[e.Kind].forAll {
 			return refuse(ErrInvalid, "subject", "", "an event of kind %s needs one", e.Kind)
 		}
-		now := t.time.now()
+		now := t.time.Now()
 		t.eachSubject(nil, func(h *loaded) {
 			if err := h.step(&e, now); err != nil {
 				t.log.Warn("presence: event for all", "subject", h.ref, "error", err)
@@ -95,7 +95,7 @@ func (t *Tracker) Enable(ctx context.Context, subject Ref) error {
 // apply feeds an event to a subject. If the event was accepted, it calls done
 // while the subject is still locked.
 func (t *Tracker) apply(ctx context.Context, w handle, e *Event, done func(*loaded)) error {
-	now := t.time.now()
+	now := t.time.Now()
 	e.Subject = w.ref
 	if t.opts.Storage != nil && eventKinds[e.Kind].storedFirst {
 		return t.applyStored(ctx, w, e, now, done)
@@ -173,10 +173,10 @@ func (h *loaded) step(e *Event, now Instant) error {
 // applyClockBreaks tells a subject how time was broken since it was last looked at:
 // before anything else, since what was sent meanwhile has not been read yet.
 func (h *loaded) applyClockBreaks() {
-	if h.sub.told == h.t.time.breaks() {
+	if h.sub.told == h.t.time.Breaks() {
 		return
 	}
-	now, stood, from, to, behind := h.t.time.since(h.sub.told)
+	now, stood, from, to, behind := h.t.time.Since(h.sub.told)
 	h.sub.told = now
 	if !h.state.Current.Known {
 		return

@@ -313,7 +313,7 @@ func (t *Tracker) AddMember(ctx context.Context, channel Channel, subject Ref) e
 	if err != nil {
 		return err
 	}
-	now := t.time.now()
+	now := t.time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	ch, err := t.channelLocked(channel)
@@ -355,7 +355,7 @@ func (t *Tracker) SetMembers(ctx context.Context, channel Channel, subjects ...R
 		}
 		wanted[subject] = who
 	}
-	now := t.time.now()
+	now := t.time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	ch, err := t.channelLocked(channel)
@@ -488,7 +488,7 @@ func (t *Tracker) RemoveMember(ctx context.Context, channel Channel, subject Ref
 	if err != nil {
 		return err
 	}
-	now := t.time.now()
+	now := t.time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	ch := t.channels[channel]
@@ -515,7 +515,7 @@ func (t *Tracker) Link(ctx context.Context, channel, group Channel) error {
 	if t.closed.Load() {
 		return t.closedError()
 	}
-	now := t.time.now()
+	now := t.time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	ch, err := t.channelLocked(channel)
@@ -640,7 +640,7 @@ func (t *Tracker) ListAs(_ context.Context, a Audience, channel Channel, into []
 			}
 		}
 		t.fill(hub)
-		if views, group, ok := hub.list(into, a, Ref{}, t.time.now()); ok {
+		if views, group, ok := hub.list(into, a, Ref{}, t.time.Now()); ok {
 			return views, group, nil
 		} // otherwise it has just been closed
 	}

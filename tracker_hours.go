@@ -109,7 +109,7 @@ func (t *Tracker) SetHours(_ context.Context, channel Channel, h Hours) error {
 
 // setHours sets the hours of a hub, unless it is closed.
 func (t *Tracker) setHours(hub *channelHub, h Hours) bool {
-	now, behind := t.time.now(), t.time.behind()
+	now, behind := t.time.Now(), t.time.Behind()
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
 	if hub.closed {
@@ -126,7 +126,7 @@ func (t *Tracker) setHours(hub *channelHub, h Hours) bool {
 // openAndClose tells the channels whose hours begin or end by now, and returns
 // when the next one's do, 0 for none. It is called by whoever sweeps.
 func (t *Tracker) openAndClose(now Instant) (next Instant) {
-	if behind := t.time.behind(); behind != t.openings.behind {
+	if behind := t.time.Behind(); behind != t.openings.behind {
 		t.openings.behind = behind
 		for _, hub := range t.channelTable.allHubs() {
 			hub.passHours(&t.openings, func(r *Roster) { r.SetClock(behind, now) })

@@ -250,7 +250,7 @@ func (t *Tracker) fill(hub *channelHub) {
 		t.mu.RLock()
 		members := hub.ch.members()
 		t.mu.RUnlock()
-		now := t.time.now()
+		now := t.time.Now()
 		for _, n := range members {
 			if h := t.lockByNumber(n); h != nil {
 				if h.member(hub.ch) { // still
@@ -337,7 +337,7 @@ func (hub *channelHub) member(subject Ref) *Presence {
 // forgetUnused drops a hub that is not in use, and its channel if that has neither
 // members nor links, so that reading unused channels takes no room.
 func (t *Tracker) forgetUnused(hub *channelHub) {
-	now := t.time.now()
+	now := t.time.Now()
 	if hub.ch == nil {
 		h := t.lock(hub.owner, Ref(hub.ref()))
 		if h == nil || h.subjectHub() != hub {

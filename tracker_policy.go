@@ -36,11 +36,11 @@ func (t *Tracker) setPolicy(ctx context.Context, p Policy, q Question) error {
 	if m.coalesces() > 0 {
 		t.coalescing.Store(true)
 	}
-	tn.inForce.Store(newForce(m, !before.parity, before.m, t.time.now()))
+	tn.inForce.Store(newForce(m, !before.parity, before.m, t.time.Now()))
 	t.eachSubject(tn, func(*loaded) {}) // whoever is held is told
 	tn.inForce.Store(newForce(m, !before.parity, nil, 0))
 	tn.statuses.prune(before.m, m)
-	now := t.time.now()
+	now := t.time.Now()
 	for _, hub := range t.channelTable.allHubs() {
 		if hub.ref().Tenant == tenant {
 			hub.setMachine(m)

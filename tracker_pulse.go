@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/presence-go/presence/internal/timeline"
 )
 
 // noteHeartbeat notes a heartbeat without a lock. It reports false if the machine
@@ -93,7 +95,7 @@ func (h *loaded) fold() {
 	for i := range h.state.Conns {
 		c := &h.state.Conns[i]
 		if p, folded := h.pulse(c.Epoch); p != nil {
-			*folded = h.t.time.fold(p, c)
+			*folded = fold(h.t.time, p, c)
 		}
 	}
 }
@@ -163,13 +165,13 @@ func (h *loaded) syncPulses() {
 
 // stop ends a pulse: no note succeeds from now on. If the connection c goes on, stop
 // folds the pulse into it.
-func (p *pulse) stop(t *timeline, c *ConnState) {
+func (p *pulse) stop(t *timeline.Timeline[Instant], c *ConnState) {
 	heard := p.heard.Swap((p.heard.Load() + markOne) &^ tickMask &^ pulsing)
 	input := p.input.Swap(0)
 	if c != nil {
-		c.Heard = max(c.Heard, t.instant(heard&tickMask))
-		if input&tickMask > t.tick(c.Input) {
-			c.Input = t.instant(input & tickMask)
+		c.Heard = max(c.Heard, t.Instant(heard&tickMask))
+		if input&tickMask > t.Tick(c.Input) {
+			c.Input = t.Instant(input & tickMask)
 		}
 	}
 }
@@ -186,13 +188,13 @@ func (h *loaded) silence() {
 
 // fold takes the pulse of a connection into the connection, and returns the word of
 // its input.
-func (t *timeline) fold(p *pulse, c *ConnState) uint64 {
-	if w := p.heard.Load(); c.Heard == 0 || w&pulsing != 0 && w&tickMask > t.tick(c.Heard) {
-		c.Heard = t.instant(w & tickMask)
+func fold(t *timeline.Timeline[Instant], p *pulse, c *ConnState) uint64 {
+	if w := p.heard.Load(); c.Heard == 0 || w&pulsing != 0 && w&tickMask > t.Tick(c.Heard) {
+		c.Heard = t.Instant(w & tickMask)
 	}
 	w := p.input.Load()
-	if c.Input == 0 || w&tickMask > t.tick(c.Input) {
-		c.Input = t.instant(w & tickMask)
+	if c.Input == 0 || w&tickMask > t.Tick(c.Input) {
+		c.Input = t.Instant(w & tickMask)
 	}
 	return w
 }
@@ -208,28 +210,28 @@ func (t *Tracker) set(p *pulse, folded uint64, c *ConnState, fresh bool) {
 	mark := old &^ tickMask
 	if fresh || mark&pulsing != live {
 		mark = (mark+markOne)&^pulsing | live
-		p.input.Store(t.connMark(c.ID) | t.time.tick(c.Input))
-		p.heard.Store(mark | t.time.tick(c.Heard))
+		p.input.Store(t.connMark(c.ID) | t.time.Tick(c.Input))
+		p.heard.Store(mark | t.time.Tick(c.Heard))
 		return
 	}
-	for tick := t.time.tick(c.Heard); old&tickMask < tick; old = p.heard.Load() {
+	for tick := t.time.Tick(c.Heard); old&tickMask < tick; old = p.heard.Load() {
 		if p.heard.CompareAndSwap(old, mark|tick) {
 			break
 		}
 	}
-	if now := folded&^tickMask | t.time.tick(c.Input); now != folded {
+	if now := folded&^tickMask | t.time.Tick(c.Input); now != folded {
 		p.input.CompareAndSwap(folded, now) // it fails if a later input was noted
 	}
 }
 
 // says reports whether the word of a pulse holds the instant.
-func (t *timeline) says(word *atomic.Uint64, at Instant) bool {
+func says(t *timeline.Timeline[Instant], word *atomic.Uint64, at Instant) bool {
 	tick := word.Load() & tickMask
-	return tick > 0 && t.instant(tick) == at
+	return tick > 0 && t.Instant(tick) == at
 }
 
 // connMark returns the mark of a connection's id: a hash that no client can foresee.
 func (t *Tracker) connMark(id string) uint64 { return maphash.String(t.seed, id) &^ tickMask }
 
 // ticks returns a duration in ticks, rounded down.
-func ticks(d time.Duration) uint64 { return uint64(max(0, d) / tickLength) }
+func ticks(d time.Duration) uint64 { return uint64(max(0, d) / timeline.Tick) }

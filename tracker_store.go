@@ -105,7 +105,7 @@ func (t *Tracker) flushStorage(ctx context.Context) error {
 		return err
 	}
 	defer j.unlockFlush()
-	if j.inputsDue(t.time.now()) {
+	if j.inputsDue(t.time.Now()) {
 		t.eachSubject(nil, t.noteInput)
 	}
 	dirty, rows, dropped := j.take()
@@ -473,7 +473,7 @@ func (t *Tracker) restore(ctx context.Context, w handle, records []Record) error
 			return err
 		}
 		*h.state, h.extra.stored, h.extra.input = state, r.Revision, state.Input
-		if err := h.step(&Event{Kind: EventRestart, Subject: h.ref}, t.time.now()); err != nil {
+		if err := h.step(&Event{Kind: EventRestart, Subject: h.ref}, t.time.Now()); err != nil {
 			return err
 		}
 	}
@@ -530,7 +530,7 @@ func (t *Tracker) takeOver(ctx context.Context, w handle) error {
 	if revision == h.extra.stored {
 		return nil
 	}
-	if err := h.step(&Event{Kind: EventRecord, Subject: w.ref, Record: &r}, t.time.now()); err != nil {
+	if err := h.step(&Event{Kind: EventRecord, Subject: w.ref, Record: &r}, t.time.Now()); err != nil {
 		return err
 	}
 	h.extra.stored = revision
@@ -562,7 +562,7 @@ func (t *Tracker) callStorage(ctx context.Context, most time.Duration, call func
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	t.health.note(err, t.time.now())
+	t.health.note(err, t.time.Now())
 	return err
 }
 

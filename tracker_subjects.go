@@ -199,7 +199,7 @@ func (t *Tracker) admit(ref Ref) (handle, error) {
 	if place, sub := sh.view.Load().find(hash, ref.ID, tn.id); sub != nil {
 		return sh.handle(hash, place, sub, ref), nil
 	}
-	if until := t.erased.until(ref); until != 0 && t.time.now() < until {
+	if until := t.erased.until(ref); until != 0 && t.time.Now() < until {
 		e := refuse(ErrNotAllowed, "subject", ref.String(), "it has been erased")
 		e.Until = until
 		return handle{}, e
@@ -402,7 +402,7 @@ func (t *Tracker) add(sh *shard, hash uint64, tn *tenant, id string) (place uint
 	if tn.inForce.Load().parity {
 		sub.flags |= flagParity
 	}
-	sub.told = t.time.breaks()
+	sub.told = t.time.Breaks()
 	v.enter(hash, place)
 	sh.live++
 	t.count.Add(1)
@@ -663,10 +663,10 @@ func (t *Tracker) packState(h *loaded) ([]byte, bool) {
 	}
 	c := &s.Conns[0]
 	heard, input := c.Heard, c.Input
-	if t.time.says(&h.sub.pulse.heard, heard) {
+	if says(t.time, &h.sub.pulse.heard, heard) {
 		c.Heard = 0
 	}
-	if t.time.says(&h.sub.pulse.input, input) {
+	if says(t.time, &h.sub.pulse.input, input) {
 		c.Input = 0
 	}
 	b, ok := t.compact.pack(s, &h.words.packed)

@@ -3,230 +3,11 @@ package presence
 import (
 	"cmp"
 	"math"
-	"reflect"
 	"slices"
 	"sync"
-	"sync/atomic"
-	"time"
 
-	"github.com/benbjohnson/clock"
 	"github.com/presence-go/presence/internal/wheel"
 )
-
-// timeline turns a clock into instants that never go back: the wall time at the
-// start and what has passed since. A wall clock set back is absorbed; one set
-// forward, or a process that did not run, shows as a standstill.
-//
-// Besides, it counts ticks. While many heartbeats come in by the real clock, a
-// goroutine advances a coarse tick, so that noting one needs no reading.
-type timeline struct {
-	clock    Clock
-	start    time.Time
-	origin   Instant
-	absolute bool // a mock clock does what a test tells it to, which is no standstill
-	coarsens bool // ticks may be coarse
-
-	coarse atomic.Uint64 // the present tick while it is being advanced, otherwise 0
-	count  atomic.Uint32 // of the breaks
-	ask    chan struct{} // to have it advanced
-
-	mu        sync.Mutex
-	last      Instant
-	read      time.Time     // the clock's time at last
-	shift     time.Duration // added to absorb steps of the clock
-	threshold time.Duration // how long nobody may have asked; 0 while nobody has to
-	busy      uint64        // the last tick in which a heartbeat had the time read
-	asked     int           // how often in that tick
-	history   []interruption
-}
-
-// interruption is one of the ways in which time did not simply pass. Every
-// subject is told of them before anything else is fed to it. The sums are of all
-// until then.
-type interruption struct {
-	stood    uint32 // how often this process did not run
-	from, to Instant
-	behind   time.Duration // by how much the wall clock was set back
-}
-
-// maxInterruptions is how many are remembered, so that a subject can be told of
-// those since it was last looked at.
-const maxInterruptions = 1 << 16
-
-const (
-	// clockStep is the least by which wall and monotonic time must part for the
-	// wall clock to have been set.
-	clockStep = time.Second
-	// tickLength is how finely a heartbeat's time is noted.
-	tickLength = time.Millisecond
-	// coarsePays is how often the time has to be read within one tick for advancing
-	// a coarse one to be cheaper: to be woken takes as long as that many readings.
-	coarsePays = 32
-	// coarseTicks is for how long the coarse tick is advanced before somebody has
-	// to ask for it again.
-	coarseTicks = 64
-)
-
-func newTimeline(c Clock) *timeline {
-	now := c.Now()
-	_, mock := c.(*clock.Mock)
-	return &timeline{
-		clock: c, start: now, origin: At(now), absolute: mock, read: now, last: At(now), ask: make(chan struct{}, 1), history: make([]interruption, 1),
-		coarsens: reflect.TypeOf(c) == reflect.TypeOf(clock.New()),
-	}
-}
-
-// expect says how often somebody will ask for the time from now on; 0 that
-// nobody has to. Run asks with every heartbeat: if for much longer nobody did,
-// the process stood still.
-func (t *timeline) expect(threshold time.Duration) {
-	t.now()
-	t.setThreshold(threshold)
-}
-
-// setThreshold has the coarse tick advanced no more, unless somebody asks for it again,
-// which has an effect while there is a threshold only.
-func (t *timeline) setThreshold(threshold time.Duration) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.threshold = threshold
-	t.coarse.Store(0)
-}
-
-// breaks returns how often time was broken until it was last read.
-func (t *timeline) breaks() uint16 { return uint16(t.count.Load()) }
-
-// since returns what happened after so many breaks, and the standstill among
-// that, if there is one.
-func (t *timeline) since(told uint16) (now uint16, stood bool, from, to Instant, behind time.Duration) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	n := t.count.Load()
-	last, then := t.history[n%maxInterruptions], interruption{}
-	if int(told) < len(t.history) {
-		then = t.history[told]
-	}
-	return uint16(n), last.stood != then.stood, last.from, last.to, last.behind - then.behind
-}
-
-// behind returns by how much the wall clock was set back until time was last read.
-func (t *timeline) behind() time.Duration {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.history[t.count.Load()%maxInterruptions].behind
-}
-
-// tick is the number of an instant's tick, counted from 1; 0 is before all.
-func (t *timeline) tick(at Instant) uint64 {
-	if at < t.origin {
-		return 0
-	}
-	return uint64(at-t.origin)/uint64(tickLength) + 1
-}
-
-// instant is when a tick begins, none for 0.
-func (t *timeline) instant(tick uint64) Instant {
-	if tick == 0 {
-		return 0
-	}
-	return t.origin + Instant(tick-1)*Instant(tickLength)
-}
-
-// whole returns the present tick where it can be noted as the time: by the real
-// clock, or if it begins at this very instant.
-func (t *timeline) whole() (tick uint64, ok bool) {
-	now := t.now()
-	tick = t.tick(now)
-	if t.coarsens {
-		t.mu.Lock()
-		if t.threshold > 0 { // somebody advances it
-			if tick != t.busy {
-				t.busy, t.asked = tick, 0
-			}
-			if t.asked++; t.asked > coarsePays && t.coarse.Load() == 0 {
-				signal(t.ask)
-				t.coarse.Store(t.tick(t.last))
-			}
-		}
-		t.mu.Unlock()
-	}
-	return tick, t.coarsens || t.instant(tick) == now
-}
-
-// advance advances the coarse tick while somebody asks for it, until done.
-func (t *timeline) advance(done <-chan struct{}) {
-	for {
-		select {
-		case <-t.ask:
-		case <-done:
-			return
-		}
-		ticker := time.NewTicker(tickLength)
-		for range coarseTicks {
-			select {
-			case <-ticker.C:
-			case <-done:
-				ticker.Stop()
-				return
-			}
-			t.now()
-		}
-		ticker.Stop()
-		t.mu.Lock()
-		t.coarse.Store(0)
-		t.mu.Unlock()
-	}
-}
-
-// now reads the time.
-func (t *timeline) now() Instant {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	at := t.clock.Now()
-	passed := at.Sub(t.read)
-	step := at.Round(0).Sub(t.read.Round(0)) - passed // of the wall clock against the monotonic one
-	t.read = at
-	now := t.origin.Add(at.Sub(t.start)).Add(t.shift)
-	stood := t.threshold > 0 && !t.absolute && now.Sub(t.last) > t.threshold
-	var behind time.Duration
-	switch {
-	case now < t.last: // a clock without a monotonic reading
-		behind = t.last.Sub(now)
-		t.shift += behind
-		now = t.last
-	case step < -clockStep:
-		behind = -step
-	case step > clockStep: // set forward, or the machine slept
-		t.shift += step
-		now = now.Add(step)
-		stood = true
-	}
-	if stood || behind > 0 {
-		t.interrupted(stood, now, behind)
-	}
-	t.last = now
-	if t.coarse.Load() != 0 {
-		t.coarse.Store(t.tick(now))
-	}
-	return now
-}
-
-func (t *timeline) interrupted(stood bool, now Instant, behind time.Duration) {
-	n := t.count.Load()
-	next := t.history[n%maxInterruptions]
-	next.behind += behind
-	if stood {
-		next.stood++
-		next.from, next.to = t.last, now
-	}
-	n++
-	if len(t.history) < maxInterruptions {
-		t.history = append(t.history, next)
-	} else {
-		t.history[n%maxInterruptions] = next
-	}
-	t.count.Store(n)
-}
 
 // deadlines holds one deadline a subject. A deadline that moves later is left
 // where it is: when it comes, the subject says when the next one is.
@@ -266,8 +47,8 @@ func (d *deadlines) nudge() { signal(d.wake) }
 
 // arm makes sure that a subject, which is held, is looked at no later than at.
 func (t *Tracker) arm(h *loaded, at Instant) {
-	now := t.time.tick(h.state.Now)
-	tick := min(t.time.tick(at), now+farTicks)
+	now := t.time.Tick(h.state.Now)
+	tick := min(t.time.Tick(at), now+farTicks)
 	if h.sub.flags&flagArmed != 0 && int32(h.sub.armed-uint32(tick)) <= 0 {
 		return
 	}
@@ -291,8 +72,8 @@ func (t *Tracker) arm(h *loaded, at Instant) {
 func (t *Tracker) meetDeadlines() (next Instant) {
 	t.sweeping.Lock()
 	defer t.sweeping.Unlock()
-	now := t.time.now()
-	tick := t.time.tick(now)
+	now := t.time.Now()
+	tick := t.time.Tick(now)
 	var soon Instant
 	d := &t.deadlines
 	for {
@@ -349,7 +130,7 @@ func (t *Tracker) meetSlot(slot *wheel.Slot, now Instant) (met bool, soon Instan
 					met = true
 				case isDue:
 					list = append(list, due{at, n})
-				case at != 0 && t.time.tick(at) == t.time.tick(now) && (soon == 0 || at < soon):
+				case at != 0 && t.time.Tick(at) == t.time.Tick(now) && (soon == 0 || at < soon):
 					soon = at
 				}
 			}
@@ -409,8 +190,8 @@ func (t *Tracker) look(n uint32, slot *wheel.Slot, now Instant, many bool) (at I
 		sub.flags &^= flagArmed
 		return 0, false, false
 	}
-	if tick = t.time.tick(at); slot.Exact() && tick <= slot.From && at <= now {
-		if many && at == t.time.instant(slot.From) {
+	if tick = t.time.Tick(at); slot.Exact() && tick <= slot.From && at <= now {
+		if many && at == t.time.Instant(slot.From) {
 			h.meet(at, now)
 			return 0, false, true
 		}
@@ -474,7 +255,7 @@ func (t *Tracker) nextDeadline(soon Instant) Instant {
 	next, few, bound := soon, t.sweep.numbers[:0], uint64(0)
 	tick, ok := d.wheel.Next()
 	if ok && soon == 0 {
-		next = t.time.instant(tick)
+		next = t.time.Instant(tick)
 		few, bound = d.wheel.Peek(few)
 	}
 	d.next = next
@@ -492,7 +273,7 @@ func (t *Tracker) nextDeadline(soon Instant) Instant {
 	if len(few) > 0 && d.next == next { // otherwise one that comes sooner has been entered
 		d.next = 0
 		if bound != math.MaxUint64 {
-			d.next = t.time.instant(bound)
+			d.next = t.time.Instant(bound)
 		}
 	}
 	return d.next

@@ -117,7 +117,7 @@ func (t *Tracker) WatchSubject(ctx context.Context, by Actor, subject Ref, opts 
 		if alone == nil {
 			alone = t.newHub(nil, Channel(who.ref), h.m, new(epochs))
 			alone.owner = who.n
-			alone.put(h.current(), t.time.now())
+			alone.put(h.current(), t.time.Now())
 			h.setAlone(alone)
 			t.channelTable.addHub(alone)
 		}
@@ -158,7 +158,7 @@ func (t *Tracker) watch(hub *channelHub, actor Actor, a Audience, member bool, o
 		t.watches.Add(-1)
 		return nil, fmt.Errorf("presence: %w: %d watches are open already", ErrLimit, t.opts.MaxWatches)
 	}
-	w := &Watch{hub: hub, actor: actor, member: member, notify: opts.Notify, stale: true, trusted: t.time.now()}
+	w := &Watch{hub: hub, actor: actor, member: member, notify: opts.Notify, stale: true, trusted: t.time.Now()}
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if member && !t.may(actor.Subject, hub.ref()) {
@@ -419,7 +419,7 @@ func (w *Watch) authorize(ctx context.Context) (suspended time.Duration) {
 	if every < 0 {
 		return 0
 	}
-	now := w.hub.t.time.now()
+	now := w.hub.t.time.Now()
 	if now < w.trusted.Add(every) {
 		return 0
 	}
@@ -467,7 +467,7 @@ func (w *Watch) doubtful() bool {
 	if every < 0 {
 		return false
 	}
-	now := w.hub.t.time.now()
+	now := w.hub.t.time.Now()
 	if now < w.trusted.Add(every) {
 		return false
 	}
