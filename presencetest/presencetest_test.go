@@ -77,7 +77,7 @@ func TestFailureSaysWhatWasWanted(t *testing.T) {
 	require.Equal(t, "storage", v.Suite)
 	require.Equal(t, "revision", v.Rule)
 	require.NotEmpty(t, v.Text)
-	require.Regexp(t, `^presencetest: storage: rule revision: Revisions are stored as given.*\n\tstorage\.go:\d+: Load\("ann"\): wanted revision 41, got 1$`, err.Error())
+	require.Regexp(t, `^presencetest: storage: rule revision: Revisions are stored as given.*\n\tstorage_rules\.go:\d+: Load\("ann"\): wanted revision 41, got 1$`, err.Error())
 }
 
 func TestOpenFails(t *testing.T) {
