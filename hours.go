@@ -2,7 +2,7 @@ package presence
 
 import "time"
 
-// Hours says when a channel is open. The package schedule has hours by the week,
+// Hours decides when a channel is open. The package schedule has hours by the week,
 // in a time zone and with exceptions. Any other calendar will do.
 type Hours interface {
 	// OpenAt reports whether the channel is open at an instant. next is the first
@@ -67,7 +67,7 @@ func (r *Roster) SetHours(h Hours, now Instant) []*Frame {
 	return r.emitted()
 }
 
-// needOpening returns the opening, which it makes if there is none.
+// needOpening returns the opening, which it makes if it is nil.
 func (r *Roster) needOpening() *opening {
 	if r.opening == nil {
 		r.opening = new(opening)

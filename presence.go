@@ -229,6 +229,7 @@ type Tracker struct {
 	defining sync.Mutex
 
 	notifying notifying
+	tasks     tasks
 	stop      context.CancelFunc
 	stopped   context.Context
 	closed    atomic.Bool
@@ -399,10 +400,7 @@ func (t *Tracker) Sweep(ctx context.Context) (next Instant, err error) {
 // An error says what could not be written. A second Close changes nothing and
 // says so with [ErrClosed].
 func (t *Tracker) Close() error {
-	t.notifying.mu.Lock() // no notification begins from then on
-	before := t.closed.Swap(true)
-	t.notifying.mu.Unlock()
-	if before {
+	if t.closed.Swap(true) {
 		return fmt.Errorf("presence: %w: the tracker has been closed before", ErrClosed)
 	}
 	t.time.Stop() // heartbeats are refused
@@ -410,7 +408,7 @@ func (t *Tracker) Close() error {
 	for _, hub := range t.channelTable.allHubs() {
 		hub.endAll(t.closedError())
 	}
-	_ = t.notifying.group.Wait()
+	t.tasks.close()
 	if t.opts.Storage != nil {
 		t.eachSubject(nil, t.noteInput)
 	}
@@ -747,7 +745,7 @@ func (t *Tracker) Notify(ctx context.Context, n Notification) error {
 		return nil
 	}
 	t.notifying.calls++
-	t.notifying.group.Go(func() error {
+	begun := t.tasks.run(func() {
 		defer t.notifying.done()
 		ctx, cancel := context.WithTimeout(t.stopped, notifyTimeout)
 		defer cancel()
@@ -757,16 +755,45 @@ func (t *Tracker) Notify(ctx context.Context, n Notification) error {
 			t.counts.notDelivered.Add(1)
 			t.log.Warn("presence: notification", "id", n.ID, "subject", n.Subject, "error", err)
 		}
-		return nil
 	})
+	if !begun {
+		return t.closedError()
+	}
 	return nil
+}
+
+// tasks are the goroutines that Close waits for.
+type tasks struct {
+	mu     sync.Mutex // a leaf: nothing is locked under it
+	closed bool
+	group  errgroup.Group
+}
+
+// run calls f in a goroutine. It reports false if the tracker is closed.
+func (k *tasks) run(f func()) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.closed {
+		k.group.Go(func() error {
+			f()
+			return nil
+		})
+	}
+	return !k.closed
+}
+
+// close refuses further goroutines and waits for those that run.
+func (k *tasks) close() {
+	k.mu.Lock()
+	k.closed = true
+	k.mu.Unlock()
+	_ = k.group.Wait()
 }
 
 // notifying counts the calls of the notifier that are under way.
 type notifying struct {
-	mu    sync.Mutex // a leaf: nothing is locked under it
+	mu    sync.Mutex // tasks are run under it
 	calls int
-	group errgroup.Group
 }
 
 func (n *notifying) done() {

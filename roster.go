@@ -10,7 +10,7 @@ import (
 
 // Roster holds the members of one channel and what each audience was sent of
 // them. Its methods return the frames that follow. It is pure: its methods depend
-// on their arguments alone. One goroutine at a time may call them.
+// on their arguments only. One goroutine at a time may call them.
 type Roster struct {
 	channel Channel
 	m       *Machine
@@ -225,13 +225,13 @@ func (r *Roster) Flush(now Instant) []*Frame {
 }
 
 // Open returns the snapshot of an audience. It starts the stream of the audience
-// if it has none. The viewer matters for the audience self alone, which sees its
+// if it has none. The viewer matters for the audience self only, which sees its
 // own row in full and the others as the team does.
 func (r *Roster) Open(a Audience, viewer Ref, epoch func() string) *Frame {
 	return r.snapshot(r.open(a, viewer, epoch), false)
 }
 
-// open returns the stream of an audience, which it starts if there is none.
+// open returns the stream of an audience, which it starts if it has none.
 func (r *Roster) open(a Audience, viewer Ref, epoch func() string) *stream {
 	key := newStreamKey(a, viewer)
 	at, found := r.find(key)
@@ -252,7 +252,7 @@ func (r *Roster) find(key streamKey) (at int, found bool) {
 	return slices.BinarySearchFunc(r.streams, key, func(s *stream, key streamKey) int { return compareKeys(s.key, key) })
 }
 
-// stream returns a stream, or nil if there is none.
+// stream returns the stream of a key, or nil.
 func (r *Roster) stream(key streamKey) *stream {
 	if at, found := r.find(key); found {
 		return r.streams[at]
@@ -468,7 +468,7 @@ func (m *Machine) notBefore(s *stream, subject Ref) (at Instant) {
 	return at
 }
 
-// setInstant sets an instant in a map, which it makes if there is none.
+// setInstant sets an instant in a map, which it makes if it is nil.
 func setInstant(m *map[Ref]Instant, subject Ref, at Instant) {
 	if *m == nil {
 		*m = make(map[Ref]Instant)

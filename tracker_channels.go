@@ -3,7 +3,6 @@ package presence
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -29,14 +28,14 @@ func (t *Tracker) Members(channel Channel) ([]Ref, error) {
 	return members, nil
 }
 
-// channelEntry is something that subjects are granted, and those who watch it.
+// channelEntry is a channel or a group of subjects, with the hub of its watchers.
 type channelEntry struct {
 	ref     Channel
 	n       uint32                          // its number
 	granted []uint32                        // the subjects that have a grant; under the tracker's lock
 	link    atomic.Pointer[channelEntry]    // what it is linked to; changed under the tracker's lock
 	linked  atomic.Pointer[[]*channelEntry] // what is linked to it, in order; likewise
-	hub     atomic.Pointer[channelHub]      // once somebody looks at it
+	hub     atomic.Pointer[channelHub]      // while the channel is watched, listed or has hours
 	epochs  *epochs                         // of its streams
 }
 
@@ -107,7 +106,7 @@ func (ch *channelEntry) unused() bool {
 	return len(ch.granted) == 0 && ch.hub.Load() == nil && ch.link.Load() == nil && (linked == nil || len(*linked) == 0)
 }
 
-// channelTable numbers channels, and knows those that somebody looks at.
+// channelTable numbers channels and lists the hubs.
 type channelTable struct {
 	mu   sync.RWMutex // a leaf: nothing is locked under it
 	list []*channelEntry
@@ -237,28 +236,51 @@ func (h *loaded) revoke(ch *channelEntry) {
 	h.spare()
 }
 
-// mustBelong refuses an actor who does not belong to a channel.
+// mustBelong refuses an actor that is no member of a channel.
 func (t *Tracker) mustBelong(actor Actor, channel Channel) error {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if !t.may(actor.Subject, channel) {
-		return fmt.Errorf("presence: %w: %s has no grant of channel %s", ErrNotAllowed, actor.Subject, channel)
+		return noGrant(actor.Subject, channel)
 	}
 	return nil
 }
 
+func noGrant(subject Ref, channel Channel) error {
+	return refuse(ErrNotAllowed, "actor", subject.String(), "it is no member of channel %s", channel)
+}
+
 // lookAt returns the hub of a channel with its members in it.
 func (t *Tracker) lookAt(channel Channel) (*channelHub, error) {
-	t.mu.Lock()
-	ch, err := t.channelLocked(channel)
-	if err != nil {
-		t.mu.Unlock()
-		return nil, err
+	var hub *channelHub
+	t.mu.RLock()
+	if ch := t.channels[channel]; ch != nil {
+		hub = ch.hub.Load()
 	}
-	hub := t.hubLocked(ch)
-	t.mu.Unlock()
+	t.mu.RUnlock()
+	if hub == nil {
+		t.mu.Lock()
+		ch, err := t.channelLocked(channel)
+		if err != nil {
+			t.mu.Unlock()
+			return nil, err
+		}
+		hub = t.hubLocked(ch)
+		t.mu.Unlock()
+	}
 	t.fill(hub)
 	return hub, nil
+}
+
+// lookAtKnown is lookAt for a channel that is known. It returns nil for another.
+func (t *Tracker) lookAtKnown(channel Channel) (*channelHub, error) {
+	t.mu.RLock()
+	known := t.channels[channel] != nil
+	t.mu.RUnlock()
+	if !known {
+		return nil, nil
+	}
+	return t.lookAt(channel)
 }
 
 // may reports whether a subject belongs to a channel, under t.mu.
@@ -269,7 +291,7 @@ func (t *Tracker) may(subject Ref, channel Channel) bool {
 	}
 	w, flags := t.find(subject)
 	if flags&flagUsed == 0 {
-		return false // nobody has heard of it
+		return false // it is unknown
 	}
 	h := t.lock(w.n, subject)
 	if h == nil {
@@ -279,7 +301,7 @@ func (t *Tracker) may(subject Ref, channel Channel) bool {
 	return h.member(ch)
 }
 
-// forgetLocked drops a channel that nobody uses, under t.mu.
+// forgetLocked drops a channel if it is not in use, under t.mu.
 func (t *Tracker) forgetLocked(ch *channelEntry) {
 	if ch.unused() && t.channels[ch.ref] == ch {
 		delete(t.channels, ch.ref)
@@ -287,13 +309,13 @@ func (t *Tracker) forgetLocked(ch *channelEntry) {
 	}
 }
 
-// channelLocked returns a channel, made where there is none, under t.mu.
+// channelLocked returns a channel, which it makes if there is none, under t.mu.
 func (t *Tracker) channelLocked(ref Channel) (*channelEntry, error) {
 	if ch := t.channels[ref]; ch != nil {
 		return ch, nil
 	}
 	if len(t.channels) >= t.opts.MaxChannels {
-		return nil, fmt.Errorf("presence: %w: %d channels are known already", ErrLimit, t.opts.MaxChannels)
+		return nil, refuse(ErrLimit, "channel", ref.String(), "%d channels are known already", t.opts.MaxChannels)
 	}
 	ch := &channelEntry{ref: ref}
 	t.channelTable.add(ch)
@@ -320,7 +342,7 @@ func (t *Tracker) AddMember(ctx context.Context, channel Channel, subject Ref) e
 	if err != nil {
 		return err
 	}
-	defer t.forgetLocked(ch) // if nothing came of it
+	defer t.forgetLocked(ch) // if it is still unused
 	h := t.lock(who.n, subject)
 	if h == nil {
 		return who.gone()
@@ -458,11 +480,11 @@ func (h *loaded) channels() map[*channelEntry]struct{} {
 }
 
 func (h *loaded) crowded() error {
-	return fmt.Errorf("presence: %w: %s would be in more than %d channels", ErrLimit, h.ref, MaxChannels)
+	return refuse(ErrLimit, "subject", h.ref.String(), "it would be a member of more than %d channels", MaxChannels)
 }
 
-// linkable refuses a link that would put somebody into too many channels, under
-// t.mu.
+// linkable refuses a link that would make a subject a member of too many channels,
+// under t.mu.
 func (t *Tracker) linkable(ch, to *channelEntry) (err error) {
 	for _, n := range to.granted {
 		if h := t.lockByNumber(n); h != nil {
@@ -560,7 +582,7 @@ func (t *Tracker) Link(ctx context.Context, channel, group Channel) error {
 	return nil
 }
 
-// enter shows a subject to those who look at a channel.
+// enter puts a subject into the hub of a channel.
 func (h *loaded) enter(ch *channelEntry, now Instant) {
 	if hub := ch.hub.Load(); hub != nil {
 		hub.put(h.current(), now)
@@ -568,16 +590,16 @@ func (h *loaded) enter(ch *channelEntry, now Instant) {
 	}
 }
 
-// exit takes it away from them.
+// exit takes it out again.
 func (h *loaded) exit(ch *channelEntry, now Instant) {
 	if hub := ch.hub.Load(); hub != nil {
-		hub.remove(h.ref, now, fmt.Errorf("presence: %w: the access of %s to channel %s has been removed", ErrNotAllowed, h.ref, ch.ref))
+		hub.remove(h.ref, now, noGrant(h.ref, ch.ref))
 		h.t.sendHeldBack(h.m, now)
 	}
 }
 
-// Join asks for membership of a channel. Membership follows grants by itself,
-// so that asking only tells whether there is one.
+// Join returns nil if the actor is a member of a channel. It adds no member:
+// membership follows grants and links.
 func (t *Tracker) Join(ctx context.Context, by Actor, channel Channel) error {
 	if err := checkPair(by.Subject, channel); err != nil {
 		return err
@@ -622,29 +644,20 @@ func (t *Tracker) ListAs(_ context.Context, a Audience, channel Channel, into []
 		return into, Group{}, refuse(ErrInvalid, "audience", string(a), "a list has no viewer")
 	}
 	t.meetDeadlines()
-	for !t.closed.Load() {
-		t.mu.RLock()
-		ch := t.channels[channel]
-		var hub *channelHub
-		if ch != nil {
-			hub = ch.hub.Load()
-		}
-		t.mu.RUnlock()
-		if ch == nil {
-			return into, Group{Status: GroupOffline}, nil
-		}
-		if hub == nil {
-			var err error
-			if hub, err = t.lookAt(channel); err != nil {
-				return into, Group{}, err
-			}
-		}
-		t.fill(hub)
-		if views, group, ok := hub.list(into, a, Ref{}, t.time.Now()); ok {
-			return views, group, nil
-		} // otherwise it has just been closed
+	group := Group{Status: GroupOffline}
+	err := t.useHub(func() (*channelHub, error) { return t.lookAtKnown(channel) }, func(hub *channelHub) (bool, error) {
+		now := t.time.Now()
+		return hub.use(func(r *Roster) {
+			hub.listed = now
+			var list []View
+			list, group = r.list(a, Ref{})
+			into = append(into, list...)
+		}), nil
+	})
+	if err != nil {
+		return into, Group{}, err
 	}
-	return into, Group{}, t.closedError()
+	return into, group, nil
 }
 
 // checkPair checks two names that must belong to one tenant.
@@ -656,7 +669,7 @@ func checkPair(a Ref, b Channel) error {
 		return err
 	}
 	if a.Tenant != b.Tenant {
-		return fmt.Errorf("presence: %w: %s and %s are of different tenants", ErrNotAllowed, a, b)
+		return refuse(ErrNotAllowed, "tenant", a.Tenant, "%s and %s are of different tenants", a, b)
 	}
 	return nil
 }

@@ -8,9 +8,9 @@ import (
 )
 
 // openings holds when channels open or close next. An entry that its channel has
-// replaced is ignored when it comes.
+// replaced is ignored when it is due.
 type openings struct {
-	behind time.Duration // what channels were told of the wall clock; by whoever sweeps
+	behind time.Duration // by how much channels know the wall clock to be behind; under the lock of the sweep
 
 	mu   sync.Mutex
 	heap openingHeap
@@ -82,49 +82,28 @@ func (t *Tracker) SetHours(_ context.Context, channel Channel, h Hours) error {
 	if t.closed.Load() {
 		return t.closedError()
 	}
-	for {
-		t.mu.RLock()
-		known := t.channels[channel] != nil
-		t.mu.RUnlock()
-		if h == nil && !known {
-			return nil
-		}
-		hub, err := t.lookAt(channel)
-		if err != nil {
-			return err
-		}
-		if !t.setHours(hub, h) {
-			if t.closed.Load() {
-				return t.closedError()
-			}
-			continue // the hub has just been closed
-		}
+	find := t.lookAt
+	if h == nil {
+		find = t.lookAtKnown // another has no hours
+	}
+	err := t.useHub(func() (*channelHub, error) { return find(channel) }, func(hub *channelHub) (bool, error) {
+		now, behind := t.time.Now(), t.time.Behind()
+		open := hub.use(func(r *Roster) {
+			r.SetClock(behind, now)
+			r.SetHours(h, now)
+			t.openings.arm(hub)
+		})
 		if h == nil {
 			t.forgetUnused(hub)
 		}
-		t.deadlines.nudge() // the next deadline may have come closer
-		return nil
-	}
-}
-
-// setHours sets the hours of a hub, unless it is closed.
-func (t *Tracker) setHours(hub *channelHub, h Hours) bool {
-	now, behind := t.time.Now(), t.time.Behind()
-	hub.mu.Lock()
-	defer hub.mu.Unlock()
-	if hub.closed {
-		return false
-	}
-	hub.updateLocked(func(r *Roster) {
-		r.SetClock(behind, now)
-		r.SetHours(h, now)
+		return open, nil
 	})
-	t.openings.arm(hub)
-	return true
+	t.deadlines.nudge() // the next deadline may be sooner now
+	return err
 }
 
-// openAndClose tells the channels whose hours begin or end by now, and returns
-// when the next one's do, 0 for none. It is called by whoever sweeps.
+// openAndClose flushes the channels that open or close by now. It returns when the
+// next one does, 0 for none. The sweep calls it.
 func (t *Tracker) openAndClose(now Instant) (next Instant) {
 	if behind := t.time.Behind(); behind != t.openings.behind {
 		t.openings.behind = behind

@@ -121,6 +121,55 @@ func (hub *channelHub) updateLocked(f func(*Roster)) {
 	}
 }
 
+// use is update unless the hub is closed, which it reports as false. A hub that
+// was made after Close began counts as closed, since Close does not end it.
+func (hub *channelHub) use(f func(*Roster)) (open bool) {
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
+	if hub.closed || hub.t.closed.Load() {
+		return false
+	}
+	hub.updateLocked(f)
+	return true
+}
+
+// useHub calls f with the hub that find returns, and again with the next one if f
+// reports that the hub has just been closed. It does nothing if find returns none.
+func (t *Tracker) useHub(find func() (*channelHub, error), f func(*channelHub) (open bool, err error)) error {
+	for !t.closed.Load() {
+		hub, err := find()
+		if hub == nil || err != nil {
+			return err
+		}
+		open, err := f(hub)
+		if err != nil {
+			t.forgetUnused(hub)
+		}
+		if open || err != nil {
+			return err
+		}
+	}
+	return t.closedError()
+}
+
+// lookAtSubject returns the hub of a subject by itself.
+func (t *Tracker) lookAtSubject(who handle) (*channelHub, error) {
+	h := t.lock(who.n, who.ref)
+	if h == nil {
+		return nil, who.gone()
+	}
+	defer h.unlock()
+	alone := h.subjectHub()
+	if alone == nil {
+		alone = t.newHub(nil, Channel(who.ref), h.m, new(epochs))
+		alone.owner = who.n
+		alone.put(h.current(), t.time.Now())
+		h.setAlone(alone)
+		t.channelTable.addHub(alone)
+	}
+	return alone, nil
+}
+
 // put takes over a member's presence.
 func (hub *channelHub) put(p *Presence, now Instant) {
 	hub.update(func(r *Roster) { r.Put(p, now) })
@@ -359,16 +408,4 @@ func (t *Tracker) forgetUnused(hub *channelHub) {
 		t.channelTable.removeHub(hub)
 		t.forgetLocked(hub.ch)
 	}
-}
-
-// list appends the list of an audience. It reports false if the hub is closed.
-func (hub *channelHub) list(views []View, a Audience, viewer Ref, now Instant) ([]View, Group, bool) {
-	hub.mu.Lock()
-	defer hub.mu.Unlock()
-	if hub.closed {
-		return views, Group{}, false
-	}
-	hub.listed = now
-	list, group := hub.roster.list(a, viewer)
-	return append(views, list...), group, true
 }

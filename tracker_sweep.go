@@ -9,12 +9,12 @@ import (
 	"github.com/presence-go/presence/internal/wheel"
 )
 
-// deadlines holds one deadline a subject. A deadline that moves later is left
-// where it is: when it comes, the subject says when the next one is.
+// deadlines holds one deadline a subject. A deadline that moves later stays where
+// it is: when it is met, the sweep enters the subject's next one.
 type deadlines struct {
 	mu    sync.Mutex
 	wheel wheel.Wheel
-	next  Instant // when somebody will look, as far as is known; 0 for never
+	next  Instant // when the next sweep is due, as far as is known; 0 for never
 	held  Instant // when changes that were held back will be sent; 0 for none
 	wake  chan struct{}
 }
@@ -23,8 +23,8 @@ type deadlines struct {
 // is looked at again then.
 const farTicks = 1 << 30
 
-// sendHeldBack makes sure that what a policy may have held back at an instant is
-// sent when its time has come.
+// sendHeldBack schedules a sweep for what a policy may have held back at an
+// instant.
 func (t *Tracker) sendHeldBack(m *Machine, from Instant) {
 	hold := m.coalesces()
 	if hold == 0 {
@@ -108,8 +108,8 @@ type due struct {
 }
 
 // meetSlot processes what is due of a slot of the wheel, and enters the rest
-// again. It reports whether anything was due, and what comes within the present
-// tick.
+// again. It reports whether anything was due, and the next deadline within the
+// present tick.
 func (t *Tracker) meetSlot(slot *wheel.Slot, now Instant) (met bool, soon Instant) {
 	d := &t.deadlines
 	const atOnce = 4096
@@ -167,7 +167,7 @@ func (h *loaded) meet(at, now Instant) {
 
 // look returns the deadline of a subject that a slot holds, and whether it is
 // due with it. If it is not, it is entered again. Where many are due, one that
-// none of them can come before is done at once.
+// none of them can precede is met at once.
 func (t *Tracker) look(n uint32, slot *wheel.Slot, now Instant, many bool) (at Instant, isDue, done bool) {
 	sh, place := t.shardOf(n)
 	sh.mu.Lock()
@@ -175,7 +175,7 @@ func (t *Tracker) look(n uint32, slot *wheel.Slot, now Instant, many bool) (at I
 	sub := v.seat(place)
 	if sub.flags&flagArmed == 0 || uint64(sub.armed-uint32(slot.From)) >= slot.To-slot.From {
 		sh.mu.Unlock()
-		return 0, false, false // it was entered anew, or is no more
+		return 0, false, false // it was entered again, or erased
 	}
 	tick, ok := t.quiet(sub, slot.From)
 	if ok && tick >= slot.To {
@@ -213,8 +213,8 @@ func (t *Tracker) enter(sub *slot, n uint32, tick uint64, slot *wheel.Slot) {
 }
 
 // quiet returns a tick before which nothing can fall due for a subject that has
-// a connection and nothing else, from what its pulse says alone. It reports false
-// where that says too little.
+// a connection and nothing else. It asks the pulse only, and reports false if that
+// does not suffice.
 func (t *Tracker) quiet(sub *slot, now uint64) (tick uint64, ok bool) {
 	force := t.tenants.at(uint32(sub.name.Load() >> 40)).inForce.Load()
 	heard := sub.pulse.heard.Load()
@@ -247,8 +247,8 @@ func (t *Tracker) order(list []due) {
 }
 
 // nextDeadline returns when the next deadline is, as far as is known: never
-// later than it is, and not sooner where few come next. Soon is one that is
-// known.
+// later than it is, and not sooner if few subjects are next. soon is a deadline
+// that is known already.
 func (t *Tracker) nextDeadline(soon Instant) Instant {
 	d := &t.deadlines
 	d.mu.Lock()
@@ -270,7 +270,7 @@ func (t *Tracker) nextDeadline(soon Instant) Instant {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(few) > 0 && d.next == next { // otherwise one that comes sooner has been entered
+	if len(few) > 0 && d.next == next { // otherwise a sooner one has been entered
 		d.next = 0
 		if bound != math.MaxUint64 {
 			d.next = t.time.Instant(bound)
@@ -282,12 +282,12 @@ func (t *Tracker) nextDeadline(soon Instant) Instant {
 func signal(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
-	default: // it has been said already
+	default: // one signal is waiting
 	}
 }
 
 // flushChannels sends what was held back and is due, and from time to time drops
-// hubs that nobody looks at any more.
+// hubs that are not in use.
 func (t *Tracker) flushChannels(now Instant) (next Instant, ok bool) {
 	if now >= t.sweep.tidied.Add(listedFor) {
 		t.sweep.tidied = now
@@ -299,7 +299,7 @@ func (t *Tracker) flushChannels(now Instant) (next Instant, ok bool) {
 		return 0, false
 	}
 	t.deadlines.mu.Lock()
-	t.deadlines.held = 0 // what is held back from now on asks anew
+	t.deadlines.held = 0 // changes held back from now on schedule a sweep again
 	t.deadlines.mu.Unlock()
 	for _, hub := range t.channelTable.lateHubs() {
 		if at, waits := hub.flush(now); waits && (!ok || at < next) {

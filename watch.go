@@ -3,7 +3,6 @@ package presence
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,55 +10,56 @@ import (
 	"github.com/benbjohnson/clock"
 )
 
-// WatchOptions says how to watch.
+// WatchOptions configures a watch.
 type WatchOptions struct {
-	// Audience is whose eyes to look through. Empty means the one the actor
-	// belongs to. Agents may look as self or team, visitors as visitor only;
-	// supervisors, admins and systems as whom they like.
+	// Audience selects whose view to watch. Empty means the actor's own audience.
+	// Agents may watch as self or team, visitors as visitor only. Supervisors,
+	// admins and systems may watch as any audience.
 	Audience Audience
 	// Epoch and Seq are those of the last frame that the watcher knows, from a
 	// watch that has ended. If the channel remembers every frame since then, the
-	// watch goes on with those; otherwise it begins with a snapshot as ever. It
-	// does so for the same audience only, and not for one subject by itself.
+	// watch begins with those instead of a snapshot. The audience must be the same.
+	// A single subject remembers no frames.
 	Epoch string
 	Seq   uint64
-	// Notify, if given, is called whenever [Watch.Poll] may have something to
-	// return: for the first snapshot, which may be before the call that opens the
-	// watch has returned, after frames have arrived, and at the end. Read with Poll
-	// until it returns nil or an error; several changes can share one call. It is
-	// called with no lock held, by one goroutine at a time for all watches of the
-	// tracker, and must not block: hand the watch to whoever reads it. So one
-	// goroutine can serve many watches.
+	// Notify, if given, is called when [Watch.Poll] may have something to return:
+	// for the first snapshot, after frames have arrived, and at the end. The first
+	// call may precede the return of the call that opens the watch. Read with Poll
+	// until it returns nil or an error. Several changes can share one call. No lock
+	// is held, and one goroutine at a time calls for all watches of the tracker.
+	// Notify must not block and must not close the tracker, which waits for it.
+	// Hand the watch to the goroutine that reads it, so that one goroutine can serve
+	// many watches.
 	Notify func()
 }
 
 // Watch is one watcher's stream of frames: a snapshot, then diffs.
 type Watch struct {
-	// What a new frame needs comes first: it is fetched for each of those whom a
-	// change goes to.
+	// The fields that a new frame needs are first, since a change fetches them for
+	// every watch that gets it.
 	mu     sync.Mutex
 	ended  bool
 	stale  bool        // the next frame must be a snapshot
 	lagged bool        // because the queue overflowed
-	told   atomic.Bool // notify is about to be called
+	told   atomic.Bool // notify is going to be called
 	queue  []*Frame
 	notify func()
-	ready  chan struct{} // once somebody waits in Next
+	ready  chan struct{} // made by the first Next
 	hub    *channelHub
 	from   *stream
 	actor  Actor
-	member bool  // watches by right of its grant, and is evicted with it; never changes
+	member bool  // watches because of its grant, and is evicted with it; never changes
 	reason error // under mu
 
-	// Of the reader alone, or of whoever asks in its stead.
+	// Used by the reader, or by ask while the reader waits.
 	trusted Instant // when the authorizer last agreed
 	asked   Instant // when it was last asked
 	asking  atomic.Bool
 }
 
-// Watch starts watching a channel. An agent needs a grant of the channel and is
-// evicted when it is revoked; visitors, supervisors, admins and systems do not.
-// The watcher is no member: nobody sees it.
+// Watch starts watching a channel. An agent must be a member and is evicted when it
+// is removed. Visitors, supervisors, admins and systems need not be members. A
+// watch makes its actor no member, and no view shows it.
 func (t *Tracker) Watch(ctx context.Context, by Actor, channel Channel, opts WatchOptions) (*Watch, error) {
 	if err := checkRef("channel", Ref(channel)); err != nil {
 		return nil, err
@@ -75,31 +75,18 @@ func (t *Tracker) Watch(ctx context.Context, by Actor, channel Channel, opts Wat
 			return nil, err
 		}
 	}
-	for {
-		hub, err := t.lookAt(channel)
-		if err != nil {
-			return nil, err
-		}
-		w, err := t.watch(hub, by, a, member, opts)
-		if err != nil {
-			t.forgetUnused(hub)
-			return nil, err
-		}
-		if w != nil {
-			return w, nil
-		} // otherwise it has just been closed, because nobody watched it
-	}
+	return t.watch(func() (*channelHub, error) { return t.lookAt(channel) }, by, a, member, opts)
 }
 
-// WatchSubject starts watching one subject, without any channel. One that nobody
-// has heard of is refused with [ErrUnknown].
+// WatchSubject starts watching a single subject without any channel. It returns
+// [ErrUnknown] if the subject is unknown.
 func (t *Tracker) WatchSubject(ctx context.Context, by Actor, subject Ref, opts WatchOptions) (*Watch, error) {
 	a, err := t.audience(ctx, Question{Actor: by, Action: ActionSee, Subject: subject}, opts, audienceFor(by, subject))
 	if err != nil {
 		return nil, err
 	}
 	if a == AudienceSelf && by.Subject != subject && by.Audience() == AudienceTeam {
-		return nil, fmt.Errorf("presence: %w: %s may look at %s as a teammate, not as %s itself", ErrNotAllowed, by.Subject, subject, subject)
+		return nil, refuse(ErrNotAllowed, "audience", string(a), "%s may see %s as a teammate, not as %s itself", by.Subject, subject, subject).allow(string(AudienceTeam))
 	}
 	who, err := t.known(ctx, subject)
 	if err != nil {
@@ -108,29 +95,7 @@ func (t *Tracker) WatchSubject(ctx context.Context, by Actor, subject Ref, opts 
 	if a == AudienceSelf {
 		by.Subject = subject
 	}
-	for {
-		h := t.lock(who.n, subject)
-		if h == nil {
-			return nil, who.gone()
-		}
-		alone := h.subjectHub()
-		if alone == nil {
-			alone = t.newHub(nil, Channel(who.ref), h.m, new(epochs))
-			alone.owner = who.n
-			alone.put(h.current(), t.time.Now())
-			h.setAlone(alone)
-			t.channelTable.addHub(alone)
-		}
-		h.unlock()
-		w, err := t.watch(alone, by, a, false, opts)
-		if err != nil {
-			t.forgetUnused(alone)
-			return nil, err
-		}
-		if w != nil {
-			return w, nil
-		}
-	}
+	return t.watch(func() (*channelHub, error) { return t.lookAtSubject(who) }, by, a, false, opts)
 }
 
 // audience checks whose eyes an actor may look through.
@@ -144,7 +109,7 @@ func (t *Tracker) audience(ctx context.Context, q Question, opts WatchOptions, o
 	}
 	free := actor.Role == RoleSupervisor || actor.Role == RoleAdmin || actor.Role == RoleSystem
 	if a != own && !free && (a != AudienceSelf || actor.Role == RoleVisitor) && a != actor.Audience() {
-		return "", fmt.Errorf("presence: %w: %s may look as %s, not as %s", ErrNotAllowed, actor.Subject, actor.Audience(), a)
+		return "", refuse(ErrNotAllowed, "audience", string(a), "%s belongs to another", actor.Subject).allow(string(actor.Audience()))
 	}
 	if err := checkRef("actor", actor.Subject); err != nil {
 		return "", err
@@ -152,36 +117,35 @@ func (t *Tracker) audience(ctx context.Context, q Question, opts WatchOptions, o
 	return a, t.allow(ctx, q)
 }
 
-// watch adds a watcher to a hub. It returns nil if the hub has been closed.
-func (t *Tracker) watch(hub *channelHub, actor Actor, a Audience, member bool, opts WatchOptions) (*Watch, error) {
+// watch adds a watch to the hub that find returns.
+func (t *Tracker) watch(find func() (*channelHub, error), actor Actor, a Audience, member bool, opts WatchOptions) (*Watch, error) {
 	if t.watches.Add(1) > int64(t.opts.MaxWatches) {
 		t.watches.Add(-1)
-		return nil, fmt.Errorf("presence: %w: %d watches are open already", ErrLimit, t.opts.MaxWatches)
+		return nil, refuse(ErrLimit, "watch", "", "%d watches are open already", t.opts.MaxWatches)
 	}
-	w := &Watch{hub: hub, actor: actor, member: member, notify: opts.Notify, stale: true, trusted: t.time.Now()}
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	if member && !t.may(actor.Subject, hub.ref()) {
-		t.watches.Add(-1)
-		return nil, fmt.Errorf("presence: %w: %s has no grant of channel %s", ErrNotAllowed, actor.Subject, hub.ref())
-	}
-	hub.mu.Lock()
-	defer hub.mu.Unlock()
-	if closed := t.closed.Load(); closed || hub.closed { // a hub made since Close began is not ended by it
-		t.watches.Add(-1)
-		if closed {
-			return nil, t.closedError()
+	w := &Watch{actor: actor, member: member, notify: opts.Notify, stale: true, trusted: t.time.Now()}
+	err := t.useHub(find, func(hub *channelHub) (open bool, err error) {
+		w.hub = hub
+		t.mu.RLock() // no grant is removed meanwhile
+		defer t.mu.RUnlock()
+		if member && !t.may(actor.Subject, hub.ref()) {
+			return true, noGrant(actor.Subject, hub.ref())
 		}
-		return nil, nil
+		return hub.use(func(r *Roster) {
+			missed, known := r.resume(a, actor.Subject, opts.Epoch, opts.Seq)
+			if known && len(missed) <= t.opts.WatchBuffer {
+				w.queue, w.stale = missed, false
+				t.counts.frames.Add(uint64(len(missed)))
+			}
+			w.from = hub.open(a, actor.Subject, w.trusted) // its frames reach the watch from now on
+			attach(w.from, w)
+			w.signal()
+		}), nil
+	})
+	if err != nil {
+		t.watches.Add(-1)
+		return nil, err
 	}
-	missed, known := hub.roster.resume(a, actor.Subject, opts.Epoch, opts.Seq)
-	if known && len(missed) <= t.opts.WatchBuffer {
-		w.queue, w.stale = missed, false
-		t.counts.frames.Add(uint64(len(missed)))
-	}
-	w.from = hub.open(a, actor.Subject, w.trusted) // so that changes from now on are counted
-	attach(w.from, w)
-	w.signal()
 	return w, nil
 }
 
@@ -206,8 +170,7 @@ func (w *Watch) push(f *Frame) (queued bool) {
 	return queued
 }
 
-// signal says that there may be something to read. The watch is locked, or known
-// to nobody yet.
+// signal wakes the reader. The watch is locked, or not yet attached.
 func (w *Watch) signal() {
 	if w.notify != nil {
 		w.hub.t.ready.add(w)
@@ -217,9 +180,9 @@ func (w *Watch) signal() {
 	}
 }
 
-// end stops the stream after a last frame, if there is one. Frames before it
-// are dropped: they are no longer the watcher's to see. It reports false where
-// the watch had ended before.
+// end ends the watch after a last frame, if one is given. It drops the frames
+// before that, which the watcher may no longer see. It reports false if the watch
+// has ended before.
 func (w *Watch) end(last *Frame, reason error) (now bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -272,16 +235,16 @@ func (w *Watch) Next(ctx context.Context) (*Frame, error) {
 	}
 }
 
-// Poll returns the next frame if there is one now, and nil otherwise. Where there
-// is a Notify it does not wait for the authorizer: who has to be asked is asked
-// meanwhile, and Notify called after that.
+// Poll returns the next frame, or nil if none is ready. With a Notify it does not
+// wait for the authorizer: that is asked meanwhile, and Notify is called after
+// the answer.
 func (w *Watch) Poll() (*Frame, error) {
 	f, _, err := w.poll(w.hub.t.stopped, w.notify == nil)
 	return f, err
 }
 
-// ask asks the authorizer, and has the reader look again once it may go on or
-// ask once more.
+// ask asks the authorizer. It wakes the reader once the reader may continue or ask
+// again.
 func (w *Watch) ask() {
 	if again := w.authorize(w.hub.t.stopped); again > 0 {
 		timer := w.hub.t.opts.Clock.Timer(again)
@@ -298,16 +261,16 @@ func (w *Watch) ask() {
 }
 
 // readiness calls the Notify functions of watches that have something to read.
-// Watches are added under the locks of what happened; a goroutine that lives
-// only while there is something to do calls the functions without any.
+// Watches are added under the locks of a change. A goroutine that lives while
+// watches wait calls the functions without any lock.
 type readiness struct {
 	mu      sync.Mutex
 	waiting []*Watch
 	calling bool
 }
 
-// add has a watch's function called, once however often it is added before. The
-// watch tells by itself whether it waits already.
+// add has a watch's function called, once however often the watch is added before
+// that.
 func (r *readiness) add(w *Watch) {
 	if w.told.Swap(true) {
 		return
@@ -316,8 +279,7 @@ func (r *readiness) add(w *Watch) {
 	defer r.mu.Unlock()
 	r.waiting = append(r.waiting, w)
 	if !r.calling {
-		r.calling = true
-		go r.call()
+		r.calling = w.hub.t.tasks.run(r.call) // every watch has ended once that is refused
 	}
 }
 
@@ -335,18 +297,18 @@ func (r *readiness) call() {
 		}
 		r.mu.Unlock()
 		for _, w := range list {
-			w.told.Store(false) // what comes from now on is told anew
+			w.told.Store(false) // a frame from now on adds it again
 			w.notify()
 		}
 	}
 }
 
-// poll returns the next frame if there is one, and how long to wait before
-// asking again where that is not until something happens. The authorizer is asked
-// here, or else meanwhile.
+// poll returns the next frame, or nil if none is ready. again is how long to wait
+// for the authorizer, 0 to wait for a frame. The authorizer is asked here, or else
+// by a goroutine.
 func (w *Watch) poll(ctx context.Context, here bool) (f *Frame, again time.Duration, err error) {
 	for {
-		trusting := w.hub.t.opts.AuthorizeEvery < 0 // who is not asked does not have to agree
+		trusting := w.hub.t.opts.AuthorizeEvery < 0 // it is not asked again
 		w.mu.Lock()
 		waiting, stale, ended, reason := len(w.queue) > 0, w.stale, w.ended, w.reason
 		if waiting && (trusting || ended) {
@@ -370,8 +332,11 @@ func (w *Watch) poll(ctx context.Context, here bool) (f *Frame, again time.Durat
 			}
 		case w.doubtful():
 			w.asking.Store(true)
-			go w.ask()
-			return nil, 0, nil
+			if w.hub.t.tasks.run(w.ask) {
+				return nil, 0, nil
+			}
+			w.asking.Store(false)
+			continue // the tracker has been closed, and the watch with it
 		}
 		if stale {
 			f = w.hub.snapshot(w)
@@ -384,7 +349,7 @@ func (w *Watch) poll(ctx context.Context, here bool) (f *Frame, again time.Durat
 	}
 }
 
-// take removes the first frame of the queue, if there is one.
+// take removes the first frame of the queue. It returns nil if the queue is empty.
 func (w *Watch) take() *Frame {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -398,7 +363,7 @@ func (w *Watch) takeLocked() *Frame {
 	f := w.queue[0]
 	w.queue[0] = nil
 	if len(w.queue) == 1 {
-		w.queue = w.queue[:0] // there is room for the next
+		w.queue = w.queue[:0] // keeps its room
 	} else {
 		w.queue = w.queue[1:]
 	}
@@ -408,12 +373,12 @@ func (w *Watch) takeLocked() *Frame {
 const (
 	// authorizeTimeout is how long an authorizer may take to answer.
 	authorizeTimeout = 5 * time.Second
-	// authorizeRetry is how soon one that could not tell is asked again.
+	// authorizeRetry is how soon an authorizer that failed is asked again.
 	authorizeRetry = 5 * time.Second
 )
 
-// authorize asks the authorizer again when it is time to. It returns how long to
-// wait where nothing may be shown until it answers.
+// authorize asks the authorizer again when that is due. It returns how long to wait
+// if nothing may be shown before its answer.
 func (w *Watch) authorize(ctx context.Context) (suspended time.Duration) {
 	every := w.hub.t.opts.AuthorizeEvery
 	if every < 0 {
@@ -441,7 +406,7 @@ func (w *Watch) authorize(ctx context.Context) (suspended time.Duration) {
 		w.detach()
 		return 0
 	case late:
-		// What comes meanwhile is not kept; it would be told too late.
+		// Frames of the meantime are dropped, since they would be sent too late.
 		w.mu.Lock()
 		w.queue, w.stale = nil, true
 		w.mu.Unlock()
@@ -502,10 +467,9 @@ func (w *Watch) stream(ctx context.Context, to Transport) error {
 	}
 }
 
-// Close ends the watch. A second Close changes nothing and says so with
-// [ErrClosed].
+// Close ends the watch. A second Close changes nothing and returns [ErrClosed].
 func (w *Watch) Close() error {
-	closed := fmt.Errorf("presence: %w: the watch of %s", ErrClosed, w.hub.ref())
+	closed := refuse(ErrClosed, "watch", w.hub.ref().String(), "it is closed")
 	if !w.end(nil, closed) {
 		return closed
 	}

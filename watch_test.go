@@ -3,11 +3,14 @@ package presence_test
 import (
 	"context"
 	"errors"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
@@ -373,5 +376,98 @@ func TestPollDoesNotWaitForTheAuthorizer(t *testing.T) {
 		_, err = w.Poll()
 		require.ErrorIs(t, err, presence.ErrClosed, "however long the answer takes")
 		answer <- nil
+	})
+}
+
+// lateAuthorizer agrees at once, or, when it is slow, a second after nobody waits
+// for its answer any more.
+type lateAuthorizer struct {
+	slow  atomic.Bool
+	asked atomic.Int64 // calls under way
+}
+
+func (s *lateAuthorizer) Allow(ctx context.Context, _ presence.Question) error {
+	s.asked.Add(1)
+	defer s.asked.Add(-1)
+	if s.slow.Load() {
+		<-ctx.Done()
+		time.Sleep(time.Second)
+	}
+	return context.Cause(ctx)
+}
+
+// No goroutine of the tracker outlives Close: neither one that asks the authorizer
+// nor one that calls Notify.
+func TestCloseWaitsForGoroutines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		before := runtime.NumGoroutine()
+		authorizer := new(lateAuthorizer)
+		tracker, err := presence.New(&presence.Options{Authorizer: authorizer, AuthorizeEvery: time.Minute})
+		require.NoError(t, err)
+		var calls, notifying atomic.Int64
+		notify := func() {
+			calls.Add(1)
+			notifying.Add(1)
+			defer notifying.Add(-1)
+			time.Sleep(time.Second)
+		}
+		w, err := tracker.Watch(t.Context(), boss, sales, presence.WatchOptions{Notify: notify})
+		require.NoError(t, err)
+		f, err := w.Poll()
+		require.NoError(t, err)
+		require.Equal(t, presence.FrameSnapshot, f.Kind)
+		require.NoError(t, tracker.AddMember(t.Context(), sales, ann))
+		_, err = tracker.Connect(t.Context(), ann, presence.ConnectOptions{Login: true})
+		require.NoError(t, err)
+		time.Sleep(2 * time.Minute)
+		authorizer.slow.Store(true)
+		f, err = w.Poll()
+		require.NoError(t, err)
+		require.Nil(t, f, "the authorizer is asked meanwhile")
+		synctest.Wait()
+		require.Equal(t, int64(1), authorizer.asked.Load())
+		told := calls.Load()
+
+		require.NoError(t, tracker.Close())
+		require.Zero(t, authorizer.asked.Load())
+		require.Zero(t, notifying.Load())
+		require.Greater(t, calls.Load(), told, "the end is announced")
+		synctest.Wait()
+		require.Equal(t, before, runtime.NumGoroutine())
+		_, err = w.Poll()
+		require.ErrorIs(t, err, presence.ErrClosed)
+	})
+}
+
+// What is asked of a channel that is just being given up is asked of the next.
+func TestChannelsAreGivenUpWhileUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, nil)
+		var users sync.WaitGroup
+		for range 4 {
+			users.Go(func() {
+				for range 300 {
+					w, err := d.Watch(t.Context(), boss, sales, presence.WatchOptions{})
+					if !assert.NoError(t, err) {
+						return
+					}
+					f, err := w.Poll()
+					if !assert.NoError(t, err) || !assert.NotNil(t, f) {
+						return
+					}
+					assert.NoError(t, w.Close())
+				}
+			})
+			users.Go(func() {
+				for range 300 {
+					assert.NoError(t, d.SetHours(t.Context(), sales, answers{open: true}))
+					_, group, err := d.ListAs(t.Context(), presence.AudienceTeam, sales, nil)
+					assert.NoError(t, err)
+					assert.NotEmpty(t, group.Status)
+					assert.NoError(t, d.SetHours(t.Context(), sales, nil))
+				}
+			})
+		}
+		users.Wait()
 	})
 }

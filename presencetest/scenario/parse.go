@@ -701,76 +701,86 @@ func (l *Line) common() {
 func (l *Line) expectation(sh *shape) {
 	e := &Expectation{Form: sh.form, Line: l.Number, Channel: l.Channel, Status: l.Status}
 	l.Expect = e
-	for _, v := range l.Args {
-		switch v.kind {
-		case "S", "S.FIELD":
-			e.Subject = v.subject
-			if v.kind == "S.FIELD" {
-				e.Field = v.Text
-			}
-		case "V":
-			e.Watcher = v.Text
-		case "W":
-			e.Work = v.Text
-		case "LABEL":
-			e.Label = v.Text
-		case "LIST", "LABELS":
-			e.List = v.List
-		case "SNAPSHOT":
-			e.Snapshot = v.snapshot
-		case "LOG":
-			e.Log = v.log
-		case "NUMBER":
-			e.Number = v.Number
-		case "DURATION":
-			e.Duration = v.Duration
-		case "TEXT":
-			e.Text = v.Text
-		case "VALUE":
-			e.Text, e.Number, e.Time = v.Text, v.Number, v.Time
-		case "":
-			e.Word = v.Text
-		}
+	for i := range l.Args {
+		e.argument(&l.Args[i])
 	}
 	if sh.form == FormField && e.Word != "" {
 		e.Absent, e.Word = true, ""
 	}
-	for _, v := range l.Keys {
-		switch v.Name {
-		case "as":
-			e.As = v.Text
-		case "by":
-			e.By = v.Text
-		case "class":
-			e.Class = v.Text
-		case "cause":
-			e.Cause = v.Text
-		case "trigger":
-			e.Trigger = v.Text
-		case "masked":
-			e.Masked = v.Text
-		case "label":
-			e.Label = v.Text
-		case "reason":
-			e.Reason = &v.Text
-		case "since":
-			e.Since = v.Time
-		case "setat":
-			e.SetAt = v.Time
-		case "until":
-			e.Until = v.Time
-		case "nextopen":
-			e.NextOpen = v.Time
-		case "from":
-			e.From = v.Time
-		case "to":
-			e.To = v.Time
-		case "routable":
-			yes := v.Text == "yes"
-			e.Routable = &yes
-		case "order":
-			e.ByRouting = true
+	for i := range l.Keys {
+		e.key(&l.Keys[i])
+	}
+}
+
+// argument takes over an argument of an expectation.
+func (e *Expectation) argument(v *Value) {
+	switch v.kind {
+	case "S", "S.FIELD":
+		e.Subject = v.subject
+		if v.kind == "S.FIELD" {
+			e.Field = v.Text
 		}
+	case "V":
+		e.Watcher = v.Text
+	case "W":
+		e.Work = v.Text
+	case "LABEL":
+		e.Label = v.Text
+	case "LIST", "LABELS":
+		e.List = v.List
+	case "SNAPSHOT":
+		e.Snapshot = v.snapshot
+	case "LOG":
+		e.Log = v.log
+	case "NUMBER":
+		e.Number = v.Number
+	case "DURATION":
+		e.Duration = v.Duration
+	case "TEXT":
+		e.Text = v.Text
+	case "VALUE":
+		e.Text, e.Number, e.Time = v.Text, v.Number, v.Time
+	case "":
+		e.Word = v.Text
+	}
+}
+
+// key takes over a key of an expectation.
+func (e *Expectation) key(v *Value) {
+	switch v.Name {
+	case "as":
+		e.As = v.Text
+	case "by":
+		e.By = v.Text
+	case "class":
+		e.Class = v.Text
+	case "cause":
+		e.Cause = v.Text
+	case "trigger":
+		e.Trigger = v.Text
+	case "masked":
+		e.Masked = v.Text
+	case "label":
+		e.Label = v.Text
+	case "reason":
+		e.Reason = &v.Text
+	case "since":
+		e.Since = v.Time
+	case "setat":
+		e.SetAt = v.Time
+	case "until":
+		e.Until = v.Time
+	case "nextopen":
+		e.NextOpen = v.Time
+	case "from":
+		e.From = v.Time
+	case "to":
+		e.To = v.Time
+	case "routable":
+		yes := v.Text == "yes"
+		e.Routable = &yes
+	case "order":
+		e.ByRouting = true
 	}
 }
 
