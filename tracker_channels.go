@@ -247,7 +247,7 @@ func (t *Tracker) mustBelong(actor Actor, channel Channel) error {
 }
 
 func noGrant(subject Ref, channel Channel) error {
-	return refuse(ErrNotAllowed, "actor", subject.String(), "it is no member of channel %s", channel)
+	return refuse(ErrNotAllowed, "actor", subject.String(), "it has no grant of channel %s", channel)
 }
 
 // lookAt returns the hub of a channel with its members in it.

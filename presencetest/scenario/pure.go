@@ -289,7 +289,7 @@ func (p *pure) join(ctx context.Context, actor presence.Actor, channel presence.
 
 func (p *pure) granted(actor presence.Actor, channel presence.Channel) error {
 	if !p.grants.may(actor.Subject, channel) {
-		return fmt.Errorf("presence: %w: %s has no grant of channel %s", presence.ErrNotAllowed, actor.Subject, channel)
+		return &presence.Error{Err: presence.ErrNotAllowed, What: "actor", Given: actor.Subject.String(), Text: "it has no grant of channel " + channel.String()}
 	}
 	return nil
 }
@@ -302,7 +302,9 @@ func (p *pure) watch(ctx context.Context, actor presence.Actor, channel presence
 	case presence.RoleSupervisor, presence.RoleAdmin, presence.RoleSystem:
 	default:
 		if a != own && (a != presence.AudienceSelf || actor.Role == presence.RoleVisitor) {
-			return nil, fmt.Errorf("presence: %w: %s may look as %s, not as %s", presence.ErrNotAllowed, actor.Subject, own, a)
+			return nil, &presence.Error{
+				Err: presence.ErrNotAllowed, What: "audience", Given: string(a), Text: actor.Subject.String() + " belongs to another", Allowed: []string{string(own)},
+			}
 		}
 	}
 	if err := p.allowed.Allow(ctx, presence.Question{Actor: actor, Action: presence.ActionSee, Channel: channel}); err != nil {
