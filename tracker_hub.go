@@ -96,12 +96,12 @@ func push(s *stream, f *Frame) {
 }
 
 // newHub returns an empty hub. ch is nil for a single subject.
-func (t *Tracker) newHub(ch *channelEntry, name Channel, m *Machine, epochs *epochs) *channelHub {
+func (t *Tracker) newHub(ch *channelEntry, name Channel, m *Machine, opened *epochs) *channelHub {
 	recall := t.opts.ReplayFrames
 	if ch == nil {
 		recall = 0
 	}
-	return &channelHub{t: t, ch: ch, name: name, epochs: epochs, roster: newRoster(name, m, recall, ch == nil, push)}
+	return &channelHub{t: t, ch: ch, name: name, epochs: opened, roster: newRoster(name, m, recall, ch == nil, push)}
 }
 
 func (hub *channelHub) ref() Channel { return hub.name }

@@ -78,16 +78,16 @@ func (t *Tracker) meetDeadlines() (next Instant) {
 	d := &t.deadlines
 	for {
 		d.mu.Lock()
-		slot, ok := d.wheel.Take(tick)
+		taken, ok := d.wheel.Take(tick)
 		d.mu.Unlock()
 		if !ok {
 			break
 		}
-		met, later := t.meetSlot(&slot, now)
+		met, later := t.meetSlot(&taken, now)
 		if later != 0 && (soon == 0 || later < soon) {
 			soon = later
 		}
-		if !met && slot.Exact() && slot.From >= tick {
+		if !met && taken.Exact() && taken.From >= tick {
 			break // what remains under this tick is due within it, but not yet
 		}
 	}
@@ -110,7 +110,7 @@ type due struct {
 // meetSlot processes what is due of a slot of the wheel, and enters the rest
 // again. It reports whether anything was due, and the next deadline within the
 // present tick.
-func (t *Tracker) meetSlot(slot *wheel.Slot, now Instant) (met bool, soon Instant) {
+func (t *Tracker) meetSlot(taken *wheel.Slot, now Instant) (met bool, soon Instant) {
 	d := &t.deadlines
 	const atOnce = 4096
 	numbers, list := t.sweep.numbers, t.sweep.due
@@ -119,12 +119,12 @@ func (t *Tracker) meetSlot(slot *wheel.Slot, now Instant) (met bool, soon Instan
 		list = list[:0]
 		for more && len(list) < atOnce {
 			d.mu.Lock()
-			numbers = d.wheel.Drain(slot, numbers[:0])
+			numbers = d.wheel.Drain(taken, numbers[:0])
 			d.mu.Unlock()
 			more = len(numbers) > 0
 			t.fetch(numbers)
 			for _, n := range numbers {
-				at, isDue, done := t.look(n, slot, now, len(list) > byName)
+				at, isDue, done := t.look(n, taken, now, len(list) > byName)
 				switch {
 				case done:
 					met = true
@@ -168,18 +168,18 @@ func (h *loaded) meet(at, now Instant) {
 // look returns the deadline of a subject that a slot holds, and whether it is
 // due with it. If it is not, it is entered again. Where many are due, one that
 // none of them can precede is met at once.
-func (t *Tracker) look(n uint32, slot *wheel.Slot, now Instant, many bool) (at Instant, isDue, done bool) {
+func (t *Tracker) look(n uint32, taken *wheel.Slot, now Instant, many bool) (at Instant, isDue, done bool) {
 	sh, place := t.shardOf(n)
 	sh.mu.Lock()
 	v := sh.view.Load()
 	sub := v.seat(place)
-	if sub.flags&flagArmed == 0 || uint64(sub.armed-uint32(slot.From)) >= slot.To-slot.From {
+	if sub.flags&flagArmed == 0 || uint64(sub.armed-uint32(taken.From)) >= taken.To-taken.From {
 		sh.mu.Unlock()
 		return 0, false, false // it was entered again, or erased
 	}
-	tick, ok := t.quiet(sub, slot.From)
-	if ok && tick >= slot.To {
-		t.enter(sub, n, tick, slot)
+	tick, ok := t.quiet(sub, taken.From)
+	if ok && tick >= taken.To {
+		t.enter(sub, n, tick, taken)
 		sh.mu.Unlock()
 		return 0, false, false
 	}
@@ -190,21 +190,21 @@ func (t *Tracker) look(n uint32, slot *wheel.Slot, now Instant, many bool) (at I
 		sub.flags &^= flagArmed
 		return 0, false, false
 	}
-	if tick = t.time.Tick(at); slot.Exact() && tick <= slot.From && at <= now {
-		if many && at == t.time.Instant(slot.From) {
+	if tick = t.time.Tick(at); taken.Exact() && tick <= taken.From && at <= now {
+		if many && at == t.time.Instant(taken.From) {
 			h.meet(at, now)
 			return 0, false, true
 		}
 		return at, true, false
 	}
-	t.enter(sub, n, tick, slot)
+	t.enter(sub, n, tick, taken)
 	return at, false, false
 }
 
 // enter has a subject, whose shard is locked, looked at in a tick instead of with
 // a slot that was taken.
-func (t *Tracker) enter(sub *slot, n uint32, tick uint64, slot *wheel.Slot) {
-	tick = min(tick, slot.From+farTicks)
+func (t *Tracker) enter(sub *slot, n uint32, tick uint64, taken *wheel.Slot) {
+	tick = min(tick, taken.From+farTicks)
 	sub.armed = uint32(tick)
 	d := &t.deadlines
 	d.mu.Lock()
@@ -224,8 +224,8 @@ func (t *Tracker) quiet(sub *slot, now uint64) (tick uint64, ok bool) {
 	tick = heard&tickMask + force.terms.lease
 	input := sub.pulse.input.Load() & tickMask
 	for _, after := range force.stages {
-		if due := input + after; due+1 >= now {
-			tick = min(tick, due)
+		if reached := input + after; reached+1 >= now {
+			tick = min(tick, reached)
 			break
 		}
 	}
