@@ -154,7 +154,7 @@ func (p authorizerProbe) answered(q presence.Question, wanted verdict, got verdi
 var authorizerRules = []rule[authorizerProbe]{
 	{
 		name: "questions",
-		text: "There are questions that are allowed and questions that are refused, and a tracker asks each of them.",
+		text: "The case has questions that are allowed and questions that are refused, and a tracker asks each of them.",
 		check: func(p authorizerProbe) {
 			if len(p.Allows) == 0 || len(p.Refuses) == 0 {
 				p.failf("wanted some of each, got %d and %d", len(p.Allows), len(p.Refuses))
@@ -188,7 +188,7 @@ var authorizerRules = []rule[authorizerProbe]{
 	},
 	{
 		name: "says-why",
-		text: "A refusal says why, beyond that it is one.",
+		text: "A refusal has a reason in its text.",
 		check: func(p authorizerProbe) {
 			for _, q := range p.Refuses {
 				if _, err := p.ask(p.ctx, q); err != nil && err.Error() == presence.ErrNotAllowed.Error() {
@@ -271,7 +271,7 @@ var authorizerRules = []rule[authorizerProbe]{
 	},
 	{
 		name: "done-context-honest",
-		text: "With a context that is done, Allow does not say that an actor may not who may; it answers or says that it cannot tell.",
+		text: "With a context that is done, Allow refuses no actor that may; it answers, or returns that the answer is unknown.",
 		check: func(p authorizerProbe) {
 			questions, answers := p.baseline()
 			for i, q := range questions {

@@ -131,7 +131,7 @@ func (p notifierProbe) arrived(received map[string]presence.Notification, n pres
 var notifierRules = []rule[notifierProbe]{
 	{
 		name: "whole",
-		text: "A notification arrives as it was given, with everything that it says.",
+		text: "A notification arrives as it was given, with all of its fields.",
 		check: func(p notifierProbe) {
 			full := presence.Notification{
 				ID: "n-ü:1", Subject: presence.Ref{Tenant: "acme", ID: "ann"}, Kind: "email", Channel: "support/1",
@@ -177,7 +177,7 @@ var notifierRules = []rule[notifierProbe]{
 	},
 	{
 		name: "done-context",
-		text: "Notify returns an error wrapping the context's when its context is done before it begins, and does not outlast it while nobody receives.",
+		text: "Notify returns an error wrapping the context's when its context is done before it begins, and does not outlast it while the receiver is silent.",
 		check: func(p notifierProbe) {
 			err := inTime(func() error { return p.Notifier.Notify(done(p.ctx), note(1)) })
 			if !errors.Is(err, context.Canceled) {

@@ -203,7 +203,7 @@ var transportRules = []rule[transportProbe]{
 	},
 	{
 		name: "done-context",
-		text: "Send returns an error when its context is done, also while nobody receives.",
+		text: "Send returns an error when its context is done, also while the receiver is silent.",
 		check: func(p transportProbe) {
 			err := inTime(func() error { return p.Transport.Send(done(p.ctx), frame(1)) })
 			if err == nil || errors.Is(err, errHangs) {
