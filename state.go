@@ -268,7 +268,7 @@ const (
 // after a heartbeat it may be the deadline that the heartbeat put off.
 // [Machine.Next] is exact.
 func (m *Machine) Step(s *State, e *Event, now Instant, out []Output) (outputs []Output, next Instant, err error) {
-	st := stepper{m: m, s: s, out: out}
+	st := stepper{m: m, s: s, out: out, lastName: e.lastName}
 	err = st.step(e, now)
 	return st.out, st.next, err
 }
@@ -334,6 +334,7 @@ type stepper struct {
 	ended     Instant // when a claim's time ran out, if that is what is being settled
 	persisted bool
 	next      Instant // no deadline after what was processed lies before it; 0 for none
+	lastName  *transitionName
 }
 
 // check refuses an event of another subject, and what a disabled subject cannot do.

@@ -195,14 +195,29 @@ func (st *stepper) settleAt(at Instant) {
 	if kind == deadlineUntil {
 		st.ended = at
 	}
-	st.settle(logical, trigger, timedID(kind, at))
+	st.settle(logical, trigger, st.timedID(kind, at))
 	st.ended = 0
 }
 
-// timedID names what an instant brought about, alike for all subjects.
-func timedID(kind deadlineKind, at Instant) string {
-	id := append(append(make([]byte, 0, 48), deadlineNames[kind]...), '@')
-	return string(strconv.AppendInt(id, int64(at), 10))
+// transitionName is the name of what an instant brought about, which is the same
+// for all subjects.
+type transitionName struct {
+	kind deadlineKind
+	at   Instant
+	id   string
+}
+
+// timedID names what an instant brought about.
+func (st *stepper) timedID(kind deadlineKind, at Instant) string {
+	if n := st.lastName; n != nil && n.id != "" && n.kind == kind && n.at == at {
+		return n.id
+	}
+	b := append(append(make([]byte, 0, 48), deadlineNames[kind]...), '@')
+	id := string(strconv.AppendInt(b, int64(at), 10))
+	if st.lastName != nil {
+		*st.lastName = transitionName{kind, at, id}
+	}
+	return id
 }
 
 // expireClaims ends the claims and endpoints whose time has come.

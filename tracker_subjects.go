@@ -279,6 +279,7 @@ type shard struct {
 	states      slab.Pieces
 	extra       map[uint32]*extra
 	subjectHubs map[uint32]*channelHub // of those who watch a subject alone
+	lastName    transitionName         // of the last deadline that was met
 	loaded      loaded
 	open        int // connections
 }

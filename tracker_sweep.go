@@ -162,7 +162,7 @@ func (t *Tracker) fetch(numbers []uint32) {
 func (h *loaded) meet(at, now Instant) {
 	h.warnLate(at, now)
 	h.sub.flags &^= flagArmed
-	h.step(&Event{Kind: EventTick}, at)
+	h.step(&Event{Kind: EventTick, lastName: &h.sh.lastName}, at)
 }
 
 // look returns the deadline of a subject that a slot holds, and whether it is
