@@ -10,8 +10,8 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// AuthorizerCase is an authorizer to be checked, with questions to which the
-// answer is known.
+// AuthorizerCase is an authorizer to check, with questions whose answers are
+// known.
 type AuthorizerCase struct {
 	Authorizer presence.Authorizer
 	Allows     []presence.Question
@@ -19,14 +19,14 @@ type AuthorizerCase struct {
 }
 
 // CheckAuthorizer checks an authorizer against the contract of
-// [presence.Authorizer]. It gives the authorizer to a tracker and makes the calls
-// that ask the questions, so that the authorizer is asked what a tracker asks.
-// It calls open again for each rule.
+// [presence.Authorizer]. It calls open for every rule. It gives the authorizer
+// to a tracker and makes the calls that ask the questions, so that the
+// authorizer gets the questions of a tracker.
 func CheckAuthorizer(ctx context.Context, open func(context.Context) (AuthorizerCase, error)) error {
 	return authorizerSuite.check(ctx, open)
 }
 
-// RunAuthorizer is [CheckAuthorizer] with a subtest for each rule.
+// RunAuthorizer runs [CheckAuthorizer] with a subtest for each rule.
 func RunAuthorizer(t *testing.T, open func(context.Context) (AuthorizerCase, error)) {
 	t.Helper()
 	authorizerSuite.run(t, open)
@@ -61,7 +61,7 @@ type exchange struct {
 
 type exchangeKey struct{}
 
-// askedAuthorizer notes the exchange in the context of the call.
+// askedAuthorizer records the exchange in the context of the call.
 type askedAuthorizer struct{ presence.Authorizer }
 
 func (a askedAuthorizer) Allow(ctx context.Context, q presence.Question) error {
@@ -72,8 +72,8 @@ func (a askedAuthorizer) Allow(ctx context.Context, q presence.Question) error {
 	return err
 }
 
-// call makes the call of a tracker that asks a question. The authorizer's answer
-// is in the exchange; the tracker may refuse for reasons of its own.
+// call makes the call of a tracker that asks a question. The exchange has the
+// authorizer's answer. The tracker may also refuse for other reasons.
 func (p authorizerProbe) call(ctx context.Context, q presence.Question) exchange {
 	var e exchange
 	ctx = context.WithValue(ctx, exchangeKey{}, &e)
@@ -104,17 +104,17 @@ func (p authorizerProbe) call(ctx context.Context, q presence.Question) exchange
 	return e
 }
 
-// verdict is what an answer amounts to.
+// verdict is the kind of an answer.
 type verdict string
 
 const (
 	allowed  verdict = "allowed"
 	refused  verdict = "refused"
-	unknown  verdict = "cannot tell"
+	unknown  verdict = "an error"
 	unending verdict = "no answer"
 )
 
-// errNotAsked is the verdict on a question that no call of a tracker asks.
+// errNotAsked is the error for a question that no call of a tracker asks.
 var errNotAsked = errors.New("a tracker does not ask this")
 
 func (p authorizerProbe) ask(ctx context.Context, q presence.Question) (verdict, error) {
@@ -136,7 +136,7 @@ func (p authorizerProbe) ask(ctx context.Context, q presence.Question) (verdict,
 	return unknown, err
 }
 
-// baseline returns all questions with the answers to them, asked one by one.
+// baseline asks all questions one by one. It returns them with the answers.
 func (p authorizerProbe) baseline() (questions []presence.Question, answers []verdict) {
 	for _, q := range slices.Concat(p.Allows, p.Refuses) {
 		got, _ := p.ask(p.ctx, q)
@@ -146,7 +146,7 @@ func (p authorizerProbe) baseline() (questions []presence.Question, answers []ve
 }
 
 func (p authorizerProbe) answered(q presence.Question, wanted verdict, got verdict, err error) {
-	if got != wanted && !errors.Is(err, errNotAsked) { // which the rule "questions" reports
+	if got != wanted && !errors.Is(err, errNotAsked) { // the rule "questions" reports errNotAsked
 		p.failf("%s: wanted %s, got %s: %w", q, wanted, got, orNil(err))
 	}
 }
@@ -188,7 +188,7 @@ var authorizerRules = []rule[authorizerProbe]{
 	},
 	{
 		name: "says-why",
-		text: "A refusal has a reason in its text.",
+		text: "The text of a refusal gives a reason beside presence.ErrNotAllowed.",
 		check: func(p authorizerProbe) {
 			for _, q := range p.Refuses {
 				if _, err := p.ask(p.ctx, q); err != nil && err.Error() == presence.ErrNotAllowed.Error() {
@@ -199,7 +199,7 @@ var authorizerRules = []rule[authorizerProbe]{
 	},
 	{
 		name: "repeatable",
-		text: "The same question has the same answer, whatever was asked in between.",
+		text: "The same question gets the same answer, also after other questions.",
 		check: func(p authorizerProbe) {
 			questions, answers := p.baseline()
 			for range 12 {
@@ -214,7 +214,7 @@ var authorizerRules = []rule[authorizerProbe]{
 	},
 	{
 		name: "concurrent",
-		text: "Questions asked at once do not change one another's answers.",
+		text: "Questions asked concurrently do not change each other's answers.",
 		check: func(p authorizerProbe) {
 			const askers = 8
 			questions, answers := p.baseline()
@@ -257,7 +257,7 @@ var authorizerRules = []rule[authorizerProbe]{
 	},
 	{
 		name: "done-context-closed",
-		text: "With a context that is done, Allow returns, and nothing is allowed that otherwise is not.",
+		text: "With a context that is done, Allow returns, and allows nothing that it refuses otherwise.",
 		check: func(p authorizerProbe) {
 			questions, answers := p.baseline()
 			for i, q := range questions {
@@ -271,7 +271,7 @@ var authorizerRules = []rule[authorizerProbe]{
 	},
 	{
 		name: "done-context-honest",
-		text: "With a context that is done, Allow refuses no actor that may; it answers, or returns that the answer is unknown.",
+		text: "With a context that is done, Allow wraps presence.ErrNotAllowed only if the actor may not; it returns the right answer or another error.",
 		check: func(p authorizerProbe) {
 			questions, answers := p.baseline()
 			for i, q := range questions {

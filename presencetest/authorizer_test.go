@@ -15,7 +15,7 @@ import (
 	"github.com/presence-go/presence/presencetest"
 )
 
-// roles is what the authorizer of a tracker that is given none answers.
+// roles is a case of the authorizer that a tracker uses by default.
 func roles(a presence.Authorizer) presencetest.AuthorizerCase {
 	ann, bob := presence.Ref{Tenant: "acme", ID: "ann"}, presence.Ref{Tenant: "acme", ID: "bob"}
 	as := func(r presence.Role) presence.Actor { return presence.Actor{Subject: ann, Role: r} }
@@ -48,7 +48,7 @@ func TestAuthorizerSuitePasses(t *testing.T) {
 		presencetest.StaticAuthorizer(func(q presence.Question) error {
 			return presence.RoleAuthorizer().Allow(t.Context(), q)
 		}),
-		// One that asks elsewhere and cannot when its context is done.
+		// An authorizer that asks a service and fails when its context is done.
 		allow(func(ctx context.Context, q presence.Question) error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
@@ -62,12 +62,12 @@ func TestAuthorizerSuitePasses(t *testing.T) {
 	}
 }
 
-// allow makes an authorizer of a function.
+// allow is a function as an authorizer.
 type allow func(ctx context.Context, q presence.Question) error
 
 func (a allow) Allow(ctx context.Context, q presence.Question) error { return a(ctx, q) }
 
-// ask gives the right answer.
+// ask returns the right answer.
 func ask(ctx context.Context, q presence.Question) error {
 	return presence.RoleAuthorizer().Allow(ctx, q)
 }

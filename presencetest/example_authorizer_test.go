@@ -8,8 +8,8 @@ import (
 	"github.com/presence-go/presence/presencetest"
 )
 
-// directory asks whether somebody leads somebody else, such as a database does,
-// and lets nobody but them act for others.
+// directory reports whether one subject leads another, as a database would. A
+// subject acts for itself, and a leader for its members.
 type directory func(ctx context.Context, leader, member string) (leads bool, err error)
 
 func (d directory) Allow(ctx context.Context, q presence.Question) error {
@@ -20,7 +20,7 @@ func (d directory) Allow(ctx context.Context, q presence.Question) error {
 	leads, err := d(ctx, q.Actor.Subject.ID, q.Subject.ID)
 	switch {
 	case err != nil:
-		return fmt.Errorf("directory: %w", err) // it cannot tell: the call is refused as unavailable
+		return fmt.Errorf("directory: %w", err) // without an answer the call is refused as unavailable
 	case !leads:
 		return fmt.Errorf("directory: %w: %s does not lead %s", presence.ErrNotAllowed, q.Actor.Subject.ID, q.Subject)
 	}

@@ -13,15 +13,15 @@ import (
 	"github.com/presence-go/presence/presencetest"
 )
 
-// poster posts notifications to a push service. Where retries and signatures are
-// wanted, take adapters/webhook.
+// poster posts notifications to a push service. Use adapters/webhook for
+// retries and signatures.
 type poster struct {
 	url    string
 	client *http.Client
 }
 
 func (p *poster) Notify(ctx context.Context, n presence.Notification) error {
-	body, err := json.Marshal(n) // a copy of the payload too, which is the caller's
+	body, err := json.Marshal(n) // copies the payload, which belongs to the caller
 	if err != nil {
 		return fmt.Errorf("poster: %w", err)
 	}
@@ -36,7 +36,7 @@ func (p *poster) Notify(ctx context.Context, n presence.Notification) error {
 		return fmt.Errorf("poster: %w", err) // wraps the context's error if that ended it
 	}
 	defer response.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 4096)) // so that the connection can be used again
+	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 4096)) // so that the HTTP client can reuse the connection
 	if response.StatusCode/100 != 2 {
 		return fmt.Errorf("poster: %s answered %s", p.url, response.Status)
 	}

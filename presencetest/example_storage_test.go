@@ -16,19 +16,19 @@ import (
 	"github.com/presence-go/presence/presencetest"
 )
 
-// fileStorage keeps everything in one JSON file, which each change writes anew.
-// That is quick enough for a team in one process, and all that the contract asks
-// for.
+// fileStorage stores everything in one JSON file, and writes the file again at
+// each change. It fulfils the whole contract, and is quick enough for a team in
+// one process.
 type fileStorage struct {
 	path string
-	turn chan struct{} // held by the call under way; a channel, so that waiting for it can end
+	turn chan struct{} // held by the running call; a Go channel, so that a wait for it can end
 	now  contents
 	shut sync.Once
 	gone chan struct{} // closed by Close
 }
 
-// contents are what is stored. Those that are in force are never changed, but
-// replaced by others once these are on the disk.
+// contents are the stored records and rows. A change makes new contents, and
+// they replace the current ones once they are on the disk.
 type contents struct {
 	Records []presence.Record     // in any order
 	Rows    []presence.JournalRow // in the order in which they were appended
@@ -49,7 +49,7 @@ func openFile(path string) (*fileStorage, error) {
 	return s, nil
 }
 
-// Close waits for the call under way; those that come later are refused.
+// Close waits for the running call. It refuses later calls.
 func (s *fileStorage) Close() error {
 	s.shut.Do(func() { close(s.gone) })
 	s.turn <- struct{}{}
@@ -57,7 +57,8 @@ func (s *fileStorage) Close() error {
 	return nil
 }
 
-// begin waits for a call's turn, unless its context ends or the storage is closed.
+// begin waits for a call's turn. It fails if the call's context ends or the
+// storage is closed.
 func (s *fileStorage) begin(ctx context.Context) error {
 	select {
 	case s.turn <- struct{}{}:
@@ -68,7 +69,7 @@ func (s *fileStorage) begin(ctx context.Context) error {
 	case <-s.gone:
 		<-s.turn
 		return fmt.Errorf("filestorage: %w", presence.ErrClosed)
-	case <-ctx.Done(): // both could go on: a context that is done comes first
+	case <-ctx.Done(): // both cases can be ready: a context that is done takes precedence
 		<-s.turn
 		return context.Cause(ctx)
 	default:
@@ -78,8 +79,8 @@ func (s *fileStorage) begin(ctx context.Context) error {
 
 func (s *fileStorage) end() { <-s.turn }
 
-// put replaces what is stored. Nil means that it is on the disk; after an error
-// the file holds the old or the new contents, whole in either case.
+// put replaces the contents. Nil means that the new contents are on the disk.
+// After an error the file holds the old or the new contents as a whole.
 func (s *fileStorage) put(next contents) error {
 	data, err := json.Marshal(next)
 	if err != nil {
@@ -92,7 +93,7 @@ func (s *fileStorage) put(next contents) error {
 	return nil
 }
 
-// replace writes a file beside the one at path, and puts it in its place.
+// replace writes data to a new file and renames it to path.
 func replace(path string, data []byte) error {
 	file, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -105,7 +106,7 @@ func replace(path string, data []byte) error {
 	if err := os.Rename(file.Name(), path); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(path)) // the new name must last as well
+	dir, err := os.Open(filepath.Dir(path)) // the rename must survive a crash too
 	if err != nil {
 		return err
 	}
@@ -124,7 +125,7 @@ func (s *fileStorage) Load(ctx context.Context, subjects ...presence.Ref) ([]pre
 	var found []presence.Record
 	for _, r := range s.now.Records {
 		if wanted[r.Subject] {
-			r.Data = slices.Clone(r.Data) // the caller's from now on
+			r.Data = slices.Clone(r.Data) // the caller owns what Load returns
 			found = append(found, r)
 		}
 	}
@@ -142,14 +143,14 @@ func (s *fileStorage) Save(ctx context.Context, writes ...presence.Write) error 
 	}
 	for _, w := range writes {
 		r := w.Record
-		held := records[r.Subject] // revision 0 where there is none
+		held := records[r.Subject] // revision 0 if there is no record
 		if held.Revision == r.Revision && slices.Equal(held.Data, r.Data) {
-			continue // done before; the answer was lost
+			continue // saved before; the answer was lost
 		}
 		if held.Revision != w.Expect {
 			return fmt.Errorf("filestorage: %w: %s is at revision %d, not %d", presence.ErrConflict, r.Subject, held.Revision, w.Expect)
 		}
-		r.Data = slices.Clone(r.Data) // what was given stays the caller's
+		r.Data = slices.Clone(r.Data) // the caller keeps its slice
 		records[r.Subject] = r
 	}
 	return s.put(contents{slices.Collect(maps.Values(records)), s.now.Rows})
@@ -189,8 +190,8 @@ func (s *fileStorage) Delete(ctx context.Context, subjects ...presence.Ref) erro
 	return s.put(next)
 }
 
-// Journal makes it a presence.JournalReader, so that journals and reports can be
-// read back.
+// Journal implements presence.JournalReader, so that journals and reports can
+// be read.
 func (s *fileStorage) Journal(ctx context.Context, q presence.JournalQuery) ([]presence.JournalRow, error) {
 	if err := s.begin(ctx); err != nil {
 		return nil, err
@@ -199,11 +200,11 @@ func (s *fileStorage) Journal(ctx context.Context, q presence.JournalQuery) ([]p
 	return q.Select(s.now.Rows), nil
 }
 
-// Reopen makes it a Reopener, for the rules about what outlives a process.
+// Reopen implements presencetest.Reopener, for the rules about what outlives a
+// process.
 func (s *fileStorage) Reopen(context.Context) (presence.Storage, error) { return openFile(s.path) }
 
-// A command can tell whether a storage is fit for use; a test calls RunStorage
-// with the same function.
+// A command calls CheckStorage. A test calls RunStorage with the same function.
 func ExampleCheckStorage() {
 	dir, err := os.MkdirTemp("", "filestorage")
 	if err != nil {
@@ -213,7 +214,7 @@ func ExampleCheckStorage() {
 	defer os.RemoveAll(dir)
 	n := 0
 	err = presencetest.CheckStorage(context.Background(), func(context.Context) (presence.Storage, error) {
-		n++ // every rule begins with nothing
+		n++ // every rule starts with an empty file
 		return openFile(filepath.Join(dir, fmt.Sprintf("%d.json", n)))
 	})
 	fmt.Println(err)

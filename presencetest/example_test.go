@@ -13,8 +13,8 @@ import (
 	"github.com/presence-go/presence/presencetest"
 )
 
-// A violation names the rule that was broken. This authorizer refuses everything,
-// those who may included.
+// A violation names the broken rule. This authorizer refuses every question,
+// also those that it must allow.
 func ExampleViolation() {
 	refuses := presencetest.StaticAuthorizer(func(presence.Question) error {
 		return fmt.Errorf("%w today", presence.ErrNotAllowed)
@@ -35,8 +35,8 @@ func ExampleViolation() {
 	// Allow returns nil where the actor may.
 }
 
-// What an application does while storage is down can be tested without one that
-// is.
+// A test can put storage out of order to see how an application behaves
+// meanwhile.
 func ExampleFaultyStorage() {
 	ctx := context.Background()
 	store, err := memory.NewStorage(nil)

@@ -12,16 +12,16 @@ import (
 	"github.com/presence-go/presence/presencetest"
 )
 
-// lines sends frames over a network connection, one line of JSON each. Whoever
-// watches reads them from the other end.
+// lines sends frames over a network connection, one line of JSON each. A
+// watcher reads them at the other end.
 type lines struct {
 	conn net.Conn
 	once sync.Once
 }
 
-// Send writes a frame, which is encoded once for all who watch. A context that
-// ends meanwhile ends the write, and with it the stream: half a line may have
-// gone out.
+// Send writes a frame, which is encoded once for all watchers. If ctx ends
+// during the write, the write ends and the stream with it, because half a line
+// may have been sent.
 func (l *lines) Send(ctx context.Context, f *presence.Frame) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -32,7 +32,7 @@ func (l *lines) Send(ctx context.Context, f *presence.Frame) error {
 	}
 	stop := context.AfterFunc(ctx, func() { l.conn.SetWriteDeadline(time.Unix(1, 0)) })
 	defer stop()
-	line := net.Buffers{data, []byte("\n")} // the bytes are shared: nothing is appended to them
+	line := net.Buffers{data, []byte("\n")} // other watchers share the bytes: append nothing to them
 	if _, err := line.WriteTo(l.conn); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -42,14 +42,14 @@ func (l *lines) Send(ctx context.Context, f *presence.Frame) error {
 	return nil
 }
 
-// Close ends the connection, and a Send under way.
+// Close ends the connection, and a running Send.
 func (l *lines) Close(reason error) error {
 	err := fmt.Errorf("lines: %w: it has been closed before", presence.ErrClosed)
 	l.once.Do(func() { err = l.conn.Close() })
 	return err
 }
 
-// The other end is part of the case, so that the suite sees what arrives.
+// The case contains the other end, so that the suite sees what arrives.
 func ExampleCheckTransport() {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// ErrFault is what a call fails with that a [FaultyStorage] was told to let fail.
+// ErrFault is the error of a call that a [FaultyStorage] lets fail.
 var ErrFault = errors.New("injected fault")
 
 // Method names a method of storage.
@@ -25,10 +25,10 @@ const (
 	Journal Method = "Journal"
 )
 
-// FaultyStorage is storage with faults. Without any, it does what the storage
-// does that it wraps. The methods that inject a fault take the methods of storage
-// that it concerns; none means all. It reads the journal if that storage
-// does.
+// FaultyStorage is storage with faults, for tests. Without faults it passes
+// each call to the storage that it wraps. Methods that inject a fault take the
+// methods of storage that fail; none means all. It reads the journal if the
+// wrapped storage does.
 type FaultyStorage struct {
 	storage presence.Storage
 
@@ -41,7 +41,7 @@ type FaultyStorage struct {
 
 type fault struct {
 	left    int
-	lost    bool // the call is carried out, its answer is not told
+	lost    bool // the call is carried out, but returns ErrFault
 	methods []Method
 }
 
@@ -68,19 +68,19 @@ func (s *FaultyStorage) Down() {
 	s.down = true
 }
 
-// Up ends what Down began, and the faults that no call has met yet. What is held
-// stays so.
+// Up ends Down, and removes the faults of Fail and LoseAnswers that have not
+// occurred. Calls that Hold blocks stay blocked.
 func (s *FaultyStorage) Up() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.down, s.faults = false, nil
 }
 
-// Fail lets the next n calls fail without doing anything.
+// Fail lets the next n calls fail without carrying them out.
 func (s *FaultyStorage) Fail(n int, methods ...Method) { s.inject(&fault{left: n, methods: methods}) }
 
-// LoseAnswers lets the next n calls fail after they have been carried out, as
-// when a connection breaks before the answer has arrived.
+// LoseAnswers lets the next n calls fail after carrying them out, as when a
+// connection breaks before the answer arrives.
 func (s *FaultyStorage) LoseAnswers(n int, methods ...Method) {
 	s.inject(&fault{left: n, lost: true, methods: methods})
 }
@@ -91,9 +91,9 @@ func (s *FaultyStorage) inject(f *fault) {
 	s.faults = append(s.faults, f)
 }
 
-// Hold lets calls wait, before anything is done, until release is called or
-// their context is done. Of each that waits, held receives the method, as long
-// as there is room for a hundred.
+// Hold blocks calls before they are carried out, until release is called or
+// their context is done. The Go channel held receives the method of each
+// blocked call. It keeps 100 methods and drops more.
 func (s *FaultyStorage) Hold(methods ...Method) (held <-chan Method, release func()) {
 	h := &hold{held: make(chan Method, 100), released: make(chan struct{}), methods: methods}
 	s.mu.Lock()
@@ -107,8 +107,8 @@ func (s *FaultyStorage) Hold(methods ...Method) (held <-chan Method, release fun
 	})
 }
 
-// Calls returns how often methods were called, failing or not; of all methods if
-// none is given.
+// Calls returns how often methods were called, with and without an error. No
+// methods means all.
 func (s *FaultyStorage) Calls(methods ...Method) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,7 +125,7 @@ func concerns(methods []Method, m Method) bool {
 	return len(methods) == 0 || slices.Contains(methods, m)
 }
 
-// do carries out a call, with the faults that concern it.
+// do carries out a call, with the faults for it.
 func (s *FaultyStorage) do(ctx context.Context, m Method, call func() error) error {
 	s.mu.Lock()
 	s.calls[m]++
@@ -156,7 +156,7 @@ func (s *FaultyStorage) do(ctx context.Context, m Method, call func() error) err
 	return err
 }
 
-// next uses up the fault that concerns a call, if there is one.
+// next uses up the fault for a call, if one is left.
 func (s *FaultyStorage) next(m Method) (fails, lost bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -199,8 +199,8 @@ func (s *FaultyStorage) Delete(ctx context.Context, subjects ...presence.Ref) er
 	return s.do(ctx, Delete, func() error { return s.storage.Delete(ctx, subjects...) })
 }
 
-// Journal implements [presence.JournalReader]. It fails with
-// [presence.ErrUnavailable] where the storage that is wrapped does not.
+// Journal implements [presence.JournalReader]. It returns
+// [presence.ErrUnavailable] if the wrapped storage does not implement it.
 func (s *FaultyStorage) Journal(ctx context.Context, q presence.JournalQuery) (rows []presence.JournalRow, err error) {
 	err = s.do(ctx, Journal, func() (err error) {
 		reader, ok := s.storage.(presence.JournalReader)
@@ -216,7 +216,7 @@ func (s *FaultyStorage) Journal(ctx context.Context, q presence.JournalQuery) (r
 	return rows, nil
 }
 
-// gate is what lets calls through, or not. Its zero value does.
+// gate fails or blocks calls. The zero value lets every call through.
 type gate struct {
 	mu      sync.Mutex
 	err     error
@@ -244,7 +244,7 @@ func (g *gate) stall() (release func()) {
 	})
 }
 
-// pass waits while the gate is stalled, until ctx or closed is done.
+// pass waits while the gate is stalled, until ctx is done or closed is closed.
 func (g *gate) pass(ctx context.Context, closed <-chan struct{}) error {
 	g.mu.Lock()
 	stalled := g.stalled
@@ -264,7 +264,7 @@ func (g *gate) pass(ctx context.Context, closed <-chan struct{}) error {
 	return g.err
 }
 
-// RecordingNotifier is a presence.Notifier that notes what it is given. Its zero
+// RecordingNotifier is a presence.Notifier that records notifications. The zero
 // value is ready for use.
 type RecordingNotifier struct {
 	gate gate
@@ -275,7 +275,8 @@ type RecordingNotifier struct {
 
 var _ presence.Notifier = (*RecordingNotifier)(nil)
 
-// Notify notes a notification, unless it fails.
+// Notify records a notification. It returns the error of Fail, and then records
+// nothing.
 func (r *RecordingNotifier) Notify(ctx context.Context, n presence.Notification) error {
 	if err := r.gate.pass(ctx, nil); err != nil {
 		return err
@@ -287,20 +288,20 @@ func (r *RecordingNotifier) Notify(ctx context.Context, n presence.Notification)
 	return nil
 }
 
-// Notifications returns what was notified, in order.
+// Notifications returns the recorded notifications, in order.
 func (r *RecordingNotifier) Notifications() []presence.Notification {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.notifications)
 }
 
-// Fail lets every call fail with err from now on; nil ends that.
+// Fail lets every later call return err. Nil lets calls succeed again.
 func (r *RecordingNotifier) Fail(err error) { r.gate.fail(err) }
 
-// Stall lets calls wait until release is called or their context is done.
+// Stall blocks calls until release is called or their context is done.
 func (r *RecordingNotifier) Stall() (release func()) { return r.gate.stall() }
 
-// RecordingTransport is a presence.Transport that notes what is sent. Its zero
+// RecordingTransport is a presence.Transport that records frames. The zero
 // value is ready for use.
 type RecordingTransport struct {
 	gate gate
@@ -314,7 +315,8 @@ type RecordingTransport struct {
 
 var _ presence.Transport = (*RecordingTransport)(nil)
 
-// Send notes a frame, unless it fails or the transport is closed.
+// Send records a frame. It returns the error of Fail, or [presence.ErrClosed]
+// after Close, and then records nothing.
 func (r *RecordingTransport) Send(ctx context.Context, f *presence.Frame) error {
 	if err := r.gate.pass(ctx, r.end()); err != nil {
 		return err
@@ -328,7 +330,7 @@ func (r *RecordingTransport) Send(ctx context.Context, f *presence.Frame) error 
 	return nil
 }
 
-// end returns what Close closes.
+// end returns the Go channel that Close closes.
 func (r *RecordingTransport) end() chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -338,7 +340,8 @@ func (r *RecordingTransport) end() chan struct{} {
 	return r.closed
 }
 
-// Close notes the reason. A second Close changes nothing and says so.
+// Close records the reason. A second Close changes nothing and returns
+// [presence.ErrClosed].
 func (r *RecordingTransport) Close(reason error) error {
 	closed := r.end()
 	r.mu.Lock()
@@ -351,28 +354,29 @@ func (r *RecordingTransport) Close(reason error) error {
 	return nil
 }
 
-// Frames returns what was sent, in order.
+// Frames returns the recorded frames, in order.
 func (r *RecordingTransport) Frames() []*presence.Frame {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.frames)
 }
 
-// Closed reports whether the transport was closed, and why.
+// Closed reports whether the transport was closed, and the reason given.
 func (r *RecordingTransport) Closed() (closed bool, reason error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.ended, r.reason
 }
 
-// Fail lets every Send fail with err from now on; nil ends that.
+// Fail lets every later Send return err. Nil lets Send succeed again.
 func (r *RecordingTransport) Fail(err error) { r.gate.fail(err) }
 
-// Stall lets every Send wait until release is called, its context is done or the
+// Stall blocks every Send until release is called, its context is done or the
 // transport is closed.
 func (r *RecordingTransport) Stall() (release func()) { return r.gate.stall() }
 
-// StaticAuthorizer is a presence.Authorizer that answers from the question alone.
+// StaticAuthorizer is a function as a presence.Authorizer. The function decides
+// by the question only.
 type StaticAuthorizer func(q presence.Question) error
 
 var _ presence.Authorizer = StaticAuthorizer(nil)

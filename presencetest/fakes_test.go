@@ -118,7 +118,7 @@ func TestFaultyStorageHold(t *testing.T) {
 		require.ErrorIs(t, <-gone, why)
 
 		release()
-		release() // once more changes nothing
+		release() // a second release changes nothing
 		require.NoError(t, <-saved)
 		require.NoError(t, save(t.Context(), s, "cid", 0, 1), "nothing is held any more")
 	})

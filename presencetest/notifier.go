@@ -14,23 +14,23 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// NotifierCase is a notifier to be checked, and its other end.
+// NotifierCase is a notifier to check, with its other end.
 type NotifierCase struct {
 	Notifier presence.Notifier
-	// Receive returns a notification that arrived at the other end, waiting for
-	// one until ctx is done. It is called by one goroutine at a time, while
-	// Notify is under way.
+	// Receive returns a notification that arrived at the other end. It waits until
+	// one arrives or ctx is done. One goroutine at a time calls it, while Notify
+	// runs.
 	Receive func(ctx context.Context) (presence.Notification, error)
 }
 
 // CheckNotifier checks a notifier against the contract of [presence.Notifier].
-// For every rule, open is called anew. The other end may receive a notification
-// more than once.
+// It calls open for every rule. The other end may receive a notification more
+// than once.
 func CheckNotifier(ctx context.Context, open func(context.Context) (NotifierCase, error)) error {
 	return notifierSuite.check(ctx, open)
 }
 
-// RunNotifier is [CheckNotifier] with a subtest for each rule.
+// RunNotifier runs [CheckNotifier] with a subtest for each rule.
 func RunNotifier(t *testing.T, open func(context.Context) (NotifierCase, error)) {
 	t.Helper()
 	notifierSuite.run(t, open)
@@ -47,15 +47,15 @@ type notifierProbe struct {
 	NotifierCase
 }
 
-// note is a notification that can be told apart from others.
+// note is a notification that differs from those of other numbers.
 func note(i int) presence.Notification {
 	return presence.Notification{
 		ID: fmt.Sprintf("n-%d", i), Subject: ann, Kind: "push", Payload: json.RawMessage(fmt.Sprintf(`{"text":"number %d"}`, i)), At: second(i + 1),
 	}
 }
 
-// text is what of a notification must arrive. How the payload is written, in
-// the order of keys, white space and escapes, is not part of it.
+// text is the part of a notification that must arrive. The payload counts by
+// its value: order of keys, white space and escapes may differ.
 func text(n presence.Notification) string {
 	payload := ""
 	if len(n.Payload) > 0 {
@@ -119,7 +119,7 @@ func (p notifierProbe) deliver(concurrently bool, notifications ...presence.Noti
 	return received
 }
 
-// arrived checks that a notification is among those received, as it was sent.
+// arrived checks that a notification was received as it was sent.
 func (p notifierProbe) arrived(received map[string]presence.Notification, n presence.Notification) {
 	if got, ok := received[n.ID]; !ok {
 		p.failf("wanted notification %s to arrive, got others only", n.ID)
@@ -131,7 +131,7 @@ func (p notifierProbe) arrived(received map[string]presence.Notification, n pres
 var notifierRules = []rule[notifierProbe]{
 	{
 		name: "whole",
-		text: "A notification arrives as it was given, with all of its fields.",
+		text: "A notification arrives with all of its fields as given.",
 		check: func(p notifierProbe) {
 			full := presence.Notification{
 				ID: "n-ü:1", Subject: presence.Ref{Tenant: "acme", ID: "ann"}, Kind: "email", Channel: "support/1",
@@ -148,7 +148,7 @@ var notifierRules = []rule[notifierProbe]{
 	},
 	{
 		name: "each",
-		text: "Every notification arrives, those to the same subject too.",
+		text: "Every notification arrives, also several to one subject.",
 		check: func(p notifierProbe) {
 			var all []presence.Notification
 			for i := range 10 {
@@ -159,7 +159,7 @@ var notifierRules = []rule[notifierProbe]{
 	},
 	{
 		name: "concurrent",
-		text: "Notifications given at once arrive unmixed.",
+		text: "Notifications given concurrently each arrive with their own fields.",
 		check: func(p notifierProbe) {
 			var all []presence.Notification
 			for i := range 16 {
@@ -177,7 +177,7 @@ var notifierRules = []rule[notifierProbe]{
 	},
 	{
 		name: "done-context",
-		text: "Notify returns an error wrapping the context's when its context is done before it begins, and does not outlast it while the receiver is silent.",
+		text: "Notify returns an error wrapping the context's if that is done before the call. If no receiver reads, it returns when its context ends.",
 		check: func(p notifierProbe) {
 			err := inTime(func() error { return p.Notifier.Notify(done(p.ctx), note(1)) })
 			if !errors.Is(err, context.Canceled) {
@@ -187,7 +187,7 @@ var notifierRules = []rule[notifierProbe]{
 			defer cancel()
 			for i := range 4 {
 				if err := inTime(func() error { return p.Notifier.Notify(ctx, note(i)) }); errors.Is(err, errHangs) {
-					p.failf("Notify while nobody receives: wanted it to return when its context is done, got %w", err)
+					p.failf("Notify without a receiver: wanted it to return when its context is done, got %w", err)
 					return
 				}
 			}
@@ -195,7 +195,7 @@ var notifierRules = []rule[notifierProbe]{
 	},
 	{
 		name: "payload",
-		text: "The payload is the caller's: Notify does not change it and does not need it any more when it has returned.",
+		text: "The payload belongs to the caller: Notify does not change it, and does not use it after returning.",
 		check: func(p notifierProbe) {
 			n := note(1)
 			wanted := text(n)

@@ -34,7 +34,7 @@ func TestNotifierSuitePasses(t *testing.T) {
 	require.NoError(t, presencetest.CheckNotifier(t.Context(), open))
 	presencetest.RunNotifier(t, open)
 
-	// One that hands over to whoever receives, and waits for that.
+	// A notifier that waits for a receiver and hands the notification over.
 	open = func(context.Context) (presencetest.NotifierCase, error) {
 		handed := make(chan presence.Notification)
 		return presencetest.NotifierCase{
@@ -63,14 +63,14 @@ func TestNotifierSuitePasses(t *testing.T) {
 	presencetest.RunNotifier(t, open)
 }
 
-// notify makes a notifier of a function.
+// notify is a function as a notifier.
 type notify func(ctx context.Context, n presence.Notification) error
 
 func (f notify) Notify(ctx context.Context, n presence.Notification) error { return f(ctx, n) }
 
 func TestNotifierSuiteCatches(t *testing.T) {
 	t.Parallel()
-	// of returns a notifier that hands on to memory in its own way.
+	// of makes a case of a notifier that passes notifications to memory by f.
 	of := func(f func(ctx context.Context, to *memory.Notifier, n presence.Notification) error) func(<-chan struct{}) presencetest.NotifierCase {
 		return func(<-chan struct{}) presencetest.NotifierCase {
 			m := memory.NewNotifier(memory.NotifierOptions{})

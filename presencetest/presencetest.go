@@ -1,7 +1,8 @@
 // Package presencetest checks implementations of presence's interfaces against
-// their contracts, and offers fakes with faults to test what uses them.
+// their contracts. It also has fakes with faults, for tests of code that uses
+// the interfaces.
 //
-// Each suite is one table of rules. Run it from a test,
+// Each suite is one table of rules. Run it from a test:
 //
 //	func TestStorage(t *testing.T) {
 //		presencetest.RunStorage(t, func(ctx context.Context) (presence.Storage, error) {
@@ -9,16 +10,16 @@
 //		})
 //	}
 //
-// or as a plain check, as a command that is to tell whether a backend is fit
-// might: [CheckStorage] returns every [Violation] joined into one error.
+// Or run it as a plain check, for example in a command that checks a backend:
+// [CheckStorage] returns every [Violation] joined into one error.
 //
 // # Rules
 //
-// Every rule opens something fresh and looks at one thing. No rule can be left
-// out, but one about an optional interface is checked only where that interface
-// is implemented. The context given to open ends with the rule; use
-// [context.AfterFunc] to clean up behind it. Where a rule must see that
-// something does not hang, it waits for seconds, but only if it does hang.
+// Every rule opens a new implementation and checks one thing. No rule can be
+// left out. A rule about an optional interface is checked only if the
+// implementation has that interface. The context given to open ends with the
+// rule; clean up with [context.AfterFunc]. A rule that checks whether a call
+// hangs waits up to 5 s, but only for a call that hangs.
 package presencetest
 
 import (
@@ -33,32 +34,34 @@ import (
 )
 
 const (
-	ruleTimeout = time.Minute           // bounds one rule, for what respects its context
-	patience    = 5 * time.Second       // after which a call counts as hanging
-	aWhile      = 20 * time.Millisecond // for which a call is left blocked
+	ruleTimeout = time.Minute           // the limit of one rule, for calls that respect their context
+	patience    = 5 * time.Second       // how long a call may take before it counts as hanging
+	aWhile      = 20 * time.Millisecond // how long a call is left blocked
 )
 
-// Violation says that an implementation breaks a rule of a contract.
+// Violation reports that an implementation breaks a rule of a contract.
 type Violation struct {
 	Suite string // storage, transport, authorizer, notifier
-	Rule  string // its name
-	Text  string // what it demands
-	Err   error  // where it was broken, what was wanted and what came
+	Rule  string // the name of the rule
+	Text  string // what the rule demands
+	Err   error  // the line of the rule, the wanted and the actual result
 }
 
-// Error names the rule, its text, and what was wanted and what came.
+// Error returns the name of the rule, its text, and the wanted and the actual
+// result.
 func (v *Violation) Error() string {
 	return fmt.Sprintf("presencetest: %s: rule %s: %s\n\t%v", v.Suite, v.Rule, v.Text, v.Err)
 }
 
-// Unwrap returns what the implementation did wrong.
+// Unwrap returns Err.
 func (v *Violation) Unwrap() error { return v.Err }
 
-// suite is the rules for implementations T, each checked with a probe P.
+// suite is the rules for implementations T. Each rule is checked with a probe
+// P.
 type suite[T, P any] struct {
 	name  string
 	probe func(*probe, T) P
-	close func(P) // what is left open after a rule; nil for nothing
+	close func(P) // closes what a rule left open; nil for nothing
 	rules []rule[P]
 }
 
@@ -70,7 +73,7 @@ type rule[P any] struct {
 	check   func(P)
 }
 
-// check runs every rule.
+// check checks every rule.
 func (s *suite[T, P]) check(ctx context.Context, open func(context.Context) (T, error)) error {
 	var violations []error
 	for _, r := range s.rules {
@@ -84,7 +87,7 @@ func (s *suite[T, P]) check(ctx context.Context, open func(context.Context) (T, 
 	return errors.Join(violations...)
 }
 
-// run runs every rule as a subtest.
+// run checks every rule in a subtest.
 func (s *suite[T, P]) run(t *testing.T, open func(context.Context) (T, error)) {
 	t.Helper()
 	for _, r := range s.rules {
@@ -94,13 +97,13 @@ func (s *suite[T, P]) run(t *testing.T, open func(context.Context) (T, error)) {
 				t.Fatal(err)
 			}
 			if !checked {
-				t.Logf("rule %s does not concern this implementation: %s", r.name, r.text)
+				t.Logf("rule %s does not apply to this implementation: %s", r.name, r.text)
 			}
 		})
 	}
 }
 
-// try checks one rule, if it concerns what open returns.
+// try checks one rule, if it applies to the implementation that open returns.
 func (s *suite[T, P]) try(ctx context.Context, r rule[P], open func(context.Context) (T, error)) (checked bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, ruleTimeout)
 	defer cancel()
@@ -113,7 +116,7 @@ func (s *suite[T, P]) try(ctx context.Context, r rule[P], open func(context.Cont
 	}
 	x, err := open(ctx)
 	if err != nil {
-		p.failf("what is to be checked cannot be opened: %w", err)
+		p.failf("open: wanted no error, got %w", err)
 		return true, violation()
 	}
 	subject := s.probe(p, x)
@@ -129,7 +132,7 @@ func (s *suite[T, P]) try(ctx context.Context, r rule[P], open func(context.Cont
 	return true, violation()
 }
 
-// guard calls f and turns a panic into an error.
+// guard calls f and returns a panic as an error.
 func guard(f func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -139,10 +142,10 @@ func guard(f func() error) (err error) {
 	return f()
 }
 
-// errHangs is returned for a call that did not return.
+// errHangs is the error of a call that did not return in time.
 var errHangs = errors.New("the call does not return")
 
-// inTime calls f and returns what it does, or errHangs if that takes too long.
+// inTime calls f and returns its error, or errHangs after patience.
 func inTime(f func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- guard(f) }()
@@ -156,31 +159,31 @@ func inTime(f func() error) error {
 	}
 }
 
-// probe notes the first thing that was not as wanted. After that, what is done
-// through it does nothing any more, so that rules need not look at every step.
+// probe keeps the first failure of a rule. After a failure its methods do
+// nothing, so that a rule need not check each step.
 type probe struct {
 	ctx context.Context
 	err error
 }
 
-// failed reports whether something was not as wanted.
+// failed reports whether a check failed.
 func (p *probe) failed() bool { return p.err != nil }
 
-// failf notes what was wanted and what came, with the line of the rule.
+// failf keeps a failure, with the line of the rule. Later failures are dropped.
 func (p *probe) failf(format string, args ...any) {
 	if p.err == nil {
 		p.err = fmt.Errorf(line()+format, args...)
 	}
 }
 
-// want notes a value that is not as wanted.
+// want fails the probe unless got equals wanted.
 func want[T comparable](p *probe, what string, wanted, got T) {
 	if got != wanted {
 		p.failf("%s: wanted %v, got %v", what, wanted, got)
 	}
 }
 
-// line returns where in its rule the caller is.
+// line returns the position of the caller in its rule.
 func line() string {
 	callers := make([]uintptr, 16)
 	frames := runtime.CallersFrames(callers[:runtime.Callers(2, callers)])
@@ -202,7 +205,7 @@ func done(ctx context.Context) context.Context {
 	return ctx
 }
 
-// pause lets some time pass.
+// pause waits for aWhile, or until ctx is done.
 func pause(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, aWhile)
 	defer cancel()

@@ -13,7 +13,7 @@ import (
 	"github.com/presence-go/presence/presencetest"
 )
 
-// broken returns the names of the rules that an error says were broken.
+// broken returns the names of the rules that an error reports as broken.
 func broken(t *testing.T, err error) []string {
 	t.Helper()
 	var rules []string
@@ -39,11 +39,13 @@ func broken(t *testing.T, err error) []string {
 type mutant[T any] struct {
 	name string
 	rule string
-	// make returns the broken one. What blocks in it must end with release.
+	// make returns the broken implementation. A call that blocks in it must end
+	// with release.
 	make func(release <-chan struct{}) T
 }
 
-// caught checks each mutant in a bubble, where hanging for seconds takes no time.
+// caught checks each mutant in a synctest bubble, where waiting for a hanging
+// call takes no time.
 func caught[T any](t *testing.T, check func(context.Context, func(context.Context) (T, error)) error, mutants []mutant[T]) {
 	t.Helper()
 	names := make(map[string]bool)
@@ -113,8 +115,8 @@ func TestPanicIsAViolation(t *testing.T) {
 	require.ErrorContains(t, err, "it panicked: boom")
 }
 
-// inMemory returns empty storage that keeps so many rows of each subject; 0 means
-// 1,000.
+// inMemory returns empty storage that keeps the given number of rows of each
+// subject; 0 means 1,000.
 func inMemory(rows int) *memory.Storage {
 	s, err := memory.NewStorage(&memory.StorageOptions{JournalRows: rows})
 	if err != nil {

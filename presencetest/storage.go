@@ -15,24 +15,23 @@ import (
 )
 
 // CheckStorage checks a storage against the contract of [presence.Storage] and,
-// where it implements them, [presence.JournalReader]
-// and [Reopener]. For every rule, open is called anew and must return storage
-// that is empty. What has a Close method is closed after its rule.
+// if the storage implements them, of [presence.JournalReader] and [Reopener].
+// It calls open for every rule; open must return empty storage. Storage with a
+// Close method is closed after its rule.
 func CheckStorage(ctx context.Context, open func(context.Context) (presence.Storage, error)) error {
 	return storageSuite.check(ctx, open)
 }
 
-// RunStorage is [CheckStorage] with a subtest for each rule.
+// RunStorage runs [CheckStorage] with a subtest for each rule.
 func RunStorage(t *testing.T, open func(context.Context) (presence.Storage, error)) {
 	t.Helper()
 	storageSuite.run(t, open)
 }
 
-// Reopener is implemented by storage that can be opened again after it was
-// closed. Storage need not have the method itself: a test may wrap it in a type
-// that has.
+// Reopener is implemented by storage that can be opened again after Close. A
+// test may add the method by wrapping the storage in a type of its own.
 type Reopener interface {
-	// Reopen returns what holds all that was stored when the receiver was closed.
+	// Reopen returns storage with all that was stored when the receiver was closed.
 	Reopen(ctx context.Context) (presence.Storage, error)
 }
 
@@ -43,8 +42,8 @@ var storageSuite = suite[presence.Storage, storageProbe]{
 	rules: storageRules,
 }
 
-// storageProbe does what a rule asks and expects it to work unless the name
-// says otherwise.
+// storageProbe calls storage for a rule. Its methods expect success unless
+// their name ends in Fails.
 type storageProbe struct {
 	*probe
 	s presence.Storage
@@ -52,12 +51,12 @@ type storageProbe struct {
 
 var ann, bob, cid = presence.ID("ann"), presence.ID("bob"), presence.ID("cid")
 
-// rec is a record with data that can be told apart.
+// rec is a record whose data distinguishes it from others.
 func rec(subject presence.Ref, revision uint64, data string) presence.Record {
 	return presence.Record{Subject: subject, Revision: revision, Data: []byte(data)}
 }
 
-// after is the write of a record over revision expect, 0 for over none.
+// after is the write of a record over revision expect; 0 expects no record.
 func after(expect uint64, r presence.Record) presence.Write {
 	return presence.Write{Record: r, Expect: expect}
 }
@@ -71,7 +70,7 @@ func (p storageProbe) save(writes ...presence.Write) {
 	}
 }
 
-// saveFails saves what must be refused, and returns the error.
+// saveFails makes a save that storage must refuse, and returns the error.
 func (p storageProbe) saveFails(writes ...presence.Write) error {
 	if p.failed() {
 		return nil
@@ -197,7 +196,8 @@ func (p storageProbe) closes() bool {
 	return ok
 }
 
-// end closes what a rule has left open, or not.
+// end closes the storage at the end of a rule, and ignores the error: the rule
+// may have closed it.
 func (p storageProbe) end() {
 	if c, ok := p.s.(io.Closer); ok {
 		_ = c.Close()
@@ -213,20 +213,20 @@ func (p storageProbe) close() {
 	}
 }
 
-// reopens reports whether what was closed can be opened again.
+// reopens reports whether the storage can be opened again after Close.
 func (p storageProbe) reopens() bool {
 	_, ok := p.s.(Reopener)
 	return ok
 }
 
-// reopened closes the storage and returns a probe of what is opened in its
-// place, whose end is for the caller to call.
+// reopened closes the storage and returns a probe of the storage opened again.
+// The caller must call end on it.
 func (p storageProbe) reopened() storageProbe {
 	p.close()
 	return p.open()
 }
 
-// open opens what was closed.
+// open opens the closed storage again.
 func (p storageProbe) open() storageProbe {
 	if p.failed() {
 		return p
@@ -239,7 +239,7 @@ func (p storageProbe) open() storageProbe {
 	return storageProbe{p.probe, s}
 }
 
-// selects checks which rows a query returns, by id.
+// selects checks that a query returns the rows with these ids, in order.
 func (p storageProbe) selects(q presence.JournalQuery, ids ...string) {
 	got := idsOf(p.journal(q))
 	if !slices.Equal(got, ids) {
@@ -255,10 +255,10 @@ func idsOf(rows []presence.JournalRow) []string {
 	return ids
 }
 
-// second is an instant of the rules' own time.
+// second is the instant n seconds after 1970.
 func second(n int) presence.Instant { return presence.Instant(int64(n) * 1e9) }
 
-// row is a journal row that is nothing special.
+// row is an ordinary journal row.
 func row(subject presence.Ref, id string, at int) presence.JournalRow {
 	return presence.JournalRow{ID: id, Subject: subject, Kind: "transition", To: "busy", At: second(at), Recorded: second(at)}
 }
@@ -269,7 +269,7 @@ func conflict(p storageProbe, err error) {
 	}
 }
 
-// orNil is err, or something that can be printed where there is none.
+// orNil is err, or an error with the text "none" for nil, for %w.
 func orNil(err error) error {
 	if err == nil {
 		return errors.New("none")

@@ -18,7 +18,7 @@ import (
 var storageRules = []rule[storageProbe]{
 	{
 		name: "load-nothing",
-		text: "Load returns no record of a subject that was never saved and none where it is asked for none, and no error.",
+		text: "Load of a subject that was never saved, or of no subject, returns no record and no error.",
 		check: func(p storageProbe) {
 			want(p.probe, "records of an unknown subject", 0, len(p.load(ann)))
 			p.save(after(0, rec(bob, 1, "b")))
@@ -27,7 +27,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name: "load-many",
-		text: "Load returns the records of all the subjects it is asked for that have one, each once and in any order, and of no others.",
+		text: "Load returns the records of all given subjects that have one, each once, in any order, and no other record.",
 		check: func(p storageProbe) {
 			var all []presence.Ref
 			for i := range 3000 {
@@ -39,7 +39,7 @@ var storageRules = []rule[storageProbe]{
 			}
 			p.save(after(0, rec(ann, 1, "not asked for")))
 			loaded := make(map[presence.Ref]bool)
-			for _, r := range p.load(append(all, all[0], all[1], all[2])...) { // some are asked for twice
+			for _, r := range p.load(append(all, all[0], all[1], all[2])...) { // three are asked for twice
 				want(p.probe, "data of "+r.Subject.ID, r.Subject.ID, string(r.Data))
 				if loaded[r.Subject] {
 					p.failf("Load: wanted each record once, got that of %s twice", r.Subject)
@@ -52,7 +52,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name: "round-trip",
-		text: "Data is opaque: whatever bytes and however many were saved are loaded, also after later saves.",
+		text: "Data is opaque: Load returns the saved bytes, any and any number, also after later saves.",
 		check: func(p storageProbe) {
 			every := make([]byte, 256)
 			for i := range every {
@@ -70,7 +70,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name: "ids",
-		text: "Ids of subjects and tenants are told apart bytewise, up to 128 bytes of any UTF-8 without control characters.",
+		text: "Ids of subjects and tenants are compared bytewise, up to 128 bytes of any UTF-8 without control characters.",
 		check: func(p storageProbe) {
 			stem := strings.Repeat("é", presence.MaxID/2-1)
 			ids := []string{
@@ -101,7 +101,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name: "ownership",
-		text: "Storage keeps none of the slices it is given and hands over those it returns: changing either changes nothing stored.",
+		text: "Storage does not keep the slices given to it, and the caller owns those returned: changing either changes nothing stored.",
 		check: func(p storageProbe) {
 			given := rec(ann, 1, "stored")
 			writes := []presence.Write{after(0, given)}
@@ -136,7 +136,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name: "revision",
-		text: "Revisions are stored as given, not counted or taken from a clock, and are exact up to 63 bits.",
+		text: "Revisions are stored as given, exact up to 63 bits; storage neither counts them nor takes them from a clock.",
 		check: func(p storageProbe) {
 			last := uint64(0)
 			for _, revision := range []uint64{41, 42, 1_000, 1<<53 + 1, 1<<63 - 1} {
@@ -162,7 +162,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name: "expect-none",
-		text: "A Save that expects no record is refused where there is one, and a Save that expects one is refused where there is none.",
+		text: "A Save that expects no record is refused if the subject has one, and a Save that expects a record is refused if the subject has none.",
 		check: func(p storageProbe) {
 			p.save(after(0, rec(ann, 1, "one")))
 			conflict(p, p.saveFails(after(0, rec(ann, 2, "over it"))))
@@ -192,7 +192,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name: "repeated-save",
-		text: "A Save that storage has carried out already, repeated because its answer was lost, returns no error and changes nothing.",
+		text: "A Save that is repeated after its answer was lost returns no error and changes nothing.",
 		check: func(p storageProbe) {
 			first := after(0, rec(ann, 1, "one"))
 			p.save(first)
@@ -209,7 +209,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name: "same-revision",
-		text: "A Save of the revision that is stored, but with other data, is another's and is refused.",
+		text: "A Save of the stored revision with other data is refused, because another process saved that revision.",
 		check: func(p storageProbe) {
 			p.save(after(0, rec(ann, 1, "one")))
 			p.save(after(1, rec(ann, 2, "mine")))
@@ -219,7 +219,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name: "one-winner",
-		text: "Of many that save over the same revision at once, exactly one succeeds, and its record is stored.",
+		text: "Of concurrent Saves over the same revision exactly one succeeds, and its record is stored.",
 		check: func(p storageProbe) {
 			const rounds, writers = 8, 8
 			p.save(after(0, rec(ann, 1, "start")))
@@ -256,7 +256,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name: "batches-at-once",
-		text: "Of batches over the same subjects that are saved at once, in whatever order they name them, exactly one succeeds as a whole; the others return an error wrapping presence.ErrConflict.",
+		text: "Of concurrent batches over the same subjects, in any order, exactly one succeeds as a whole; the others return an error wrapping presence.ErrConflict.",
 		check: func(p storageProbe) {
 			const rounds, writers = 8, 6
 			for round := range uint64(rounds) {
@@ -288,7 +288,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name: "whole-batches",
-		text: "A Load while batches are saved sees all of each, or nothing.",
+		text: "A Load during a Save of a batch returns all of its records as before the Save, or all as after it.",
 		check: func(p storageProbe) {
 			const batches = 60
 			p.save(after(0, rec(ann, 1, "a")), after(0, rec(bob, 1, "b")), after(0, rec(cid, 1, "c")))
@@ -327,7 +327,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name: "neighbours",
-		text: "Of calls at once each has an answer of its own: one that is refused harms no other.",
+		text: "Concurrent calls get their own answers: a refused call does not make another fail.",
 		check: func(p storageProbe) {
 			const rounds, writers = 6, 8
 			subjects := make([]presence.Ref, writers)
@@ -368,7 +368,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name: "context-ends",
-		text: "A call whose context ends while it is under way is carried out, or returns the context's error and has stored all or nothing; calls beside it do not notice.",
+		text: "A Save whose context ends during the call stores all and returns nil, or stores all or nothing and returns the context's error; other calls are not affected.",
 		check: func(p storageProbe) {
 			for round := range uint64(25) {
 				batch := []presence.Write{after(round, rec(ann, round+1, "a")), after(round, rec(bob, round+1, "b"))}
@@ -387,7 +387,7 @@ var storageRules = []rule[storageProbe]{
 				}
 				n := p.at(round+1, ann, bob)
 				if n == 1 && ended != nil {
-					pause(p.ctx) // it may have been carried out only now
+					pause(p.ctx) // the call may finish after its context ended
 					n = p.at(round+1, ann, bob)
 				}
 				if n == 1 || n == 0 && ended == nil {
@@ -402,7 +402,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name: "repeated-late",
-		text: "A Save repeated after others have saved, because its answer was lost, is refused and undoes nothing.",
+		text: "A Save that is repeated after its answer was lost is refused if a later Save succeeded, and undoes nothing.",
 		check: func(p storageProbe) {
 			first := after(0, rec(ann, 1, "one"))
 			p.save(first)
@@ -410,7 +410,7 @@ var storageRules = []rule[storageProbe]{
 			p.save(second)
 			p.saveFails(first)
 			p.holds(second.Record)
-			p.save(after(2, rec(ann, 3, "one"))) // as at first, but later
+			p.save(after(2, rec(ann, 3, "one"))) // the data of the first save, but a later revision
 			p.saveFails(first)
 			p.saveFails(second)
 			p.holds(rec(ann, 3, "one"))
@@ -418,7 +418,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name: "repeated-in-part",
-		text: "A Save of what is stored already together with what is not stores the rest.",
+		text: "A Save of some records that are stored already and some that are not stores the rest.",
 		check: func(p storageProbe) {
 			first := after(0, rec(ann, 1, "one"))
 			p.save(first)
@@ -431,7 +431,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name: "large-batches",
-		text: "Thousands of subjects and rows in one call are taken, still all or none.",
+		text: "One call accepts thousands of subjects and rows, and stores all or none.",
 		check: func(p storageProbe) {
 			const count = 1500
 			var subjects []presence.Ref
@@ -461,7 +461,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name: "repeated-append",
-		text: "Append of rows that are there already, repeated because its answer was lost, returns no error; so does Append of none.",
+		text: "Append returns no error for rows that were appended before, as after a lost answer, and for no rows.",
 		check: func(p storageProbe) {
 			p.append()
 			p.append(row(ann, "r1", 1), row(ann, "r2", 2))
@@ -471,7 +471,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name: "delete",
-		text: "Delete removes the records of all the subjects named and of no others; they can then be saved as new.",
+		text: "Delete removes the records of all given subjects and no others; the subjects can then be saved as new.",
 		check: func(p storageProbe) {
 			anna := rec(presence.ID("anna"), 1, "anna")
 			for _, r := range []presence.Record{rec(ann, 1, "ann"), rec(bob, 1, "bob"), rec(cid, 1, "cid"), anna} {
@@ -489,7 +489,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name: "delete-unknown",
-		text: "Delete skips subjects of which nothing is stored, and of which nothing is stored any more.",
+		text: "Delete skips subjects without a stored record, whether deleted or never saved.",
 		check: func(p storageProbe) {
 			p.delete(cid)
 			p.save(after(0, rec(ann, 1, "ann")))
@@ -502,7 +502,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name: "tenants",
-		text: "The same id in two tenants is two subjects, in everything.",
+		text: "The same id in two tenants is two subjects, for every method.",
 		check: func(p storageProbe) {
 			refs := []presence.Ref{{ID: "x"}, {Tenant: "a", ID: "x"}, {Tenant: "b", ID: "x"}, {ID: "a/x"}, {Tenant: "a/b", ID: "x"}, {Tenant: "a", ID: "b/x"}}
 			stored := func(ref presence.Ref) presence.Record {
@@ -581,7 +581,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name:    "close-under-way",
-		text:    "Calls under way at Close return, either carried out or with an error wrapping presence.ErrClosed; what was answered with no error is kept.",
+		text:    "Calls running at Close return nil or an error wrapping presence.ErrClosed; writes that returned nil are kept.",
 		applies: storageProbe.closes,
 		check: func(p storageProbe) {
 			const writers, most = 6, 300
@@ -638,7 +638,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name:    "reopen",
-		text:    "After Close and opening again, the records are those that were stored last, and revisions are compared with them.",
+		text:    "After Close and Reopen, the records are those that were stored last, and Save compares revisions with theirs.",
 		applies: storageProbe.reopens,
 		check: func(p storageProbe) {
 			p.save(after(0, rec(ann, 1, "one")), after(0, rec(bob, 1, "bob")), after(0, rec(cid, 1<<62, "cid")))
@@ -651,7 +651,7 @@ var storageRules = []rule[storageProbe]{
 			p.holds(rec(cid, 1<<62, "cid"))
 			conflict(p, p.saveFails(after(1, rec(ann, 3, "over the one before"))))
 			conflict(p, p.saveFails(after(0, rec(ann, 3, "as if new"))))
-			p.save(after(1, rec(ann, 2, "two"))) // repeated, its answer was lost
+			p.save(after(1, rec(ann, 2, "two"))) // repeated because its answer was lost
 			p.save(after(2, rec(ann, 3, "three")), after(0, rec(bob, 1, "bob again")))
 			p = p.reopened()
 			defer p.end()
@@ -661,7 +661,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name:    "reopen-journal",
-		text:    "After Close and opening again, the journal goes on behind the rows there are, and skips those.",
+		text:    "After Close and Reopen, Append adds rows after the stored ones, and skips rows that are stored.",
 		applies: func(p storageProbe) bool { return p.reopens() && p.reads() },
 		check: func(p storageProbe) {
 			p.append(row(ann, "z", 2), row(bob, "b1", 1), row(ann, "r2", 1))
@@ -679,7 +679,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name:    "journal-rows",
-		text:    "Rows are read back as they were appended, to the nanosecond and however long ago or ahead; no clock changes them.",
+		text:    "Journal returns rows as they were appended, to the nanosecond, at any instant in the past or future; no clock changes them.",
 		applies: storageProbe.reads,
 		check: func(p storageProbe) {
 			full := presence.JournalRow{
@@ -707,7 +707,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name:    "journal-capacity",
-		text:    "Rows are kept whole with every text as long as it may be, of any UTF-8 without zero characters.",
+		text:    "Rows are kept whole with every text at its greatest length, of any UTF-8 without zero characters.",
 		applies: storageProbe.reads,
 		check: func(p storageProbe) {
 			const mark = "\t\n'\"\\%_\u007f\u0085 "
@@ -735,7 +735,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name:    "journal-order",
-		text:    "Rows are read in the order in which they were appended, whatever their ids and instants.",
+		text:    "Journal returns the rows of a subject in the order of Append, not by ids or instants.",
 		applies: storageProbe.reads,
 		check: func(p storageProbe) {
 			p.append(row(ann, "e9", 5), row(ann, "e10", 3))
@@ -746,7 +746,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name:    "journal-once",
-		text:    "A row whose subject and id are there already is skipped, and the first one stays as and where it is.",
+		text:    "Append skips a row whose subject and id are stored already; the stored row keeps its contents and its place.",
 		applies: storageProbe.reads,
 		check: func(p storageProbe) {
 			p.append(row(ann, "r1", 1), row(ann, "r1", 1))
@@ -760,7 +760,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name:    "journal-subjects",
-		text:    "Every subject has a journal of its own: ids are unique within a subject only, and the order of one is not touched by others.",
+		text:    "Every subject has a journal of its own: ids are unique within a subject only, and rows of others do not change its order.",
 		applies: storageProbe.reads,
 		check: func(p storageProbe) {
 			p.append(row(ann, "r1", 1), row(bob, "r1", 1), row(ann, "r2", 2), row(bob, "r2", 2))
@@ -773,7 +773,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name:    "journal-window",
-		text:    "A query selects the rows with From <= At < To, zero meaning unbounded.",
+		text:    "A query selects the rows with From <= At < To, where zero means no limit.",
 		applies: storageProbe.reads,
 		check: func(p storageProbe) {
 			p.append(row(ann, "r1", 1), row(ann, "r2", 2), row(ann, "r3", 3))
@@ -787,7 +787,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name:    "journal-after",
-		text:    "A query selects only what was appended after the row After, whether or not that row is in the window.",
+		text:    "A query selects only rows appended after the row After, also if that row is outside the window.",
 		applies: storageProbe.reads,
 		check: func(p storageProbe) {
 			p.append(row(ann, "e8", 10), row(ann, "e9", 20), row(ann, "e10", 30), row(ann, "e11", 40))
@@ -801,7 +801,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name:    "journal-limit",
-		text:    "A query returns at most Limit rows, the first ones, and at most 1,000 where Limit is 0; paging with After returns each once.",
+		text:    "A query returns the first Limit rows, or the first 1,000 if Limit is 0; paging with After returns each row once.",
 		applies: storageProbe.reads,
 		check: func(p storageProbe) {
 			const count = 1050
@@ -838,7 +838,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name:    "journal-grows",
-		text:    "Rows appended between two pages are on a later one.",
+		text:    "Rows appended between two pages are on a later page.",
 		applies: storageProbe.reads,
 		check: func(p storageProbe) {
 			p.append(row(ann, "r1", 5), row(ann, "r2", 6))
@@ -854,7 +854,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name:    "journal-whole-batches",
-		text:    "Append takes all of its rows or, if its context ends, all or none; repeating it then adds what is missing.",
+		text:    "Append stores all of its rows or, if its context ends, all or none; a repeated call then adds missing rows.",
 		applies: storageProbe.reads,
 		check: func(p storageProbe) {
 			var ids []string
@@ -883,7 +883,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name:    "journal-concurrent",
-		text:    "Rows appended at once by many are all kept, those of each in its order.",
+		text:    "Rows of concurrent Appends are all kept, those of each writer in its order.",
 		applies: storageProbe.reads,
 		check: func(p storageProbe) {
 			const writers, each = 8, 10
@@ -916,7 +916,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name:    "journal-deleted",
-		text:    "Delete removes the journals of the subjects named and of no others; the same rows can then be appended again.",
+		text:    "Delete removes the journals of the given subjects and no others; the same rows can then be appended again.",
 		applies: storageProbe.reads,
 		check: func(p storageProbe) {
 			p.append(row(ann, "r1", 1), row(ann, "r2", 2), row(bob, "b1", 1))
@@ -943,7 +943,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name:    "tenant-order",
-		text:    "The rows of a tenant are read by the instant at which they happened, and those of one instant in the order in which they were appended.",
+		text:    "A query of a tenant returns rows ordered by At, and rows of the same instant in the order of Append.",
 		applies: storageProbe.reads,
 		check: func(p storageProbe) {
 			p.append(row(bob, "b9", 5), row(ann, "a10", 3))
@@ -954,7 +954,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name:    "tenant-window",
-		text:    "A query of a tenant selects the rows with From <= At < To, zero meaning unbounded.",
+		text:    "A query of a tenant selects the rows with From <= At < To, where zero means no limit.",
 		applies: storageProbe.reads,
 		check: func(p storageProbe) {
 			p.append(row(ann, "r1", 1), row(bob, "r2", 2), row(ann, "r3", 3))
@@ -968,7 +968,7 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name:    "tenant-pages",
-		text:    "A query of a tenant returns at most Limit rows, 1,000 where Limit is 0; paging with the last row of each page returns every row once.",
+		text:    "A query of a tenant returns at most Limit rows, or 1,000 if Limit is 0; paging with the last row of each page returns each row once.",
 		applies: storageProbe.reads,
 		check: func(p storageProbe) {
 			const count = 1010
@@ -1000,12 +1000,12 @@ var storageRules = []rule[storageProbe]{
 	},
 	{
 		name:    "tenant-gone",
-		text:    "If the row After has been deleted, a query of a tenant goes on with the rows of its instant.",
+		text:    "If the row After has been deleted, a query of a tenant continues with the rows of its instant.",
 		applies: storageProbe.reads,
 		check: func(p storageProbe) {
 			p.append(row(ann, "a1", 1), row(ann, "a2", 2), row(bob, "b2", 2), row(cid, "c2", 2), row(ann, "a3", 3))
 			p.delete(bob)
-			if !slices.Contains(idsOf(p.journal(presence.JournalQuery{})), "b2") { // that it is gone is another rule
+			if !slices.Contains(idsOf(p.journal(presence.JournalQuery{})), "b2") { // another rule checks that it is deleted
 				p.selects(presence.JournalQuery{After: row(bob, "b2", 2)}, "a2", "c2", "a3")
 			}
 		},

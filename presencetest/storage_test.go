@@ -95,7 +95,7 @@ func (m *storageMutant) Close() error {
 	return m.onClose(m.Storage)
 }
 
-// stored returns what memory has of a subject.
+// stored returns the record that memory has of a subject.
 func stored(s *memory.Storage, subject presence.Ref) (presence.Record, bool) {
 	records, err := s.Load(context.Background(), subject)
 	if err != nil || len(records) == 0 {
@@ -104,7 +104,7 @@ func stored(s *memory.Storage, subject presence.Ref) (presence.Record, bool) {
 	return records[0], true
 }
 
-// storedAlready counts the writes that memory has exactly so.
+// storedAlready counts the writes whose records memory has unchanged.
 func storedAlready(s *memory.Storage, writes []presence.Write) (n int) {
 	for _, w := range writes {
 		if r, ok := stored(s, w.Record.Subject); ok && same(r, w.Record) {
@@ -118,7 +118,7 @@ func same(a, b presence.Record) bool {
 	return a.Revision == b.Revision && string(a.Data) == string(b.Data)
 }
 
-// rewritten returns a store in which every subject is another one.
+// rewritten returns storage that replaces every subject by another one.
 func rewritten(s *memory.Storage, to func(presence.Ref) presence.Ref) *storageMutant {
 	all := func(subjects []presence.Ref) []presence.Ref {
 		var list []presence.Ref
@@ -181,13 +181,13 @@ func rewritten(s *memory.Storage, to func(presence.Ref) presence.Ref) *storageMu
 	}
 }
 
-// rawJournal keeps every row that add lets in, where add says.
+// rawJournal keeps the rows that add accepts, in the place that add chooses.
 type rawJournal struct {
 	mu   sync.Mutex
 	rows []presence.JournalRow
 }
 
-// add keeps the rows that are not there yet.
+// add keeps the rows that are not stored yet.
 func (j *rawJournal) add(batch []presence.JournalRow) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -237,11 +237,12 @@ func (j *rawJournal) index(row presence.JournalRow) int {
 	return slices.IndexFunc(j.rows, func(r presence.JournalRow) bool { return r.Subject == row.Subject && r.ID == row.ID })
 }
 
-// lasting is memory that can be opened again: what was done to it is done anew.
+// lasting is memory storage that can be opened again: Reopen repeats the calls
+// that changed it.
 type lasting struct {
 	*storageMutant
 	done *oplog
-	redo func([]op) []op // what is done anew; nil for all
+	redo func([]op) []op // chooses the calls to repeat; nil for all
 }
 
 // op is one call that changed something.
@@ -260,7 +261,7 @@ func newLasting(redo func([]op) []op) *lasting {
 	return (&lasting{done: new(oplog), redo: redo}).open()
 }
 
-// open returns an open one that holds the same.
+// open returns open storage with the same contents.
 func (l *lasting) open() *lasting {
 	l.done.mu.Lock()
 	defer l.done.mu.Unlock()
@@ -308,7 +309,7 @@ func (l *lasting) open() *lasting {
 // Reopen implements presencetest.Reopener.
 func (l *lasting) Reopen(context.Context) (presence.Storage, error) { return l.open(), nil }
 
-// onTenant returns storage that selects the rows of a tenant in its own way from
+// onTenant returns storage that uses choose to select the rows of a tenant from
 // all rows.
 func onTenant(choose func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow) func(s *memory.Storage) *storageMutant {
 	return func(s *memory.Storage) *storageMutant {
@@ -343,8 +344,8 @@ func onTenant(choose func(q presence.JournalQuery, all []presence.JournalRow) []
 	}
 }
 
-// overlapping returns storage whose Save takes a millisecond, in which others
-// may happen.
+// overlapping returns storage whose Save takes a millisecond, so that Saves
+// overlap.
 func overlapping(save func(ctx context.Context, s *memory.Storage, took <-chan time.Time, writes ...presence.Write) error) func(s *memory.Storage) *storageMutant {
 	return func(s *memory.Storage) *storageMutant {
 		return &storageMutant{Storage: s, onSave: func(ctx context.Context, s *memory.Storage, writes ...presence.Write) error {
@@ -356,8 +357,8 @@ func overlapping(save func(ctx context.Context, s *memory.Storage, took <-chan t
 	}
 }
 
-// overlappingAppend returns storage whose Append takes a millisecond, unless the
-// context ends before that.
+// overlappingAppend returns storage whose Append takes a millisecond and calls
+// ended if the context ends before.
 func overlappingAppend(ended func(ctx context.Context, s *memory.Storage, rows []presence.JournalRow) error) func(s *memory.Storage) *storageMutant {
 	return func(s *memory.Storage) *storageMutant {
 		return &storageMutant{Storage: s, onAppend: func(ctx context.Context, s *memory.Storage, rows ...presence.JournalRow) error {
@@ -374,7 +375,7 @@ func overlappingAppend(ended func(ctx context.Context, s *memory.Storage, rows [
 	}
 }
 
-// oneAtATime lets nobody see what a save is about to do.
+// oneAtATime serialises the calls, so that no Load sees a Save in part.
 func oneAtATime(of func(s *memory.Storage) *storageMutant) func(s *memory.Storage) *storageMutant {
 	return func(s *memory.Storage) *storageMutant {
 		m := of(s)
@@ -394,7 +395,7 @@ func oneAtATime(of func(s *memory.Storage) *storageMutant) func(s *memory.Storag
 	}
 }
 
-// onRow returns a journal whose rows are changed before they are kept.
+// onRow returns storage that changes journal rows before it keeps them.
 func onRow(change func(*presence.JournalRow)) func(s *memory.Storage) *storageMutant {
 	return func(s *memory.Storage) *storageMutant {
 		return &storageMutant{Storage: s, onAppend: func(ctx context.Context, s *memory.Storage, rows ...presence.JournalRow) error {
@@ -407,7 +408,7 @@ func onRow(change func(*presence.JournalRow)) func(s *memory.Storage) *storageMu
 	}
 }
 
-// onWrite returns storage whose writes are changed before they are kept.
+// onWrite returns storage that changes writes before it keeps them.
 func onWrite(change func(s *memory.Storage, w *presence.Write)) func(s *memory.Storage) *storageMutant {
 	return func(s *memory.Storage) *storageMutant {
 		return &storageMutant{Storage: s, onSave: func(ctx context.Context, s *memory.Storage, writes ...presence.Write) error {
@@ -419,7 +420,7 @@ func onWrite(change func(s *memory.Storage, w *presence.Write)) func(s *memory.S
 	}
 }
 
-// onQuery returns storage that selects the rows of a subject in its own way.
+// onQuery returns storage that uses choose to select the rows of a subject.
 func onQuery(choose func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow) func(s *memory.Storage) *storageMutant {
 	return func(s *memory.Storage) *storageMutant {
 		return &storageMutant{Storage: s, onJournal: func(ctx context.Context, s *memory.Storage, q presence.JournalQuery) ([]presence.JournalRow, error) {
@@ -435,7 +436,7 @@ func onQuery(choose func(q presence.JournalQuery, all []presence.JournalRow) []p
 	}
 }
 
-// without returns a context that is never done, as if nobody looked.
+// without returns a context that is never done, for methods that ignore theirs.
 func without(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }
 
 func TestStorageSuiteCatches(t *testing.T) {

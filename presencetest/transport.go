@@ -11,25 +11,25 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// TransportCase is a transport to be checked, and its other end.
+// TransportCase is a transport to check, with its other end.
 type TransportCase struct {
 	Transport presence.Transport
-	// Receive returns the next frame that arrived at the other end, waiting for
-	// it until ctx is done, and an error once the transport is closed and nothing
-	// more arrives. It is called by one goroutine at a time. Where frames travel
-	// encoded, it decodes them.
+	// Receive returns the next frame that arrived at the other end. It waits until
+	// one arrives or ctx is done. After the last frame of a closed transport it
+	// returns an error. One goroutine at a time calls it. If frames travel encoded,
+	// it decodes them.
 	Receive func(ctx context.Context) (*presence.Frame, error)
 }
 
 // CheckTransport checks a transport against the contract of
-// [presence.Transport]. For every rule, open is called anew. Beyond the contract
-// it demands that Close can be called, and again, while a Send is under way:
-// that is how whoever owns a connection ends it.
+// [presence.Transport]. It calls open for every rule. Beyond the contract,
+// Close must return during a Send, also when called twice, because the owner of
+// a connection ends it like that.
 func CheckTransport(ctx context.Context, open func(context.Context) (TransportCase, error)) error {
 	return transportSuite.check(ctx, open)
 }
 
-// RunTransport is [CheckTransport] with a subtest for each rule.
+// RunTransport runs [CheckTransport] with a subtest for each rule.
 func RunTransport(t *testing.T, open func(context.Context) (TransportCase, error)) {
 	t.Helper()
 	transportSuite.run(t, open)
@@ -52,7 +52,7 @@ type transportProbe struct {
 	TransportCase
 }
 
-// frame is a diff that can be told apart from others.
+// frame is a diff that differs from those of other numbers.
 func frame(seq int) *presence.Frame {
 	view := presence.View{Subject: ann, Status: "busy", Class: presence.ClassBusy, Since: second(seq)}
 	return &presence.Frame{
@@ -62,7 +62,7 @@ func frame(seq int) *presence.Frame {
 	}
 }
 
-// encoded is a frame's JSON, by which frames are compared.
+// encoded is a frame's JSON, for comparing frames.
 func encoded(f *presence.Frame) string {
 	if f == nil {
 		return "no frame"
@@ -81,7 +81,7 @@ func brief(text string) string {
 	return fmt.Sprintf("%s and so on, %d bytes", text[:300], len(text))
 }
 
-// exchange sends frames and receives as many at the other end.
+// exchange sends frames, and receives the same number at the other end.
 func (p transportProbe) exchange(frames ...*presence.Frame) []*presence.Frame {
 	if p.failed() {
 		return nil
@@ -126,8 +126,8 @@ func (p transportProbe) receive(n int, send func(context.Context) error) []*pres
 	return received
 }
 
-// flood sends frames that nobody receives until one fails or all are sent, and
-// returns that error.
+// flood sends frames without a receiver, until one fails or 1,500 are sent. The
+// Go channel receives the error.
 func (p transportProbe) flood(ctx context.Context) <-chan error {
 	const plenty = 1500
 	ended := make(chan error, 1)
@@ -147,7 +147,7 @@ func (p transportProbe) flood(ctx context.Context) <-chan error {
 var transportRules = []rule[transportProbe]{
 	{
 		name: "order",
-		text: "Frames arrive in the order in which they were sent, each once.",
+		text: "Frames arrive once each, in the order of sending.",
 		check: func(p transportProbe) {
 			var frames []*presence.Frame
 			for i := range 30 {
@@ -160,7 +160,7 @@ var transportRules = []rule[transportProbe]{
 	},
 	{
 		name: "whole",
-		text: "Frames of every kind arrive as they were sent, however large.",
+		text: "Frames of every kind and size arrive as they were sent.",
 		check: func(p transportProbe) {
 			list := frame(1)
 			list.Kind, list.Changes = presence.FrameSnapshot, nil
@@ -203,7 +203,7 @@ var transportRules = []rule[transportProbe]{
 	},
 	{
 		name: "done-context",
-		text: "Send returns an error when its context is done, also while the receiver is silent.",
+		text: "Send returns an error when its context is done, also if no receiver reads.",
 		check: func(p transportProbe) {
 			err := inTime(func() error { return p.Transport.Send(done(p.ctx), frame(1)) })
 			if err == nil || errors.Is(err, errHangs) {
@@ -213,7 +213,7 @@ var transportRules = []rule[transportProbe]{
 			defer cancel()
 			sent := p.flood(ctx)
 			if err := inTime(func() error { return <-sent }); errors.Is(err, errHangs) {
-				p.failf("Send while nobody receives: wanted it to return when its context is done, got %w", err)
+				p.failf("Send without a receiver: wanted it to return when its context is done, got %w", err)
 			}
 		},
 	},
@@ -231,7 +231,7 @@ var transportRules = []rule[transportProbe]{
 	},
 	{
 		name: "end",
-		text: "What was sent before Close arrives, the last frame too, and then the other end learns that it was the last.",
+		text: "All frames sent before Close arrive; after the last one, Receive returns an error.",
 		check: func(p transportProbe) {
 			received := p.receive(3, func(ctx context.Context) error {
 				for i := range 3 {
@@ -258,7 +258,7 @@ var transportRules = []rule[transportProbe]{
 	},
 	{
 		name: "close-again",
-		text: "A second Close changes nothing: it returns, with an error or without.",
+		text: "A second Close changes nothing and returns, with or without an error.",
 		check: func(p transportProbe) {
 			for i := range 2 {
 				err := inTime(func() error { _ = p.Transport.Close(errOver); return nil })
@@ -270,14 +270,14 @@ var transportRules = []rule[transportProbe]{
 	},
 	{
 		name: "close-unblocks",
-		text: "Close ends a Send that is under way.",
+		text: "Close ends a running Send.",
 		check: func(p transportProbe) {
 			ctx, cancel := context.WithCancel(p.ctx)
 			defer cancel()
 			sent := p.flood(ctx)
 			pause(p.ctx)
 			if err := inTime(func() error { _ = p.Transport.Close(errOver); return nil }); err != nil {
-				p.failf("Close while nobody receives: wanted it to return, got %w", err)
+				p.failf("Close without a receiver: wanted it to return, got %w", err)
 			}
 			if err := inTime(func() error { return <-sent }); errors.Is(err, errHangs) {
 				p.failf("Send while the transport is closed: wanted it to return, got %w", err)

@@ -58,7 +58,7 @@ func (m *transportMutant) Close(reason error) error {
 	return m.onClose(m.Transport, reason)
 }
 
-// sending returns a transport that sends in its own way.
+// sending makes a case of a transport that sends by the given function.
 func sending(send func(ctx context.Context, to *memory.Transport, f *presence.Frame) error) func(<-chan struct{}) presencetest.TransportCase {
 	return func(<-chan struct{}) presencetest.TransportCase {
 		m := &transportMutant{Transport: memory.NewTransport(memory.TransportOptions{}), onSend: send}
@@ -66,7 +66,7 @@ func sending(send func(ctx context.Context, to *memory.Transport, f *presence.Fr
 	}
 }
 
-// changing returns a transport that changes what it sends, in a copy.
+// changing makes a case of a transport that sends a changed copy of each frame.
 func changing(change func(*presence.Frame)) func(<-chan struct{}) presencetest.TransportCase {
 	return sending(func(ctx context.Context, to *memory.Transport, f *presence.Frame) error {
 		c := *f
@@ -139,7 +139,8 @@ func TestTransportSuiteCatches(t *testing.T) {
 			return nil
 		})},
 		{"Close drops what is under way", "end", func(<-chan struct{}) presencetest.TransportCase {
-			// Frames go over slowly, and Close does not wait for them.
+			// The transport delivers frames slowly, and Close does not wait for
+			// them.
 			far := memory.NewTransport(memory.TransportOptions{Bound: 10_000})
 			m := &transportMutant{Transport: memory.NewTransport(memory.TransportOptions{Bound: 10_000})}
 			over, stop := context.WithCancel(context.Background())
@@ -215,8 +216,8 @@ func TestTransportSuiteCatches(t *testing.T) {
 	})
 }
 
-// pipe is a transport over a Go channel whose Send looks at Close only before
-// it begins.
+// pipe is a transport over a Go channel. Its Send checks for Close only before
+// it starts.
 type pipe struct {
 	frames chan *presence.Frame
 	once   sync.Once
