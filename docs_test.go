@@ -102,7 +102,7 @@ func rulesOf(t *testing.T, suite string) string {
 	return b.String()
 }
 
-// What README says that Explain prints is what its example prints.
+// README shows what the example of Explain prints, and the files of the example hello.
 func TestDocsReadme(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
@@ -112,6 +112,16 @@ func TestDocsReadme(t *testing.T) {
 	require.True(t, found)
 	output = strings.ReplaceAll(strings.TrimSuffix(output, "}\n"), "\t// ", "")
 	require.Contains(t, string(readme), "```\n"+output+"```\n")
+	for name, language := range map[string]string{"main.go": "go", "page.html": "html"} {
+		file, err := os.ReadFile("examples/hello/" + name)
+		require.NoError(t, err)
+		text := string(file)
+		if name == "main.go" {
+			_, text, _ = strings.Cut(text, "\npackage main")
+			text = "package main" + text
+		}
+		require.Contains(t, string(readme), "```"+language+"\n"+text+"```\n", name)
+	}
 }
 
 // Links within the project lead somewhere.

@@ -1,4 +1,4 @@
-// Hello is the smallest server of presence with a page: open it in two windows.
+// Hello is the smallest server of presence with a page. Open it in two windows.
 package main
 
 import (
@@ -17,10 +17,10 @@ import (
 var page []byte
 
 func main() {
-	ctx, team := context.Background(), presence.ChannelID("team")
 	tracker, err := presence.New(nil)
 	check(err)
-	go tracker.Run(ctx)
+	go tracker.Run(context.Background())
+	team := presence.ChannelID("team")
 	sockets, err := ws.NewHandler(tracker, &ws.Options{Authenticate: func(r *http.Request) (presence.Identity, error) {
 		name := presence.ID(r.FormValue("name")) // an application asks its login instead
 		return presence.Identity{Actor: presence.Agent(name)}, tracker.AddMember(r.Context(), team, name)
@@ -29,7 +29,8 @@ func main() {
 	http.Handle("/presence", sockets)
 	http.Handle("/client/", http.StripPrefix("/client", http.FileServerFS(client.Files())))
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { w.Write(page) })
-	go watch(ctx, tracker, team)
+	go watch(context.Background(), tracker, team)
+	log.Print("open http://127.0.0.1:8080/?name=ann and ?name=bob")
 	check(http.ListenAndServe("127.0.0.1:8080", nil))
 }
 
