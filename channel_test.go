@@ -2,7 +2,6 @@ package presence_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"go/ast"
 	"go/importer"
 	"go/parser"
@@ -11,11 +10,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"testing"
 
-	"github.com/benbjohnson/clock"
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
@@ -99,69 +96,4 @@ func wrap(...any) any { return nil }
 	})}
 	_, err = conf.Check("user", fset, []*ast.File{file}, nil)
 	return err
-}
-
-func TestSetMembers(t *testing.T) {
-	ctx := t.Context()
-	tracker, err := presence.New(&presence.Options{Clock: clock.NewMock()})
-	require.NoError(t, err)
-	defer tracker.Close()
-	boss := presence.Supervisor(presence.ID("kim"))
-	watch, err := tracker.Watch(ctx, boss, sales, presence.WatchOptions{})
-	require.NoError(t, err)
-	defer watch.Close()
-	_, err = watch.Poll()
-	require.NoError(t, err)
-	ids := func(names ...string) (refs []presence.Ref) {
-		for _, name := range names {
-			refs = append(refs, presence.ID(name))
-		}
-		return refs
-	}
-	changed := func() (list []string) {
-		for {
-			f, err := watch.Poll()
-			require.NoError(t, err)
-			if f == nil {
-				return list
-			}
-			for _, c := range f.Changes {
-				row := "in"
-				if c.View == nil {
-					row = "out"
-				}
-				list = append(list, c.Subject.ID+" "+row)
-			}
-		}
-	}
-	for _, step := range []struct{ set, changes []string }{
-		{[]string{"dan", "bob", "cyd", "bob"}, []string{"bob in", "cyd in", "dan in"}},
-		{[]string{"dan", "bob", "cyd"}, nil},
-		{[]string{"eve", "cyd", "ann"}, []string{"ann in", "bob out", "dan out", "eve in"}},
-		{nil, []string{"ann out", "cyd out", "eve out"}},
-	} {
-		require.NoError(t, tracker.SetMembers(ctx, sales, ids(step.set...)...))
-		members, err := tracker.Members(sales)
-		require.NoError(t, err)
-		require.ElementsMatch(t, slices.Compact(slices.Sorted(slices.Values(step.set))), names(members))
-		require.Equal(t, step.changes, changed(), "%v", step.set)
-	}
-	// One who is in too many channels already keeps everybody as they were.
-	require.NoError(t, tracker.SetMembers(ctx, sales, ids("ann", "bob")...))
-	for i := range presence.MaxChannels {
-		require.NoError(t, tracker.AddMember(ctx, presence.ChannelID(fmt.Sprint("c", i)), presence.ID("eve")))
-	}
-	require.ErrorIs(t, tracker.SetMembers(ctx, sales, ids("cyd", "dan", "eve")...), presence.ErrLimit)
-	require.ErrorIs(t, tracker.SetMembers(ctx, sales, presence.ID("cyd"), presence.Ref{Tenant: "acme", ID: "dan"}), presence.ErrNotAllowed)
-	require.ErrorIs(t, tracker.SetMembers(ctx, sales, presence.ID("cyd"), presence.Ref{}), presence.ErrInvalid)
-	members, err := tracker.Members(sales)
-	require.NoError(t, err)
-	require.Equal(t, []string{"ann", "bob"}, names(members))
-}
-
-func names(refs []presence.Ref) (list []string) {
-	for _, ref := range refs {
-		list = append(list, ref.ID)
-	}
-	return list
 }

@@ -81,3 +81,13 @@ func TestDurationsOfClaims(t *testing.T) {
 		require.Error(t, json.Unmarshal([]byte(`{"for":`+bad+`}`), &again), bad)
 	}
 }
+
+// Whatever is wrong with a document is reported at once: values that do not fit
+// their keys beside keys that there are not.
+func TestPolicyFaultsOfEveryKindTogether(t *testing.T) {
+	t.Parallel()
+	_, _, err := presence.ParsePolicy([]byte(`{"version": 1, "moon": "full", "lease": "soon", "grace": {"closed": "5s"}}`), nil)
+	require.ErrorContains(t, err, `invalid policy "moon": unknown key; allowed: version, `)
+	require.ErrorContains(t, err, `invalid policy "grace.closed": unknown key; allowed: logout, close, loss`)
+	require.ErrorContains(t, err, `invalid policy "lease": want a duration`)
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -14,111 +13,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/memory"
 	"github.com/presence-go/presence/presencetest"
 	"github.com/presence-go/presence/preset"
 )
-
-var (
-	ann     = presence.ID("ann")
-	bob     = presence.ID("bob")
-	sales   = presence.ChannelID("sales")
-	visitor = presence.Actor{Subject: presence.ID("v1"), Role: presence.RoleVisitor}
-	boss    = presence.Actor{Subject: presence.ID("boss"), Role: presence.RoleSupervisor}
-	admin   = presence.Actor{Subject: presence.ID("root"), Role: presence.RoleAdmin}
-)
-
-// desk is a tracker with its loop running in a bubble.
-type desk struct {
-	*presence.Tracker
-	t *testing.T
-}
-
-// newDesk starts a tracker on the bubble's clock and stops it with the test.
-func newDesk(t *testing.T, opts *presence.Options) desk {
-	t.Helper()
-	tracker, err := presence.New(opts)
-	require.NoError(t, err)
-	ended := make(chan error, 1)
-	go func() { ended <- tracker.Run(context.Background()) }()
-	t.Cleanup(func() {
-		_ = tracker.Close()
-		require.NoError(t, <-ended)
-	})
-	synctest.Wait()
-	return desk{tracker, t}
-}
-
-func (d desk) login(ref presence.Ref, conn string) *presence.Conn {
-	d.t.Helper()
-	c, err := d.Connect(d.t.Context(), ref, presence.ConnectOptions{ID: conn, Login: true})
-	require.NoError(d.t, err)
-	return c
-}
-
-func (d desk) watch(actor presence.Actor, channel presence.Channel) *presence.Watch {
-	d.t.Helper()
-	w, err := d.Watch(d.t.Context(), actor, channel, presence.WatchOptions{})
-	require.NoError(d.t, err)
-	return w
-}
-
-func (d desk) status(ref presence.Ref) string {
-	d.t.Helper()
-	v, err := d.GetAs(d.t.Context(), presence.AudienceAdmin, ref)
-	require.NoError(d.t, err)
-	return v.Status
-}
-
-// beat keeps a connection alive for as long as the test goes on.
-func beat(t *testing.T, c *presence.Conn) {
-	ctx := t.Context()
-	go func() {
-		for c.Heartbeat() == nil {
-			select {
-			case <-time.After(25 * time.Second):
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-}
-
-// seen returns what a watch has to tell, in words.
-func seen(t *testing.T, w *presence.Watch) []string {
-	t.Helper()
-	synctest.Wait()
-	var words []string
-	for {
-		f, err := w.Poll()
-		if err != nil {
-			return append(words, "ended")
-		}
-		if f == nil {
-			return words
-		}
-		switch f.Kind {
-		case presence.FrameSnapshot:
-			word := "snapshot"
-			if f.Lagged {
-				word = "lagged"
-			}
-			for _, v := range f.Members {
-				word += " " + v.Subject.ID + "=" + v.Status
-			}
-			words = append(words, word)
-		case presence.FrameDiff:
-			for _, c := range f.Changes {
-				word := string(c.Op) + " " + c.Subject.ID
-				if c.View != nil {
-					word += " " + c.View.Status
-				}
-				words = append(words, word)
-			}
-		default:
-			words = append(words, string(f.Kind))
-		}
-	}
-}
 
 func TestWatchersFollowADay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -149,292 +47,6 @@ func TestWatchersFollowADay(t *testing.T) {
 		time.Sleep(time.Nanosecond)
 		require.Equal(t, []string{"left ann offline"}, seen(t, w))
 		require.NoError(t, w.Close())
-	})
-}
-
-func TestReloadIsNotSeen(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil)
-		require.NoError(t, d.AddMember(t.Context(), sales, ann))
-		old := d.login(ann, "tab")
-		w := d.watch(visitor, sales)
-		require.Equal(t, []string{"snapshot ann=available"}, seen(t, w))
-
-		require.NoError(t, old.Close())
-		time.Sleep(2 * time.Second)
-		fresh, err := d.Connect(t.Context(), ann, presence.ConnectOptions{ID: "tab"})
-		require.NoError(t, err)
-		beat(t, fresh)
-		time.Sleep(time.Minute)
-		require.Empty(t, seen(t, w))
-		require.Greater(t, fresh.Epoch(), old.Epoch())
-	})
-}
-
-func TestOldSocketsCloseComesTooLate(t *testing.T) {
-	for name, leave := range map[string]func(*presence.Conn) error{"close": (*presence.Conn).Close, "lost": func(c *presence.Conn) error { return c.Leave(presence.CauseLost) }, "logout": (*presence.Conn).Logout} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				d := newDesk(t, nil)
-				old := d.login(ann, "tab")
-				fresh, err := old.Resume(t.Context())
-				require.NoError(t, err)
-				beat(t, fresh)
-
-				require.ErrorIs(t, old.Heartbeat(), presence.ErrStale)
-				require.NoError(t, leave(old), "what a replaced socket does is no news")
-				time.Sleep(time.Minute)
-				require.Equal(t, "available", d.status(ann))
-			})
-		})
-	}
-}
-
-func TestLeaseAndGraceToTheInstant(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil)
-		start := time.Now()
-		c := d.login(ann, "tab")
-		time.Sleep(75*time.Second - time.Nanosecond)
-		require.Equal(t, "available", d.status(ann))
-		time.Sleep(time.Nanosecond)
-		v, err := d.GetAs(t.Context(), presence.AudienceAdmin, ann)
-		require.NoError(t, err)
-		require.Equal(t, "offline", v.Status)
-		require.Equal(t, presence.CauseLost, v.Cause)
-		require.Equal(t, presence.At(start.Add(60*time.Second)), v.Since, "it is gone since its lease ran out")
-		require.ErrorIs(t, c.Heartbeat(), presence.ErrUnknown, "nothing resurrects it")
-	})
-}
-
-// However many are due together, each is told of once, in the order of time and
-// as if there were no others.
-func TestManyWhoAreDueTogetherAllExpire(t *testing.T) {
-	const many = 1000
-	gone := make(map[presence.Ref]presence.Output)
-	var order []presence.Instant
-	now := clock.NewMock()
-	now.Set(time.Date(2026, 5, 4, 9, 0, 0, 0, time.UTC))
-	d, err := presence.New(&presence.Options{Clock: now})
-	require.NoError(t, err)
-	d.Observe(func(who presence.Ref, o *presence.Output) {
-		if o.Kind == presence.OutputTransition && o.Presence.Status == "offline" {
-			require.NotContains(t, gone, who)
-			gone[who] = *o
-			order = append(order, o.Noticed)
-		}
-	})
-	opened := make([]presence.Instant, many)
-	for i := range many {
-		if i == many/2 {
-			now.Add(300 * time.Microsecond) // within the same tick
-		}
-		opened[i] = presence.At(now.Now())
-		_, err := d.Connect(t.Context(), presence.ID(fmt.Sprint("u", i)), presence.ConnectOptions{ID: "tab"})
-		require.NoError(t, err)
-	}
-	now.Add(2 * time.Minute)
-	_, err = d.Sweep(t.Context())
-	require.NoError(t, err)
-	require.Len(t, gone, many)
-	require.IsNonDecreasing(t, order)
-	for i, at := range opened {
-		o := gone[presence.ID(fmt.Sprint("u", i))]
-		require.Equal(t, at.Add(time.Minute), o.At)
-		require.Equal(t, fmt.Sprintf("grace@%d", at.Add(75*time.Second)), o.ID)
-		require.Equal(t, presence.CauseLost, o.Presence.Cause)
-	}
-	require.NoError(t, d.Close())
-}
-
-func TestSilentConnectionComesBackByBeingHeard(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil)
-		c := d.login(ann, "tab")
-		time.Sleep(70 * time.Second) // the lease is over, the grace is not
-		s, err := d.State(t.Context(), ann)
-		require.NoError(t, err)
-		require.Equal(t, presence.ReachLingering, s.Current.Reach)
-		require.False(t, s.Current.Routable)
-		require.NoError(t, c.Heartbeat())
-		time.Sleep(59 * time.Second)
-		require.Equal(t, "available", d.status(ann))
-	})
-}
-
-// A heartbeat or an input that is merely noted must end in the same state as one
-// that is stepped through the machine.
-func TestNotedReportsEqualStepped(t *testing.T) {
-	for seed := range uint64(16) {
-		rng := rand.New(rand.NewPCG(seed, 7))
-		mock := clock.NewMock()
-		noted, err := presence.New(&presence.Options{Clock: mock})
-		require.NoError(t, err)
-		m, err := presence.Compile(presence.DefaultPolicy())
-		require.NoError(t, err)
-		var stepped presence.State
-		step := func(e presence.Event) error {
-			e.Subject, e.Age = ann, presence.NoAge
-			_, _, err := m.Step(&stepped, &e, presence.At(mock.Now()), nil)
-			return err
-		}
-		conns := map[string]*presence.Conn{}
-		for range 120 {
-			mock.Add(time.Duration(rng.IntN(40)) * time.Second)
-			if seed%2 == 0 { // not only whole ticks
-				mock.Add(time.Duration(rng.IntN(3)) * 333 * time.Microsecond)
-			}
-			id := fmt.Sprintf("c%d", rng.IntN(1+int(seed/2)%2))
-			c := conns[id]
-			var got, want error
-			switch what := rng.IntN(8); {
-			case c == nil:
-				conns[id], got = noted.Connect(t.Context(), ann, presence.ConnectOptions{ID: id})
-				want = step(presence.Event{Kind: presence.EventConnect, Conn: id, Node: "local"})
-			case what < 2:
-				got = noted.Heartbeat(ann, id)
-				want = step(presence.Event{Kind: presence.EventHeartbeat, Conn: id})
-			case what < 5:
-				got = c.Heartbeat()
-				want = step(presence.Event{Kind: presence.EventHeartbeat, Conn: id, Epoch: c.Epoch()})
-			case what < 7:
-				got = c.Input()
-				want = step(presence.Event{Kind: presence.EventInput, Conn: id, Epoch: c.Epoch()})
-			default:
-				_, got = noted.Sweep(t.Context())
-			}
-			if want != nil {
-				require.ErrorContains(t, got, want.Error(), "seed %d", seed)
-				delete(conns, id)
-			} else {
-				require.NoError(t, got, "seed %d", seed)
-			}
-			if rng.IntN(3) == 0 && stepped.Subject == ann {
-				require.NoError(t, step(presence.Event{Kind: presence.EventTick}))
-				s, err := noted.State(t.Context(), ann)
-				require.NoError(t, err)
-				require.Equal(t, stepped.Current, s.Current, "seed %d", seed)
-				require.ElementsMatch(t, stepped.Conns, s.Conns, "seed %d", seed)
-			}
-		}
-		require.NoError(t, noted.Close())
-	}
-}
-
-func TestX43SlowWatcherIsResyncedAndNobodyWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, &presence.Options{WatchBuffer: 4})
-		require.NoError(t, d.AddMember(t.Context(), sales, ann))
-		slow, quick := d.watch(visitor, sales), d.watch(visitor, sales)
-		require.Equal(t, []string{"snapshot ann=offline"}, seen(t, slow))
-		require.Equal(t, []string{"snapshot ann=offline"}, seen(t, quick))
-		c := d.login(ann, "tab")
-		beat(t, c)
-		for i := range 6 {
-			time.Sleep(10 * time.Second)
-			_, err := c.Claim(t.Context(), presence.Claim{Status: []string{"busy", "away"}[i%2]})
-			require.NoError(t, err)
-			require.NotEmpty(t, seen(t, quick))
-		}
-		require.Equal(t, []string{"lagged ann=away"}, seen(t, slow))
-		_, err := c.Claim(t.Context(), presence.Claim{Status: "busy"})
-		require.NoError(t, err)
-		require.Equal(t, []string{"updated ann busy"}, seen(t, slow))
-	})
-}
-
-func TestSequenceHasNoGaps(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil)
-		require.NoError(t, d.AddMember(t.Context(), sales, ann))
-		require.NoError(t, d.AddMember(t.Context(), sales, bob))
-		w := d.watch(visitor, sales)
-		f, err := w.Next(t.Context())
-		require.NoError(t, err)
-		seq, epoch := f.Seq, f.Epoch
-		for _, ref := range []presence.Ref{ann, bob} {
-			c := d.login(ref, "tab")
-			_, err := c.Claim(t.Context(), presence.Claim{Status: "busy", Reason: "not for visitors"})
-			require.NoError(t, err)
-			_, err = c.Claim(t.Context(), presence.Claim{Status: "busy", Reason: "another that they do not see"})
-			require.NoError(t, err)
-			require.NoError(t, c.Logout())
-		}
-		frames := 0
-		for f, err = w.Poll(); f != nil; f, err = w.Poll() {
-			seq++
-			require.Equal(t, seq, f.Seq)
-			require.Equal(t, epoch, f.Epoch)
-			frames++
-		}
-		require.NoError(t, err)
-		require.Equal(t, 6, frames, "online, busy and gone, for each")
-	})
-}
-
-func TestRevokedWatcherIsEvictedInTheSameStep(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil)
-		for _, ref := range []presence.Ref{ann, bob} {
-			require.NoError(t, d.AddMember(t.Context(), sales, ref))
-			d.login(ref, "tab")
-		}
-		own, others := d.watch(presence.Agent(ann), sales), d.watch(presence.Agent(bob), sales)
-		require.NotEmpty(t, seen(t, own))
-		require.NotEmpty(t, seen(t, others))
-
-		require.NoError(t, d.RemoveMember(t.Context(), sales, ann))
-		require.Equal(t, []string{"removed", "ended"}, seen(t, own))
-		require.Equal(t, []string{"left ann"}, seen(t, others))
-		_, err := own.Next(t.Context())
-		require.ErrorIs(t, err, presence.ErrNotAllowed)
-		require.Equal(t, "available", d.status(ann), "her presence elsewhere is unaffected")
-
-		_, err = d.Watch(t.Context(), presence.Agent(ann), sales, presence.WatchOptions{})
-		require.ErrorIs(t, err, presence.ErrNotAllowed)
-		require.ErrorIs(t, d.Join(t.Context(), presence.Agent(ann), sales), presence.ErrNotAllowed)
-		require.NoError(t, d.AddMember(t.Context(), sales, ann))
-		require.NoError(t, d.Join(t.Context(), presence.Agent(ann), sales))
-		require.Equal(t, []string{"joined ann available"}, seen(t, others))
-	})
-}
-
-func TestLinkingAgainMovesTheMembers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil)
-		widget, inboxA, inboxB := presence.ChannelID("widget"), presence.ChannelID("inbox-a"), presence.ChannelID("inbox-b")
-		require.NoError(t, d.AddMember(t.Context(), inboxA, ann))
-		require.NoError(t, d.AddMember(t.Context(), inboxB, bob))
-		d.login(ann, "tab")
-		d.login(bob, "tab")
-		require.NoError(t, d.Link(t.Context(), widget, inboxA))
-		w := d.watch(visitor, widget)
-		require.Equal(t, []string{"snapshot ann=available"}, seen(t, w))
-		require.NoError(t, d.Link(t.Context(), widget, inboxB))
-		require.Equal(t, []string{"left ann", "joined bob available"}, seen(t, w))
-	})
-}
-
-func TestHiddenSubjectLeavesLikeOneWhoLogsOut(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		policy := preset.TawkTo()
-		d := newDesk(t, &presence.Options{Policy: &policy})
-		require.NoError(t, d.AddMember(t.Context(), sales, ann))
-		require.NoError(t, d.AddMember(t.Context(), sales, bob))
-		c, other := d.login(ann, "tab"), d.login(bob, "tab")
-		beat(t, c)
-		w, team := d.watch(visitor, sales), d.watch(presence.Agent(bob), sales)
-		seen(t, w)
-		seen(t, team)
-		_, err := c.Claim(t.Context(), presence.Claim{Status: "invisible"})
-		require.NoError(t, err)
-		require.Equal(t, []string{"left ann offline"}, seen(t, w))
-		require.NoError(t, other.Logout())
-		require.Equal(t, []string{"left bob offline"}, seen(t, w))
-		require.Equal(t, []string{"updated ann invisible", "left bob offline"}, seen(t, team))
-		may, err := d.MayReveal(t.Context(), presence.AudienceVisitor, ann)
-		require.NoError(t, err)
-		require.False(t, may)
 	})
 }
 
@@ -527,66 +139,6 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		v, err := d.GetAs(ctx, presence.AudienceTeam, bob)
 		require.NoError(t, err)
 		require.Equal(t, presence.StatusUnknown, v.Status, "what was refused made nobody known")
-	})
-}
-
-func TestX42AuthorizerIsAskedAgainAndFailsClosed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var answer error
-		d := newDesk(t, &presence.Options{Authorizer: authorizerFunc(func() error { return answer }), AuthorizeEvery: 5 * time.Minute})
-		require.NoError(t, d.AddMember(t.Context(), sales, ann))
-		c := d.login(ann, "tab")
-		beat(t, c)
-		w, other := d.watch(visitor, sales), d.watch(visitor, sales)
-		require.Len(t, seen(t, w), 1)
-		require.Len(t, seen(t, other), 1)
-		change := func(status string) {
-			_, err := d.SetClaim(t.Context(), presence.Agent(ann), ann, presence.Claim{Status: status})
-			require.NoError(t, err)
-		}
-
-		change("busy")
-		answer = errors.New("the directory is down")
-		_, err := d.Watch(t.Context(), visitor, sales, presence.WatchOptions{})
-		require.ErrorIs(t, err, presence.ErrUnavailable)
-		time.Sleep(15*time.Minute - time.Second)
-		require.Equal(t, []string{"updated ann busy"}, seen(t, w), "who watches already goes on for a while")
-		answer = nil
-		change("away")
-		answer = errors.New("the directory is down")
-		time.Sleep(time.Minute)
-		require.Empty(t, seen(t, w), "and then sees nothing")
-		answer = nil
-		time.Sleep(5 * time.Second)
-		require.Equal(t, []string{"snapshot ann=away"}, seen(t, w))
-
-		answer = fmt.Errorf("no longer: %w", presence.ErrNotAllowed)
-		time.Sleep(5 * time.Minute)
-		require.NoError(t, c.Logout())
-		require.Equal(t, []string{"removed", "ended"}, seen(t, w))
-	})
-}
-
-func watchAs(d desk, actor presence.Actor, a presence.Audience) error {
-	_, err := d.Watch(d.t.Context(), actor, sales, presence.WatchOptions{Audience: a})
-	return err
-}
-
-func TestClaimsAreThrottledPerConnection(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil)
-		c := d.login(ann, "tab")
-		beat(t, c)
-		for i := range 10 {
-			_, err := c.Claim(t.Context(), presence.Claim{Status: []string{"busy", "away"}[i%2]})
-			require.NoError(t, err)
-		}
-		_, err := c.Claim(t.Context(), presence.Claim{Status: "busy"})
-		require.ErrorIs(t, err, presence.ErrLimit)
-		require.Equal(t, "away", d.status(ann))
-		time.Sleep(time.Minute)
-		_, err = c.Claim(t.Context(), presence.Claim{Status: "busy"})
-		require.NoError(t, err)
 	})
 }
 
@@ -752,22 +304,6 @@ func TestEraseForgetsAndTellsWatchers(t *testing.T) {
 	})
 }
 
-func TestStandstillGivesConnectionsAnotherChance(t *testing.T) {
-	// The bubble's clock cannot stand still, but one whose readings jump can be
-	// had: a clock that is moved while nobody looks.
-	synctest.Test(t, func(t *testing.T) {
-		jump := &jumpingClock{Clock: clock.New()}
-		d := newDesk(t, &presence.Options{Clock: jump})
-		c := d.login(ann, "tab")
-		time.Sleep(20 * time.Second)
-		jump.ahead.Store(int64(5 * time.Minute)) // the process was stopped; heartbeats wait in buffers
-		require.NoError(t, c.Heartbeat(), "the first thing heard afterwards")
-		require.NotEqual(t, "offline", d.status(ann))
-		time.Sleep(59 * time.Second)
-		require.NotEqual(t, "offline", d.status(ann))
-	})
-}
-
 // No notification begins once the tracker is closed, though its subject was
 // asked about before.
 func TestNotifyWhileClosing(t *testing.T) {
@@ -795,37 +331,304 @@ func TestNotifyWhileClosing(t *testing.T) {
 	require.Empty(t, n.got())
 }
 
-// A heartbeat after Close is refused, and so is the one after that.
-func TestHeartbeatsAfterClose(t *testing.T) {
-	for range 50 {
-		synctest.Test(t, func(t *testing.T) {
-			d := newDesk(t, nil)
-			c := d.login(ann, "tab")
-			require.NoError(t, d.Close())
-			for range 3 { // while Run comes to its end
-				require.ErrorIs(t, c.Heartbeat(), presence.ErrClosed)
-				require.ErrorIs(t, d.Heartbeat(ann, "tab"), presence.ErrClosed)
+// readers are actors of every role, and ann herself.
+func readers() []presence.Actor {
+	return []presence.Actor{
+		presence.Agent(ann), presence.Agent(bob), presence.Supervisor(presence.ID("kim")), presence.Admin(presence.ID("root")),
+		presence.Visitor(presence.ID("vic")), presence.Visitor(ann), presence.System(presence.ID("pbx")),
+	}
+}
+
+// crowd returns a tracker in which ann is available, bob is hidden, cyd has left
+// and nothing is known of eve. All but eve are members of sales.
+func crowd(t *testing.T, opts presence.Options) *presence.Tracker {
+	t.Helper()
+	policy := preset.TawkTo()
+	opts.Clock, opts.Policy = clock.NewMock(), &policy
+	tracker, err := presence.New(&opts)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = tracker.Close() })
+	ctx := t.Context()
+	for _, subject := range []presence.Ref{ann, bob, presence.ID("cyd")} {
+		_, err := tracker.Connect(ctx, subject, presence.ConnectOptions{Login: true})
+		require.NoError(t, err)
+		require.NoError(t, tracker.AddMember(ctx, sales, subject))
+	}
+	_, err = tracker.SetClaim(ctx, presence.System(presence.ID("pbx")), bob, presence.Claim{Status: "invisible", Source: presence.SourceSystem})
+	require.NoError(t, err)
+	require.NoError(t, tracker.Logout(ctx, presence.ID("cyd")))
+	return tracker
+}
+
+// TestReadsEqualTheirSisters: a read by an actor returns what the read by its
+// audience returns.
+func TestReadsEqualTheirSisters(t *testing.T) {
+	tracker := crowd(t, presence.Options{})
+	ctx := t.Context()
+	subjects := []presence.Ref{ann, bob, presence.ID("cyd"), presence.ID("eve")}
+	for _, by := range readers() {
+		many, err := tracker.GetMany(ctx, by, subjects...)
+		require.NoError(t, err)
+		for i, subject := range subjects {
+			a := by.Audience()
+			if by.Subject == subject && by.Role != presence.RoleVisitor {
+				a = presence.AudienceSelf
 			}
+			want, err := tracker.GetAs(ctx, a, subject)
+			require.NoError(t, err)
+			have, err := tracker.Get(ctx, by, subject)
+			require.NoError(t, err)
+			require.Equal(t, want, have, "%s looks at %s", by, subject)
+			require.Equal(t, want, many[i], "%s looks at %s", by, subject)
+			lines, err := tracker.ExplainAs(ctx, a, subject)
+			require.NoError(t, err)
+			explained, err := tracker.Explain(ctx, by, subject)
+			if want.Status == presence.StatusUnknown {
+				require.ErrorIs(t, err, presence.ErrUnknown)
+				continue
+			}
+			require.NoError(t, err)
+			require.Equal(t, lines, explained, "%s asks about %s", by, subject)
+		}
+		want, group, err := tracker.ListAs(ctx, by.Audience(), sales, nil)
+		require.NoError(t, err)
+		have, sum, err := tracker.List(ctx, by, sales)
+		require.NoError(t, err)
+		require.Equal(t, want, have, by.String())
+		require.Equal(t, group, sum)
+	}
+	_, _, err := tracker.List(ctx, presence.Agent(presence.ID("eve")), sales)
+	require.ErrorIs(t, err, presence.ErrNotAllowed)
+	_, _, err = tracker.ListAs(ctx, presence.AudienceSelf, sales, nil)
+	require.ErrorIs(t, err, presence.ErrInvalid)
+}
+
+// TestRefusedReadsRevealNothing: a refused read of a known, hidden or left subject
+// equals that of an unknown one, and loads it all the same.
+func TestRefusedReadsRevealNothing(t *testing.T) {
+	ctx := t.Context()
+	storage := newMemory(t)
+	first := crowd(t, presence.Options{Storage: storage})
+	require.NoError(t, first.Close())
+	why := errors.New("database is down")
+	for name, answer := range map[string]error{"refused": presence.ErrNotAllowed, "not known": why} {
+		loads := &countingStorage{Storage: storage}
+		tracker, err := presence.New(&presence.Options{
+			Clock: clock.NewMock(), Storage: loads,
+			Authorizer: presencetest.StaticAuthorizer(func(presence.Question) error { return answer }),
+		})
+		require.NoError(t, err)
+		for _, by := range readers() {
+			var views []presence.View
+			var texts []string
+			for _, id := range []string{"eve", "ann", "bob", "cyd"} {
+				subject := presence.ID(id)
+				v, err := tracker.Get(ctx, by, subject)
+				_, why := tracker.Explain(ctx, by, subject)
+				if answer == presence.ErrNotAllowed {
+					require.NoError(t, err)
+					require.ErrorIs(t, why, presence.ErrUnknown)
+				} else {
+					require.ErrorIs(t, err, presence.ErrUnavailable)
+					require.ErrorIs(t, why, presence.ErrUnavailable)
+				}
+				require.Equal(t, subject, v.Subject)
+				v.Subject = presence.Ref{}
+				refusal, ok := errors.AsType[*presence.Error](why)
+				require.True(t, ok)
+				views, texts = append(views, v), append(texts, refusal.Text)
+				require.Equal(t, views[0], v, "%s looks at %s", by, id)
+				if answer == presence.ErrNotAllowed {
+					require.Equal(t, texts[0], refusal.Text, "%s asks about %s", by, id)
+					require.Equal(t, id, refusal.Given)
+				}
+			}
+			many, err := tracker.GetMany(ctx, by, ann, bob, presence.ID("eve"))
+			if answer != presence.ErrNotAllowed {
+				require.ErrorIs(t, err, presence.ErrUnavailable)
+				require.Nil(t, many)
+				continue
+			}
+			for _, v := range many {
+				require.Equal(t, presence.View{Subject: v.Subject, Status: presence.StatusUnknown}, v)
+			}
+			_, _, err = tracker.List(ctx, by, sales)
+			require.ErrorIs(t, err, presence.ErrNotAllowed)
+			_, err = tracker.Get(ctx, by, presence.Ref{Tenant: "acme", ID: "ann"})
+			require.ErrorIs(t, err, presence.ErrNotAllowed)
+		}
+		if answer == presence.ErrNotAllowed {
+			require.Positive(t, loads.loads, name)
+			_, err := tracker.State(ctx, ann) // a refused read has loaded her
+			require.NoError(t, err)
+		} else {
+			require.Zero(t, loads.loads, name)
+		}
+		require.NoError(t, tracker.Close())
+	}
+}
+
+// TestGetManyLoadsOnce: one call of storage loads all that memory does not have.
+func TestGetManyLoadsOnce(t *testing.T) {
+	ctx := t.Context()
+	storage := newMemory(t)
+	require.NoError(t, crowd(t, presence.Options{Storage: storage}).Close())
+	loads := &countingStorage{Storage: storage}
+	tracker, err := presence.New(&presence.Options{Clock: clock.NewMock(), Storage: loads})
+	require.NoError(t, err)
+	defer tracker.Close()
+	by := presence.Admin(presence.ID("root"))
+	views, err := tracker.GetMany(ctx, by, presence.ID("cyd"), ann, presence.ID("eve"), ann, bob)
+	require.NoError(t, err)
+	require.Equal(t, 1, loads.loads)
+	for i, id := range []string{"cyd", "ann", "eve", "ann", "bob"} {
+		require.Equal(t, presence.ID(id), views[i].Subject)
+		require.Equal(t, id == "eve", views[i].Status == presence.StatusUnknown, id)
+	}
+	_, err = tracker.GetMany(ctx, by, make([]presence.Ref, 501)...)
+	require.ErrorIs(t, err, presence.ErrLimit)
+}
+
+func newMemory(t *testing.T) presence.Storage {
+	t.Helper()
+	storage, err := memory.NewStorage(nil)
+	require.NoError(t, err)
+	return storage
+}
+
+// countingStorage counts the calls of Load.
+type countingStorage struct {
+	presence.Storage
+	loads int
+}
+
+func (s *countingStorage) Load(ctx context.Context, subjects ...presence.Ref) ([]presence.Record, error) {
+	s.loads++
+	return s.Storage.Load(ctx, subjects...)
+}
+
+func TestNowFollowsTheClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, nil)
+		require.Equal(t, presence.At(time.Now()), d.Now())
+		time.Sleep(time.Minute)
+		require.Equal(t, presence.At(time.Now()), d.Now())
+	})
+}
+
+// Erasing does not wait for what is to be deleted to be written first.
+func TestEraseOfWhatIsBehind(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	c := o.connect(ann, "tab")
+	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy", DropOnDisconnect: true}))
+	require.NoError(t, c.Logout())
+	require.NoError(t, o.Erase(t.Context(), ann))
+	o.sweep()
+	_, found := o.stored(ann)
+	require.False(t, found)
+	require.Empty(t, o.rows(ann))
+}
+
+// TestEraseOfAnUnknownSubject deletes what storage has, and refuses the id.
+func TestEraseOfAnUnknownSubject(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	require.NoError(t, o.memory.Append(t.Context(), presence.JournalRow{ID: "r1", Subject: ann, Kind: "transition"}))
+	for range 2 {
+		require.NoError(t, o.Erase(t.Context(), ann))
+		require.Empty(t, o.rows(ann))
+		_, err := o.Connect(t.Context(), ann, presence.ConnectOptions{})
+		require.ErrorIs(t, err, presence.ErrNotAllowed)
+		o.clock.Add(time.Hour)
+	}
+	o.clock.Add(24 * time.Hour)
+	o.connect(ann, "tab")
+
+	tracker, err := presence.New(nil)
+	require.NoError(t, err)
+	defer tracker.Close()
+	require.NoError(t, tracker.Erase(t.Context(), ann))
+	require.ErrorIs(t, tracker.AddMember(t.Context(), sales, ann), presence.ErrNotAllowed)
+	require.ErrorIs(t, tracker.Erase(t.Context(), presence.Ref{}), presence.ErrInvalid)
+}
+
+// Erasing and writing at the same time neither wait for each other nor leave
+// anything behind, whichever subject is being written.
+func TestEraseWhileRecordsAreWritten(t *testing.T) {
+	t.Parallel()
+	for _, order := range [][]presence.Ref{{ann, bob}, {bob, ann}} {
+		synctest.Test(t, func(t *testing.T) {
+			o := newOffice(t)
+			for _, ref := range order {
+				c := o.connect(ref, "tab")
+				require.NoError(t, o.claim(ref, presence.Claim{Status: "busy", DropOnDisconnect: true}))
+				require.NoError(t, c.Logout())
+			}
+			held, release := o.storage.Hold(presencetest.Save, presencetest.Append)
+			done := make(chan error, 2)
+			go func() {
+				_, err := o.Sweep(t.Context())
+				done <- err
+			}()
+			<-held
+			go func() { done <- o.Erase(t.Context(), ann) }()
+			synctest.Wait()
+			release()
+			require.NoError(t, <-done)
+			require.NoError(t, <-done)
+			o.sweep()
+			_, found := o.stored(ann)
+			require.False(t, found)
+			require.Empty(t, o.rows(ann))
+			state, _ := o.stored(bob)
+			require.Empty(t, state.Claims)
+			require.Equal(t, o.told(bob), o.rows(bob))
 		})
 	}
 }
 
-// A link is refused that would put somebody into too many channels.
-func TestLinksAreBounded(t *testing.T) {
+func TestEraseLeavesNothingInStorage(t *testing.T) {
 	t.Parallel()
-	tracker, err := presence.New(nil)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, tracker.Close()) })
-	crew, more := presence.ChannelID("crew"), presence.ChannelID("more")
-	require.NoError(t, tracker.AddMember(t.Context(), crew, ann))
-	for i := range presence.MaxChannels - 1 {
-		require.NoError(t, tracker.Link(t.Context(), presence.ChannelID(fmt.Sprint("inbox", i)), crew))
+	other := presence.Ref{Tenant: "acme", ID: "ann"}
+	o := newOffice(t)
+	for _, ref := range []presence.Ref{ann, bob, other} {
+		o.connect(ref, "tab")
+		require.NoError(t, o.claim(ref, presence.Claim{Status: "busy"}))
 	}
-	require.ErrorIs(t, tracker.Link(t.Context(), more, crew), presence.ErrLimit)
-	members, err := tracker.Members(more)
-	require.NoError(t, err)
-	require.Empty(t, members)
-	require.NoError(t, tracker.Link(t.Context(), presence.ChannelID("inbox0"), presence.ChannelID("other")))
-	require.NoError(t, tracker.Link(t.Context(), more, crew))
-	require.NoError(t, tracker.Link(t.Context(), more, crew), "it is linked so already")
+	o.sweep()
+	require.NoError(t, o.claim(ann, presence.Claim{Status: "away", Text: "not stored yet as a row"}))
+
+	o.storage.Fail(1, presencetest.Delete)
+	require.ErrorIs(t, o.Erase(t.Context(), ann), presence.ErrUnavailable)
+	require.Equal(t, "away", o.status(ann), "what could not be erased is as it was")
+
+	require.NoError(t, o.Erase(t.Context(), ann))
+	o.sweep()
+	_, found := o.stored(ann)
+	require.False(t, found)
+	require.Empty(t, o.rows(ann))
+	for _, ref := range []presence.Ref{bob, other} {
+		require.Equal(t, "busy", o.status(ref))
+		_, found := o.stored(ref)
+		require.True(t, found)
+		require.Equal(t, o.told(ref), o.rows(ref))
+	}
+
+	refused := func() {
+		_, err := o.Connect(t.Context(), ann, presence.ConnectOptions{ID: "tab"})
+		require.ErrorIs(t, err, presence.ErrNotAllowed, "the id is refused")
+		require.ErrorIs(t, o.claim(ann, presence.Claim{Status: "busy"}), presence.ErrUnknown)
+	}
+	refused()
+	o.clock.Add(24*time.Hour - 1)
+	refused()
+	o.clock.Add(1)
+	o.sweep()
+	_, found = o.stored(ann)
+	require.False(t, found)
+	require.Empty(t, o.rows(ann))
+	o.connect(ann, "tab")
+	require.Equal(t, "available", o.status(ann), "nothing of before is left")
+	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy"}))
 }

@@ -1,6 +1,7 @@
 package presence_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
@@ -11,9 +12,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/benbjohnson/clock"
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/memory"
 	"github.com/presence-go/presence/presencetest"
 	"github.com/presence-go/presence/preset"
 )
@@ -431,4 +434,445 @@ func TestStatementE12(t *testing.T) {
 			require.Greater(t, seen[rung], 100, rung)
 		}
 	}
+}
+
+// outcome is everything that came out of a tracker, with instants counted from its
+// start.
+type outcome struct {
+	journal  []presence.JournalRow
+	frames   []string
+	notified []string
+}
+
+// live drives a tracker through a working day. The clock is moved by pass.
+func live(t *testing.T, tracker *presence.Tracker, out presence.Transport, from presence.Instant, pass func(time.Duration)) (journal []presence.JournalRow) {
+	t.Helper()
+	ctx := t.Context()
+	require.NoError(t, tracker.AddMember(ctx, sales, ann))
+	w, err := tracker.Watch(ctx, presence.Agent(ann), sales, presence.WatchOptions{})
+	require.NoError(t, err)
+	streamed := make(chan error, 1)
+	go func() { streamed <- w.Stream(context.Background(), out) }()
+	pass(time.Second)
+
+	conn, err := tracker.Connect(ctx, ann, presence.ConnectOptions{ID: "tab", Login: true})
+	require.NoError(t, err)
+	push := func(id string) {
+		require.NoError(t, tracker.Notify(ctx, presence.Notification{ID: id, Subject: ann, Kind: "push"}))
+		pass(time.Second)
+	}
+	push("while online")
+	_, err = conn.Claim(ctx, presence.Claim{ID: "lunch", Status: "away", For: 3 * time.Minute, Reason: "lunch"})
+	require.NoError(t, err)
+	push("at lunch")
+	for range 9 {
+		pass(20 * time.Second)
+		require.NoError(t, conn.Heartbeat())
+	}
+	push("after lunch")
+	pass(90 * time.Second) // the network is lost
+	conn, err = tracker.Connect(ctx, ann, presence.ConnectOptions{ID: "tab"})
+	require.NoError(t, err)
+	pass(2 * time.Second)
+	require.NoError(t, conn.Close())
+	pass(10 * time.Second)
+	for row, err := range tracker.Journal(ctx, presence.JournalQuery{Subject: ann}) {
+		require.NoError(t, err)
+		row.At, row.Recorded = row.At-from, row.Recorded-from
+		journal = append(journal, row)
+	}
+	require.NoError(t, tracker.Close())
+	require.ErrorIs(t, <-streamed, presence.ErrClosed)
+	return journal
+}
+
+func words(t *testing.T, frames []*presence.Frame) (list []string) {
+	t.Helper()
+	for _, f := range frames {
+		for _, c := range f.Changes {
+			list = append(list, string(c.Op)+" "+c.View.Status+" "+c.View.Reason)
+		}
+	}
+	return list
+}
+
+func ids(list []presence.Notification) (names []string) {
+	for _, n := range list {
+		names = append(names, n.ID)
+	}
+	return names
+}
+
+// The same script gives the same history with a mock clock and fakes as with the
+// real clock and the adapters that applications use.
+func TestStatementF4SameHistoryWithFakes(t *testing.T) {
+	policy := preset.ThriveDesk()
+	var fake, real outcome
+
+	mock := clock.NewMock()
+	mock.Set(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)) // when a bubble begins
+	out, notifier := new(presencetest.RecordingTransport), new(presencetest.RecordingNotifier)
+	tracker, err := presence.New(&presence.Options{
+		Policy: &policy, Clock: mock, Notifier: notifier,
+		Storage: presencetest.NewFaultyStorage(inMemory(0)),
+	})
+	require.NoError(t, err)
+	fake.journal = live(t, tracker, out, presence.At(mock.Now()), func(d time.Duration) {
+		for end := mock.Now().Add(d); ; {
+			next, err := tracker.Sweep(t.Context())
+			require.NoError(t, err)
+			if next == 0 || next.Time().After(end) {
+				mock.Set(end)
+				_, err = tracker.Sweep(t.Context())
+				require.NoError(t, err)
+				return
+			}
+			mock.Set(next.Time())
+		}
+	})
+	fake.frames, fake.notified = words(t, out.Frames()), ids(notifier.Notifications())
+
+	synctest.Test(t, func(t *testing.T) {
+		out, notifier := memory.NewTransport(memory.TransportOptions{}), memory.NewNotifier(memory.NotifierOptions{})
+		tracker, err := presence.New(&presence.Options{Policy: &policy, Notifier: notifier, Storage: inMemory(0)})
+		require.NoError(t, err)
+		ran := make(chan error, 1)
+		go func() { ran <- tracker.Run(context.Background()) }()
+		real.journal = live(t, tracker, out, presence.At(time.Now()), func(d time.Duration) {
+			time.Sleep(d)
+			synctest.Wait()
+		})
+		require.NoError(t, <-ran)
+		real.frames, real.notified = words(t, out.Frames()), ids(notifier.Notifications())
+	})
+
+	require.Equal(t, []string{"updated online ", "updated away lunch", "updated online ", "updated away ", "updated online ", "updated away "}, real.frames)
+	require.Equal(t, []string{"while online", "after lunch"}, real.notified)
+	require.NotEmpty(t, real.journal)
+	require.Equal(t, real, fake)
+}
+
+// X5: polling, an open tab and looking around are not input.
+func TestX05OnlyInputIsInput(t *testing.T) {
+	x := newSubject(t, presence.DefaultPolicy())
+	x.login(0, "tab")
+	x.keep(25, 275, "tab")
+	require.Equal(t, "available", x.tick(299).Status)
+	require.Equal(t, "away", x.tick(300).Status)
+	for _, e := range []presence.Event{
+		{Kind: presence.EventHeartbeat, Conn: "tab", Age: presence.NoAge},
+		{Kind: presence.EventFocus, Conn: "tab", Channel: "sales"},
+		{Kind: presence.EventVisible, Conn: "tab"},
+		{Kind: presence.EventConnect, Conn: "tab", Age: presence.NoAge},
+		{Kind: presence.EventConnect, Conn: "other", Age: presence.NoAge},
+		{Kind: presence.EventSetClaim, Actor: presence.Actor{Subject: presence.ID("crm"), Role: presence.RoleSystem}, Claim: presence.Claim{Status: "available", Source: presence.SourceCalendar}},
+	} {
+		x.do(301, e)
+		require.Equal(t, "away", x.s.Current.Status, "%+v", e)
+		require.Equal(t, presence.CauseIdle, x.s.Current.Cause)
+	}
+	x.do(302, presence.Event{Kind: presence.EventInput, Conn: "other"})
+	require.Equal(t, "available", x.s.Current.Status)
+}
+
+// X15: what someone hidden does changes nothing that others see, and the host can
+// ask before it shows it.
+func TestX15HiddenActivityRevealsNothing(t *testing.T) {
+	x := newSubject(t, preset.TawkTo())
+	x.login(0, "tab")
+	require.NotContains(t, x.s.Current.HiddenFrom, presence.AudienceVisitor)
+	x.claim(10, presence.Claim{Status: "invisible"})
+	hidden := x.m.View(&x.s.Current, presence.AudienceVisitor)
+	require.Equal(t, "offline", hidden.Status)
+	x.do(20, presence.Event{Kind: presence.EventInput, Conn: "tab"})
+	x.do(30, presence.Event{Kind: presence.EventFocus, Conn: "tab", Channel: "sales"})
+	x.do(40, presence.Event{Kind: presence.EventLogout, Conn: "tab"})
+	require.Contains(t, x.s.Current.HiddenFrom, presence.AudienceVisitor, "who hides does so without a connection as well")
+	require.Equal(t, hidden, x.m.View(&x.s.Current, presence.AudienceVisitor))
+	x.do(50, presence.Event{Kind: presence.EventConnect, Conn: "tab", Age: presence.NoAge})
+	require.Equal(t, hidden, x.m.View(&x.s.Current, presence.AudienceVisitor))
+	require.Contains(t, x.s.Current.HiddenFrom, presence.AudienceVisitor)
+	require.NotContains(t, x.s.Current.HiddenFrom, presence.AudienceTeam)
+}
+
+// X16: counts, the group and sequence numbers know nothing of a hidden member.
+func TestX16CountsAndSequencesAreTheAudiences(t *testing.T) {
+	policy := preset.TawkTo()
+	policy.Views = map[presence.Audience][]string{presence.AudienceVisitor: {"since", "lastSeen", "cause"}}
+	run := func(leave presence.Event) (frames [][]byte) {
+		x := newSubject(t, policy)
+		r := presence.NewRoster(sales, x.m)
+		keep := func(list []*presence.Frame) {
+			for _, f := range list {
+				data, err := f.JSON()
+				require.NoError(t, err)
+				frames = append(frames, data)
+			}
+		}
+		keep([]*presence.Frame{r.Open(presence.AudienceVisitor, presence.Ref{}, func() string { return "1" })})
+		put := func(at float64, e presence.Event) {
+			for _, o := range x.do(at, e) {
+				if o.Kind == presence.OutputTransition || o.Kind == presence.OutputUpdated {
+					keep(r.Put(&o.Presence, o.Noticed))
+				}
+			}
+		}
+		put(0, presence.Event{Kind: presence.EventLogin, Conn: "tab", Age: presence.NoAge})
+		put(10, leave)
+		put(20, presence.Event{Kind: presence.EventTick})
+		if leave.Kind == presence.EventSetClaim { // what the one who stayed does now is not seen
+			put(20, presence.Event{Kind: presence.EventInput, Conn: "tab"})
+			put(21, presence.Event{Kind: presence.EventSetClaim, Actor: presence.Agent(ann), Claim: presence.Claim{Status: "invisible", Text: "psst"}})
+		}
+		put(30, presence.Event{Kind: presence.EventLogin, Conn: "tab", Age: presence.NoAge})
+		return frames
+	}
+	hidden := run(presence.Event{Kind: presence.EventSetClaim, Actor: presence.Agent(ann), Claim: presence.Claim{Status: "invisible"}})
+	left := run(presence.Event{Kind: presence.EventLogout})
+	require.Len(t, left, 4)
+	require.Equal(t, left, hidden)
+}
+
+// X26: reports are ordered by epoch and sequence; nothing late undoes anything.
+func TestX26LateAndRepeatedReports(t *testing.T) {
+	x := newSubject(t, presence.DefaultPolicy())
+	report := func(at float64, epoch uint32, seq uint64, age time.Duration) error {
+		_, err := x.try(at, presence.Event{Kind: presence.EventHeartbeat, Conn: "tab", Epoch: epoch, Seq: seq, Age: age})
+		return err
+	}
+	x.login(0, "tab")
+	require.NoError(t, report(1, 1, 2, 10*time.Minute))
+	require.Equal(t, "away", x.s.Current.Status)
+	require.NoError(t, report(2, 1, 1, 0), "an earlier report that comes later")
+	require.Equal(t, "away", x.s.Current.Status)
+	require.NoError(t, report(3, 1, 3, 0))
+	require.Equal(t, "available", x.s.Current.Status)
+
+	require.Empty(t, x.do(4, presence.Event{Kind: presence.EventConnect, Conn: "tab", Epoch: 2, Age: presence.NoAge}), "a new socket is no news")
+	require.Empty(t, x.do(5, presence.Event{Kind: presence.EventConnect, Conn: "tab", Epoch: 2, Age: presence.NoAge}), "nor is saying so twice")
+	require.ErrorIs(t, report(6, 1, 4, 0), presence.ErrStale)
+	require.Empty(t, x.do(7, presence.Event{Kind: presence.EventDisconnect, Conn: "tab", Epoch: 1, Cause: presence.CauseClosed}), "X27: the old socket's close")
+	_, err := x.try(8, presence.Event{Kind: presence.EventConnect, Conn: "tab", Epoch: 9, Age: presence.NoAge})
+	require.ErrorIs(t, err, presence.ErrStale, "an epoch that was never issued")
+	_, err = x.try(8, presence.Event{Kind: presence.EventDisconnect, Conn: "tab", Epoch: 9, Cause: presence.CauseClosed})
+	require.ErrorIs(t, err, presence.ErrStale)
+
+	x.do(9, presence.Event{Kind: presence.EventDisconnect, Conn: "tab", Epoch: 2, Cause: presence.CauseClosed})
+	require.ErrorIs(t, report(10, 2, 5, 0), presence.ErrStale, "a heartbeat after the disconnect")
+	require.Equal(t, "offline", x.tick(14).Status)
+	require.ErrorIs(t, report(15, 2, 6, 0), presence.ErrUnknown)
+}
+
+// The only active device goes: away at once when its grace is over, since the
+// instant it went, and not a fresh idle period later.
+func TestX02ActiveDeviceLeaves(t *testing.T) {
+	x := newSubject(t, presence.DefaultPolicy())
+	x.login(0, "desk")
+	x.keep(25, 400, "desk")
+	x.do(400, presence.Event{Kind: presence.EventConnect, Conn: "phone", Age: presence.NoAge})
+	x.do(410, presence.Event{Kind: presence.EventInput, Conn: "phone"})
+	require.Equal(t, "available", x.s.Current.Status)
+	x.do(420, presence.Event{Kind: presence.EventDisconnect, Conn: "phone", Cause: presence.CauseClosed})
+	require.Equal(t, "available", x.tick(424.999).Status)
+	p := x.tick(425)
+	require.Equal(t, "away", p.Status)
+	require.Equal(t, presence.CauseIdle, p.Cause)
+	require.Equal(t, second(420), p.Since)
+}
+
+// A node that dies takes its connections into a grace; one that comes back with a
+// new incarnation takes the old ones away at once.
+func TestX28X29Nodes(t *testing.T) {
+	x := newSubject(t, presence.DefaultPolicy())
+	on := func(at float64, conn, node string, incarnation uint64) {
+		x.do(at, presence.Event{Kind: presence.EventConnect, Conn: conn, Node: node, Incarnation: incarnation, Age: presence.NoAge})
+	}
+	on(0, "a", "n1", 1)
+	x.do(10, presence.Event{Kind: presence.EventNodeDown, Node: "n1", Incarnation: 1})
+	require.Equal(t, presence.ReachLingering, x.s.Current.Reach)
+	require.Equal(t, "available", x.tick(24.9).Status)
+	require.Equal(t, "offline", x.tick(25).Status)
+	require.Equal(t, second(10), x.s.Current.Since)
+	require.Equal(t, presence.CauseNode, x.s.Current.Cause)
+
+	on(30, "b", "n1", 2)
+	x.do(40, presence.Event{Kind: presence.EventNodeDown, Node: "n1", Cause: presence.CauseDrain})
+	require.Equal(t, "available", x.tick(99).Status, "a planned shutdown is given longer")
+	x.do(99, presence.Event{Kind: presence.EventNodeUp, Node: "n1", Incarnation: 3})
+	require.Equal(t, "offline", x.s.Current.Status)
+}
+
+// Whatever follows a change to be stored comes after the request to store it.
+func TestStoredBeforeTold(t *testing.T) {
+	x := newSubject(t, preset.Threads())
+	x.login(0, "tab")
+	for _, out := range [][]presence.Output{
+		x.claim(1, presence.Claim{Status: "lunch"}),
+		x.claim(2, presence.Claim{Status: "active"}),
+		x.do(3, presence.Event{Kind: presence.EventLogin, Conn: "tab", Age: presence.NoAge}),
+		x.do(4, presence.Event{Kind: presence.EventDisable}),
+	} {
+		require.NotEmpty(t, out)
+		require.Equal(t, presence.OutputPersist, out[0].Kind)
+		for _, o := range out[1:] {
+			require.NotEqual(t, presence.OutputPersist, o.Kind)
+		}
+	}
+}
+
+// X17: whoever sends a notification is told the same about one who hides, one who
+// is away and one who left.
+func TestX17SendersAreToldTheSame(t *testing.T) {
+	policy := preset.TawkTo()
+	policy.Gate = preset.ThriveDesk().Gate
+	tracker, err := presence.New(&presence.Options{Policy: &policy, Notifier: acceptingNotifier{}})
+	require.NoError(t, err)
+	defer tracker.Close()
+	for _, status := range []string{"online", "away", "invisible", ""} {
+		ref := presence.ID("s-" + status)
+		conn, err := tracker.Connect(t.Context(), ref, presence.ConnectOptions{Login: true})
+		require.NoError(t, err)
+		if status == "" {
+			require.NoError(t, conn.Logout())
+		} else {
+			_, err = conn.Claim(t.Context(), presence.Claim{Status: status})
+			require.NoError(t, err)
+		}
+		require.NoError(t, tracker.Notify(t.Context(), presence.Notification{ID: "n", Subject: ref, Kind: "push"}))
+		d, err := tracker.Gate(t.Context(), presence.Notification{Subject: ref, Kind: "push"})
+		require.NoError(t, err)
+		require.Equal(t, status == "online" || status == "invisible", d.Verdict == presence.Deliver, "who delivers knows better")
+	}
+}
+
+// What is refused leaves no trace, and what stays of a call is within bounds.
+func TestRefusalsLeaveNoTrace(t *testing.T) {
+	p := presence.DefaultPolicy()
+	p.Hideable = []presence.Audience{presence.AudienceVisitor}
+	agent := presence.Agent(ann)
+	refused := func(x *subject, e presence.Event, want error) {
+		t.Helper()
+		before := x.s.Clone()
+		out, err := x.try(1, e)
+		require.ErrorIs(t, err, want, "%+v", e)
+		require.Empty(t, out)
+		before.Now = x.s.Now
+		require.Equal(t, before, x.s)
+	}
+	for _, id := range []string{strings.Repeat("x", presence.MaxID+1), "a\x00b", "a\xffb"} {
+		x := newSubject(t, p)
+		x.login(0, "tab")
+		actor := presence.Actor{Subject: presence.ID(id), Role: presence.RoleSupervisor}
+		refused(x, presence.Event{Kind: presence.EventSetClaim, Actor: agent, Claim: presence.Claim{ID: id, Status: "busy"}}, presence.ErrInvalid)
+		refused(x, presence.Event{Kind: presence.EventSetClaim, Actor: actor, Claim: presence.Claim{Status: "busy"}}, presence.ErrInvalid)
+		refused(x, presence.Event{Kind: presence.EventRequest, Actor: agent, ID: id, Claim: presence.Claim{Status: "busy"}}, presence.ErrInvalid)
+		refused(x, presence.Event{Kind: presence.EventChallenge, ID: id}, presence.ErrInvalid)
+		refused(x, presence.Event{Kind: presence.EventConnect, Conn: "other", Device: id}, presence.ErrInvalid)
+		refused(x, presence.Event{Kind: presence.EventConnect, Conn: "other", Node: id}, presence.ErrInvalid)
+		refused(x, presence.Event{Kind: presence.EventFocus, Conn: "tab", Channel: id}, presence.ErrInvalid)
+		x.do(1, presence.Event{Kind: presence.EventRequest, Actor: agent, Claim: presence.Claim{Status: "busy"}})
+		refused(x, presence.Event{Kind: presence.EventDecide, Actor: actor}, presence.ErrInvalid)
+	}
+
+	x := newSubject(t, p)
+	x.do(0, presence.Event{Kind: presence.EventGrant})
+	refused(x, presence.Event{Kind: presence.EventChallenge}, presence.ErrOffline)
+	for i := range presence.MaxEndpoints {
+		x.do(0, presence.Event{Kind: presence.EventEndpoint, Endpoint: presence.Endpoint{ID: fmt.Sprint(i), Kind: presence.EndpointPush}})
+	}
+	refused(x, presence.Event{Kind: presence.EventEndpoint, SubjectKind: presence.KindBot, Endpoint: presence.Endpoint{ID: "more", Kind: presence.EndpointPush}}, presence.ErrLimit)
+
+	x.login(2, "tab")
+	x.claim(3, presence.Claim{Status: "busy", HidesFrom: slices.Repeat([]presence.Audience{presence.AudienceVisitor}, 1000)})
+	require.Equal(t, []presence.Audience{presence.AudienceVisitor}, x.s.Claims[0].HidesFrom)
+}
+
+// X13: what was hidden stays so when a policy no longer hides.
+func TestX13PolicyThatNoLongerHides(t *testing.T) {
+	with := presence.DefaultPolicy()
+	with.Statuses = append(with.Statuses, presence.Status{ID: "invisible", Class: presence.ClassAvailable, HiddenFrom: []presence.Audience{presence.AudienceTeam}})
+	with.Views = map[presence.Audience][]string{presence.AudienceTeam: {"since", "lastSeen", "cause"}}
+	without := with.Clone()
+	require.NoError(t, without.RemoveStatus("invisible", ""))
+	x := newSubject(t, with)
+	seen := func() presence.View { return x.m.View(&x.s.Current, presence.AudienceTeam) }
+	x.login(0, "tab")
+	x.claim(10, presence.Claim{Status: "invisible"})
+	x.do(40, presence.Event{Kind: presence.EventLogout})
+	before := seen()
+	require.Equal(t, second(10), before.LastSeen)
+
+	m, err := presence.Compile(without)
+	require.NoError(t, err)
+	x.m = m
+	x.do(50, presence.Event{Kind: presence.EventPolicy})
+	require.Equal(t, before, seen())
+	x.login(60, "tab")
+	require.Equal(t, second(60), seen().Since)
+	x.do(70, presence.Event{Kind: presence.EventLogout})
+	require.Equal(t, second(70), seen().LastSeen)
+	require.Equal(t, presence.CauseLogout, seen().Cause, "from then on nothing is hidden")
+}
+
+// X14: one who hides looks like one who left, also where an endpoint makes that
+// another status than the disconnected one.
+func TestX14HidingWithAnEndpoint(t *testing.T) {
+	p := preset.TawkTo()
+	p.Virtual = map[string]presence.VirtualRule{"push": {Show: "away"}}
+	phone := presence.Endpoint{ID: "phone", Kind: presence.EndpointPush, Until: second(100)}
+	run := func(leave func(*subject)) (views []presence.View) {
+		x := newSubject(t, p)
+		look := func() { views = append(views, x.m.View(&x.s.Current, presence.AudienceVisitor)) }
+		x.login(0, "tab")
+		x.do(1, presence.Event{Kind: presence.EventEndpoint, Endpoint: phone})
+		leave(x)
+		look()
+		x.keep(25, 100, "tab")
+		look()
+		return views
+	}
+	hides := run(func(x *subject) { x.claim(10, presence.Claim{Status: "invisible"}) })
+	require.Equal(t, "away", hides[0].Status)
+	require.Equal(t, "offline", hides[1].Status, "the endpoint is gone as well")
+
+	x := newSubject(t, p)
+	x.login(0, "tab")
+	x.do(1, presence.Event{Kind: presence.EventEndpoint, Endpoint: phone})
+	x.do(10, presence.Event{Kind: presence.EventLogout})
+	require.Equal(t, "away", x.s.Current.Status)
+	require.Equal(t, hides[0], x.m.View(&x.s.Current, presence.AudienceVisitor))
+	x.tick(100)
+	require.Equal(t, hides[1], x.m.View(&x.s.Current, presence.AudienceVisitor))
+}
+
+// X16: one who hides answers with the same errors as one who left.
+func TestX16RefusalsDoNotBetrayTheHidden(t *testing.T) {
+	p := presence.DefaultPolicy()
+	p.SupervisorWhenOffline = "refuse"
+	p.Statuses = append(p.Statuses, presence.Status{ID: "invisible", Class: presence.ClassAvailable, HiddenFrom: []presence.Audience{presence.AudienceSupervisor}})
+	require.NoError(t, p.Set("statuses.busy.needsApproval", "true"))
+	asks := presence.Event{Kind: presence.EventRequest, Actor: presence.Agent(ann), Claim: presence.Claim{Status: "busy"}}
+	refusals := func(x *subject, by presence.Actor) (list []error) {
+		for _, e := range []presence.Event{
+			{Kind: presence.EventSetClaim, Actor: by, Claim: presence.Claim{Status: "away"}},
+			{Kind: presence.EventDecide, Actor: by},
+		} {
+			before := x.s.Clone()
+			_, err := x.try(20, e)
+			list = append(list, err)
+			x.s = before
+		}
+		return list
+	}
+	hidden, gone := newSubject(t, p), newSubject(t, p)
+	hidden.login(0, "tab")
+	hidden.claim(5, presence.Claim{Status: "invisible"})
+	hidden.do(6, asks)
+	gone.login(0, "tab")
+	gone.do(6, asks)
+	gone.do(7, presence.Event{Kind: presence.EventDisconnect, Conn: "tab", Cause: presence.CauseClosed})
+	require.Equal(t, refusals(gone, boss), refusals(hidden, boss))
+	require.ErrorIs(t, refusals(hidden, boss)[0], presence.ErrOffline)
+	require.ErrorIs(t, refusals(hidden, boss)[1], presence.ErrOffline)
+	require.Equal(t, []error{nil, nil}, refusals(hidden, admin), "it does not hide from everybody")
 }

@@ -1,6 +1,9 @@
 package presence_test
 
 import (
+	"fmt"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -76,4 +79,35 @@ func TestRemoveEndpointOfTheUnknown(t *testing.T) {
 	require.NoError(t, err, "there is room for one subject")
 	require.NoError(t, tracker.Close())
 	require.ErrorIs(t, tracker.RemoveEndpoint(t.Context(), bob, "phone"), presence.ErrClosed)
+}
+
+// Claims made at once are all stored, one after the other.
+func TestClaimsAtOnce(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	o.connect(ann, "tab")
+	const count = 20
+	var wg sync.WaitGroup
+	errs := make([]error, count)
+	system := presence.Actor{Subject: presence.ID("phone"), Role: presence.RoleSystem}
+	for i := range count {
+		wg.Go(func() {
+			_, errs[i] = o.SetClaim(t.Context(), system, ann, presence.Claim{Status: "busy", Source: presence.SourceApp, Key: fmt.Sprintf("call-%02d", i)})
+		})
+	}
+	wg.Wait()
+	for _, err := range errs {
+		require.NoError(t, err)
+	}
+	claims := o.state(ann).Claims
+	require.Len(t, claims, count)
+	serials := make(map[uint64]bool)
+	for _, c := range claims {
+		serials[c.Serial] = true
+	}
+	require.Len(t, serials, count)
+	o.restart()
+	o.connect(ann, "tab")
+	require.Equal(t, claims, o.state(ann).Claims)
+	require.False(t, slices.Contains(o.statuses(ann), "available"))
 }

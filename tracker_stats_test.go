@@ -410,3 +410,70 @@ func TestLateDeadlinesWarnOnce(t *testing.T) {
 		})
 	}
 }
+
+// storageStats are the statistics of storage.
+func storageStats(o *office) presence.Stats {
+	s := o.Stats()
+	return presence.Stats{
+		StorageErr: s.StorageErr, StorageSince: s.StorageSince, RecordsBehind: s.RecordsBehind, RowsBehind: s.RowsBehind, RowsDropped: s.RowsDropped,
+	}
+}
+
+func TestStatsOfStorage(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	c := o.connect(ann, "tab")
+	o.sweep()
+	require.Equal(t, presence.Stats{}, storageStats(o))
+
+	o.storage.Down()
+	began := presence.At(o.clock.Now())
+	require.ErrorIs(t, o.claim(ann, presence.Claim{Status: "busy"}), presence.ErrUnavailable)
+	h := storageStats(o)
+	require.ErrorIs(t, h.StorageErr, presencetest.ErrFault)
+	require.Equal(t, presence.Stats{StorageErr: h.StorageErr, StorageSince: began, RecordsBehind: 1}, h, "what was refused may be stored all the same, and is looked at again")
+
+	o.clock.Add(time.Second)
+	require.NoError(t, c.Logout())
+	_, err := o.Sweep(t.Context())
+	require.ErrorIs(t, err, presence.ErrUnavailable)
+	h = storageStats(o)
+	require.Equal(t, presence.Stats{StorageErr: h.StorageErr, StorageSince: began, RecordsBehind: 1, RowsBehind: 1}, h)
+
+	o.storage.Up()
+	o.sweep()
+	require.Equal(t, presence.Stats{}, storageStats(o))
+
+	for range 3 { // behind, stored with the next choice, and behind again
+		o.storage.Down()
+		require.Error(t, o.claim(ann, presence.Claim{Status: "busy"}))
+		require.Equal(t, 1, o.Stats().RecordsBehind)
+		o.storage.Up()
+		require.NoError(t, o.claim(ann, presence.Claim{Status: "away"}))
+	}
+}
+
+// A caller who gives up says nothing about storage; storage that does not
+// answer in time does.
+func TestStatsOfStorageThatHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		storage := presencetest.NewFaultyStorage(inMemory(0))
+		tracker, err := presence.New(&presence.Options{Storage: storage})
+		require.NoError(t, err)
+		_, release := storage.Hold(presencetest.Load)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err = tracker.Connect(ctx, ann, presence.ConnectOptions{})
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.NoError(t, tracker.Stats().StorageErr)
+		_, err = tracker.Connect(t.Context(), ann, presence.ConnectOptions{})
+		require.ErrorIs(t, err, presence.ErrUnavailable)
+		require.ErrorIs(t, tracker.Stats().StorageErr, context.DeadlineExceeded)
+		release()
+		_, err = tracker.Connect(t.Context(), ann, presence.ConnectOptions{})
+		require.NoError(t, err)
+		require.NoError(t, tracker.Stats().StorageErr)
+		require.NoError(t, tracker.Close())
+	})
+}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/benbjohnson/clock"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/adapters/memory"
+	"github.com/presence-go/presence/presencetest"
 )
 
 var storageSeed = flag.Uint64("storage.seed", 0, "the seed of the histories over storage with faults; 0 draws one")
@@ -488,4 +490,990 @@ func TestTroubledStorage(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What happens after a restart is not taken for what happened before.
+func TestJournalGoesOnAfterARestart(t *testing.T) {
+	t.Parallel()
+	for _, claims := range []bool{false, true} {
+		o := newOffice(t)
+		var all []presence.JournalRow
+		for range 4 {
+			o.clock.Add(time.Minute)
+			c := o.connect(ann, "tab")
+			if claims {
+				require.NoError(t, o.claim(ann, presence.Claim{Status: "busy", For: 10 * time.Second}))
+			}
+			o.clock.Add(20 * time.Second)
+			require.NoError(t, c.Logout())
+			require.NoError(t, o.Close())
+			all = append(all, o.told(ann)...)
+			o.Tracker = o.open()
+		}
+		require.GreaterOrEqual(t, len(all), 8)
+		require.Equal(t, all, o.rows(ann))
+	}
+}
+
+// What nobody waits for, and may or may not have been stored, is written again,
+// also if the subject has gone on meanwhile.
+func TestRecordOfUnknownOutcomeIsWrittenAgain(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	laptop := o.connect(ann, "laptop")
+	phone := o.connect(ann, "phone")
+	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy", Conn: "laptop", DropOnDisconnect: true}))
+	require.NoError(t, laptop.Logout())
+	o.storage.LoseAnswers(1, presencetest.Save)
+	_, err := o.Sweep(t.Context())
+	require.ErrorIs(t, err, presence.ErrUnavailable)
+	o.clock.Add(time.Second)
+	require.NoError(t, phone.Input())
+	require.Equal(t, "available", o.status(ann))
+	o.sweep()
+	state, _ := o.stored(ann)
+	require.Empty(t, state.Claims)
+	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy"}))
+}
+
+// contested is storage in which somebody else is always quicker.
+type contested struct{ *memory.Storage }
+
+func (contested) Save(context.Context, ...presence.Write) error {
+	return fmt.Errorf("contested: %w", presence.ErrConflict)
+}
+
+func TestConflictWithoutEndIsRefused(t *testing.T) {
+	t.Parallel()
+	tracker, err := presence.New(&presence.Options{Storage: contested{inMemory(0)}})
+	require.NoError(t, err)
+	_, err = tracker.Connect(t.Context(), ann, presence.ConnectOptions{ID: "tab"})
+	require.NoError(t, err)
+	for range 2 {
+		_, err = tracker.SetClaim(t.Context(), presence.Agent(ann), ann, presence.Claim{Status: "busy"})
+		require.ErrorIs(t, err, presence.ErrUnavailable)
+		require.ErrorIs(t, err, presence.ErrConflict)
+		state, err := tracker.State(t.Context(), ann)
+		require.NoError(t, err)
+		require.Empty(t, state.Claims)
+		require.Equal(t, "available", state.Current.Status)
+	}
+}
+
+// What happens to a subject while storage is asked does not make storage hold
+// anything else than what is known.
+func TestStoredIsWhatIsKnown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t)
+		c := o.connect(ann, "tab")
+		for range 13 {
+			o.clock.Add(25 * time.Second)
+			require.NoError(t, c.Heartbeat())
+			o.sweep()
+		}
+		require.Equal(t, "away", o.status(ann))
+		held, release := o.storage.Hold(presencetest.Save)
+		claimed := make(chan error, 1)
+		go func() { claimed <- o.claim(ann, presence.Claim{Status: "busy"}) }()
+		<-held
+		require.NoError(t, c.Input())
+		require.Equal(t, "available", o.status(ann))
+		o.connect(ann, "phone")
+		release()
+		require.NoError(t, <-claimed)
+		o.sweep()
+		known := o.state(ann)
+		stored, _ := o.stored(ann)
+		require.Equal(t, known.Claims, stored.Claims)
+		require.Equal(t, known.Serial, stored.Serial)
+		require.Equal(t, o.told(ann), o.rows(ann))
+	})
+}
+
+// One record that cannot be read is not overwritten, and holds up no other.
+func TestOneBadRecordHoldsUpNobody(t *testing.T) {
+	o := newOffice(t)
+	conns := make(map[presence.Ref]*presence.Conn)
+	for _, ref := range []presence.Ref{ann, bob} {
+		conns[ref] = o.connect(ref, "tab")
+		require.NoError(t, o.claim(ref, presence.Claim{Status: "busy", DropOnDisconnect: true}))
+	}
+	o.sweep()
+	// Somebody newer has written ann's record.
+	records, err := o.memory.Load(t.Context(), ann)
+	require.NoError(t, err)
+	require.NoError(t, o.memory.Save(t.Context(), presence.Write{
+		Record: presence.Record{Subject: ann, Revision: records[0].Revision + 1, Data: []byte(`{"version":2}`)}, Expect: records[0].Revision,
+	}))
+	require.NoError(t, conns[ann].Logout())
+	require.NoError(t, conns[bob].Logout())
+	for range 3 {
+		_, err := o.Sweep(t.Context())
+		require.ErrorContains(t, err, "version")
+	}
+	records, err = o.memory.Load(t.Context(), ann)
+	require.NoError(t, err)
+	require.Equal(t, `{"version":2}`, string(records[0].Data), "what somebody newer wrote is not overwritten")
+	state, _ := o.stored(bob)
+	require.Empty(t, state.Claims, "bob's record is written")
+	require.Equal(t, o.told(bob), o.rows(bob), "and the journal")
+}
+
+// A claim of unknown outcome is in the journal once it is known to be there.
+func TestJournalOfUnknownOutcome(t *testing.T) {
+	for _, id := range []string{"", "x"} {
+		o := newOffice(t)
+		o.connect(ann, "tab")
+		o.storage.LoseAnswers(1, presencetest.Save)
+		require.ErrorIs(t, o.claim(ann, presence.Claim{ID: id, Status: "busy"}), presence.ErrUnavailable)
+		o.clock.Add(time.Second)
+		require.NoError(t, o.claim(ann, presence.Claim{ID: id, Status: "busy"}))
+		o.sweep()
+		set := make(map[string]bool)
+		for _, row := range o.rows(ann) {
+			switch row.Kind {
+			case presence.RowClaimSet:
+				set[row.ID[len("claim-set/"):]] = true
+			case presence.RowClaimEnded:
+				require.True(t, set[row.ID[len("claim-ended/"):]], "ended without having been set")
+			}
+		}
+		for _, c := range o.state(ann).Claims {
+			require.True(t, set[c.ID], "claim %s is in the journal", c.ID)
+		}
+	}
+}
+
+// Two trackers write the same subject in turn; no claim is lost.
+func TestNoLostUpdate(t *testing.T) {
+	o := newOffice(t)
+	o.connect(ann, "tab")
+	second := o.open()
+	_, err := second.Connect(t.Context(), ann, presence.ConnectOptions{ID: "phone"})
+	require.NoError(t, err)
+	system := presence.Actor{Subject: presence.ID("cal"), Role: presence.RoleSystem}
+	for i, tr := range []*presence.Tracker{o.Tracker, second, o.Tracker, second} {
+		_, err := tr.SetClaim(t.Context(), system, ann, presence.Claim{Status: "busy", Source: presence.SourceApp, Key: string(rune('a' + i))})
+		require.NoError(t, err)
+	}
+	state, _ := o.stored(ann)
+	require.Len(t, state.Claims, 4)
+	s2, err := second.State(t.Context(), ann)
+	require.NoError(t, err)
+	require.Equal(t, state.Claims, s2.Claims)
+}
+
+// What somebody chose is not written anew after another tracker erased them.
+func TestErasedElsewhere(t *testing.T) {
+	o := newOffice(t)
+	c := o.connect(ann, "tab")
+	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy", Text: "private"}))
+	o.sweep()
+	second := o.open()
+	require.NoError(t, second.Erase(t.Context(), ann))
+	require.NoError(t, c.Logout())
+	o.sweep()
+	state, _ := o.stored(ann)
+	require.Empty(t, state.Claims)
+	require.Empty(t, o.state(ann).Claims)
+}
+
+// A tracker that is behind does not undo what another has written meanwhile.
+func TestBehindAndConflict(t *testing.T) {
+	o := newOffice(t)
+	c := o.connect(ann, "tab")
+	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy", DropOnDisconnect: true}))
+	o.sweep()
+	first := o.Tracker
+	second := o.open()
+	_, err := second.SetClaim(t.Context(), presence.Agent(ann), ann, presence.Claim{Status: "away"})
+	require.NoError(t, err)
+	require.NoError(t, c.Logout()) // drops busy here; it is replaced by away there
+	_, err = first.Sweep(t.Context())
+	require.NoError(t, err)
+	st, _ := o.stored(ann)
+	require.Len(t, st.Claims, 1)
+	require.Equal(t, "away", st.Claims[0].Status)
+}
+
+// A subject of which storage cannot be asked is not taken for a new one.
+func TestSubjectThatCannotBeLoadedIsRefused(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	o.connect(ann, "tab")
+	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy"}))
+	o.restart()
+
+	o.storage.Down()
+	_, err := o.Connect(t.Context(), ann, presence.ConnectOptions{ID: "tab", Login: true})
+	require.ErrorIs(t, err, presence.ErrUnavailable)
+	require.ErrorIs(t, err, presencetest.ErrFault)
+	_, err = o.GetAs(t.Context(), presence.AudienceTeam, ann)
+	require.ErrorIs(t, err, presence.ErrUnavailable)
+	require.ErrorIs(t, o.claim(ann, presence.Claim{Status: "away"}), presence.ErrUnavailable)
+	require.ErrorIs(t, o.Erase(t.Context(), ann), presence.ErrUnavailable)
+	require.Empty(t, o.statuses(ann), "nothing is told of it")
+
+	o.storage.Up()
+	o.connect(ann, "tab")
+	require.Equal(t, "busy", o.status(ann))
+	require.NotContains(t, o.statuses(ann), "available")
+}
+
+func TestStorageDown(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	require.NoError(t, o.AddMember(t.Context(), sales, ann))
+	c := o.connect(ann, "tab")
+	o.connect(bob, "tab")
+	require.NoError(t, o.claim(bob, presence.Claim{Status: "busy"}))
+	o.sweep()
+	w, err := o.Watch(t.Context(), presence.Agent(ann), sales, presence.WatchOptions{})
+	require.NoError(t, err)
+	f, err := w.Poll()
+	require.NoError(t, err)
+	require.Equal(t, "available", f.Members[0].Status)
+
+	o.storage.Down()
+	before := o.state(ann)
+	for range 3 {
+		err := o.claim(ann, presence.Claim{Status: "busy"})
+		require.ErrorIs(t, err, presence.ErrUnavailable)
+		require.ErrorIs(t, err, presencetest.ErrFault)
+	}
+	_, err = c.Claim(t.Context(), presence.Claim{Status: "busy"})
+	require.ErrorIs(t, err, presence.ErrUnavailable)
+	require.ErrorIs(t, o.Disable(t.Context(), ann), presence.ErrUnavailable)
+	require.ErrorIs(t, o.Erase(t.Context(), ann), presence.ErrUnavailable)
+	require.Equal(t, before, o.state(ann), "what was refused changed nothing")
+	_, err = o.EndClaim(t.Context(), presence.Agent(bob), bob, presence.Claim{})
+	require.ErrorIs(t, err, presence.ErrUnavailable)
+	require.Equal(t, "busy", o.status(bob))
+
+	// Reads, masks and connections of those who are known go on.
+	for range 13 {
+		o.clock.Add(25 * time.Second)
+		require.NoError(t, c.Heartbeat())
+		_, _ = o.Sweep(t.Context())
+	}
+	require.Equal(t, "away", o.status(ann))
+	require.Equal(t, "offline", o.status(bob), "its lease has run out")
+	f, err = w.Poll()
+	require.NoError(t, err)
+	require.Equal(t, "away", f.Changes[0].View.Status)
+	list, group, err := o.ListAs(t.Context(), presence.AudienceTeam, sales, nil)
+	require.NoError(t, err)
+	require.Equal(t, "away", list[0].Status)
+	require.Equal(t, presence.GroupAway, group.Status)
+	o.connect(bob, "tab")
+	require.Equal(t, "busy", o.status(bob))
+	require.NoError(t, c.Input())
+	require.Equal(t, "available", o.status(ann))
+	_, err = o.Sweep(t.Context())
+	require.ErrorIs(t, err, presence.ErrUnavailable, "and it is said that storage is behind")
+
+	// It goes on without a restart.
+	o.storage.Up()
+	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy"}))
+	require.Equal(t, "busy", o.status(ann))
+	o.sweep()
+	require.Equal(t, o.told(ann), o.rows(ann))
+	require.Equal(t, o.told(bob), o.rows(bob))
+	o.restart()
+	o.connect(ann, "tab")
+	require.Equal(t, "busy", o.status(ann))
+}
+
+// What changed without anybody waiting for it is written when storage is back.
+func TestRecordsThatAreBehindAreWritten(t *testing.T) {
+	t.Parallel()
+	for _, fault := range []string{"down", "fails", "loses answers"} {
+		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
+			o := newOffice(t)
+			refs := []presence.Ref{ann, bob, {Tenant: "acme", ID: "ann"}}
+			conns := make(map[presence.Ref]*presence.Conn)
+			for _, ref := range refs {
+				conns[ref] = o.connect(ref, "tab")
+				require.NoError(t, o.claim(ref, presence.Claim{Status: "busy", DropOnDisconnect: true}))
+			}
+			o.sweep()
+			switch fault {
+			case "down":
+				o.storage.Down()
+			case "fails":
+				o.storage.Fail(len(refs)+1, presencetest.Save, presencetest.Append)
+			case "loses answers":
+				o.storage.LoseAnswers(len(refs)+1, presencetest.Save, presencetest.Append)
+			}
+			for _, ref := range refs {
+				require.NoError(t, conns[ref].Logout())
+				require.Equal(t, "offline", o.status(ref))
+				require.Empty(t, o.state(ref).Claims)
+			}
+			_, err := o.Sweep(t.Context())
+			require.ErrorIs(t, err, presence.ErrUnavailable)
+			for _, ref := range refs {
+				if state, _ := o.stored(ref); fault != "loses answers" {
+					require.Len(t, state.Claims, 1, "storage is behind")
+				}
+			}
+			o.storage.Up()
+			o.clock.Add(time.Second)
+			o.sweep()
+			for _, ref := range refs {
+				state, _ := o.stored(ref)
+				require.Empty(t, state.Claims)
+				require.Equal(t, o.told(ref), o.rows(ref))
+			}
+			calls := o.storage.Calls(presencetest.Save, presencetest.Append)
+			o.sweep()
+			require.Equal(t, calls, o.storage.Calls(presencetest.Save, presencetest.Append), "nothing is left to be written")
+		})
+	}
+}
+
+// A claim whose storing may or may not have worked is refused; made again, now
+// or later, it is there once.
+func TestClaimOfUnknownOutcomeCanBeRepeated(t *testing.T) {
+	t.Parallel()
+	for _, id := range []string{"", "the-callers"} {
+		for _, later := range []time.Duration{0, time.Second} {
+			t.Run(fmt.Sprintf("id %q after %v", id, later), func(t *testing.T) {
+				t.Parallel()
+				o := newOffice(t)
+				o.connect(ann, "tab")
+				before := o.state(ann)
+				o.storage.LoseAnswers(1, presencetest.Save)
+				require.ErrorIs(t, o.claim(ann, presence.Claim{ID: id, Status: "busy"}), presence.ErrUnavailable)
+				require.Equal(t, before, o.state(ann))
+				require.Equal(t, "available", o.status(ann))
+
+				o.clock.Add(later)
+				require.NoError(t, o.claim(ann, presence.Claim{ID: id, Status: "busy"}))
+				require.Equal(t, "busy", o.status(ann))
+				require.Len(t, o.state(ann).Claims, 1)
+				require.NoError(t, o.claim(ann, presence.Claim{Status: "away"}), "and it goes on from there")
+				o.sweep()
+				require.Equal(t, o.told(ann), o.rows(ann))
+				state, _ := o.stored(ann)
+				require.Equal(t, o.state(ann).Claims, state.Claims)
+			})
+		}
+	}
+}
+
+// The journal holds what was told, each once and in order, whatever storage
+// does meanwhile.
+// A change that is known to have failed may be stored all the same. Taking it
+// back must then reach storage, although there seems to be nothing to take back.
+func TestChangeOfUnknownOutcomeIsTakenBack(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	o.connect(ann, "tab")
+	o.sweep()
+	o.storage.LoseAnswers(1, presencetest.Save)
+	require.ErrorIs(t, o.claim(ann, presence.Claim{Status: "busy"}), presence.ErrUnavailable)
+	require.Equal(t, "available", o.status(ann))
+	_, err := o.EndClaim(t.Context(), presence.Agent(ann), ann, presence.Claim{})
+	require.NoError(t, err)
+	stored, ok := o.stored(ann)
+	require.True(t, ok)
+	require.Empty(t, stored.Claims)
+	o.crash()
+	o.connect(ann, "tab")
+	require.Equal(t, "available", o.status(ann))
+}
+
+func TestJournalHoldsEachRowOnceInOrder(t *testing.T) {
+	t.Parallel()
+	refs := []presence.Ref{ann, bob, {Tenant: "acme", ID: "ann"}}
+	for seed := range uint64(40) {
+		random := rand.New(rand.NewPCG(seed, 7))
+		o := newOffice(t)
+		conns := make(map[presence.Ref]*presence.Conn)
+		for _, ref := range refs {
+			conns[ref] = o.connect(ref, "tab")
+		}
+		for range 150 {
+			ref := refs[random.IntN(len(refs))]
+			switch random.IntN(12) {
+			case 0:
+				_ = conns[ref].Close()
+			case 1, 2:
+				if c, err := o.Connect(t.Context(), ref, presence.ConnectOptions{ID: "tab"}); err == nil {
+					conns[ref] = c
+				}
+			case 3:
+				_ = conns[ref].Input()
+			case 4, 5:
+				_ = o.claim(ref, presence.Claim{Status: []string{"busy", "away", "available"}[random.IntN(3)]})
+			case 6:
+				_ = o.claim(ref, presence.Claim{Status: "busy", For: time.Duration(1+random.IntN(100)) * time.Second, DropOnDisconnect: true})
+			case 7:
+				o.storage.Fail(1+random.IntN(3), presencetest.Append)
+			case 8:
+				o.storage.LoseAnswers(1+random.IntN(3), presencetest.Append)
+			case 9:
+				o.storage.Fail(1, presencetest.Save)
+			default:
+				o.clock.Add(time.Duration(random.IntN(120)) * time.Second)
+				_, _ = o.Sweep(t.Context())
+			}
+		}
+		o.storage.Up()
+		o.sweep()
+		for _, ref := range refs {
+			require.Equal(t, o.told(ref), o.rows(ref), "seed %d, journal of %s", seed, ref)
+			var read []presence.JournalRow
+			for row, err := range o.Journal(t.Context(), presence.JournalQuery{Subject: ref}) {
+				require.NoError(t, err)
+				read = append(read, row)
+			}
+			require.Equal(t, o.told(ref), read, "seed %d, journal of %s read back", seed, ref)
+		}
+	}
+}
+
+// More rows than go into one call are stored piece by piece, and what storage
+// took before it failed is not lost or doubled.
+func TestJournalInPieces(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	c := o.connect(ann, "tab")
+	o.storage.Down()
+	for range 800 {
+		require.NoError(t, c.Logout())
+		c = o.connect(ann, "tab")
+	}
+	_, err := o.Sweep(t.Context())
+	require.ErrorIs(t, err, presence.ErrUnavailable)
+	o.storage.Up()
+	o.storage.LoseAnswers(1, presencetest.Append)
+	_, err = o.Sweep(t.Context())
+	require.ErrorIs(t, err, presence.ErrUnavailable)
+	require.NoError(t, c.Logout())
+	o.sweep()
+	require.Len(t, o.rows(ann), 1602)
+	require.Equal(t, o.told(ann), o.rows(ann))
+
+	for _, limit := range []int{0, -1} {
+		var read []presence.JournalRow
+		for row, err := range o.Journal(t.Context(), presence.JournalQuery{Subject: ann, Limit: limit}) {
+			require.NoError(t, err)
+			read = append(read, row)
+		}
+		require.Equal(t, o.told(ann), read, "page by page")
+	}
+}
+
+func TestJournalOfStorageThatCannotReadIt(t *testing.T) {
+	t.Parallel()
+	tracker, err := presence.New(&presence.Options{Storage: struct{ presence.Storage }{inMemory(0)}})
+	require.NoError(t, err)
+	_, err = tracker.Connect(t.Context(), ann, presence.ConnectOptions{})
+	require.NoError(t, err)
+	for _, err := range tracker.Journal(t.Context(), presence.JournalQuery{Subject: ann}) {
+		require.ErrorIs(t, err, presence.ErrUnavailable)
+	}
+	require.NoError(t, tracker.Close())
+}
+
+func TestCloseWritesWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	c := o.connect(ann, "tab")
+	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy", DropOnDisconnect: true}))
+	require.NoError(t, c.Logout())
+	require.Empty(t, o.rows(ann), "nobody swept yet")
+	require.NoError(t, o.Close())
+	require.Equal(t, o.told(ann), o.rows(ann))
+	state, _ := o.stored(ann)
+	require.Empty(t, state.Claims)
+
+	o = newOffice(t)
+	o.connect(ann, "tab")
+	o.storage.Down()
+	require.ErrorIs(t, o.Close(), presence.ErrUnavailable, "it says so if it cannot")
+}
+
+// Two trackers over one record: whoever finds that the other has written takes
+// that over first, so that neither undoes what the other was told to store.
+func TestConflictTakesOverWhatIsStored(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	o.connect(ann, "tab")
+	first, second := o.Tracker, o.open()
+	_, err := second.Connect(t.Context(), ann, presence.ConnectOptions{ID: "phone"})
+	require.NoError(t, err)
+	calendar := presence.Actor{Subject: presence.ID("calendar"), Role: presence.RoleSystem}
+	_, err = first.SetClaim(t.Context(), calendar, ann, presence.Claim{Status: "busy", Source: presence.SourceCalendar})
+	require.NoError(t, err)
+
+	view, err := second.SetClaim(t.Context(), presence.Agent(ann), ann, presence.Claim{Status: "away"})
+	require.NoError(t, err)
+	require.Equal(t, "away", view.Status)
+	stored, _ := o.stored(ann)
+	require.Len(t, stored.Claims, 2)
+
+	view, err = first.EndClaim(t.Context(), calendar, ann, presence.Claim{Source: presence.SourceCalendar})
+	require.NoError(t, err)
+	require.Equal(t, "away", view.Status, "it has learnt of her choice")
+	stored, _ = o.stored(ann)
+	require.Len(t, stored.Claims, 1)
+	require.Equal(t, "away", stored.Claims[0].Status)
+}
+
+// Storage that does not answer holds up nobody but those who need it, and them
+// not for long.
+func TestStorageThatHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		storage := presencetest.NewFaultyStorage(inMemory(0))
+		tracker, err := presence.New(&presence.Options{Storage: storage, StorageTimeout: 3 * time.Second})
+		require.NoError(t, err)
+		c, err := tracker.Connect(t.Context(), ann, presence.ConnectOptions{ID: "tab"})
+		require.NoError(t, err)
+		_, err = tracker.Connect(t.Context(), bob, presence.ConnectOptions{ID: "tab"})
+		require.NoError(t, err)
+
+		start := time.Now()
+		held, release := storage.Hold(presencetest.Save, presencetest.Load)
+		claimed := make(chan error, 2)
+		go func() {
+			_, err := tracker.SetClaim(t.Context(), presence.Agent(ann), ann, presence.Claim{Status: "busy"})
+			claimed <- err
+		}()
+		require.Equal(t, presencetest.Save, <-held)
+
+		// Meanwhile the subject lives, and is not what is not stored.
+		require.NoError(t, c.Heartbeat())
+		require.NoError(t, c.Input())
+		v, err := tracker.GetAs(t.Context(), presence.AudienceSelf, ann)
+		require.NoError(t, err)
+		require.Equal(t, "available", v.Status)
+
+		// A second claim waits for the first one's answer, as long as its caller
+		// wants to.
+		why := errors.New("no patience")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		go func() {
+			_, err := tracker.SetClaim(ctx, presence.Agent(ann), ann, presence.Claim{Status: "away"})
+			claimed <- err
+		}()
+		synctest.Wait()
+		require.Empty(t, claimed)
+		cancel(why)
+		require.ErrorIs(t, <-claimed, why)
+		require.Zero(t, time.Since(start), "nobody has waited so far")
+
+		err = <-claimed
+		require.ErrorIs(t, err, presence.ErrUnavailable)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, 3*time.Second, time.Since(start))
+
+		_, err = tracker.Connect(t.Context(), presence.ID("eve"), presence.ConnectOptions{})
+		require.ErrorIs(t, err, presence.ErrUnavailable, "of whom nothing can be known")
+		require.Equal(t, 6*time.Second, time.Since(start))
+
+		release()
+		_, err = tracker.SetClaim(t.Context(), presence.Agent(ann), ann, presence.Claim{Status: "busy"})
+		require.NoError(t, err)
+		require.NoError(t, tracker.Close())
+	})
+}
+
+// Trackers that share storage show what the others stored once they look.
+func TestRefresh(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	c := o.connect(ann, "tab")
+	first := o.Tracker
+	o.connect(bob, "tab")
+	o.Tracker = o.open()
+	o.connect(ann, "phone")
+	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy"}))
+	status := func(ref presence.Ref) string {
+		view, err := first.GetAs(t.Context(), presence.AudienceTeam, ref)
+		require.NoError(t, err)
+		return view.Status
+	}
+	require.Equal(t, "available", status(ann))
+	require.NoError(t, first.Reload(t.Context(), bob, presence.ID("never heard of")))
+	require.Equal(t, "available", status(ann))
+	require.NoError(t, first.Reload(t.Context(), ann))
+	require.Equal(t, "busy", status(ann))
+
+	// What was there already is left alone, whatever else has happened.
+	before := o.storage.Calls(presencetest.Save)
+	require.NoError(t, first.Reload(t.Context()))
+	require.NoError(t, o.Reload(t.Context()))
+	require.Equal(t, before, o.storage.Calls(presencetest.Save))
+
+	_, err := c.Claim(t.Context(), presence.Claim{Status: "away"})
+	require.NoError(t, err)
+	require.NoError(t, o.Reload(t.Context()))
+	require.Equal(t, "away", o.status(ann))
+	require.NoError(t, first.Erase(t.Context(), ann))
+	require.NoError(t, o.Reload(t.Context()))
+	require.Equal(t, "available", o.status(ann), "here, ann is connected and has chosen nothing")
+
+	o.storage.Fail(1, presencetest.Load)
+	require.ErrorIs(t, o.Reload(t.Context()), presence.ErrUnavailable)
+	require.NoError(t, first.Close())
+	require.ErrorIs(t, first.Reload(t.Context()), presence.ErrClosed)
+}
+
+// History reaches storage by itself, soon after it happened and before too much
+// of it waits, though no deadline falls due.
+func TestRowsAreStoredByThemselves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		storage := inMemory(0)
+		d := newDesk(t, &presence.Options{Storage: storage})
+		c := d.login(ann, "tab")
+		stored := func() int {
+			rows, err := storage.Journal(t.Context(), presence.JournalQuery{Subject: ann, Limit: 10_000})
+			require.NoError(t, err)
+			return len(rows)
+		}
+		time.Sleep(2 * time.Second)
+		before := stored()
+		_, err := c.Claim(t.Context(), presence.Claim{Status: "busy"})
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Equal(t, before+2, stored(), "a second later")
+
+		for range 300 {
+			for _, status := range []string{"away", "busy"} {
+				_, err := d.SetClaim(t.Context(), boss, ann, presence.Claim{Status: status})
+				require.NoError(t, err)
+			}
+		}
+		synctest.Wait()
+		require.Greater(t, stored(), before+512, "at once")
+	})
+}
+
+// X46: a subject that is disabled by another process loses its connections and
+// its work here as well.
+func TestDisabledElsewhere(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	c := o.connect(ann, "tab")
+	require.NoError(t, o.SetLoad(t.Context(), ann, presence.Load{N: 2}))
+	other, err := presence.New(&presence.Options{Storage: o.storage, Clock: o.clock})
+	require.NoError(t, err)
+	change := func(verb func(context.Context, presence.Ref) error) {
+		require.NoError(t, verb(t.Context(), ann))
+		require.NoError(t, o.Reload(t.Context()))
+	}
+	o.sweep()
+	require.NoError(t, other.Reload(t.Context()))
+	change(other.Disable)
+	s := o.state(ann)
+	require.True(t, s.Disabled)
+	require.Empty(t, s.Conns)
+	require.Zero(t, s.Work.Total())
+	require.ErrorIs(t, c.Heartbeat(), presence.ErrUnknown)
+	o.mu.Lock()
+	last := o.out[ann][len(o.out[ann])-1]
+	requeued := slices.ContainsFunc(o.out[ann], func(out presence.Output) bool { return out.Kind == presence.OutputRequeue && out.Load == 2 })
+	o.mu.Unlock()
+	require.Equal(t, presence.StatusDisabled, last.Presence.Status)
+	require.True(t, requeued)
+
+	o.sweep()
+	require.NoError(t, other.Reload(t.Context()))
+	change(other.Enable)
+	require.Equal(t, "offline", o.status(ann), "nobody is back before connecting again")
+}
+
+// Connections come and go from memory while storage is down, also those of a
+// subject that storage is behind with already.
+func TestLoginAndLogoutWhileStorageIsDown(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	c := o.connect(ann, "tab")
+	o.sweep()
+	o.storage.Down()
+	require.NoError(t, c.Close())
+	o.clock.Add(time.Minute)
+	require.Equal(t, "offline", o.status(ann))
+	_, err := o.Sweep(t.Context())
+	require.ErrorIs(t, err, presence.ErrUnavailable)
+	_, err = o.Connect(t.Context(), ann, presence.ConnectOptions{ID: "tab", Login: true})
+	require.NoError(t, err)
+	require.Equal(t, "available", o.status(ann))
+	require.NoError(t, o.Logout(t.Context(), ann))
+	require.Equal(t, "offline", o.status(ann))
+	o.storage.Up()
+	o.sweep()
+	s, _ := o.stored(ann)
+	require.Equal(t, o.state(ann).LoggedIn, s.LoggedIn)
+}
+
+// many is a lot of subjects with a connection each, whose records are stored.
+func many(o *office, n int) (refs []presence.Ref, conns []*presence.Conn) {
+	for i := range n {
+		ref := presence.ID(fmt.Sprintf("subject-%d", i))
+		refs = append(refs, ref)
+		conns = append(conns, o.connect(ref, "tab"))
+	}
+	o.sweep()
+	return refs, conns
+}
+
+// What many changed without anybody waiting for it is written in few calls, also
+// after it could not be for a while.
+func TestRecordsAreWrittenTogether(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	before := o.storage.Calls(presencetest.Save)
+	refs, conns := many(o, 1000)
+	require.LessOrEqual(t, o.storage.Calls(presencetest.Save)-before, 4)
+
+	o.storage.Down()
+	for _, c := range conns {
+		require.NoError(t, c.Logout())
+	}
+	_, err := o.Sweep(t.Context())
+	require.ErrorIs(t, err, presence.ErrUnavailable)
+	require.Equal(t, 1000, o.Stats().RecordsBehind)
+	o.storage.Up()
+	before = o.storage.Calls(presencetest.Save)
+	o.sweep()
+	require.LessOrEqual(t, o.storage.Calls(presencetest.Save)-before, 4)
+	require.Zero(t, o.Stats().RecordsBehind)
+	for _, ref := range refs {
+		state, _ := o.stored(ref)
+		require.Equal(t, "offline", state.Current.Status)
+	}
+}
+
+// One record that another tracker has written meanwhile is taken over; the
+// records beside it are written all the same.
+func TestRecordsAreWrittenBesideAConflict(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	refs, conns := many(o, 20)
+	first := o.Tracker
+	second := o.open()
+	_, err := second.SetClaim(t.Context(), presence.Agent(refs[7]), refs[7], presence.Claim{Status: "busy"})
+	require.NoError(t, err)
+	for _, c := range conns {
+		require.NoError(t, c.Logout())
+	}
+	_, err = first.Sweep(t.Context())
+	require.NoError(t, err)
+	for i, ref := range refs {
+		state, _ := o.stored(ref)
+		require.Equal(t, "offline", state.Current.Status, ref)
+		require.Equal(t, i == 7, len(state.Claims) == 1, ref)
+	}
+}
+
+// A record that is being stored for a claim does not hold up those beside it.
+func TestRecordsAreWrittenBesideAClaim(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t)
+		refs, conns := many(o, 20)
+		for _, c := range conns {
+			require.NoError(t, c.Logout())
+		}
+		held, release := o.storage.Hold(presencetest.Save)
+		var wg sync.WaitGroup
+		var claimed, swept error
+		wg.Go(func() { claimed = o.claim(refs[0], presence.Claim{Status: "busy"}) })
+		<-held
+		wg.Go(func() { _, swept = o.Sweep(t.Context()) })
+		<-held
+		release()
+		wg.Wait()
+		require.NoError(t, claimed)
+		require.NoError(t, swept)
+		o.sweep()
+		for i, ref := range refs {
+			state, _ := o.stored(ref)
+			require.Equal(t, "offline", state.Current.Status, ref)
+			require.Equal(t, i == 0, len(state.Claims) == 1, ref)
+		}
+	})
+}
+
+// picky is storage that refuses the records of one subject for good.
+type picky struct {
+	presence.Storage
+	refuses presence.Ref
+}
+
+func (p *picky) Save(ctx context.Context, writes ...presence.Write) error {
+	for _, w := range writes {
+		if w.Record.Subject == p.refuses {
+			return fmt.Errorf("%w record: it is too large", presence.ErrInvalid)
+		}
+	}
+	return p.Storage.Save(ctx, writes...)
+}
+
+func TestRecordsAreWrittenBesideOneThatIsRefused(t *testing.T) {
+	t.Parallel()
+	m := inMemory(0)
+	tracker, err := presence.New(&presence.Options{Storage: &picky{m, ann}})
+	require.NoError(t, err)
+	for _, ref := range []presence.Ref{ann, bob} {
+		_, err := tracker.Connect(t.Context(), ref, presence.ConnectOptions{})
+		require.NoError(t, err)
+	}
+	for range 3 {
+		_, err = tracker.Sweep(t.Context())
+		require.ErrorContains(t, err, "the record of ann cannot be stored")
+		require.Equal(t, 1, tracker.Stats().RecordsBehind)
+		require.NoError(t, tracker.Stats().StorageErr, "storage works")
+	}
+	records, err := m.Load(t.Context(), ann, bob)
+	require.NoError(t, err)
+	require.Len(t, records, 1)
+	require.Equal(t, bob, records[0].Subject)
+}
+
+// Rows wait within a bound; what did not fit is counted, and what is newest is
+// stored in the end.
+func TestRowsThatWaitAreBounded(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	c := o.connect(ann, "tab")
+	o.storage.Down()
+	for range 35_000 {
+		require.NoError(t, c.Logout())
+		c = o.connect(ann, "tab")
+	}
+	h := storageStats(o)
+	require.LessOrEqual(t, h.RowsBehind, 65536)
+	require.Equal(t, 70_001, h.RowsBehind+h.RowsDropped)
+	o.storage.Up()
+	o.sweep()
+	told, rows := o.told(ann), o.rows(ann)
+	require.Equal(t, told[len(told)-len(rows):], rows)
+	require.Len(t, rows, h.RowsBehind)
+	require.Equal(t, presence.Stats{RowsDropped: h.RowsDropped}, storageStats(o))
+}
+
+// A connection waits for what was chosen before, within a bound, and nothing
+// else is shown meanwhile or after.
+func TestConnectWaitsForWhatWasChosen(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t)
+		require.NoError(t, o.AddMember(t.Context(), sales, ann))
+		o.connect(ann, "tab")
+		require.NoError(t, o.claim(ann, presence.Claim{Status: "busy"}))
+		require.NoError(t, o.Close())
+
+		tracker, err := presence.New(&presence.Options{Storage: o.storage, StorageTimeout: 2 * time.Second})
+		require.NoError(t, err)
+		require.NoError(t, tracker.AddMember(t.Context(), sales, bob))
+		w, err := tracker.Watch(t.Context(), presence.Agent(bob), sales, presence.WatchOptions{})
+		require.NoError(t, err)
+		seen := func() (statuses []string) {
+			for {
+				f, err := w.Poll()
+				require.NoError(t, err)
+				if f == nil {
+					return statuses
+				}
+				for _, v := range f.Members {
+					if v.Subject == ann {
+						statuses = append(statuses, v.Status)
+					}
+				}
+				for _, c := range f.Changes {
+					if c.View.Subject == ann {
+						statuses = append(statuses, c.View.Status)
+					}
+				}
+			}
+		}
+		held, release := o.storage.Hold(presencetest.Load)
+		began := time.Now()
+		_, err = tracker.Connect(t.Context(), ann, presence.ConnectOptions{ID: "tab"})
+		require.ErrorIs(t, err, presence.ErrUnavailable)
+		require.Equal(t, 2*time.Second, time.Since(began))
+		<-held
+
+		connected := make(chan error)
+		go func() {
+			_, err := tracker.Connect(t.Context(), ann, presence.ConnectOptions{ID: "tab"})
+			connected <- errors.Join(err, tracker.AddMember(t.Context(), sales, ann))
+		}()
+		<-held
+		require.Empty(t, seen())
+		release()
+		require.NoError(t, <-connected)
+		_, err = tracker.Sweep(t.Context())
+		require.NoError(t, err)
+		require.Subset(t, []string{"busy"}, seen())
+		v, err := tracker.GetAs(t.Context(), presence.AudienceTeam, ann)
+		require.NoError(t, err)
+		require.Equal(t, "busy", v.Status)
+		require.NoError(t, w.Close())
+		require.NoError(t, tracker.Close())
+	})
+}
+
+func TestJournalOfATenant(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	acme := presence.Ref{Tenant: "acme", ID: "ann"}
+	began := presence.At(o.clock.Now())
+	var all []presence.JournalRow
+	for range 700 {
+		for _, ref := range []presence.Ref{ann, bob, acme} {
+			o.clock.Add(time.Second)
+			require.NoError(t, o.connect(ref, "tab").Logout())
+		}
+	}
+	scan := func(q presence.JournalQuery) (rows []presence.JournalRow) {
+		for row, err := range o.Journal(t.Context(), q) {
+			require.NoError(t, err)
+			rows = append(rows, row)
+		}
+		return rows
+	}
+	all = scan(presence.JournalQuery{})
+	require.Len(t, all, 2*2*700)
+	require.ElementsMatch(t, append(o.told(ann), o.told(bob)...), all)
+	require.IsNonDecreasing(t, instants(all))
+	require.Equal(t, all[:1500], scan(presence.JournalQuery{Limit: 1500}))
+	require.Len(t, scan(presence.JournalQuery{Subject: presence.Ref{Tenant: "acme"}}), 2*700)
+	require.Len(t, scan(presence.JournalQuery{From: began, To: began.Add(4 * time.Second)}), 4)
+	for range o.Journal(t.Context(), presence.JournalQuery{}) {
+		break
+	}
+
+	o.storage.Down()
+	for _, err := range o.Journal(t.Context(), presence.JournalQuery{}) {
+		require.ErrorIs(t, err, presencetest.ErrFault)
+	}
+	o.storage.Up()
+	for _, storage := range []presence.Storage{nil, struct{ presence.Storage }{o.memory}} {
+		tracker, err := presence.New(&presence.Options{Storage: storage})
+		require.NoError(t, err)
+		for _, err := range tracker.Journal(t.Context(), presence.JournalQuery{}) {
+			require.ErrorIs(t, err, presence.ErrUnavailable)
+		}
+	}
+	require.NoError(t, o.Close())
+	for _, err := range o.Journal(t.Context(), presence.JournalQuery{}) {
+		require.ErrorIs(t, err, presence.ErrClosed)
+	}
+}
+
+func instants(rows []presence.JournalRow) (list []int64) {
+	for _, r := range rows {
+		list = append(list, int64(r.At))
+	}
+	return list
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/preset"
 )
 
 // TestValuesPrint: what is printed says what the value is.
@@ -52,4 +53,42 @@ func TestPresent(t *testing.T) {
 	}
 	require.False(t, presence.View{Status: presence.StatusUnknown}.Present())
 	require.False(t, presence.View{Status: presence.StatusDisabled}.Present())
+}
+
+// Who is shown devices sees each come and, once its grace is over, go; nobody
+// else notices, and nobody who can be hidden from may be shown them.
+func TestDevicesAreCountedForThoseWhoAreShownThem(t *testing.T) {
+	policy := presence.DefaultPolicy()
+	policy.Views = map[presence.Audience][]string{presence.AudienceTeam: {"devices"}}
+	x := newSubject(t, policy)
+	r := presence.NewRoster(sales, x.m)
+	for _, a := range []presence.Audience{presence.AudienceTeam, presence.AudienceVisitor} {
+		r.Open(a, presence.Ref{}, func() string { return "1" })
+	}
+	put := func(at float64, e presence.Event) (frames []*presence.Frame) {
+		for _, o := range x.do(at, e) {
+			if o.Kind == presence.OutputTransition || o.Kind == presence.OutputUpdated {
+				frames = append(frames, r.Put(&o.Presence, o.Noticed)...)
+			}
+		}
+		return frames
+	}
+	connect := presence.Event{Kind: presence.EventConnect, Conn: "tab", Age: presence.NoAge}
+	require.Len(t, put(0, connect), 2)
+	connect.Conn = "phone"
+	frames := put(1, connect)
+	require.Len(t, frames, 1, "the visitor sees no difference")
+	require.Equal(t, presence.OpUpdated, frames[0].Changes[0].Op)
+	require.Equal(t, 2, frames[0].Changes[0].View.Devices)
+	require.Empty(t, put(2, connect), "resumed")
+	require.Empty(t, put(3, presence.Event{Kind: presence.EventDisconnect, Conn: "phone", Cause: presence.CauseClosed}))
+	require.Empty(t, put(7.9, presence.Event{Kind: presence.EventTick}))
+	frames = put(8, presence.Event{Kind: presence.EventTick})
+	require.Len(t, frames, 1)
+	require.Equal(t, 1, frames[0].Changes[0].View.Devices)
+
+	policy = preset.TawkTo()
+	policy.Views = map[presence.Audience][]string{presence.AudienceVisitor: {"devices"}}
+	_, err := presence.Compile(policy)
+	require.ErrorContains(t, err, `invalid policy "views.visitor": "devices" is not for an audience that can be hidden from`)
 }

@@ -3,17 +3,17 @@ package presence_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/preset"
 )
 
 // One goroutine reads every watch: it is told which of them to look at.
@@ -148,52 +148,6 @@ func TestSuspendedWatchAnnouncesItself(t *testing.T) {
 	})
 }
 
-// A change that is held back goes out when its time has come, though nothing
-// else happens by then.
-func TestHeldBackChangesGoOutByThemselves(t *testing.T) {
-	for name, hold := range map[string]func(*presence.Policy){
-		"publish": func(p *presence.Policy) { p.CoalesceSubject = 2 * time.Second },
-		"batch":   func(p *presence.Policy) { p.CoalesceChannel = 2 * time.Second },
-	} {
-		t.Run(name, func(t *testing.T) { testHeldBackChanges(t, hold) })
-	}
-}
-
-func testHeldBackChanges(t *testing.T, hold func(*presence.Policy)) {
-	synctest.Test(t, func(t *testing.T) {
-		policy := presence.DefaultPolicy()
-		hold(&policy)
-		d := newDesk(t, &presence.Options{Policy: &policy})
-		c := d.login(ann, "tab")
-		require.NoError(t, d.AddMember(t.Context(), sales, ann))
-		w := d.watch(boss, sales)
-		seen(t, w)
-		time.Sleep(5 * time.Second)
-		for _, status := range []string{"busy", "away", "busy", "away"} {
-			_, err := c.Claim(t.Context(), presence.Claim{Status: status})
-			require.NoError(t, err)
-		}
-		require.Equal(t, []string{"updated ann busy"}, seen(t, w))
-		time.Sleep(2*time.Second - time.Millisecond)
-		require.Empty(t, seen(t, w))
-		time.Sleep(time.Millisecond)
-		require.Equal(t, []string{"updated ann away"}, seen(t, w))
-	})
-}
-
-// Somebody nobody has heard of is refused like anybody without a grant.
-func TestStrangersAreRefused(t *testing.T) {
-	for range 8 { // wherever names come to lie
-		tracker, err := presence.New(nil)
-		require.NoError(t, err)
-		require.NoError(t, tracker.AddMember(t.Context(), sales, ann))
-		_, err = tracker.Watch(t.Context(), presence.Agent(presence.ID("stranger")), sales, presence.WatchOptions{})
-		require.ErrorIs(t, err, presence.ErrNotAllowed)
-		require.ErrorIs(t, tracker.Join(t.Context(), presence.Agent(presence.ID("stranger")), sales), presence.ErrNotAllowed)
-		require.NoError(t, tracker.Close())
-	}
-}
-
 // A watch that is being opened while the tracker is closed does not outlive it.
 func TestWatchWhileClosing(t *testing.T) {
 	t.Parallel()
@@ -243,47 +197,6 @@ func TestSuspendedWatchEnds(t *testing.T) {
 		require.Len(t, ended, 1)
 		require.ErrorIs(t, <-ended, presence.ErrClosed)
 	})
-}
-
-// Whatever changes a list goes out when its time has come.
-func TestHeldBackAccessGoesOutByItself(t *testing.T) {
-	crew := presence.ChannelID("crew")
-	policy := presence.DefaultPolicy()
-	policy.CoalesceSubject = 2 * time.Second
-	for _, test := range []struct {
-		name string
-		do   func(*testing.T, desk) error
-		want string
-	}{
-		{"revoke", func(t *testing.T, d desk) error { return d.RemoveMember(t.Context(), crew, ann) }, "left ann"},
-		{"erase", func(t *testing.T, d desk) error { return d.Erase(t.Context(), ann) }, "left ann"},
-		{"link", func(t *testing.T, d desk) error { return d.Link(t.Context(), sales, presence.ChannelID("nobody's")) }, "left ann"},
-		{"policy", func(t *testing.T, d desk) error {
-			p := policy
-			p.Statuses = append([]presence.Status{}, policy.Statuses...)
-			p.Statuses[2].Label = "Occupied"
-			return d.SetPolicy(t.Context(), admin, p)
-		}, "updated ann busy"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				d := newDesk(t, &presence.Options{Policy: &policy})
-				c := d.login(ann, "tab")
-				require.NoError(t, d.AddMember(t.Context(), crew, ann))
-				require.NoError(t, d.Link(t.Context(), sales, crew))
-				w := d.watch(boss, sales)
-				seen(t, w)
-				time.Sleep(5 * time.Second)
-				_, err := c.Claim(t.Context(), presence.Claim{Status: "busy"})
-				require.NoError(t, err)
-				require.Equal(t, []string{"updated ann busy"}, seen(t, w))
-				time.Sleep(1999 * time.Millisecond)
-				require.NoError(t, test.do(t, d))
-				time.Sleep(time.Millisecond)
-				require.Equal(t, []string{test.want}, seen(t, w))
-			})
-		})
-	}
 }
 
 // slowAuthorizer takes as long as it may, once it hangs.
@@ -439,35 +352,396 @@ func TestCloseWaitsForGoroutines(t *testing.T) {
 	})
 }
 
-// What is asked of a channel that is just being given up is asked of the next.
-func TestChannelsAreGivenUpWhileUsed(t *testing.T) {
+func TestX43SlowWatcherIsResyncedAndNobodyWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, &presence.Options{WatchBuffer: 4})
+		require.NoError(t, d.AddMember(t.Context(), sales, ann))
+		slow, quick := d.watch(visitor, sales), d.watch(visitor, sales)
+		require.Equal(t, []string{"snapshot ann=offline"}, seen(t, slow))
+		require.Equal(t, []string{"snapshot ann=offline"}, seen(t, quick))
+		c := d.login(ann, "tab")
+		beat(t, c)
+		for i := range 6 {
+			time.Sleep(10 * time.Second)
+			_, err := c.Claim(t.Context(), presence.Claim{Status: []string{"busy", "away"}[i%2]})
+			require.NoError(t, err)
+			require.NotEmpty(t, seen(t, quick))
+		}
+		require.Equal(t, []string{"lagged ann=away"}, seen(t, slow))
+		_, err := c.Claim(t.Context(), presence.Claim{Status: "busy"})
+		require.NoError(t, err)
+		require.Equal(t, []string{"updated ann busy"}, seen(t, slow))
+	})
+}
+
+func TestSequenceHasNoGaps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, nil)
-		var users sync.WaitGroup
-		for range 4 {
-			users.Go(func() {
-				for range 300 {
-					w, err := d.Watch(t.Context(), boss, sales, presence.WatchOptions{})
-					if !assert.NoError(t, err) {
-						return
-					}
-					f, err := w.Poll()
-					if !assert.NoError(t, err) || !assert.NotNil(t, f) {
-						return
-					}
-					assert.NoError(t, w.Close())
-				}
-			})
-			users.Go(func() {
-				for range 300 {
-					assert.NoError(t, d.SetHours(t.Context(), sales, answers{open: true}))
-					_, group, err := d.ListAs(t.Context(), presence.AudienceTeam, sales, nil)
-					assert.NoError(t, err)
-					assert.NotEmpty(t, group.Status)
-					assert.NoError(t, d.SetHours(t.Context(), sales, nil))
-				}
-			})
+		require.NoError(t, d.AddMember(t.Context(), sales, ann))
+		require.NoError(t, d.AddMember(t.Context(), sales, bob))
+		w := d.watch(visitor, sales)
+		f, err := w.Next(t.Context())
+		require.NoError(t, err)
+		seq, epoch := f.Seq, f.Epoch
+		for _, ref := range []presence.Ref{ann, bob} {
+			c := d.login(ref, "tab")
+			_, err := c.Claim(t.Context(), presence.Claim{Status: "busy", Reason: "not for visitors"})
+			require.NoError(t, err)
+			_, err = c.Claim(t.Context(), presence.Claim{Status: "busy", Reason: "another that they do not see"})
+			require.NoError(t, err)
+			require.NoError(t, c.Logout())
 		}
-		users.Wait()
+		frames := 0
+		for f, err = w.Poll(); f != nil; f, err = w.Poll() {
+			seq++
+			require.Equal(t, seq, f.Seq)
+			require.Equal(t, epoch, f.Epoch)
+			frames++
+		}
+		require.NoError(t, err)
+		require.Equal(t, 6, frames, "online, busy and gone, for each")
+	})
+}
+
+func TestHiddenSubjectLeavesLikeOneWhoLogsOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		policy := preset.TawkTo()
+		d := newDesk(t, &presence.Options{Policy: &policy})
+		require.NoError(t, d.AddMember(t.Context(), sales, ann))
+		require.NoError(t, d.AddMember(t.Context(), sales, bob))
+		c, other := d.login(ann, "tab"), d.login(bob, "tab")
+		beat(t, c)
+		w, team := d.watch(visitor, sales), d.watch(presence.Agent(bob), sales)
+		seen(t, w)
+		seen(t, team)
+		_, err := c.Claim(t.Context(), presence.Claim{Status: "invisible"})
+		require.NoError(t, err)
+		require.Equal(t, []string{"left ann offline"}, seen(t, w))
+		require.NoError(t, other.Logout())
+		require.Equal(t, []string{"left bob offline"}, seen(t, w))
+		require.Equal(t, []string{"updated ann invisible", "left bob offline"}, seen(t, team))
+		may, err := d.MayReveal(t.Context(), presence.AudienceVisitor, ann)
+		require.NoError(t, err)
+		require.False(t, may)
+	})
+}
+
+func TestX42AuthorizerIsAskedAgainAndFailsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var answer error
+		d := newDesk(t, &presence.Options{Authorizer: authorizerFunc(func() error { return answer }), AuthorizeEvery: 5 * time.Minute})
+		require.NoError(t, d.AddMember(t.Context(), sales, ann))
+		c := d.login(ann, "tab")
+		beat(t, c)
+		w, other := d.watch(visitor, sales), d.watch(visitor, sales)
+		require.Len(t, seen(t, w), 1)
+		require.Len(t, seen(t, other), 1)
+		change := func(status string) {
+			_, err := d.SetClaim(t.Context(), presence.Agent(ann), ann, presence.Claim{Status: status})
+			require.NoError(t, err)
+		}
+
+		change("busy")
+		answer = errors.New("the directory is down")
+		_, err := d.Watch(t.Context(), visitor, sales, presence.WatchOptions{})
+		require.ErrorIs(t, err, presence.ErrUnavailable)
+		time.Sleep(15*time.Minute - time.Second)
+		require.Equal(t, []string{"updated ann busy"}, seen(t, w), "who watches already goes on for a while")
+		answer = nil
+		change("away")
+		answer = errors.New("the directory is down")
+		time.Sleep(time.Minute)
+		require.Empty(t, seen(t, w), "and then sees nothing")
+		answer = nil
+		time.Sleep(5 * time.Second)
+		require.Equal(t, []string{"snapshot ann=away"}, seen(t, w))
+
+		answer = fmt.Errorf("no longer: %w", presence.ErrNotAllowed)
+		time.Sleep(5 * time.Minute)
+		require.NoError(t, c.Logout())
+		require.Equal(t, []string{"removed", "ended"}, seen(t, w))
+	})
+}
+
+func watchAs(d desk, actor presence.Actor, a presence.Audience) error {
+	_, err := d.Watch(d.t.Context(), actor, sales, presence.WatchOptions{Audience: a})
+	return err
+}
+
+// position is how far a watcher has read.
+type position struct {
+	epoch string
+	seq   uint64
+}
+
+// read takes in all that a watch has to say and returns how far that is.
+func read(t *testing.T, w *presence.Watch) (at position, frames []*presence.Frame) {
+	t.Helper()
+	for {
+		f, err := w.Poll()
+		require.NoError(t, err)
+		if f == nil {
+			return at, frames
+		}
+		at = position{f.Epoch, f.Seq}
+		frames = append(frames, f)
+	}
+}
+
+func (d desk) resume(actor presence.Actor, from position) *presence.Watch {
+	d.t.Helper()
+	w, err := d.Watch(d.t.Context(), actor, sales, presence.WatchOptions{Epoch: from.epoch, Seq: from.seq})
+	require.NoError(d.t, err)
+	return w
+}
+
+// diffs checks that an actor who comes back goes on with so many diffs.
+func (d desk) diffs(actor presence.Actor, from position, want int) {
+	d.t.Helper()
+	w := d.resume(actor, from)
+	_, frames := read(d.t, w)
+	require.Len(d.t, frames, want)
+	for i, f := range frames {
+		require.Equal(d.t, presence.FrameDiff, f.Kind)
+		require.Equal(d.t, position{from.epoch, from.seq + uint64(i) + 1}, position{f.Epoch, f.Seq})
+	}
+	require.NoError(d.t, w.Close())
+}
+
+// snapshot checks that an actor who comes back begins anew.
+func (d desk) snapshot(actor presence.Actor, from position) {
+	d.t.Helper()
+	w := d.resume(actor, from)
+	_, frames := read(d.t, w)
+	require.Len(d.t, frames, 1)
+	require.Equal(d.t, presence.FrameSnapshot, frames[0].Kind)
+	require.False(d.t, frames[0].Lagged)
+	require.NoError(d.t, w.Close())
+}
+
+// resumed runs a test with ann, whom others watch, and what changes her.
+func resumed(t *testing.T, opts *presence.Options, f func(t *testing.T, d desk, change func())) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, opts)
+		for _, ref := range []presence.Ref{ann, bob} {
+			require.NoError(t, d.AddMember(t.Context(), sales, ref))
+		}
+		c := d.login(ann, "tab")
+		n := 0
+		f(t, d, func() {
+			t.Helper()
+			n++
+			_, err := c.Claim(t.Context(), presence.Claim{Status: []string{"available", "busy"}[n%2]})
+			require.NoError(t, err)
+		})
+	})
+}
+
+func TestWatcherComesBack(t *testing.T) {
+	resumed(t, &presence.Options{ReplayFrames: 3}, func(t *testing.T, d desk, change func()) {
+		stays := d.watch(visitor, sales) // and keeps the stream going
+		from, _ := read(t, stays)
+		d.diffs(visitor, from, 0)
+
+		// What was missed comes as the frames that it was, and then what happens.
+		change()
+		change()
+		_, want := read(t, stays)
+		w := d.resume(visitor, from)
+		at, frames := read(t, w)
+		require.Equal(t, want, frames)
+		change()
+		_, frames = read(t, w)
+		require.Equal(t, presence.FrameDiff, frames[0].Kind)
+		require.Equal(t, at.seq+1, frames[0].Seq)
+		d.diffs(visitor, from, 3)
+
+		// Too much was missed, or nothing that was ever said.
+		change()
+		d.snapshot(visitor, from)
+		now, _ := read(t, stays)
+		for _, nonsense := range []position{{now.epoch, now.seq + 1}, {now.epoch, 1<<64 - 1}, {now.epoch, 0}, {"", now.seq}, {"x", now.seq}} {
+			d.snapshot(visitor, nonsense)
+		}
+
+		// Nothing is remembered for a stream that nobody watches.
+		d.diffs(visitor, now, 0)
+		require.NoError(t, stays.Close())
+		require.NoError(t, w.Close())
+		d.snapshot(visitor, now)
+	})
+}
+
+func TestNothingIsRecalled(t *testing.T) {
+	for name, opts := range map[string]*presence.Options{"recall": {ReplayFrames: -1}, "buffer": {WatchBuffer: 1}} {
+		t.Run(name, func(t *testing.T) {
+			resumed(t, opts, func(t *testing.T, d desk, change func()) {
+				from, _ := read(t, d.watch(visitor, sales))
+				d.diffs(visitor, from, 0)
+				change()
+				change()
+				d.snapshot(visitor, from)
+			})
+		})
+	}
+}
+
+// A place in one audience's stream is none in another's, whatever the numbers.
+func TestNoStreamIsResumedForAnotherAudience(t *testing.T) {
+	resumed(t, nil, func(t *testing.T, d desk, change func()) {
+		actors := []presence.Actor{visitor, boss, admin, presence.Agent(ann)}
+		var at []position
+		for _, a := range actors {
+			p, _ := read(t, d.watch(a, sales))
+			at = append(at, p)
+		}
+		change()
+		for i, a := range actors {
+			for j, from := range at {
+				if i == j {
+					d.diffs(a, from, 1)
+				} else {
+					d.snapshot(a, from)
+				}
+			}
+		}
+
+		// The audience self is another one for each viewer.
+		self := func(a presence.Actor, from position) (position, []*presence.Frame) {
+			w, err := d.Watch(t.Context(), a, sales, presence.WatchOptions{Audience: presence.AudienceSelf, Epoch: from.epoch, Seq: from.seq})
+			require.NoError(t, err)
+			return read(t, w)
+		}
+		anns, _ := self(presence.Agent(ann), position{})
+		_, frames := self(presence.Agent(ann), anns)
+		require.Empty(t, frames)
+		bobs, frames := self(presence.Agent(bob), anns)
+		require.Equal(t, presence.FrameSnapshot, frames[0].Kind)
+		require.NotEqual(t, anns.epoch, bobs.epoch)
+	})
+}
+
+// The epochs that an audience sees do not tell who else watches.
+func TestEpochsTellNothing(t *testing.T) {
+	epoch := func(others ...presence.Actor) (epoch string) {
+		resumed(t, nil, func(t *testing.T, d desk, _ func()) {
+			for _, a := range others {
+				d.watch(a, sales)
+			}
+			at, _ := read(t, d.watch(visitor, sales))
+			epoch = at.epoch
+		})
+		return epoch
+	}
+	require.Equal(t, epoch(), epoch(boss, presence.Agent(ann), presence.Agent(bob)))
+}
+
+func TestEpochsAreNeverUsedAgain(t *testing.T) {
+	resumed(t, nil, func(t *testing.T, d desk, _ func()) {
+		seen := make(map[string]bool)
+		next := func(d desk, channel presence.Channel) {
+			w := d.watch(visitor, channel)
+			at, _ := read(t, w)
+			require.False(t, seen[at.epoch], at.epoch)
+			seen[at.epoch] = true
+			require.NoError(t, w.Close())
+		}
+		next(d, sales)
+		next(d, sales) // at the same instant, in the same channel
+		for range 3 {  // a channel that is forgotten whenever nobody watches it
+			time.Sleep(time.Nanosecond)
+			next(d, presence.ChannelID("nobody is here"))
+		}
+		again := newDesk(t, nil)
+		require.NoError(t, again.AddMember(t.Context(), sales, ann))
+		time.Sleep(time.Nanosecond)
+		next(again, sales)
+	})
+}
+
+// A policy that shows less shows less of what was missed, too.
+func TestResumeAcrossAPolicy(t *testing.T) {
+	resumed(t, nil, func(t *testing.T, d desk, change func()) {
+		stays := d.watch(visitor, sales)
+		from, _ := read(t, stays)
+		change()
+		d.diffs(visitor, from, 1)
+		p := presence.DefaultPolicy()
+		p.Views = map[presence.Audience][]string{presence.AudienceVisitor: {}}
+		require.NoError(t, d.SetPolicy(t.Context(), admin, p))
+		d.snapshot(visitor, from)
+		change()
+		now, _ := read(t, stays)
+		change()
+		d.diffs(visitor, now, 1)
+	})
+}
+
+// Whoever lost access and has it again does not learn what happened meanwhile,
+// also where changes are held back so that the stream stands where it stood.
+func TestResumeAcrossARevocation(t *testing.T) {
+	for _, held := range []time.Duration{0, 10 * time.Second} {
+		p := presence.DefaultPolicy()
+		p.CoalesceSubject = held
+		resumed(t, &presence.Options{Policy: &p}, func(t *testing.T, d desk, change func()) {
+			pass := func() {
+				time.Sleep(held)
+				_, err := d.Sweep(t.Context())
+				require.NoError(t, err)
+			}
+			stays := d.watch(presence.Agent(ann), sales)
+			change()
+			d.login(bob, "tab")
+			from, _ := read(t, d.watch(presence.Agent(bob), sales))
+			d.diffs(presence.Agent(bob), from, 0)
+			require.NoError(t, d.RemoveMember(t.Context(), sales, bob))
+			change()
+			require.NoError(t, d.AddMember(t.Context(), sales, bob))
+			d.snapshot(presence.Agent(bob), from)
+
+			pass()
+			now, _ := read(t, stays)
+			change()
+			pass()
+			d.diffs(presence.Agent(bob), now, 1)
+		})
+	}
+}
+
+func TestResumeAcrossARefusal(t *testing.T) {
+	var answer error
+	opts := &presence.Options{Authorizer: authorizerFunc(func() error { return answer }), AuthorizeEvery: time.Minute}
+	resumed(t, opts, func(t *testing.T, d desk, change func()) {
+		from, _ := read(t, d.watch(visitor, sales))
+		w := d.watch(visitor, sales)
+		_, _ = read(t, w)
+		change()
+		time.Sleep(time.Minute)
+		answer = fmt.Errorf("%w: not now", presence.ErrNotAllowed)
+		f, err := w.Poll()
+		require.NoError(t, err)
+		require.Equal(t, presence.FrameRemoved, f.Kind)
+		answer = nil
+		d.snapshot(visitor, from)
+	})
+}
+
+// What only the subject itself is told is part of its stream as well.
+func TestResumeAcrossWhatOneIsTold(t *testing.T) {
+	resumed(t, nil, func(t *testing.T, d desk, change func()) {
+		open := func(from position) *presence.Watch {
+			w, err := d.Watch(t.Context(), presence.Agent(ann), sales, presence.WatchOptions{Audience: presence.AudienceSelf, Epoch: from.epoch, Seq: from.seq})
+			require.NoError(t, err)
+			return w
+		}
+		stays := open(position{})
+		change()
+		from, _ := read(t, stays)
+		require.NoError(t, d.Apply(t.Context(), presence.Event{Kind: presence.EventChallenge, Subject: ann}))
+		change()
+		_, missed := read(t, stays)
+		require.Len(t, missed, 2)
+		_, frames := read(t, open(from))
+		require.Equal(t, missed, frames)
 	})
 }

@@ -154,31 +154,3 @@ func everythingAtOnce(t *testing.T, seed uint64) {
 		}
 	}
 }
-
-// A record that was given up serves somebody else; handles of who had it before
-// change nothing for them.
-func TestErasedSubjectsHandlesReachNobodyElse(t *testing.T) {
-	tracker, err := presence.New(nil)
-	require.NoError(t, err)
-	defer tracker.Close()
-	ctx := t.Context()
-	for i := range 2000 { // so that names and records are used again
-		who := presence.ID(fmt.Sprintf("%0100d", i))
-		require.NoError(t, tracker.AddMember(ctx, sales, who))
-		c, err := tracker.Connect(ctx, who, presence.ConnectOptions{ID: "tab"})
-		require.NoError(t, err)
-		require.NoError(t, c.Heartbeat())
-		require.NoError(t, tracker.Erase(ctx, who))
-		require.ErrorIs(t, c.Heartbeat(), presence.ErrUnknown)
-		require.ErrorIs(t, tracker.Heartbeat(who, "tab"), presence.ErrUnknown)
-	}
-	views, _, err := tracker.ListAs(ctx, presence.AudienceTeam, sales, nil)
-	require.NoError(t, err)
-	require.Empty(t, views)
-	c, err := tracker.Connect(ctx, ann, presence.ConnectOptions{ID: "tab"})
-	require.NoError(t, err)
-	require.NoError(t, c.Heartbeat())
-	v, err := tracker.GetAs(ctx, presence.AudienceTeam, ann)
-	require.NoError(t, err)
-	require.Equal(t, "available", v.Status)
-}

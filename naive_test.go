@@ -1,0 +1,238 @@
+package presence_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/internal/naive"
+)
+
+func (f *follower) turns() (list []naive.Turn) {
+	for _, o := range f.out {
+		if o.Kind == presence.OutputTransition {
+			list = append(list, naive.Turn{Prev: o.Prev, Status: o.Presence.Status, Since: o.At, Seen: o.Noticed})
+		}
+	}
+	return list
+}
+
+// compareWithNaive runs one subject's history through the machine and through
+// the naive model, under the policies given, and returns the first difference.
+func compareWithNaive(h *history, policies []presence.Policy) error {
+	f := follow(h)
+	n := &naive.Model{Subject: h.subjects[0], Policies: policies}
+	for i, e := range h.events {
+		err := f.feed(e)
+		if accepted := n.Feed(e.at, e.event, e.policy); accepted != (err == nil) {
+			return fmt.Errorf("event %d (%s): accepted by the model: %t; the machine says: %v", i, e.text(), accepted, err)
+		}
+		if err := n.Compare(&f.s, e.at); err != nil {
+			return fmt.Errorf("after event %d (%s):\n %w", i, e.text(), err)
+		}
+	}
+	want, got := n.Timeline(nil), f.turns()
+	for i := range max(len(want), len(got)) {
+		switch {
+		case i >= len(got):
+			return fmt.Errorf("transition %d is missing: want %v", i, want[i])
+		case i >= len(want):
+			return fmt.Errorf("transition %d is too many: got %v", i, got[i])
+		case want[i] != got[i]:
+			return fmt.Errorf("transition %d:\n want %v\n got  %v", i, want[i], got[i])
+		}
+	}
+	return nil
+}
+
+func TestMachineAgreesWithNaiveModel(t *testing.T) {
+	t.Parallel()
+	eachSeed(t, 600, func(t *testing.T, seed uint64) {
+		h := randomHistory(seed, []presence.Ref{peter, quinn})
+		for _, subject := range h.subjects {
+			requireAlways(t, h.of(subject), func(h *history) error { return compareWithNaive(h, h.policies) })
+		}
+	})
+}
+
+// The comparison can fail: whatever is changed in the policy that only the naive
+// model is given shows within a few histories.
+func TestComparisonNoticesWhatDiffers(t *testing.T) {
+	p := presence.DefaultPolicy()
+	p.Devices = map[string]presence.DeviceRule{
+		"kiosk":  {IgnoreInput: true},
+		"mobile": {OwnGrace: true, Grace: presence.Grace{Close: 30 * time.Second, Loss: 45 * time.Second}},
+	}
+	p.Virtual = map[string]presence.VirtualRule{"push": {Show: "top", Routable: true}}
+	rules := newRuling(p)
+	policy := rules.policies[0]
+	var histories []*history // all of them without any difference as long as the policy is the same
+	agreeing := func(i int) *history {
+		if i == len(histories) {
+			h := ruledHistory(uint64(i)+1, rules, peter)
+			requireAlways(t, h, func(h *history) error { return compareWithNaive(h, h.policies) })
+			histories = append(histories, h)
+		}
+		return histories[i]
+	}
+	idle := func(d time.Duration) func(*presence.Policy) {
+		return func(p *presence.Policy) {
+			for i := range p.Idle {
+				p.Idle[i].After += d
+			}
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		mutate func(*presence.Policy)
+	}{
+		{"lease longer", func(p *presence.Policy) { p.Lease++ }},
+		{"lease shorter", func(p *presence.Policy) { p.Lease-- }},
+		{"close grace longer", func(p *presence.Policy) { p.Grace.Close++ }},
+		{"loss grace longer", func(p *presence.Policy) { p.Grace.Loss++ }},
+		{"node grace longer", func(p *presence.Policy) { p.Grace.Node++ }},
+		{"drain grace longer", func(p *presence.Policy) { p.Grace.Drain++ }},
+		{"logout grace", func(p *presence.Policy) { p.Grace.Logout++ }},
+		{"loss counted from the lease", func(p *presence.Policy) { p.Grace.LossFrom = "lease" }},
+		{"idle later", idle(1)},
+		{"idle sooner", idle(-1)},
+		{"startup grace longer", func(p *presence.Policy) { p.StartupGrace++ }},
+		{"call below manual", func(p *presence.Policy) {
+			p.Sources = [][]presence.Source{
+				{presence.SourceSystem}, {presence.SourceSupervisor, presence.SourceManual}, {presence.SourceCall},
+				{presence.SourceCalendar}, {presence.SourceApp}, {presence.SourceLoginDefault},
+			}
+		}},
+		{"supervisor above manual", func(p *presence.Policy) {
+			p.Sources = slices.Concat(p.Sources[:2], [][]presence.Source{{presence.SourceSupervisor}, {presence.SourceManual}}, p.Sources[3:])
+		}},
+		{"manual proof against disconnection", func(p *presence.Policy) { p.DisconnectProof = []presence.Source{presence.SourceManual} }},
+		{"default choices kept", func(p *presence.Policy) { p.KeepExplicit = true }},
+		{"logout of the account", func(p *presence.Policy) { p.LogoutScope = "account" }},
+		{"supervisor refused", func(p *presence.Policy) { p.SupervisorWhenOffline = "refuse" }},
+		{"claims are no input", func(p *presence.Policy) { p.Activity = []string{"input", "login"} }},
+		{"logins are no input", func(p *presence.Policy) { p.Activity = []string{"input", "claim"} }},
+		{"login resets", func(p *presence.Policy) { p.Login = presence.LoginRule{Mode: "reset", Status: "away"} }},
+		{"kiosks count", func(p *presence.Policy) { delete(p.Devices, "kiosk") }},
+		{"mobiles are like any device", func(p *presence.Policy) { delete(p.Devices, "mobile") }},
+		{"push is ignored", func(p *presence.Policy) { p.Virtual = nil }},
+		{"the least available vote wins", func(p *presence.Policy) { p.Fold = []string{"offline", "busy", "away", "available"} }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			mutated := policy.Clone()
+			tt.mutate(&mutated)
+			for seed := range 400 {
+				if compareWithNaive(agreeing(seed), []presence.Policy{mutated}) != nil {
+					return
+				}
+			}
+			require.Fail(t, "not noticed")
+		})
+	}
+}
+
+// The model does not miss an instant either: asked at every second as well, it
+// lists the same transitions.
+func TestNaiveModelMissesNoInstant(t *testing.T) {
+	eachSeed(t, 2, func(t *testing.T, seed uint64) {
+		h := randomHistory(seed, []presence.Ref{peter})
+		n := &naive.Model{Subject: peter, Policies: h.policies}
+		var seconds []presence.Instant
+		for _, e := range h.events {
+			n.Feed(e.at, e.event, e.policy)
+		}
+		for at := nineSharp; at < h.events[len(h.events)-1].at; at = at.Add(time.Second) {
+			seconds = append(seconds, at, at+1, at-1)
+		}
+		require.Equal(t, n.Timeline(nil), n.Timeline(seconds), "%s", h)
+	})
+}
+
+// What once went wrong, each in the fewest events.
+func TestHistoriesThatOnceDiffered(t *testing.T) {
+	type event = presence.Event
+	host := presence.Actor{Subject: presence.ID("host"), Role: presence.RoleSystem}
+	after := func(d time.Duration, e event) happened {
+		if e.Age == 0 {
+			e.Age = presence.NoAge
+		}
+		e.Subject = peter
+		return happened{at: nineSharp.Add(d), event: e}
+	}
+	login := func(d time.Duration, conn, device, node string) happened {
+		return after(d, event{Kind: presence.EventLogin, Conn: conn, Device: device, Node: node, Incarnation: 1})
+	}
+	connect := func(d time.Duration, conn string, age time.Duration) happened {
+		return after(d, event{Kind: presence.EventConnect, Conn: conn, Node: "n1", Incarnation: 1, Age: age})
+	}
+	claim := func(d time.Duration, actor presence.Actor, c presence.Claim) happened {
+		return after(d, event{Kind: presence.EventSetClaim, Actor: actor, Claim: c})
+	}
+	tick := func(d time.Duration) happened { return after(d, event{}) }
+	const min, sec = time.Minute, time.Second
+	for _, tt := range []struct {
+		name   string
+		vary   func(*presence.Policy)
+		events []happened
+		status string
+		since  time.Duration
+	}{
+		{"a claim that ends with the connection", nil, []happened{
+			claim(0, host, presence.Claim{Source: presence.SourceCalendar, Status: "busy", DropOnDisconnect: true}),
+			connect(min, "a", 0), tick(5 * min),
+		}, "offline", 2 * min},
+		{"a default choice that changes nothing", nil, []happened{
+			login(0, "a", "", "n1"), claim(min+sec, presence.Agent(peter), presence.Claim{Status: "available"}), tick(5 * min),
+		}, "offline", min},
+		{"grace before idleness at one instant", func(p *presence.Policy) {
+			p.Idle = []presence.IdleStage{{After: min, To: "offline", On: []string{"available"}}}
+		}, []happened{
+			login(0, "a", "", "n1"), after(0, event{Kind: presence.EventDisconnect, Conn: "a", Cause: presence.CauseDrain}), tick(5 * min),
+		}, "offline", 0},
+		{"the youngest input of those that left at once", nil, []happened{
+			login(0, "b", "", "n1"), login(50*sec, "a", "", "n1"), after(50*sec, event{Kind: presence.EventLogout}), connect(5*min+30*sec, "c", 0),
+		}, "available", 5*min + 30*sec},
+		{"a grace after a standstill", nil, []happened{
+			login(0, "a", "", "n1"), after(15*sec, event{Kind: presence.EventSuspended, From: nineSharp.Add(5 * sec), To: nineSharp.Add(15 * sec)}),
+			after(16*sec, event{Kind: presence.EventNodeDown, Node: "n1"}), connect(32*sec, "b", 0),
+		}, "available", 32 * sec},
+		{"a lease after a standstill", func(p *presence.Policy) { p.StartupGrace = 5 * min }, []happened{
+			login(0, "a", "", "n1"), after(15*sec, event{Kind: presence.EventSuspended, From: nineSharp.Add(5 * sec), To: nineSharp.Add(15 * sec)}),
+			after(16*sec, event{Kind: presence.EventHeartbeat, Conn: "a"}), tick(3 * min),
+		}, "offline", 76 * sec},
+		{"an own claim, a report and a reconnect", func(p *presence.Policy) { p.Lease = time.Hour }, []happened{
+			connect(0, "a", 0), claim(2*min, presence.Agent(peter), presence.Claim{Status: "available"}),
+			after(2*min+sec, event{Kind: presence.EventHeartbeat, Conn: "a", Age: 10 * min}), connect(4*min, "a", min), tick(8 * min),
+		}, "away", 7 * min},
+		{"a node purged after another connection left", nil, []happened{
+			connect(0, "a", 0), login(50*sec, "b", "", "n2"), after(61*sec, event{Kind: presence.EventNodeDown, Node: "n2", Cause: presence.CauseDrain}),
+			after(62*sec, event{Kind: presence.EventNodeUp, Node: "n1", Incarnation: 2}), tick(5 * min),
+		}, "offline", 61 * sec},
+		{"a reconnect that does not name its node", nil, []happened{
+			connect(0, "a", 0), after(sec, event{Kind: presence.EventConnect, Conn: "a"}), after(2*sec, event{Kind: presence.EventNodeUp, Node: "n1", Incarnation: 1}),
+		}, "available", 0},
+		{"an endpoint's end that shows nothing", nil, []happened{
+			connect(0, "a", 0), after(25*sec, event{Kind: presence.EventEndpoint, Endpoint: presence.Endpoint{ID: "p", Kind: presence.EndpointPush, Until: nineSharp.Add(70 * sec)}}),
+			tick(5 * min),
+		}, "offline", min},
+		{"an end that brings out what was idle long ago", func(p *presence.Policy) { p.Lease = time.Hour }, []happened{
+			login(0, "a", "", "n1"), claim(min, host, presence.Claim{Source: presence.SourceCall, Status: "busy", For: 9 * min}), tick(20 * min),
+		}, "away", 10 * min},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := presence.DefaultPolicy()
+			if tt.vary != nil {
+				tt.vary(&p)
+			}
+			h := &history{subjects: []presence.Ref{peter}, events: tt.events, ruling: newRuling(p)}
+			require.NoError(t, compareWithNaive(h, h.policies), "%s", h)
+			f := h.run()
+			require.Equal(t, tt.status, f.s.Current.Status, "%s", h)
+			require.Equal(t, nineSharp.Add(tt.since), f.s.Current.Since, "%s", h)
+		})
+	}
+}

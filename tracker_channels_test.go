@@ -1,0 +1,154 @@
+package presence_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+
+	"github.com/benbjohnson/clock"
+	"github.com/stretchr/testify/require"
+
+	"github.com/presence-go/presence"
+)
+
+func TestSetMembers(t *testing.T) {
+	ctx := t.Context()
+	tracker, err := presence.New(&presence.Options{Clock: clock.NewMock()})
+	require.NoError(t, err)
+	defer tracker.Close()
+	boss := presence.Supervisor(presence.ID("kim"))
+	watch, err := tracker.Watch(ctx, boss, sales, presence.WatchOptions{})
+	require.NoError(t, err)
+	defer watch.Close()
+	_, err = watch.Poll()
+	require.NoError(t, err)
+	ids := func(names ...string) (refs []presence.Ref) {
+		for _, name := range names {
+			refs = append(refs, presence.ID(name))
+		}
+		return refs
+	}
+	changed := func() (list []string) {
+		for {
+			f, err := watch.Poll()
+			require.NoError(t, err)
+			if f == nil {
+				return list
+			}
+			for _, c := range f.Changes {
+				row := "in"
+				if c.View == nil {
+					row = "out"
+				}
+				list = append(list, c.Subject.ID+" "+row)
+			}
+		}
+	}
+	for _, step := range []struct{ set, changes []string }{
+		{[]string{"dan", "bob", "cyd", "bob"}, []string{"bob in", "cyd in", "dan in"}},
+		{[]string{"dan", "bob", "cyd"}, nil},
+		{[]string{"eve", "cyd", "ann"}, []string{"ann in", "bob out", "dan out", "eve in"}},
+		{nil, []string{"ann out", "cyd out", "eve out"}},
+	} {
+		require.NoError(t, tracker.SetMembers(ctx, sales, ids(step.set...)...))
+		members, err := tracker.Members(sales)
+		require.NoError(t, err)
+		require.ElementsMatch(t, slices.Compact(slices.Sorted(slices.Values(step.set))), names(members))
+		require.Equal(t, step.changes, changed(), "%v", step.set)
+	}
+	// One who is in too many channels already keeps everybody as they were.
+	require.NoError(t, tracker.SetMembers(ctx, sales, ids("ann", "bob")...))
+	for i := range presence.MaxChannels {
+		require.NoError(t, tracker.AddMember(ctx, presence.ChannelID(fmt.Sprint("c", i)), presence.ID("eve")))
+	}
+	require.ErrorIs(t, tracker.SetMembers(ctx, sales, ids("cyd", "dan", "eve")...), presence.ErrLimit)
+	require.ErrorIs(t, tracker.SetMembers(ctx, sales, presence.ID("cyd"), presence.Ref{Tenant: "acme", ID: "dan"}), presence.ErrNotAllowed)
+	require.ErrorIs(t, tracker.SetMembers(ctx, sales, presence.ID("cyd"), presence.Ref{}), presence.ErrInvalid)
+	members, err := tracker.Members(sales)
+	require.NoError(t, err)
+	require.Equal(t, []string{"ann", "bob"}, names(members))
+}
+
+func names(refs []presence.Ref) (list []string) {
+	for _, ref := range refs {
+		list = append(list, ref.ID)
+	}
+	return list
+}
+
+func TestRevokedWatcherIsEvictedInTheSameStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, nil)
+		for _, ref := range []presence.Ref{ann, bob} {
+			require.NoError(t, d.AddMember(t.Context(), sales, ref))
+			d.login(ref, "tab")
+		}
+		own, others := d.watch(presence.Agent(ann), sales), d.watch(presence.Agent(bob), sales)
+		require.NotEmpty(t, seen(t, own))
+		require.NotEmpty(t, seen(t, others))
+
+		require.NoError(t, d.RemoveMember(t.Context(), sales, ann))
+		require.Equal(t, []string{"removed", "ended"}, seen(t, own))
+		require.Equal(t, []string{"left ann"}, seen(t, others))
+		_, err := own.Next(t.Context())
+		require.ErrorIs(t, err, presence.ErrNotAllowed)
+		require.Equal(t, "available", d.status(ann), "her presence elsewhere is unaffected")
+
+		_, err = d.Watch(t.Context(), presence.Agent(ann), sales, presence.WatchOptions{})
+		require.ErrorIs(t, err, presence.ErrNotAllowed)
+		require.ErrorIs(t, d.Join(t.Context(), presence.Agent(ann), sales), presence.ErrNotAllowed)
+		require.NoError(t, d.AddMember(t.Context(), sales, ann))
+		require.NoError(t, d.Join(t.Context(), presence.Agent(ann), sales))
+		require.Equal(t, []string{"joined ann available"}, seen(t, others))
+	})
+}
+
+func TestLinkingAgainMovesTheMembers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, nil)
+		widget, inboxA, inboxB := presence.ChannelID("widget"), presence.ChannelID("inbox-a"), presence.ChannelID("inbox-b")
+		require.NoError(t, d.AddMember(t.Context(), inboxA, ann))
+		require.NoError(t, d.AddMember(t.Context(), inboxB, bob))
+		d.login(ann, "tab")
+		d.login(bob, "tab")
+		require.NoError(t, d.Link(t.Context(), widget, inboxA))
+		w := d.watch(visitor, widget)
+		require.Equal(t, []string{"snapshot ann=available"}, seen(t, w))
+		require.NoError(t, d.Link(t.Context(), widget, inboxB))
+		require.Equal(t, []string{"left ann", "joined bob available"}, seen(t, w))
+	})
+}
+
+// A link is refused that would put somebody into too many channels.
+func TestLinksAreBounded(t *testing.T) {
+	t.Parallel()
+	tracker, err := presence.New(nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, tracker.Close()) })
+	crew, more := presence.ChannelID("crew"), presence.ChannelID("more")
+	require.NoError(t, tracker.AddMember(t.Context(), crew, ann))
+	for i := range presence.MaxChannels - 1 {
+		require.NoError(t, tracker.Link(t.Context(), presence.ChannelID(fmt.Sprint("inbox", i)), crew))
+	}
+	require.ErrorIs(t, tracker.Link(t.Context(), more, crew), presence.ErrLimit)
+	members, err := tracker.Members(more)
+	require.NoError(t, err)
+	require.Empty(t, members)
+	require.NoError(t, tracker.Link(t.Context(), presence.ChannelID("inbox0"), presence.ChannelID("other")))
+	require.NoError(t, tracker.Link(t.Context(), more, crew))
+	require.NoError(t, tracker.Link(t.Context(), more, crew), "it is linked so already")
+}
+
+// Somebody nobody has heard of is refused like anybody without a grant.
+func TestStrangersAreRefused(t *testing.T) {
+	for range 8 { // wherever names come to lie
+		tracker, err := presence.New(nil)
+		require.NoError(t, err)
+		require.NoError(t, tracker.AddMember(t.Context(), sales, ann))
+		_, err = tracker.Watch(t.Context(), presence.Agent(presence.ID("stranger")), sales, presence.WatchOptions{})
+		require.ErrorIs(t, err, presence.ErrNotAllowed)
+		require.ErrorIs(t, tracker.Join(t.Context(), presence.Agent(presence.ID("stranger")), sales), presence.ErrNotAllowed)
+		require.NoError(t, tracker.Close())
+	}
+}
