@@ -73,18 +73,26 @@ func (s Sum) MarshalJSON() ([]byte, error) {
 func (q *Query) check() error {
 	switch {
 	case q.From == 0 || q.To == 0 || q.To <= q.From:
-		return fmt.Errorf("report: %w period: it must begin and end, and end after it begins; got %q to %q", presence.ErrInvalid, q.From, q.To)
+		return refuse(presence.ErrInvalid, "To", "a report begins at From and ends later; %q to %q does not", q.From, q.To)
 	case q.Every < 0:
-		return fmt.Errorf("report: %w period of %v: it must be positive", presence.ErrInvalid, q.Every)
+		return refuse(presence.ErrInvalid, "Every", "%v is negative", q.Every)
 	case q.Every > 0 && len(q.At) > 0:
-		return fmt.Errorf("report: %w periods: a length and instants are given, one is allowed", presence.ErrInvalid)
+		return refuse(presence.ErrInvalid, "At", "it excludes Every, which is given too")
 	case !slices.IsSorted(q.At) || len(q.At) > 0 && (q.At[0] <= q.From || q.At[len(q.At)-1] >= q.To):
-		return fmt.Errorf("report: %w periods: their instants must be in order and within the time of the report", presence.ErrInvalid)
+		return refuse(presence.ErrInvalid, "At", "the instants must be in order, between From and To")
 	}
-	if n := len(q.At); q.Every > 0 && int64(q.To.Sub(q.From)/q.Every) >= MaxPeriods || n >= MaxPeriods {
-		return fmt.Errorf("report: %w: there would be more than %d periods", presence.ErrLimit, MaxPeriods)
+	if len(q.At) >= MaxPeriods {
+		return refuse(presence.ErrLimit, "At", "a report has at most %d periods", MaxPeriods)
+	}
+	if q.Every > 0 && int64(q.To.Sub(q.From)/q.Every) >= MaxPeriods {
+		return refuse(presence.ErrLimit, "Every", "a report has at most %d periods", MaxPeriods)
 	}
 	return nil
+}
+
+// refuse returns the error of a query with a faulty field.
+func refuse(sentinel error, field, format string, args ...any) error {
+	return &presence.Error{Err: sentinel, What: "option", Given: field, Text: fmt.Sprintf(format, args...)}
 }
 
 // bounds are the instants at which periods begin, and the end of the last.

@@ -120,7 +120,7 @@ func New(desk Desk, opts *Options) (*Queue, error) {
 	}
 	var faults []error
 	fault := func(option, format string, args ...any) {
-		faults = append(faults, fmt.Errorf("routing: %w option %q: %w", presence.ErrInvalid, option, fmt.Errorf(format, args...)))
+		faults = append(faults, refuse(presence.ErrInvalid, "option", option, format, args...))
 	}
 	if desk == nil {
 		fault("desk", "it is nil")
@@ -142,6 +142,11 @@ func New(desk Desk, opts *Options) (*Queue, error) {
 	}
 	desk.Observe(q.changed)
 	return q, nil
+}
+
+// refuse returns the error of a refusal.
+func refuse(sentinel error, what, given, format string, args ...any) *presence.Error {
+	return &presence.Error{Err: sentinel, What: what, Given: given, Text: fmt.Sprintf(format, args...)}
 }
 
 // changed notes that something about a subject has changed. It calls nothing of
@@ -430,7 +435,7 @@ func (q *Queue) Add(ctx context.Context, w Work) (Work, error) {
 		return Work{}, err
 	}
 	if len(q.work)-len(q.done) >= q.opts.MaxWork {
-		return Work{}, fmt.Errorf("routing: %w: there are %d pieces of work already", presence.ErrLimit, q.opts.MaxWork)
+		return Work{}, refuse(presence.ErrLimit, "work", w.ID, "%d pieces of work are not done yet", q.opts.MaxWork)
 	}
 	q.serial++
 	fresh := &Work{ID: w.ID, Channel: w.Channel, On: w.On, Client: w.Client, To: w.To, order: q.serial, Arrived: q.desk.Now()}
@@ -446,18 +451,18 @@ func (q *Queue) Add(ctx context.Context, w Work) (Work, error) {
 // check refuses work that no desk could ever place: it would hold up all other.
 func (w *Work) check() error {
 	for _, id := range []struct {
-		of, id string
-		needed bool
+		what, id string
+		needed   bool
 	}{
 		{"work", w.ID, true}, {"channel", w.Channel.ID, true}, {"tenant", w.Channel.Tenant, false},
-		{"work channel", w.On, false}, {"client", w.Client, false}, {"agent", w.To.ID, false},
+		{"channel", w.On, false}, {"client", w.Client, false}, {"subject", w.To.ID, false},
 	} {
 		if id.needed && id.id == "" || len(id.id) > presence.MaxID || !utf8.ValidString(id.id) || strings.ContainsFunc(id.id, unicode.IsControl) {
-			return fmt.Errorf("routing: %w %s id %q: allowed are 1 to %d bytes of UTF-8 without control characters", presence.ErrInvalid, id.of, id.id, presence.MaxID)
+			return refuse(presence.ErrInvalid, id.what, id.id, "an id has 1 to %d bytes of UTF-8 without control characters", presence.MaxID)
 		}
 	}
 	if w.To != (presence.Ref{}) && w.To.Tenant != w.Channel.Tenant {
-		return fmt.Errorf("routing: %w work: it is meant for %s, of another tenant than channel %s", presence.ErrInvalid, w.To, w.Channel)
+		return refuse(presence.ErrInvalid, "tenant", w.To.Tenant, "work of channel %s cannot be meant for %s", w.Channel, w.To)
 	}
 	return nil
 }
@@ -467,20 +472,22 @@ func (q *Queue) open(channel presence.Channel) error {
 		return nil
 	}
 	open, next := q.opts.Open(channel, q.desk.Now())
-	switch {
-	case open:
+	if open {
 		return nil
-	case next == 0:
-		return fmt.Errorf("routing: %w: channel %s is closed", presence.ErrNotAllowed, channel)
 	}
-	return fmt.Errorf("routing: %w: channel %s is closed until %s", presence.ErrNotAllowed, channel, next)
+	closed := refuse(presence.ErrNotAllowed, "channel", channel.String(), "it is closed")
+	closed.Until = next
+	return closed
 }
 
 // Assign gives a piece of work to a subject by hand. Status informs whoever
 // does so and forbids nothing; an actor of the role visitor may not.
 func (q *Queue) Assign(ctx context.Context, by presence.Actor, id string, to presence.Ref) (Work, error) {
-	if by.Role == presence.RoleVisitor || by.Subject.Tenant != to.Tenant {
-		return Work{}, fmt.Errorf("routing: %w: %s may not assign work to %s", presence.ErrNotAllowed, by.Subject, to)
+	if by.Role == presence.RoleVisitor {
+		return Work{}, refuse(presence.ErrNotAllowed, "role", string(by.Role), "%s may not assign work", by)
+	}
+	if by.Subject.Tenant != to.Tenant {
+		return Work{}, refuse(presence.ErrNotAllowed, "tenant", to.Tenant, "%s may not assign work to %s", by, to)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -489,7 +496,7 @@ func (q *Queue) Assign(ctx context.Context, by presence.Actor, id string, to pre
 		return Work{}, err
 	}
 	if w.Channel.Tenant != to.Tenant {
-		return Work{}, fmt.Errorf("routing: %w: %s may not be assigned work of another tenant", presence.ErrNotAllowed, to)
+		return Work{}, refuse(presence.ErrNotAllowed, "tenant", to.Tenant, "work of channel %s cannot be assigned to %s", w.Channel, to)
 	}
 	if w.Place == Given && w.Agent == to {
 		return *w, nil
@@ -512,13 +519,13 @@ func (q *Queue) Assign(ctx context.Context, by presence.Actor, id string, to pre
 			return *w, err
 		}
 	}
-	return *w, fmt.Errorf("routing: %w: %s cannot be given work now", presence.ErrNotAllowed, to)
+	return *w, refuse(presence.ErrNotAllowed, "subject", to.String(), "it takes no work %s now", id)
 }
 
 func (q *Queue) find(id string) (*Work, error) {
 	w := q.work[id]
 	if w == nil {
-		return nil, fmt.Errorf("routing: %w work %q", presence.ErrUnknown, id)
+		return nil, refuse(presence.ErrUnknown, "work", id, "the queue has none of that id")
 	}
 	return w, nil
 }
@@ -536,7 +543,7 @@ func (q *Queue) Start(id string) (Work, error) {
 		return Work{}, err
 	}
 	if w.Place != Given {
-		return *w, fmt.Errorf("routing: %w: work %q is with nobody", presence.ErrInvalid, id)
+		return *w, refuse(presence.ErrInvalid, "work", id, "no agent has it")
 	}
 	w.Started = true
 	return *w, nil
@@ -594,7 +601,7 @@ func (q *Queue) Message(ctx context.Context, client string) (Work, error) {
 	latest := q.latest[client]
 	switch {
 	case latest == nil:
-		return Work{}, fmt.Errorf("routing: %w client %q: there is no work of theirs", presence.ErrUnknown, client)
+		return Work{}, refuse(presence.ErrUnknown, "client", client, "the queue has no work of it")
 	case latest.Place == Given:
 		latest.Started = true
 		return *latest, nil

@@ -173,7 +173,7 @@ func (e Exception) validate(i int) (faults []error) {
 
 // fault makes an error out of what is wrong with a plan.
 func fault(format string, args ...any) error {
-	return fmt.Errorf("schedule: %w plan: %w", presence.ErrInvalid, fmt.Errorf(format, args...))
+	return &presence.Error{Err: presence.ErrInvalid, What: "plan", Text: fmt.Sprintf(format, args...)}
 }
 
 // clone returns a copy of a plan that shares nothing with it.
@@ -284,7 +284,10 @@ func (w Week) MarshalJSON() ([]byte, error) {
 func (w *Week) UnmarshalJSON(data []byte) error {
 	var days map[string]Day
 	if err := json.Unmarshal(data, &days); err != nil {
-		return err
+		if _, ok := errors.AsType[*presence.Error](err); ok {
+			return err // from a span
+		}
+		return &presence.Error{Err: presence.ErrInvalid, What: "plan", Text: "the week is no object of days", Cause: err}
 	}
 	*w = Week{}
 	for name, hours := range days {

@@ -285,7 +285,7 @@ func (r *runner) prepare() error {
 			h, err := openingHours(l)
 			if err != nil {
 				for text := range strings.SplitSeq(err.Error(), "\n") {
-					faults = append(faults, r.fault(l, "%s", strings.TrimPrefix(text, "schedule: ")))
+					faults = append(faults, r.fault(l, "%s", strings.TrimPrefix(text, "presence: ")))
 				}
 				continue
 			}
