@@ -98,22 +98,7 @@ func (m *Machine) View(p *Presence, a Audience) View {
 		Cause: p.Cause, Masked: p.Masked, LastSeen: p.LastSeen, LastLogin: p.LastLogin, Routable: p.Routable,
 		Work: p.Label, Load: p.Load, Pinned: p.Pinned, Pending: p.Pending, Request: p.Request, Devices: p.Devices,
 	}
-	if i := slices.IndexFunc(p.seen, func(s seen) bool { return s.Audience == a }); i >= 0 {
-		if seen := &p.seen[i]; seen.Left {
-			def := m.disconnected
-			if v := m.status(p.absent); v != nil {
-				def = v
-			}
-			full = View{Status: def.ID, Class: def.Class, Cause: CauseLeft, Since: seen.Since, LastSeen: seen.LastSeen}
-		} else {
-			// It came into sight then; nothing from before is told.
-			full.Since = max(full.Since, seen.Since)
-			full.LastSeen, full.LastLogin = 0, 0
-			if full.SetAt < seen.Since {
-				full.SetAt = 0
-			}
-		}
-	}
+	m.conceal(&full, p, a)
 	if a == AudienceVisitor && full.Cause != CauseLeft {
 		full.Cause = "" // why someone is there is not for strangers
 	}
@@ -144,6 +129,30 @@ func (m *Machine) View(p *Presence, a Audience) View {
 	return v
 }
 
+// conceal replaces what an audience must not see because of hiding. An audience
+// from which the subject is hidden sees that it left. An audience that sees it
+// again sees nothing from before.
+func (m *Machine) conceal(full *View, p *Presence, a Audience) {
+	i := slices.IndexFunc(p.seen, func(s seen) bool { return s.Audience == a })
+	if i < 0 {
+		return
+	}
+	last := &p.seen[i]
+	if last.Left {
+		def := m.disconnected
+		if absent := m.status(p.absent); absent != nil {
+			def = absent
+		}
+		*full = View{Status: def.ID, Class: def.Class, Cause: CauseLeft, Since: last.Since, LastSeen: last.LastSeen}
+		return
+	}
+	full.Since = max(full.Since, last.Since)
+	full.LastSeen, full.LastLogin = 0, 0
+	if full.SetAt < last.Since {
+		full.SetAt = 0
+	}
+}
+
 func show[T any](shown, field fieldSet, dst *T, value T) {
 	if shown&field != 0 {
 		*dst = value
@@ -158,58 +167,68 @@ func (m *Machine) mayReveal(p *Presence, a Audience) bool {
 }
 
 // Explain says in sentences why a subject has the status that an audience sees,
-// from the same inputs as the status itself. An audience is told no more than
-// its view shows.
+// from the same inputs as the status itself. It says no more than the view of the
+// audience shows. Only self and admins get the inputs: connections, claims, work.
 func (m *Machine) Explain(s *State, a Audience) []string {
 	p := s.Current
 	p.Subject = s.Subject
-	v := m.View(&p, a)
+	lines := explainView(m.View(&p, a))
+	if a != AudienceSelf && a != AudienceAdmin || !p.Known {
+		return lines
+	}
+	lines = append(lines, m.explainConns(s)...)
+	lines = append(lines, m.explainClaims(s)...)
+	lines = append(lines, m.explainWork(s)...)
+	if len(p.HiddenFrom) > 0 {
+		lines = append(lines, "hidden from: "+strings.Join(wordsOf(p.HiddenFrom), ", "))
+	}
+	if s.LeaseFloor > s.Now {
+		lines = append(lines, fmt.Sprintf("leases are extended to %s after a standstill", s.LeaseFloor))
+	}
+	if at, ok := m.Next(s); ok {
+		lines = append(lines, fmt.Sprintf("next deadline %s", at))
+	}
+	return lines
+}
+
+// explainView says what a view shows.
+func explainView(v View) []string {
 	head := v.Status
 	if v.Cause != "" {
 		head += ": " + causeText[v.Cause]
 	}
 	lines := []string{head}
-	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
-	if v.Since != 0 {
-		add("since %s", v.Since)
+	for _, field := range []struct{ before, value string }{
+		{"since ", v.Since.String()}, {"masked: ", v.Masked}, {"set at ", v.SetAt.String()}, {"until ", v.Until.String()},
+		{"reason: ", v.Reason}, {"last seen ", v.LastSeen.String()},
+	} {
+		if field.value != "" {
+			lines = append(lines, field.before+field.value)
+		}
 	}
-	if v.Masked != "" {
-		add("masked: %s", v.Masked)
-	}
-	if v.SetAt != 0 {
-		add("set at %s", v.SetAt)
-	}
-	if v.Until != 0 {
-		add("until %s", v.Until)
-	}
-	if v.Reason != "" {
-		add("reason: %s", v.Reason)
-	}
-	if v.LastSeen != 0 {
-		add("last seen %s", v.LastSeen)
-	}
-	if a != AudienceSelf && a != AudienceAdmin || !p.Known {
-		return lines
-	}
+	return lines
+}
+
+// explainConns says which connections count, and until when.
+func (m *Machine) explainConns(s *State) (lines []string) {
 	live, all := 0, len(s.Conns)
 	for _, c := range s.Conns {
 		switch {
-		case c.Left == 0:
-			live++
 		case c.ID == restartConn:
 			all--
+			lines = append(lines, fmt.Sprintf("the connections from before a restart at %s count until %s", c.Left, m.graceEnd(s, &c)))
+		case c.Left != 0:
+			lines = append(lines, fmt.Sprintf("connection %s left (%s) at %s, counts until %s", c.ID, c.Cause, c.Left, m.graceEnd(s, &c)))
+		default:
+			live++
+			lines = append(lines, fmt.Sprintf("connection %s heard at %s, last input at %s", c.ID, c.Heard, max(c.Input, c.ActedAt)))
 		}
 	}
-	add("%d of %d connections live", live, all)
-	for _, c := range s.Conns {
-		if c.ID == restartConn {
-			add("the connections from before a restart at %s count until %s", c.Left, m.graceEnd(s, &c))
-		} else if c.Left != 0 {
-			add("connection %s left (%s) at %s, counts until %s", c.ID, c.Cause, c.Left, m.graceEnd(s, &c))
-		} else {
-			add("connection %s heard at %s, last input at %s", c.ID, c.Heard, max(c.Input, c.ActedAt))
-		}
-	}
+	return slices.Insert(lines, 0, fmt.Sprintf("%d of %d connections live", live, all))
+}
+
+// explainClaims says which claims there are, the highest first.
+func (m *Machine) explainClaims(s *State) (lines []string) {
 	for _, c := range slices.SortedFunc(slices.Values(s.Claims), func(x, y Claim) int {
 		return cmp.Or(m.rankOf(x.Source)-m.rankOf(y.Source), cmp.Compare(y.SetAt, x.SetAt), cmp.Compare(y.Serial, x.Serial))
 	}) {
@@ -222,39 +241,38 @@ func (m *Machine) Explain(s *State, a Audience) []string {
 		}
 		lines = append(lines, text)
 	}
-	if w := s.Work; w != nil {
-		for _, l := range w.Loads {
-			room, bounded := m.room(&l)
-			text := fmt.Sprintf("%d pieces of work", l.N)
-			if l.On != "" {
-				text += " in " + l.On
-			}
-			if bounded {
-				text += fmt.Sprintf(", room for %d more", max(room, 0))
-			}
-			lines = append(lines, text)
-		}
-		if w.Pending != nil {
-			add("%s follows when the work is done", w.Pending.Status)
-		}
-		for _, r := range w.Requests {
-			add("asked for %s at %s", r.Claim.Status, r.At)
-		}
-		if w.Challenge != "" {
-			add("asked to answer before %s", w.Deadline)
-		}
-		if w.Settles > s.Now {
-			add("given no new work before %s, until the connection has proved steady", w.Settles)
-		}
+	return lines
+}
+
+// explainWork says how much work a subject has, what it asked for, and what it
+// was asked.
+func (m *Machine) explainWork(s *State) (lines []string) {
+	w := s.Work
+	if w == nil {
+		return nil
 	}
-	if len(p.HiddenFrom) > 0 {
-		add("hidden from: %s", strings.Join(wordsOf(p.HiddenFrom), ", "))
+	for _, l := range w.Loads {
+		room, bounded := m.room(&l)
+		text := fmt.Sprintf("%d pieces of work", l.N)
+		if l.On != "" {
+			text += " in " + l.On
+		}
+		if bounded {
+			text += fmt.Sprintf(", room for %d more", max(room, 0))
+		}
+		lines = append(lines, text)
 	}
-	if s.LeaseFloor > s.Now {
-		add("leases are extended to %s after a standstill", s.LeaseFloor)
+	if w.Pending != nil {
+		lines = append(lines, w.Pending.Status+" follows when the work is done")
 	}
-	if at, ok := m.Next(s); ok {
-		add("next deadline %s", at)
+	for _, r := range w.Requests {
+		lines = append(lines, fmt.Sprintf("asked for %s at %s", r.Claim.Status, r.At))
+	}
+	if w.Challenge != "" {
+		lines = append(lines, fmt.Sprintf("asked to answer before %s", w.Deadline))
+	}
+	if w.Settles > s.Now {
+		lines = append(lines, fmt.Sprintf("given no new work before %s, until the connection has proved steady", w.Settles))
 	}
 	return lines
 }
