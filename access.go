@@ -155,9 +155,9 @@ func (q Question) String() string { return fmt.Sprintf("may %s %s?", q.Actor, q.
 // deed returns the action with what it is about.
 func (q Question) deed() string {
 	text := string(q.Action)
-	add := func(word, name string) {
+	add := func(kind, name string) {
 		if name != "" {
-			text += " " + word + " " + name
+			text += " " + kind + " " + name
 		}
 	}
 	add("subject", q.Subject.String())
@@ -168,8 +168,17 @@ func (q Question) deed() string {
 	return text
 }
 
-// checkTenant refuses a question about another tenant than the actor's.
-func (q Question) checkTenant() error {
+// check refuses a question that no authorizer is asked: of an unknown role, about
+// a faulty name, or about another tenant than the actor's.
+func (q Question) check() error {
+	if q.Actor.Role != "" && !slices.Contains(roles, q.Actor.Role) {
+		return unknownRole(q.Actor.Role)
+	}
+	if q.Action == ActionClaim || q.Action == ActionClaimOther || q.Action == ActionDecide || q.Action == ActionSee && q.Channel == (Channel{}) {
+		if err := checkRef("subject", q.Subject); err != nil {
+			return err
+		}
+	}
 	own := q.Actor.Subject.Tenant
 	for _, about := range []Ref{q.Subject, Ref(q.Channel)} {
 		if about != (Ref{}) && about.Tenant != own {

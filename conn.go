@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -188,7 +187,9 @@ func (c *Conn) throttle() error {
 		c.claims = new([claimsPerMinute]Instant)
 	}
 	if first := c.claims[0]; first != 0 && now < first.Add(time.Minute) {
-		return fmt.Errorf("presence: %w: connection %q changed its status %d times within a minute; wait until %s", ErrLimit, c.id, claimsPerMinute, first.Add(time.Minute))
+		refused := refuse(ErrLimit, "claim", "", "a connection changes its claims at most %d times a minute", claimsPerMinute)
+		refused.Until = first.Add(time.Minute)
+		return refused
 	}
 	copy(c.claims[:], c.claims[1:])
 	c.claims[claimsPerMinute-1] = now
@@ -235,7 +236,7 @@ func (c *Conn) send(ctx context.Context, e Event, done func(*loaded)) error {
 		return c.t.closedError()
 	}
 	if c.closed.Load() && e.Kind != EventDisconnect {
-		return fmt.Errorf("presence: %w: connection %q of %s", ErrClosed, c.id, c.handle.ref)
+		return refuse(ErrClosed, "connection", c.id, "its handle has left")
 	}
 	e.Subject, e.Conn, e.Epoch = c.handle.ref, c.id, c.epoch
 	return c.t.apply(ctx, c.handle, &e, done)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
-	"time"
 )
 
 // Verdict is what the gate says about a notification.
@@ -74,7 +73,7 @@ func (m *Machine) Gate(s *State, n Notification) Decision {
 	d.Verdict = *row.column(d.Column)
 	p := &s.Current
 	d.Reason = "the subject is " + p.Status + ": " + causeText[p.Cause]
-	if d.Column == "dnd" && p.Masked != "" {
+	if d.Column == string(ClassDND) && p.Masked != "" {
 		d.Reason = "the subject chose " + p.Masked
 	}
 	return d
@@ -102,6 +101,3 @@ func (m *Machine) gateColumn(s *State, channel string) string {
 	}
 	return "available"
 }
-
-// notifyTimeout bounds one call of a notifier.
-const notifyTimeout = 10 * time.Second

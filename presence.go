@@ -92,9 +92,9 @@
 package presence
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"hash/maphash"
 	"log/slog"
 	"slices"
@@ -243,57 +243,9 @@ func New(opts *Options) (*Tracker, error) {
 	if opts != nil {
 		o = *opts
 	}
-	var faults []error
-	atLeast := func(name string, v *int, byDefault, least int) {
-		if *v < least {
-			faults = append(faults, refuse(ErrInvalid, "option", name, "%d is less than %d", *v, least))
-		}
-		if *v == 0 {
-			*v = byDefault
-		}
-	}
-	atLeast("WatchBuffer", &o.WatchBuffer, 64, 0)
-	atLeast("NotifyWorkers", &o.NotifyWorkers, 16, 0)
-	atLeast("MaxSubjects", &o.MaxSubjects, 4_000_000, 0)
-	atLeast("MaxChannels", &o.MaxChannels, 1_000_000, 0)
-	atLeast("MaxWatches", &o.MaxWatches, 1_000_000, 0)
-	if o.JournalRows == 0 {
-		o.JournalRows = 1000
-	}
-	if o.ReplayFrames == 0 {
-		o.ReplayFrames = 32
-	}
-	if o.StorageTimeout < 0 {
-		faults = append(faults, refuse(ErrInvalid, "option", "StorageTimeout", "%v is negative", o.StorageTimeout))
-	}
-	if o.StorageTimeout == 0 {
-		o.StorageTimeout = 5 * time.Second
-	}
-	if o.Node == "" {
-		o.Node = "local"
-	} else if fault := idFault(o.Node); fault != "" {
-		faults = append(faults, refuse(ErrInvalid, "option", "Node", "%s", fault))
-	}
-	policy := DefaultPolicy()
-	if o.Policy != nil {
-		policy = *o.Policy
-	}
-	m, err := Compile(policy)
+	m, err := o.complete()
 	if err != nil {
-		faults = append(faults, err)
-	}
-	if err := errors.Join(faults...); err != nil {
 		return nil, err
-	}
-	if o.Authorizer == nil {
-		o.Authorizer = roleAuthorizer{}
-		o.AuthorizeEvery = -1 // its answers never change
-	}
-	if o.AuthorizeEvery == 0 {
-		o.AuthorizeEvery = 5 * time.Minute
-	}
-	if o.Clock == nil {
-		o.Clock = clock.New()
 	}
 	t := &Tracker{
 		opts: o, log: o.Logger, seed: maphash.MakeSeed(), time: timeline.New(o.Clock, At),
@@ -302,22 +254,69 @@ func New(opts *Options) (*Tracker, error) {
 	t.coalescing.Store(m.coalesces() > 0)
 	t.history = o.Storage != nil || o.JournalRows >= 0
 	t.compact = newCompactor(t.time.Origin())
-	t.tenants.byName = make(map[string]*tenant)
+	t.tenants.byName = make(map[string]*tenantEntry)
 	t.tenants.add("", m)
 	t.sweep.numbers = make([]uint32, 0, 128)
-	if t.log == nil {
-		t.log = slog.New(slog.DiscardHandler)
-	}
 	t.deadlines.wake = make(chan struct{}, 1)
 	t.journal.flushing, t.journal.begun, t.journal.full = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 	t.journal.recent = ring.New[Ref, JournalRow](max(o.JournalRows, 0), 1_000_000)
 	for i := range t.shards {
 		sh := &t.shards[i]
-		sh.view.Store(new(view))
+		sh.view.Store(new(shardView))
 		sh.loaded.t, sh.loaded.sh = t, sh
 	}
 	t.stopped, t.stop = context.WithCancel(context.Background())
 	return t, nil
+}
+
+// complete sets the defaults and compiles the policy. It returns all faults.
+func (o *Options) complete() (*Machine, error) {
+	var faults []error
+	fault := func(name string, cause error, format string, args ...any) {
+		faults = append(faults, refuse(ErrInvalid, "option", name, format, args...).because(cause))
+	}
+	for _, option := range []struct {
+		name      string
+		value     *int
+		byDefault int
+		negative  bool // is allowed
+	}{
+		{"WatchBuffer", &o.WatchBuffer, 64, false},
+		{"NotifyWorkers", &o.NotifyWorkers, 16, false},
+		{"MaxSubjects", &o.MaxSubjects, 4_000_000, false},
+		{"MaxChannels", &o.MaxChannels, 1_000_000, false},
+		{"MaxWatches", &o.MaxWatches, 1_000_000, false},
+		{"JournalRows", &o.JournalRows, 1000, true},
+		{"ReplayFrames", &o.ReplayFrames, 32, true},
+	} {
+		if *option.value < 0 && !option.negative {
+			fault(option.name, nil, "%d is less than 0", *option.value)
+		}
+		*option.value = cmp.Or(*option.value, option.byDefault)
+	}
+	if o.StorageTimeout < 0 {
+		fault("StorageTimeout", nil, "%v is negative", o.StorageTimeout)
+	}
+	o.StorageTimeout = cmp.Or(o.StorageTimeout, 5*time.Second)
+	o.Node = cmp.Or(o.Node, "local")
+	if err := checkID("node", o.Node); err != nil {
+		fault("Node", err, "it is no id")
+	}
+	if o.Authorizer == nil {
+		o.Authorizer = RoleAuthorizer()
+		o.AuthorizeEvery = -1 // its answers never change
+	}
+	o.AuthorizeEvery = cmp.Or(o.AuthorizeEvery, 5*time.Minute)
+	if o.Clock == nil {
+		o.Clock = clock.New()
+	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
+	policy := DefaultPolicy()
+	if o.Policy != nil {
+		policy = *o.Policy
+	}
+	m, err := Compile(policy)
+	return m, errors.Join(append(faults, err)...)
 }
 
 // Now returns the time by the tracker's clock. It does not go back when the wall
@@ -338,7 +337,7 @@ func (t *Tracker) Run(ctx context.Context) error {
 		return t.closedError()
 	}
 	if t.running.Swap(true) {
-		return fmt.Errorf("presence: %w: Run is running already", ErrInvalid)
+		return refuse(ErrInvalid, "tracker", "", "it runs already")
 	}
 	t.time.Expect(3 * t.fallback.heartbeat)
 	flush := make(chan struct{}, 1)
@@ -401,7 +400,7 @@ func (t *Tracker) Sweep(ctx context.Context) (next Instant, err error) {
 // says so with [ErrClosed].
 func (t *Tracker) Close() error {
 	if t.closed.Swap(true) {
-		return fmt.Errorf("presence: %w: the tracker has been closed before", ErrClosed)
+		return t.closedError()
 	}
 	t.time.Stop() // heartbeats are refused
 	t.stop()
@@ -421,7 +420,7 @@ func (t *Tracker) Close() error {
 func (t *Tracker) Clock() Clock { return t.opts.Clock }
 
 func (t *Tracker) closedError() error {
-	return fmt.Errorf("presence: %w: the tracker is closed", ErrClosed)
+	return refuse(ErrClosed, "tracker", "", "")
 }
 
 // SetClaim sets what an actor wants a subject's status to be. The source of the
@@ -691,7 +690,7 @@ func (t *Tracker) Erase(ctx context.Context, ref Ref) error {
 		return nil // it is not in memory
 	}
 	h.eachHub(func(hub *channelHub) {
-		hub.remove(ref, now, fmt.Errorf("presence: %w: %s has been erased", ErrNotAllowed, ref))
+		hub.remove(ref, now, refuse(ErrNotAllowed, "subject", ref.String(), "it has been erased"))
 	})
 	t.sendHeldBack(h.m, now)
 	for _, room := range h.grants() {
@@ -712,7 +711,7 @@ func (t *Tracker) Gate(ctx context.Context, n Notification) (Decision, error) {
 	if err := checkID("kind", n.Kind); err != nil {
 		return d, err
 	}
-	_, d.Gated = t.machine(n.Subject.Tenant).policy.Gate[n.Kind]
+	d.Gated = t.machine(n.Subject.Tenant).Gate(new(State), n).Gated
 	err := t.read(ctx, AudienceSelf, n.Subject, func(m *Machine, s *State) { d = m.Gate(s, n) })
 	return d, err
 }
@@ -790,6 +789,9 @@ func (k *tasks) close() {
 	_ = k.group.Wait()
 }
 
+// notifyTimeout limits one call of the notifier.
+const notifyTimeout = 10 * time.Second
+
 // notifying counts the calls of the notifier that are under way.
 type notifying struct {
 	mu    sync.Mutex // tasks are run under it
@@ -802,7 +804,7 @@ func (n *notifying) done() {
 	n.calls--
 }
 
-// allow asks the authorizer, and refuses if it cannot tell.
+// allow asks the authorizer. It refuses if the authorizer refuses or fails.
 func (t *Tracker) allow(ctx context.Context, q Question) error {
 	if err := t.checkQuestion(q); err != nil {
 		return err
@@ -815,22 +817,7 @@ func (t *Tracker) checkQuestion(q Question) error {
 	if t.closed.Load() {
 		return t.closedError()
 	}
-	if q.Actor.Role != "" && !slices.Contains(roles, q.Actor.Role) {
-		return unknownRole(q.Actor.Role)
-	}
-	switch q.Action {
-	case ActionClaim, ActionClaimOther, ActionDecide:
-		if err := checkRef("subject", q.Subject); err != nil {
-			return err
-		}
-	case ActionSee:
-		if q.Channel == (Channel{}) {
-			if err := checkRef("subject", q.Subject); err != nil {
-				return err
-			}
-		}
-	}
-	return q.checkTenant()
+	return q.check()
 }
 
 // ask asks the authorizer a checked question.
@@ -850,7 +837,7 @@ func (t *Tracker) ask(ctx context.Context, q Question) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return refuse(ErrUnavailable, "authorizer", "", "whether %s may %s is not known", q.Actor, q.deed()).because(err)
+	return refuse(ErrUnavailable, "authorizer", "", "it does not answer: %s", q).because(err)
 }
 
 // Request asks, for a subject itself, that it be allowed a status. The view of

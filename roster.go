@@ -49,7 +49,7 @@ type stream struct {
 	key      streamKey
 	epoch    string
 	seq      uint64
-	rows     smallmap.Map[Ref, row]
+	rows     smallmap.Map[Ref, sentRow]
 	rungs    [3]int32 // the number of members by group status
 	group    Group
 	told     Instant             // when the last diff was sent, with a batch interval
@@ -61,9 +61,9 @@ type stream struct {
 	attached any                 // the caller's own; the roster does not look at it
 }
 
-// row is a member as the audience was sent it. It keeps what the view was made
+// sentRow is a member as the audience was sent it. It keeps what the view was made
 // of, since a view is large.
-type row struct {
+type sentRow struct {
 	p       *Presence
 	m       *Machine
 	rung    int8
@@ -389,14 +389,14 @@ func compareKeys(a, b streamKey) int {
 }
 
 // row projects a member for a stream.
-func (m *Machine) row(key streamKey, p *Presence) (row, View) {
+func (m *Machine) row(key streamKey, p *Presence) (sentRow, View) {
 	a := key.audience
 	if a == AudienceSelf && p.Subject != key.viewer {
 		a = AudienceTeam
 	}
 	v := m.View(p, a)
 	there := v.Class != "" && v.Class != ClassOffline
-	out := row{p: p, m: m, rung: int8(m.rung(v.Class)), listed: true, present: there}
+	out := sentRow{p: p, m: m, rung: int8(m.rung(v.Class)), listed: true, present: there}
 	if a == AudienceVisitor {
 		switch m.policy.Widget.List {
 		case ListOnline:
@@ -519,7 +519,7 @@ func (r *Roster) updateRow(s *stream, now Instant, subject Ref) (c Change, ok bo
 		c, ok = s.compare(&old, &next, &v)
 		s.put(subject, next)
 	case old.p != nil:
-		c, ok = s.compare(&old, &row{p: old.p}, nil)
+		c, ok = s.compare(&old, &sentRow{p: old.p}, nil)
 		s.drop(subject)
 	}
 	interval, removed := r.m.policy.CoalesceSubject, p == nil
@@ -546,7 +546,7 @@ func (s *stream) remember(d past, limit int) {
 }
 
 // compare returns what changes between two rows. The view is that of the next.
-func (s *stream) compare(old, next *row, v *View) (Change, bool) {
+func (s *stream) compare(old, next *sentRow, v *View) (Change, bool) {
 	c := Change{Op: OpUpdated, Subject: next.p.Subject}
 	switch {
 	case next.present && !old.present:
@@ -568,7 +568,7 @@ func (s *stream) compare(old, next *row, v *View) (Change, bool) {
 	return c, true
 }
 
-func (s *stream) put(subject Ref, next row) {
+func (s *stream) put(subject Ref, next sentRow) {
 	s.count(s.rows.Get(subject), -1)
 	s.rows.Set(subject, next)
 	s.count(next, +1)
@@ -581,7 +581,7 @@ func (s *stream) drop(subject Ref) {
 
 // count adds a row to the sums of the group, or takes it away. A row without a
 // presence counts nothing.
-func (s *stream) count(r row, n int) {
+func (s *stream) count(r sentRow, n int) {
 	if r.p != nil {
 		s.rungs[r.rung] += int32(n)
 	}

@@ -131,7 +131,7 @@ func (m *Machine) graceEnd(s *State, c *ConnState) Instant {
 // input after which an idle stage can be reached, and whether the input of some
 // devices is ignored.
 func (m *Machine) terms() (lease, patience time.Duration, stages []time.Duration, ignores bool) {
-	if m.activity["input"] {
+	if m.activity[ActivityInput] {
 		patience = m.firstIdle
 	}
 	for i := range m.statuses {

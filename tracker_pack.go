@@ -304,15 +304,15 @@ func (k *compactor) unpack(b []byte, s *State, words *borrowed) {
 // pack it again.
 type borrowed struct {
 	conn      [1]ConnState
-	id, focus word
+	id, focus wordRoom
 	packed    packRoom
 }
 
-type word [MaxID]byte
+type wordRoom [MaxID]byte
 
-func (w *word) set(b []byte) string { return w.string(copy(w[:], b)) }
+func (w *wordRoom) set(b []byte) string { return w.string(copy(w[:], b)) }
 
-func (w *word) string(n int) string { return unsafe.String(&w[0], n) }
+func (w *wordRoom) string(n int) string { return unsafe.String(&w[0], n) }
 
 // An id that has only the 32 letters of rand.Text, A to Z and 2 to 7, is packed in
 // five bits a letter, eight letters at a time. In a uint64, each byte is then a
@@ -367,7 +367,7 @@ func (r *packRoom) base32(at int, text string) (next int, ok bool) {
 	return at, true
 }
 
-func (w *word) base32(b []byte, length int) string {
+func (w *wordRoom) base32(b []byte, length int) string {
 	for i := 0; i < length; i += 8 {
 		var v uint64
 		if len(b) >= 5 {

@@ -92,12 +92,12 @@ func (t *Tracker) Machine(tenant string) *Machine { return t.machine(tenant) }
 // tenants are those of all the subjects.
 type tenants struct {
 	mu     sync.RWMutex
-	byName map[string]*tenant
-	list   atomic.Pointer[[]*tenant]
+	byName map[string]*tenantEntry
+	list   atomic.Pointer[[]*tenantEntry]
 }
 
-// tenant is one of them.
-type tenant struct {
+// tenantEntry is one of them.
+type tenantEntry struct {
 	id       uint32
 	name     string
 	inForce  atomic.Pointer[policyInForce]
@@ -134,9 +134,9 @@ func newForce(m *Machine, parity bool, before *Machine, since Instant) *policyIn
 
 const maxTenants = 1<<24 - 1
 
-func (ts *tenants) at(id uint32) *tenant { return (*ts.list.Load())[id] }
+func (ts *tenants) at(id uint32) *tenantEntry { return (*ts.list.Load())[id] }
 
-func (ts *tenants) find(name string) (*tenant, bool) {
+func (ts *tenants) find(name string) (*tenantEntry, bool) {
 	if name == "" {
 		return ts.at(0), true
 	}
@@ -147,7 +147,7 @@ func (ts *tenants) find(name string) (*tenant, bool) {
 }
 
 // need returns a tenant, which is made where there is none.
-func (ts *tenants) need(name string, m *Machine) (*tenant, bool) {
+func (ts *tenants) need(name string, m *Machine) (*tenantEntry, bool) {
 	if tn, ok := ts.find(name); ok {
 		return tn, true
 	}
@@ -159,15 +159,15 @@ func (ts *tenants) need(name string, m *Machine) (*tenant, bool) {
 	return ts.add(strings.Clone(name), m)
 }
 
-func (ts *tenants) add(name string, m *Machine) (*tenant, bool) {
-	var list []*tenant
+func (ts *tenants) add(name string, m *Machine) (*tenantEntry, bool) {
+	var list []*tenantEntry
 	if l := ts.list.Load(); l != nil {
 		list = *l
 	}
 	if len(list) >= maxTenants {
 		return nil, false
 	}
-	tn := &tenant{id: uint32(len(list)), name: name}
+	tn := &tenantEntry{id: uint32(len(list)), name: name}
 	tn.inForce.Store(newForce(m, false, nil, 0))
 	list = append(list, tn)
 	ts.list.Store(&list)

@@ -263,7 +263,7 @@ func (os *observers) change(change func([]*observer) []*observer) {
 }
 
 func (os *observers) call(ref Ref, o *Output) {
-	for _, observer := range os.all() {
-		observer.call(ref, o)
+	for _, each := range os.all() {
+		each.call(ref, o)
 	}
 }

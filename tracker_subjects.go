@@ -271,7 +271,7 @@ type extra struct {
 // shard is some of the subjects, with their index.
 type shard struct {
 	mu          sync.Mutex
-	view        atomic.Pointer[view]
+	view        atomic.Pointer[shardView]
 	made        uint32   // records, free ones included
 	free        []uint32 // their places
 	live        int
@@ -284,26 +284,26 @@ type shard struct {
 	open        int // connections
 }
 
-// view is what can be read of a shard without its lock. Names are found in the
+// shardView is what can be read of a shard without its lock. Names are found in the
 // cells by probing one after another.
-type view struct {
+type shardView struct {
 	cells []uint32 // read and written atomically
 	seats [][]slot // perSeats in each
 	names [][]byte
 }
 
-func (v *view) seat(i uint32) *slot { return &v.seats[i/perSeats][i%perSeats] }
+func (v *shardView) seat(i uint32) *slot { return &v.seats[i/perSeats][i%perSeats] }
 
 // A name is where the id is kept (32 bits), its length (8) and its tenant (24).
 func packName(at uint32, length int, tenant uint32) uint64 {
 	return uint64(at) | uint64(length)<<32 | uint64(tenant)<<40
 }
 
-func (v *view) id(name uint64) string { return slab.Word(v.names, uint32(name), uint8(name>>32)) }
+func (v *shardView) id(name uint64) string { return slab.Word(v.names, uint32(name), uint8(name>>32)) }
 
 // find returns the place of a subject. Without the lock it may miss one that
 // has just been entered or moved.
-func (v *view) find(hash uint64, id string, tenant uint32) (uint32, *slot) {
+func (v *shardView) find(hash uint64, id string, tenant uint32) (uint32, *slot) {
 	if len(v.cells) == 0 {
 		return 0, nil
 	}
@@ -332,13 +332,13 @@ func (v *view) find(hash uint64, id string, tenant uint32) (uint32, *slot) {
 }
 
 // home is where to look for a hash first.
-func (v *view) home(hash uint64) int {
+func (v *shardView) home(hash uint64) int {
 	hi, _ := bits.Mul64(hash, uint64(len(v.cells)))
 	return int(hi)
 }
 
 // enter adds a cell. There is room.
-func (v *view) enter(hash uint64, place uint32) {
+func (v *shardView) enter(hash uint64, place uint32) {
 	i := v.home(hash)
 	for atomic.LoadUint32(&v.cells[i]) != 0 {
 		if i++; i == len(v.cells) {
@@ -370,7 +370,7 @@ func (t *Tracker) shardOf(n uint32) (*shard, uint32) {
 
 // add makes a record for a subject that has none, whose shard is locked. It
 // reports false where the shard is full.
-func (t *Tracker) add(sh *shard, hash uint64, tn *tenant, id string) (place uint32, sub *slot, ok bool) {
+func (t *Tracker) add(sh *shard, hash uint64, tn *tenantEntry, id string) (place uint32, sub *slot, ok bool) {
 	v := sh.view.Load()
 	if len(sh.free) == 0 && sh.made == 1<<cellBits-2 {
 		return 0, nil, false
@@ -411,7 +411,7 @@ func (t *Tracker) add(sh *shard, hash uint64, tn *tenant, id string) (place uint
 }
 
 // grow makes room for one more subject in a new view.
-func (sh *shard) grow(t *Tracker, cells, seats bool) *view {
+func (sh *shard) grow(t *Tracker, cells, seats bool) *shardView {
 	v := *sh.view.Load()
 	if seats && int(sh.made) == len(v.seats)*perSeats {
 		v.seats = append(v.seats, make([]slot, perSeats)) // readers have a shorter list of the same array
@@ -503,7 +503,7 @@ type loaded struct {
 	n      uint32
 	sub    *slot
 	ref    Ref
-	tenant *tenant
+	tenant *tenantEntry
 	m      *Machine
 	extra  *extra
 	state  *State // own, or what more has
@@ -544,7 +544,7 @@ func (t *Tracker) lockByNumber(n uint32) *loaded {
 }
 
 // load unpacks a subject whose shard is locked.
-func (t *Tracker) load(sh *shard, v *view, n uint32, sub *slot) *loaded {
+func (t *Tracker) load(sh *shard, v *shardView, n uint32, sub *slot) *loaded {
 	_, place := t.shardOf(n)
 	h := &sh.loaded
 	name := sub.name.Load()
@@ -729,7 +729,7 @@ func (h *loaded) spare() {
 
 // eachSubject holds the subjects in memory one after the other, of one tenant
 // or, for nil, of all.
-func (t *Tracker) eachSubject(of *tenant, f func(*loaded)) {
+func (t *Tracker) eachSubject(of *tenantEntry, f func(*loaded)) {
 	for i := range t.shards {
 		sh := &t.shards[i]
 		for place := uint32(0); ; place++ {

@@ -215,13 +215,13 @@ func (w *Watch) Next(ctx context.Context) (*Frame, error) {
 			return f, err
 		}
 		var retry *clock.Timer
-		var due <-chan time.Time
+		var fired <-chan time.Time
 		if again > 0 {
 			retry = w.hub.t.opts.Clock.Timer(again)
-			due = retry.C
+			fired = retry.C
 		}
 		select {
-		case <-due:
+		case <-fired:
 		case <-ready:
 		case <-ctx.Done():
 			err = context.Cause(ctx)
