@@ -9,37 +9,37 @@ import (
 	"time"
 )
 
-// Machine is a policy, validated and compiled. It is immutable and safe for
-// concurrent use; all its methods are pure functions of their arguments.
+// Machine is a compiled policy. It is immutable and safe for concurrent use. The
+// result of a method depends only on its arguments and the policy.
 type Machine struct {
 	policy       Policy
 	statuses     []definition // policy order
 	byDefault    *definition
 	disconnected *definition
 	kickedOut    *definition
-	firstIdle    time.Duration // the shortest time without input after which any status is masked
+	firstIdle    time.Duration // the shortest time without input after which a status is masked
 	rank         map[Source]int
-	manual       int // the rank of manual
+	manual       int // the rank of SourceManual
 	activity     map[string]bool
 	proof        map[Source]bool
 	hideable     []Audience
 	views        map[Audience]fieldSet
-	devices      bool // some audience is shown how many there are
+	devices      bool // a view shows the number of connections
 	heartbeat    time.Duration
 	lease        time.Duration
 	startup      time.Duration
 }
 
-// A definition is a status with the rules of the rest of the policy for it.
+// A definition is a status with what the rest of the policy rules for it.
 type definition struct {
 	Status
 	omits  fieldSet
-	order  int     // its place in the availability order, the most available first
-	fold   int     // its place when connections claim different statuses
-	stages []stage // what masks it when idle, in the order of after
+	order  int     // from the most available status
+	fold   int     // in which order it wins among claims of connections
+	stages []stage // the idle stages that mask it, the earliest first
 }
 
-// A stage is an IdleStage with its target looked up.
+// A stage is an IdleStage with its status looked up.
 type stage struct {
 	after time.Duration
 	to    *definition
@@ -70,8 +70,8 @@ func (c *compiler) fault(path, format string, args ...any) *Error {
 	return f
 }
 
-// oneOf checks a word against the words allowed; the empty word stands for the
-// first of them.
+// oneOf checks a word against the allowed ones. An empty word means the first of
+// them.
 func (c *compiler) oneOf(path, given string, allowed ...string) string {
 	if given == "" {
 		return allowed[0]
@@ -82,7 +82,7 @@ func (c *compiler) oneOf(path, given string, allowed ...string) string {
 	return given
 }
 
-// positive checks a duration that must not be negative and fills in its default.
+// positive checks that a duration is not negative, and returns byDefault for 0.
 func (c *compiler) positive(path string, d, byDefault time.Duration) time.Duration {
 	if d < 0 {
 		c.fault(path, "must not be negative, got %v", d)
@@ -105,7 +105,7 @@ func (c *compiler) compile() *Machine {
 	c.sources(m)
 	for i, id := range p.Fold {
 		if def := c.status(m, fmt.Sprintf("fold[%d]", i), id, nil); def != nil {
-			def.fold = i - len(p.Fold) // before those left out
+			def.fold = i - len(p.Fold) // before the statuses left out
 		}
 	}
 	c.words(m)
@@ -134,7 +134,7 @@ func (c *compiler) compile() *Machine {
 	return m
 }
 
-// words checks the settings that are words.
+// words checks the settings that are words, and sets their defaults.
 func (c *compiler) words(m *Machine) {
 	p := &c.p
 	p.ClaimScope = c.oneOf("claimScope", p.ClaimScope, scopeSubject, ScopeConnection)
@@ -183,7 +183,7 @@ var routings = []string{string(RouteAll), string(RouteLast), string(RouteSticky)
 func (c *compiler) statuses(m *Machine) {
 	p := &c.p
 	if len(p.Statuses) > MaxStatuses {
-		c.fault("statuses", "there are %d, at most %d are allowed", len(p.Statuses), MaxStatuses)
+		c.fault("statuses", "%d are defined, at most %d are allowed", len(p.Statuses), MaxStatuses)
 	}
 	if len(p.Statuses) == 0 {
 		c.fault("statuses", "a policy needs at least one status")
@@ -246,14 +246,14 @@ func (c *compiler) audiences(path string, list []Audience) {
 	}
 }
 
-// status looks up an id; an empty one means the first status that fits.
+// status looks up an id. An empty id means the first status that fits.
 func (c *compiler) status(m *Machine, path, id string, fits func(Status) bool) *definition {
 	if id == "" && fits != nil {
 		if i := slices.IndexFunc(m.statuses, func(d definition) bool { return fits(d.Status) }); i >= 0 {
 			return &m.statuses[i]
 		}
 		if len(m.statuses) > 0 {
-			c.fault(path, "names no status, and none fits by itself")
+			c.fault(path, "is empty, and no status can be the default")
 		}
 		return nil
 	}
@@ -383,7 +383,7 @@ func (c *compiler) views(m *Machine) {
 	}
 }
 
-// fields looks up names of fields of views.
+// fields looks up the names of fields of views.
 func (c *compiler) fields(path string, names []string) (set fieldSet) {
 	for i, name := range names {
 		at := slices.Index(viewFields, name)
@@ -396,7 +396,7 @@ func (c *compiler) fields(path string, names []string) (set fieldSet) {
 	return set
 }
 
-// status returns the definition of a status, or nil.
+// status returns the definition of a status, or nil if the policy has none.
 func (m *Machine) status(id string) *definition {
 	for i := range m.statuses {
 		if m.statuses[i].ID == id {
@@ -406,7 +406,7 @@ func (m *Machine) status(id string) *definition {
 	return nil
 }
 
-// Status returns the definition of a status.
+// Status returns the definition of a status, or false if the policy has none.
 func (m *Machine) Status(id string) (Status, bool) {
 	if def := m.status(id); def != nil {
 		return def.Status, true
@@ -414,9 +414,9 @@ func (m *Machine) Status(id string) (Status, bool) {
 	return Status{}, false
 }
 
-// StatusOrder returns the place of a status from the most available to the
-// least: by class, then by the order of the policy. What the policy does not
-// have comes last.
+// StatusOrder returns the place of a status from the most to the least available:
+// by class, then by the order of the policy. A status that the policy does not have
+// is last.
 func (m *Machine) StatusOrder(id string) int {
 	if def := m.status(id); def != nil {
 		return def.order
@@ -424,8 +424,8 @@ func (m *Machine) StatusOrder(id string) int {
 	return len(classes) * len(m.statuses)
 }
 
-// Selectable lists the statuses that someone (BySelf, BySupervisor, BySystem)
-// may select, in the order of the policy.
+// Selectable lists the statuses that by may select: BySelf, BySupervisor or
+// BySystem. They are in the order of the policy.
 func (m *Machine) Selectable(by string) []string {
 	return m.statusIDs(func(s Status) bool { return slices.Contains(s.SelectableBy, by) })
 }
@@ -470,7 +470,7 @@ func (c *compiler) work(m *Machine) {
 	for _, id := range sortedKeys(c.p.Retired) {
 		path := "retired." + id
 		if m.status(id) != nil {
-			c.fault(path, "is a status of this policy still")
+			c.fault(path, "is still a status of this policy")
 		}
 		c.status(m, path, c.p.Retired[id], nil)
 	}

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// isLeaving reports whether a cause says that the subject cannot be reached.
+// isLeaving reports whether a cause is a way of leaving.
 func (c Cause) isLeaving() bool {
 	switch c {
 	case CauseLogout, CauseClosed, CauseLost, CauseNode, CauseDrain:
@@ -14,12 +14,12 @@ func (c Cause) isLeaving() bool {
 	return false
 }
 
-// seen notes for each audience that can be hidden from whether it now sees the
-// subject come or leave. The instants are those at which that becomes visible,
-// so that a leave that was delayed by a grace and one that hides look alike. For
-// an audience that a policy no longer hides from, what was noted holds until it
-// next sees the subject leave: when that was really heard from meanwhile stays
-// untold.
+// seen records what each audience that can be hidden from is shown: the subject as
+// present or as left, and since when. The instants are those at which the change
+// becomes visible. So a leaving delayed by a grace and a hiding look alike. An
+// audience that the policy no longer hides from keeps its entry until it next sees
+// the subject leave. So that audience does not learn what happened while the
+// subject was hidden.
 func (m *Machine) seen(prev, next *Presence, now Instant) []seen {
 	list, own := prev.seen, false
 	change := func() {
@@ -69,52 +69,52 @@ func (m *Machine) seen(prev, next *Presence, now Instant) []seen {
 	return list
 }
 
-// Cause is why something holds or happened. A status's cause is one of the
-// first group; what triggered a transition may be of either.
+// Cause is why a status is shown, or what triggered a transition. A status has a
+// cause of the first group. A trigger may be of either group.
 type Cause string
 
 // The causes of a status.
 const (
-	CauseDefault    Cause = "default"    // connected, and nothing is claimed
-	CauseLogin      Cause = "login"      // the claims from here on, by their source
+	CauseDefault    Cause = "default"    // connected, without a claim
+	CauseLogin      Cause = "login"      // a claim, by its source; so are those that follow
 	CauseManual     Cause = "manual"     // the subject itself
 	CauseSupervisor Cause = "supervisor" // a supervisor or admin
 	CauseCall       Cause = "call"
 	CauseCalendar   Cause = "calendar"
-	CauseApp        Cause = "app" // and sources of the policy's own
+	CauseApp        Cause = "app" // also sources that only this policy ranks
 	CauseSystem     Cause = "system"
-	CauseIdle       Cause = "idle"   // no input for the time of a stage
-	CauseLogout     Cause = "logout" // not reachable from here on: left for good, or never was there
+	CauseIdle       Cause = "idle"   // without input for the time of an idle stage
+	CauseLogout     Cause = "logout" // left for good, or was never connected; the causes that follow also mean unreachable
 	CauseClosed     Cause = "closed" // closed cleanly
 	CauseLost       Cause = "lost"   // silent for the lease, or reported broken
 	CauseNode       Cause = "node"   // the node that held the connection died
-	CauseDrain      Cause = "drain"  // or was shut down as planned
+	CauseDrain      Cause = "drain"  // the node that held the connection was shut down
 	CauseDisabled   Cause = "disabled"
-	CauseLeft       Cause = "left" // what audiences that can be hidden from see instead of the five ways of leaving, and of hiding
+	CauseLeft       Cause = "left" // replaces every way of leaving, and hiding, for audiences that can be hidden from
 )
 
-// Triggers of a transition that are not causes of a status.
+// The triggers of a transition that are not causes of a status.
 const (
-	TriggerInput   Cause = "input"   // after having been idle
-	TriggerConnect Cause = "connect" // or a sign of life after silence, or an endpoint
-	TriggerUntil   Cause = "until"   // the time of a claim was over
-	TriggerPolicy  Cause = "policy"  // another one came into force
-	TriggerGrant   Cause = "grant"   // the subject became known by it
+	TriggerInput   Cause = "input"   // an input ended an idle stage
+	TriggerConnect Cause = "connect" // a connection opened or was heard again, or an endpoint changed
+	TriggerUntil   Cause = "until"   // a claim ended by its time
+	TriggerPolicy  Cause = "policy"  // another policy took effect
+	TriggerGrant   Cause = "grant"   // a grant made the subject known
 
-	TriggerLoad      Cause = "load"      // work was given, has ended or was counted
-	TriggerChallenge Cause = "challenge" // it was not answered, or was
-	TriggerRequest   Cause = "request"   // it was made, decided or withdrawn
+	TriggerLoad      Cause = "load"      // work was given, ended or was counted
+	TriggerChallenge Cause = "challenge" // a challenge was answered or not
+	TriggerRequest   Cause = "request"   // a request was made, decided or withdrawn
 )
 
-// Reach is how a subject can be reached, whatever its status shows.
+// Reach is how a subject can be reached. It does not depend on the status shown.
 type Reach uint8
 
 // The kinds of reach, from none to full.
 const (
 	ReachNone      Reach = iota
-	ReachVirtual         // by an endpoint alone, as far as Policy.Virtual counts it
-	ReachLingering       // a connection has left and its grace is not over
-	ReachLive            // there is a live connection
+	ReachVirtual         // only by an endpoint that Policy.Virtual counts
+	ReachLingering       // a connection left and its grace has not ended
+	ReachLive            // at least one connection is live
 )
 
 // String returns none, virtual, lingering or live.
@@ -122,14 +122,14 @@ func (r Reach) String() string {
 	return [...]string{"none", "virtual", "lingering", "live"}[min(r, ReachLive)]
 }
 
-// The words shown where there is no status of the policy to show.
+// The words shown instead of a status of the policy.
 const (
-	StatusUnknown  = "unknown"  // nothing is known of the subject, or presence is disabled
-	StatusDisabled = "disabled" // presence is disabled, to the subject itself and admins
+	StatusUnknown  = "unknown"  // the subject is unknown, or presence is disabled
+	StatusDisabled = "disabled" // presence is disabled; shown to the subject itself and to admins
 )
 
-// Presence is what the inputs of one subject add up to. It is derived, never
-// the truth: [Machine.View] turns it into what one audience may see.
+// Presence is what the inputs of one subject add up to. It is always derived from
+// them. [Machine.View] turns it into what one audience may see.
 type Presence struct {
 	Subject Ref
 	Kind    SubjectKind
@@ -140,42 +140,42 @@ type Presence struct {
 	Reason string
 	Text   string
 	Since  Instant // when the present status began
-	SetAt  Instant // when the claim on top was set
-	Until  Instant // when it ends
+	SetAt  Instant // when the winning claim was set
+	Until  Instant // when the winning claim ends; zero means never
 	Cause  Cause
-	Masked string // the status chosen, where idleness or disconnection masks it
+	Masked string // the chosen status, if idleness or disconnection masks it
 
 	Reach    Reach
-	Routable bool // may be given new work: Routing is all
+	Routable bool // Routing is RouteAll
 	Disabled bool
 
-	// Routing is which work reaches the subject, of a work channel that has no
-	// rule of its own. Revision rises whenever that changes, and whenever work is
-	// taken away: an offer made under an older one is refused.
+	// Routing is which new work reaches the subject in a work channel without a
+	// rule of its own. Revision rises when Routing changes, and when work is taken
+	// away. An offer made at an older revision is refused.
 	Routing  Routing
 	Revision Instant
 	Label    string // finishing, not-receiving, free or active; empty unless available
-	Load     Count  // pieces of work; absent where none is reported
+	Load     Count  // pieces of work; absent if no load is reported
 	Pinned   Count
-	Pending  string // the status that follows once the work is done
-	Request  string // the status that has been asked for
+	Pending  string // the status that follows when the load is 0
+	Request  string // the status that is requested
 
-	LastSeen  Instant // when the last connection left; none while one is there
+	LastSeen  Instant // when the last connection ended; zero while the subject has one
 	LastLogin Instant
-	Devices   int // connections, where the policy shows anybody how many
-	// HiddenFrom lists the audiences that see the left view. Seen is what each
-	// audience that can be hidden from has been shown; it is never changed in
-	// place.
+	Devices   int // the number of connections, if a view of the policy shows it; else 0
+	// HiddenFrom lists the audiences to which the subject looks as if it had left.
+	// seen is what each audience that can be hidden from was last shown. No step
+	// changes seen in place.
 	HiddenFrom []Audience
 	seen       []seen
 
-	// absent is the status shown of one who left, where an endpoint makes it
-	// another than the policy's disconnected one.
+	// absent is the status shown of a subject that left, if an endpoint replaces
+	// the policy's disconnected status.
 	absent string
 }
 
-// seen is what one audience that may be hidden from was last shown: that the
-// subject is there, or that it left, and since when.
+// seen is what one audience that can be hidden from was last shown: the subject as
+// present or as left, and since when.
 type seen struct {
 	Audience Audience `json:"audience"`
 	Left     bool     `json:"left"`
@@ -200,8 +200,8 @@ func (m *Machine) reach(s *State) Reach {
 	return r
 }
 
-// endpointRule returns the rule of the first endpoint that is not ignored, one
-// that is routable before one that is not.
+// endpointRule returns the rule of the first endpoint that is not ignored. A
+// routable endpoint precedes others.
 func (m *Machine) endpointRule(s *State) (rule VirtualRule, ok bool) {
 	for _, p := range s.Endpoints {
 		r, given := m.policy.Virtual[string(p.Kind)]
@@ -216,8 +216,8 @@ func (m *Machine) counts(c *ConnState) bool {
 	return len(m.policy.Devices) == 0 || !m.policy.Devices[c.Device].IgnoreInput
 }
 
-// lastInput is the youngest input over the connections that count, or what was
-// stored when the last of them left.
+// lastInput returns the newest input over the connections that count. Without such
+// a connection it returns what was stored when the last of them left.
 func (m *Machine) lastInput(s *State) Instant {
 	var last Instant
 	counted := false
@@ -240,7 +240,7 @@ func (m *Machine) rankOf(s Source) int {
 	return m.rankOfApp()
 }
 
-// rankOfApp is where claims stand whose source a changed policy no longer ranks.
+// rankOfApp returns the rank of claims whose source the policy does not rank.
 func (m *Machine) rankOfApp() int {
 	if r, ok := m.rank[SourceApp]; ok {
 		return r
@@ -248,9 +248,9 @@ func (m *Machine) rankOfApp() int {
 	return m.rank[SourceLoginDefault]
 }
 
-// resolved returns the definition of a claim's status. A status that the policy
-// no longer has becomes the first of its class, but never an available one: it
-// may have been there to hide, or to keep work away.
+// resolved returns the definition of a claim's status. A status that the policy no
+// longer has becomes the first of its class. It never becomes an available one,
+// since it may have been chosen to hide or to keep work away.
 func (m *Machine) resolved(c *Claim) *definition {
 	if def := m.status(c.Status); def != nil {
 		return def
@@ -268,20 +268,21 @@ func (m *Machine) resolved(c *Claim) *definition {
 	return m.disconnected
 }
 
-// top returns the first unexpired claim in the order of rank, later setting and
-// id, among those that keep allows. The claims of connections are first folded
-// into one vote, of the best rank among them. It reports false if the policy default is
-// on top, and a nil claim if it is so by the connections' vote.
+// top returns the winning claim among the unexpired ones that keep allows, in the
+// order of before. The claims of connections are first folded into one vote, which
+// has the best rank among them. It returns false if no claim wins, so that the
+// policy default holds. It returns nil and true if the vote wins and is for the
+// default.
 func (m *Machine) top(s *State, now Instant, keep func(*Claim) bool) (*Claim, bool) {
 	var best *Claim
-	scoped := Source("") // the best that a connection claims by
+	scoped := Source("") // the source of the best claim of a connection
 	for i := range s.Claims {
 		c := &s.Claims[i]
 		if c.Until != 0 && c.Until <= now || keep != nil && !keep(c) {
 			continue
 		}
 		if c.Conn != "" {
-			if _, there := s.conn(c.Conn); there && (scoped == "" || m.rankOf(c.Source) < m.rankOf(scoped)) {
+			if _, connected := s.conn(c.Conn); connected && (scoped == "" || m.rankOf(c.Source) < m.rankOf(scoped)) {
 				scoped = c.Source
 			}
 			continue
@@ -301,8 +302,8 @@ func (m *Machine) top(s *State, now Instant, keep func(*Claim) bool) (*Claim, bo
 	return vote, true
 }
 
-// before reports whether a stands above b: by the rank of its source, then the
-// later setting, then the order of arrival.
+// before reports whether a wins over b: by the rank of its source, then by the
+// later SetAt, then by the higher serial.
 func (m *Machine) before(a, b *Claim) bool {
 	if ra, rb := m.rankOf(a.Source), m.rankOf(b.Source); ra != rb {
 		return ra < rb
@@ -313,9 +314,10 @@ func (m *Machine) before(a, b *Claim) bool {
 	return a.Serial > b.Serial
 }
 
-// foldConns lets every connection vote with the best of its own claims, or the
-// policy default if it has none. It returns the winning claim, nil for the
-// default, and the newest setting among the votes for the winner.
+// foldConns folds the votes of all connections by the policy's Fold. Each votes
+// with the best of its own claims, or with the policy default. It returns the
+// winning claim, or nil for the default. at and serial are the newest among the
+// votes for the winner.
 func (m *Machine) foldConns(s *State, now Instant, keep func(*Claim) bool) (winner *Claim, at Instant, serial uint64) {
 	var won *definition
 	for i := range s.Conns {
@@ -330,7 +332,7 @@ func (m *Machine) foldConns(s *State, now Instant, keep func(*Claim) bool) (winn
 				vote = c
 			}
 		}
-		status, set, issue := m.byDefault, Instant(0), uint64(0) // connecting is no choice that could overrule one
+		status, set, issue := m.byDefault, Instant(0), uint64(0) // a connection without a claim must not outdo a later choice
 		if vote != nil {
 			status, set, issue = m.resolved(vote), vote.SetAt, vote.Serial
 		}
@@ -344,9 +346,8 @@ func (m *Machine) foldConns(s *State, now Instant, keep func(*Claim) bool) (winn
 	return winner, at, serial
 }
 
-// base returns the status that holds before idleness is considered and the claim
-// behind it, nil for the policy default; and the status shown instead where the
-// subject cannot be reached.
+// base returns the status before idleness, and its claim, or nil for the policy
+// default. gone is the status shown instead if the subject is unreachable, or nil.
 func (m *Machine) base(s *State) (def *definition, c *Claim, gone *definition) {
 	def = m.byDefault
 	if c, _ = m.top(s, s.Now, nil); c != nil {
@@ -364,8 +365,8 @@ func (m *Machine) base(s *State) (def *definition, c *Claim, gone *definition) {
 	return def, c, gone
 }
 
-// virtual is the status shown instead of the one chosen of a subject that only
-// its endpoints make reachable, or nil.
+// virtual returns the status shown instead of the chosen one for a subject that has
+// only endpoints, or nil.
 func (m *Machine) virtual(s *State) *definition {
 	if rule, ok := m.endpointRule(s); ok && rule.Show != ShowTop {
 		return m.status(rule.Show)
@@ -373,9 +374,9 @@ func (m *Machine) virtual(s *State) *definition {
 	return nil
 }
 
-// derive fills in a zero presence with what holds at s.Now, with the idle stages
-// reached by then or a little earlier. It returns the instant from which the status
-// logically holds, given that of what happened.
+// derive completes a zero presence with what holds at s.Now. The idle stages are
+// those reached by idle, which is s.Now or just before. logical is the instant of
+// the event. derive returns the instant at which the status began.
 func (m *Machine) derive(p *Presence, s *State, logical, idle Instant) (since Instant) {
 	p.Subject, p.Kind, p.Known, p.LastLogin, p.seen = s.Subject, s.Kind, true, s.LoggedIn, s.Current.seen
 	p.Reach, p.Routing, p.Revision = m.reach(s), RouteNone, s.Current.Revision
@@ -423,7 +424,8 @@ func (m *Machine) derive(p *Presence, s *State, logical, idle Instant) (since In
 	return since
 }
 
-// shown is the status that derive would show, with the idle stages reached by idle.
+// shown returns the status that derive would show, with the idle stages reached by
+// idle.
 func (m *Machine) shown(s *State, idle Instant) string {
 	if s.Disabled || m.policy.Disabled {
 		return StatusDisabled
@@ -438,9 +440,9 @@ func (m *Machine) shown(s *State, idle Instant) string {
 	return def.ID
 }
 
-// hiddenFrom lists the audiences that the claim on top hides from. What a call
-// or the system claims above a person's choice must not betray one who chose to
-// hide, so that the choice beneath hides as well.
+// hiddenFrom lists the audiences that the winning claim hides from. A call or the
+// system may claim over a person's choice to hide. So the choice beneath hides as
+// well.
 func (m *Machine) hiddenFrom(s *State, def *definition, c *Claim) []Audience {
 	hidden := def.HiddenFrom
 	if c == nil {
@@ -456,8 +458,8 @@ func (m *Machine) hiddenFrom(s *State, def *definition, c *Claim) []Audience {
 	return hidden
 }
 
-// idleMask returns the status that idleness shows instead of def and the
-// instant at which its stage was reached, or nil.
+// idleMask returns the status that idleness shows instead of def, and the instant
+// at which its stage was reached. It returns nil if no stage was reached.
 func (m *Machine) idleMask(s *State, def *definition, now Instant) (to *definition, at Instant) {
 	if len(def.stages) == 0 {
 		return nil, 0
@@ -474,8 +476,8 @@ func (m *Machine) idleMask(s *State, def *definition, now Instant) (to *definiti
 	return to, at
 }
 
-// idleFrom is the instant from which idleness counts. A bot without a
-// connection that counts is never idle.
+// idleFrom returns the instant from which idleness counts, or false if the subject
+// cannot be idle. A bot or service without a connection that counts is never idle.
 func (m *Machine) idleFrom(s *State) (Instant, bool) {
 	if s.Kind == KindBot || s.Kind == KindService {
 		if !slices.ContainsFunc(s.Conns, func(c ConnState) bool { return m.counts(&c) }) {
@@ -486,9 +488,9 @@ func (m *Machine) idleFrom(s *State) (Instant, bool) {
 	return last, last != 0
 }
 
-// settle derives the presence again and reports what changed. The status's since is
-// the logical instant, but neither before the one it follows nor before the
-// inputs last changed.
+// settle derives the presence again and reports what changed. A new status begins
+// at the logical instant, but not before the previous one began or the inputs last
+// changed.
 func (st *stepper) settle(logical Instant, trigger Cause, id string) {
 	s, m := st.s, st.m
 	prev := &s.Current

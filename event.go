@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// EventKind is what happened.
+// EventKind is the kind of an event.
 type EventKind uint8
 
-// The events of one subject. Beside each, the fields it reads.
+// The kinds of event. Beside each stand the fields that it reads.
 const (
 	EventTick       EventKind = iota // none
 	EventConnect                     // Conn, Epoch, Device, Node, Incarnation, Age, SubjectKind
@@ -25,31 +25,31 @@ const (
 	EventEndClaim                    // Actor, Conn, Epoch, Claim (ID, Source, Key and Conn; an empty Key means every key)
 	EventNodeDown                    // Node, Incarnation, Cause
 	EventNodeUp                      // Node, Incarnation
-	EventPolicy                      // none: step with the old machine to now, then feed this to the new one
-	EventGrant                       // none; a subject that is granted something is known
+	EventPolicy                      // none; tick the old machine to now, then step the new one with this
+	EventGrant                       // none; makes the subject known
 	EventDisable                     // none
 	EventEnable                      // none
-	EventSuspended                   // From, To: this process stood still
+	EventSuspended                   // From, To: this process stood still from one to the other
 	EventClock                       // From, To: the wall clock was set from one to the other
-	EventRestart                     // none: the state was restored from its record in a new process
+	EventRestart                     // none; the state was restored from its record in a new process
 	EventRecord                      // Record: another process changed what is stored
 
-	EventLoad      // Load, Revision: how much work the subject has, as the host counted it under that revision
-	EventOffer     // Load (On; N, 0 means 1), Routing, Revision: the subject is given work
+	EventLoad      // Load, Revision: the load, as the host counted it at that revision
+	EventOffer     // Load (On; N, 0 means 1), Routing, Revision: gives the subject work
 	EventDone      // Load (On; N, 0 means 1), Revision: work has ended
-	EventChallenge // ID, Claim.For: "are you still there?"
-	EventAck       // ID: the answer; empty answers the open challenge
+	EventChallenge // ID, Claim.For: asks "still there?"
+	EventAck       // ID; an empty ID answers the open challenge
 	EventRequest   // Actor, ID, Claim: asks for a status
-	EventWithdraw  // Actor, ID; empty is the oldest open request
-	EventDecide    // Actor, ID, Reject: accepts or rejects a request; empty is the oldest open one
+	EventWithdraw  // Actor, ID; an empty ID means the oldest open request
+	EventDecide    // Actor, ID, Reject: accepts or rejects a request; an empty ID means the oldest open one
 )
 
 // eventKinds has a row for each kind of event.
 var eventKinds = [...]struct {
 	name        string
-	creates     bool // may make room for an unknown subject
+	creates     bool // may make an unknown subject known
 	storedFirst bool // may change what must be stored before it is reported
-	forAll      bool // goes to every subject if it names none
+	forAll      bool // without a subject, is for every subject
 }{
 	EventTick:       {name: "tick", creates: true},
 	EventConnect:    {name: "connect", creates: true},
@@ -102,12 +102,12 @@ type Event struct {
 	SubjectKind SubjectKind
 	Actor       Actor
 	Conn        string
-	Epoch       uint32 // the connection's; 0 means the present one, or on connect the next
+	Epoch       uint32 // of the connection; 0 means the present epoch, or on connect the next
 	Device      string
 	Node        string
 	Incarnation uint64
 	Seq         uint64        // of a report; 0 means unnumbered
-	Age         time.Duration // since the last input as the client knows it; NoAge for none
+	Age         time.Duration // time since the last input, as the client knows it; NoAge reports none
 	Cause       Cause
 	Channel     string
 	Hidden      bool
@@ -119,19 +119,18 @@ type Event struct {
 	From, To    Instant
 	ID          string // of a challenge or request
 	Load        Load
-	Routing     Routing // how work is given: all for new work, sticky, transfer, or none for by hand
-	Revision    Instant // of what the subject receives; 0 asks for no particular one
+	Routing     Routing // how work is given: all (new work), sticky, transfer, last or none (by hand)
+	Revision    Instant // [Presence.Revision] as the host knows it; 0 means any
 
-	// lastName remembers the last name of a transition between the events of many
-	// subjects, so that those that expire at one instant share it. Without it a
-	// sweep of 100,000 expiries makes 100,000 more allocations and takes 8 % longer.
-	// Nil remembers nothing.
+	// lastName holds the name of the last transition, so that the subjects that
+	// expire at one instant share it. Without it a sweep of 100,000 expiries makes
+	// 100,000 more allocations and takes 8 % longer (BenchmarkExpire). Nil shares none.
 	lastName *transitionName
 }
 
-// validate checks the form of an event: ids, texts, words, durations, numbers
-// and the record. It needs no state, so that a refusal reveals nothing. Step
-// checks a name that is not the state's.
+// validate checks the form of an event: ids, texts, words, durations, numbers and
+// the record. It needs no state, so that a refusal reveals nothing. Step checks the
+// subject.
 func (e *Event) validate() error {
 	switch e.Kind {
 	case EventHeartbeat, EventInput, EventFocus, EventVisible:
@@ -146,7 +145,7 @@ func (e *Event) validate() error {
 		if err := checkID("node", e.Node); err != nil || e.Kind == EventNodeUp {
 			return err
 		}
-		return e.oneOfCauses("a node leaves by one of these causes", "", CauseNode, CauseDrain)
+		return e.oneOfCauses("a node cannot leave by this cause", "", CauseNode, CauseDrain)
 	case EventSuspended:
 		if e.To < e.From {
 			return refuse(ErrInvalid, "event", e.Kind.String(), "it ends before it begins")
@@ -161,7 +160,7 @@ func (e *Event) validate() error {
 		return e.validateWork()
 	case EventTick, EventPolicy, EventGrant, EventDisable, EventEnable, EventClock, EventRestart:
 	default:
-		return refuse(ErrInvalid, "event", e.Kind.String(), "there is no such kind")
+		return refuse(ErrInvalid, "event", e.Kind.String(), "it is not a kind of event")
 	}
 	return nil
 }
@@ -189,7 +188,7 @@ func (e *Event) validateConn() error {
 		return err
 	}
 	if e.Kind == EventDisconnect {
-		return e.oneOfCauses("a connection leaves by one of these causes", CauseLogout, CauseClosed, CauseLost, CauseNode, CauseDrain)
+		return e.oneOfCauses("a connection cannot leave by this cause", CauseLogout, CauseClosed, CauseLost, CauseNode, CauseDrain)
 	}
 	if err := checkOptionalID("device", e.Device); err != nil {
 		return err
@@ -210,16 +209,16 @@ func (e *Event) validateEndpoint() error {
 	switch e.Endpoint.Kind {
 	case EndpointPush, EndpointBot, EndpointService:
 	default:
-		return refuse(ErrInvalid, "kind", string(e.Endpoint.Kind), "endpoint %s is of none of these kinds", e.Endpoint.ID).
+		return refuse(ErrInvalid, "kind", string(e.Endpoint.Kind), "endpoint %s has no such kind", e.Endpoint.ID).
 			allow(string(EndpointPush), string(EndpointBot), string(EndpointService))
 	}
 	return e.checkSubjectKind()
 }
 
-// validateIntent checks what an actor asks for.
+// validateIntent checks an event by which an actor chooses, requests or decides.
 func (e *Event) validateIntent() error {
 	if role := e.Actor.Role; role != "" && !slices.Contains(roles, role) {
-		return refuse(ErrInvalid, "role", string(role), "there is no such role").allow(wordsOf(roles)...)
+		return refuse(ErrInvalid, "role", string(role), "it is not a role").allow(wordsOf(roles)...)
 	}
 	if err := checkOptionalID("actor", e.Actor.Subject.ID); err != nil {
 		return err
@@ -241,13 +240,13 @@ func (e *Event) validateIntent() error {
 		return err
 	}
 	if e.Kind == EventSetClaim && e.Conn != "" && c.Conn != "" && e.Conn != c.Conn {
-		return refuse(ErrInvalid, "connection", c.Conn, "a claim over connection %q cannot bind another", e.Conn)
+		return refuse(ErrInvalid, "connection", c.Conn, "a claim over connection %q cannot be for another", e.Conn)
 	}
 	return nil
 }
 
-// validate checks the form of a claim. The policy decides on its status and
-// source, and by its source on its key.
+// validate checks the form of a claim. The policy decides on its status, source
+// and key.
 func (c *Claim) validate() error {
 	for _, id := range [...]struct{ what, id string }{{"claim", c.ID}, {"key", c.Key}, {"connection", c.Conn}} {
 		if err := checkOptionalID(id.what, id.id); err != nil {
@@ -268,7 +267,7 @@ func (c *Claim) validate() error {
 	}
 	for _, a := range c.HidesFrom {
 		if !slices.Contains(audiences, a) {
-			return refuse(ErrInvalid, "audience", string(a), "there is no such audience").allow(wordsOf(audiences)...)
+			return refuse(ErrInvalid, "audience", string(a), "it is not an audience").allow(wordsOf(audiences)...)
 		}
 	}
 	return nil
@@ -298,7 +297,7 @@ func (e *Event) validateWork() error {
 	case "", RouteAll, RouteLast, RouteSticky, RouteTransfer, RouteNone:
 		return nil
 	}
-	return refuse(ErrInvalid, "work", string(e.Routing), "work is given in one of these ways").allow(routings...)
+	return refuse(ErrInvalid, "work", string(e.Routing), "it is not a way to give work").allow(routings...)
 }
 
 func (e *Event) oneOfCauses(text string, allowed ...Cause) error {
@@ -321,6 +320,6 @@ func (e *Event) checkSubjectKind() error {
 	case "", KindHuman, KindBot, KindService:
 		return nil
 	}
-	return refuse(ErrInvalid, "kind", string(e.SubjectKind), "a subject is of one of these kinds").
+	return refuse(ErrInvalid, "kind", string(e.SubjectKind), "it is not a kind of subject").
 		allow(string(KindHuman), string(KindBot), string(KindService))
 }

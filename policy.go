@@ -61,7 +61,7 @@ const (
 	EmptyVisible    = "visible"    // Policy.ScheduleOpenEmpty: visitors see an open channel without members
 	ListOnline      = "online"     // WidgetRule.List: only available members
 	ListNone        = "none"       // WidgetRule.List: no member
-	DrainRequeue    = "requeue"    // WorkRule.SupervisorDrain: the work goes to others at once
+	DrainRequeue    = "requeue"    // WorkRule.SupervisorDrain: the work is given to others at once
 	WithdrawClosed  = "closed"     // WorkRule.WithdrawOn: a closed connection withdraws requests, as a logout does
 	WithdrawNever   = "never"      // WorkRule.WithdrawOn: leaving withdraws none
 )
@@ -134,7 +134,7 @@ type Grace struct {
 	Close  time.Duration `json:"close"`  // after a clean close: a reload returns within it
 	Loss   time.Duration `json:"loss"`   // after the lease ran out, or after a reported loss
 	Node   time.Duration `json:"node"`   // after the node that held it died
-	Drain  time.Duration `json:"drain"`  // after the node that held it was shut down as planned
+	Drain  time.Duration `json:"drain"`  // after the node that held it was shut down
 	// LossFrom is "report" (the default) or "lease". A loss that is reported before
 	// the lease ran out counts its grace from the report, or from the end of the
 	// lease. An unreported loss always counts from the end of the lease.
@@ -294,7 +294,8 @@ func DefaultSources() [][]Source {
 	return [][]Source{{SourceSystem}, {SourceCall}, {SourceSupervisor, SourceManual}, {SourceCalendar}, {SourceApp}, {SourceLoginDefault}}
 }
 
-// DefaultViews returns what each audience sees under a policy that does not say.
+// DefaultViews returns the fields that an audience sees if the policy has no entry
+// for it.
 func DefaultViews() map[Audience][]string {
 	all := slices.DeleteFunc(slices.Clone(viewFields), func(field string) bool { return field == fieldNameDevices })
 	return map[Audience][]string{
@@ -343,16 +344,15 @@ func DefaultPolicy() Policy {
 // Clone returns a copy that shares nothing with p.
 func (p Policy) Clone() Policy { return conf.Clone(p) }
 
-// Set changes one value, named by its path of JSON keys: "grace.close",
-// "statuses.busy.color". A step through a list may be an index or an id;
-// without one, every element is set ("idle.after"). Lists are given separated
-// by commas, and "none" empties one ("idle"). On an error p is unchanged.
+// Set changes one value, given its path of JSON keys such as "grace.close" or
+// "statuses.busy.color". A step through a list is an index or an id. A path that
+// skips that step sets every element ("idle.after"). The value of a list is
+// separated by commas, and "none" empties it ("idle"). On an error p is unchanged.
 func (p *Policy) Set(path, value string) error {
 	return policyFaults(conf.Set(p, path, value))
 }
 
-// AddStatus adds a status, such as another reason for a break, or changes the one
-// of the same id.
+// AddStatus adds a status, or replaces the one of the same id.
 func (p *Policy) AddStatus(s Status) {
 	p.Retired = maps.Clone(p.Retired)
 	delete(p.Retired, s.ID)
@@ -364,8 +364,9 @@ func (p *Policy) AddStatus(s Status) {
 	p.Statuses = append(p.Statuses, s)
 }
 
-// RemoveStatus removes a status. Claims to it stay and stand for the fallback, or
-// without one for the first status of its class that is not available.
+// RemoveStatus removes a status. Claims to it stay. They count as claims to the
+// fallback, or without one to the first status of its class that is not available.
+// It returns ErrUnknown if the policy has no status of that id.
 func (p *Policy) RemoveStatus(id, fallback string) error {
 	i := slices.IndexFunc(p.Statuses, func(o Status) bool { return o.ID == id })
 	if i < 0 {
@@ -389,11 +390,11 @@ func (p Policy) JSON() ([]byte, error) {
 	return conf.Encode(p)
 }
 
-// ParsePolicy reads a policy from JSON. Where the document says "extends",
-// base supplies the policy of that name as the starting point; otherwise a
-// document starts from nothing: no status, and graces of zero. All faults in the
-// form are reported together, and where there are none, all faults in the
-// meaning. The warnings name keys that a newer minor version of the format brought.
+// ParsePolicy reads a policy from JSON. If the document has "extends", base returns
+// the policy of that name to start from. Otherwise the document starts without a
+// status, and with graces of zero. The error joins all faults in the form, or
+// without one all faults in the meaning. A warning is the path of a key that a
+// newer minor version of the format added.
 func ParsePolicy(data []byte, base func(name string) (Policy, bool)) (p Policy, warnings []string, err error) {
 	var head struct {
 		Version float64 `json:"version"`
@@ -411,7 +412,7 @@ func ParsePolicy(data []byte, base func(name string) (Policy, bool)) (p Policy, 
 			p, found = base(head.Extends)
 		}
 		if !found {
-			return p, nil, refuse(ErrInvalid, "policy", "extends", "there is no policy %q", head.Extends)
+			return p, nil, refuse(ErrInvalid, "policy", "extends", "no policy is named %q", head.Extends)
 		}
 	}
 	unknown, err := conf.Decode(data, &p)
@@ -434,8 +435,7 @@ func ParsePolicy(data []byte, base func(name string) (Policy, bool)) (p Policy, 
 	return p, warnings, nil
 }
 
-// policyFaults turns the faults of a document, or of a value that is set, into
-// refusals.
+// policyFaults turns faults of a document or of a value into refusals.
 func policyFaults(err error) error {
 	if err == nil {
 		return nil
@@ -460,8 +460,8 @@ func policyFaults(err error) error {
 // MarshalJSON returns what [Policy.JSON] returns. json.Marshal removes the white space.
 func (p Policy) MarshalJSON() ([]byte, error) { return p.JSON() }
 
-// UnmarshalJSON reads a policy as [ParsePolicy] does, without a base: a document
-// that says "extends" is refused.
+// UnmarshalJSON reads a policy as [ParsePolicy] does, without a base. It refuses a
+// document with "extends".
 func (p *Policy) UnmarshalJSON(data []byte) error {
 	read, _, err := ParsePolicy(data, nil)
 	if err == nil {
@@ -470,7 +470,7 @@ func (p *Policy) UnmarshalJSON(data []byte) error {
 	return err
 }
 
-// WorkRule is what a policy says about work.
+// WorkRule is the part of a policy about work.
 type WorkRule struct {
 	// Capacity is how much work of one work channel a subject takes if the host
 	// reports no capacity. 0 means any amount.
@@ -481,22 +481,22 @@ type WorkRule struct {
 	// KickedOut is the status of a subject that does not answer. Empty means the
 	// first status of class away.
 	KickedOut string `json:"kickedOut,omitzero"`
-	// SelfReady lets a subject that was kicked out end that by choosing an available
-	// status. Otherwise only a supervisor can end it.
+	// SelfReady lets a subject end its kick-out by choosing an available status.
+	// Otherwise only a supervisor can end it.
 	SelfReady bool `json:"selfReady,omitzero"`
 	// SupervisorDrain is "drain" (the default) or "requeue": whether a subject that a
 	// supervisor sends on a break finishes its work first, or loses it at once.
 	SupervisorDrain string `json:"supervisorDrain,omitzero"`
-	// RequeueAfter is how long after its last connection ended a subject loses its
-	// work to others. 0 means never.
+	// RequeueAfter is how long after its last connection ended the work of a
+	// subject is given to others. 0 means never.
 	RequeueAfter time.Duration `json:"requeueAfter,omitzero"`
 	// Settle is how long a connection that was lost must be live again before its
-	// subject gets new work.
+	// subject gets new work. 0 means not at all.
 	Settle time.Duration `json:"settle,omitzero"`
 	// RequestFor is how long a request stays open. 0 means until it is closed.
 	RequestFor time.Duration `json:"requestFor,omitzero"`
-	// WithdrawOn is "logout" (the default), "closed" or "never": which way of leaving
-	// closes the requests of a subject. A lost connection never does.
+	// WithdrawOn is "logout" (the default), "closed" or "never": which way of
+	// leaving closes the requests of a subject. A lost connection closes none.
 	WithdrawOn string `json:"withdrawOn,omitzero"`
 	// Order is "least-loaded" (the default), "longest-idle" or "round-robin": which of
 	// several equally available subjects gets a piece of work.

@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// Source is where a claim comes from. It follows from the actor: a subject's
-// own claim is manual, a supervisor's on another is supervisor, and only a
-// system actor names a source itself. Policies may rank sources of their own.
+// Source is where a claim comes from. It follows from the actor: a subject's own
+// claim is manual, a supervisor's claim for another subject is supervisor. Only a
+// system actor names a source itself. A policy may rank sources of its own.
 type Source string
 
-// The sources every policy knows.
+// The sources that every policy knows.
 const (
 	SourceSystem       Source = "system"
 	SourceCall         Source = "call"
@@ -25,7 +25,7 @@ const (
 	SourceLoginDefault Source = "login-default"
 )
 
-// cause is the word that reports a source.
+// cause returns the word that reports a source.
 func (s Source) cause() Cause {
 	switch s {
 	case SourceSystem, SourceCall, SourceSupervisor, SourceManual, SourceCalendar:
@@ -37,45 +37,46 @@ func (s Source) cause() Cause {
 	}
 }
 
-// Keys of claims that the core itself uses.
+// The keys of claims that the core itself uses.
 const (
 	KeyBase  = "base"  // the choice that lasts until it is changed
 	KeyTimed = "timed" // the choice with an end, which lies over the base
-	KeyLock  = "lock"  // a supervisor's lock, a system claim
+	KeyLock  = "lock"  // a supervisor's lock, which is a system claim
 )
 
-// Claim is the wish that a subject have a status: what someone chose, or what a
-// system says about them. A subject has a set of claims, one for each source,
-// key and connection; the policy ranks them.
+// Claim is a wish that a subject have a status: the choice of a person, or the
+// report of a system. A subject has one claim for each source, key and connection.
+// The policy ranks them.
 type Claim struct {
-	// ID is the caller's, so that repeating a call changes nothing; the core
-	// gives one to a claim that has none.
+	// ID names the claim, so that a repeated call changes nothing. The caller may
+	// choose it; else the core does.
 	ID     string `json:"id,omitzero"`
-	Serial uint64 `json:"serial"` // given by the core: the order in which claims were set
+	Serial uint64 `json:"serial"` // set by the core: the order in which claims were set
 	Status string `json:"status"`
-	Class  Class  `json:"class,omitzero"` // given by the core: of the status when it was claimed
-	Source Source `json:"source"`         // follows from the actor; a system may name one, or else is app
-	// Key tells the claims of one source apart. Empty means KeyTimed for a claim
+	Class  Class  `json:"class,omitzero"` // set by the core: the class of the status when it was claimed
+	Source Source `json:"source"`         // follows from the actor; a system actor may name one, or else it is app
+	// Key distinguishes the claims of one source. Empty means KeyTimed for a claim
 	// with an end and KeyBase for one without.
 	Key string `json:"key,omitzero"`
-	// Conn scopes the claim to one connection: it counts while that connection
-	// does, together with what the subject's other connections claim.
+	// Conn limits the claim to one connection. The claim counts while that
+	// connection counts, together with the claims of the subject's other
+	// connections.
 	Conn   string  `json:"conn,omitzero"`
 	Reason string  `json:"reason,omitzero"` // a short code, at most MaxReason bytes
 	Text   string  `json:"text,omitzero"`   // for people, at most MaxText bytes
-	SetAt  Instant `json:"setAt"`           // given by the core
-	By     string  `json:"by,omitzero"`     // given by the core: the actor's id
-	Until  Instant `json:"until,omitzero"`  // the claim ends then, that instant included; zero means never
-	// For gives Until as a time from when the claim is set; only one of the two may
-	// be given. With neither, Status.For decides.
+	SetAt  Instant `json:"setAt"`           // set by the core
+	By     string  `json:"by,omitzero"`     // set by the core: the actor's id
+	Until  Instant `json:"until,omitzero"`  // the claim has ended at that instant; zero means never
+	// For sets Until to a time after the claim is set. A claim may have only one of
+	// the two. With neither, Status.For decides.
 	For              time.Duration `json:"for,omitzero"`
-	DropOnDisconnect bool          `json:"dropOnDisconnect,omitzero"` // it ends when its connection, or the subject's last, is gone
-	DropOnLogin      bool          `json:"dropOnLogin,omitzero"`      // it ends with the next login
-	HidesFrom        []Audience    `json:"hidesFrom,omitzero"`        // besides those the status is hidden from, as far as Policy.Hideable has them
+	DropOnDisconnect bool          `json:"dropOnDisconnect,omitzero"` // the claim ends when its connection, or without Conn the subject's last connection, has ended
+	DropOnLogin      bool          `json:"dropOnLogin,omitzero"`      // the claim ends with the next login
+	HidesFrom        []Audience    `json:"hidesFrom,omitzero"`        // hides also from these audiences, which Policy.Hideable must list
 }
 
-// UnmarshalJSON reads a claim. For is nanoseconds, as it is written, or a duration
-// such as "5m".
+// UnmarshalJSON reads a claim. For is a number of nanoseconds, as MarshalJSON
+// writes it, or a duration such as "5m".
 func (c *Claim) UnmarshalJSON(data []byte) error {
 	type plain Claim
 	read := struct {
@@ -104,27 +105,27 @@ func (c *Claim) UnmarshalJSON(data []byte) error {
 // ConnState is one live or lingering connection of a subject.
 type ConnState struct {
 	ID          string
-	Epoch       uint32 // rises with every connect under the same id; issued by the core
+	Epoch       uint32 // issued by the core; rises with every connect under the same id
 	Device      string
 	Node        string
 	Incarnation uint64
 	Opened      Instant
 	Heard       Instant // the last sign of life
-	Input       Instant // the last input over it, or that its client reported
-	ActedAt     Instant // the subject's last own claim made elsewhere while it was live
-	Seq         uint64  // of the newest report
-	Focus       string  // the channel looked at
-	Hidden      bool    // the tab is not visible
-	// Left and Cause say when and how it left; a connection that left lingers
-	// until its grace has passed. Zero Left means live.
+	Input       Instant // the last input over the connection, or that its client reported
+	ActedAt     Instant // the subject's last own claim set elsewhere while the connection was live
+	Seq         uint64  // of the newest report; 0 means none
+	Focus       string  // the channel that the client looks at
+	Hidden      bool    // the application is not visible
+	// Left and Cause are when and how the connection left. It lingers until its
+	// grace has passed. Zero Left means live.
 	Left  Instant
 	Cause Cause
-	// Told is set where the leaving was reported rather than inferred from
-	// silence. A connection that is merely silent comes back by being heard.
+	// Reported means that the leaving was reported, not inferred from silence. A
+	// connection that was only silent is revived by its next sign of life.
 	Reported bool
 }
 
-// EndpointKind is what can be reached without a connection.
+// EndpointKind is the kind of an endpoint.
 type EndpointKind string
 
 // The kinds of endpoint.
@@ -134,7 +135,8 @@ const (
 	EndpointService EndpointKind = "service"
 )
 
-// Endpoint makes a subject reachable without a connection.
+// Endpoint makes a subject reachable without a connection. It ends at Until; zero
+// means never.
 type Endpoint struct {
 	ID    string       `json:"id"`
 	Kind  EndpointKind `json:"kind"`
@@ -142,28 +144,28 @@ type Endpoint struct {
 	Until Instant      `json:"until,omitzero"`
 }
 
-// State is everything the core knows of one subject: the inputs, and the last
-// answer for comparison. The zero State is a subject that is not known. Only
-// Step changes it; its slices belong to it.
+// State is all that the core knows of one subject: the inputs, and the last
+// presence for comparison. The zero State is an unknown subject. Only Step changes
+// a State, and its slices belong to it.
 type State struct {
 	Subject   Ref
 	Kind      SubjectKind
 	Conns     []ConnState // by id
 	Endpoints []Endpoint  // by id
 	Claims    []Claim     // by source, key, connection
-	Work      *Work       // nil where nothing is known of any
-	Input     Instant     // the last input when the last counting connection left
+	Work      *Work       // nil means that none is known
+	Input     Instant     // the last input as of when the last counting connection left
 	InputKept Instant     // when Input was stored
 	LeftCause Cause       // how the last connection left
-	LeftAt    Instant     // when
+	LeftAt    Instant     // when the last connection left
 	LoggedIn  Instant     // the last login
 	Disabled  bool
 
-	Now            Instant // the latest instant processed; time never goes back
-	ChangedAt      Instant // when the set of live connections, endpoints, claims or the policy last changed
+	Now            Instant // the latest instant processed; it never decreases
+	ChangedAt      Instant // when the live connections, endpoints, claims or the policy last changed
 	SuspendedUntil Instant // the end of the last standstill
-	LeaseFloor     Instant // no lease or grace that was running then ends before it
-	Epoch          uint32  // the last issued
+	LeaseFloor     Instant // no lease or grace that was running at the last standstill ends before it
+	Epoch          uint32  // the last one issued
 	Serial         uint64  // rises with every claim and transition
 
 	Current Presence // as of Now
@@ -179,27 +181,27 @@ func (s *State) Clone() State {
 	return c
 }
 
-// OutputKind is what an Output reports or asks for.
+// OutputKind is the kind of an output.
 type OutputKind uint8
 
-// The outputs. Beside each, what it carries.
+// The kinds of output. Beside each stand the fields that it carries.
 const (
-	// OutputPersist asks that the state's record be stored; every later output
-	// of the step must wait until it is.
+	// OutputPersist asks that the record of the state be stored. Every later output
+	// of the step must wait for that.
 	OutputPersist OutputKind = iota
-	// OutputTransition reports that the status changed: Prev and Presence, Trigger,
-	// At, Noticed and ID.
+	// OutputTransition reports that the status changed. It carries Prev, Presence,
+	// Trigger, At, Noticed and ID.
 	OutputTransition
-	// OutputUpdated reports that something else of the presence changed, such as
-	// its reason, cause or reach.
+	// OutputUpdated reports another change of the presence, such as of its reason,
+	// cause or reach.
 	OutputUpdated
 	OutputClaimSet   // Claim
-	OutputClaimEnded // Claim, Why
+	OutputClaimEnded // Claim, Reason
 
-	OutputRequeue       // ID, Load, Why: all work of the subject goes to others
-	OutputChallenge     // ID, At: asks for an answer before then
+	OutputRequeue       // ID, Load, Reason: all work of the subject is taken away
+	OutputChallenge     // ID, At: asks for an answer before At
 	OutputRequestOpened // Request
-	OutputRequestClosed // Request, Why
+	OutputRequestClosed // Request, Reason
 )
 
 var outputKinds = [...]string{
@@ -215,15 +217,15 @@ func (k OutputKind) String() string {
 	return strconv.Itoa(int(k))
 }
 
-// Output is something that a step reports to its driver or asks of it.
+// Output is what a step reports to its driver or asks of it.
 type Output struct {
 	Kind OutputKind
-	// ID names a transition: every computation of the same one gives it the
-	// same id, so that effects that must be single can be keyed by it.
+	// ID names a transition. Every computation of one transition gives it the same
+	// id, so that effects that must happen once can be keyed by it.
 	ID       string
-	At       Instant // when it logically happened: the new status's since
+	At       Instant // when it happened; of a transition, the new status's since
 	Noticed  Instant // when the machine processed it; never before At
-	Prev     string  // the status before; empty for the first
+	Prev     string  // the status before; empty for the first transition
 	Trigger  Cause
 	Presence Presence
 	Claim    Claim
@@ -232,41 +234,42 @@ type Output struct {
 	Load     int // pieces of work taken away
 }
 
-// EndReason is why a claim ended, how a request was closed, or why work was
-// taken away. Work is also taken away for the cause by which its subject left.
+// EndReason is why a claim ended, a request was closed, or work was taken away.
+// Work that is taken away because its subject left has the cause of leaving
+// instead.
 type EndReason string
 
 // The reasons.
 const (
-	EndUntil        EndReason = "until"        // a claim's time was over
-	EndReplaced     EndReason = "replaced"     // another claim took its place
+	EndUntil        EndReason = "until"        // a claim's end was reached
+	EndReplaced     EndReason = "replaced"     // another claim replaced it
 	EndReleased     EndReason = "ended"        // an actor ended the claim
 	EndLogin        EndReason = "login"        // a claim ended with the login
 	EndLogout       EndReason = "logout"       // a claim ended with its connection's logout
 	EndDisconnected EndReason = "disconnected" // a claim ended with its connection, or the last one
-	EndDisabled     EndReason = "disabled"     // presence was switched off: claims end, work is taken away
-	EndLimit        EndReason = "limit"        // a claim of a gone connection made room for another
+	EndDisabled     EndReason = "disabled"     // presence was disabled: claims end, work is taken away
+	EndLimit        EndReason = "limit"        // a claim of an ended connection made room for another
 	EndSystem       EndReason = "system"       // another process ended the claim
 	EndChallenge    EndReason = "challenge"    // work is taken away: a challenge was not answered
-	EndSupervisor   EndReason = "supervisor"   // work is taken away: a supervisor's choice
+	EndSupervisor   EndReason = "supervisor"   // work is taken away: a supervisor chose a status
 
 	EndAccepted  EndReason = "accepted"  // a request's status was claimed
 	EndRejected  EndReason = "rejected"  // a request was refused
-	EndWithdrawn EndReason = "withdrawn" // the subject took a request back, or left
-	EndExpired   EndReason = "expired"   // a request's time was over, or the subject chose something else
+	EndWithdrawn EndReason = "withdrawn" // the subject withdrew a request, or left
+	EndExpired   EndReason = "expired"   // a request's time ran out, or the subject chose another status
 )
 
-// Step feeds one event to a subject's state and appends what follows to out.
-// It first processes every deadline up to now, each at its own instant, so that
-// an event at a deadline comes too late for it. An error refuses the event: the
-// deadlines have been processed, nothing else has changed. Time only enters as
-// now; one that lies before an earlier one counts as that. The same state,
-// event and now always give the same result.
+// Step applies one event to the state of a subject and appends the outputs to out.
+// It first processes every deadline up to now, each at its own instant. So an event
+// at the instant of a deadline follows that deadline. An error refuses the event:
+// the deadlines have been processed, and nothing else has changed. Time enters only
+// as now; Step takes an instant before an earlier one as the earlier one. The same
+// state, event and now always give the same result.
 //
-// Step neither keeps nor changes e. An event without a subject is for the one of
-// the state. No deadline of s lies before next, which is 0 if there is none;
-// after a heartbeat it may be the deadline that the heartbeat put off.
-// [Machine.Next] is exact.
+// Step neither keeps nor changes e. An event without a subject is for the subject
+// of the state. No deadline of s lies before next, which is 0 if s has none. After
+// a heartbeat, next may be the deadline that the heartbeat put off. [Machine.Next]
+// is exact.
 func (m *Machine) Step(s *State, e *Event, now Instant, out []Output) (outputs []Output, next Instant, err error) {
 	st := stepper{m: m, s: s, out: out, lastName: e.lastName}
 	err = st.step(e, now)
@@ -298,7 +301,7 @@ func (st *stepper) step(e *Event, now Instant) error {
 		return err
 	}
 	if e.Kind == EventHeartbeat && !st.touched {
-		return nil // it can only have put a deadline off
+		return nil // the heartbeat can only have put a deadline off
 	}
 	st.expire(now)
 	if st.touched {
@@ -308,36 +311,37 @@ func (st *stepper) step(e *Event, now Instant) error {
 	return nil
 }
 
-// suspend lets the time pass in which this process stood still: what had run
-// out before it did so counts, then leases and graces get another chance, since
-// unread heartbeats and reconnects sit in buffers.
+// suspend processes the time in which this process stood still. First it processes
+// the deadlines before the standstill. Then leases and graces are extended by the
+// start-up grace, since unread heartbeats and reconnects wait in buffers.
 func (st *stepper) suspend(e *Event, now Instant) {
 	st.tick(min(e.From, now))
 	st.s.SuspendedUntil, st.s.LeaseFloor = e.To, e.To.Add(st.m.startup)
 	st.tick(now)
 }
 
-// Next returns the earliest deadline of s, if there is one. Ticking later than
-// it gives the same transitions at the same instants, only noticed later.
+// Next returns the earliest deadline of s, or false if s has none. A later tick
+// gives the same transitions at the same instants; only Noticed differs.
 func (m *Machine) Next(s *State) (Instant, bool) {
 	d, ok := m.next(s)
 	return d.at, ok
 }
 
-// stepper is one step under way.
+// stepper is the work of one step.
 type stepper struct {
 	m         *Machine
 	s         *State
 	out       []Output
-	touched   bool    // something changed, so that the presence must be derived again
-	logical   Instant // from when what the event brings about holds, if not from now
-	ended     Instant // when a claim's time ran out, if that is what is being settled
+	touched   bool    // the presence must be derived again
+	logical   Instant // the instant of the changes that the event makes, if it is not now
+	ended     Instant // the end of the claim whose end is being settled, if one is
 	persisted bool
-	next      Instant // no deadline after what was processed lies before it; 0 for none
+	next      Instant // no deadline after now lies before it; 0 means none
 	lastName  *transitionName
 }
 
-// check refuses an event of another subject, and what a disabled subject cannot do.
+// check refuses an event of another subject, and one that a disabled subject cannot
+// have.
 func (st *stepper) check(e *Event) error {
 	s := st.s
 	switch {
@@ -366,7 +370,7 @@ func (s *State) switchedOff() error {
 	return refuse(ErrDisabled, "subject", s.Subject.String(), "presence is switched off")
 }
 
-// apply changes the inputs according to e.
+// apply changes the inputs of the state by the event.
 func (st *stepper) apply(e *Event) (trigger Cause, err error) {
 	s := st.s
 	if err := st.check(e); err != nil {
@@ -419,7 +423,7 @@ func (st *stepper) apply(e *Event) (trigger Cause, err error) {
 	return st.applyWork(e)
 }
 
-// applyWork changes a subject's work and requests according to e.
+// applyWork changes a subject's work and requests by the event.
 func (st *stepper) applyWork(e *Event) (trigger Cause, err error) {
 	switch e.Kind {
 	case EventLoad:
@@ -442,8 +446,8 @@ func (st *stepper) applyWork(e *Event) (trigger Cause, err error) {
 	return "", nil
 }
 
-// setClock moves what ends by the wall clock, which was set back. What merely
-// passes stays.
+// setClock moves the ends of claims, endpoints and requests after the wall clock
+// was set. What measures elapsed time stays, such as a lease.
 func (st *stepper) setClock(back time.Duration) {
 	s := st.s
 	move := func(until *Instant) {
@@ -468,15 +472,15 @@ func (st *stepper) setClock(back time.Duration) {
 	}
 }
 
-// change notes that the set of live connections, endpoints or claims, or the
-// policy, is another one from now on.
+// change records that the live connections, endpoints, claims or the policy change
+// now.
 func (st *stepper) change() {
 	st.s.ChangedAt = st.s.Now
 	st.touched = true
 }
 
-// persist asks once per step that the record be stored before anything that
-// follows is reported.
+// persist asks once per step that the record be stored before the outputs that
+// follow are reported.
 func (st *stepper) persist() {
 	if st.persisted {
 		return
@@ -485,13 +489,13 @@ func (st *stepper) persist() {
 	st.out = append(st.out, Output{Kind: OutputPersist})
 }
 
-// restartConn stands for the connections that a restarted process has lost. No
-// connection can have its id.
+// restartConn is the id of a connection that stands for those that a restarted
+// process lost. No client can use it.
 const restartConn = "\x00restart"
 
-// restart lets a subject that was reachable when its record was written linger
-// for the start-up grace, so that clients can come back unnoticed. The last
-// input survives with it.
+// restart makes a subject that was reachable when its record was written linger for
+// the start-up grace. So clients can reconnect without a change of status. The
+// lingering connection keeps the last input.
 func (st *stepper) restart() {
 	s := st.s
 	st.touched = true
@@ -503,7 +507,8 @@ func (st *stepper) restart() {
 	st.change()
 }
 
-// takeOver replaces what is durable by a record that another process wrote.
+// takeOver replaces the stored part of the state by a record that another process
+// wrote.
 func (st *stepper) takeOver(r *Record) {
 	stored, _ := r.State() // validate has read it
 	s := st.s
@@ -559,7 +564,7 @@ func (st *stepper) connect(e *Event) (Cause, error) {
 	} else {
 		st.open(e, &c)
 	}
-	if e.Age > 0 { // counts only if it is older than what is known
+	if e.Age > 0 { // an age counts only if it is older than the known input
 		reported := s.Now.Add(-e.Age)
 		c.Input, c.ActedAt = min(c.Input, reported), min(c.ActedAt, reported)
 	}
@@ -585,17 +590,17 @@ func (st *stepper) connect(e *Event) (Cause, error) {
 	return trigger, nil
 }
 
-// open fills in a connection of an id that none has.
+// open completes a new connection whose id no other has.
 func (st *stepper) open(e *Event, c *ConnState) {
 	s := st.s
 	if e.Kind != EventLogin && len(s.Conns) == 0 && s.LeftCause == CauseLost {
 		st.startSettling()
 	}
-	c.Input = cmp.Or(st.m.lastInput(s), s.Now) // now for a subject never seen before
+	c.Input = cmp.Or(st.m.lastInput(s), s.Now) // now for a subject without earlier input
 	st.change()
 }
 
-// reopen fills in a connection that takes the place of an older one.
+// reopen completes a connection that replaces an older one of its id.
 func (st *stepper) reopen(e *Event, c, old *ConnState) {
 	c.Opened, c.Input, c.ActedAt = old.Opened, old.Input, old.ActedAt
 	c.Focus, c.Hidden = old.Focus, old.Hidden
@@ -612,7 +617,7 @@ func (st *stepper) reopen(e *Event, c, old *ConnState) {
 	}
 }
 
-// login applies the policy's rule for entering with credentials.
+// login applies the login rule of the policy.
 func (st *stepper) login(conn string) {
 	s, m := st.s, st.m
 	reset := m.policy.Login.Mode == LoginReset
@@ -628,8 +633,8 @@ func (st *stepper) login(conn string) {
 	}
 }
 
-// insert adds a claim that has been checked, replacing the one of its source,
-// key and connection.
+// insert adds a checked claim. It replaces the claim of the same source, key and
+// connection.
 func (st *stepper) insert(c Claim) {
 	s := st.s
 	st.persist()
@@ -662,8 +667,8 @@ func compareClaims(a, b Claim) int {
 	return strings.Compare(a.Conn, b.Conn)
 }
 
-// drop ends the claims for which gone returns true. That a claim's time is over need
-// not be stored: its end was known when it was.
+// drop ends the claims for which gone returns true. An end by time is not stored,
+// since the record has Until.
 func (st *stepper) drop(why EndReason, gone func(*Claim) bool) (dropped bool) {
 	s := st.s
 	if len(s.Claims) == 0 {
@@ -683,15 +688,15 @@ func (st *stepper) drop(why EndReason, gone func(*Claim) bool) (dropped bool) {
 	switch {
 	case !dropped:
 	case why == EndUntil || why == EndDisconnected:
-		st.touched = true // brought about by time, whose instants are their own
+		st.touched = true // caused by time, whose changes have instants of their own
 	default:
 		st.change()
 	}
 	return dropped
 }
 
-// report handles what a client sends over a connection, all of which proves that
-// it lives.
+// report applies what a client sends over a connection. Each report is a sign of
+// life.
 func (st *stepper) report(e *Event) (Cause, error) {
 	s := st.s
 	c, err := st.find(e)
@@ -699,8 +704,8 @@ func (st *stepper) report(e *Event) (Cause, error) {
 		return "", err
 	}
 	st.noteAlive(c)
-	trigger := TriggerConnect // if it had been silent for too long, it is back
-	input := ""               // what may count as such
+	trigger := TriggerConnect // a connection that was silent for too long is revived
+	input := ""               // the activity, if it is one
 	switch e.Kind {
 	case EventHeartbeat:
 		if e.Seq != 0 && e.Seq <= c.Seq {
@@ -737,7 +742,8 @@ func (st *stepper) report(e *Event) (Cause, error) {
 	return trigger, nil
 }
 
-// find returns the connection that an event came over, unless it has left.
+// find returns the connection of an event. It returns ErrUnknown without one, and
+// ErrStale for an old epoch or a connection that was reported to have left.
 func (st *stepper) find(e *Event) (*ConnState, error) {
 	s := st.s
 	i, found := s.conn(e.Conn)
@@ -754,8 +760,8 @@ func (st *stepper) find(e *Event) (*ConnState, error) {
 	return c, nil
 }
 
-// noteAlive notes a sign of life, which brings back a connection that was merely
-// silent for too long.
+// noteAlive records a sign of life. It revives a connection that was only silent
+// for too long.
 func (st *stepper) noteAlive(c *ConnState) {
 	c.Heard = st.s.Now
 	if c.Left != 0 {
@@ -791,14 +797,14 @@ func (st *stepper) disconnect(e *Event) error {
 	return nil
 }
 
-// leave makes a live connection linger from at. One that lingers already keeps
-// its instant, but a report settles what silence had only suggested.
-func (st *stepper) leave(c *ConnState, cause Cause, at Instant, told bool) {
+// leave makes a live connection linger from at. A connection that lingers already
+// keeps its instant, but a report confirms what silence had only suggested.
+func (st *stepper) leave(c *ConnState, cause Cause, at Instant, reported bool) {
 	if c.Left == 0 {
 		c.Left, c.Cause = at, cause
 		st.change()
 	}
-	c.Reported = c.Reported || told
+	c.Reported = c.Reported || reported
 	st.touched = true
 }
 
@@ -821,7 +827,7 @@ func (st *stepper) logout(e *Event) error {
 		c.Left, c.Cause, c.Reported = s.Now, CauseLogout, true
 	}
 	if all && len(s.Conns) == 0 && s.Current.Known {
-		s.LeftCause = CauseLogout // leaving for good, after the connection was gone already
+		s.LeftCause = CauseLogout // the subject leaves for good after its last connection ended
 	}
 	st.drop(EndLogout, func(c *Claim) bool { return c.Conn != "" && (all || c.Conn == e.Conn) })
 	st.touched = true
@@ -897,7 +903,7 @@ func (st *stepper) setClaim(e *Event) (Cause, error) {
 	}
 	if c.Source == SourceManual || c.Source == SourceSupervisor {
 		st.cancelPlans()
-		st.closeRequestsFor(c)
+		st.applyOrDrain(c)
 	} else {
 		st.applyChoice(c)
 	}
@@ -908,7 +914,7 @@ func (st *stepper) setClaim(e *Event) (Cause, error) {
 		st.drop(EndReplaced, func(o *Claim) bool { return o.Source == SourceSystem && o.Key == KeyKickedOut })
 	}
 	if c.Source == SourceSupervisor {
-		// A supervisor lifts what the system imposed, but not a lock.
+		// A supervisor's claim ends the claims of the system, except a lock.
 		st.drop(EndReplaced, func(o *Claim) bool { return o.Source == SourceSystem && o.Key != KeyLock })
 	}
 	if own && m.activity[ActivityClaim] {
@@ -937,17 +943,16 @@ func (st *stepper) applyChoice(c Claim) {
 	st.insert(c)
 }
 
-// plainDefault reports whether a claim is a person's choice of the default status
-// that asks for nothing besides.
+// plainDefault reports whether a claim is a manual choice of the default status
+// without a reason, text or hiding.
 func (m *Machine) plainDefault(c *Claim) bool {
 	return c.Source == SourceManual && c.Key == KeyBase && c.Status == m.byDefault.ID && !m.policy.KeepExplicit &&
 		c.Reason == "" && c.Text == "" && len(c.HidesFrom) == 0
 }
 
-// clear handles the choice of the default status, which means "nothing special":
-// it ends what was chosen before, by supervisors too. It reports false, having
-// done nothing, where something else would then show through, so that the
-// choice must be a claim of its own.
+// clear handles the choice of the default status: it ends earlier choices, also
+// those of supervisors. If another claim would then show, clear changes nothing and
+// returns false. The choice must then be stored as a claim.
 func (st *stepper) clear(c *Claim) bool {
 	m, s := st.m, st.s
 	ends := func(o *Claim) bool {
@@ -964,14 +969,15 @@ func (st *stepper) clear(c *Claim) bool {
 	return true
 }
 
-// dropOrphan makes room by ending the oldest claim of a connection that is gone.
+// dropOrphan makes room by ending the oldest claim of an ended connection. It
+// returns false if no claim is one.
 func (st *stepper) dropOrphan() bool {
 	oldest := -1
 	for i, c := range st.s.Claims {
 		if c.Conn == "" {
 			continue
 		}
-		if _, there := st.s.conn(c.Conn); !there && (oldest < 0 || c.Serial < st.s.Claims[oldest].Serial) {
+		if _, connected := st.s.conn(c.Conn); !connected && (oldest < 0 || c.Serial < st.s.Claims[oldest].Serial) {
 			oldest = i
 		}
 	}
@@ -982,8 +988,8 @@ func (st *stepper) dropOrphan() bool {
 	return st.drop(EndLimit, func(c *Claim) bool { return c.Serial == serial })
 }
 
-// resolve checks the claim of an event against the policy, and fills in what
-// follows from the actor and the policy.
+// resolve checks the claim of an event against the policy. It fills in the fields
+// that follow from the actor and the policy.
 func (m *Machine) resolve(s *State, e *Event) (c Claim, own bool, err error) {
 	c = e.Claim
 	if s.Disabled {
@@ -1018,7 +1024,7 @@ func (m *Machine) resolve(s *State, e *Event) (c Claim, own bool, err error) {
 	}
 	for _, a := range c.HidesFrom {
 		if !slices.Contains(m.hideable, a) {
-			return c, false, refuse(ErrInvalid, "audience", string(a), "the policy lets no claim hide from it").allow(wordsOf(m.hideable)...)
+			return c, false, refuse(ErrInvalid, "audience", string(a), "the policy does not let a claim hide from it").allow(wordsOf(m.hideable)...)
 		}
 	}
 	if c.Source == SourceSupervisor && m.policy.SupervisorWhenOffline == OfflineRefuse && m.leftFor(s, e.Actor) {
@@ -1048,8 +1054,8 @@ func (m *Machine) selectable(c *Claim) (*definition, error) {
 	return def, nil
 }
 
-// binds returns the connection that the claim of an event binds. A subject's own
-// claim over a connection binds it under a policy with claimScope connection.
+// binds returns the connection that the claim of an event is for. Under claimScope
+// connection, a subject's own claim over a connection is for that connection.
 func (m *Machine) binds(s *State, e *Event) string {
 	if e.Claim.Conn == "" && m.policy.ClaimScope == ScopeConnection && e.Actor.owns(s) {
 		return e.Conn
@@ -1057,11 +1063,11 @@ func (m *Machine) binds(s *State, e *Event) string {
 	return e.Claim.Conn
 }
 
-// owns reports whether an actor acts for itself, as the subject of s.
+// owns reports whether an actor acts as the subject of s.
 func (a Actor) owns(s *State) bool { return a.Subject == s.Subject && a.Role != RoleSystem }
 
-// leftFor reports whether a subject cannot be reached as far as an actor may
-// know: one who hides from it answers like one who is gone.
+// leftFor reports whether a subject is unreachable as far as an actor may know. A
+// subject that hides from the actor counts as unreachable.
 func (m *Machine) leftFor(s *State, a Actor) bool {
 	return m.reach(s) == ReachNone || a.Role != RoleSystem && slices.Contains(s.Current.HiddenFrom, a.Audience())
 }
@@ -1143,8 +1149,7 @@ func (st *stepper) disable() {
 	st.change()
 }
 
-// switchOff ends the connections of a subject that is disabled, and takes its
-// work away.
+// switchOff disables a subject: it ends the connections and takes the work away.
 func (st *stepper) switchOff() {
 	s := st.s
 	s.Disabled = true
@@ -1167,9 +1172,10 @@ func (st *stepper) switchOff() {
 	}
 }
 
-// conn finds a connection, or where it would be.
+// conn returns the index of a connection, or false and the index at which to insert
+// it.
 func (s *State) conn(id string) (int, bool) {
-	for i := range s.Conns { // mostly there is one
+	for i := range s.Conns { // a loop, since most subjects have one
 		if c := &s.Conns[i]; c.ID == id {
 			return i, true
 		} else if c.ID > id {
@@ -1179,8 +1185,8 @@ func (s *State) conn(id string) (int, bool) {
 	return len(s.Conns), false
 }
 
-// output appends an output, of now, for the caller to fill in: it is too large to
-// be made elsewhere first.
+// output appends an output of now, for the caller to complete. An Output is too
+// large to copy.
 func (st *stepper) output(kind OutputKind) *Output {
 	n := len(st.out)
 	if n < cap(st.out) {
@@ -1194,8 +1200,8 @@ func (st *stepper) output(kind OutputKind) *Output {
 	return o
 }
 
-// eventID names what an event brought about. The instant keeps it unique even
-// if the serials of an earlier process were not all stored.
+// eventID returns an id for what an event caused. The instant keeps it unique even
+// if not all serials of an earlier process were stored.
 func eventID(kind byte, serial uint64, at Instant) string {
 	id := strconv.AppendUint(append(make([]byte, 0, 48), kind), serial, 10)
 	return string(strconv.AppendInt(append(id, '@'), int64(at), 10))

@@ -150,7 +150,7 @@ func TestEventsAreValidated(t *testing.T) {
 	require.Equal(t, "9", OutputKind(len(outputKinds)).String())
 	require.Equal(t, []string{"none", "virtual", "lingering", "live"}, []string{ReachNone.String(), ReachVirtual.String(), ReachLingering.String(), ReachLive.String()})
 	beyond := Event{Kind: EventKind(len(eventKinds))}
-	require.ErrorContains(t, beyond.validate(), `invalid event "30": there is no such kind`)
+	require.ErrorContains(t, beyond.validate(), `invalid event "30": it is not a kind of event`)
 }
 
 // A malformed event only lets time pass, whatever the state is.

@@ -7,11 +7,11 @@ import (
 	"slices"
 )
 
-// emptyRecord is the record of a subject of which nothing is stored.
+// emptyRecord is the data of a subject without a record.
 var emptyRecord = []byte(`{"version":1}`)
 
-// Record is what must outlive the process of one subject. Data is its durable
-// state as [Machine.Record] encodes it and [Record.State] decodes it, opaque to
+// Record is what is stored of one subject. Data is the stored part of its state:
+// [Machine.Record] writes it and [Record.State] reads it. It means nothing to
 // storage.
 type Record struct {
 	Subject  Ref
@@ -19,10 +19,10 @@ type Record struct {
 	Data     []byte
 }
 
-// stateVersion is the version of the encoded state.
+// stateVersion is the version of the stored form.
 const stateVersion = 1
 
-// durable is what is stored of a State.
+// durable is the stored part of a State.
 type durable struct {
 	Version   int         `json:"version"`
 	Kind      SubjectKind `json:"kind,omitzero"`
@@ -47,8 +47,8 @@ type durable struct {
 	Requeued  Instant     `json:"requeued,omitzero"`
 }
 
-// Record returns what must be stored of s: everything but its connections. The
-// revision is for the caller to give.
+// Record returns the record of s, with the revision that the caller gives. It has
+// everything but the connections and the load.
 func (m *Machine) Record(s *State, revision uint64) (Record, error) {
 	d := durable{
 		Version: stateVersion, Kind: s.Kind, Claims: s.Claims, Endpoints: s.Endpoints, Input: m.lastInput(s),
@@ -65,8 +65,9 @@ func (m *Machine) Record(s *State, revision uint64) (Record, error) {
 	return Record{Subject: s.Subject, Revision: revision, Data: data}, nil
 }
 
-// State decodes a record. The subject has no connections then: feed EventRestart
-// to the state to let those it had come back.
+// State reads a record. The state has no connections. Step it with EventRestart, so
+// that clients can reconnect within the start-up grace. It returns ErrInvalid for
+// data it cannot read.
 func (r Record) State() (State, error) {
 	var d durable
 	if err := json.Unmarshal(r.Data, &d); err != nil {
@@ -97,8 +98,8 @@ const (
 	RowRequestClosed = "request-closed"
 )
 
-// JournalRow is one row of the append-only history: a change of status, the
-// beginning or end of a claim or request, or that work was taken away.
+// JournalRow is one row of the append-only journal. It reports a change of status,
+// the beginning or end of a claim or request, or a requeue.
 type JournalRow struct {
 	ID       string  `json:"id"` // unique per subject, at most MaxID+16 bytes; storing a row again changes nothing
 	Subject  Ref     `json:"subject"`
@@ -113,58 +114,60 @@ type JournalRow struct {
 	Key      string  `json:"key,omitzero"`
 	Reason   string  `json:"reason,omitzero"`
 	By       string  `json:"by,omitzero"`
-	At       Instant `json:"at"`       // when it logically happened
+	At       Instant `json:"at"`       // when it happened
 	Recorded Instant `json:"recorded"` // when it was noticed
 }
 
-// Write is one record to be stored. Expect is the revision that storage must
-// hold for it to be: 0 means that there is none yet.
+// Write is one record to store. Expect is the revision that storage must hold for
+// that. 0 means no record.
 type Write struct {
 	Record Record
 	Expect uint64
 }
 
 // Storage keeps what must outlive the process. Its methods may be called
-// concurrently and must respect ctx; they must not retry by themselves, must
-// not keep or change the slices they are given, and hand over ownership of what
-// they return. A nil error means that the change is durable. An error that
-// leaves the outcome unknown is allowed: calls are repeated, and repeating one
-// is harmless. A call that fails, or whose context ends, harms no other. After
-// Close of whatever opened it, every method returns an error wrapping
-// [ErrClosed].
+// concurrently, and must respect ctx. They must not retry. They must not keep or
+// change the slices that they are given. The caller owns what they return. A nil
+// error means that the change is durable. An error may leave the outcome unknown:
+// the caller repeats the call, and a repeated call must be harmless. A call that
+// fails, or whose context ends, must not harm another. After the storage is closed,
+// every method returns an error that wraps [ErrClosed].
 type Storage interface {
-	// Load returns the records of the subjects that have one, each once and in
-	// any order. Of what one Save stored it sees all or nothing.
+	// Load returns the records of the given subjects that have one. Each record is
+	// returned once, in any order. Load sees all of what one Save stored, or none.
 	Load(ctx context.Context, subjects ...Ref) ([]Record, error)
-	// Save stores all writes or none, of at most one record a subject. Where a
-	// stored revision is not the one expected it returns an error wrapping
-	// [ErrConflict], unless storage holds exactly the record to be written
-	// already.
+	// Save stores all writes or none. At most one of them is for one subject. If a
+	// stored revision is not the expected one, Save returns an error that wraps
+	// [ErrConflict]. It succeeds if storage already holds exactly the record to
+	// write.
 	Save(ctx context.Context, writes ...Write) error
-	// Append adds rows to the journal in order, all or none. A row whose subject
-	// and id are there already is skipped.
+	// Append adds all rows to the journal in order, or none. It skips a row whose
+	// subject and id the journal already has.
 	Append(ctx context.Context, rows ...JournalRow) error
-	// Delete removes the records and journals of subjects; unknown ones are skipped.
+	// Delete removes the records and journals of subjects. It skips unknown
+	// subjects.
 	Delete(ctx context.Context, subjects ...Ref) error
 }
 
-// JournalQuery selects rows of the journal of one subject, or of all subjects of
-// a tenant if Subject has a tenant alone: those with From <= At < To (zero means
-// unlimited), after the row After, at most Limit of them (0 means 1,000).
+// JournalQuery selects rows of the journal of one subject, or of all subjects of a
+// tenant if Subject has only a tenant. It selects rows with From <= At < To, where
+// zero means no limit. It selects at most Limit rows after the row After. A Limit
+// of 0 means 1,000.
 //
-// The rows of a subject are in the order in which they were appended. The rows of
-// a tenant are in the order of At, and within one instant as they were appended.
+// The rows of a subject are in the order in which they were appended. The rows of a
+// tenant are ordered by At, and within one instant as they were appended.
 type JournalQuery struct {
 	Subject  Ref
 	From, To Instant
-	// After is the last row of the page before, or the zero row. Its ID counts; for
-	// a tenant its Subject and At count as well. If that row has been deleted, all
-	// rows of a subject are selected again, or the rows of a tenant from its instant.
+	// After is the last row of the page before, or the zero row. Only its ID
+	// counts; for a tenant its Subject and At count as well. If that row was
+	// deleted, the query starts again from the first row of the subject, or from
+	// the instant of the row for a tenant.
 	After JournalRow
 	Limit int
 }
 
-// Select returns the rows that q selects among rows, which are in the order in
+// Select returns the rows that q selects. The given rows must be in the order in
 // which they were appended.
 func (q JournalQuery) Select(rows []JournalRow) []JournalRow {
 	all := q.Subject.ID == ""
@@ -191,8 +194,8 @@ func (q JournalQuery) Select(rows []JournalRow) []JournalRow {
 	return selected[:min(limit, len(selected))]
 }
 
-// Row returns the journal's row for an output, if it has one. Its subject is
-// left for the caller to fill in.
+// Row returns the journal row of an output, or false if it has none. The caller
+// sets the subject.
 func (o *Output) Row() (row JournalRow, ok bool) {
 	switch o.Kind {
 	case OutputTransition:
@@ -227,8 +230,8 @@ func (o *Output) Row() (row JournalRow, ok bool) {
 	return row, false
 }
 
-// JournalReader is implemented by storages that can read their journal back.
-// Pages of a query may miss rows that are appended meanwhile before After.
+// JournalReader is implemented by a storage that can read its journal. A query by
+// pages may miss rows that are appended between two pages with an At before After.
 type JournalReader interface {
 	// Journal returns the rows that q selects, as [JournalQuery.Select] does.
 	Journal(ctx context.Context, q JournalQuery) ([]JournalRow, error)

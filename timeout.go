@@ -6,23 +6,23 @@ import (
 	"time"
 )
 
-// deadlineKind orders deadlines that fall on one instant.
+// deadlineKind is a kind of deadline. Deadlines of one instant are ordered by it.
 type deadlineKind uint8
 
 const (
 	deadlineUntil     deadlineKind = iota // a claim, endpoint, request or pending target ends
-	deadlineChallenge                     // a question was not answered
-	deadlineLease                         // a connection has been silent too long
+	deadlineChallenge                     // a challenge was not answered
+	deadlineLease                         // a connection was silent for its lease
 	deadlineGrace                         // a connection that left no longer counts
-	deadlineRequeue                       // the work of one who left goes to others
+	deadlineRequeue                       // the work of a subject that left is given to others
 	deadlineIdle                          // an idle stage is reached
-	deadlineSettle                        // a connection that was lost has proved steady
+	deadlineSettle                        // a connection that was lost has been live for Policy.Work.Settle
 )
 
 var deadlineNames = [...]string{"until", "challenge", "lease", "grace", "requeue", "idle", "settle"}
 
-// A deadline is something that time alone brings about. It is due when it is
-// not after now.
+// A deadline is an instant at which time alone changes something. At that
+// instant it is due.
 type deadline struct {
 	at   Instant
 	kind deadlineKind
@@ -34,7 +34,7 @@ func (d *deadline) sooner(at Instant, kind deadlineKind, ok *bool) {
 	}
 }
 
-// next returns the earliest deadline of s.
+// next returns the earliest deadline of s, or false if s has none.
 func (m *Machine) next(s *State) (d deadline, ok bool) {
 	for i := range s.Claims {
 		if until := s.Claims[i].Until; until != 0 {
@@ -58,7 +58,7 @@ func (m *Machine) next(s *State) (d deadline, ok bool) {
 		m.workDeadlines(s, &d, &ok)
 	}
 	if ok && d.at < m.lastInput(s).Add(m.firstIdle) {
-		return d, true // as it mostly is: no stage can come before that
+		return d, true // the usual case: no idle stage can be reached earlier
 	}
 	if at, found := m.nextIdle(s); found {
 		d.sooner(at, deadlineIdle, &ok)
@@ -66,8 +66,8 @@ func (m *Machine) next(s *State) (d deadline, ok bool) {
 	return d, ok
 }
 
-// nextIdle is the next idle stage of the status chosen that lies after the time
-// processed; earlier ones are part of the presence already.
+// nextIdle returns when the chosen status reaches its next idle stage after s.Now.
+// The presence already has the earlier stages.
 func (m *Machine) nextIdle(s *State) (Instant, bool) {
 	if s.Disabled || m.policy.Disabled || !s.Current.Known {
 		return 0, false
@@ -88,7 +88,7 @@ func (m *Machine) nextIdle(s *State) (Instant, bool) {
 	return 0, false
 }
 
-// leaseEnd is when a connection that stays silent is lost.
+// leaseEnd returns when a connection that stays silent is lost.
 func (m *Machine) leaseEnd(s *State, c *ConnState) Instant {
 	end := c.Heard.Add(m.lease)
 	if c.Heard < s.SuspendedUntil {
@@ -97,7 +97,7 @@ func (m *Machine) leaseEnd(s *State, c *ConnState) Instant {
 	return end
 }
 
-// graceEnd is when a lingering connection is gone.
+// graceEnd returns when a lingering connection ends.
 func (m *Machine) graceEnd(s *State, c *ConnState) Instant {
 	g := &m.policy.Grace
 	if rule, ok := m.policy.Devices[c.Device]; ok && rule.OwnGrace {
@@ -126,10 +126,10 @@ func (m *Machine) graceEnd(s *State, c *ConnState) Instant {
 	return end
 }
 
-// terms returns when a driver can note a sign of life or an input without a step:
-// if the last one is younger than lease, or patience. It returns the times without
-// input after which an idle stage can be reached, and whether the input of some
-// devices is ignored.
+// terms returns when a driver can note a heartbeat or an input without a step: if
+// the last one is younger than lease, or patience. stages are the times without
+// input after which an idle stage can be reached. ignores means that the input of
+// some devices does not count.
 func (m *Machine) terms() (lease, patience time.Duration, stages []time.Duration, ignores bool) {
 	if m.activity[ActivityInput] {
 		patience = m.firstIdle
@@ -143,8 +143,8 @@ func (m *Machine) terms() (lease, patience time.Duration, stages []time.Duration
 	return m.lease, patience, slices.Compact(stages), len(m.policy.Devices) > 0
 }
 
-// tick processes every deadline up to now in the order of time. All that fall
-// on one instant are one change, so that nothing is shown for no time at all.
+// tick processes every deadline up to now in the order of time. The deadlines of
+// one instant make one change, so that no status is shown for no time.
 func (st *stepper) tick(now Instant) {
 	s, m := st.s, st.m
 	for {
@@ -159,13 +159,13 @@ func (st *stepper) tick(now Instant) {
 	s.Now = max(s.Now, now)
 }
 
-// settleAt processes the deadlines due at one instant. The change of status is
-// put down to the last of them that brought one about.
+// settleAt processes the deadlines due at one instant. The cause of a change of
+// status is the last deadline that changed the status.
 func (st *stepper) settleAt(at Instant) {
 	s, m := st.s, st.m
 	var trigger Cause
 	status, logical, kind := s.Current.Status, at, deadlineIdle
-	idle := at - 1 // an idle stage reached now is attributed last
+	idle := at - 1 // an idle stage that is reached now is attributed last
 	attribute := func(cause Cause, when Instant, k deadlineKind) {
 		if shown := m.shown(s, idle); shown != status || trigger == "" {
 			status, trigger, logical, kind = shown, cause, when, k
@@ -199,15 +199,15 @@ func (st *stepper) settleAt(at Instant) {
 	st.ended = 0
 }
 
-// transitionName is the name of what an instant brought about, which is the same
-// for all subjects.
+// transitionName is the id of the transitions that a deadline causes at one
+// instant. All subjects share it.
 type transitionName struct {
 	kind deadlineKind
 	at   Instant
 	id   string
 }
 
-// timedID names what an instant brought about.
+// timedID returns the id of a transition that a deadline causes.
 func (st *stepper) timedID(kind deadlineKind, at Instant) string {
 	if n := st.lastName; n != nil && n.id != "" && n.kind == kind && n.at == at {
 		return n.id
@@ -220,7 +220,8 @@ func (st *stepper) timedID(kind deadlineKind, at Instant) string {
 	return id
 }
 
-// expireClaims ends the claims and endpoints whose time has come.
+// expireClaims ends the claims and endpoints whose end is reached. It reports
+// whether it ended one.
 func (st *stepper) expireClaims(at Instant) bool {
 	s := st.s
 	ended := st.drop(EndUntil, func(c *Claim) bool { return c.Until != 0 && c.Until <= at })
@@ -229,7 +230,7 @@ func (st *stepper) expireClaims(at Instant) bool {
 	return ended || len(s.Endpoints) < n
 }
 
-// expire removes the connections whose grace is over, as part of an event.
+// expire ends the connections whose grace has passed, as part of an event.
 func (st *stepper) expire(at Instant) { st.expireConns(at, nil) }
 
 func (st *stepper) expireConns(at Instant, gone func(cause Cause, left Instant)) {
@@ -255,16 +256,17 @@ func (st *stepper) expireConns(at Instant, gone func(cause Cause, left Instant))
 	}
 }
 
-// remove forgets a connection and what was to end with it.
+// remove removes a connection and ends the claims that end with it.
 func (st *stepper) remove(i int, left Instant) {
 	s := st.s
 	c := s.Conns[i]
 	before := st.m.lastInput(s)
 	s.Conns = append(s.Conns[:i], s.Conns[i+1:]...)
 	if st.m.counts(&c) {
-		// Kept while other connections count as well; it decides when none does.
+		// Input is stored here while other connections count as well. It is read
+		// when none does.
 		if s.InputKept == s.Now {
-			before = max(before, s.Input) // several left at once: the youngest of all
+			before = max(before, s.Input) // the newest, if several leave at once
 		}
 		s.Input, s.InputKept = before, s.Now
 	}
@@ -280,7 +282,7 @@ func (st *stepper) remove(i int, left Instant) {
 	})
 }
 
-// workDeadlines are those that a subject's work brings about.
+// workDeadlines adds the deadlines of a subject's work.
 func (m *Machine) workDeadlines(s *State, d *deadline, ok *bool) {
 	w := s.Work
 	if w.Pending != nil && w.Pending.Until != 0 {
@@ -302,7 +304,7 @@ func (m *Machine) workDeadlines(s *State, d *deadline, ok *bool) {
 	}
 }
 
-// requeueAt is when the work of a subject that left goes to others, or 0.
+// requeueAt returns when the work of a subject that left is given to others, or 0.
 func (m *Machine) requeueAt(s *State) Instant {
 	if m.policy.Work.RequeueAfter == 0 || len(s.Conns) > 0 || s.LeftAt == 0 || s.Work.Total() == 0 {
 		return 0
@@ -310,7 +312,8 @@ func (m *Machine) requeueAt(s *State) Instant {
 	return s.LeftAt.Add(m.policy.Work.RequeueAfter)
 }
 
-// expireWork ends what waited too long. It reports what it ended.
+// expireWork ends the pending status and the requests whose end is reached. It
+// reports whether it ended one.
 func (st *stepper) expireWork(at Instant) bool {
 	w := st.s.Work
 	if w == nil {

@@ -8,34 +8,35 @@ import (
 	"strings"
 )
 
-// The labels that tell available subjects apart by their work. They are derived
-// and never stored; a subject that is not available has none.
+// The labels of available subjects, by their work. Each is derived and never
+// stored. A subject that is not available has none.
 const (
-	LabelFinishing    = "finishing"     // takes a break once the present work is done
+	LabelFinishing    = "finishing"     // a status that drains first follows when the load is 0
 	LabelNotReceiving = "not-receiving" // at capacity, or in a status that takes no new work
-	LabelFree         = "free"          // nothing to do
-	LabelActive       = "active"        // at work, with room for more
+	LabelFree         = "free"          // the load is 0
+	LabelActive       = "active"        // has work, and room for more
 )
 
-// Limits on the work of one subject.
+// The limits on the work of one subject.
 const (
 	MaxLoads    = 16        // work channels
 	MaxRequests = 8         // open requests
 	maxLoad     = 1_000_000 // pieces of work, and capacity
 )
 
-// KeyKickedOut is the key of the system claim of one who did not answer a
+// KeyKickedOut is the key of the system claim for a subject that did not answer a
 // challenge.
 const KeyKickedOut = "kicked-out"
 
-// Count is a number that may be absent, which is not zero. The zero Count is
-// absent; [NewCount] makes others.
-type Count struct{ next uint32 } // one more than the number; 0 if it is absent
+// Count is a number that may be absent. Absent is not 0. The zero Count is absent;
+// [NewCount] makes the others.
+type Count struct{ next uint32 } // one more than the number; 0 means absent
 
-// NewCount returns n as a Count. Negative numbers count as 0.
+// NewCount returns n as a Count. A negative n counts as 0, and one over 1,000,000
+// as 1,000,000.
 func NewCount(n int) Count { return Count{uint32(min(max(n, 0), maxLoad)) + 1} }
 
-// Get returns the number, if there is one.
+// Get returns the number, or false if it is absent.
 func (c Count) Get() (n int, ok bool) { return int(c.next) - 1, c.next != 0 }
 
 // String returns the number, or "" if it is absent.
@@ -46,7 +47,7 @@ func (c Count) String() string {
 	return ""
 }
 
-// MarshalJSON encodes the number, or null.
+// MarshalJSON writes the number, or null if it is absent.
 func (c Count) MarshalJSON() ([]byte, error) {
 	if n, ok := c.Get(); ok {
 		return json.Marshal(n)
@@ -54,7 +55,7 @@ func (c Count) MarshalJSON() ([]byte, error) {
 	return []byte("null"), nil
 }
 
-// UnmarshalJSON decodes what MarshalJSON wrote.
+// UnmarshalJSON reads what MarshalJSON wrote.
 func (c *Count) UnmarshalJSON(data []byte) error {
 	var n *int
 	if err := json.Unmarshal(data, &n); err != nil {
@@ -67,39 +68,39 @@ func (c *Count) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// Load is how much a subject has to do in one work channel, such as chats or
-// calls, as the host reports it.
+// Load is how much work a subject has in one work channel, such as chats or calls,
+// as the host reports it.
 type Load struct {
-	On       string `json:"on,omitzero"` // the work channel; empty is one without a name
+	On       string `json:"on,omitzero"` // the work channel; empty is the channel without a name
 	N        int    `json:"n"`           // pieces of work
 	Capacity Count  `json:"capacity,omitzero"`
-	Pinned   Count  `json:"pinned,omitzero"` // what is shown beside the load and decides nothing
+	Pinned   Count  `json:"pinned,omitzero"` // shown beside the load; decides nothing
 }
 
-// Request is a status that a subject has asked to be allowed.
+// Request is the wish of a subject for a status that an actor must allow.
 type Request struct {
 	ID     string    `json:"id"`
-	Claim  Claim     `json:"claim"` // what is claimed once it is accepted
+	Claim  Claim     `json:"claim"` // set when the request is accepted
 	At     Instant   `json:"at"`
-	Until  Instant   `json:"until,omitzero"` // expires then
-	Reason EndReason `json:"how,omitzero"`   // how it was closed; empty while it is open
-	By     string    `json:"by,omitzero"`    // who closed it
+	Until  Instant   `json:"until,omitzero"` // the request expires then; zero means never
+	Reason EndReason `json:"how,omitzero"`   // how it was closed; empty while open
+	By     string    `json:"by,omitzero"`    // the actor that closed it
 }
 
-// Work is what a subject is occupied with and waits for. The host owns the
-// pieces of work; the core counts them.
+// Work is the work of a subject, and what waits for it. The host owns the pieces of
+// work. The core counts them.
 type Work struct {
 	Loads []Load  // by work channel
-	Given Instant // when work was last given or ended
+	Given Instant // when work was last given or done
 	// Pending is the claim that takes effect when the load is 0. Its For counts
-	// from then.
+	// from that instant.
 	Pending   *Claim
-	Requests  []Request // the open ones, oldest first
-	Closed    *Request  // the one closed last
-	Challenge string    // the id of the question "still there?" that is open
-	Deadline  Instant   // until when it must be answered
-	Requeued  Instant   // the routability revision of the last requeue: older reports of load no longer count
-	Settles   Instant   // until when the connection is too unsteady for new work
+	Requests  []Request // the open requests, oldest first
+	Closed    *Request  // the request closed last
+	Challenge string    // the id of the open challenge
+	Deadline  Instant   // when the challenge must be answered
+	Requeued  Instant   // the revision of the last requeue; reports counted before it are ignored
+	Settles   Instant   // until then a connection that was lost gets no new work
 }
 
 func (w *Work) clone() *Work {
@@ -115,7 +116,7 @@ func (w *Work) clone() *Work {
 	return &c
 }
 
-// Total is the load over all work channels.
+// Total returns the load over all work channels.
 func (w *Work) Total() (n int) {
 	if w == nil {
 		return 0
@@ -126,7 +127,7 @@ func (w *Work) Total() (n int) {
 	return n
 }
 
-// pinned is the sum of what is pinned, absent if none is reported.
+// pinned returns the sum of what is pinned, or absent if no load has it.
 func (w *Work) pinned() (sum Count) {
 	for i := range w.Loads {
 		if n, ok := w.Loads[i].Pinned.Get(); ok {
@@ -144,8 +145,8 @@ func (w *Work) find(on string) (int, bool) {
 	return slices.BinarySearchFunc(w.Loads, on, func(l Load, on string) int { return strings.Compare(l.On, on) })
 }
 
-// room is how much more a load takes; ok is false where there is no bound.
-func (m *Machine) room(l *Load) (n int, bounded bool) {
+// room returns how much more work a load takes, or false if it has no limit.
+func (m *Machine) room(l *Load) (n int, limited bool) {
 	capacity, given := l.Capacity.Get()
 	if !given {
 		capacity, given = m.policy.Work.Capacity, m.policy.Work.Capacity > 0
@@ -159,14 +160,14 @@ func (m *Machine) full(w *Work) bool {
 		return false
 	}
 	for i := range w.Loads {
-		if n, bounded := m.room(&w.Loads[i]); !bounded || n > 0 {
+		if n, limited := m.room(&w.Loads[i]); !limited || n > 0 {
 			return false
 		}
 	}
 	return true
 }
 
-// label tells available subjects apart.
+// label returns the label of a subject. It is empty unless shown is available.
 func (m *Machine) label(s *State, shown *definition) string {
 	switch {
 	case shown.Class != ClassAvailable:
@@ -182,9 +183,8 @@ func (m *Machine) label(s *State, shown *definition) string {
 	}
 }
 
-// Labels lists what the members of a channel can be told apart by: the labels
-// of the available ones, then the other statuses in the order of the policy.
-// Every known subject falls under exactly one.
+// Labels lists the labels of available subjects, then the ids of the other statuses
+// in the order of the policy. Every known subject has exactly one of them.
 func (m *Machine) Labels() []string {
 	labels := []string{LabelNotReceiving, LabelActive, LabelFree, LabelFinishing}
 	for i := range m.statuses {
@@ -195,8 +195,8 @@ func (m *Machine) Labels() []string {
 	return labels
 }
 
-// routing says which work reaches a subject in a status, in one work channel
-// but for its capacity.
+// routing returns which work reaches a subject in a status and one work channel. It
+// does not consider capacity.
 func (m *Machine) routing(s *State, shown *definition, reach Reach, on string) Routing {
 	r := shown.Routing
 	if own, given := shown.RoutingOn[on]; given {
@@ -220,21 +220,21 @@ func (m *Machine) routing(s *State, shown *definition, reach Reach, on string) R
 		reach = ReachLingering
 	}
 	if reach == ReachLingering && (r == RouteAll || r == RouteLast) {
-		return RouteSticky // keeps what it has, and is given nothing new
+		return RouteSticky // keeps its clients, but gets no new ones
 	}
 	return r
 }
 
-// kickedOut reports whether the subject did not answer a challenge and no actor has
-// let it back in.
+// kickedOut reports whether the subject did not answer a challenge and is still
+// kicked out.
 func (s *State) kickedOut() bool {
 	return slices.ContainsFunc(s.Claims, func(c Claim) bool { return c.Source == SourceSystem && c.Key == KeyKickedOut })
 }
 
-// Receives says which work reaches a subject in one work channel now, and for
-// how much more there is room; bounded is false where there is no limit. Sticky
-// work and work handed over need no room.
-func (m *Machine) Receives(s *State, on string) (r Routing, room int, bounded bool) {
+// Receives returns which work reaches a subject in one work channel now, and the
+// room for more. limited is false if the channel has no limit. Sticky and
+// transferred work need no room.
+func (m *Machine) Receives(s *State, on string) (r Routing, room int, limited bool) {
 	p := &s.Current
 	shown := m.status(p.Status)
 	if shown == nil || p.Disabled || !p.Known {
@@ -244,11 +244,11 @@ func (m *Machine) Receives(s *State, on string) (r Routing, room int, bounded bo
 	if i, found := s.Work.find(on); found {
 		l = s.Work.Loads[i]
 	}
-	room, bounded = m.room(&l)
-	return m.routing(s, shown, p.Reach, on), room, bounded
+	room, limited = m.room(&l)
+	return m.routing(s, shown, p.Reach, on), room, limited
 }
 
-// occupy fills in the work of a presence.
+// occupy completes a presence with the work of its subject.
 func (m *Machine) occupy(s *State, p *Presence, shown *definition) {
 	p.Routing = m.routing(s, shown, p.Reach, "")
 	p.Label = m.label(s, shown)
@@ -273,7 +273,7 @@ func (m *Machine) occupy(s *State, p *Presence, shown *definition) {
 	}
 }
 
-// work returns the subject's work, made if there is none yet.
+// work returns the subject's work, which it adds if the state has none.
 func (st *stepper) work() *Work {
 	if st.s.Work == nil {
 		st.s.Work = new(Work)
@@ -281,7 +281,8 @@ func (st *stepper) work() *Work {
 	return st.s.Work
 }
 
-// load returns the load of one work channel, made if there is none yet.
+// load returns the load of one work channel, which it adds if the subject has none.
+// It returns ErrLimit above MaxLoads.
 func (st *stepper) load(on string) (*Load, error) {
 	i, found := st.s.Work.find(on)
 	if !found {
@@ -294,8 +295,8 @@ func (st *stepper) load(on string) (*Load, error) {
 	return &st.s.Work.Loads[i], nil
 }
 
-// reportLoad takes over how much there is to do. A report that was counted before
-// the work was taken away is ignored.
+// reportLoad applies a report of load. It ignores a report counted before the last
+// requeue.
 func (st *stepper) reportLoad(e *Event) error {
 	s := st.s
 	if s.Work != nil && e.Revision != 0 && e.Revision < s.Work.Requeued {
@@ -310,7 +311,7 @@ func (st *stepper) reportLoad(e *Event) error {
 	return nil
 }
 
-// setLoad notes a new load. Once there is none, what waited for that happens.
+// setLoad sets a load. A load of 0 in all channels lets the pending status follow.
 func (st *stepper) setLoad(l *Load, n int) {
 	if l.N != n {
 		l.N, st.s.Work.Given = n, st.s.Now
@@ -319,7 +320,7 @@ func (st *stepper) setLoad(l *Load, n int) {
 	st.resolveDrain()
 }
 
-// resolveDrain lets the pending target take effect when there is nothing left to do.
+// resolveDrain sets the pending claim if the load is 0.
 func (st *stepper) resolveDrain() {
 	w := st.s.Work
 	if w.Pending == nil || w.Total() > 0 {
@@ -333,25 +334,25 @@ func (st *stepper) resolveDrain() {
 	st.applyChoice(c)
 }
 
-// offer gives a subject a piece of work, or refuses it to one who has become
-// unavailable since the host last looked.
+// offer gives a subject work. It returns ErrStale if the revision has changed since
+// the host read it, and ErrNotAllowed if the subject does not receive the work.
 func (st *stepper) offer(e *Event) error {
 	s, m := st.s, st.m
 	if e.Revision != 0 && e.Revision != s.Current.Revision {
 		return refuse(ErrStale, "revision", e.Revision.String(), "what %s receives has changed since, at %s", s.Subject, s.Current.Revision)
 	}
 	n := max(e.Load.N, 1)
-	r, room, bounded := m.Receives(s, e.Load.On)
+	r, room, limited := m.Receives(s, e.Load.On)
 	fits := false
 	switch e.Routing {
-	case RouteNone: // by hand: status only informs
+	case RouteNone: // the status does not decide
 		fits = s.Current.Known && !s.Current.Disabled
 	case RouteSticky:
 		fits = r == RouteAll || r == RouteSticky || r == RouteLast
 	case RouteTransfer:
 		fits = r == RouteAll || r == RouteTransfer || r == RouteLast
 	case RouteAll, RouteLast, "":
-		fits = (r == RouteAll || r == RouteLast) && (!bounded || room >= n)
+		fits = (r == RouteAll || r == RouteLast) && (!limited || room >= n)
 	}
 	if !fits {
 		return refuse(ErrNotAllowed, "work", e.Load.On, "%s does not receive it now", s.Subject)
@@ -364,7 +365,7 @@ func (st *stepper) offer(e *Event) error {
 	return nil
 }
 
-// done takes off what has ended.
+// done subtracts work that has ended.
 func (st *stepper) done(e *Event) error {
 	s := st.s
 	if s.Work != nil && e.Revision != 0 && e.Revision < s.Work.Requeued {
@@ -372,21 +373,21 @@ func (st *stepper) done(e *Event) error {
 	}
 	i, found := s.Work.find(e.Load.On)
 	if !found || s.Work.Loads[i].N == 0 {
-		return nil // taken away meanwhile
+		return nil // it was taken away before
 	}
 	l := &s.Work.Loads[i]
 	st.setLoad(l, max(0, l.N-max(e.Load.N, 1)))
 	return nil
 }
 
-// challenge asks whether the person is still there.
+// challenge asks "still there?". It does nothing while a challenge is open.
 func (st *stepper) challenge(e *Event) error {
 	s := st.s
 	if st.m.reach(s) == ReachNone {
 		return refuse(ErrOffline, "challenge", e.ID, "%s is not connected", s.Subject)
 	}
 	if s.Work != nil && s.Work.Challenge != "" {
-		return nil // it is being asked already
+		return nil // a challenge is open already
 	}
 	s.Serial++
 	w := st.work()
@@ -405,7 +406,7 @@ func (st *stepper) ack(e *Event) error {
 	return nil
 }
 
-// kickOut puts a subject that did not answer out of work.
+// kickOut kicks out a subject that did not answer.
 func (st *stepper) kickOut() {
 	w := st.s.Work
 	id := w.Challenge
@@ -414,7 +415,7 @@ func (st *stepper) kickOut() {
 	st.requeue(id, EndChallenge)
 }
 
-// requeue takes all work away, so that it can go to others.
+// requeue takes all work away, so that the host gives it to others.
 func (st *stepper) requeue(id string, why EndReason) {
 	s := st.s
 	w := st.work()
@@ -431,16 +432,16 @@ func (st *stepper) requeue(id string, why EndReason) {
 	st.resolveDrain()
 }
 
-// revise gives what the subject receives a new revision: offers that were made
-// before are refused. Instants serve, since they also rise over restarts.
+// revise raises the revision, so that earlier offers are refused. A revision is an
+// instant, since an instant also rises over restarts.
 func (st *stepper) revise() {
 	p := &st.s.Current
 	p.Revision = max(p.Revision+1, st.s.Now)
 }
 
-// applyOrDrain puts off a choice until the present work is done, and reports whether
-// it did.
-func (st *stepper) applyOrDrain(c *Claim) bool {
+// postpone makes a choice pending until the load is 0. It returns false if the
+// choice takes effect at once.
+func (st *stepper) postpone(c *Claim) bool {
 	s, m := st.s, st.m
 	def := m.status(c.Status)
 	if !def.DrainsFirst || s.Work.Total() == 0 {
@@ -455,15 +456,15 @@ func (st *stepper) applyOrDrain(c *Claim) bool {
 	st.persist()
 	c.SetAt = s.Now
 	if c.For > 0 {
-		c.Until = 0 // counts from when it takes effect
+		c.Until = 0 // For counts from when the claim takes effect
 	}
 	s.Work.Pending = c
 	st.change()
 	return true
 }
 
-// cancelPlans notes that an actor made a choice for the subject: what was planned or
-// asked before no longer stands.
+// cancelPlans drops the pending status and closes the requests, because an actor
+// chose another status.
 func (st *stepper) cancelPlans() {
 	w := st.s.Work
 	if w == nil {
@@ -477,7 +478,7 @@ func (st *stepper) cancelPlans() {
 	st.closeRequests(func(*Request) bool { return true }, EndExpired, "")
 }
 
-// request asks for a status that another actor must allow.
+// request opens a request for a status that another actor must allow.
 func (st *stepper) request(e *Event) error {
 	s, m := st.s, st.m
 	c, own, err := m.resolve(s, e)
@@ -491,7 +492,7 @@ func (st *stepper) request(e *Event) error {
 		return refuse(ErrOffline, "request", c.Status, "%s is not connected", s.Subject)
 	}
 	if c.For > 0 {
-		c.Until = 0 // counts from when it is accepted
+		c.Until = 0 // For counts from when the request is accepted
 		c.Key = ""
 	}
 	w := st.work()
@@ -533,7 +534,8 @@ func (st *stepper) closeRequests(which func(*Request) bool, how EndReason, by st
 	})
 }
 
-// openRequest finds the request of an event, or the oldest one.
+// openRequest returns the open request of an id, or the oldest one for an empty id.
+// It returns ErrStale if that request was closed last, and ErrUnknown otherwise.
 func (st *stepper) openRequest(id string) (Request, error) {
 	s := st.s
 	if s.Work != nil {
@@ -597,14 +599,14 @@ func (st *stepper) decide(e *Event) error {
 	}
 	st.closeRequests(func(o *Request) bool { return o.ID == r.ID }, EndAccepted, e.Actor.Subject.ID)
 	st.cancelPlans()
-	st.closeRequestsFor(c)
+	st.applyOrDrain(c)
 	return nil
 }
 
-// closeRequestsFor makes a checked choice of the manual rank take effect, at once or
-// once the work is done.
-func (st *stepper) closeRequestsFor(c Claim) {
-	if st.applyOrDrain(&c) {
+// applyOrDrain makes a checked choice of the manual rank take effect, at once or
+// when the load is 0.
+func (st *stepper) applyOrDrain(c Claim) {
+	if st.postpone(&c) {
 		return
 	}
 	requeues := c.Source == SourceSupervisor && st.m.policy.Work.SupervisorDrain == DrainRequeue && st.m.status(c.Status).DrainsFirst && st.s.Work.Total() > 0
@@ -615,8 +617,8 @@ func (st *stepper) closeRequestsFor(c Claim) {
 	}
 }
 
-// startSettling notes that a connection has come back after it was lost: new work
-// waits until it has proved steady.
+// startSettling keeps new work away after a lost connection is back, for
+// Policy.Work.Settle.
 func (st *stepper) startSettling() {
 	if d := st.m.policy.Work.Settle; d > 0 {
 		st.work().Settles = st.s.Now.Add(d)
@@ -624,7 +626,8 @@ func (st *stepper) startSettling() {
 	}
 }
 
-// withdrawOnLeave ends the requests of a subject that left, if the policy has that cause.
+// withdrawOnLeave withdraws the requests of a subject that left by the cause, if
+// the policy rules that.
 func (st *stepper) withdrawOnLeave(cause Cause) {
 	on := st.m.policy.Work.WithdrawOn
 	if cause == CauseLogout && on != WithdrawNever || cause == CauseClosed && on == WithdrawClosed {
