@@ -323,6 +323,9 @@ func (h *troubledHistory) writeElsewhere(ref presence.Ref) {
 		c := presence.Claim{Status: "busy", Source: presence.SourceApp, Key: fmt.Sprint("k", h.written%3), Text: text}
 		_, err = other.SetClaim(ctx, presence.Actor{Subject: presence.Ref{Tenant: ref.Tenant, ID: "cal"}, Role: presence.RoleSystem}, ref, c)
 		err = errors.Join(err, other.Close())
+		h.mu.Lock()
+		maps.DeleteFunc(h.claims[ref], func(_ string, o presence.Claim) bool { return o.Source == c.Source && o.Key == c.Key }) // it replaces them
+		h.mu.Unlock()
 	}
 	if err != nil && !errors.Is(err, presence.ErrDisabled) && !errors.Is(err, presence.ErrNotAllowed) {
 		h.mu.Lock()
