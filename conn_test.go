@@ -12,7 +12,7 @@ import (
 
 func TestConnectionLeavesOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil)
+		d := newRunning(t, nil)
 		for _, cause := range []presence.Cause{presence.CauseClosed, presence.CauseLost, presence.CauseLogout, presence.CauseDrain} {
 			c := d.login(ann, "tab")
 			require.NoError(t, c.Leave(cause))
@@ -30,7 +30,7 @@ func TestConnectionLeavesOnce(t *testing.T) {
 
 func TestConnectionRefusesOtherCauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil)
+		d := newRunning(t, nil)
 		c := d.login(ann, "tab")
 		for _, cause := range []presence.Cause{"", presence.CauseNode, "bored"} {
 			err := c.Leave(cause)
@@ -44,7 +44,7 @@ func TestConnectionRefusesOtherCauses(t *testing.T) {
 
 func TestReloadIsNotSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil)
+		d := newRunning(t, nil)
 		require.NoError(t, d.AddMember(t.Context(), sales, ann))
 		old := d.login(ann, "tab")
 		w := d.watch(visitor, sales)
@@ -65,7 +65,7 @@ func TestOldSocketsCloseComesTooLate(t *testing.T) {
 	for name, leave := range map[string]func(*presence.Conn) error{"close": (*presence.Conn).Close, "lost": func(c *presence.Conn) error { return c.Leave(presence.CauseLost) }, "logout": (*presence.Conn).Logout} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := newDesk(t, nil)
+				d := newRunning(t, nil)
 				old := d.login(ann, "tab")
 				fresh, err := old.Resume(t.Context())
 				require.NoError(t, err)
@@ -82,7 +82,7 @@ func TestOldSocketsCloseComesTooLate(t *testing.T) {
 
 func TestSilentConnectionComesBackByBeingHeard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil)
+		d := newRunning(t, nil)
 		c := d.login(ann, "tab")
 		time.Sleep(70 * time.Second) // the lease is over, the grace is not
 		s, err := d.State(t.Context(), ann)
@@ -97,7 +97,7 @@ func TestSilentConnectionComesBackByBeingHeard(t *testing.T) {
 
 func TestClaimsAreThrottledPerConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil)
+		d := newRunning(t, nil)
 		c := d.login(ann, "tab")
 		beat(t, c)
 		for i := range 10 {
@@ -117,7 +117,7 @@ func TestClaimsAreThrottledPerConnection(t *testing.T) {
 func TestHeartbeatsAfterClose(t *testing.T) {
 	for range 50 {
 		synctest.Test(t, func(t *testing.T) {
-			d := newDesk(t, nil)
+			d := newRunning(t, nil)
 			c := d.login(ann, "tab")
 			require.NoError(t, d.Close())
 			for range 3 { // while Run comes to its end

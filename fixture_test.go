@@ -2,6 +2,7 @@ package presence_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -77,49 +78,7 @@ var (
 	admin   = presence.Actor{Subject: presence.ID("root"), Role: presence.RoleAdmin}
 )
 
-// desk is a tracker with its loop running in a bubble.
-type desk struct {
-	*presence.Tracker
-	t *testing.T
-}
-
-// newDesk starts a tracker on the bubble's clock and stops it with the test.
-func newDesk(t *testing.T, opts *presence.Options) desk {
-	t.Helper()
-	tracker, err := presence.New(opts)
-	require.NoError(t, err)
-	ended := make(chan error, 1)
-	go func() { ended <- tracker.Run(context.Background()) }()
-	t.Cleanup(func() {
-		_ = tracker.Close()
-		require.NoError(t, <-ended)
-	})
-	synctest.Wait()
-	return desk{tracker, t}
-}
-
-func (d desk) login(ref presence.Ref, conn string) *presence.Conn {
-	d.t.Helper()
-	c, err := d.Connect(d.t.Context(), ref, presence.ConnectOptions{ID: conn, Login: true})
-	require.NoError(d.t, err)
-	return c
-}
-
-func (d desk) watch(actor presence.Actor, channel presence.Channel) *presence.Watch {
-	d.t.Helper()
-	w, err := d.Watch(d.t.Context(), actor, channel, presence.WatchOptions{})
-	require.NoError(d.t, err)
-	return w
-}
-
-func (d desk) status(ref presence.Ref) string {
-	d.t.Helper()
-	v, err := d.GetAs(d.t.Context(), presence.AudienceAdmin, ref)
-	require.NoError(d.t, err)
-	return v.Status
-}
-
-// beat keeps a connection alive for as long as the test goes on.
+// beat keeps a connection alive until the test ends.
 func beat(t *testing.T, c *presence.Conn) {
 	ctx := t.Context()
 	go func() {
@@ -133,7 +92,27 @@ func beat(t *testing.T, c *presence.Conn) {
 	}()
 }
 
-// seen returns what a watch has to tell, in words.
+// position is the last frame that a watcher has read.
+type position struct {
+	epoch string
+	seq   uint64
+}
+
+// read returns the frames that wait for a watch, and the position after them.
+func read(t *testing.T, w *presence.Watch) (at position, frames []*presence.Frame) {
+	t.Helper()
+	for {
+		f, err := w.Poll()
+		require.NoError(t, err)
+		if f == nil {
+			return at, frames
+		}
+		at = position{f.Epoch, f.Seq}
+		frames = append(frames, f)
+	}
+}
+
+// seen returns the frames that wait for a watch, in words.
 func seen(t *testing.T, w *presence.Watch) []string {
 	t.Helper()
 	synctest.Wait()
@@ -237,83 +216,162 @@ type acceptingNotifier struct{}
 
 func (acceptingNotifier) Notify(context.Context, presence.Notification) error { return nil }
 
-// office is a tracker over storage with faults, on a clock moved by hand.
-type office struct {
+// testTracker is a tracker that a test drives, with the things beside it.
+type testTracker struct {
 	*presence.Tracker
 	t       *testing.T
-	clock   *clock.Mock
-	memory  *memory.Storage
-	storage *presencetest.FaultyStorage
+	opts    presence.Options
+	clock   *clock.Mock                 // moved by hand; nil with another clock
+	memory  *memory.Storage             // set by newStored
+	storage *presencetest.FaultyStorage // lies over memory
 
 	mu  sync.Mutex
-	out map[presence.Ref][]presence.Output // everything that was told
+	out map[presence.Ref][]presence.Output // since the tracker was opened
 }
 
-// newOffice opens storage and a tracker over it.
-func newOffice(t *testing.T) *office {
+// newTracker opens a tracker, which it closes with the test. Without a clock in
+// the options the test moves the clock, which starts at nine.
+func newTracker(t *testing.T, opts *presence.Options) *testTracker {
+	t.Helper()
+	d := &testTracker{t: t}
+	if opts != nil {
+		d.opts = *opts
+	}
+	if d.opts.Clock == nil {
+		d.opts.Clock = clockAt(9)
+	}
+	d.clock, _ = d.opts.Clock.(*clock.Mock)
+	d.Tracker = d.open()
+	t.Cleanup(func() {
+		err := d.Close()
+		if d.opts.Storage == nil && !errors.Is(err, presence.ErrClosed) {
+			require.NoError(t, err)
+		}
+	})
+	return d
+}
+
+// newStored opens a tracker over storage with faults.
+func newStored(t *testing.T) *testTracker {
 	t.Helper()
 	m := inMemory(100_000)
-	o := &office{t: t, clock: clock.NewMock(), memory: m, storage: presencetest.NewFaultyStorage(m)}
-	o.clock.Set(time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
-	o.Tracker = o.open()
-	return o
+	storage := presencetest.NewFaultyStorage(m)
+	d := newTracker(t, &presence.Options{Storage: storage})
+	d.memory, d.storage = m, storage
+	return d
 }
 
-// open starts another tracker over the same storage. What it tells is noted.
-func (o *office) open() *presence.Tracker {
-	o.t.Helper()
-	o.out = make(map[presence.Ref][]presence.Output)
-	tracker, err := presence.New(&presence.Options{Storage: o.storage, Clock: o.clock})
-	require.NoError(o.t, err)
+// newRunning opens a tracker on the clock of a bubble and runs it.
+func newRunning(t *testing.T, opts *presence.Options) *testTracker {
+	t.Helper()
+	var own presence.Options
+	if opts != nil {
+		own = *opts
+	}
+	if own.Clock == nil {
+		own.Clock = clock.New()
+	}
+	d := newTracker(t, &own)
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(context.Background()) }()
+	t.Cleanup(func() {
+		_ = d.Close()
+		require.NoError(t, <-ended)
+	})
+	synctest.Wait()
+	return d
+}
+
+// clockAt returns a clock that stands at an hour of a Monday.
+func clockAt(hour int) *clock.Mock {
+	mock := clock.NewMock()
+	mock.Set(time.Date(2026, 1, 5, hour, 0, 0, 0, time.UTC))
+	return mock
+}
+
+// open opens a tracker with the options of d. From now on d notes the outputs of
+// all trackers opened so.
+func (d *testTracker) open() *presence.Tracker {
+	d.t.Helper()
+	tracker, err := presence.New(&d.opts)
+	require.NoError(d.t, err)
+	d.mu.Lock()
+	d.out = make(map[presence.Ref][]presence.Output)
+	d.mu.Unlock()
 	tracker.Observe(func(ref presence.Ref, out *presence.Output) {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		o.out[ref] = append(o.out[ref], *out)
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.out[ref] = append(d.out[ref], *out)
 	})
 	return tracker
 }
 
-// restart closes the tracker and opens another one in its place.
-func (o *office) restart() {
-	o.t.Helper()
-	require.NoError(o.t, o.Close())
-	o.Tracker = o.open()
-}
-
-// crash leaves the tracker as it is and opens another one in its place.
-func (o *office) crash() { o.Tracker = o.open() }
-
-func (o *office) connect(ref presence.Ref, conn string) *presence.Conn {
-	o.t.Helper()
-	c, err := o.Connect(o.t.Context(), ref, presence.ConnectOptions{ID: conn})
-	require.NoError(o.t, err)
+func (d *testTracker) login(ref presence.Ref, conn string) *presence.Conn {
+	d.t.Helper()
+	c, err := d.Connect(d.t.Context(), ref, presence.ConnectOptions{ID: conn, Login: true})
+	require.NoError(d.t, err)
 	return c
 }
 
-func (o *office) claim(ref presence.Ref, c presence.Claim) error {
-	_, err := o.SetClaim(o.t.Context(), presence.Agent(ref), ref, c)
+func (d *testTracker) watch(actor presence.Actor, channel presence.Channel) *presence.Watch {
+	d.t.Helper()
+	w, err := d.Watch(d.t.Context(), actor, channel, presence.WatchOptions{})
+	require.NoError(d.t, err)
+	return w
+}
+
+// restart closes the tracker and opens another one in its place.
+func (d *testTracker) restart() {
+	d.t.Helper()
+	require.NoError(d.t, d.Close())
+	d.Tracker = d.open()
+}
+
+// crash leaves the tracker as it is and opens another one in its place.
+func (d *testTracker) crash() { d.Tracker = d.open() }
+
+func (d *testTracker) connect(ref presence.Ref, conn string) *presence.Conn {
+	d.t.Helper()
+	c, err := d.Connect(d.t.Context(), ref, presence.ConnectOptions{ID: conn})
+	require.NoError(d.t, err)
+	return c
+}
+
+func (d *testTracker) claim(ref presence.Ref, c presence.Claim) error {
+	_, err := d.SetClaim(d.t.Context(), presence.Agent(ref), ref, c)
 	return err
 }
 
-func (o *office) status(ref presence.Ref) string {
-	o.t.Helper()
-	v, err := o.GetAs(o.t.Context(), presence.AudienceAdmin, ref)
-	require.NoError(o.t, err)
+func (d *testTracker) status(ref presence.Ref) string {
+	d.t.Helper()
+	v, err := d.GetAs(d.t.Context(), presence.AudienceAdmin, ref)
+	require.NoError(d.t, err)
 	return v.Status
 }
 
-func (o *office) sweep() {
-	o.t.Helper()
-	_, err := o.Sweep(o.t.Context())
-	require.NoError(o.t, err)
+func (d *testTracker) sweep() {
+	d.t.Helper()
+	_, err := d.Sweep(d.t.Context())
+	require.NoError(d.t, err)
+}
+
+// idle lets ann be away for want of input, with heartbeats over a connection.
+func (d *testTracker) idle(c *presence.Conn) {
+	d.t.Helper()
+	for range 13 {
+		d.clock.Add(25 * time.Second)
+		require.NoError(d.t, c.Heartbeat())
+		_, _ = d.Sweep(d.t.Context()) // storage may be down
+	}
+	require.Equal(d.t, "away", d.status(c.Subject()))
 }
 
 // statuses returns every status of a subject that was told since the tracker
 // was opened.
-func (o *office) statuses(ref presence.Ref) (list []string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, out := range o.out[ref] {
+func (d *testTracker) statuses(ref presence.Ref) (list []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, out := range d.out[ref] {
 		if out.Kind == presence.OutputTransition || out.Kind == presence.OutputUpdated {
 			list = append(list, out.Presence.Status)
 		}
@@ -322,10 +380,10 @@ func (o *office) statuses(ref presence.Ref) (list []string) {
 }
 
 // told returns the rows of a subject's journal as the outputs had them.
-func (o *office) told(ref presence.Ref) (rows []presence.JournalRow) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, out := range o.out[ref] {
+func (d *testTracker) told(ref presence.Ref) (rows []presence.JournalRow) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, out := range d.out[ref] {
 		if row, ok := out.Row(); ok {
 			row.Subject = ref
 			rows = append(rows, row)
@@ -335,30 +393,30 @@ func (o *office) told(ref presence.Ref) (rows []presence.JournalRow) {
 }
 
 // rows returns the rows of a subject's journal that are stored.
-func (o *office) rows(ref presence.Ref) []presence.JournalRow {
-	o.t.Helper()
-	rows, err := o.memory.Journal(o.t.Context(), presence.JournalQuery{Subject: ref, Limit: 100_000})
-	require.NoError(o.t, err)
+func (d *testTracker) rows(ref presence.Ref) []presence.JournalRow {
+	d.t.Helper()
+	rows, err := d.memory.Journal(d.t.Context(), presence.JournalQuery{Subject: ref, Limit: 100_000})
+	require.NoError(d.t, err)
 	return rows
 }
 
 // stored returns what storage has of a subject.
-func (o *office) stored(ref presence.Ref) (presence.State, bool) {
-	o.t.Helper()
-	records, err := o.memory.Load(o.t.Context(), ref)
-	require.NoError(o.t, err)
+func (d *testTracker) stored(ref presence.Ref) (presence.State, bool) {
+	d.t.Helper()
+	records, err := d.memory.Load(d.t.Context(), ref)
+	require.NoError(d.t, err)
 	if len(records) == 0 {
 		return presence.State{}, false
 	}
 	state, err := records[0].State()
-	require.NoError(o.t, err)
+	require.NoError(d.t, err)
 	return state, true
 }
 
 // state returns all that is known of a subject.
-func (o *office) state(ref presence.Ref) presence.State {
-	o.t.Helper()
-	state, err := o.State(o.t.Context(), ref)
-	require.NoError(o.t, err)
+func (d *testTracker) state(ref presence.Ref) presence.State {
+	d.t.Helper()
+	state, err := d.State(d.t.Context(), ref)
+	require.NoError(d.t, err)
 	return state
 }

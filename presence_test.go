@@ -9,18 +9,16 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/benbjohnson/clock"
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
-	"github.com/presence-go/presence/adapters/memory"
 	"github.com/presence-go/presence/presencetest"
 	"github.com/presence-go/presence/preset"
 )
 
 func TestWatchersFollowADay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil)
+		d := newRunning(t, nil)
 		require.NoError(t, d.AddMember(t.Context(), sales, ann))
 		w := d.watch(visitor, sales)
 		require.Equal(t, []string{"snapshot ann=offline"}, seen(t, w))
@@ -54,7 +52,7 @@ func TestNotifierIsBoundedAndGated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &gatedNotifier{release: make(chan struct{})}
 		policy := preset.ThriveDesk()
-		d := newDesk(t, &presence.Options{Policy: &policy, Notifier: n, NotifyWorkers: 2})
+		d := newRunning(t, &presence.Options{Policy: &policy, Notifier: n, NotifyWorkers: 2})
 		c := d.login(ann, "tab")
 		notify := func() error {
 			return d.Notify(t.Context(), presence.Notification{ID: "n", Subject: ann, Kind: "push"})
@@ -85,7 +83,7 @@ func TestNotifierIsBoundedAndGated(t *testing.T) {
 
 func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil)
+		d := newRunning(t, nil)
 		c := d.login(ann, "tab")
 		beat(t, c)
 		ctx := t.Context()
@@ -144,7 +142,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 
 func TestLimitsHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, &presence.Options{MaxSubjects: 2, MaxWatches: 1, MaxChannels: 2})
+		d := newRunning(t, &presence.Options{MaxSubjects: 2, MaxWatches: 1, MaxChannels: 2})
 		for i := range presence.MaxConnections {
 			d.login(ann, fmt.Sprint("c", i))
 		}
@@ -170,7 +168,7 @@ func TestLimitsHold(t *testing.T) {
 // requests of one say nothing about the other, and nobody acts across.
 func TestX48TenantsDoNotMeet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil)
+		d := newRunning(t, nil)
 		there := presence.Ref{Tenant: "acme", ID: "ann"}
 		d.login(ann, "tab")
 		c, err := d.Connect(t.Context(), there, presence.ConnectOptions{Login: true})
@@ -208,7 +206,7 @@ func TestX48TenantsDoNotMeet(t *testing.T) {
 func TestPolicyChangeIsNotBackDated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		policy := preset.RespondIO()
-		d := newDesk(t, &presence.Options{Policy: &policy})
+		d := newRunning(t, &presence.Options{Policy: &policy})
 		c := d.login(ann, "tab")
 		beat(t, c)
 		require.NoError(t, d.AddMember(t.Context(), sales, ann))
@@ -285,7 +283,7 @@ func TestOptionsAreReportedTogether(t *testing.T) {
 
 func TestEraseForgetsAndTellsWatchers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil)
+		d := newRunning(t, nil)
 		require.NoError(t, d.AddMember(t.Context(), sales, ann))
 		c := d.login(ann, "tab")
 		w := d.watch(visitor, sales)
@@ -309,16 +307,14 @@ func TestEraseForgetsAndTellsWatchers(t *testing.T) {
 func TestNotifyWhileClosing(t *testing.T) {
 	t.Parallel()
 	storage := presencetest.NewFaultyStorage(inMemory(0))
-	before, err := presence.New(&presence.Options{Storage: storage})
-	require.NoError(t, err)
-	_, err = before.Connect(t.Context(), ann, presence.ConnectOptions{})
+	before := newTracker(t, &presence.Options{Storage: storage})
+	_, err := before.Connect(t.Context(), ann, presence.ConnectOptions{})
 	require.NoError(t, err)
 	require.NoError(t, before.Close())
 
 	n := &gatedNotifier{release: make(chan struct{})}
 	close(n.release)
-	tracker, err := presence.New(&presence.Options{Notifier: n, Storage: storage})
-	require.NoError(t, err)
+	tracker := newTracker(t, &presence.Options{Notifier: n, Storage: storage})
 	held, release := storage.Hold(presencetest.Load)
 	notified := make(chan error)
 	go func() {
@@ -341,20 +337,18 @@ func readers() []presence.Actor {
 
 // crowd returns a tracker in which ann is available, bob is hidden, cyd has left
 // and nothing is known of eve. All but eve are members of sales.
-func crowd(t *testing.T, opts presence.Options) *presence.Tracker {
+func crowd(t *testing.T, opts presence.Options) *testTracker {
 	t.Helper()
 	policy := preset.TawkTo()
-	opts.Clock, opts.Policy = clock.NewMock(), &policy
-	tracker, err := presence.New(&opts)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = tracker.Close() })
+	opts.Policy = &policy
+	tracker := newTracker(t, &opts)
 	ctx := t.Context()
 	for _, subject := range []presence.Ref{ann, bob, presence.ID("cyd")} {
 		_, err := tracker.Connect(ctx, subject, presence.ConnectOptions{Login: true})
 		require.NoError(t, err)
 		require.NoError(t, tracker.AddMember(ctx, sales, subject))
 	}
-	_, err = tracker.SetClaim(ctx, presence.System(presence.ID("pbx")), bob, presence.Claim{Status: "invisible", Source: presence.SourceSystem})
+	_, err := tracker.SetClaim(ctx, presence.System(presence.ID("pbx")), bob, presence.Claim{Status: "invisible", Source: presence.SourceSystem})
 	require.NoError(t, err)
 	require.NoError(t, tracker.Logout(ctx, presence.ID("cyd")))
 	return tracker
@@ -407,17 +401,13 @@ func TestReadsEqualTheirSisters(t *testing.T) {
 // equals that of an unknown one, and loads it all the same.
 func TestRefusedReadsRevealNothing(t *testing.T) {
 	ctx := t.Context()
-	storage := newMemory(t)
+	storage := inMemory(0)
 	first := crowd(t, presence.Options{Storage: storage})
 	require.NoError(t, first.Close())
 	why := errors.New("database is down")
 	for name, answer := range map[string]error{"refused": presence.ErrNotAllowed, "not known": why} {
 		loads := &countingStorage{Storage: storage}
-		tracker, err := presence.New(&presence.Options{
-			Clock: clock.NewMock(), Storage: loads,
-			Authorizer: presencetest.StaticAuthorizer(func(presence.Question) error { return answer }),
-		})
-		require.NoError(t, err)
+		tracker := newTracker(t, &presence.Options{Storage: loads, Authorizer: presencetest.StaticAuthorizer(func(presence.Question) error { return answer })})
 		for _, by := range readers() {
 			var views []presence.View
 			var texts []string
@@ -471,12 +461,10 @@ func TestRefusedReadsRevealNothing(t *testing.T) {
 // TestGetManyLoadsOnce: one call of storage loads all that memory does not have.
 func TestGetManyLoadsOnce(t *testing.T) {
 	ctx := t.Context()
-	storage := newMemory(t)
+	storage := inMemory(0)
 	require.NoError(t, crowd(t, presence.Options{Storage: storage}).Close())
 	loads := &countingStorage{Storage: storage}
-	tracker, err := presence.New(&presence.Options{Clock: clock.NewMock(), Storage: loads})
-	require.NoError(t, err)
-	defer tracker.Close()
+	tracker := newTracker(t, &presence.Options{Storage: loads})
 	by := presence.Admin(presence.ID("root"))
 	views, err := tracker.GetMany(ctx, by, presence.ID("cyd"), ann, presence.ID("eve"), ann, bob)
 	require.NoError(t, err)
@@ -487,13 +475,6 @@ func TestGetManyLoadsOnce(t *testing.T) {
 	}
 	_, err = tracker.GetMany(ctx, by, make([]presence.Ref, 501)...)
 	require.ErrorIs(t, err, presence.ErrLimit)
-}
-
-func newMemory(t *testing.T) presence.Storage {
-	t.Helper()
-	storage, err := memory.NewStorage(nil)
-	require.NoError(t, err)
-	return storage
 }
 
 // countingStorage counts the calls of Load.
@@ -509,7 +490,7 @@ func (s *countingStorage) Load(ctx context.Context, subjects ...presence.Ref) ([
 
 func TestNowFollowsTheClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil)
+		d := newRunning(t, nil)
 		require.Equal(t, presence.At(time.Now()), d.Now())
 		time.Sleep(time.Minute)
 		require.Equal(t, presence.At(time.Now()), d.Now())
@@ -519,7 +500,7 @@ func TestNowFollowsTheClock(t *testing.T) {
 // Erasing does not wait for what is to be deleted to be written first.
 func TestEraseOfWhatIsBehind(t *testing.T) {
 	t.Parallel()
-	o := newOffice(t)
+	o := newStored(t)
 	c := o.connect(ann, "tab")
 	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy", DropOnDisconnect: true}))
 	require.NoError(t, c.Logout())
@@ -533,7 +514,7 @@ func TestEraseOfWhatIsBehind(t *testing.T) {
 // TestEraseOfAnUnknownSubject deletes what storage has, and refuses the id.
 func TestEraseOfAnUnknownSubject(t *testing.T) {
 	t.Parallel()
-	o := newOffice(t)
+	o := newStored(t)
 	require.NoError(t, o.memory.Append(t.Context(), presence.JournalRow{ID: "r1", Subject: ann, Kind: "transition"}))
 	for range 2 {
 		require.NoError(t, o.Erase(t.Context(), ann))
@@ -545,9 +526,7 @@ func TestEraseOfAnUnknownSubject(t *testing.T) {
 	o.clock.Add(24 * time.Hour)
 	o.connect(ann, "tab")
 
-	tracker, err := presence.New(nil)
-	require.NoError(t, err)
-	defer tracker.Close()
+	tracker := newTracker(t, nil)
 	require.NoError(t, tracker.Erase(t.Context(), ann))
 	require.ErrorIs(t, tracker.AddMember(t.Context(), sales, ann), presence.ErrNotAllowed)
 	require.ErrorIs(t, tracker.Erase(t.Context(), presence.Ref{}), presence.ErrInvalid)
@@ -559,7 +538,7 @@ func TestEraseWhileRecordsAreWritten(t *testing.T) {
 	t.Parallel()
 	for _, order := range [][]presence.Ref{{ann, bob}, {bob, ann}} {
 		synctest.Test(t, func(t *testing.T) {
-			o := newOffice(t)
+			o := newStored(t)
 			for _, ref := range order {
 				c := o.connect(ref, "tab")
 				require.NoError(t, o.claim(ref, presence.Claim{Status: "busy", DropOnDisconnect: true}))
@@ -591,7 +570,7 @@ func TestEraseWhileRecordsAreWritten(t *testing.T) {
 func TestEraseLeavesNothingInStorage(t *testing.T) {
 	t.Parallel()
 	other := presence.Ref{Tenant: "acme", ID: "ann"}
-	o := newOffice(t)
+	o := newStored(t)
 	for _, ref := range []presence.Ref{ann, bob, other} {
 		o.connect(ref, "tab")
 		require.NoError(t, o.claim(ref, presence.Claim{Status: "busy"}))

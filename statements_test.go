@@ -228,7 +228,7 @@ func TestStatementA24(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sent := new(presencetest.RecordingNotifier)
 		policy := preset.ThriveDesk()
-		d := newDesk(t, &presence.Options{Policy: &policy, Notifier: sent})
+		d := newRunning(t, &presence.Options{Policy: &policy, Notifier: sent})
 		notify := func(id string) {
 			for _, kind := range []string{"push", "mobile"} {
 				require.NoError(t, d.Notify(t.Context(), presence.Notification{ID: id + " " + kind, Subject: ann, Kind: kind}))
@@ -725,9 +725,7 @@ func TestStoredBeforeTold(t *testing.T) {
 func TestX17SendersAreToldTheSame(t *testing.T) {
 	policy := preset.TawkTo()
 	policy.Gate = preset.ThriveDesk().Gate
-	tracker, err := presence.New(&presence.Options{Policy: &policy, Notifier: acceptingNotifier{}})
-	require.NoError(t, err)
-	defer tracker.Close()
+	tracker := newTracker(t, &presence.Options{Policy: &policy, Notifier: acceptingNotifier{}})
 	for _, status := range []string{"online", "away", "invisible", ""} {
 		ref := presence.ID("s-" + status)
 		conn, err := tracker.Connect(t.Context(), ref, presence.ConnectOptions{Login: true})

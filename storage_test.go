@@ -30,7 +30,7 @@ func TestClaimsSurviveARestart(t *testing.T) {
 		for _, end := range []string{"close", "crash"} {
 			t.Run(test.name+", then "+end, func(t *testing.T) {
 				t.Parallel()
-				o := newOffice(t)
+				o := newStored(t)
 				o.connect(ann, "tab")
 				_, err := o.SetClaim(t.Context(), test.actor, ann, test.claim)
 				require.NoError(t, err)
@@ -62,7 +62,7 @@ func TestClaimsSurviveARestart(t *testing.T) {
 // available either.
 func TestWatcherOfARestartSeesWhatWasChosen(t *testing.T) {
 	t.Parallel()
-	o := newOffice(t)
+	o := newStored(t)
 	o.connect(ann, "tab")
 	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy"}))
 	o.restart()
@@ -70,12 +70,8 @@ func TestWatcherOfARestartSeesWhatWasChosen(t *testing.T) {
 	require.NoError(t, err)
 	o.connect(ann, "tab")
 	o.sweep()
-	for {
-		f, err := w.Poll()
-		require.NoError(t, err)
-		if f == nil {
-			break
-		}
+	_, frames := read(t, w)
+	for _, f := range frames {
 		for _, v := range f.Members {
 			require.NotEqual(t, "available", v.Status)
 		}
@@ -89,7 +85,7 @@ func TestWatcherOfARestartSeesWhatWasChosen(t *testing.T) {
 func TestRecordThatCannotBeReadIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, data := range []string{"", "{", `{"version":2}`} {
-		o := newOffice(t)
+		o := newStored(t)
 		require.NoError(t, o.memory.Save(t.Context(), presence.Write{Record: presence.Record{Subject: ann, Revision: 3, Data: []byte(data)}}))
 		_, err := o.Connect(t.Context(), ann, presence.ConnectOptions{})
 		require.ErrorContains(t, err, `record "ann"`, "%q", data)
@@ -100,7 +96,7 @@ func TestRecordThatCannotBeReadIsRefused(t *testing.T) {
 // Who was there when the process ended has the start-up grace to come back.
 func TestNobodyComesBackAfterARestart(t *testing.T) {
 	t.Parallel()
-	o := newOffice(t)
+	o := newStored(t)
 	o.connect(ann, "tab")
 	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy"}))
 	o.crash()
@@ -122,7 +118,7 @@ func TestNobodyComesBackAfterARestart(t *testing.T) {
 
 func TestLoggedOutBeforeARestart(t *testing.T) {
 	t.Parallel()
-	o := newOffice(t)
+	o := newStored(t)
 	c := o.connect(ann, "tab")
 	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy"}))
 	o.clock.Add(time.Minute)
@@ -144,14 +140,9 @@ func TestIdleStaysIdleOverARestart(t *testing.T) {
 	for _, end := range []string{"close", "crash"} {
 		t.Run(end, func(t *testing.T) {
 			t.Parallel()
-			o := newOffice(t)
+			o := newStored(t)
 			c := o.connect(ann, "tab")
-			for range 13 {
-				o.clock.Add(25 * time.Second)
-				require.NoError(t, c.Heartbeat())
-				o.sweep()
-			}
-			require.Equal(t, "away", o.status(ann))
+			o.idle(c)
 			if end == "close" {
 				o.restart()
 			} else {
@@ -167,7 +158,7 @@ func TestIdleStaysIdleOverARestart(t *testing.T) {
 // What stands for the connections of the process before is told in words.
 func TestExplainedAfterARestart(t *testing.T) {
 	t.Parallel()
-	o := newOffice(t)
+	o := newStored(t)
 	o.connect(ann, "tab")
 	o.sweep()
 	o.restart()

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/benbjohnson/clock"
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
@@ -510,9 +509,7 @@ func TestNothingWithoutGrant(t *testing.T) {
 // membership is a tracker, with a watch of each channel, and all that was done to
 // the members of its channels.
 type membership struct {
-	*presence.Tracker
-	t       *testing.T
-	clock   *clock.Mock
+	*testTracker
 	watches map[presence.Channel]*presence.Watch
 	conns   map[presence.Ref]*presence.Conn
 	past    []membershipAct
@@ -526,14 +523,9 @@ type membershipAct struct {
 
 func newMembership(t *testing.T, channels []presence.Channel) *membership {
 	t.Helper()
-	d := &membership{t: t, clock: clock.NewMock(), watches: make(map[presence.Channel]*presence.Watch), conns: make(map[presence.Ref]*presence.Conn)}
-	var err error
-	d.Tracker, err = presence.New(&presence.Options{Clock: d.clock})
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = d.Close() })
+	d := &membership{testTracker: newTracker(t, nil), watches: make(map[presence.Channel]*presence.Watch), conns: make(map[presence.Ref]*presence.Conn)}
 	for _, ch := range channels {
-		d.watches[ch], err = d.Watch(t.Context(), presence.Actor{Subject: peter, Role: presence.RoleAdmin}, ch, presence.WatchOptions{})
-		require.NoError(t, err)
+		d.watches[ch] = d.watch(presence.Admin(peter), ch)
 	}
 	return d
 }
@@ -604,12 +596,8 @@ func (d *membership) check(seed uint64, ch presence.Channel, before []presence.R
 	got, err := d.Members(ch)
 	require.NoError(d.t, err)
 	require.Equal(d.t, want, append([]presence.Ref{}, got...), "seed %d: members of %s after %v", seed, ch, d.past)
-	for {
-		f, err := d.watches[ch].Poll()
-		require.NoError(d.t, err)
-		if f == nil {
-			break
-		}
+	_, frames := read(d.t, d.watches[ch])
+	for _, f := range frames {
 		for _, c := range f.Changes {
 			ok := d.may(c.Subject, ch) || c.View == nil && slices.Contains(before, c.Subject)
 			require.True(d.t, ok, "seed %d: %s hears %s of %s after %v", seed, ch, c.Op, c.Subject, d.past)

@@ -13,7 +13,7 @@ import (
 
 func TestLeaseAndGraceToTheInstant(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil)
+		d := newRunning(t, nil)
 		start := time.Now()
 		c := d.login(ann, "tab")
 		time.Sleep(75*time.Second - time.Nanosecond)

@@ -19,9 +19,7 @@ func TestVerbs(t *testing.T) {
 	policy := presence.DefaultPolicy()
 	policy.Virtual = map[string]presence.VirtualRule{"push": {Show: "top"}}
 	mock := clock.NewMock()
-	tracker, err := presence.New(&presence.Options{Policy: &policy, Clock: mock})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, tracker.Close()) })
+	tracker := newTracker(t, &presence.Options{Policy: &policy, Clock: mock})
 	ctx := t.Context()
 	state := func() presence.State {
 		t.Helper()
@@ -71,11 +69,10 @@ func TestVerbs(t *testing.T) {
 // Removing an endpoint of an unknown subject makes no room for the subject.
 func TestRemoveEndpointOfTheUnknown(t *testing.T) {
 	t.Parallel()
-	tracker, err := presence.New(&presence.Options{MaxSubjects: 1})
-	require.NoError(t, err)
+	tracker := newTracker(t, &presence.Options{MaxSubjects: 1})
 	require.NoError(t, tracker.RemoveEndpoint(t.Context(), bob, "phone"))
 	require.ErrorIs(t, tracker.RemoveEndpoint(t.Context(), bob, ""), presence.ErrInvalid)
-	_, err = tracker.Connect(t.Context(), ann, presence.ConnectOptions{})
+	_, err := tracker.Connect(t.Context(), ann, presence.ConnectOptions{})
 	require.NoError(t, err, "there is room for one subject")
 	require.NoError(t, tracker.Close())
 	require.ErrorIs(t, tracker.RemoveEndpoint(t.Context(), bob, "phone"), presence.ErrClosed)
@@ -84,7 +81,7 @@ func TestRemoveEndpointOfTheUnknown(t *testing.T) {
 // Claims made at once are all stored, one after the other.
 func TestClaimsAtOnce(t *testing.T) {
 	t.Parallel()
-	o := newOffice(t)
+	o := newStored(t)
 	o.connect(ann, "tab")
 	const count = 20
 	var wg sync.WaitGroup

@@ -14,9 +14,7 @@ import (
 
 func TestSetMembers(t *testing.T) {
 	ctx := t.Context()
-	tracker, err := presence.New(&presence.Options{Clock: clock.NewMock()})
-	require.NoError(t, err)
-	defer tracker.Close()
+	tracker := newTracker(t, &presence.Options{Clock: clock.NewMock()})
 	boss := presence.Supervisor(presence.ID("kim"))
 	watch, err := tracker.Watch(ctx, boss, sales, presence.WatchOptions{})
 	require.NoError(t, err)
@@ -30,12 +28,8 @@ func TestSetMembers(t *testing.T) {
 		return refs
 	}
 	changed := func() (list []string) {
-		for {
-			f, err := watch.Poll()
-			require.NoError(t, err)
-			if f == nil {
-				return list
-			}
+		_, frames := read(t, watch)
+		for _, f := range frames {
 			for _, c := range f.Changes {
 				row := "in"
 				if c.View == nil {
@@ -44,6 +38,7 @@ func TestSetMembers(t *testing.T) {
 				list = append(list, c.Subject.ID+" "+row)
 			}
 		}
+		return list
 	}
 	for _, step := range []struct{ set, changes []string }{
 		{[]string{"dan", "bob", "cyd", "bob"}, []string{"bob in", "cyd in", "dan in"}},
@@ -79,7 +74,7 @@ func names(refs []presence.Ref) (list []string) {
 
 func TestRevokedWatcherIsEvictedInTheSameStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil)
+		d := newRunning(t, nil)
 		for _, ref := range []presence.Ref{ann, bob} {
 			require.NoError(t, d.AddMember(t.Context(), sales, ref))
 			d.login(ref, "tab")
@@ -106,7 +101,7 @@ func TestRevokedWatcherIsEvictedInTheSameStep(t *testing.T) {
 
 func TestLinkingAgainMovesTheMembers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil)
+		d := newRunning(t, nil)
 		widget, inboxA, inboxB := presence.ChannelID("widget"), presence.ChannelID("inbox-a"), presence.ChannelID("inbox-b")
 		require.NoError(t, d.AddMember(t.Context(), inboxA, ann))
 		require.NoError(t, d.AddMember(t.Context(), inboxB, bob))
@@ -123,9 +118,7 @@ func TestLinkingAgainMovesTheMembers(t *testing.T) {
 // A link is refused that would put somebody into too many channels.
 func TestLinksAreBounded(t *testing.T) {
 	t.Parallel()
-	tracker, err := presence.New(nil)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, tracker.Close()) })
+	tracker := newTracker(t, nil)
 	crew, more := presence.ChannelID("crew"), presence.ChannelID("more")
 	require.NoError(t, tracker.AddMember(t.Context(), crew, ann))
 	for i := range presence.MaxChannels - 1 {
@@ -143,12 +136,10 @@ func TestLinksAreBounded(t *testing.T) {
 // Somebody nobody has heard of is refused like anybody without a grant.
 func TestStrangersAreRefused(t *testing.T) {
 	for range 8 { // wherever names come to lie
-		tracker, err := presence.New(nil)
-		require.NoError(t, err)
+		tracker := newTracker(t, nil)
 		require.NoError(t, tracker.AddMember(t.Context(), sales, ann))
-		_, err = tracker.Watch(t.Context(), presence.Agent(presence.ID("stranger")), sales, presence.WatchOptions{})
+		_, err := tracker.Watch(t.Context(), presence.Agent(presence.ID("stranger")), sales, presence.WatchOptions{})
 		require.ErrorIs(t, err, presence.ErrNotAllowed)
 		require.ErrorIs(t, tracker.Join(t.Context(), presence.Agent(presence.ID("stranger")), sales), presence.ErrNotAllowed)
-		require.NoError(t, tracker.Close())
 	}
 }

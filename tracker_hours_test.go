@@ -7,7 +7,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/benbjohnson/clock"
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
@@ -17,7 +16,7 @@ import (
 // Watchers hear of opening and closing when it happens, and of nothing else.
 func TestWatchersSeeHoursPass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil) // the bubble starts at midnight
+		d := newRunning(t, nil) // the bubble starts at midnight
 		ctx := t.Context()
 		require.NoError(t, d.AddMember(ctx, sales, ann))
 		w := d.watch(visitor, sales)
@@ -59,34 +58,27 @@ func TestWatchersSeeHoursPass(t *testing.T) {
 	})
 }
 
-// rungAt sweeps and returns what visitors are told.
-func rungAt(t *testing.T, tracker *presence.Tracker, channel presence.Channel) presence.Group {
-	t.Helper()
-	_, group, err := tracker.ListAs(t.Context(), presence.AudienceVisitor, channel, nil)
-	require.NoError(t, err)
+// group returns what visitors see of a channel.
+func (d *testTracker) group(channel presence.Channel) presence.Group {
+	d.t.Helper()
+	_, group, err := d.ListAs(d.t.Context(), presence.AudienceVisitor, channel, nil)
+	require.NoError(d.t, err)
 	return group
 }
 
-func newHourly(t *testing.T, policy presence.Policy) (*presence.Tracker, *clock.Mock) {
+// staffed opens a tracker at eight whose channels are available while open.
+func staffed(t *testing.T, opts presence.Options) *testTracker {
 	t.Helper()
-	mock := clock.NewMock()
-	mock.Set(time.Date(2026, 1, 5, 8, 0, 0, 0, time.UTC))
-	tracker, err := presence.New(&presence.Options{Clock: mock, Policy: &policy})
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = tracker.Close() })
-	return tracker, mock
-}
-
-func staffed() presence.Policy {
 	p := presence.DefaultPolicy()
 	p.AssumeStaffed = true
-	return p
+	opts.Policy, opts.Clock = &p, clockAt(8)
+	return newTracker(t, &opts)
 }
 
 // Opening and closing are deadlines like others, of many channels, and those of
 // hours that were replaced are none.
 func TestHoursAreDeadlines(t *testing.T) {
-	tracker, mock := newHourly(t, staffed())
+	tracker := staffed(t, presence.Options{})
 	for i := range 24 {
 		require.NoError(t, tracker.SetHours(t.Context(), presence.ChannelID(fmt.Sprintf("c%d", i)), openingHours(t, fmt.Sprintf("mon %d:30-%d:45", i, i))))
 	}
@@ -98,32 +90,29 @@ func TestHoursAreDeadlines(t *testing.T) {
 	} {
 		now, err := time.Parse("15:04", tt.now)
 		require.NoError(t, err)
-		mock.Set(time.Date(2026, 1, 5, now.Hour(), now.Minute(), 0, 0, time.UTC))
+		tracker.clock.Set(time.Date(2026, 1, 5, now.Hour(), now.Minute(), 0, 0, time.UTC))
 		next, err := tracker.Sweep(t.Context())
 		require.NoError(t, err)
 		if tt.next != "" {
 			require.Equal(t, tt.next, next.Time().Format("15:04"), tt.now)
 		}
 		open := tt.now >= "08:35" && tt.now < "08:50"
-		require.Equal(t, open, rungAt(t, tracker, sales).Status == presence.GroupAvailable, tt.now)
+		require.Equal(t, open, tracker.group(sales).Status == presence.GroupAvailable, tt.now)
 	}
-	require.Equal(t, presence.At(time.Date(2026, 1, 12, 8, 35, 0, 0, time.UTC)), rungAt(t, tracker, sales).NextOpen)
+	require.Equal(t, presence.At(time.Date(2026, 1, 12, 8, 35, 0, 0, time.UTC)), tracker.group(sales).NextOpen)
 }
 
 // A channel with hours is remembered although nobody is in it, and forgotten
 // when they are taken away.
 func TestHoursKeepTheirChannel(t *testing.T) {
-	policy := staffed()
-	tracker, err := presence.New(&presence.Options{Policy: &policy, MaxChannels: 1})
-	require.NoError(t, err)
-	defer tracker.Close()
+	tracker := staffed(t, presence.Options{MaxChannels: 1})
 	ctx := t.Context()
 	require.NoError(t, tracker.SetHours(ctx, sales, nil))
 	require.NoError(t, tracker.SetHours(ctx, sales, answers{open: true}))
 	w, err := tracker.Watch(ctx, visitor, sales, presence.WatchOptions{})
 	require.NoError(t, err)
 	require.NoError(t, w.Close())
-	require.Equal(t, presence.GroupAvailable, rungAt(t, tracker, sales).Status)
+	require.Equal(t, presence.GroupAvailable, tracker.group(sales).Status)
 	require.ErrorIs(t, tracker.SetHours(ctx, presence.ChannelID("other"), answers{}), presence.ErrLimit)
 	require.NoError(t, tracker.SetHours(ctx, sales, nil))
 	require.NoError(t, tracker.SetHours(ctx, presence.ChannelID("other"), answers{}))
@@ -134,11 +123,11 @@ func TestHoursKeepTheirChannel(t *testing.T) {
 
 // Hours whose next change lies in the past, or never comes, keep nobody busy.
 func TestHoursThatAnswerOddly(t *testing.T) {
-	tracker, mock := newHourly(t, staffed())
-	for _, next := range []presence.Instant{0, 1, -1, math.MinInt64, presence.At(mock.Now()), math.MaxInt64} {
+	tracker := staffed(t, presence.Options{})
+	for _, next := range []presence.Instant{0, 1, -1, math.MinInt64, presence.At(tracker.clock.Now()), math.MaxInt64} {
 		for _, open := range []bool{true, false} {
 			require.NoError(t, tracker.SetHours(t.Context(), sales, answers{open, next}))
-			group := rungAt(t, tracker, sales)
+			group := tracker.group(sales)
 			require.Equal(t, open, group.Status == presence.GroupAvailable)
 			require.Equal(t, !open && next == math.MaxInt64, group.NextOpen != 0)
 		}
@@ -148,30 +137,30 @@ func TestHoursThatAnswerOddly(t *testing.T) {
 // Hours go by the clock on the wall. When that has been set back, they wait for
 // it, and what is announced is what it will show.
 func TestHoursFollowTheWallClock(t *testing.T) {
-	tracker, mock := newHourly(t, staffed())
-	start := mock.Now()
+	tracker := staffed(t, presence.Options{})
+	start := tracker.clock.Now()
 	nine := presence.At(start.Add(time.Hour))
 	require.NoError(t, tracker.SetHours(t.Context(), sales, openingHours(t, "mon-fri 09:00-17:00")))
-	require.Equal(t, nine, rungAt(t, tracker, sales).NextOpen)
-	mock.Set(start.Add(59 * time.Minute))
-	rungAt(t, tracker, sales)
-	mock.Set(start.Add(29 * time.Minute)) // it was half an hour fast
-	require.Equal(t, presence.Group{Status: presence.GroupOffline, Reason: presence.GroupClosed, NextOpen: nine}, rungAt(t, tracker, sales))
+	require.Equal(t, nine, tracker.group(sales).NextOpen)
+	tracker.clock.Set(start.Add(59 * time.Minute))
+	tracker.group(sales)
+	tracker.clock.Set(start.Add(29 * time.Minute)) // it was half an hour fast
+	require.Equal(t, presence.Group{Status: presence.GroupOffline, Reason: presence.GroupClosed, NextOpen: nine}, tracker.group(sales))
 	require.NoError(t, tracker.SetHours(t.Context(), presence.ChannelID("late"), openingHours(t, "mon-fri 09:00-17:00")))
 	for minute := 29; minute <= 62; minute++ {
-		mock.Set(start.Add(time.Duration(minute) * time.Minute))
+		tracker.clock.Set(start.Add(time.Duration(minute) * time.Minute))
 		for _, channel := range []presence.Channel{sales, presence.ChannelID("late")} {
-			require.Equal(t, minute >= 60, rungAt(t, tracker, channel).Status == presence.GroupAvailable, "%d minutes past eight, %s", minute, channel)
+			require.Equal(t, minute >= 60, tracker.group(channel).Status == presence.GroupAvailable, "%d minutes past eight, %s", minute, channel)
 		}
 	}
-	mock.Set(start) // and again, while open
-	require.Equal(t, nine, rungAt(t, tracker, sales).NextOpen)
+	tracker.clock.Set(start) // and again, while open
+	require.Equal(t, nine, tracker.group(sales).NextOpen)
 }
 
 // X39: after an update of the zones' data, hours that are made anew and set again
 // are asked anew, at once and for what comes.
 func TestX39ZoneDataChanges(t *testing.T) {
-	tracker, mock := newHourly(t, staffed())
+	tracker := staffed(t, presence.Options{})
 	plan, err := schedule.Parse("mon 09:00-17:00; zone Europe/Berlin")
 	require.NoError(t, err)
 	in := func(name string) presence.Hours {
@@ -181,15 +170,15 @@ func TestX39ZoneDataChanges(t *testing.T) {
 		require.NoError(t, err)
 		return s
 	}
-	mock.Set(time.Date(2026, 1, 5, 6, 30, 0, 0, time.UTC))
+	tracker.clock.Set(time.Date(2026, 1, 5, 6, 30, 0, 0, time.UTC))
 	require.NoError(t, tracker.SetHours(t.Context(), sales, in("Europe/Berlin")))
-	require.Equal(t, "2026-01-05T08:00:00Z", rungAt(t, tracker, sales).NextOpen.String())
+	require.Equal(t, "2026-01-05T08:00:00Z", tracker.group(sales).NextOpen.String())
 	require.NoError(t, tracker.SetHours(t.Context(), sales, in("Europe/Helsinki"))) // as if Berlin's clocks had gone there
-	require.Equal(t, "2026-01-05T07:00:00Z", rungAt(t, tracker, sales).NextOpen.String())
-	mock.Set(time.Date(2026, 1, 5, 7, 0, 0, 0, time.UTC))
-	require.Equal(t, presence.GroupAvailable, rungAt(t, tracker, sales).Status)
+	require.Equal(t, "2026-01-05T07:00:00Z", tracker.group(sales).NextOpen.String())
+	tracker.clock.Set(time.Date(2026, 1, 5, 7, 0, 0, 0, time.UTC))
+	require.Equal(t, presence.GroupAvailable, tracker.group(sales).Status)
 	require.NoError(t, tracker.SetHours(t.Context(), sales, in("Europe/Berlin")))
-	require.Equal(t, presence.GroupOffline, rungAt(t, tracker, sales).Status)
+	require.Equal(t, presence.GroupOffline, tracker.group(sales).Status)
 }
 
 // Whoever comes after closing time opens nothing, also where nobody has noticed

@@ -13,7 +13,7 @@ import (
 // What is asked of a channel that is just being given up is asked of the next.
 func TestChannelsAreGivenUpWhileUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil)
+		d := newRunning(t, nil)
 		var users sync.WaitGroup
 		for range 4 {
 			users.Go(func() {

@@ -8,7 +8,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/benbjohnson/clock"
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
@@ -20,9 +19,8 @@ import (
 func TestNotedReportsEqualStepped(t *testing.T) {
 	for seed := range uint64(16) {
 		rng := rand.New(rand.NewPCG(seed, 7))
-		mock := clock.NewMock()
-		noted, err := presence.New(&presence.Options{Clock: mock})
-		require.NoError(t, err)
+		noted := newTracker(t, nil)
+		mock := noted.clock
 		m, err := presence.Compile(presence.DefaultPolicy())
 		require.NoError(t, err)
 		var stepped presence.State
@@ -70,7 +68,6 @@ func TestNotedReportsEqualStepped(t *testing.T) {
 				require.ElementsMatch(t, stepped.Conns, s.Conns, "seed %d", seed)
 			}
 		}
-		require.NoError(t, noted.Close())
 	}
 }
 
@@ -78,7 +75,7 @@ func TestNotedReportsEqualStepped(t *testing.T) {
 func TestInputWhileStoring(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		storage := presencetest.NewFaultyStorage(inMemory(0))
-		d := newDesk(t, &presence.Options{Storage: storage})
+		d := newRunning(t, &presence.Options{Storage: storage})
 		c := d.login(ann, "tab")
 		beat(t, c)
 		time.Sleep(4*time.Minute + 50*time.Second)

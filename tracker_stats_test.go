@@ -21,13 +21,13 @@ import (
 	"github.com/presence-go/presence/routing"
 )
 
-// spiedDesk is a tracker that notes what it gives the observer of a queue.
-type spiedDesk struct {
+// spiedTracker is a tracker that notes what it gives the observer of a queue.
+type spiedTracker struct {
 	*presence.Tracker
 	seen *[]string
 }
 
-func (d spiedDesk) Observe(f func(presence.Ref, *presence.Output)) (stop func()) {
+func (d spiedTracker) Observe(f func(presence.Ref, *presence.Output)) (stop func()) {
 	return d.Tracker.Observe(func(ref presence.Ref, o *presence.Output) {
 		*d.seen = append(*d.seen, outputLine(ref, o))
 		f(ref, o)
@@ -48,20 +48,18 @@ func TestObserversGetTheSameInOrder(t *testing.T) {
 	mock := clock.NewMock()
 	policy := presence.DefaultPolicy()
 	policy.Work.Capacity = 2
-	tracker, err := presence.New(&presence.Options{Policy: &policy, Clock: mock})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, tracker.Close()) })
+	tracker := newTracker(t, &presence.Options{Policy: &policy, Clock: mock})
 	ctx := t.Context()
 	ids := []string{"ann", "bob", "cyd"}
 	for _, id := range ids {
-		require.NoError(t, tracker.AddMember(ctx, presence.ChannelID("sales"), presence.ID(id)))
+		require.NoError(t, tracker.AddMember(ctx, sales, presence.ID(id)))
 	}
-	_, err = tracker.Connect(ctx, ann, presence.ConnectOptions{ID: "before"})
+	_, err := tracker.Connect(ctx, ann, presence.ConnectOptions{ID: "before"})
 	require.NoError(t, err)
 
 	var first, queued, last []string
 	stopFirst := tracker.Observe(func(ref presence.Ref, o *presence.Output) { first = append(first, outputLine(ref, o)) })
-	queue, err := routing.New(spiedDesk{tracker, &queued}, nil)
+	queue, err := routing.New(spiedTracker{tracker.Tracker, &queued}, nil)
 	require.NoError(t, err)
 	stopLast := tracker.Observe(func(ref presence.Ref, o *presence.Output) { last = append(last, outputLine(ref, o)) })
 	act := func(steps int) {
@@ -75,7 +73,7 @@ func TestObserversGetTheSameInOrder(t *testing.T) {
 			case 2:
 				_, err = tracker.SetClaim(ctx, presence.Agent(ref), ref, presence.Claim{Status: []string{"available", "busy"}[rnd.IntN(2)]})
 			case 3:
-				_, err = queue.Add(ctx, routing.Work{ID: fmt.Sprint(steps, "-", i), Channel: presence.ChannelID("sales")})
+				_, err = queue.Add(ctx, routing.Work{ID: fmt.Sprint(steps, "-", i), Channel: sales})
 			case 4:
 				err = queue.Step(ctx)
 			default:
@@ -111,9 +109,7 @@ func TestObserversGetTheSameInOrder(t *testing.T) {
 // observers after it miss none.
 func TestObserverStopsItself(t *testing.T) {
 	t.Parallel()
-	tracker, err := presence.New(nil)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, tracker.Close()) })
+	tracker := newTracker(t, nil)
 	var own, others []string
 	var stop func()
 	stop = tracker.Observe(func(ref presence.Ref, o *presence.Output) {
@@ -133,9 +129,7 @@ func TestObserverStopsItself(t *testing.T) {
 // Observers come and go while subjects change.
 func TestObserversComeAndGo(t *testing.T) {
 	t.Parallel()
-	tracker, err := presence.New(nil)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, tracker.Close()) })
+	tracker := newTracker(t, nil)
 	var mu sync.Mutex
 	var all []string
 	tracker.Observe(func(ref presence.Ref, _ *presence.Output) {
@@ -175,12 +169,9 @@ func TestStatusCountsEqualARecount(t *testing.T) {
 
 // census is a tracker with subjects of three tenants and what can happen to them.
 type census struct {
-	*testing.T
-	*presence.Tracker
-	rnd     *rand.Rand
-	clock   *clock.Mock
-	storage presence.Storage // nil in half of the histories
-	conns   []*presence.Conn
+	*testTracker // without storage in half of the histories
+	rnd          *rand.Rand
+	conns        []*presence.Conn
 }
 
 var (
@@ -189,20 +180,11 @@ var (
 )
 
 func newCensus(t *testing.T, seed uint64) *census {
-	c := &census{T: t, rnd: rand.New(rand.NewPCG(seed, 12)), clock: clock.NewMock()}
-	c.clock.Set(time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
+	var opts presence.Options
 	if seed%2 == 0 {
-		c.storage = inMemory(0)
+		opts.Storage = inMemory(0)
 	}
-	c.open()
-	t.Cleanup(func() { require.NoError(t, c.Close()) })
-	return c
-}
-
-func (c *census) open() {
-	var err error
-	c.Tracker, err = presence.New(&presence.Options{Storage: c.storage, Clock: c.clock})
-	require.NoError(c, err)
+	return &census{testTracker: newTracker(t, &opts), rnd: rand.New(rand.NewPCG(seed, 12))}
 }
 
 func (c *census) run() {
@@ -217,7 +199,7 @@ func (c *census) run() {
 // act does something. Refusals are expected, such as of a subject that is unknown,
 // erased or disabled.
 func (c *census) act(ref presence.Ref) {
-	ctx, by := c.Context(), presence.Actor{Subject: presence.Ref{Tenant: ref.Tenant, ID: "root"}, Role: presence.RoleAdmin}
+	ctx, by := c.t.Context(), presence.Actor{Subject: presence.Ref{Tenant: ref.Tenant, ID: "root"}, Role: presence.RoleAdmin}
 	switch c.rnd.IntN(16) {
 	case 0, 1, 2, 3:
 		conn, err := c.Connect(ctx, ref, presence.ConnectOptions{ID: fmt.Sprint("conn", c.rnd.IntN(3)), Login: c.rnd.IntN(2) == 0})
@@ -251,49 +233,45 @@ func (c *census) act(ref presence.Ref) {
 	case 13:
 		c.elsewhere(ref)
 	case 14:
-		if c.storage != nil && c.rnd.IntN(10) == 0 { // all are restored
-			require.NoError(c, c.Close())
-			c.open()
+		if c.opts.Storage != nil && c.rnd.IntN(10) == 0 { // all are restored
+			c.restart()
 		}
 	default:
 		c.clock.Add([]time.Duration{time.Second, time.Minute, 10 * time.Minute, 13 * time.Hour}[c.rnd.IntN(4)])
-		_, err := c.Sweep(ctx)
-		require.NoError(c, err)
+		c.sweep()
 	}
 }
 
 // elsewhere has another process change a subject, which the tracker takes over.
 func (c *census) elsewhere(ref presence.Ref) {
-	if c.storage == nil {
+	if c.opts.Storage == nil {
 		return
 	}
-	_, err := c.Sweep(c.Context())
-	require.NoError(c, err)
-	other, err := presence.New(&presence.Options{Storage: c.storage, Clock: c.clock})
-	require.NoError(c, err)
+	c.sweep()
+	other := c.open()
 	switch c.rnd.IntN(3) {
 	case 0:
-		_ = other.Disable(c.Context(), ref)
+		_ = other.Disable(c.t.Context(), ref)
 	case 1:
-		_ = other.Erase(c.Context(), ref)
+		_ = other.Erase(c.t.Context(), ref)
 	default:
-		_, _ = other.SetClaim(c.Context(), presence.Agent(ref), ref, presence.Claim{Status: "busy"})
+		_, _ = other.SetClaim(c.t.Context(), presence.Agent(ref), ref, presence.Claim{Status: "busy"})
 	}
-	require.NoError(c, other.Close())
-	require.NoError(c, c.Reload(c.Context()))
+	require.NoError(c.t, other.Close())
+	require.NoError(c.t, c.Reload(c.t.Context()))
 }
 
 func (c *census) compare() {
-	c.Helper()
+	c.t.Helper()
 	open := 0
 	for _, tenant := range censusTenants {
 		counts := make(map[string]int)
 		for _, id := range censusSubjects {
-			s, err := c.State(c.Context(), presence.Ref{Tenant: tenant, ID: id})
+			s, err := c.State(c.t.Context(), presence.Ref{Tenant: tenant, ID: id})
 			if errors.Is(err, presence.ErrUnknown) || errors.Is(err, presence.ErrNotAllowed) {
 				continue // the latter: erased here, and stored again elsewhere
 			}
-			require.NoError(c, err)
+			require.NoError(c.t, err)
 			counts[s.Current.Status]++
 			for i := range s.Conns {
 				if s.Conns[i].Left == 0 {
@@ -301,10 +279,10 @@ func (c *census) compare() {
 				}
 			}
 		}
-		require.Equal(c, counts, c.StatusCounts(tenant))
+		require.Equal(c.t, counts, c.StatusCounts(tenant))
 	}
-	require.Equal(c, open, c.Stats().Connections)
-	require.Empty(c, c.StatusCounts("west"), "there is no such tenant")
+	require.Equal(c.t, open, c.Stats().Connections)
+	require.Empty(c.t, c.StatusCounts("west"), "there is no such tenant")
 }
 
 // What a tracker has and did is counted.
@@ -316,12 +294,12 @@ func TestStats(t *testing.T) {
 		tracker, err := presence.New(&presence.Options{WatchBuffer: 2, Notifier: notifier})
 		require.NoError(t, err)
 		require.Equal(t, presence.Stats{}, tracker.Stats())
-		require.NoError(t, tracker.AddMember(ctx, presence.ChannelID("sales"), ann))
+		require.NoError(t, tracker.AddMember(ctx, sales, ann))
 		conn, err := tracker.Connect(ctx, ann, presence.ConnectOptions{ID: "tab"})
 		require.NoError(t, err)
 		_, err = tracker.Connect(ctx, ann, presence.ConnectOptions{ID: "mobile"})
 		require.NoError(t, err)
-		w, err := tracker.Watch(ctx, boss, presence.ChannelID("sales"), presence.WatchOptions{})
+		w, err := tracker.Watch(ctx, boss, sales, presence.WatchOptions{})
 		require.NoError(t, err)
 		require.Equal(t, presence.Stats{Subjects: 1, Connections: 2, Channels: 1, Watches: 1}, tracker.Stats())
 		_, err = w.Poll()
@@ -412,7 +390,7 @@ func TestLateDeadlinesWarnOnce(t *testing.T) {
 }
 
 // storageStats are the statistics of storage.
-func storageStats(o *office) presence.Stats {
+func storageStats(o *testTracker) presence.Stats {
 	s := o.Stats()
 	return presence.Stats{
 		StorageErr: s.StorageErr, StorageSince: s.StorageSince, RecordsBehind: s.RecordsBehind, RowsBehind: s.RowsBehind, RowsDropped: s.RowsDropped,
@@ -421,7 +399,7 @@ func storageStats(o *office) presence.Stats {
 
 func TestStatsOfStorage(t *testing.T) {
 	t.Parallel()
-	o := newOffice(t)
+	o := newStored(t)
 	c := o.connect(ann, "tab")
 	o.sweep()
 	require.Equal(t, presence.Stats{}, storageStats(o))

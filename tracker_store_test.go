@@ -261,12 +261,8 @@ func (h *troubledHistory) poll() {
 		}
 	}
 	for _, w := range h.watches {
-		for {
-			f, err := w.Poll()
-			require.NoError(h.t, err)
-			if f == nil {
-				break
-			}
+		_, frames := read(h.t, w)
+		for _, f := range frames {
 			for i := range f.Members {
 				shown(&f.Members[i])
 			}
@@ -499,7 +495,7 @@ func TestTroubledStorage(t *testing.T) {
 func TestJournalGoesOnAfterARestart(t *testing.T) {
 	t.Parallel()
 	for _, claims := range []bool{false, true} {
-		o := newOffice(t)
+		o := newStored(t)
 		var all []presence.JournalRow
 		for range 4 {
 			o.clock.Add(time.Minute)
@@ -522,7 +518,7 @@ func TestJournalGoesOnAfterARestart(t *testing.T) {
 // also if the subject has gone on meanwhile.
 func TestRecordOfUnknownOutcomeIsWrittenAgain(t *testing.T) {
 	t.Parallel()
-	o := newOffice(t)
+	o := newStored(t)
 	laptop := o.connect(ann, "laptop")
 	phone := o.connect(ann, "phone")
 	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy", Conn: "laptop", DropOnDisconnect: true}))
@@ -548,9 +544,8 @@ func (contested) Save(context.Context, ...presence.Write) error {
 
 func TestConflictWithoutEndIsRefused(t *testing.T) {
 	t.Parallel()
-	tracker, err := presence.New(&presence.Options{Storage: contested{inMemory(0)}})
-	require.NoError(t, err)
-	_, err = tracker.Connect(t.Context(), ann, presence.ConnectOptions{ID: "tab"})
+	tracker := newTracker(t, &presence.Options{Storage: contested{inMemory(0)}})
+	_, err := tracker.Connect(t.Context(), ann, presence.ConnectOptions{ID: "tab"})
 	require.NoError(t, err)
 	for range 2 {
 		_, err = tracker.SetClaim(t.Context(), presence.Agent(ann), ann, presence.Claim{Status: "busy"})
@@ -568,14 +563,9 @@ func TestConflictWithoutEndIsRefused(t *testing.T) {
 func TestStoredIsWhatIsKnown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		o := newOffice(t)
+		o := newStored(t)
 		c := o.connect(ann, "tab")
-		for range 13 {
-			o.clock.Add(25 * time.Second)
-			require.NoError(t, c.Heartbeat())
-			o.sweep()
-		}
-		require.Equal(t, "away", o.status(ann))
+		o.idle(c)
 		held, release := o.storage.Hold(presencetest.Save)
 		claimed := make(chan error, 1)
 		go func() { claimed <- o.claim(ann, presence.Claim{Status: "busy"}) }()
@@ -596,7 +586,7 @@ func TestStoredIsWhatIsKnown(t *testing.T) {
 
 // One record that cannot be read is not overwritten, and holds up no other.
 func TestOneBadRecordHoldsUpNobody(t *testing.T) {
-	o := newOffice(t)
+	o := newStored(t)
 	conns := make(map[presence.Ref]*presence.Conn)
 	for _, ref := range []presence.Ref{ann, bob} {
 		conns[ref] = o.connect(ref, "tab")
@@ -626,7 +616,7 @@ func TestOneBadRecordHoldsUpNobody(t *testing.T) {
 // A claim of unknown outcome is in the journal once it is known to be there.
 func TestJournalOfUnknownOutcome(t *testing.T) {
 	for _, id := range []string{"", "x"} {
-		o := newOffice(t)
+		o := newStored(t)
 		o.connect(ann, "tab")
 		o.storage.LoseAnswers(1, presencetest.Save)
 		require.ErrorIs(t, o.claim(ann, presence.Claim{ID: id, Status: "busy"}), presence.ErrUnavailable)
@@ -650,7 +640,7 @@ func TestJournalOfUnknownOutcome(t *testing.T) {
 
 // Two trackers write the same subject in turn; no claim is lost.
 func TestNoLostUpdate(t *testing.T) {
-	o := newOffice(t)
+	o := newStored(t)
 	o.connect(ann, "tab")
 	second := o.open()
 	_, err := second.Connect(t.Context(), ann, presence.ConnectOptions{ID: "phone"})
@@ -669,7 +659,7 @@ func TestNoLostUpdate(t *testing.T) {
 
 // What somebody chose is not written anew after another tracker erased them.
 func TestErasedElsewhere(t *testing.T) {
-	o := newOffice(t)
+	o := newStored(t)
 	c := o.connect(ann, "tab")
 	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy", Text: "private"}))
 	o.sweep()
@@ -684,7 +674,7 @@ func TestErasedElsewhere(t *testing.T) {
 
 // A tracker that is behind does not undo what another has written meanwhile.
 func TestBehindAndConflict(t *testing.T) {
-	o := newOffice(t)
+	o := newStored(t)
 	c := o.connect(ann, "tab")
 	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy", DropOnDisconnect: true}))
 	o.sweep()
@@ -703,7 +693,7 @@ func TestBehindAndConflict(t *testing.T) {
 // A subject of which storage cannot be asked is not taken for a new one.
 func TestSubjectThatCannotBeLoadedIsRefused(t *testing.T) {
 	t.Parallel()
-	o := newOffice(t)
+	o := newStored(t)
 	o.connect(ann, "tab")
 	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy"}))
 	o.restart()
@@ -726,7 +716,7 @@ func TestSubjectThatCannotBeLoadedIsRefused(t *testing.T) {
 
 func TestStorageDown(t *testing.T) {
 	t.Parallel()
-	o := newOffice(t)
+	o := newStored(t)
 	require.NoError(t, o.AddMember(t.Context(), sales, ann))
 	c := o.connect(ann, "tab")
 	o.connect(bob, "tab")
@@ -755,12 +745,7 @@ func TestStorageDown(t *testing.T) {
 	require.Equal(t, "busy", o.status(bob))
 
 	// Reads, masks and connections of those who are known go on.
-	for range 13 {
-		o.clock.Add(25 * time.Second)
-		require.NoError(t, c.Heartbeat())
-		_, _ = o.Sweep(t.Context())
-	}
-	require.Equal(t, "away", o.status(ann))
+	o.idle(c)
 	require.Equal(t, "offline", o.status(bob), "its lease has run out")
 	f, err = w.Poll()
 	require.NoError(t, err)
@@ -794,7 +779,7 @@ func TestRecordsThatAreBehindAreWritten(t *testing.T) {
 	for _, fault := range []string{"down", "fails", "loses answers"} {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()
-			o := newOffice(t)
+			o := newStored(t)
 			refs := []presence.Ref{ann, bob, {Tenant: "acme", ID: "ann"}}
 			conns := make(map[presence.Ref]*presence.Conn)
 			for _, ref := range refs {
@@ -845,7 +830,7 @@ func TestClaimOfUnknownOutcomeCanBeRepeated(t *testing.T) {
 		for _, later := range []time.Duration{0, time.Second} {
 			t.Run(fmt.Sprintf("id %q after %v", id, later), func(t *testing.T) {
 				t.Parallel()
-				o := newOffice(t)
+				o := newStored(t)
 				o.connect(ann, "tab")
 				before := o.state(ann)
 				o.storage.LoseAnswers(1, presencetest.Save)
@@ -873,7 +858,7 @@ func TestClaimOfUnknownOutcomeCanBeRepeated(t *testing.T) {
 // back must then reach storage, although there seems to be nothing to take back.
 func TestChangeOfUnknownOutcomeIsTakenBack(t *testing.T) {
 	t.Parallel()
-	o := newOffice(t)
+	o := newStored(t)
 	o.connect(ann, "tab")
 	o.sweep()
 	o.storage.LoseAnswers(1, presencetest.Save)
@@ -894,7 +879,7 @@ func TestJournalHoldsEachRowOnceInOrder(t *testing.T) {
 	refs := []presence.Ref{ann, bob, {Tenant: "acme", ID: "ann"}}
 	for seed := range uint64(40) {
 		random := rand.New(rand.NewPCG(seed, 7))
-		o := newOffice(t)
+		o := newStored(t)
 		conns := make(map[presence.Ref]*presence.Conn)
 		for _, ref := range refs {
 			conns[ref] = o.connect(ref, "tab")
@@ -943,7 +928,7 @@ func TestJournalHoldsEachRowOnceInOrder(t *testing.T) {
 // took before it failed is not lost or doubled.
 func TestJournalInPieces(t *testing.T) {
 	t.Parallel()
-	o := newOffice(t)
+	o := newStored(t)
 	c := o.connect(ann, "tab")
 	o.storage.Down()
 	for range 800 {
@@ -973,9 +958,8 @@ func TestJournalInPieces(t *testing.T) {
 
 func TestJournalOfStorageThatCannotReadIt(t *testing.T) {
 	t.Parallel()
-	tracker, err := presence.New(&presence.Options{Storage: struct{ presence.Storage }{inMemory(0)}})
-	require.NoError(t, err)
-	_, err = tracker.Connect(t.Context(), ann, presence.ConnectOptions{})
+	tracker := newTracker(t, &presence.Options{Storage: struct{ presence.Storage }{inMemory(0)}})
+	_, err := tracker.Connect(t.Context(), ann, presence.ConnectOptions{})
 	require.NoError(t, err)
 	for _, err := range tracker.Journal(t.Context(), presence.JournalQuery{Subject: ann}) {
 		require.ErrorIs(t, err, presence.ErrUnavailable)
@@ -985,7 +969,7 @@ func TestJournalOfStorageThatCannotReadIt(t *testing.T) {
 
 func TestCloseWritesWhatIsLeft(t *testing.T) {
 	t.Parallel()
-	o := newOffice(t)
+	o := newStored(t)
 	c := o.connect(ann, "tab")
 	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy", DropOnDisconnect: true}))
 	require.NoError(t, c.Logout())
@@ -995,7 +979,7 @@ func TestCloseWritesWhatIsLeft(t *testing.T) {
 	state, _ := o.stored(ann)
 	require.Empty(t, state.Claims)
 
-	o = newOffice(t)
+	o = newStored(t)
 	o.connect(ann, "tab")
 	o.storage.Down()
 	require.ErrorIs(t, o.Close(), presence.ErrUnavailable, "it says so if it cannot")
@@ -1005,7 +989,7 @@ func TestCloseWritesWhatIsLeft(t *testing.T) {
 // that over first, so that neither undoes what the other was told to store.
 func TestConflictTakesOverWhatIsStored(t *testing.T) {
 	t.Parallel()
-	o := newOffice(t)
+	o := newStored(t)
 	o.connect(ann, "tab")
 	first, second := o.Tracker, o.open()
 	_, err := second.Connect(t.Context(), ann, presence.ConnectOptions{ID: "phone"})
@@ -1090,7 +1074,7 @@ func TestStorageThatHangs(t *testing.T) {
 // Trackers that share storage show what the others stored once they look.
 func TestRefresh(t *testing.T) {
 	t.Parallel()
-	o := newOffice(t)
+	o := newStored(t)
 	c := o.connect(ann, "tab")
 	first := o.Tracker
 	o.connect(bob, "tab")
@@ -1133,7 +1117,7 @@ func TestRefresh(t *testing.T) {
 func TestRowsAreStoredByThemselves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		storage := inMemory(0)
-		d := newDesk(t, &presence.Options{Storage: storage})
+		d := newRunning(t, &presence.Options{Storage: storage})
 		c := d.login(ann, "tab")
 		stored := func() int {
 			rows, err := storage.Journal(t.Context(), presence.JournalQuery{Subject: ann, Limit: 10_000})
@@ -1163,7 +1147,7 @@ func TestRowsAreStoredByThemselves(t *testing.T) {
 // its work here as well.
 func TestDisabledElsewhere(t *testing.T) {
 	t.Parallel()
-	o := newOffice(t)
+	o := newStored(t)
 	c := o.connect(ann, "tab")
 	require.NoError(t, o.SetLoad(t.Context(), ann, presence.Load{N: 2}))
 	other, err := presence.New(&presence.Options{Storage: o.storage, Clock: o.clock})
@@ -1197,7 +1181,7 @@ func TestDisabledElsewhere(t *testing.T) {
 // subject that storage is behind with already.
 func TestLoginAndLogoutWhileStorageIsDown(t *testing.T) {
 	t.Parallel()
-	o := newOffice(t)
+	o := newStored(t)
 	c := o.connect(ann, "tab")
 	o.sweep()
 	o.storage.Down()
@@ -1218,7 +1202,7 @@ func TestLoginAndLogoutWhileStorageIsDown(t *testing.T) {
 }
 
 // many is a lot of subjects with a connection each, whose records are stored.
-func many(o *office, n int) (refs []presence.Ref, conns []*presence.Conn) {
+func many(o *testTracker, n int) (refs []presence.Ref, conns []*presence.Conn) {
 	for i := range n {
 		ref := presence.ID(fmt.Sprintf("subject-%d", i))
 		refs = append(refs, ref)
@@ -1232,7 +1216,7 @@ func many(o *office, n int) (refs []presence.Ref, conns []*presence.Conn) {
 // after it could not be for a while.
 func TestRecordsAreWrittenTogether(t *testing.T) {
 	t.Parallel()
-	o := newOffice(t)
+	o := newStored(t)
 	before := o.storage.Calls(presencetest.Save)
 	refs, conns := many(o, 1000)
 	require.LessOrEqual(t, o.storage.Calls(presencetest.Save)-before, 4)
@@ -1259,7 +1243,7 @@ func TestRecordsAreWrittenTogether(t *testing.T) {
 // records beside it are written all the same.
 func TestRecordsAreWrittenBesideAConflict(t *testing.T) {
 	t.Parallel()
-	o := newOffice(t)
+	o := newStored(t)
 	refs, conns := many(o, 20)
 	first := o.Tracker
 	second := o.open()
@@ -1281,7 +1265,7 @@ func TestRecordsAreWrittenBesideAConflict(t *testing.T) {
 func TestRecordsAreWrittenBesideAClaim(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		o := newOffice(t)
+		o := newStored(t)
 		refs, conns := many(o, 20)
 		for _, c := range conns {
 			require.NoError(t, c.Logout())
@@ -1324,14 +1308,13 @@ func (p *picky) Save(ctx context.Context, writes ...presence.Write) error {
 func TestRecordsAreWrittenBesideOneThatIsRefused(t *testing.T) {
 	t.Parallel()
 	m := inMemory(0)
-	tracker, err := presence.New(&presence.Options{Storage: &picky{m, ann}})
-	require.NoError(t, err)
+	tracker := newTracker(t, &presence.Options{Storage: &picky{m, ann}})
 	for _, ref := range []presence.Ref{ann, bob} {
 		_, err := tracker.Connect(t.Context(), ref, presence.ConnectOptions{})
 		require.NoError(t, err)
 	}
 	for range 3 {
-		_, err = tracker.Sweep(t.Context())
+		_, err := tracker.Sweep(t.Context())
 		require.ErrorContains(t, err, "the record of ann cannot be stored")
 		require.Equal(t, 1, tracker.Stats().RecordsBehind)
 		require.NoError(t, tracker.Stats().StorageErr, "storage works")
@@ -1346,7 +1329,7 @@ func TestRecordsAreWrittenBesideOneThatIsRefused(t *testing.T) {
 // stored in the end.
 func TestRowsThatWaitAreBounded(t *testing.T) {
 	t.Parallel()
-	o := newOffice(t)
+	o := newStored(t)
 	c := o.connect(ann, "tab")
 	o.storage.Down()
 	for range 35_000 {
@@ -1369,7 +1352,7 @@ func TestRowsThatWaitAreBounded(t *testing.T) {
 func TestConnectWaitsForWhatWasChosen(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		o := newOffice(t)
+		o := newStored(t)
 		require.NoError(t, o.AddMember(t.Context(), sales, ann))
 		o.connect(ann, "tab")
 		require.NoError(t, o.claim(ann, presence.Claim{Status: "busy"}))
@@ -1381,12 +1364,8 @@ func TestConnectWaitsForWhatWasChosen(t *testing.T) {
 		w, err := tracker.Watch(t.Context(), presence.Agent(bob), sales, presence.WatchOptions{})
 		require.NoError(t, err)
 		seen := func() (statuses []string) {
-			for {
-				f, err := w.Poll()
-				require.NoError(t, err)
-				if f == nil {
-					return statuses
-				}
+			_, frames := read(t, w)
+			for _, f := range frames {
 				for _, v := range f.Members {
 					if v.Subject == ann {
 						statuses = append(statuses, v.Status)
@@ -1398,6 +1377,7 @@ func TestConnectWaitsForWhatWasChosen(t *testing.T) {
 					}
 				}
 			}
+			return statuses
 		}
 		held, release := o.storage.Hold(presencetest.Load)
 		began := time.Now()
@@ -1428,7 +1408,7 @@ func TestConnectWaitsForWhatWasChosen(t *testing.T) {
 
 func TestJournalOfATenant(t *testing.T) {
 	t.Parallel()
-	o := newOffice(t)
+	o := newStored(t)
 	acme := presence.Ref{Tenant: "acme", ID: "ann"}
 	began := presence.At(o.clock.Now())
 	var all []presence.JournalRow

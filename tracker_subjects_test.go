@@ -12,8 +12,7 @@ import (
 // Asking for ids that nobody has heard of takes no room from those who come.
 func TestReadsOfUnknownIDsTakeNoRoom(t *testing.T) {
 	t.Parallel()
-	tracker, err := presence.New(&presence.Options{Storage: inMemory(0), MaxSubjects: 2})
-	require.NoError(t, err)
+	tracker := newTracker(t, &presence.Options{Storage: inMemory(0), MaxSubjects: 2})
 	for i := range 10 {
 		ref := presence.ID(fmt.Sprint("nobody-", i))
 		v, err := tracker.GetAs(t.Context(), presence.AudienceTeam, ref)
@@ -23,18 +22,15 @@ func TestReadsOfUnknownIDsTakeNoRoom(t *testing.T) {
 		require.ErrorIs(t, err, presence.ErrUnknown)
 	}
 	for _, ref := range []presence.Ref{ann, bob} {
-		_, err = tracker.Connect(t.Context(), ref, presence.ConnectOptions{})
+		_, err := tracker.Connect(t.Context(), ref, presence.ConnectOptions{})
 		require.NoError(t, err)
 	}
-	require.NoError(t, tracker.Close())
 }
 
 // What can only be refused of somebody nobody has heard of takes no room.
 func TestRefusedEventsOfUnknownIDsTakeNoRoom(t *testing.T) {
 	t.Parallel()
-	tracker, err := presence.New(&presence.Options{MaxSubjects: 1})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, tracker.Close()) })
+	tracker := newTracker(t, &presence.Options{MaxSubjects: 1})
 	for i := range 100 {
 		stranger := presence.Ref{Tenant: fmt.Sprint("tenant", i%2), ID: fmt.Sprint("made-up-", i)}
 		require.ErrorIs(t, tracker.Heartbeat(stranger, "tab"), presence.ErrUnknown)
@@ -56,16 +52,14 @@ func TestRefusedEventsOfUnknownIDsTakeNoRoom(t *testing.T) {
 			require.ErrorIs(t, tracker.Apply(t.Context(), e), presence.ErrUnknown, "%d", e.Kind)
 		}
 	}
-	_, err = tracker.Connect(t.Context(), ann, presence.ConnectOptions{})
+	_, err := tracker.Connect(t.Context(), ann, presence.ConnectOptions{})
 	require.NoError(t, err)
 }
 
 // A record that was given up serves somebody else; handles of who had it before
 // change nothing for them.
 func TestErasedSubjectsHandlesReachNobodyElse(t *testing.T) {
-	tracker, err := presence.New(nil)
-	require.NoError(t, err)
-	defer tracker.Close()
+	tracker := newTracker(t, nil)
 	ctx := t.Context()
 	for i := range 2000 { // so that names and records are used again
 		who := presence.ID(fmt.Sprintf("%0100d", i))

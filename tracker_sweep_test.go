@@ -20,10 +20,8 @@ func TestManyWhoAreDueTogetherAllExpire(t *testing.T) {
 	const many = 1000
 	gone := make(map[presence.Ref]presence.Output)
 	var order []presence.Instant
-	now := clock.NewMock()
-	now.Set(time.Date(2026, 5, 4, 9, 0, 0, 0, time.UTC))
-	d, err := presence.New(&presence.Options{Clock: now})
-	require.NoError(t, err)
+	d := newTracker(t, nil)
+	now := d.clock
 	d.Observe(func(who presence.Ref, o *presence.Output) {
 		if o.Kind == presence.OutputTransition && o.Presence.Status == "offline" {
 			require.NotContains(t, gone, who)
@@ -41,8 +39,7 @@ func TestManyWhoAreDueTogetherAllExpire(t *testing.T) {
 		require.NoError(t, err)
 	}
 	now.Add(2 * time.Minute)
-	_, err = d.Sweep(t.Context())
-	require.NoError(t, err)
+	d.sweep()
 	require.Len(t, gone, many)
 	require.IsNonDecreasing(t, order)
 	for i, at := range opened {
@@ -51,7 +48,6 @@ func TestManyWhoAreDueTogetherAllExpire(t *testing.T) {
 		require.Equal(t, fmt.Sprintf("grace@%d", at.Add(75*time.Second)), o.ID)
 		require.Equal(t, presence.CauseLost, o.Presence.Cause)
 	}
-	require.NoError(t, d.Close())
 }
 
 func TestStandstillGivesConnectionsAnotherChance(t *testing.T) {
@@ -59,7 +55,7 @@ func TestStandstillGivesConnectionsAnotherChance(t *testing.T) {
 	// had: a clock that is moved while nobody looks.
 	synctest.Test(t, func(t *testing.T) {
 		jump := &jumpingClock{Clock: clock.New()}
-		d := newDesk(t, &presence.Options{Clock: jump})
+		d := newRunning(t, &presence.Options{Clock: jump})
 		c := d.login(ann, "tab")
 		time.Sleep(20 * time.Second)
 		jump.ahead.Store(int64(5 * time.Minute)) // the process was stopped; heartbeats wait in buffers
@@ -76,7 +72,7 @@ func TestMasksInTimeWhileStorageHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		storage := presencetest.NewFaultyStorage(inMemory(0))
 		var told atomic.Int64 // when it was said that ann is idle
-		d := newDesk(t, &presence.Options{Storage: storage})
+		d := newRunning(t, &presence.Options{Storage: storage})
 		d.Observe(func(ref presence.Ref, o *presence.Output) {
 			if ref == ann && o.Trigger == presence.CauseIdle {
 				told.Store(int64(presence.At(time.Now())))
@@ -117,7 +113,7 @@ func testHeldBackChanges(t *testing.T, hold func(*presence.Policy)) {
 	synctest.Test(t, func(t *testing.T) {
 		policy := presence.DefaultPolicy()
 		hold(&policy)
-		d := newDesk(t, &presence.Options{Policy: &policy})
+		d := newRunning(t, &presence.Options{Policy: &policy})
 		c := d.login(ann, "tab")
 		require.NoError(t, d.AddMember(t.Context(), sales, ann))
 		w := d.watch(boss, sales)
@@ -142,13 +138,15 @@ func TestHeldBackAccessGoesOutByItself(t *testing.T) {
 	policy.CoalesceSubject = 2 * time.Second
 	for _, test := range []struct {
 		name string
-		do   func(*testing.T, desk) error
+		do   func(*testing.T, *testTracker) error
 		want string
 	}{
-		{"revoke", func(t *testing.T, d desk) error { return d.RemoveMember(t.Context(), crew, ann) }, "left ann"},
-		{"erase", func(t *testing.T, d desk) error { return d.Erase(t.Context(), ann) }, "left ann"},
-		{"link", func(t *testing.T, d desk) error { return d.Link(t.Context(), sales, presence.ChannelID("nobody's")) }, "left ann"},
-		{"policy", func(t *testing.T, d desk) error {
+		{"revoke", func(t *testing.T, d *testTracker) error { return d.RemoveMember(t.Context(), crew, ann) }, "left ann"},
+		{"erase", func(t *testing.T, d *testTracker) error { return d.Erase(t.Context(), ann) }, "left ann"},
+		{"link", func(t *testing.T, d *testTracker) error {
+			return d.Link(t.Context(), sales, presence.ChannelID("nobody's"))
+		}, "left ann"},
+		{"policy", func(t *testing.T, d *testTracker) error {
 			p := policy
 			p.Statuses = append([]presence.Status{}, policy.Statuses...)
 			p.Statuses[2].Label = "Occupied"
@@ -157,7 +155,7 @@ func TestHeldBackAccessGoesOutByItself(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := newDesk(t, &presence.Options{Policy: &policy})
+				d := newRunning(t, &presence.Options{Policy: &policy})
 				c := d.login(ann, "tab")
 				require.NoError(t, d.AddMember(t.Context(), crew, ann))
 				require.NoError(t, d.Link(t.Context(), sales, crew))

@@ -19,7 +19,7 @@ import (
 // One goroutine reads every watch: it is told which of them to look at.
 func TestOneGoroutineServesManyWatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil)
+		d := newRunning(t, nil)
 		const channels = 5
 		ready := make(chan int, 100)
 		var watches []*presence.Watch
@@ -84,7 +84,7 @@ func TestOneGoroutineServesManyWatches(t *testing.T) {
 // The function is called with no lock held: it may use the tracker and the watch.
 func TestNotifyMayUseTheTracker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil)
+		d := newRunning(t, nil)
 		require.NoError(t, d.AddMember(t.Context(), sales, ann))
 		var w *presence.Watch
 		opened := make(chan struct{})
@@ -112,7 +112,7 @@ func TestNotifyMayUseTheTracker(t *testing.T) {
 func TestSuspendedWatchAnnouncesItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var down atomic.Bool
-		d := newDesk(t, &presence.Options{AuthorizeEvery: time.Minute, Authorizer: authorizerFunc(func() error {
+		d := newRunning(t, &presence.Options{AuthorizeEvery: time.Minute, Authorizer: authorizerFunc(func() error {
 			if down.Load() {
 				return errors.New("the directory is down")
 			}
@@ -178,7 +178,7 @@ func TestWatchWhileClosing(t *testing.T) {
 func TestSuspendedWatchEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var answer error
-		d := newDesk(t, &presence.Options{Authorizer: authorizerFunc(func() error { return answer }), AuthorizeEvery: time.Minute})
+		d := newRunning(t, &presence.Options{Authorizer: authorizerFunc(func() error { return answer }), AuthorizeEvery: time.Minute})
 		require.NoError(t, d.AddMember(t.Context(), sales, ann))
 		w := d.watch(boss, sales)
 		require.Equal(t, []string{"snapshot ann=offline"}, seen(t, w))
@@ -215,7 +215,7 @@ func (a *slowAuthorizer) Allow(ctx context.Context, _ presence.Question) error {
 func TestAuthorizerThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := new(slowAuthorizer)
-		d := newDesk(t, &presence.Options{Authorizer: a, AuthorizeEvery: time.Minute})
+		d := newRunning(t, &presence.Options{Authorizer: a, AuthorizeEvery: time.Minute})
 		require.NoError(t, d.AddMember(t.Context(), sales, ann))
 		w := d.watch(boss, sales)
 		require.Equal(t, []string{"snapshot ann=offline"}, seen(t, w))
@@ -251,7 +251,7 @@ func TestPollDoesNotWaitForTheAuthorizer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		answer := make(chan error)
 		var asks atomic.Bool
-		d := newDesk(t, &presence.Options{AuthorizeEvery: time.Minute, Authorizer: authorizerFunc(func() error {
+		d := newRunning(t, &presence.Options{AuthorizeEvery: time.Minute, Authorizer: authorizerFunc(func() error {
 			if asks.Load() {
 				return <-answer
 			}
@@ -354,7 +354,7 @@ func TestCloseWaitsForGoroutines(t *testing.T) {
 
 func TestX43SlowWatcherIsResyncedAndNobodyWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, &presence.Options{WatchBuffer: 4})
+		d := newRunning(t, &presence.Options{WatchBuffer: 4})
 		require.NoError(t, d.AddMember(t.Context(), sales, ann))
 		slow, quick := d.watch(visitor, sales), d.watch(visitor, sales)
 		require.Equal(t, []string{"snapshot ann=offline"}, seen(t, slow))
@@ -376,7 +376,7 @@ func TestX43SlowWatcherIsResyncedAndNobodyWaits(t *testing.T) {
 
 func TestSequenceHasNoGaps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, nil)
+		d := newRunning(t, nil)
 		require.NoError(t, d.AddMember(t.Context(), sales, ann))
 		require.NoError(t, d.AddMember(t.Context(), sales, bob))
 		w := d.watch(visitor, sales)
@@ -406,7 +406,7 @@ func TestSequenceHasNoGaps(t *testing.T) {
 func TestHiddenSubjectLeavesLikeOneWhoLogsOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		policy := preset.TawkTo()
-		d := newDesk(t, &presence.Options{Policy: &policy})
+		d := newRunning(t, &presence.Options{Policy: &policy})
 		require.NoError(t, d.AddMember(t.Context(), sales, ann))
 		require.NoError(t, d.AddMember(t.Context(), sales, bob))
 		c, other := d.login(ann, "tab"), d.login(bob, "tab")
@@ -429,7 +429,7 @@ func TestHiddenSubjectLeavesLikeOneWhoLogsOut(t *testing.T) {
 func TestX42AuthorizerIsAskedAgainAndFailsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var answer error
-		d := newDesk(t, &presence.Options{Authorizer: authorizerFunc(func() error { return answer }), AuthorizeEvery: 5 * time.Minute})
+		d := newRunning(t, &presence.Options{Authorizer: authorizerFunc(func() error { return answer }), AuthorizeEvery: 5 * time.Minute})
 		require.NoError(t, d.AddMember(t.Context(), sales, ann))
 		c := d.login(ann, "tab")
 		beat(t, c)
@@ -463,32 +463,12 @@ func TestX42AuthorizerIsAskedAgainAndFailsClosed(t *testing.T) {
 	})
 }
 
-func watchAs(d desk, actor presence.Actor, a presence.Audience) error {
+func watchAs(d *testTracker, actor presence.Actor, a presence.Audience) error {
 	_, err := d.Watch(d.t.Context(), actor, sales, presence.WatchOptions{Audience: a})
 	return err
 }
 
-// position is how far a watcher has read.
-type position struct {
-	epoch string
-	seq   uint64
-}
-
-// read takes in all that a watch has to say and returns how far that is.
-func read(t *testing.T, w *presence.Watch) (at position, frames []*presence.Frame) {
-	t.Helper()
-	for {
-		f, err := w.Poll()
-		require.NoError(t, err)
-		if f == nil {
-			return at, frames
-		}
-		at = position{f.Epoch, f.Seq}
-		frames = append(frames, f)
-	}
-}
-
-func (d desk) resume(actor presence.Actor, from position) *presence.Watch {
+func (d *testTracker) resume(actor presence.Actor, from position) *presence.Watch {
 	d.t.Helper()
 	w, err := d.Watch(d.t.Context(), actor, sales, presence.WatchOptions{Epoch: from.epoch, Seq: from.seq})
 	require.NoError(d.t, err)
@@ -496,7 +476,7 @@ func (d desk) resume(actor presence.Actor, from position) *presence.Watch {
 }
 
 // diffs checks that an actor who comes back goes on with so many diffs.
-func (d desk) diffs(actor presence.Actor, from position, want int) {
+func (d *testTracker) diffs(actor presence.Actor, from position, want int) {
 	d.t.Helper()
 	w := d.resume(actor, from)
 	_, frames := read(d.t, w)
@@ -509,7 +489,7 @@ func (d desk) diffs(actor presence.Actor, from position, want int) {
 }
 
 // snapshot checks that an actor who comes back begins anew.
-func (d desk) snapshot(actor presence.Actor, from position) {
+func (d *testTracker) snapshot(actor presence.Actor, from position) {
 	d.t.Helper()
 	w := d.resume(actor, from)
 	_, frames := read(d.t, w)
@@ -520,9 +500,9 @@ func (d desk) snapshot(actor presence.Actor, from position) {
 }
 
 // resumed runs a test with ann, whom others watch, and what changes her.
-func resumed(t *testing.T, opts *presence.Options, f func(t *testing.T, d desk, change func())) {
+func resumed(t *testing.T, opts *presence.Options, f func(t *testing.T, d *testTracker, change func())) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, opts)
+		d := newRunning(t, opts)
 		for _, ref := range []presence.Ref{ann, bob} {
 			require.NoError(t, d.AddMember(t.Context(), sales, ref))
 		}
@@ -538,7 +518,7 @@ func resumed(t *testing.T, opts *presence.Options, f func(t *testing.T, d desk, 
 }
 
 func TestWatcherComesBack(t *testing.T) {
-	resumed(t, &presence.Options{ReplayFrames: 3}, func(t *testing.T, d desk, change func()) {
+	resumed(t, &presence.Options{ReplayFrames: 3}, func(t *testing.T, d *testTracker, change func()) {
 		stays := d.watch(visitor, sales) // and keeps the stream going
 		from, _ := read(t, stays)
 		d.diffs(visitor, from, 0)
@@ -575,7 +555,7 @@ func TestWatcherComesBack(t *testing.T) {
 func TestNothingIsRecalled(t *testing.T) {
 	for name, opts := range map[string]*presence.Options{"recall": {ReplayFrames: -1}, "buffer": {WatchBuffer: 1}} {
 		t.Run(name, func(t *testing.T) {
-			resumed(t, opts, func(t *testing.T, d desk, change func()) {
+			resumed(t, opts, func(t *testing.T, d *testTracker, change func()) {
 				from, _ := read(t, d.watch(visitor, sales))
 				d.diffs(visitor, from, 0)
 				change()
@@ -588,7 +568,7 @@ func TestNothingIsRecalled(t *testing.T) {
 
 // A place in one audience's stream is none in another's, whatever the numbers.
 func TestNoStreamIsResumedForAnotherAudience(t *testing.T) {
-	resumed(t, nil, func(t *testing.T, d desk, change func()) {
+	resumed(t, nil, func(t *testing.T, d *testTracker, change func()) {
 		actors := []presence.Actor{visitor, boss, admin, presence.Agent(ann)}
 		var at []position
 		for _, a := range actors {
@@ -624,7 +604,7 @@ func TestNoStreamIsResumedForAnotherAudience(t *testing.T) {
 // The epochs that an audience sees do not tell who else watches.
 func TestEpochsTellNothing(t *testing.T) {
 	epoch := func(others ...presence.Actor) (epoch string) {
-		resumed(t, nil, func(t *testing.T, d desk, _ func()) {
+		resumed(t, nil, func(t *testing.T, d *testTracker, _ func()) {
 			for _, a := range others {
 				d.watch(a, sales)
 			}
@@ -637,9 +617,9 @@ func TestEpochsTellNothing(t *testing.T) {
 }
 
 func TestEpochsAreNeverUsedAgain(t *testing.T) {
-	resumed(t, nil, func(t *testing.T, d desk, _ func()) {
+	resumed(t, nil, func(t *testing.T, d *testTracker, _ func()) {
 		seen := make(map[string]bool)
-		next := func(d desk, channel presence.Channel) {
+		next := func(d *testTracker, channel presence.Channel) {
 			w := d.watch(visitor, channel)
 			at, _ := read(t, w)
 			require.False(t, seen[at.epoch], at.epoch)
@@ -652,7 +632,7 @@ func TestEpochsAreNeverUsedAgain(t *testing.T) {
 			time.Sleep(time.Nanosecond)
 			next(d, presence.ChannelID("nobody is here"))
 		}
-		again := newDesk(t, nil)
+		again := newRunning(t, nil)
 		require.NoError(t, again.AddMember(t.Context(), sales, ann))
 		time.Sleep(time.Nanosecond)
 		next(again, sales)
@@ -661,7 +641,7 @@ func TestEpochsAreNeverUsedAgain(t *testing.T) {
 
 // A policy that shows less shows less of what was missed, too.
 func TestResumeAcrossAPolicy(t *testing.T) {
-	resumed(t, nil, func(t *testing.T, d desk, change func()) {
+	resumed(t, nil, func(t *testing.T, d *testTracker, change func()) {
 		stays := d.watch(visitor, sales)
 		from, _ := read(t, stays)
 		change()
@@ -683,7 +663,7 @@ func TestResumeAcrossARevocation(t *testing.T) {
 	for _, held := range []time.Duration{0, 10 * time.Second} {
 		p := presence.DefaultPolicy()
 		p.CoalesceSubject = held
-		resumed(t, &presence.Options{Policy: &p}, func(t *testing.T, d desk, change func()) {
+		resumed(t, &presence.Options{Policy: &p}, func(t *testing.T, d *testTracker, change func()) {
 			pass := func() {
 				time.Sleep(held)
 				_, err := d.Sweep(t.Context())
@@ -711,7 +691,7 @@ func TestResumeAcrossARevocation(t *testing.T) {
 func TestResumeAcrossARefusal(t *testing.T) {
 	var answer error
 	opts := &presence.Options{Authorizer: authorizerFunc(func() error { return answer }), AuthorizeEvery: time.Minute}
-	resumed(t, opts, func(t *testing.T, d desk, change func()) {
+	resumed(t, opts, func(t *testing.T, d *testTracker, change func()) {
 		from, _ := read(t, d.watch(visitor, sales))
 		w := d.watch(visitor, sales)
 		_, _ = read(t, w)
@@ -728,7 +708,7 @@ func TestResumeAcrossARefusal(t *testing.T) {
 
 // What only the subject itself is told is part of its stream as well.
 func TestResumeAcrossWhatOneIsTold(t *testing.T) {
-	resumed(t, nil, func(t *testing.T, d desk, change func()) {
+	resumed(t, nil, func(t *testing.T, d *testTracker, change func()) {
 		open := func(from position) *presence.Watch {
 			w, err := d.Watch(t.Context(), presence.Agent(ann), sales, presence.WatchOptions{Audience: presence.AudienceSelf, Epoch: from.epoch, Seq: from.seq})
 			require.NoError(t, err)
