@@ -58,9 +58,9 @@ func TestSimulate(t *testing.T) {
 func TestSimulateFaults(t *testing.T) {
 	for name, text := range map[string]struct{ text, want string }{
 		"verb":        {"version 1\nclam alice busy\n", `:2: unknown verb "clam"`},
-		"status":      {"version 1\nexpect alice lunch\n", `:2: expect: there is no status "lunch"`},
-		"policy":      {"version 1\npolicy nosuch\n", `:2: there is no policy "nosuch"`},
-		"unsupported": {"version 1\nclock +5m\n", `:2: not supported yet: a clock`},
+		"status":      {"version 1\nexpect alice lunch\n", `:2: expect: unknown status "lunch"`},
+		"policy":      {"version 1\npolicy nosuch\n", `:2: unknown policy "nosuch"`},
+		"unsupported": {"version 1\nclock +5m\n", `:2: not supported yet: a step`},
 		"version":     {"version 2\n", "version 2 cannot be read"},
 	} {
 		code, out, wrong := call("simulate", write(t, "x.txt", text.text))

@@ -305,7 +305,7 @@ func (d *desk) setSpeed(_ context.Context, q request) error {
 func (d *desk) setPolicy(ctx context.Context, q request) error {
 	p, known := preset.Lookup(q.Policy)
 	if !known {
-		return fmt.Errorf("helpdesk: there is no policy %q", q.Policy)
+		return fmt.Errorf("helpdesk: unknown policy %q", q.Policy)
 	}
 	if err := d.tracker.SetPolicy(ctx, root, p); err != nil {
 		return err

@@ -45,7 +45,7 @@ func main() {
 func run(ctx context.Context, addr, db, policy string, speed float64, ready func(url string)) error {
 	p, known := preset.Lookup(policy)
 	if !known {
-		return fmt.Errorf("helpdesk: there is no policy %q; there are %s", policy, strings.Join(preset.Names(), ", "))
+		return fmt.Errorf("helpdesk: unknown policy %q; want one of %s", policy, strings.Join(preset.Names(), ", "))
 	}
 	if db == "" {
 		dir, err := os.MkdirTemp("", "helpdesk")

@@ -42,8 +42,8 @@ const (
 	byBrowser = "browser"
 )
 
-// sections has every statement about a product: how many there are of each
-// letter.
+// sections has the sections of the statements about a product: a letter and the
+// number of statements.
 var sections = []struct {
 	letter string
 	count  int
@@ -59,24 +59,24 @@ func statements() (ids []string) {
 	return ids
 }
 
-// always lists the statements about every history and every audience. No single
-// scenario shows them: they need a test over random histories too.
+// always lists the statements about every history and every audience. A single
+// scenario cannot prove them: each also needs a test over random histories.
 var always = []string{"A8", "A9", "A10", "A37", "B1", "B2", "C6", "C8", "D9", "D36", "E1", "E4", "E12"}
 
-// readings says of the statements that can be read in several ways in how many.
-// Each reading is a policy and has a scenario of its own.
+// readings has the number of readings of each statement that can be read in
+// several ways. Each reading is a policy and has its own scenario.
 var readings = map[string]int{
 	"A11": 2, "A26": 2, "A27": 2, "A34": 2, "A38": 2, "B13": 2, "B14": 2,
 	"B8": 2, "C26": 2, "C27": 2, "C28": 3, "D4": 2, "D27": 2, "D39": 3, "D40": 2, "E13": 2, "E14": 2, "E15": 2, "E18": 2, "E24": 2,
 }
 
-// proof is a line of the data file: one way in which a statement is proven.
+// proof is a line of the data file: one proof of a statement.
 type proof struct {
 	line      int
 	statement string
 	by        string // byFile, byGoTest, byBrowser
 	name      string // of the file, the test or the check
-	mutation  string // of the file, under which it fails
+	mutation  string // of the file; a line that proves the statement fails under it
 }
 
 func readProofs(t *testing.T) (list []proof) {
@@ -113,7 +113,7 @@ func readProofs(t *testing.T) (list []proof) {
 	return list
 }
 
-// script is a scenario of the project.
+// script is a scenario file of the project.
 type script struct {
 	name string
 	src  []byte
@@ -139,7 +139,7 @@ func (s *script) proving(statement string) (lines []int) {
 	return lines
 }
 
-// holds runs a script as it is, on the core and through a tracker, and returns
+// holds runs a script unchanged, on the core and through a tracker. It returns
 // the statements that both have proven.
 func (s *script) holds(t *testing.T) map[string][]int {
 	t.Helper()
@@ -153,7 +153,7 @@ func (s *script) holds(t *testing.T) map[string][]int {
 	return pure.Proven
 }
 
-// edit puts a line after another one of a script or in its place.
+// edit inserts a line after a line of a script, or replaces that line.
 type edit struct {
 	insert bool
 	line   int
@@ -162,8 +162,8 @@ type edit struct {
 
 var editForm = regexp.MustCompile(`^([+=])(\d+) (.*)$`)
 
-// mutate understands a mutation: what it does to each policy of a file, or how
-// it edits the file. See coverage.txt for the forms.
+// mutate parses a mutation. It returns either a change of each policy of a file
+// or an edit of the file. See coverage.txt for the forms.
 func mutate(mutation string) (policy func(*presence.Policy) error, e edit, err error) {
 	if m := editForm.FindStringSubmatch(mutation); m != nil {
 		e = edit{insert: m[1] == "+", text: m[3]}
@@ -201,10 +201,10 @@ func mutate(mutation string) (policy func(*presence.Policy) error, e edit, err e
 	}, e, nil
 }
 
-// failing runs a script under a mutation to its end and returns the lines that
-// fail, by their numbers without it. A policy of the file for which the mutation
-// makes no sense stays as it is; that it changes none at all is an error, as is
-// a file that cannot be run with it.
+// failing runs a script under a mutation to its end. It returns the failing
+// lines, numbered as in the unchanged script. A policy for which the mutation
+// is invalid stays unchanged. It returns an error if the mutation changes no
+// policy, or if the file cannot be run with it.
 func (s *script) failing(ctx context.Context, mutation string) ([]int, error) {
 	policy, e, err := mutate(mutation)
 	if err != nil {
@@ -254,7 +254,8 @@ func (s *script) edited(e edit) (*scenario.File, error) {
 	return scenario.Parse(s.name, []byte(strings.Join(lines, "")))
 }
 
-// split tells the lines of a list that are in another from those that are not.
+// split divides a list into the lines that are in another list and those that
+// are not.
 func split(list, other []int) (in, out []int) {
 	for _, n := range list {
 		if slices.Contains(other, n) {
@@ -266,7 +267,7 @@ func split(list, other []int) (in, out []int) {
 	return in, out
 }
 
-// spans writes line numbers, and those that follow each other as one span.
+// spans writes line numbers, with consecutive numbers as one span.
 func spans(lines []int) string {
 	var parts []string
 	for i := 0; i < len(lines); {
@@ -284,7 +285,7 @@ func spans(lines []int) string {
 	return strings.Join(parts, ", ")
 }
 
-// goTests returns where the test functions of the repository are, by name.
+// goTests returns the files of the repository's test functions, by name.
 func goTests(t *testing.T) map[string]string {
 	t.Helper()
 	where := make(map[string]string)
@@ -312,10 +313,10 @@ func goTests(t *testing.T) map[string]string {
 	return where
 }
 
-// TestCoverage shows of every statement that it is proven: the lines of its
-// scenario that say so hold, on the core and through a tracker, and one of them
-// fails as soon as the policy, or where no policy can break the statement the
-// script, is changed in one point. The table of all that is docs/coverage.md.
+// TestCoverage checks the proof of every statement. The lines that prove it
+// must hold on the core and through a tracker. At least one of them must fail
+// when the policy is changed in one point, or the script where no policy can
+// break the statement. The table of the proofs is docs/coverage.md.
 func TestCoverage(t *testing.T) {
 	var out strings.Builder
 	out.WriteString(tableHead)
@@ -387,7 +388,7 @@ func TestCoverage(t *testing.T) {
 	require.Equal(t, out.String(), string(written), "docs/coverage.md is out of date; run go test ./presencetest/scenario -run TestCoverage -update")
 }
 
-// TestBrowserCoverage finds the checks of the help desk that prove what is said
+// TestBrowserCoverage finds the checks of the help desk that prove statements
 // about screens. They run in a browser, with the help desk.
 func TestBrowserCoverage(t *testing.T) {
 	names, err := filepath.Glob(checks)

@@ -17,8 +17,8 @@ import (
 	"github.com/presence-go/presence/routing"
 )
 
-// watcher is somebody who watches channels, and what it received and nobody has
-// asked for yet.
+// watcher is a watcher of channels, with the items that it received and no line
+// has expected yet.
 type watcher struct {
 	items []item
 }
@@ -29,12 +29,12 @@ type subscription struct {
 	name    string
 	channel string
 	feed    feed
-	label   string          // the one that is filtered by, or empty
-	labels  []string        // that there were then
-	in      map[string]bool // who has it, if so
+	label   string          // the label to filter by; empty for all
+	labels  []string        // the labels of the policy at the start of the watch
+	in      map[string]bool // the subjects with the label
 }
 
-// item is one thing that a watcher was told.
+// item is one thing that a watcher received.
 type item struct {
 	what    string // snapshot, joined, left, updated, removed
 	subject string
@@ -66,8 +66,8 @@ func showMembers(members []Shown) string {
 	return cmp.Or(strings.Join(parts, ","), "none")
 }
 
-// receive takes a frame apart. One without changes says that the group has
-// changed, which is asked for otherwise.
+// receive splits a frame into items. It skips a frame without changes: that one
+// only updates the group, which expect group checks.
 func (s *subscription) receive(f *presence.Frame) {
 	w := s.watcher
 	switch f.Kind {
@@ -92,7 +92,7 @@ func (s *subscription) receive(f *presence.Frame) {
 				continue
 			}
 			if c.Op == presence.OpChallenge {
-				continue // nothing of the list
+				continue // the list has not changed
 			}
 			if s.label != "" && !s.filter(&c) {
 				continue
@@ -106,8 +106,8 @@ func (s *subscription) receive(f *presence.Frame) {
 	}
 }
 
-// filter turns a change into one of the list of those with the label, and
-// reports whether it is any.
+// filter rewrites a change of the list as one of the list with the label. It
+// reports whether that list changes.
 func (s *subscription) filter(c *presence.Change) bool {
 	id := c.Subject.ID
 	was, is := s.in[id], c.View != nil && s.has(c.View)
@@ -125,8 +125,8 @@ func (s *subscription) filter(c *presence.Change) bool {
 
 func (s *subscription) has(v *presence.View) bool { return labelOf(v, s.label, s.labels) == s.label }
 
-// labelOf is the label of a view, or its status where that is what is asked
-// for: the status of available subjects is no label.
+// labelOf is the work label of a view, or its status if asked is no label of
+// the policy. An available subject has no label: the status stands for it.
 func labelOf(v *presence.View, asked string, labels []string) string {
 	if slices.Contains(labels, asked) {
 		return cmp.Or(v.Work, v.Status)
@@ -134,9 +134,8 @@ func labelOf(v *presence.View, asked string, labels []string) string {
 	return v.Status
 }
 
-// watch opens a channel to a watcher. A subject watches as what it is; whoever
-// is no subject is a visitor, or a screen of the host that shows what the
-// audience sees.
+// watch starts a watch. A known subject watches with its own role. An unknown
+// name watches as a visitor, or with as= as the host.
 func (r *runner) watch(l *Line) error {
 	name, as := l.Subject, presence.Audience(l.Key("as").Text)
 	if slices.ContainsFunc(r.feeds, func(s *subscription) bool { return s.name == name && s.channel == l.Channel }) {
@@ -179,14 +178,14 @@ func (r *runner) unwatch(l *Line) error {
 	return nil
 }
 
-// sameState reports whether two states differ in nothing but the time.
+// sameState reports whether two states are equal apart from the time.
 func sameState(a, b presence.State) bool {
 	a.Now, b.Now = 0, 0
 	return reflect.DeepEqual(a, b)
 }
 
-// judges has what checks each form of expectation. They return what was wanted
-// and what there is, the same text for both where it holds.
+// judges has the check of each form of expectation. A check returns the wanted
+// and the actual result as texts, which are equal if the expectation holds.
 var judges map[Form]func(*runner, *Line, *Expectation) (want, got string, err error)
 
 func init() {
@@ -216,7 +215,7 @@ func (r *runner) expect(l *Line) error {
 		if err := r.never(l); err != nil {
 			return err
 		}
-		r.nevers = append(r.nevers, l) // and again at the end
+		r.nevers = append(r.nevers, l) // checked again at the end
 		return nil
 	}
 	judge, ok := judges[l.Expect.Form]
@@ -234,7 +233,7 @@ func (r *runner) expect(l *Line) error {
 	return nil
 }
 
-// prove notes that an expectation held.
+// prove records that an expectation held.
 func (r *runner) prove(l *Line) {
 	r.result.Held++
 	for _, id := range l.Proves {
@@ -242,7 +241,7 @@ func (r *runner) prove(l *Line) {
 	}
 }
 
-// never checks an expectation against everything that has been shown so far.
+// never checks that no audience of the expectation has seen the status so far.
 func (r *runner) never(l *Line) error {
 	e := l.Expect
 	h := r.history[presence.ID(e.Subject)]
@@ -264,7 +263,7 @@ func asText(as string) string {
 	return " as=" + as
 }
 
-// time writes an instant as the file would.
+// time writes an instant in the form of the file.
 func (r *runner) time(i presence.Instant) string {
 	if i == 0 {
 		return "absent"
@@ -279,8 +278,8 @@ func (r *runner) time(i presence.Instant) string {
 	return t.Format("15:04:05.999999999")
 }
 
-// sight returns what an audience sees of a subject, or for no audience what
-// there is to be seen.
+// sight returns the view of a subject for an audience, or for no audience its
+// whole presence.
 func (r *runner) sight(subject, as string) (presence.View, error) {
 	ref := presence.ID(subject)
 	if as != "" {
@@ -362,12 +361,12 @@ func yes(b bool) string {
 	return "no"
 }
 
-// checkLabel finds labels that nobody can have.
+// checkLabel reports a label that the policy does not have.
 func (r *runner) checkLabel(l *Line, label string) error {
 	if _, status := r.machine.Status(label); label == "" || status || slices.Contains(r.machine.Labels(), label) {
 		return nil
 	}
-	return r.fault(l, "there is no label %s; there are %s", quote(label), strings.Join(r.machine.Labels(), ", "))
+	return r.fault(l, "unknown label %s; want one of %s", quote(label), strings.Join(r.machine.Labels(), ", "))
 }
 
 func (r *runner) judgeField(l *Line, e *Expectation) (string, string, error) {
@@ -441,8 +440,8 @@ func (r *runner) judgeList(l *Line, e *Expectation) (string, string, error) {
 	return prefix + showList(e.List), prefix + showList(ids), err
 }
 
-// judgeLabels takes the statuses of the policy too: a product without work has
-// no other labels.
+// judgeLabels compares statuses too: a product without work has no other
+// labels.
 func (r *runner) judgeLabels(_ *Line, e *Expectation) (string, string, error) {
 	want, got := showList(e.List), showList(r.machine.Labels())
 	var statuses []string
@@ -458,7 +457,7 @@ func (r *runner) judgeLabels(_ *Line, e *Expectation) (string, string, error) {
 func (r *runner) judgeWork(l *Line, e *Expectation) (string, string, error) {
 	w, ok := r.queue.Get(e.Work)
 	if !ok {
-		return "", "", r.fault(l, "expect work: there is no work %s", quote(e.Work))
+		return "", "", r.fault(l, "expect work: unknown work %s", quote(e.Work))
 	}
 	got := string(w.Place)
 	if w.Place == routing.Given {
@@ -476,8 +475,8 @@ func (r *runner) judgeRequeued(_ *Line, e *Expectation) (string, string, error) 
 	return "requeued: " + inOrder(e.List), "requeued: " + inOrder(r.queue.Taken(presence.ID(e.Subject))), nil
 }
 
-// judgeSpent asks the report for the sum since the start of the file, or another
-// instant.
+// judgeSpent asks the report for the sum from the start of the file, or from
+// another instant.
 func (r *runner) judgeSpent(_ *Line, e *Expectation) (string, string, error) {
 	from, to := presence.At(r.file.Start), r.now
 	if !e.From.IsZero() {
@@ -516,10 +515,10 @@ func names(members []routing.Member) (ids []string) {
 	return ids
 }
 
-// inOrder writes ids as they are.
+// inOrder joins ids in the given order.
 func inOrder(ids []string) string { return cmp.Or(strings.Join(ids, ","), "none") }
 
-// showList writes ids in order.
+// showList joins ids in alphabetical order.
 func showList(ids []string) string {
 	return cmp.Or(strings.Join(slices.Sorted(slices.Values(ids)), ","), "none")
 }
@@ -567,7 +566,7 @@ func (r *runner) judgeSelectable(_ *Line, e *Expectation) (string, string, error
 func (r *runner) judgeSeen(l *Line, e *Expectation) (string, string, error) {
 	w := r.watchers[e.Watcher]
 	if w == nil {
-		return "", "", r.fault(l, "expect seen: %s has not watched anything", e.Watcher)
+		return "", "", r.fault(l, "expect seen: %s watched no channel", e.Watcher)
 	}
 	got := "nothing"
 	var next item
@@ -580,7 +579,7 @@ func (r *runner) judgeSeen(l *Line, e *Expectation) (string, string, error) {
 	case e.Word == "nothing":
 		return "nothing", got, nil
 	case e.Word == "snapshot" && next.what == "snapshot":
-		if len(l.Args) < 3 { // any snapshot
+		if len(l.Args) < 3 { // any snapshot fits
 			want.members = next.members
 		}
 		want.members = slices.SortedFunc(slices.Values(want.members), func(a, b Shown) int { return cmp.Compare(a.Subject, b.Subject) })
@@ -593,7 +592,7 @@ func (r *runner) judgeSeen(l *Line, e *Expectation) (string, string, error) {
 
 func (r *runner) judgeGate(l *Line, e *Expectation) (string, string, error) {
 	if r.decision == nil {
-		return "", "", r.fault(l, "expect gate: nothing has been asked; want a notify before")
+		return "", "", r.fault(l, "expect gate: want a notify before this line")
 	}
 	got := string(r.decision.Verdict)
 	if got != e.Word {
@@ -605,7 +604,7 @@ func (r *runner) judgeGate(l *Line, e *Expectation) (string, string, error) {
 func (r *runner) judgeRefused(l *Line, e *Expectation) (string, string, error) {
 	refused := r.refused
 	if refused == nil || refused.line.Refused != e {
-		return "", "", r.fault(l, "expect refused: there is no verb in the line before that could be refused")
+		return "", "", r.fault(l, "expect refused: the line before has no verb that can be refused")
 	}
 	want := "refused"
 	if e.Text != "" {
@@ -622,8 +621,8 @@ func (r *runner) judgeRefused(l *Line, e *Expectation) (string, string, error) {
 	return want, want, nil
 }
 
-// judgeLog compares the changes of status from the first one of a connected
-// subject.
+// judgeLog compares the changes of status, from the first one while the subject
+// is connected.
 func (r *runner) judgeLog(_ *Line, e *Expectation) (string, string, error) {
 	rows, err := r.engine.journal(r.ctx, presence.ID(e.Subject))
 	if err != nil {
@@ -641,7 +640,7 @@ func (r *runner) judgeLog(_ *Line, e *Expectation) (string, string, error) {
 		if w.Trigger != "" {
 			text += "/" + w.Trigger
 		} else if i < len(rows) {
-			rows[i].Trigger = "" // not to be compared
+			rows[i].Trigger = "" // the expectation has no trigger: skip it
 		}
 		want = append(want, text+" "+r.time(presence.At(w.At)))
 	}
@@ -663,7 +662,7 @@ func (r *runner) judgeWhy(_ *Line, e *Expectation) (string, string, error) {
 	}
 	v, err := r.sight(e.Subject, as)
 	if v.Cause != "" {
-		lines = append(lines, "cause: "+string(v.Cause)) // the explanation has it in sentences
+		lines = append(lines, "cause: "+string(v.Cause)) // the explanation has the cause only as a sentence
 	}
 	text := strings.Join(lines, "; ")
 	want := "an explanation with " + strconv.Quote(e.Text)

@@ -12,7 +12,7 @@ import (
 	"github.com/presence-go/presence/presencetest/scenario"
 )
 
-// head returns the statements that a file says it is about.
+// head returns the statements of the proves line of a file.
 func head(t *testing.T, name string) []string {
 	t.Helper()
 	src, err := os.ReadFile(name)
@@ -24,7 +24,7 @@ func head(t *testing.T, name string) []string {
 }
 
 // TestFiles runs every scenario of the project on the pure core and through a
-// whole tracker, which must agree in all that happens.
+// whole tracker. Both must agree in everything that happens.
 func TestFiles(t *testing.T) {
 	files, err := filepath.Glob("../../testdata/scenarios/*.txt")
 	require.NoError(t, err)

@@ -31,7 +31,7 @@ const goldenFile = "../../testdata/golden.txt"
 
 // TestGolden compares every byte that leaves the tracker with testdata/golden.txt:
 // the frames of each scenario file, its journal rows and records, and the JSON of
-// each preset. Rewrite the file with -update, and say in the commit why.
+// each preset. Rewrite the file with -update, and give the reason in the commit.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("../../testdata/scenarios/*.txt")
 	require.NoError(t, err)
@@ -56,8 +56,8 @@ func TestGolden(t *testing.T) {
 	require.Equal(t, strings.Split(strings.TrimSuffix(string(want), "\n"), "\n"), got)
 }
 
-// runGolden runs a file through a whole tracker as Run does, with storage, and
-// with watches of every audience on each subject and channel.
+// runGolden runs a file through a whole tracker, as Run does. The tracker has
+// storage, and watches of every audience on each subject and channel.
 func runGolden(ctx context.Context, name string) (string, error) {
 	src, err := read(name)
 	if err != nil {
@@ -114,7 +114,7 @@ type tally struct {
 
 func newTally() *tally { return &tally{hash: sha256.New()} }
 
-// add takes a heading, which is not counted, and items.
+// add adds a heading, which is not counted, and items.
 func (t *tally) add(heading []byte, items ...[]byte) {
 	fmt.Fprintf(t.hash, "%d:%s:%d\n", len(heading), heading, len(items))
 	for _, data := range items {
@@ -130,8 +130,8 @@ func digest(data []byte) string {
 	return fmt.Sprintf("%x", sum[:8])
 }
 
-// bySubject has what was stored of each subject, in order. Several subjects are
-// stored in no order of their own.
+// bySubject has the bytes stored of each subject, in order. Subjects have no
+// order among each other.
 type bySubject map[presence.Ref][][]byte
 
 func (b bySubject) tally() *tally {
@@ -143,7 +143,7 @@ func (b bySubject) tally() *tally {
 	return t
 }
 
-// recordingStorage notes what is saved and appended.
+// recordingStorage records the arguments of Save and Append.
 type recordingStorage struct {
 	presence.Storage
 	presence.JournalReader
@@ -189,8 +189,8 @@ func (s *recordingStorage) Append(ctx context.Context, rows ...presence.JournalR
 	return nil
 }
 
-// goldenEngine is a tracker all of whose subjects and channels are watched by
-// every audience. It reads the watches after each call that may change them.
+// goldenEngine is a tracker with watches of every audience on all subjects and
+// channels. It reads the watches after each call that may change them.
 type goldenEngine struct {
 	*live
 	storage *recordingStorage
@@ -198,15 +198,14 @@ type goldenEngine struct {
 	watched map[string]bool
 }
 
-// goldenWatch is a watch and the frames that it delivered.
+// goldenWatch is a watch with the frames that it delivered.
 type goldenWatch struct {
 	*presence.Watch
 	name   string
 	frames [][]byte
 }
 
-// look watches subjects and channels that have become known, and reads every
-// watch.
+// look starts watches on new subjects and channels, and reads every watch.
 func (g *goldenEngine) look(ctx context.Context, subjects []presence.Ref, channels []presence.Channel) error {
 	host := presence.Actor{Subject: presence.ID("golden"), Role: presence.RoleSystem}
 	open := func(name string, a presence.Audience, watch func(presence.WatchOptions) (*presence.Watch, error)) error {
@@ -251,9 +250,9 @@ func (g *goldenEngine) look(ctx context.Context, subjects []presence.Ref, channe
 	return nil
 }
 
-// read takes the frames that are ready. Frames about several subjects at once
-// come in no order of their own, and each has the group and the number of its
-// place. They are put in order of subjects, and of groups only the last is kept.
+// read reads the frames that are ready. Frames about several subjects at one
+// instant have no fixed order, and each has the group and the number of its
+// place. read sorts them by subject and keeps only the last group.
 func (w *goldenWatch) read() error {
 	var list []*presence.Frame
 	for {
@@ -298,7 +297,7 @@ func (w *goldenWatch) read() error {
 	return nil
 }
 
-// about is the subject whose change comes first in a frame.
+// about is the subject of the first change in a frame.
 func about(f *presence.Frame) string {
 	if len(f.Changes) == 0 {
 		return ""

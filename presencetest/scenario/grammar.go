@@ -6,28 +6,27 @@ import (
 	"strings"
 )
 
-// rule is one row of the grammar: how a statement is written, and what it
-// means. The usage is not only printed, it is what the parser works by: words
-// in capitals are placeholders (see placeholders and words), words in small
-// letters stand for themselves, | separates alternatives, brackets make a part
-// optional, and a name before = makes it a key. Keys may be given in any
-// order.
+// rule is one row of the grammar: the form of a statement, and its meaning. The
+// parser works by the usage, which is also printed. Words in capitals are
+// placeholders (see placeholders and words). Words in small letters stand for
+// themselves. The sign | separates alternatives, brackets make a part optional,
+// and a name before = makes the part a key. Keys may be given in any order.
 type rule struct {
 	usage string
 	means string
 	form  Form // of an expectation
 }
 
-// head holds the statements that describe the file itself.
+// head has the statements that describe the file itself.
 var head = []rule{
 	{usage: "version VERSION", means: "the version of the format that the file is written in"},
 	{usage: "proves STATEMENT...", means: "the statements that the file is about"},
 	{usage: "start TIME", means: "the instant at which time starts; its day is the day of times without a date"},
 }
 
-// verbs holds everything that can happen, one row a verb.
+// verbs has the statements of what happens, one row a verb.
 var verbs = []rule{
-	{usage: "policy [POLICY] [PATH=VALUE...] [by=WHO]", means: "sets the policy, a preset or a JSON file in the folder of this one, overridden by path; without a name the overrides go over the policy in force"},
+	{usage: "policy [POLICY] [PATH=VALUE...] [by=WHO]", means: "sets the policy: a preset, or a JSON file in the folder of this file, with overrides by path; without a name the overrides change the policy in force"},
 	{usage: "role WHO ROLE", means: "gives an actor its role; agent is the default"},
 
 	{usage: "connect S/C [device=DEVICE] [node=NODE] [idle=DURATION]", means: "a transport connects without a new login"},
@@ -35,86 +34,86 @@ var verbs = []rule{
 	{usage: "logout S/C|S", means: "leaves for good, with one connection or with all"},
 	{usage: "close S/C", means: "the connection is closed cleanly"},
 	{usage: "lose S/C", means: "the connection falls silent"},
-	{usage: "resume S/C", means: "the connection goes on over a new socket"},
+	{usage: "resume S/C", means: "the client opens its connection again over a new socket"},
 	{usage: "sleep S/C", means: "the computer is suspended"},
-	{usage: "wake S/C", means: "the suspended computer comes back"},
+	{usage: "wake S/C", means: "the suspended computer wakes"},
 	{usage: "input S/C", means: "a human acts"},
 	{usage: "idle S/C DURATION", means: "the client reports the age of its last input"},
 	{usage: "focus S/C CHANNEL", means: "the client looks at a channel"},
 	{usage: "hide S/C", means: "the client's tab is hidden"},
 	{usage: "show S/C", means: "the client's tab is visible again"},
-	{usage: "endpoint S push|bot|service [off]", means: "reachable without a connection, or no longer"},
+	{usage: "endpoint S push|bot|service [off]", means: "the subject is reachable without a connection, or with off no longer"},
 
-	{usage: "claim S STATUS [source=SOURCE] [key=KEY] [conn=C] [until=TIME] [for=DURATION] [reason=TEXT] [text=TEXT] [by=WHO]", means: "states an intent, for one connection with conn= unless the policy has claimScope subject"},
-	{usage: "release S [source=SOURCE] [key=KEY] [conn=C] [by=WHO]", means: "ends an intent"},
+	{usage: "claim S STATUS [source=SOURCE] [key=KEY] [conn=C] [until=TIME] [for=DURATION] [reason=TEXT] [text=TEXT] [by=WHO]", means: "sets a claim, for one connection with conn= unless the policy has claimScope subject"},
+	{usage: "release S [source=SOURCE] [key=KEY] [conn=C] [by=WHO]", means: "ends a claim"},
 	{usage: "request S STATUS [reason=TEXT]", means: "asks for a status that needs approval"},
 	{usage: "accept S by=WHO", means: "approves the pending request"},
-	{usage: "reject S by=WHO", means: "turns the pending request down"},
-	{usage: "withdraw S", means: "takes the own pending request back"},
+	{usage: "reject S by=WHO", means: "rejects the pending request"},
+	{usage: "withdraw S", means: "withdraws the subject's own pending request"},
 	{usage: "define STATUS class=CLASS [PATH=VALUE...] by=WHO", means: "adds a status while running"},
-	{usage: "undefine STATUS [to=STATUS] by=WHO", means: "removes a status while running; claims to it stay, and stand for the other one or for one of their class"},
+	{usage: "undefine STATUS [to=STATUS] by=WHO", means: "removes a status while running; claims to it stay, and count as claims to the status of to=, or to one of the same class"},
 
 	{usage: "load S NUMBER [capacity=NUMBER] [pinned=NUMBER] [on=WORK]", means: "reports load and capacity of a work channel"},
-	{usage: "challenge S [for=DURATION]", means: "asks whether somebody is still there"},
+	{usage: "challenge S [for=DURATION]", means: "asks the subject whether it is still there"},
 	{usage: "ack S", means: "answers the challenge"},
 	{usage: "work W CHANNEL [client=K] [to=S]", means: "a piece of work arrives"},
-	{usage: "assign W S by=WHO", means: "a piece of work is given by hand"},
+	{usage: "assign W S by=WHO", means: "an actor assigns a piece of work"},
 	{usage: "finish W", means: "a piece of work ends"},
 	{usage: "message K", means: "a client writes again"},
 
-	{usage: "link CHANNEL INBOX", means: "ties a channel to its one inbox"},
-	{usage: "grant S CHANNEL|INBOX", means: "gives access"},
-	{usage: "revoke S CHANNEL|INBOX", means: "takes access away"},
+	{usage: "link CHANNEL INBOX", means: "links a channel to an inbox, in place of any other"},
+	{usage: "grant S CHANNEL|INBOX", means: "grants a channel or an inbox to a subject"},
+	{usage: "revoke S CHANNEL|INBOX", means: "revokes a grant"},
 	{usage: "join S CHANNEL", means: "asks to be a member"},
-	{usage: "watch V CHANNEL [as=AUDIENCE] [label=LABEL]", means: "a watcher comes, and first receives the snapshot; without as= a subject watches as what it is, anybody else as visitor"},
-	{usage: "unwatch V CHANNEL", means: "a watcher goes"},
+	{usage: "watch V CHANNEL [as=AUDIENCE] [label=LABEL]", means: "starts a watch, which first receives the snapshot; without as= a subject watches with its own role, any other watcher as a visitor"},
+	{usage: "unwatch V CHANNEL", means: "ends a watch"},
 	{usage: "schedule CHANNEL HOURS zone=ZONE [except=DATES]", means: "sets opening hours"},
 
 	{usage: "disable all|S", means: "switches presence off"},
 	{usage: "enable all|S", means: "switches presence on again"},
-	{usage: "node NODE down|up|drain", means: "a node dies, comes back, or is shut down as planned"},
-	{usage: "suspend DURATION", means: "this process stands still, and the lines after come after that"},
-	{usage: "clock OFFSET", means: "the wall clock is stepped, while the file's own times go on counting true time"},
+	{usage: "node NODE down|up|drain", means: "a node dies, starts again, or shuts down in order"},
+	{usage: "suspend DURATION", means: "this process stands still; later lines happen after the suspension"},
+	{usage: "clock OFFSET", means: "the wall clock is stepped; the times of the file still count true time"},
 	{usage: "notify S [kind=push|mobile|inapp|email|call] [channel=CHANNEL]", means: "asks the gate about a notification"},
 }
 
-// expectations holds what can be expected, one row a form; each may carry
-// proves=. The first word of the usage chooses the row, and where rows share
-// it, the next word in small letters.
+// expectations has one row a form of expectation. Each also takes proves=. The
+// first word of the usage chooses the row. If several rows begin with that
+// word, the next word in small letters chooses.
 var expectations = []rule{
-	{form: FormStatus, usage: "S STATUS [as=AUDIENCE] [class=CLASS] [cause=CAUSE] [trigger=TRIGGER] [since=TIME] [setat=TIME] [until=TIME] [masked=STATUS] [routable=yes|no] [label=LABEL] [reason=TEXT]", means: "the status, and of its details those that are given"},
+	{form: FormStatus, usage: "S STATUS [as=AUDIENCE] [class=CLASS] [cause=CAUSE] [trigger=TRIGGER] [since=TIME] [setat=TIME] [until=TIME] [masked=STATUS] [routable=yes|no] [label=LABEL] [reason=TEXT]", means: "the status, and the details that are given"},
 	{form: FormField, usage: "S.FIELD absent|VALUE [as=AUDIENCE]", means: "one field of the view"},
-	{form: FormNever, usage: "never S STATUS [as=AUDIENCE]", means: "the status is shown at no instant of the whole file"},
-	{form: FormList, usage: "list CHANNEL LIST [as=AUDIENCE] [label=LABEL] [order=routing]", means: "exactly these are listed, to the team unless as= says otherwise"},
-	{form: FormCount, usage: "count CHANNEL LABEL NUMBER", means: "so many have the label in the list of the team"},
-	{form: FormGroup, usage: "group CHANNEL available|away|offline [as=AUDIENCE] [reason=TEXT] [nextopen=TIME]", means: "the rung of the aggregate, for visitors unless as= says otherwise"},
+	{form: FormNever, usage: "never S STATUS [as=AUDIENCE]", means: "the status is shown at no instant of the file"},
+	{form: FormList, usage: "list CHANNEL LIST [as=AUDIENCE] [label=LABEL] [order=routing]", means: "the list has exactly these subjects, for the team or the audience of as="},
+	{form: FormCount, usage: "count CHANNEL LABEL NUMBER", means: "this number of subjects has the label in the list of the team"},
+	{form: FormGroup, usage: "group CHANNEL available|away|offline [as=AUDIENCE] [reason=TEXT] [nextopen=TIME]", means: "the group status, for visitors or the audience of as="},
 	{form: FormSelectable, usage: "selectable S LIST [by=WHO]", means: "exactly these statuses can be chosen"},
 	{form: FormLabels, usage: "labels CHANNEL LABELS", means: "exactly these labels are offered"},
 	{form: FormSeen, usage: "seen V snapshot [SNAPSHOT]", means: "next the watcher received this snapshot"},
-	{form: FormSeen, usage: "seen V joined S", means: "next it was told that a subject joined"},
-	{form: FormSeen, usage: "seen V left S", means: "next it was told that a subject left"},
-	{form: FormSeen, usage: "seen V updated S STATUS", means: "next it was told of a new status"},
-	{form: FormSeen, usage: "seen V rejected STATUS", means: "next it was told that a request was turned down"},
-	{form: FormSeen, usage: "seen V removed", means: "next it was told that its access ended"},
-	{form: FormSeen, usage: "seen V nothing", means: "it received nothing since the last"},
-	{form: FormGate, usage: "gate deliver|skip|defer", means: "what the last notify led to"},
-	{form: FormWork, usage: "work W queued|done|S", means: "where a piece of work lies"},
-	{form: FormCandidates, usage: "candidates CHANNEL LIST", means: "who may get the next piece of work, in order"},
+	{form: FormSeen, usage: "seen V joined S", means: "next the watcher received that a subject joined"},
+	{form: FormSeen, usage: "seen V left S", means: "next the watcher received that a subject left"},
+	{form: FormSeen, usage: "seen V updated S STATUS", means: "next the watcher received a new status"},
+	{form: FormSeen, usage: "seen V rejected STATUS", means: "next the watcher received that its request was rejected"},
+	{form: FormSeen, usage: "seen V removed", means: "next the watcher received that its access ended"},
+	{form: FormSeen, usage: "seen V nothing", means: "the watcher received nothing since the last expectation"},
+	{form: FormGate, usage: "gate deliver|skip|defer", means: "the decision of the last notify"},
+	{form: FormWork, usage: "work W queued|done|S", means: "the place of a piece of work: the queue, done, or an agent"},
+	{form: FormCandidates, usage: "candidates CHANNEL LIST", means: "the subjects that may get the next piece of work, in order"},
 	{form: FormRequeued, usage: "requeued S LIST", means: "the work that was taken from a subject"},
 	{form: FormRefused, usage: "refused [TEXT...]", means: "the line before was refused, for a reason that contains the text"},
 	{form: FormLog, usage: "log S LOG...", means: "the whole journal of a subject from its first status while connected"},
 	{form: FormSpent, usage: "spent S STATUS DURATION [from=TIME] [to=TIME]", means: "the report's sum for a status"},
-	{form: FormWhy, usage: "why S TEXT [as=AUDIENCE]", means: "the explanation contains the text, as the subject itself is told unless as= says otherwise"},
+	{form: FormWhy, usage: "why S TEXT [as=AUDIENCE]", means: "the explanation contains the text, for the subject itself or the audience of as="},
 }
 
-// causes are the words for why a status holds; a view may show left in place
-// of every kind of leaving.
+// causes are the words for why a status holds. In a view, left stands for every
+// kind of leaving.
 var causes = []string{
 	"default", "login", "manual", "supervisor", "call", "calendar", "app", "system",
 	"idle", "logout", "closed", "lost", "node", "drain", "disabled", "left", "hidden",
 }
 
-// words are the placeholders that stand for one word of a closed list.
+// words are the placeholders for one word of a closed list.
 var words = []struct {
 	name string
 	list []string
@@ -126,9 +125,9 @@ var words = []struct {
 	{"TRIGGER", slices.Concat(causes, []string{"input", "connect", "until", "load", "policy", "grant", "challenge", "request"})},
 }
 
-// placeholder is a kind of argument: its name in a usage, what it takes in
-// words, and the function that reads it. A placeholder followed by ... is
-// handed all remaining arguments, any other exactly one.
+// placeholder is a kind of argument: its name in a usage, the description of
+// its values, and the function that reads it. A placeholder with ... takes all
+// remaining arguments, any other exactly one.
 type placeholder struct {
 	name string
 	want string
@@ -137,8 +136,8 @@ type placeholder struct {
 
 const idRule = "1 to 64 of A-Z a-z 0-9 . _ @ : + -"
 
-// placeholders is filled by init, because its functions use the tables that
-// are compiled with it.
+// placeholders is set by init, because its functions use tables that are
+// compiled from it.
 var placeholders []placeholder
 
 func init() {
@@ -162,7 +161,7 @@ func init() {
 		{"LABEL", "a label, in quotes if it has spaces", readLabel},
 		{"LABELS", "labels as a,b,c without spaces around commas, each once, or none", readLabels},
 		{"LIST", "ids as a,b,c without spaces, each once, or none", readList},
-		{"SNAPSHOT", "what is shown of each as a=online,b=away without spaces, each once, or none", readSnapshot},
+		{"SNAPSHOT", "subjects and their statuses as a=online,b=away without spaces, each once, or none", readSnapshot},
 		{"LOG", "pairs of STATUS or STATUS/TRIGGER and TIME, as online/login 09:00 busy 09:02, or none", readLog},
 		{"HOURS", `opening hours in quotes, as "mon-fri 09:00-12:00,13:00-17:00"`, readLabel},
 		{"ZONE", "a time zone as Europe/Berlin", readLabel},
@@ -183,11 +182,11 @@ func init() {
 // shape is a compiled rule.
 type shape struct {
 	rule
-	title  string // what faults call it: "claim", "expect seen"
+	title  string // its name in faults: "claim", "expect seen"
 	word   string // the first word, if it stands for itself
 	params []param
 	keys   []param
-	open   bool // any PATH=VALUE besides the keys
+	open   bool // takes any PATH=VALUE besides the keys
 }
 
 // param is one positional argument or one key.
@@ -198,7 +197,7 @@ type param struct {
 	rest     bool
 }
 
-// alternative is a word that stands for itself or, with an empty word, a
+// alternative is a word that stands for itself or, if the word is empty, a
 // placeholder.
 type alternative struct {
 	word string
@@ -270,8 +269,8 @@ func alternatives(name string) []alternative {
 	return []alternative{{kind: lookUp(name)}}
 }
 
-// lookUp panics on a name that is not in the table: that is a mistake in this
-// file, found by the first test that runs.
+// lookUp returns a placeholder. It panics on an unknown name, which is a
+// mistake in this file that every test finds.
 func lookUp(name string) *placeholder {
 	i := slices.IndexFunc(placeholders, func(k placeholder) bool { return k.name == name })
 	if i < 0 {
@@ -280,7 +279,7 @@ func lookUp(name string) *placeholder {
 	return &placeholders[i]
 }
 
-// isWord tells words that stand for themselves from placeholders.
+// isWord reports whether s stands for itself and is no placeholder.
 func isWord(s string) bool {
 	for i := range len(s) {
 		if s[i] < 'a' || s[i] > 'z' {
@@ -300,8 +299,8 @@ func (sh *shape) key(name string) (*param, bool) {
 	return nil, false
 }
 
-// literal returns the first positional argument that can only be one word, and
-// its place.
+// literal returns the first positional argument that takes exactly one word,
+// and its index.
 func (sh *shape) literal() (int, string) {
 	for i, prm := range sh.params {
 		if len(prm.alts) == 1 && prm.alts[0].word != "" {
@@ -311,12 +310,12 @@ func (sh *shape) literal() (int, string) {
 	return -1, ""
 }
 
-// takesPairs reports whether the positional argument i is written with =.
+// takesPairs reports whether positional argument i is written with =.
 func (sh *shape) takesPairs(i int) bool {
 	return i < len(sh.params) && sh.params[i].name == "SNAPSHOT"
 }
 
-// line returns the usage as a whole line.
+// line returns the usage with the verb or expect before it.
 func (sh *shape) line() string {
 	if sh.form != "" {
 		return "expect " + sh.usage
@@ -336,7 +335,7 @@ func (sh *shape) allowedKeys() string {
 	return strings.Join(names, ", ")
 }
 
-// want says what an argument takes.
+// want describes the values of an argument.
 func (prm *param) want() string {
 	var list, kinds []string
 	for _, alt := range prm.alts {
@@ -355,7 +354,7 @@ func (prm *param) want() string {
 	return strings.Join(kinds, ", or ")
 }
 
-// expectWords lists the words by which expectations begin.
+// expectWords lists the first words of expectations.
 func expectWords() []string {
 	var list []string
 	for _, sh := range expectShapes {
@@ -367,8 +366,8 @@ func expectWords() []string {
 }
 
 // Grammar returns the whole language as text: every statement with its
-// arguments and meaning, and what each placeholder takes. It is printed from
-// the tables that [Parse] works by.
+// arguments and its meaning, and the values of each placeholder. It prints the
+// tables that [Parse] works by.
 func Grammar() string {
 	var b strings.Builder
 	b.WriteString("A line is [INSTANT] STATEMENT. An INSTANT is a TIME, or +DURATION after the line before;\n" +

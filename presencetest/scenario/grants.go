@@ -8,13 +8,13 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// grants holds which subjects belong to which channels. A subject is granted a
-// channel or an inbox. A channel is linked to one inbox. Its members are the
-// subjects with a grant of either.
+// grants holds the subjects that belong to each channel. A subject has grants
+// of channels and inboxes. A channel is linked to one inbox. Its members are
+// the subjects with a grant of either.
 type grants struct {
-	granted map[presence.Channel]map[presence.Ref]bool     // by what is granted, the subjects
-	link    map[presence.Channel]presence.Channel          // by channel, what it is linked to
-	linked  map[presence.Channel]map[presence.Channel]bool // by what they are linked to, the channels
+	granted map[presence.Channel]map[presence.Ref]bool     // subjects by granted channel or inbox
+	link    map[presence.Channel]presence.Channel          // by channel, the inbox that it is linked to
+	linked  map[presence.Channel]map[presence.Channel]bool // by inbox, the channels that are linked to it
 }
 
 func newGrants() *grants {
@@ -25,21 +25,21 @@ func newGrants() *grants {
 	}
 }
 
-// grant gives a subject a grant of to.
+// grant adds a subject's grant of to.
 func (g *grants) grant(subject presence.Ref, to presence.Channel) { addTo(g.granted, to, subject) }
 
-// revoke takes it away.
+// revoke removes a subject's grant of to.
 func (g *grants) revoke(subject presence.Ref, to presence.Channel) { delete(g.granted[to], subject) }
 
-// linkTo makes the subjects with a grant of to members of a channel, in place of
-// those of what the channel was linked to before.
+// linkTo links a channel to an inbox, in place of the inbox that it was linked
+// to before.
 func (g *grants) linkTo(channel, to presence.Channel) {
 	delete(g.linked[g.link[channel]], channel)
 	g.link[channel] = to
 	addTo(g.linked, to, channel)
 }
 
-// may reports whether a subject belongs to a channel.
+// may reports whether a subject is a member of a channel.
 func (g *grants) may(subject presence.Ref, channel presence.Channel) bool {
 	to, linked := g.link[channel]
 	return g.granted[channel][subject] || linked && g.granted[to][subject]
@@ -54,8 +54,8 @@ func (g *grants) members(channel presence.Channel) []presence.Ref {
 	return sorted(members)
 }
 
-// channels returns the channels that a grant of to makes a member of, to itself
-// among them, in order.
+// channels returns the channels that a grant of to makes a subject a member of,
+// to itself included, in order.
 func (g *grants) channels(to presence.Channel) []presence.Channel {
 	return sorted(append(slices.Collect(maps.Keys(g.linked[to])), to))
 }

@@ -9,22 +9,23 @@ import (
 	"github.com/presence-go/presence/routing"
 )
 
-// live runs a file through a whole tracker on a clock that stands still until
-// it is set. Nothing runs in the background: deadlines are met by sweeping.
+// live runs a file through a whole tracker, on a clock that moves only when it
+// is set. Nothing runs in the background: sweep meets the deadlines.
 type live struct {
 	tracker *presence.Tracker
 	clock   *timeline.Still
-	offset  time.Duration // how far the wall clock has been stepped
+	offset  time.Duration // the sum of the steps of the wall clock
 	conns   map[string]handle
 }
 
-// handle is a connection's, with what it was connected with.
+// handle is the handle of a connection, with the options it was opened with.
 type handle struct {
 	*presence.Conn
 	device, node string
 }
 
-// journalRows is how much of a subject's journal is kept for expect log.
+// journalRows is the number of rows kept of a subject's journal, for expect
+// log.
 const journalRows = 100_000
 
 func newLive(start presence.Instant, policy presence.Policy, observe func(presence.Ref, *presence.Output)) (*live, error) {
@@ -39,8 +40,8 @@ func newLive(start presence.Instant, policy presence.Policy, observe func(presen
 
 func (l *live) set(now presence.Instant) { l.clock.Set(now.Time().Add(l.offset)) }
 
-// stepWall sets the clock between two looks at it and at every subject, as a
-// clock that moves by itself would be looked at.
+// stepWall sets the clock. Before and after, it reads every subject and sweeps,
+// because a running tracker also reads its clock just before and after a step.
 func (l *live) stepWall(ctx context.Context, now presence.Instant, by time.Duration, known []string) error {
 	look := func() error {
 		for _, id := range known {
@@ -63,8 +64,8 @@ func (l *live) close() error { return l.tracker.Close() }
 
 func (l *live) sweep(ctx context.Context) (presence.Instant, error) { return l.tracker.Sweep(ctx) }
 
-// apply says what a client says over the handle of its connection, as far as
-// there is one, and everything else as the host.
+// apply makes an event of a client through the handle of its connection, if one
+// is open. It makes every other event as the host.
 func (l *live) apply(ctx context.Context, e presence.Event) error {
 	switch e.Kind {
 	case presence.EventConnect, presence.EventLogin:
@@ -110,8 +111,8 @@ func (l *live) apply(ctx context.Context, e presence.Event) error {
 
 func key(e presence.Event) string { return e.Subject.ID + "/" + e.Conn }
 
-// connect resumes over the handle where nothing else is said than that the
-// connection is there again.
+// connect resumes through the handle if the event has nothing but a new
+// connection. Otherwise it opens a new handle.
 func (l *live) connect(ctx context.Context, e presence.Event) (err error) {
 	c, known := l.conns[key(e)]
 	if known && e.Kind == presence.EventConnect && e.Age == presence.NoAge && c.device == e.Device && c.node == e.Node {
@@ -128,12 +129,13 @@ func (l *live) connect(ctx context.Context, e presence.Event) (err error) {
 	return err
 }
 
-// claim goes over the handle where it was said over a connection.
+// claim sets or ends a claim through the handle if the event names a
+// connection.
 func (l *live) claim(ctx context.Context, e presence.Event) (err error) {
 	c, ok := l.conns[key(e)]
 	switch {
 	case e.Conn != "" && !ok:
-		err = l.tracker.Apply(ctx, e) // to be told that it has left
+		err = l.tracker.Apply(ctx, e) // the tracker returns that the connection has left
 	case e.Conn != "":
 		_, err = c.Claim(ctx, e.Claim)
 	case e.Kind == presence.EventSetClaim:
@@ -188,7 +190,8 @@ func (l *live) watch(ctx context.Context, actor presence.Actor, channel presence
 
 type liveFeed struct{ *presence.Watch }
 
-// poll takes the end of a stream for silence: a frame has said it before.
+// poll returns no frame after the end of the stream: a frame has reported the
+// end.
 func (f liveFeed) poll() *presence.Frame {
 	frame, err := f.Poll()
 	if err != nil {
@@ -197,7 +200,7 @@ func (f liveFeed) poll() *presence.Frame {
 	return frame
 }
 
-func (f liveFeed) close() { _ = f.Close() } // it may have ended before
+func (f liveFeed) close() { _ = f.Close() } // it may be closed already
 
 func (l *live) gate(ctx context.Context, subject presence.Ref, kind, channel string) (presence.Decision, error) {
 	return l.tracker.Gate(ctx, presence.Notification{Subject: subject, Kind: kind, Channel: channel})

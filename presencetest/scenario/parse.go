@@ -1,5 +1,5 @@
-// Package scenario reads and runs scenario files: texts that drive presence
-// over virtual time and state what must be seen.
+// Package scenario reads and runs scenario files. A scenario file drives
+// presence over virtual time and states the expected results.
 //
 //	version 1
 //	policy respondio idle.after=10m
@@ -8,11 +8,11 @@
 //	+2m   claim alice busy
 //	+10m  expect alice offline cause=idle since=09:12 masked=busy
 //
-// [Parse] reads a file and reports all that is wrong with its form at once;
-// [Grammar] prints the language. [Run] runs a file on the pure core or through a
-// whole tracker, [RunFile] and [Check] do so from disk, and [WriteSVG] draws what
-// happened. Whether the names of statuses, policies and sources mean anything is
-// known only where a file is run.
+// [Parse] reads a file and reports every fault of its form; [Grammar] prints
+// the language. [Run] runs a file on the pure core or through a whole tracker.
+// [RunFile] and [Check] read a file from disk and run it. [WriteSVG] draws the
+// results. Names of statuses, policies and sources are checked when a file is
+// run, not by Parse.
 package scenario
 
 import (
@@ -26,12 +26,12 @@ import (
 	"unicode/utf8"
 )
 
-// What a file may hold at most.
+// The limits of a file.
 const (
 	MaxSize   = 1 << 20 // bytes in a file
 	MaxLine   = 4 << 10 // bytes in a line
-	MaxLines  = 20_000  // lines in a file, empty ones and comments included
-	MaxFaults = 50      // faults that are reported of a file
+	MaxLines  = 20_000  // lines in a file, with empty lines and comments
+	MaxFaults = 50      // reported faults of a file
 )
 
 const (
@@ -40,27 +40,27 @@ const (
 	maxDuration = 876_000 * time.Hour
 )
 
-// All instants lie in a range in which none overflows when a duration is added.
+// All instants lie in this range, so that adding a duration does not overflow.
 var (
 	firstInstant = time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC)
 	lastInstant  = time.Date(2150, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
-// DefaultStart is the instant, on a Monday, at which time starts in a file
-// that has no start line.
+// DefaultStart is the start of time in a file without a start line. It is a
+// Monday.
 var DefaultStart = time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC)
 
-// Supported is the version of the format that [Parse] knows. A file with a
-// newer minor version is read, and keys in it that are unknown are ignored
-// with a warning; a newer major version is refused.
+// Supported is the version of the format that [Parse] reads. A file with a
+// newer minor version is read, and its unknown keys are ignored with a warning.
+// A newer major version is a fault.
 var Supported = Version{Major: 1}
 
-// Version is the version of the format that a file is written in.
+// Version is the version of the format of a file.
 type Version struct {
 	Major, Minor int
 }
 
-// String returns the version as it is written, without a minor of zero.
+// String returns the version, without a minor version of 0.
 func (v Version) String() string {
 	if v.Minor == 0 {
 		return strconv.Itoa(v.Major)
@@ -74,38 +74,38 @@ type File struct {
 	Version  Version   // the version line
 	Proves   []string  // the statements that the file is about
 	Start    time.Time // when time starts, in UTC
-	Lines    []Line    // what happens and what is expected, in the order of the file
-	Warnings []Fault   // what was ignored, see [Supported]; at most MaxFaults
+	Lines    []Line    // what happens and what is expected, in order
+	Warnings []Fault   // ignored keys, see [Supported]; at most MaxFaults
 }
 
 // Line is one line that happens at an instant: a verb, or an expectation.
 type Line struct {
 	Number  int       // counted from 1
-	Text    string    // as written, without comment
+	Text    string    // as written, without its comment
 	Instant Instant   // as written
-	At      time.Time // when it happens, in UTC; never before the line above
+	At      time.Time // in UTC, not before the line above
 
 	Verb string  // a verb of the grammar; "expect" for every expectation
 	Args []Value // positional arguments, in the order of the grammar
 	Keys []Value // key=value arguments in the order of the line
 
-	// The arguments that most verbs have: the first subject, watcher or actor,
-	// its connection, the first channel and the first status; empty where the
-	// line names none. The channel of grant and revoke may be an inbox; disable
-	// and enable without a subject are about all.
+	// The arguments of most verbs: the first subject, watcher or actor, its
+	// connection, the first channel and the first status. An argument that the line
+	// does not have is empty. The channel of grant and revoke may be an inbox.
+	// Without a subject, disable and enable concern all subjects.
 	Subject, Conn, Channel, Status string
 
-	// Expect is what an expectation expects, and nil for every other verb.
+	// Expect is the expectation of an expect line, and nil for other verbs.
 	Expect *Expectation
 	// Proves lists the statements that this expectation proves.
 	Proves []string
-	// Refused is the expectation in the line after this one that this one is
-	// refused; nil where it must be accepted.
+	// Refused is the next line's expectation that this line is refused, or nil if
+	// this line must be accepted.
 	Refused *Expectation
 }
 
-// Key returns the value of a key, and the zero Value if the line has no such
-// key.
+// Key returns the value of a key, or the zero Value if the line does not have
+// it.
 func (l *Line) Key(name string) Value {
 	for _, v := range l.Keys {
 		if v.Name == name {
@@ -118,38 +118,37 @@ func (l *Line) Key(name string) Value {
 // Has reports whether the line has a key.
 func (l *Line) Has(name string) bool { return l.Key(name).Name != "" }
 
-// Instant is when a line happens, as it is written. All fields are zero if the
-// line happens at the instant of the line above.
+// Instant is the instant of a line as written. All fields are zero if the line
+// happens at the instant of the line above.
 type Instant struct {
 	Text     string
-	Relative bool          // whether After counts, and not Time
+	Relative bool          // After counts and Time is zero
 	After    time.Duration // since the line above
 	Time     time.Time     // absolute, in UTC
 }
 
-// Value is one argument: as it is written, and, by what the grammar has in its
-// place, as it is understood.
+// Value is one argument, as written and as read by the grammar.
 type Value struct {
-	Name     string        // the key, or the place in the usage of the verb
+	Name     string        // the key, or the placeholder in the usage
 	Text     string        // without quotes; several words are joined by spaces
 	Time     time.Time     // of a TIME
 	Duration time.Duration // of a DURATION or OFFSET
 	Number   int           // of a NUMBER
-	List     []string      // of what is written with commas; empty for none
+	List     []string      // of a list with commas; empty for none
 
-	kind     string // the placeholder that took it; empty for a word
+	kind     string // the placeholder that read it; empty for a word
 	subject  string
 	conn     string
 	snapshot []Shown
 	log      []Logged
 }
 
-// Form says what an expectation is about. It is the word after expect, except
-// for the first two.
+// Form is the kind of an expectation. It is the word after expect, except for
+// the first two.
 type Form string
 
-// The forms, each with the fields of [Expectation] that it has besides those
-// that come from keys.
+// The forms. The comments list the fields of [Expectation] that a form has
+// besides those of keys.
 const (
 	FormStatus     Form = "status"     // Subject, Status
 	FormField      Form = "field"      // Subject, Field, and Absent or Time, Number or Text
@@ -170,11 +169,11 @@ const (
 	FormWhy        Form = "why"        // Subject, Text
 )
 
-// Expectation is what a line expects. A field that comes from a key is empty,
-// nil or zero if the key is not given, and then is not to be compared.
+// Expectation is the expectation of a line. A field whose key is not given is
+// empty, nil or zero, and is not compared.
 type Expectation struct {
 	Form Form
-	Line int // its number
+	Line int // the number of the line
 
 	Subject  string
 	Watcher  string
@@ -182,7 +181,7 @@ type Expectation struct {
 	Status   string
 	Work     string
 	Field    string // threads, pinned, since, setat, lastseen, lastlogin, request, color, masked, until, text
-	Word     string // the one of a closed list that the form names
+	Word     string // a word of the closed list of the form
 	Text     string
 	Number   int
 	Time     time.Time
@@ -207,17 +206,17 @@ type Shown struct {
 	Subject, Status string
 }
 
-// Logged is one row of a journal. An empty trigger is not to be compared.
+// Logged is one row of a journal. An empty trigger is not compared.
 type Logged struct {
 	Status, Trigger string
 	At              time.Time
 }
 
-// Fault is something that is wrong with a file.
+// Fault is one mistake in a file.
 type Fault struct {
 	File string
 	Line int
-	Text string // what was wrong, and what is allowed
+	Text string // what is wrong, and what is allowed
 }
 
 // Error returns the fault with its file and line.
@@ -225,11 +224,11 @@ func (f *Fault) Error() string {
 	return fmt.Sprintf("scenario: %s:%d: %s", f.File, f.Line, f.Text)
 }
 
-// Parse reads a scenario file. The name stands in faults and is not opened.
+// Parse reads a scenario file. Faults contain the name; Parse does not open it.
 //
-// If anything is wrong with the file, the error joins every [Fault] of it in
-// the order of lines, up to [MaxFaults] and then a note that there are more,
-// and no file is returned.
+// If the file has faults, Parse returns no file. The error joins each [Fault]
+// in the order of lines. It has at most [MaxFaults] faults, and then a note
+// about more.
 func Parse(name string, src []byte) (*File, error) {
 	p := &parser{
 		file:     &File{Name: name, Start: DefaultStart},
@@ -246,19 +245,19 @@ func Parse(name string, src []byte) (*File, error) {
 
 type parser struct {
 	file   *File
-	number int // of the present line
+	number int // of the current line
 	faults []error
-	over   bool // no more is to be read
+	over   bool // stop reading
 
-	once     map[string]bool // the statements of the head that were given, well or badly
+	once     map[string]bool // the statements of the head that were given, valid or not
 	body     bool            // whether the head is over
 	now      time.Time
-	previous step            // what the line above was
+	previous step            // the kind of the line above
 	subjects map[string]bool // the ids that verbs have named so far
-	field    *placeholder    // what the field of this line holds
+	field    *placeholder    // the placeholder for the field of this line
 }
 
-// step is what expect refused needs to know of the line above it.
+// step is the kind of a line, for an expect refused below it.
 type step int
 
 const (
@@ -317,7 +316,7 @@ func (p *parser) line(src string) {
 		l.Instant = p.instant(first.text)
 		tokens = tokens[1:]
 		if len(tokens) == 0 {
-			p.fault("nothing happens at %s; want a verb after the instant", quote(first.text))
+			p.fault("the instant %s has no verb; want a verb after it", quote(first.text))
 			p.previous = stepFaulty
 			return
 		}
@@ -386,7 +385,7 @@ func (p *parser) head(sh *shape, l *Line, args []token) {
 		p.file.Version.Minor, _ = strconv.Atoi(minor)
 		if p.file.Version.Major != Supported.Major {
 			p.fault("version %s cannot be read; want version %d or %d.x", v.Text, Supported.Major, Supported.Major)
-			p.over = true // what follows is another language
+			p.over = true // the rest is in another version of the language
 		}
 	case "proves":
 		for _, id := range v.List {
@@ -402,7 +401,7 @@ func (p *parser) head(sh *shape, l *Line, args []token) {
 	}
 }
 
-// endHead is called before the first line that happens, and at the end.
+// endHead checks the head, before the first line that happens and at the end.
 func (p *parser) endHead() {
 	if p.body {
 		return
@@ -429,15 +428,15 @@ func (p *parser) place(l *Line) {
 	case !l.Instant.Time.IsZero():
 		l.At = l.Instant.Time
 		if l.At.Before(p.now) {
-			p.fault("time goes back from %s to %s; want that instant or a later one",
+			p.fault("time steps back from %s to %s; want the first instant or a later one",
 				p.now.Format(time.RFC3339Nano), l.At.Format(time.RFC3339Nano))
 		}
 	}
-	// After a step back too, so that it is reported once.
+	// Keep the instant also after a step back, so that it is reported once.
 	p.now = l.At
 }
 
-// pass lets the time pass that a line takes: only a suspension takes any.
+// pass lets the time of a line pass. Only suspend takes time.
 func (p *parser) pass(l *Line) {
 	if l.Verb != "suspend" {
 		return
@@ -448,7 +447,7 @@ func (p *parser) pass(l *Line) {
 	}
 }
 
-// instant reads when a line happens; a fault leaves only the text.
+// instant reads the instant of a line. After a fault only the text is set.
 func (p *parser) instant(text string) Instant {
 	in := Instant{Text: text}
 	if after, ok := strings.CutPrefix(text, "+"); ok {
@@ -481,7 +480,7 @@ func (p *parser) shape(tokens []token) *shape {
 	}
 	allowed := func() string { return "S STATUS, S.FIELD VALUE, " + strings.Join(expectWords(), ", ") }
 	if len(tokens) == 1 {
-		p.fault("expect: what is expected is missing; want one of %s", allowed())
+		p.fault("expect: the expectation is missing; want one of %s", allowed())
 		return nil
 	}
 	what := tokens[1]
@@ -490,7 +489,7 @@ func (p *parser) shape(tokens []token) *shape {
 		return nil
 	}
 	form := FormStatus
-	if what.bare() { // quotes make a subject of any word
+	if what.bare() { // quotes make any word a subject
 
 		var found []*shape
 		for _, sh := range expectShapes {
@@ -516,7 +515,7 @@ func (p *parser) shape(tokens []token) *shape {
 	return nil
 }
 
-// variant chooses among rows that begin with one word by their next one.
+// variant chooses between rows with the same first word, by their next word.
 func (p *parser) variant(rows []*shape, args []token) *shape {
 	var allowed []string
 	for _, sh := range rows {
@@ -537,8 +536,8 @@ func (p *parser) variant(rows []*shape, args []token) *shape {
 }
 
 // dotted decides whether the first word of an expectation is a subject or one
-// of its fields, since ids may have dots too: an id that a verb has named is
-// the subject, whatever it ends in.
+// of its fields. Ids may have dots too: an id that a verb has named is a
+// subject, with any ending.
 func (p *parser) dotted(id string) Form {
 	i := strings.LastIndexByte(id, '.')
 	switch {
@@ -584,7 +583,7 @@ func (p *parser) match(sh *shape, l *Line, tokens []token) {
 		case i >= len(args) && prm.optional:
 		case i >= len(args):
 			p.fault("%s: %s is missing; usage: %s", sh.title, prm.name, sh.line())
-			return // what follows is missing too
+			return // the later arguments are missing too
 		case prm.rest:
 			l.Args = append(l.Args, p.value(sh, prm, args[i:]))
 			args = args[:i+1]
@@ -625,7 +624,8 @@ func (p *parser) path(sh *shape, l *Line, t token) {
 // value reads one argument.
 func (p *parser) value(sh *shape, prm *param, args []token) Value {
 	v := Value{Name: prm.name, Text: args[0].text}
-	// Where a placeholder could be meant too, quotes say that it is.
+	// If a placeholder is also possible, a quoted word is its value and not the
+	// word of the grammar.
 	closed := !slices.ContainsFunc(prm.alts, func(a alternative) bool { return a.kind != nil })
 	for _, alt := range prm.alts {
 		if alt.kind == nil {
@@ -651,22 +651,22 @@ func (p *parser) value(sh *shape, prm *param, args []token) Value {
 	return v
 }
 
-// check looks at what no single argument can show.
+// check finds faults of several arguments together, and of the line before.
 func (p *parser) check(sh *shape, l *Line) {
 	switch {
 	case l.Verb == "claim" && l.Has("until") && l.Has("for"):
 		p.fault("claim: until and for are both given; want at most one of them")
 	case l.Verb == "policy" && len(l.Args) == 0 && !slices.ContainsFunc(l.Keys, func(v Value) bool { return v.Name != "by" }):
-		p.fault("policy: POLICY is missing, and so is any override; usage: %s", sh.line())
+		p.fault("policy: POLICY and overrides are missing; want one of them; usage: %s", sh.line())
 	case sh.form == FormRefused && (p.previous == stepNone || p.previous == stepExpect):
-		p.fault("expect refused: there is no verb in the line before that could be refused")
+		p.fault("expect refused: the line before has no verb that can be refused")
 	case sh.form == FormRefused && p.previous == stepVerb && !l.At.Equal(p.last().At):
 		p.fault("expect refused: the line before was at %s; want the same instant",
 			p.last().At.Format(time.RFC3339Nano))
 	}
 }
 
-// remember notes the ids that a verb named as subjects.
+// remember keeps the ids that a verb names as subjects.
 func (p *parser) remember(l *Line) {
 	for _, v := range slices.Concat(l.Args, l.Keys) {
 		switch v.kind {
@@ -676,7 +676,7 @@ func (p *parser) remember(l *Line) {
 	}
 }
 
-// common fills in the arguments that most verbs have.
+// common sets the fields for arguments that most verbs have.
 func (l *Line) common() {
 	set := func(field *string, value string) {
 		if *field == "" {
@@ -712,7 +712,7 @@ func (l *Line) expectation(sh *shape) {
 	}
 }
 
-// argument takes over an argument of an expectation.
+// argument sets the field of an argument.
 func (e *Expectation) argument(v *Value) {
 	switch v.kind {
 	case "S", "S.FIELD":
@@ -745,7 +745,7 @@ func (e *Expectation) argument(v *Value) {
 	}
 }
 
-// key takes over a key of an expectation.
+// key sets the field of a key.
 func (e *Expectation) key(v *Value) {
 	switch v.Name {
 	case "as":
@@ -828,12 +828,12 @@ type token struct {
 // bare reports whether the token is a plain word.
 func (t token) bare() bool { return t.key == "" && !t.quoted }
 
-// looksTimed tells instants from verbs, none of which begins so.
+// looksTimed reports whether the token is an instant. No verb begins like one.
 func (t token) looksTimed() bool {
 	return t.bare() && t.text != "" && strings.IndexByte("+-0123456789", t.text[0]) >= 0
 }
 
-// scan splits a line into words, and returns it without its comment too.
+// scan splits a line into words. It also returns the line without its comment.
 func (p *parser) scan(line string) (text string, tokens []token) {
 	if len(line) > MaxLine {
 		p.fault("the line has %d bytes; at most %d are allowed", len(line), MaxLine)
@@ -842,7 +842,7 @@ func (p *parser) scan(line string) (text string, tokens []token) {
 	for i, r := range line {
 		invalid := r == utf8.RuneError && !strings.HasPrefix(line[i:], "\ufffd")
 		if invalid || unicode.IsControl(r) && r != '\t' {
-			p.fault("byte %d of the line is no text; want UTF-8 without control characters", i+1)
+			p.fault("byte %d of the line is not allowed; want UTF-8 without control characters", i+1)
 			return "", nil
 		}
 	}
@@ -876,7 +876,7 @@ func next(s string) (t token, length int, wrong string) {
 		case t.quoted:
 			return t, 0, fmt.Sprintf("%s follows a closing quote; want a space", quote(s[i:i+1]))
 		case s[i] == '"' && b.Len() > 0:
-			return t, 0, fmt.Sprintf("there is a quote inside the word %s; want quotes around the whole value", quote(s[:i+1]))
+			return t, 0, fmt.Sprintf("the word %s contains a quote; want quotes around the whole value", quote(s[:i+1]))
 		case s[i] == '"':
 			end, problem := unquote(&b, s[i:])
 			if problem != "" {
@@ -895,8 +895,8 @@ func next(s string) (t token, length int, wrong string) {
 	return t, i, ""
 }
 
-// unquote reads the quoted string at the beginning of a text into b and
-// returns its length.
+// unquote reads the quoted string at the beginning of s into b, and returns its
+// length.
 func unquote(b *strings.Builder, s string) (length int, wrong string) {
 	for i := 1; i < len(s); i++ {
 		switch s[i] {
@@ -913,7 +913,7 @@ func unquote(b *strings.Builder, s string) (length int, wrong string) {
 	return 0, fmt.Sprintf("the quote that begins with %s is not closed", quote(s))
 }
 
-// quote shows what was written, cut where it is long.
+// quote quotes a text for a fault, and cuts a long one.
 func quote(s string) string {
 	const most = 60
 	if len(s) <= most {
@@ -930,7 +930,7 @@ func isID(s string) bool {
 	return len(s) <= maxID && isPath(s)
 }
 
-// isPath reports whether a text is made of the characters of ids.
+// isPath reports whether a text has only the characters of ids.
 func isPath(s string) bool {
 	for i := range len(s) {
 		c := s[i]
@@ -962,7 +962,7 @@ func inRange(t time.Time) bool {
 	return !t.Before(firstInstant) && t.Before(lastInstant)
 }
 
-// time reads a time; one without a date is of the day of the start.
+// time reads a time. A time without a date is on the day of the start.
 func (p *parser) time(s string) (time.Time, bool) {
 	if len(s) > 2 && s[2] == ':' {
 		year, month, day := p.file.Start.Date()

@@ -68,8 +68,8 @@ func TestParseExample(t *testing.T) {
 	}, f.Lines[5].Expect)
 }
 
-// show writes what was understood of a verb: arguments by their text and, for
-// whatever has one, by its typed value.
+// show writes a parsed verb: arguments by their text and, if they have one, by
+// their typed value.
 func show(l scenario.Line) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s", l.Verb)
@@ -299,7 +299,7 @@ func TestGrammar(t *testing.T) {
 	} {
 		require.Contains(t, g, part)
 	}
-	// Every placeholder that a usage has is explained.
+	// Every placeholder of a usage is explained.
 	for _, name := range regexp.MustCompile(`[A-Z][A-Z/.]*[A-Z]|\b[A-Z]\b`).FindAllString(strings.Join(append(section(t, "Verbs"), section(t, "Expectations")...), "\n"), -1) {
 		require.Regexp(t, `(?m)^  `+regexp.QuoteMeta(name)+` +\S`, g)
 	}
@@ -346,8 +346,8 @@ func TestParseVersions(t *testing.T) {
 	require.Equal(t, "1", scenario.Supported.String())
 }
 
-// TestParseDots shows that ids with dots are told from fields by what the
-// verbs above have named.
+// TestParseDots checks that an id with dots is a subject if a verb above named
+// it, and else a field.
 func TestParseDots(t *testing.T) {
 	f, err := scenario.Parse("dots.txt", []byte(`version 1
 login bob@example.text/1
@@ -369,7 +369,7 @@ expect team.pinned 0
 	}, got)
 }
 
-// TestParseSuspend shows that a suspension takes the time it lasts.
+// TestParseSuspend checks that a suspension takes its time.
 func TestParseSuspend(t *testing.T) {
 	f, err := scenario.Parse("suspend.txt", []byte(`version 1
 login alice/1
@@ -384,7 +384,7 @@ expect alice online
 	}
 	require.Equal(t, []string{"09:00", "09:10", "09:15", "09:16"}, got)
 	requireFaults(t, "version 1\nsuspend 5m\n09:04 ack alice",
-		"3: time goes back from 2026-01-05T09:05:00Z to 2026-01-05T09:04:00Z; want that instant or a later one")
+		"3: time steps back from 2026-01-05T09:05:00Z to 2026-01-05T09:04:00Z; want the first instant or a later one")
 	requireFaults(t, "version 1\nstart 2149-12-31T23:59:00Z\nsuspend 5m",
 		"3: suspend leads to 2150-01-01T00:04:00Z; want an instant from 1970 to 2149")
 }
@@ -420,7 +420,7 @@ const (
 	wantList = "want ids as a,b,c without spaces, each once, or none"
 )
 
-// faults are texts below a version line, so that their first line is line 2.
+// faults are texts below a version line: their first line is line 2.
 var faults = []struct {
 	src  string
 	want []string
@@ -440,8 +440,8 @@ var faults = []struct {
 	{"ack a" + strings.Repeat("é", 60), []string{`2: ack: S "a` + strings.Repeat("é", 29) + `…": ` + wantID}},
 	{"claim alice busy by=a by=b", []string{`2: claim: key "by" is given twice`}},
 	{"claim alice busy until=10:00 for=5m", []string{"2: claim: until and for are both given; want at most one of them"}},
-	{"policy", []string{"2: policy: POLICY is missing, and so is any override; usage: policy [POLICY] [PATH=VALUE...] [by=WHO]"}},
-	{"policy by=ann", []string{"2: policy: POLICY is missing, and so is any override; usage: policy [POLICY] [PATH=VALUE...] [by=WHO]"}},
+	{"policy", []string{"2: policy: POLICY and overrides are missing; want one of them; usage: policy [POLICY] [PATH=VALUE...] [by=WHO]"}},
+	{"policy by=ann", []string{"2: policy: POLICY and overrides are missing; want one of them; usage: policy [POLICY] [PATH=VALUE...] [by=WHO]"}},
 	{"policy a b", []string{`2: policy: "b" is one argument too many; usage: policy [POLICY] [PATH=VALUE...] [by=WHO]`}},
 	{"policy lunch/json", []string{`2: policy: POLICY "lunch/json": want the name of a preset, or a JSON file as ./lunch.json`}},
 	{"policy default idle.after= idle.to=x idle.to=y a!b=1", []string{
@@ -481,7 +481,7 @@ var faults = []struct {
 		`2: schedule: HOURS "": want opening hours in quotes, as "mon-fri 09:00-12:00,13:00-17:00"`,
 		"2: schedule: key zone= is missing; usage: schedule CHANNEL HOURS zone=ZONE [except=DATES]"}},
 
-	{"expect", []string{"2: expect: what is expected is missing; want one of " + wantForm}},
+	{"expect", []string{"2: expect: the expectation is missing; want one of " + wantForm}},
 	{"expect a=b", []string{`2: expect: "a=b" cannot begin an expectation; want one of ` + wantForm}},
 	{"expect alice", []string{"2: expect: STATUS is missing; usage: expect S STATUS [as=AUDIENCE] [class=CLASS] [cause=CAUSE] [trigger=TRIGGER] [since=TIME] [setat=TIME] [until=TIME] [masked=STATUS] [routable=yes|no] [label=LABEL] [reason=TEXT]"}},
 	{"expect alice online cause=boredom", []string{`2: expect: cause "boredom": want one of default, login, manual, supervisor, call, calendar, app, system, idle, logout, closed, lost, node, drain, disabled, left, hidden`}},
@@ -497,14 +497,14 @@ var faults = []struct {
 	{"expect seen", []string{"2: expect seen: an argument is missing; want V and one of snapshot, joined, left, updated, rejected, removed, nothing"}},
 	{"expect seen vic arrived alice", []string{`2: expect seen: "arrived": want one of snapshot, joined, left, updated, rejected, removed, nothing`}},
 	{"expect seen vic joined", []string{"2: expect seen: S is missing; usage: expect seen V joined S"}},
-	{"expect seen vic snapshot a", []string{`2: expect seen: SNAPSHOT "a": want what is shown of each as a=online,b=away without spaces, each once, or none`}},
-	{"expect seen vic snapshot a=x,a=y", []string{`2: expect seen: SNAPSHOT "a=x,a=y": want what is shown of each as a=online,b=away without spaces, each once, or none`}},
+	{"expect seen vic snapshot a", []string{`2: expect seen: SNAPSHOT "a": want subjects and their statuses as a=online,b=away without spaces, each once, or none`}},
+	{"expect seen vic snapshot a=x,a=y", []string{`2: expect seen: SNAPSHOT "a=x,a=y": want subjects and their statuses as a=online,b=away without spaces, each once, or none`}},
 	{"expect seen vic snapshot a=x b=y", []string{`2: expect seen: unknown key "b"; allowed: proves`}},
 	{"expect log alice online 09:00 busy", []string{`2: expect log: LOG "online 09:00 busy": want pairs of STATUS or STATUS/TRIGGER and TIME, as online/login 09:00 busy 09:02, or none`}},
 	{"expect log alice online/magic 09:00", []string{`2: expect log: LOG "online/magic 09:00": want pairs of STATUS or STATUS/TRIGGER and TIME, as online/login 09:00 busy 09:02, or none`}},
 	{"expect work w1 a!", []string{`2: expect work: queued|done|S "a!": want one of queued, done, or a subject, 1 to 64 of A-Z a-z 0-9 . _ @ : + -`}},
-	{"expect refused", []string{"2: expect refused: there is no verb in the line before that could be refused"}},
-	{"ack alice\nexpect alice online\nexpect refused", []string{"4: expect refused: there is no verb in the line before that could be refused"}},
+	{"expect refused", []string{"2: expect refused: the line before has no verb that can be refused"}},
+	{"ack alice\nexpect alice online\nexpect refused", []string{"4: expect refused: the line before has no verb that can be refused"}},
 	{"ack alice\n+1s expect refused", []string{"3: expect refused: the line before was at 2026-01-05T09:00:00Z; want the same instant"}},
 	{"ack a!\nexpect refused", []string{`2: ack: S "a!": ` + wantID}},
 
@@ -514,9 +514,9 @@ var faults = []struct {
 	{"-5m ack alice", []string{`2: instant "-5m": ` + wantWhen}},
 	{"9:30 ack alice", []string{`2: instant "9:30": ` + wantWhen}},
 	{"2026-01-05 ack alice", []string{`2: instant "2026-01-05": ` + wantWhen}},
-	{"+5m", []string{`2: nothing happens at "+5m"; want a verb after the instant`}},
-	{"10:00 ack alice\n09:59:59.999 ack alice\nack bob", []string{"3: time goes back from 2026-01-05T10:00:00Z to 2026-01-05T09:59:59.999Z; want that instant or a later one"}},
-	{"08:00 ack alice", []string{"2: time goes back from 2026-01-05T09:00:00Z to 2026-01-05T08:00:00Z; want that instant or a later one"}},
+	{"+5m", []string{`2: the instant "+5m" has no verb; want a verb after it`}},
+	{"10:00 ack alice\n09:59:59.999 ack alice\nack bob", []string{"3: time steps back from 2026-01-05T10:00:00Z to 2026-01-05T09:59:59.999Z; want the first instant or a later one"}},
+	{"08:00 ack alice", []string{"2: time steps back from 2026-01-05T09:00:00Z to 2026-01-05T08:00:00Z; want the first instant or a later one"}},
 	{"+876000h ack alice\n+876000h ack alice", []string{`3: "+876000h" leads to 2225-11-18T09:00:00Z; want an instant from 1970 to 2149`}},
 
 	{"ack alice\nproves C1", []string{"3: proves belongs to the head, before the first line that happens"}},
@@ -532,13 +532,13 @@ var faults = []struct {
 	{`claim alice busy text="a\n"`, []string{`2: a backslash in quotes escapes nothing; want \" or \\`}},
 	{`claim alice busy text="a\`, []string{`2: a backslash in quotes escapes nothing; want \" or \\`}},
 	{`claim alice busy text="a"b`, []string{`2: "b" follows a closing quote; want a space`}},
-	{`claim alice busy text=a"b"`, []string{`2: there is a quote inside the word "text=a\""; want quotes around the whole value`}},
+	{`claim alice busy text=a"b"`, []string{`2: the word "text=a\"" contains a quote; want quotes around the whole value`}},
 	{`"claim" alice busy`, []string{`2: unknown verb "\"claim\""; want one of accept, ack, assign, challenge, claim, clock, close, connect, define, disable, enable, endpoint, expect, finish, focus, grant, hide, idle, input, join, link, load, login, logout, lose, message, node, notify, policy, reject, release, request, resume, revoke, role, schedule, show, sleep, suspend, undefine, unwatch, wake, watch, withdraw, work`}},
-	{"ack al\xffice", []string{"2: byte 7 of the line is no text; want UTF-8 without control characters"}},
-	{"ack alice\x00", []string{"2: byte 10 of the line is no text; want UTF-8 without control characters"}},
+	{"ack al\xffice", []string{"2: byte 7 of the line is not allowed; want UTF-8 without control characters"}},
+	{"ack alice\x00", []string{"2: byte 10 of the line is not allowed; want UTF-8 without control characters"}},
 	{"# " + strings.Repeat("x", scenario.MaxLine), []string{"2: the line has 4098 bytes; at most 4096 are allowed"}},
 
-	// All faults of a file are reported, in order.
+	// Parse reports all faults of a file, in order.
 	{"login\nclam\nack alice\n+x ack alice by=me", []string{
 		"2: login: S/C is missing; usage: login S/C [device=DEVICE] [node=NODE]",
 		`3: unknown verb "clam"; want one of accept, ack, assign, challenge, claim, clock, close, connect, define, disable, enable, endpoint, expect, finish, focus, grant, hide, idle, input, join, link, load, login, logout, lose, message, node, notify, policy, reject, release, request, resume, revoke, role, schedule, show, sleep, suspend, undefine, unwatch, wake, watch, withdraw, work`,
@@ -586,8 +586,8 @@ func TestParseBounds(t *testing.T) {
 	requireFaults(t, src+strings.Repeat("ack !\n", 500), append(want, "52: more faults are not reported")...)
 }
 
-// requireFaults requires that a file has exactly these faults, each written
-// as line: text.
+// requireFaults requires that a file has exactly these faults, each written as
+// line: text.
 func requireFaults(t *testing.T, src string, want ...string) {
 	t.Helper()
 	f, err := scenario.Parse("dir/x.txt", []byte(src))
@@ -641,7 +641,7 @@ func FuzzParse(f *testing.F) {
 			}
 			again.WriteString(l.Text + "\n")
 		}
-		// The lines as they are kept say the same as the file.
+		// The parsed lines, written again, are equal to those of the file.
 		second, err := scenario.Parse("fuzz", []byte(again.String()))
 		require.NoError(t, err)
 		require.Len(t, second.Lines, len(file.Lines))

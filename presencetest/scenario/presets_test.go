@@ -12,12 +12,12 @@ import (
 	"github.com/presence-go/presence/preset"
 )
 
-// disguised returns a policy that works as one but speaks as another does: its
-// statuses take the ids of those of the same class, in order. What else the
-// other has is added, so that no word of it is unknown.
+// disguised returns a policy that works like p with the words of another.
+// Statuses take the ids of those of the same class, in order. It adds the
+// other's remaining words, so that the policy knows every word of it.
 func disguised(p, as presence.Policy) presence.Policy {
 	p = p.Clone()
-	var left []presence.Status // that no status of p stands for
+	var left []presence.Status // that replace no status of p
 	renamed := make(map[string]string)
 	taken := make(map[int]bool)
 	for _, s := range as.Statuses {
@@ -30,7 +30,7 @@ func disguised(p, as presence.Policy) presence.Policy {
 		taken[i] = true
 	}
 	for i, s := range p.Statuses {
-		if !taken[i] { // under a name that no word of the other can be taken for
+		if !taken[i] { // under a name that is no word of the other policy
 			renamed[s.ID] = "own-" + s.ID
 		}
 	}
@@ -58,9 +58,9 @@ func disguised(p, as presence.Policy) presence.Policy {
 	return p
 }
 
-// TestPresets shows that the file of each preset fails under every other one,
-// and that it is what the other does that makes it fail, and no word that it
-// does not know.
+// TestPresets checks that the file of each preset fails under every other
+// preset. The file must fail because of the other's rules, not because of
+// unknown words.
 func TestPresets(t *testing.T) {
 	for _, name := range preset.Names() {
 		s := load(t, "preset-"+name+".txt")

@@ -12,11 +12,12 @@ import (
 	"github.com/presence-go/presence/routing"
 )
 
-// pure runs a file on the core alone: the states, rosters and grants are held
-// here, and [presence.Machine.Step] and its like decide everything.
+// pure runs a file on the core without a tracker. It holds the states, rosters
+// and grants, and leaves every decision to [presence.Machine.Step] and to the
+// rosters.
 type pure struct {
 	now      presence.Instant
-	behind   time.Duration // how far the wall clock has been set back
+	behind   time.Duration // how far the wall clock was set back
 	machine  *presence.Machine
 	states   map[presence.Ref]*presence.State
 	rows     map[presence.Ref][]presence.JournalRow
@@ -26,7 +27,7 @@ type pure struct {
 	observe  func(presence.Ref, *presence.Output)
 }
 
-// pureChannel is a roster with those who watch it.
+// pureChannel is a roster with its watchers.
 type pureChannel struct {
 	roster *presence.Roster
 	feeds  []*pureFeed
@@ -35,10 +36,10 @@ type pureChannel struct {
 // pureFeed is one watcher of one channel.
 type pureFeed struct {
 	ch       *pureChannel
-	epoch    string // of its stream, by which frames are told apart
+	epoch    string // of its stream
 	audience presence.Audience
 	viewer   presence.Ref
-	member   bool // watches by right of its grant
+	member   bool // watches because of its grant
 	frames   []*presence.Frame
 }
 
@@ -52,8 +53,9 @@ func newPure(start presence.Instant, m *presence.Machine, observe func(presence.
 
 func (p *pure) set(now presence.Instant) { p.now = now }
 
-// stepWall tells every subject, and every channel, whose hours go by the wall
-// clock too. Nothing else about time changes in the core.
+// stepWall sends the step of the clock to every subject and to every channel,
+// because opening hours follow the wall clock. Nothing else in the core depends
+// on it.
 func (p *pure) stepWall(ctx context.Context, now presence.Instant, by time.Duration, _ []string) error {
 	p.behind -= by
 	for _, ch := range p.channels {
@@ -64,7 +66,7 @@ func (p *pure) stepWall(ctx context.Context, now presence.Instant, by time.Durat
 
 func (p *pure) close() error { return nil }
 
-// sweep looks at the subjects in order, and so settles ties.
+// sweep steps the subjects in order, so that ties have a fixed result.
 func (p *pure) sweep(context.Context) (next presence.Instant, err error) {
 	consider := func(at presence.Instant) {
 		if next == 0 || at < next {
@@ -97,7 +99,7 @@ func (p *pure) subjects() []presence.Ref {
 	return slices.SortedFunc(maps.Keys(p.states), func(a, b presence.Ref) int { return cmp.Compare(a.ID, b.ID) })
 }
 
-// step feeds an event to one subject and does what its outputs ask for.
+// step applies an event to one subject and carries out its outputs.
 func (p *pure) step(ref presence.Ref, e presence.Event) error {
 	s := p.states[ref]
 	if s == nil {
@@ -261,8 +263,8 @@ func (p *pure) enter(subject presence.Ref, ch *pureChannel) {
 	ch.deliver(ch.roster.Put(&current, p.now))
 }
 
-// exit takes a subject out of a channel, and with it what it watched there by
-// right of its grant.
+// exit removes a subject from a channel. It ends the subject's watches that
+// need the grant.
 func (p *pure) exit(subject presence.Ref, ch *pureChannel) {
 	ch.feeds = slices.DeleteFunc(ch.feeds, func(f *pureFeed) bool {
 		evicted := f.member && f.viewer == subject
@@ -294,7 +296,7 @@ func (p *pure) granted(actor presence.Actor, channel presence.Channel) error {
 	return nil
 }
 
-// watch admits the same actors as [presence.Tracker.Watch].
+// watch allows the same actors as [presence.Tracker.Watch].
 func (p *pure) watch(ctx context.Context, actor presence.Actor, channel presence.Channel, a presence.Audience) (feed, error) {
 	own := actor.Audience()
 	a = cmp.Or(a, own)
@@ -373,7 +375,7 @@ func (p *pure) state(_ context.Context, subject presence.Ref) (presence.State, e
 	}
 	err := p.step(subject, presence.Event{Kind: presence.EventTick})
 	state := s.Clone()
-	// As a tracker returns it: how a list came to be empty is not part of a state.
+	// A tracker returns nil for an empty list too.
 	if len(state.Conns) == 0 {
 		state.Conns = nil
 	}
@@ -418,7 +420,7 @@ func (p *pure) desk(machine func() *presence.Machine, now func() presence.Instan
 	return pureDesk{p, machine, now}
 }
 
-// pureDesk is where a queue finds the agents of a pure engine.
+// pureDesk is the desk of a queue over a pure engine.
 type pureDesk struct {
 	*pure
 	machine func() *presence.Machine

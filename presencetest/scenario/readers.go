@@ -18,7 +18,7 @@ func readConn(_ *parser, args []token, v *Value) bool {
 	return ok && isID(v.subject) && isID(v.conn)
 }
 
-// readField leaves the subject in subject and the field in Text.
+// readField sets subject to the subject and Text to the field.
 func readField(p *parser, args []token, v *Value) bool {
 	i := strings.LastIndexByte(args[0].text, '.')
 	if i < 0 {
@@ -96,7 +96,7 @@ func readDates(_ *parser, args []token, v *Value) bool {
 	})
 }
 
-// list reads what is written with commas, each item once, or none.
+// list reads items separated by commas, each once, or none.
 func list(t token, v *Value, valid func(string) bool) bool {
 	if t.text == "none" && !t.quoted {
 		return true

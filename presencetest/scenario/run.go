@@ -20,54 +20,53 @@ import (
 	"github.com/presence-go/presence/schedule"
 )
 
-// Options says how a file is run.
+// Options sets how a file is run.
 type Options struct {
 	// Live runs the file through a whole [presence.Tracker] on a mock clock. By
-	// default it runs on the pure core alone. Both must agree.
+	// default the file runs on the pure core. Both must agree.
 	Live bool
-	// Policy is in force until a line of the file names another: a policy that
-	// lives in Go. A line that names none changes single values of it. Nil means
+	// Policy is in force until a line of the file names another policy. A policy
+	// line without a name changes single values of it. Nil means
 	// [presence.DefaultPolicy].
 	Policy *presence.Policy
-	// Policies is the folder of the file, from which the JSON policies that it
-	// names are read. With nil it may name presets only.
+	// Policies is the folder with the JSON policies that the file names. Nil allows
+	// presets only.
 	Policies fs.FS
-	// Mutate changes each policy before it is put in force. A test uses it to
-	// show that a file fails under another policy than its own.
+	// Mutate changes each policy before it is put in force. A test uses it to check
+	// that a file fails under another policy than its own.
 	Mutate func(*presence.Policy)
-	// KeepGoing runs the file to its end whatever fails on the way, so that all
-	// lines that fail are known and not only the first. An expectation that does
-	// not hold changes nothing: the event that a watcher was expected to receive
-	// next is then still the next.
+	// KeepGoing runs the file to its end after failures, so that the result lists
+	// all failing lines. A failing expectation changes nothing: a watcher's next
+	// event stays the next one.
 	KeepGoing bool
 }
 
-// Result is what came of a file, up to where it failed if it did and was not to
-// keep going.
+// Result is the result of a run. Without KeepGoing it ends at the first
+// failure.
 type Result struct {
 	Name       string // of the file
 	Start, End presence.Instant
-	// Ran lists the numbers of the lines that ran and did not fail, Held the
-	// number of expectations among them that held.
+	// Ran lists the numbers of the lines that ran and did not fail. Held is the
+	// number of expectations among them.
 	Ran  []int
 	Held int
-	// Proven has for each statement the lines that proved it.
+	// Proven has the lines that proved each statement.
 	Proven map[string][]int
-	// Subjects is what happened to each subject that was known, by id.
+	// Subjects has the history of each known subject, by id.
 	Subjects []Subject
-	Failures []*Failure // the first one, or with KeepGoing all of them
-	Warnings []Fault    // about the file and the policies it names
+	Failures []*Failure // the first failure, or with KeepGoing all
+	Warnings []Fault    // about the file and its policies
 }
 
-// Subject is what happened to one subject.
+// Subject is the history of one subject.
 type Subject struct {
 	ID      string
 	State   presence.State    // at the end
-	History []presence.Output // everything that the core said about it, in order
+	History []presence.Output // all outputs of the core, in order
 }
 
-// Failure is an expectation that does not hold, or a line that was refused and
-// should not have been.
+// Failure is an expectation that does not hold, or a line that must be accepted
+// and was refused.
 type Failure struct {
 	File      string
 	Line      int
@@ -75,20 +74,20 @@ type Failure struct {
 	Want, Got string
 }
 
-// Error says what was wanted and what came instead.
+// Error returns the position, and the wanted and the actual result.
 func (f *Failure) Error() string {
 	return fmt.Sprintf("%s:%d: wanted %s, got %s", f.File, f.Line, f.Want, f.Got)
 }
 
-// Check runs a file from disk, on the pure core or through a whole tracker, and
-// returns its first fault or failure.
+// Check runs a file from disk, on the pure core or through a whole tracker. It
+// returns the first fault or failure.
 func Check(name string, live bool) error {
 	_, err := RunFile(context.Background(), name, Options{Live: live})
 	return err
 }
 
-// RunFile reads a file from disk and runs it. Policies that it names are read
-// from its folder, whatever opts says, and from nowhere else.
+// RunFile reads a file from disk and runs it. It ignores opts.Policies:
+// policies are read from the folder of the file.
 func RunFile(ctx context.Context, name string, opts Options) (*Result, error) {
 	src, err := read(name)
 	if err != nil {
@@ -107,7 +106,7 @@ func RunFile(ctx context.Context, name string, opts Options) (*Result, error) {
 	return Run(ctx, f, opts)
 }
 
-// read reads no more of a file than Parse accepts and one byte.
+// read reads a file up to one byte beyond the limit of Parse.
 func read(name string) ([]byte, error) {
 	in, err := os.Open(name)
 	if err != nil {
@@ -117,10 +116,10 @@ func read(name string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(in, MaxSize+1))
 }
 
-// Run runs a file. Its error is a [*Failure] if the file was run and something
-// else happened than it expects, and with [Options.KeepGoing] joins them all.
-// Otherwise it says why the file cannot be run: it joins every [*Fault] that
-// shows before anything has run. The result is not nil if anything has.
+// Run runs a file. If an expectation does not hold, it returns a [*Failure], or
+// with [Options.KeepGoing] all of them joined. If the file cannot be run, it
+// returns each [*Fault] that it finds before the run, joined. The result is nil
+// if nothing was run.
 func Run(ctx context.Context, f *File, opts Options) (*Result, error) {
 	r := &runner{
 		ctx: ctx, file: f, opts: opts, now: presence.At(f.Start),
@@ -144,15 +143,15 @@ func Run(ctx context.Context, f *File, opts Options) (*Result, error) {
 	return r.result, err
 }
 
-// engine is what a file is run against.
+// engine is a core or a tracker that runs a file.
 type engine interface {
-	// set moves the clock, sweep processes what is due by then and returns the
-	// next deadline, or 0 for none.
+	// set moves the clock. sweep processes what is due, and returns the next
+	// deadline or 0 for none.
 	set(now presence.Instant)
 	sweep(ctx context.Context) (next presence.Instant, err error)
-	// stepWall sets the wall clock alone.
+	// stepWall sets only the wall clock.
 	stepWall(ctx context.Context, now presence.Instant, by time.Duration, known []string) error
-	// apply feeds an event of any kind but EventPolicy and EventTick.
+	// apply applies an event of any kind but EventPolicy and EventTick.
 	apply(ctx context.Context, e presence.Event) error
 	policy(ctx context.Context, actor presence.Actor, p presence.Policy) error
 	grant(ctx context.Context, channel presence.Channel, subject presence.Ref) error
@@ -173,9 +172,9 @@ type engine interface {
 	close() error
 }
 
-// feed is what one watcher receives of one channel.
+// feed is the frames of one watcher for one channel.
 type feed interface {
-	poll() *presence.Frame // nil if there is none now
+	poll() *presence.Frame // nil if none is ready
 	close()
 }
 
@@ -188,23 +187,23 @@ type runner struct {
 	result *Result
 	now    presence.Instant
 
-	policies map[int]presence.Policy // by the line that puts one in force
+	policies map[int]presence.Policy // by the line that sets it
 	hours    map[int]presence.Hours  // by the line that sets them
-	policy   presence.Policy         // the one in force
-	machine  *presence.Machine       // compiled from it, as Mutate left it
-	scope    string                  // the scope of claims that it asks for
-	interval time.Duration           // of its heartbeats
+	policy   presence.Policy         // in force, without Mutate
+	machine  *presence.Machine       // compiled from policy after Mutate
+	scope    string                  // of claims, by the policy
+	interval time.Duration           // of heartbeats
 
 	roles    map[string]presence.Role
-	known    map[string]bool // the subjects that a verb has named
+	known    map[string]bool // subjects that a verb has named
 	clients  []*client
-	nodes    uint64 // incarnations issued
+	nodes    uint64 // issued incarnations
 	watchers map[string]*watcher
-	feeds    []*subscription // in the order in which they were opened
+	feeds    []*subscription // in the order of watching
 
 	history  map[presence.Ref]*history
 	nevers   []*Line
-	refused  *refusal           // how the line before was refused
+	refused  *refusal           // whether the line before was refused
 	decision *presence.Decision // of the last notify
 	queue    *routing.Queue
 	opening  map[string]presence.Hours // by channel
@@ -218,24 +217,24 @@ type client struct {
 	reports                     uint64
 }
 
-// refusal is how a line was refused.
+// refusal is the result of a line that must be refused.
 type refusal struct {
 	line    *Line
-	err     error  // nil if it was not
-	changed string // what changed all the same
+	err     error  // nil if the line was accepted
+	changed string // a subject that changed nevertheless
 }
 
-// history is what has been seen of a subject so far.
+// history is what the runner has observed of a subject.
 type history struct {
 	outputs []presence.Output
 	trigger presence.Cause // of the last transition
-	cause   presence.Cause // why the status holds now
-	because presence.Cause // the trigger of what last changed the cause, with the status or without
+	cause   presence.Cause // of the current status
+	because presence.Cause // the trigger of the last change of cause, with or without a new status
 	shown   map[presence.Audience][]moment
 }
 
-// moment is the beginning of a status as one audience sees it; the audience ""
-// is told the status itself.
+// moment is the start of a status as one audience sees it. The audience "" sees
+// the status itself.
 type moment struct {
 	status string
 	at     presence.Instant
@@ -246,8 +245,8 @@ var audiences = []presence.Audience{
 	presence.AudienceAdmin, presence.AudienceVisitor, presence.AudienceRouter,
 }
 
-// prepare reads the policies of the file and checks that the statuses named in
-// expectations are of one that is or was in force.
+// prepare reads the policies of the file. It checks that expectations name only
+// statuses of policies that are or were in force.
 func (r *runner) prepare() error {
 	var faults []error
 	r.policies, r.hours = make(map[int]presence.Policy), make(map[int]presence.Hours)
@@ -302,19 +301,26 @@ func (r *runner) prepare() error {
 	if err := errors.Join(faults...); err != nil {
 		return err
 	}
-	// What the head says is in force from the start.
-	for _, l := range r.file.Lines {
-		if p, ok := r.policies[l.Number]; ok && l.Verb == "policy" && !l.Has("by") && l.Refused == nil {
-			r.policy = p
-			continue
-		}
-		break
-	}
+	r.startPolicy()
 	return nil
 }
 
-// policyFaults are the faults of a policy that a line puts in force. One of a key
-// that the line does not override says where the key was set, and how to empty it.
+// startPolicy puts the last policy of the lines at the start of the file in
+// force, before time starts. A line by an actor, or one that must be refused, is
+// no such line.
+func (r *runner) startPolicy() {
+	for _, l := range r.file.Lines {
+		p, ok := r.policies[l.Number]
+		if !ok || l.Verb != "policy" || l.Has("by") || l.Refused != nil {
+			return
+		}
+		r.policy = p
+	}
+}
+
+// policyFaults are the faults of a policy that a line puts in force. For a key
+// that the line does not override, the fault names the policy that sets the key,
+// and how to empty it.
 func (r *runner) policyFaults(l *Line, p presence.Policy, err error) (faults []error) {
 	from := "the policy before"
 	if len(l.Args) > 0 {
@@ -389,7 +395,7 @@ func (r *runner) changed(l *Line, present presence.Policy) (presence.Policy, err
 	return p, err
 }
 
-// overridden is the policy that overrides the one before.
+// overridden is the current policy with the overrides of a line.
 func (r *runner) overridden(l *Line, present presence.Policy) (presence.Policy, error) {
 	p := present.Clone()
 	if len(l.Args) > 0 {
@@ -427,18 +433,18 @@ func openingHours(l *Line) (*schedule.Schedule, error) {
 	return schedule.New(plan, nil)
 }
 
-// named reads a policy by its name: a preset, or a file.
+// named reads a policy by its name: a preset or a file.
 func (r *runner) named(l *Line, name string) (presence.Policy, error) {
 	if !strings.HasSuffix(name, ".json") {
 		if p, ok := preset.Lookup(name); ok {
 			return p, nil
 		}
-		return presence.Policy{}, fmt.Errorf("there is no policy %s; want one of %s, or a file as ./lunch.json", quote(name), strings.Join(preset.Names(), ", "))
+		return presence.Policy{}, fmt.Errorf("unknown policy %s; want one of %s, or a file as ./lunch.json", quote(name), strings.Join(preset.Names(), ", "))
 	}
 	file := path.Clean(name)
 	switch {
 	case !fs.ValidPath(file):
-		return presence.Policy{}, fmt.Errorf("the policy %s does not lie in the folder of this file; only what lies there is read", quote(name))
+		return presence.Policy{}, fmt.Errorf("the policy %s is outside the folder of this file; want a file in the folder", quote(name))
 	case r.opts.Policies == nil:
 		return presence.Policy{}, fmt.Errorf("the policy %s cannot be read, because this file was given without its folder; want one of %s", quote(name), strings.Join(preset.Names(), ", "))
 	}
@@ -455,14 +461,14 @@ func (r *runner) named(l *Line, name string) (presence.Policy, error) {
 	if err != nil {
 		return p, fmt.Errorf("%s: %w", name, err)
 	}
-	for _, path := range unknown {
-		r.result.Warnings = append(r.result.Warnings, Fault{r.file.Name, l.Number, fmt.Sprintf("%s: unknown key %s is ignored", name, path)})
+	for _, key := range unknown {
+		r.result.Warnings = append(r.result.Warnings, Fault{r.file.Name, l.Number, fmt.Sprintf("%s: unknown key %s is ignored", name, key)})
 	}
 	return p, nil
 }
 
-// checkStatuses finds statuses in an expectation that no policy has had. Where
-// it says that one is never shown, any word will do.
+// checkStatuses finds a status in an expectation that no policy has had. An
+// expect never may name any word.
 func (r *runner) checkStatuses(l *Line, statuses map[string]bool, present *presence.Policy) error {
 	e := l.Expect
 	var named []string
@@ -489,13 +495,13 @@ func (r *runner) checkStatuses(l *Line, statuses map[string]bool, present *prese
 			for _, s := range present.Statuses {
 				allowed = append(allowed, s.ID)
 			}
-			return r.fault(l, "expect: there is no status %s; the policy has %s", quote(id), strings.Join(allowed, ", "))
+			return r.fault(l, "expect: unknown status %s; want one of %s", quote(id), strings.Join(allowed, ", "))
 		}
 	}
 	return nil
 }
 
-// open starts the engine under the policy of the head.
+// open starts the engine with the policy of the head.
 func (r *runner) open() error {
 	p, m, err := r.compile(r.policy)
 	if err != nil {
@@ -524,7 +530,7 @@ func (r *runner) isOpen(channel presence.Channel, now presence.Instant) (open bo
 	return true, 0
 }
 
-// compile compiles a policy of the file as it is to be run.
+// compile compiles a policy of the file after Mutate.
 func (r *runner) compile(p presence.Policy) (presence.Policy, *presence.Machine, error) {
 	p = p.Clone()
 	if r.opts.Mutate != nil {
@@ -534,8 +540,8 @@ func (r *runner) compile(p presence.Policy) (presence.Policy, *presence.Machine,
 	return p, m, err
 }
 
-// observe notes what the core says about a subject, and what each audience sees
-// from then on.
+// observe records an output of the core about a subject, and the status that
+// each audience then sees.
 func (r *runner) observe(ref presence.Ref, o *presence.Output) {
 	h := r.history[ref]
 	if h == nil {
@@ -605,8 +611,8 @@ func (r *runner) run() error {
 	return nil
 }
 
-// failed notes a failure. It returns the error that ends the run: what is no
-// failure, and the first failure unless the run is to keep going.
+// failed records a failure. It returns the error that ends the run: an error
+// that is no failure, or the first failure without KeepGoing.
 func (r *runner) failed(err error) error {
 	failure, ok := errors.AsType[*Failure](err)
 	if !ok {
@@ -627,7 +633,7 @@ func joined(failures []*Failure) error {
 	return errors.Join(list...)
 }
 
-// finish collects the result.
+// finish sets the end and the subjects of the result.
 func (r *runner) finish() error {
 	r.result.End = r.now
 	states, err := r.states()
@@ -641,8 +647,8 @@ func (r *runner) finish() error {
 	return err
 }
 
-// advance lets the time pass until an instant: deadlines are met at their own
-// instants, then heartbeats are sent.
+// advance lets the time pass until an instant. At the same instant it processes
+// deadlines before heartbeats.
 func (r *runner) advance(to presence.Instant) error {
 	for {
 		if err := context.Cause(r.ctx); err != nil {
@@ -689,8 +695,8 @@ func (r *runner) nextBeat() (at presence.Instant) {
 	return at
 }
 
-// beat sends the heartbeats that are due. A client that is told that its
-// connection is no more stops sending them.
+// beat sends the heartbeats that are due. A client whose connection is refused
+// stops sending.
 func (r *runner) beat() error {
 	for _, c := range r.clients {
 		if !c.beats || c.next > r.now {
@@ -709,8 +715,8 @@ func (r *runner) beat() error {
 	return nil
 }
 
-// drain takes over what watchers have received. What was told about several
-// subjects at once comes in no order of its own: it is put in the one given.
+// drain receives the frames of all watches. A change of several subjects at
+// once has no fixed order: order sorts it.
 func (r *runner) drain(order func(a, b item) int) {
 	for _, s := range slices.Clone(r.feeds) {
 		from := len(s.watcher.items)
@@ -771,9 +777,9 @@ func (r *runner) happen(l *Line) error {
 	return nil
 }
 
-// forAll has the verbs that concern several subjects at once, and the order in
-// which watchers are told of them: by id, and where a link moves the members,
-// those who leave before those who come.
+// forAll has the verbs that concern several subjects at once, with the order of
+// their items. The order is by id. For a link, subjects that leave precede
+// those that join.
 var forAll = map[string]func(a, b item) int{
 	"policy": byID, "define": byID, "undefine": byID, "disable": byID, "enable": byID, "node": byID, "suspend": byID,
 	"link": func(a, b item) int {
@@ -791,11 +797,11 @@ var forAll = map[string]func(a, b item) int{
 
 func byID(a, b item) int { return cmp.Compare(a.subject, b.subject) }
 
-// connecting has the verbs that make a connection.
+// connecting has the verbs that open a connection.
 var connecting = map[string]bool{"connect": true, "login": true, "resume": true, "wake": true}
 
-// introduce makes the subjects known that a verb names. One that connects
-// becomes known by that, and so was never seen before it came.
+// introduce makes the subjects known that a verb names. A connecting subject
+// becomes known by its connection, and has no view before.
 func (r *runner) introduce(l *Line) error {
 	for _, v := range l.Args {
 		named := v.kind == "S" || v.kind == "S/C" || l.Verb == "role" && v.kind == "WHO"
@@ -813,7 +819,7 @@ func (r *runner) introduce(l *Line) error {
 	return nil
 }
 
-// states returns the states of all subjects known.
+// states returns the states of all known subjects.
 func (r *runner) states() (map[string]presence.State, error) {
 	states := make(map[string]presence.State)
 	for id := range r.known {
@@ -830,13 +836,12 @@ func (r *runner) failure(l *Line, want, got string) error {
 	return &Failure{File: r.file.Name, Line: l.Number, Text: l.Text, Want: want, Got: got}
 }
 
-// unsupported is the error for a part of the language that cannot be run.
+// unsupported is the error for a statement that cannot be run.
 func (r *runner) unsupported(l *Line, what string) error {
 	return fmt.Errorf("scenario: %s:%d: not supported yet: %s", r.file.Name, l.Number, what)
 }
 
-// isRefusal reports whether an error says that a call was refused, and not that
-// something broke.
+// isRefusal reports whether an error is a refusal of a call, and no breakdown.
 func isRefusal(err error) bool {
 	for _, reason := range []error{
 		presence.ErrInvalid, presence.ErrUnknown, presence.ErrNotAllowed, presence.ErrOffline, presence.ErrDisabled,
@@ -849,7 +854,7 @@ func isRefusal(err error) bool {
 	return false
 }
 
-// actor is who acts by a name.
+// actor is the actor with a name.
 func (r *runner) actor(id string) presence.Actor {
 	a := presence.Actor{Subject: presence.ID(id), Role: presence.RoleAgent}
 	if id == "system" {
@@ -861,7 +866,7 @@ func (r *runner) actor(id string) presence.Actor {
 	return a
 }
 
-// by is the actor of a line: whom it names, or the subject itself.
+// by is the actor of a line: the one that by= names, or the subject itself.
 func (r *runner) by(l *Line) presence.Actor {
 	if who := l.Key("by").Text; who != "" {
 		return r.actor(who)
@@ -869,8 +874,8 @@ func (r *runner) by(l *Line) presence.Actor {
 	return r.actor(l.Subject)
 }
 
-// client returns the far end of a connection, which keeps its device over
-// reconnects.
+// client returns the far end of a connection. It keeps its device when it
+// connects again.
 func (r *runner) client(l *Line) *client {
 	for _, c := range r.clients {
 		if c.subject == l.Subject && c.conn == l.Conn {
@@ -885,13 +890,13 @@ func (r *runner) client(l *Line) *client {
 	return c
 }
 
-// on feeds an event that concerns the subject and connection of a line.
+// on applies an event about the subject and the connection of a line.
 func (r *runner) on(l *Line, e presence.Event) error {
 	e.Subject, e.Conn = presence.ID(l.Subject), l.Conn
 	return r.engine.apply(r.ctx, e)
 }
 
-// connect opens a connection, or the same one anew, and starts its heartbeats.
+// connect opens a connection, or resumes it, and starts its heartbeats.
 func (r *runner) connect(l *Line, kind presence.EventKind) error {
 	c := r.client(l)
 	device, node := cmp.Or(l.Key("device").Text, c.device), cmp.Or(l.Key("node").Text, c.node)

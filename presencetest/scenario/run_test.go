@@ -22,7 +22,7 @@ import (
 	"github.com/presence-go/presence/presencetest/scenario"
 )
 
-// folder has the policies that the tests' files name.
+// folder has the policies of the tests' files.
 var folder = fstest.MapFS{
 	"lunch.json":     {Data: []byte(`{"version": 1, "extends": "respondio", "name": "lunch", "idle": [{"after": "1m", "to": "busy", "on": ["online"]}]}`)},
 	"sub/lunch.json": {Data: []byte(`{"version": 1, "extends": "onportal"}`)},
@@ -30,7 +30,7 @@ var folder = fstest.MapFS{
 	"bad.json":       {Data: []byte(`{"version": 1, "extends": "respondio", "default": "lunch"}`)},
 }
 
-// play runs a script, of which the version line is left out.
+// play runs a script without its version line.
 func play(t *testing.T, script string, opts scenario.Options) (*scenario.Result, error) {
 	t.Helper()
 	f, err := scenario.Parse("x.txt", []byte("version 1\n"+script))
@@ -41,7 +41,8 @@ func play(t *testing.T, script string, opts scenario.Options) (*scenario.Result,
 	return scenario.Run(t.Context(), f, opts)
 }
 
-// both runs a script on the core and through a tracker, which must agree.
+// both runs a script on the core and through a tracker, and requires that they
+// agree.
 func both(t *testing.T, script string) (*scenario.Result, error) {
 	t.Helper()
 	pure, err := play(t, script, scenario.Options{})
@@ -53,7 +54,7 @@ func both(t *testing.T, script string) (*scenario.Result, error) {
 	return pure, err
 }
 
-// good are scripts that pass, by what they are about.
+// good are scripts that pass, by topic.
 var good = map[string]string{
 	"heartbeats keep a connection and silence ends it": `
 		policy onportal
@@ -426,7 +427,8 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// bad are scripts whose last line but comments fails, and how.
+// bad are scripts whose last line, comments aside, fails, with the text of the
+// failure.
 var bad = []struct{ script, want string }{
 	{"expect alice offline", `2: wanted alice offline, got alice unknown`},
 	{"login alice/tab\n+1m expect alice busy class=busy cause=manual trigger=manual since=09:01 setat=09:01 until=10:00 masked=away routable=no label=busy reason=x",
@@ -474,31 +476,31 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// wrong are scripts that cannot be run.
+// wrong are scripts that cannot be run, with the text of the error.
 var wrong = []struct{ script, want string }{
-	{"policy nosuch", `x.txt:2: there is no policy "nosuch"; want one of chatwoot, default, discord, matrix, mattermost, onportal, respondio, rocketchat, slack, tawkto, teams, threads, thrivedesk, xmpp, zulip, or a file as ./lunch.json`},
+	{"policy nosuch", `x.txt:2: unknown policy "nosuch"; want one of chatwoot, default, discord, matrix, mattermost, onportal, respondio, rocketchat, slack, tawkto, teams, threads, thrivedesk, xmpp, zulip, or a file as ./lunch.json`},
 	{"policy default idle.before=5m", `x.txt:2: invalid policy "idle.before": unknown key`},
 	{"policy default idle.to=lunch", `"idle[0].to": "lunch" is not a status of this policy`},
 	{`schedule x "mon 9-17" zone=UTC`, `x.txt:2: invalid plan: "9-17": want hours such as 09:00-12:00, or closed`},
 	{`schedule x "mon 12:00-09:00,10:00-11:00" zone=Mars/Dust`, `x.txt:2: invalid plan: zone "Mars/Dust"`},
 	{`schedule x "mon 12:00-09:00,10:00-11:00" zone=Mars/Dust`, `x.txt:2: invalid plan: mon: 10:00-11:00 begins before 12:00-09:00 has ended`},
-	{"policy default\nexpect alice lunch", `x.txt:3: expect: there is no status "lunch"; the policy has available, away, busy, offline`},
+	{"policy default\nexpect alice lunch", `x.txt:3: expect: unknown status "lunch"; want one of available, away, busy, offline`},
 	{"expect alice available masked=lunch", `"lunch"`},
 	{"expect alice.masked lunch", `"lunch"`},
 	{"expect selectable alice busy,lunch", `"lunch"`},
 	{"expect log alice lunch 09:00", `"lunch"`},
 	{"watch v x\nexpect seen v snapshot a=lunch", `"lunch"`},
 	{"watch v x\nexpect seen v updated a lunch", `"lunch"`},
-	{"policy nosuch\nexpect alice lunch", "x.txt:2: there is no policy \"nosuch\""},
+	{"policy nosuch\nexpect alice lunch", "x.txt:2: unknown policy \"nosuch\""},
 	{"policy tawkto login.mode=keep", `"login.status": "online" is set, but login.mode is not reset: set login.mode to reset, or login.status to nothing (policy tawkto sets login.status; login.status= empties it)`},
 	{"policy tawkto\npolicy login.mode=keep", `x.txt:3: invalid policy "login.status": "online" is set, but login.mode is not reset: set login.mode to reset, or login.status to nothing (the policy before sets login.status; login.status= empties it)`},
-	{"policy ../lunch.json", `the policy "../lunch.json" does not lie in the folder of this file`},
-	{"policy /lunch.json", `does not lie in the folder`},
-	{"policy sub/../../lunch.json", `does not lie in the folder`},
+	{"policy ../lunch.json", `the policy "../lunch.json" is outside the folder of this file`},
+	{"policy /lunch.json", `is outside the folder`},
+	{"policy sub/../../lunch.json", `is outside the folder`},
 	{"policy none.json", `none.json`},
 	{"policy bad.json", `bad.json: presence: invalid policy "default": "lunch" is not a status`},
-	{"expect gate skip", `x.txt:2: expect gate: nothing has been asked`},
-	{"expect seen v nothing", `x.txt:2: expect seen: v has not watched anything`},
+	{"expect gate skip", `x.txt:2: expect gate: want a notify before this line`},
+	{"expect seen v nothing", `x.txt:2: expect seen: v watched no channel`},
 	{"watch v x\nwatch v x", `x.txt:3: watch: v watches x already`},
 	{"unwatch v x", `x.txt:2: unwatch: v does not watch x`},
 }
@@ -527,7 +529,7 @@ func TestFaults(t *testing.T) {
 
 func TestUnsupported(t *testing.T) {
 	for script, what := range map[string]string{
-		"clock +5m": "a clock that is set forward",
+		"clock +5m": "a step forward of the clock",
 	} {
 		_, err := both(t, script)
 		require.ErrorContains(t, err, "not supported yet: "+what, script)
@@ -566,8 +568,8 @@ func TestResult(t *testing.T) {
 	require.Equal(t, 2, result.Held)
 }
 
-// TestMutate shows that every policy of a file is changed, also the one it
-// starts with without naming it.
+// TestMutate checks that every policy of a file is changed, also the policy at
+// the start of a file that names none.
 func TestMutate(t *testing.T) {
 	faster := func(p *presence.Policy) {
 		for i := range p.Idle {
@@ -587,8 +589,8 @@ func TestMutate(t *testing.T) {
 	}
 }
 
-// TestPolicyOption: a policy that lives in Go is in force until the file names
-// another.
+// TestPolicyOption checks that a policy given in Go is in force until the file
+// names another.
 func TestPolicyOption(t *testing.T) {
 	mine := presence.DefaultPolicy()
 	mine.Name, mine.Default = "mine", "lunch"
@@ -613,7 +615,7 @@ func TestPolicyOption(t *testing.T) {
 		require.NoError(t, err, "the head changes a value of it")
 
 		_, err = play(t, "login alice/tab\nexpect alice online", opts)
-		require.ErrorContains(t, err, `there is no status "online"; the policy has`)
+		require.ErrorContains(t, err, `unknown status "online"; want one of`)
 
 		broken := mine.Clone()
 		broken.Default = "nosuch"
@@ -626,7 +628,7 @@ func TestPolicyOption(t *testing.T) {
 	require.Equal(t, string(before), string(after), "it is copied")
 }
 
-// TestKeepGoing shows that all that fails is found, and that what fails changes
+// TestKeepGoing checks that all failures are found, and that a failure changes
 // nothing.
 func TestKeepGoing(t *testing.T) {
 	const text = `
@@ -670,7 +672,7 @@ func TestKeepGoing(t *testing.T) {
 		require.EqualError(t, err, failures[0])
 		require.Len(t, result.Failures, 1)
 		_, err = play(t, "login alice/tab\nexpect gate skip\nexpect alice busy", scenario.Options{Live: live, KeepGoing: true})
-		require.ErrorContains(t, err, "nothing has been asked", "what is wrong with the file ends it")
+		require.ErrorContains(t, err, "want a notify before this line", "what is wrong with the file ends it")
 		_, err = play(t, "login alice/tab\nexpect alice available", scenario.Options{Live: live, KeepGoing: true})
 		require.NoError(t, err)
 	}
@@ -686,7 +688,8 @@ func TestPoliciesUnreadable(t *testing.T) {
 	require.ErrorContains(t, err, "x.txt:2: unexpected EOF")
 }
 
-// TestRunEnds shows that a run that would take for ever ends with its context.
+// TestRunEnds checks that a run without an end of its own ends with its
+// context.
 func TestRunEnds(t *testing.T) {
 	f, err := scenario.Parse("x.txt", []byte("version 1\nlogin alice/tab\n+100h expect alice away"))
 	require.NoError(t, err)
@@ -724,8 +727,8 @@ func TestCheck(t *testing.T) {
 	require.ErrorIs(t, scenario.Check(filepath.Join(dir, "none.txt"), false), fs.ErrNotExist)
 }
 
-// TestEnginesAgree runs random scripts, which are made to expect whatever is
-// refused on the core, and compares all that happens with a tracker.
+// TestEnginesAgree runs random scripts on the core and through a tracker, and
+// compares all that happens. A line that the core refuses expects the refusal.
 func TestEnginesAgree(t *testing.T) {
 	for seed := range uint64(60) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

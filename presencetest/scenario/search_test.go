@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// candidates are single mutations that are worth a try for any statement. One
-// that makes no sense for a file is passed over.
+// candidates are single mutations to try for any statement. The search skips a
+// mutation that is invalid for a file.
 var candidates = []string{
 	"idle.after=11m", "idle.after=9m", "idle.after=4m", "idle=none", "idle.on=online", "idle.on=busy", "idle.on=available,busy",
 	`{"idle": [{"after": "30m", "to": "away", "on": ["online"]}]}`, `{"idle": [{"after": "30m", "to": "away", "on": ["available"]}]}`,
@@ -49,8 +49,8 @@ var candidates = []string{
 	"gate.email.away=skip", "gate.email.away=deliver", "gate.email.disconnected=skip",
 }
 
-// suggestions lists for each statement asked for the candidates under which a
-// line fails that proves it, those under which the fewest others fail first.
+// suggestions lists, for each given statement, the candidates under which one
+// of its lines fails. Candidates with the fewest other failing lines are first.
 func suggestions(t *testing.T) string {
 	t.Helper()
 	type suggestion struct {
@@ -71,7 +71,7 @@ func suggestions(t *testing.T) string {
 		for _, mutation := range candidates {
 			failing, err := s.failing(t.Context(), mutation)
 			if err != nil {
-				continue // it makes no sense here
+				continue // invalid here
 			}
 			for _, id := range wanted {
 				if hit, others := split(failing, s.proving(id)); len(hit) > 0 {

@@ -23,7 +23,7 @@ const (
 	svgChar   = 6.9 // width of a character of 12 pixels, about
 )
 
-// svgClass is how a class is drawn.
+// svgClass is the drawing of a class.
 type svgClass struct {
 	class      presence.Class
 	name       string
@@ -31,8 +31,8 @@ type svgClass struct {
 	edge       string
 }
 
-// svgClasses are the classes in the order of the legend; the last is for a
-// subject of which nothing is shown.
+// svgClasses are the classes in the order of the legend. The last one is for a
+// subject without a view.
 var svgClasses = []svgClass{
 	{presence.ClassAvailable, "available", "#2e9e5b", "#ffffff", "#ffffff"},
 	{presence.ClassBusy, "busy", "#d04437", "#ffffff", "#ffffff"},
@@ -49,8 +49,8 @@ type span struct {
 	trigger  presence.Cause
 }
 
-// spans are the statuses that a subject had one after the other, and the causes
-// of each. What held for no time is left out.
+// spans are the consecutive statuses of a subject, with the causes of each. It
+// leaves out statuses that held for no time.
 func (s *Subject) spans(end presence.Instant) []span {
 	var list []span
 	for _, o := range s.History {
@@ -68,8 +68,8 @@ func (s *Subject) spans(end presence.Instant) []span {
 	return slices.DeleteFunc(list, func(p span) bool { return p.to <= p.from })
 }
 
-// WriteSVG draws what happened in files, one below the other: for each subject
-// a bar for each status it had, in the colour of its class.
+// WriteSVG draws the results of files, one below the other. Each subject has a
+// bar for each of its statuses, in the colour of the class.
 func WriteSVG(w io.Writer, results ...*Result) error {
 	d := drawing{labels: 60}
 	for _, r := range results {
@@ -86,10 +86,10 @@ func WriteSVG(w io.Writer, results ...*Result) error {
 	return err
 }
 
-// drawing is a picture under way: y is where its lower end is.
+// drawing is a picture in progress: y is its lower end.
 type drawing struct {
 	svg.Canvas
-	labels float64 // width of the part that names subjects
+	labels float64 // width of the names of subjects
 	y      float64
 }
 
@@ -121,7 +121,7 @@ func (d *drawing) timeline(r *Result) {
 
 func (d *drawing) bar(from, to, y float64, p span) {
 	i := slices.IndexFunc(svgClasses, func(c svgClass) bool { return c.class == p.presence.Class })
-	c := svgClasses[i] // the classes are a closed list
+	c := svgClasses[i] // svgClasses has every class
 	width := max(to-from, 1)
 	d.Add(`<rect x="%.1f" y="%.1f" width="%.1f" height="%d" rx="%.1f" fill="%s" stroke="%s"><title>%s</title></rect>`,
 		from, y, width, svgBar, min(4, width/3), c.fill, c.edge, svg.Escape(p.describe()))
@@ -134,7 +134,7 @@ func (d *drawing) bar(from, to, y float64, p span) {
 	}
 }
 
-// describe is what a bar says when one points at it.
+// describe is the text that a pointer on the bar shows.
 func (p *span) describe() string {
 	text := fmt.Sprintf("%s from %s to %s, cause %s, trigger %s", p.presence.Status, p.from, p.to, p.presence.Cause, p.trigger)
 	if p.presence.Masked != "" {
@@ -157,7 +157,8 @@ type tick struct {
 	label string
 }
 
-// tickSteps are the distances that ticks may have; beyond them whole weeks.
+// tickSteps are the possible distances of ticks. Larger distances are whole
+// weeks.
 var tickSteps = []time.Duration{
 	time.Millisecond, 10 * time.Millisecond, 100 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second, 15 * time.Second, 30 * time.Second,
 	time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 15 * time.Minute, 30 * time.Minute,

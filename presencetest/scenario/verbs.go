@@ -10,7 +10,7 @@ import (
 	"github.com/presence-go/presence/routing"
 )
 
-// doers has what each verb does. A verb of the grammar that is not here cannot
+// doers has the function of each verb. A verb of the grammar without one cannot
 // be run.
 var doers = map[string]func(*runner, *Line) error{
 	"policy": (*runner).changePolicy,
@@ -184,7 +184,7 @@ func (r *runner) put(l *Line, actor presence.Actor, p presence.Policy) error {
 	return r.install(l, p, func(run presence.Policy) error { return r.engine.policy(r.ctx, actor, run) })
 }
 
-// install has the engine put a policy in force, as Mutate leaves it.
+// install compiles a policy after Mutate and puts it in force in the engine.
 func (r *runner) install(l *Line, p presence.Policy, engine func(presence.Policy) error) error {
 	run, m, err := r.compile(p)
 	if err != nil {
@@ -203,14 +203,15 @@ func (r *runner) install(l *Line, p presence.Policy, engine func(presence.Policy
 	return nil
 }
 
-// silence stops the heartbeats of a connection, of which nobody else is told.
+// silence stops the heartbeats of a connection. The server does not notice
+// until the lease ends.
 func (r *runner) silence(l *Line) error {
 	r.hush(func(c *client) bool { return c.subject == l.Subject && c.conn == l.Conn })
 	return nil
 }
 
-// intent is the event for a claim or its end. A connection that is named scopes
-// the claim, unless the policy says that claims are the subject's.
+// intent is the event for a claim or its end. The claim is scoped to a named
+// connection unless the policy scopes claims to subjects.
 func (r *runner) intent(l *Line, kind presence.EventKind) presence.Event {
 	conn := l.Key("conn").Text
 	e := presence.Event{Kind: kind, Subject: presence.ID(l.Subject), Actor: r.by(l)}
@@ -219,12 +220,12 @@ func (r *runner) intent(l *Line, kind presence.EventKind) presence.Event {
 		e.Claim.Conn = conn
 	}
 	if kind == presence.EventSetClaim && e.Actor == presence.Agent(e.Subject) {
-		e.Conn = conn // what one wants oneself is said over it
+		e.Conn = conn // a subject sets its own claim over the connection
 	}
 	return e
 }
 
-// disable switches the presence of a subject or of all off, or on again.
+// disable switches the presence of one subject or of all off, or on again.
 func (r *runner) disable(l *Line, kind presence.EventKind) error {
 	if l.Subject != "" {
 		return r.on(l, presence.Event{Kind: kind})
@@ -234,7 +235,8 @@ func (r *runner) disable(l *Line, kind presence.EventKind) error {
 	return r.put(l, r.actor("system"), p)
 }
 
-// node tells everybody about a node. The clients that it held are on their own.
+// node applies the event of a node. The clients of the node stop their
+// heartbeats.
 func (r *runner) node(l *Line) error {
 	name := l.Args[0].Text
 	e := presence.Event{Kind: presence.EventNodeDown, Node: name, Cause: presence.CauseNode}
@@ -249,8 +251,8 @@ func (r *runner) node(l *Line) error {
 	return r.engine.apply(r.ctx, e)
 }
 
-// suspend lets time pass that this process does not notice, and in which nobody
-// hears a heartbeat.
+// suspend lets time pass while the process stands still and receives no
+// heartbeats.
 func (r *runner) suspend(l *Line) error {
 	from := r.now
 	r.set(from.Add(l.Args[0].Duration))
@@ -263,12 +265,12 @@ func (r *runner) suspend(l *Line) error {
 	return r.engine.apply(r.ctx, presence.Event{Kind: presence.EventSuspended, From: from, To: r.now})
 }
 
-// clock steps the wall clock back. A step forward looks like a suspension, after
-// which the file's times and the wall's would not be the same.
+// clock steps the wall clock back. It refuses a step forward, which looks like
+// a suspension and would make the times of the file and the wall clock differ.
 func (r *runner) clock(l *Line) error {
 	by := l.Args[0].Duration
 	if by > 0 {
-		return r.unsupported(l, "a clock that is set forward; want one set back as -5m, or suspend")
+		return r.unsupported(l, "a step forward of the clock; want a step back as -5m, or suspend")
 	}
 	return r.engine.stepWall(r.ctx, r.now, by, slices.Collect(maps.Keys(r.known)))
 }
