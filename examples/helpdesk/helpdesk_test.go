@@ -320,9 +320,9 @@ func TestWhoIsRefused(t *testing.T) {
 }
 
 func TestFlags(t *testing.T) {
-	never := func(string) { t.Error("it serves all the same") }
+	never := func(string) { t.Error("a server with wrong flags serves") }
 	err := run(t.Context(), "127.0.0.1:0", "", "nonsense", 1, never)
-	require.ErrorContains(t, err, `no policy "nonsense"`)
+	require.ErrorContains(t, err, `unknown policy "nonsense"`)
 	for _, name := range preset.Names() {
 		require.ErrorContains(t, err, name)
 	}
@@ -351,7 +351,7 @@ func TestStartedAgain(t *testing.T) {
 	ann.say(`{"type":"hello","v":1,"conn":"tab"}`)
 	require.Equal(t, "busy", ann.until(typed("welcome")).Self.Status)
 
-	err := run(t.Context(), "127.0.0.1:0", filepath.Join(db, "no", "directory"), "default", 1, func(string) { t.Error("it serves all the same") })
+	err := run(t.Context(), "127.0.0.1:0", filepath.Join(db, "no", "directory"), "default", 1, func(string) { t.Error("a server with wrong flags serves") })
 	require.ErrorIs(t, err, presence.ErrUnavailable)
 }
 
