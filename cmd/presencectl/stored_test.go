@@ -146,7 +146,7 @@ func TestReport(t *testing.T) {
 		{[]string{"-from", nine, "-to", ten}, "want presencectl report"},
 		{[]string{"-from", nine, path}, "the period by -from and -to"},
 		{[]string{"-to", nine, path}, "the period by -from and -to"},
-		{[]string{"-from", nine, "-to", nine, path, "ann"}, "it must begin and end"},
+		{[]string{"-from", nine, "-to", nine, path, "ann"}, "begins at From and ends later"},
 		{[]string{"-from", nine, "-to", ten, path + ".none"}, "no such file"},
 	} {
 		code, _, wrong := call(append([]string{"report"}, c.args...)...)
