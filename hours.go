@@ -2,32 +2,33 @@ package presence
 
 import "time"
 
-// Hours decides when a channel is open. The package schedule has hours by the week,
-// in a time zone and with exceptions. Any other calendar will do.
+// Hours decides when a channel is open. The package schedule implements it by
+// weekly hours, in a time zone and with exceptions. Another calendar can implement
+// it as well.
 type Hours interface {
 	// OpenAt reports whether the channel is open at an instant. next is the first
-	// instant after now at which that changes, or 0 if none is known. OpenAt must be
-	// a pure function of now, and quick. It is called while the channel is locked,
-	// and must not call the tracker.
+	// instant after now at which that changes, or 0 if none is known. The result
+	// must depend only on now. OpenAt must be quick and must not call the tracker,
+	// since the channel is locked.
 	OpenAt(now Instant) (open bool, next Instant)
 }
 
-// Reasons why a group is not what its members add up to.
+// The reasons why a group differs from what its members add up to.
 const (
-	GroupClosed    = "closed"    // it is outside the channel's hours
-	GroupUnstaffed = "unstaffed" // it is within them and no member is present; see Policy.ScheduleOpenEmpty
+	GroupClosed    = "closed"    // now is outside the channel's hours
+	GroupUnstaffed = "unstaffed" // now is within the hours, and no member is present; see Policy.ScheduleOpenEmpty
 )
 
-// opening is what a roster knows of its channel's hours.
+// opening is the state of a channel's hours.
 type opening struct {
-	hours    Hours         // nil for a channel without
-	behind   time.Duration // of the clock that the hours follow
+	hours    Hours         // nil for a channel without hours
+	behind   time.Duration // how far the wall clock, which hours follow, is behind the roster's time
 	open     bool
-	nextOpen Instant // while closed, by that clock
-	next     Instant // when to ask the hours again, by the roster's time; 0 for never
+	nextOpen Instant // when the channel opens next, by the wall clock; 0 while open or if unknown
+	next     Instant // when to call the hours again, by the roster's time; 0 for never
 }
 
-// look asks the hours for the present state.
+// look calls the hours for the present state.
 func (o *opening) look(now Instant) {
 	o.open, o.nextOpen, o.next = false, 0, 0
 	if o.hours == nil {
@@ -36,7 +37,7 @@ func (o *opening) look(now Instant) {
 	shown := now.Add(-o.behind)
 	open, next := o.hours.OpenAt(shown)
 	if next <= shown {
-		next = 0 // nothing to wait for
+		next = 0 // the hours know no later change
 	}
 	o.open = open
 	if next != 0 {
@@ -47,18 +48,17 @@ func (o *opening) look(now Instant) {
 	}
 }
 
-// pass asks the hours again if they have changed by now.
+// pass calls the hours again if they have changed by now.
 func (o *opening) pass(now Instant) {
 	if o != nil && o.next != 0 && o.next <= now {
 		o.look(now)
 	}
 }
 
-// SetHours sets when the channel is open, nil for a channel without hours.
-// Outside its hours the channel's group is offline to visitors, and every
-// audience sees that it is closed and until when. Members keep their status and
-// stay listed. Set the hours again to have them asked again, as after an update of
-// time zones.
+// SetHours sets when the channel is open; nil means a channel without hours.
+// Outside its hours, visitors see the group as offline. Every audience sees that
+// the channel is closed, and until when. Members keep their status and stay listed.
+// Call SetHours again after a change of the hours, such as an update of time zones.
 func (r *Roster) SetHours(h Hours, now Instant) []*Frame {
 	o := r.needOpening()
 	o.hours = h
@@ -67,7 +67,7 @@ func (r *Roster) SetHours(h Hours, now Instant) []*Frame {
 	return r.emitted()
 }
 
-// needOpening returns the opening, which it makes if it is nil.
+// needOpening returns the opening. It makes the opening if it is nil.
 func (r *Roster) needOpening() *opening {
 	if r.opening == nil {
 		r.opening = new(opening)
@@ -75,8 +75,8 @@ func (r *Roster) needOpening() *opening {
 	return r.opening
 }
 
-// hours reports whether the channel has hours, and when it opens or closes next,
-// 0 if that is not known.
+// hours returns when the channel opens or closes next, or 0 if that is unknown. It
+// returns false if the channel has no hours.
 func (r *Roster) hours() (next Instant, ok bool) {
 	if r.opening == nil || r.opening.hours == nil {
 		return 0, false
@@ -84,9 +84,8 @@ func (r *Roster) hours() (next Instant, ok bool) {
 	return r.opening.next, true
 }
 
-// SetClock sets by how much the wall clock, which hours follow, is behind the
-// instants that the roster is given. That is 0 unless the wall clock has been set
-// back.
+// SetClock sets how far the wall clock, which hours follow, is behind the roster's
+// time. It is 0 unless the wall clock was set back.
 func (r *Roster) SetClock(behind time.Duration, now Instant) []*Frame {
 	o := r.needOpening()
 	if o.behind == behind {
@@ -98,7 +97,7 @@ func (r *Roster) SetClock(behind time.Duration, now Instant) []*Frame {
 	return r.emitted()
 }
 
-// gate returns the group as an audience sees it under the channel's hours.
+// gate returns a group as an audience sees it under the channel's hours.
 func (r *Roster) gate(a Audience, g Group) Group {
 	o := r.opening
 	switch {

@@ -349,7 +349,7 @@ func (t *Tracker) Run(ctx context.Context) error {
 		t.time.Expect(0)
 		t.running.Store(false)
 	}()
-	flushing.Go(func() { t.flushWhenTold(ctx, flush) })
+	flushing.Go(func() { t.flushWhenAsked(ctx, flush) })
 	flushing.Go(func() { t.time.Advance(ctx.Done()) })
 	for {
 		next := t.meetDeadlines()

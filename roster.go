@@ -8,70 +8,70 @@ import (
 	"github.com/presence-go/presence/internal/smallmap"
 )
 
-// Roster holds the members of one channel and what each audience was sent of
-// them. Its methods return the frames that follow. It is pure: its methods depend
-// on their arguments only. One goroutine at a time may call them.
+// Roster holds the members of one channel, and what each audience was sent of them.
+// Its methods return the frames to send. The result of a method depends only on its
+// arguments and the calls before. One goroutine at a time may call the methods.
 type Roster struct {
 	channel Channel
 	m       *Machine
-	members smallmap.Map[Ref, *Presence] // what they point to never changes
-	streams []*stream                    // in order of their keys
-	lists   *listings                    // nil until a list is asked for
-	opening *opening                     // nil until hours or clock are set
-	recall  int                          // the number of diffs that each stream remembers
-	single  bool                         // it is of a single subject, whose diffs need no batches
+	members smallmap.Map[Ref, *Presence] // no Presence in it ever changes
+	streams []*stream                    // ordered by their keys
+	lists   *listings                    // nil before a list is read
+	opening *opening                     // nil before hours or a clock are set
+	recall  int                          // the number of diffs that each stream keeps
+	single  bool                         // for one subject and not a channel, so that CoalesceChannel does not apply
 	emit    func(*stream, *Frame)
-	frames  []*Frame // what the method under way returns
+	frames  []*Frame // the frames that the running method returns
 }
 
-// listings are the lists kept for the next caller.
+// listings are the lists kept for the next reader.
 type listings struct {
-	sorted []Ref // the members in order; nil after one was added or removed
+	sorted []Ref // the ids of the members in order; nil after a change of members
 	of     map[streamKey]*listing
 }
 
 // listing is the list of one audience.
 type listing struct {
 	views []View
-	group Group // without regard to the hours
-	stale bool  // something has changed since
+	group Group // without the hours
+	stale bool  // a member changed after the list was made
 }
 
-// streamKey names a stream: watchers with the same key receive the same frames.
-// Only the audience self differs by viewer.
+// streamKey identifies a stream. Watchers with the same key receive the same
+// frames. Only for the audience self does the key have a viewer.
 type streamKey struct {
 	audience Audience
 	viewer   Ref
 }
 
-// stream is what one audience was sent so far.
+// stream is what one audience was sent.
 type stream struct {
 	key      streamKey
 	epoch    string
 	seq      uint64
 	rows     smallmap.Map[Ref, sentRow]
-	rungs    [3]int32 // the number of members by group status
+	statuses [3]int32 // the number of members by group status
 	group    Group
-	told     Instant             // when the last diff was sent, with a batch interval
-	sent     map[Ref]Instant     // when a subject's last change was sent, with a publish interval
-	pending  map[Ref]Instant     // subjects whose newest state waits, and until when
-	last     weak.Pointer[Frame] // the newest snapshot, while it is in use
+	diffed   Instant             // when the last diff was sent; set only under CoalesceChannel
+	sent     map[Ref]Instant     // when the last change of a subject was sent; set only under CoalesceSubject
+	pending  map[Ref]Instant     // the held-back subjects, and when each may be sent
+	last     weak.Pointer[Frame] // the newest snapshot, while a caller holds it
 	recent   []past              // the newest diffs, up to that of seq
-	since    uint64              // the first seq after which a watcher may resume
-	attached any                 // the caller's own; the roster does not look at it
+	since    uint64              // the lowest seq from which a watcher may resume
+	attached any                 // belongs to the caller; the roster does not read it
 }
 
-// sentRow is a member as the audience was sent it. It keeps what the view was made
-// of, since a view is large.
+// sentRow is a member as the audience was sent it. It keeps the inputs of the view,
+// since a view is large.
 type sentRow struct {
 	p       *Presence
 	m       *Machine
-	rung    int8
+	status  int8
 	listed  bool // has a row in lists
-	present bool // counts as present
+	present bool // counts in the group
 }
 
-// past is a diff that a stream remembers, as what it can be made of again.
+// past is a diff that a stream keeps, as the inputs to make it again.
 type past struct {
 	group   Group
 	changes []pastChange
@@ -81,15 +81,15 @@ type pastChange struct {
 	op      Op
 	subject Ref
 	p       *Presence // nil for a change without a view
-	whole   *Change   // a change that cannot be made again
+	whole   *Change   // a change that must be kept whole, since it has no such inputs
 }
 
 // NewRoster returns the roster of an empty channel.
 func NewRoster(channel Channel, m *Machine) *Roster { return newRoster(channel, m, 0, false, nil) }
 
-// newRoster returns a roster whose streams remember recall diffs. A single one is
-// of one subject and not of a channel. If emit is given, the roster calls it with
-// each frame and the stream of the frame, and its methods return none.
+// newRoster returns a roster whose streams keep recall diffs. A single roster is
+// for one subject and not a channel. If emit is given, the roster calls it with
+// each frame and its stream, and the methods return no frames.
 func newRoster(channel Channel, m *Machine, recall int, single bool, emit func(*stream, *Frame)) *Roster {
 	r := &Roster{channel: channel, m: m, recall: recall, single: single, emit: emit}
 	if emit == nil {
@@ -98,7 +98,7 @@ func newRoster(channel Channel, m *Machine, recall int, single bool, emit func(*
 	return r
 }
 
-// emitted returns the frames that the method under way made.
+// emitted returns the frames that the running method made.
 func (r *Roster) emitted() []*Frame {
 	frames := r.frames
 	r.frames = nil
@@ -108,12 +108,12 @@ func (r *Roster) emitted() []*Frame {
 // Has reports whether a subject is a member.
 func (r *Roster) Has(subject Ref) bool { return r.member(subject) != nil }
 
-// member returns what is known of a member, or nil for another subject.
+// member returns the presence of a member, or nil if the subject is none.
 func (r *Roster) member(subject Ref) *Presence { return r.members.Get(subject) }
 
-// Put adds a member or replaces what is known of it. It returns one frame for
-// each stream whose audience sees a difference. The roster keeps p, which must
-// not change any more.
+// Put adds a member or replaces its presence. It returns one frame for each stream
+// whose audience sees a difference. The roster keeps p, so p must not change
+// afterwards.
 func (r *Roster) Put(p *Presence, now Instant) []*Frame {
 	r.outdate(!r.Has(p.Subject))
 	r.members.Set(p.Subject, p)
@@ -136,7 +136,8 @@ func (r *Roster) Tell(c Change) []*Frame {
 	return r.emitted()
 }
 
-// Remove takes a member out.
+// Remove removes a member. It returns one frame for each stream whose audience sees
+// a difference.
 func (r *Roster) Remove(subject Ref, now Instant) []*Frame {
 	if !r.Has(subject) {
 		return nil
@@ -147,15 +148,16 @@ func (r *Roster) Remove(subject Ref, now Instant) []*Frame {
 	return r.emitted()
 }
 
-// SetMachine puts another policy in force. Its effects are published with the
-// next Put of each member, or by Republish.
+// SetMachine sets the policy. The next Put of a member, or Republish, publishes the
+// differences.
 func (r *Roster) SetMachine(m *Machine) {
 	r.m = m
-	r.forget() // it may show less than the one before
+	r.forget() // the new policy may show less
 	r.outdate(false)
 }
 
-// outdate notes that lists have to be made again, of other members or the same.
+// outdate marks the lists as stale. With others, the set of members changed as
+// well.
 func (r *Roster) outdate(others bool) {
 	if r.lists == nil {
 		return
@@ -168,15 +170,15 @@ func (r *Roster) outdate(others bool) {
 	}
 }
 
-// Republish publishes every difference between what audiences were sent and what
-// they may see now.
+// Republish returns the frames for every difference between what audiences were
+// sent and what they may see now.
 func (r *Roster) Republish(now Instant) []*Frame {
 	r.publish(now, r.members.Keys(compareRefs)...)
 	return r.emitted()
 }
 
-// Next returns when the next held-back change is due or the channel opens or
-// closes, whichever is first. ok is false if neither is known.
+// Next returns when the next held-back change is due, or when the channel opens or
+// closes next, whichever is first. It returns false if neither is known.
 func (r *Roster) Next() (at Instant, ok bool) {
 	at, ok = r.heldBack()
 	if o := r.opening; o != nil && o.next != 0 && (!ok || o.next < at) {
@@ -185,7 +187,7 @@ func (r *Roster) Next() (at Instant, ok bool) {
 	return at, ok
 }
 
-// waits reports whether any change is held back.
+// waits reports whether the roster holds a change back.
 func (r *Roster) waits() bool {
 	return slices.ContainsFunc(r.streams, func(s *stream) bool { return len(s.pending) > 0 })
 }
@@ -202,8 +204,8 @@ func (r *Roster) heldBack() (at Instant, ok bool) {
 	return at, ok
 }
 
-// Flush publishes the held-back changes that are due, and that the channel has
-// opened or closed.
+// Flush returns the frames for held-back changes that are due, and for an opening
+// or closing of the channel.
 func (r *Roster) Flush(now Instant) []*Frame {
 	r.opening.pass(now)
 	for _, s := range r.streams {
@@ -213,7 +215,7 @@ func (r *Roster) Flush(now Instant) []*Frame {
 				continue
 			}
 			if at = r.m.notBefore(s, subject); at > now {
-				s.pending[subject] = at // a diff about others has been sent since
+				s.pending[subject] = at // a diff of other members was sent in between
 				continue
 			}
 			ready = append(ready, subject)
@@ -224,14 +226,15 @@ func (r *Roster) Flush(now Instant) []*Frame {
 	return r.emitted()
 }
 
-// Open returns the snapshot of an audience. It starts the stream of the audience
-// if it has none. The viewer matters for the audience self only, which sees its
-// own row in full and the others as the team does.
+// Open returns the snapshot of an audience. It starts the stream of the audience if
+// it has none. viewer counts only for the audience self, which sees its own row as
+// self and the others as team.
 func (r *Roster) Open(a Audience, viewer Ref, epoch func() string) *Frame {
 	return r.snapshot(r.open(a, viewer, epoch), false)
 }
 
-// open returns the stream of an audience, which it starts if it has none.
+// open returns the stream of an audience. It starts the stream if the audience has
+// none.
 func (r *Roster) open(a Audience, viewer Ref, epoch func() string) *stream {
 	key := newStreamKey(a, viewer)
 	at, found := r.find(key)
@@ -260,7 +263,7 @@ func (r *Roster) stream(key streamKey) *stream {
 	return nil
 }
 
-// eachStream calls f for every stream. f may close the stream.
+// eachStream calls f for every stream. f may close that stream.
 func (r *Roster) eachStream(f func(*stream)) {
 	for i := 0; i < len(r.streams); {
 		s := r.streams[i]
@@ -270,23 +273,23 @@ func (r *Roster) eachStream(f func(*stream)) {
 	}
 }
 
-// Close ends the stream of an audience. Call it when the last watcher has left.
+// Close ends the stream of an audience. Call it after the last watcher left.
 func (r *Roster) Close(a Audience, viewer Ref) {
 	if s := r.stream(newStreamKey(a, viewer)); s != nil {
 		r.closeStream(s)
 	}
 }
 
-// closeStream ends a stream. It does nothing if the stream has ended, also if
-// another one has begun for its audience.
+// closeStream ends a stream. It does nothing if the stream has ended, even if its
+// audience has a new one.
 func (r *Roster) closeStream(s *stream) {
 	if at, found := r.find(s.key); found && r.streams[at] == s {
 		r.streams = slices.Delete(r.streams, at, at+1)
 	}
 }
 
-// resume returns the frames of a stream that follow the one of seq. ok is false
-// if the stream does not remember all of them. There may be none.
+// resume returns the frames of a stream that follow seq; the list may be empty. It
+// returns false if the stream does not keep all of them.
 func (r *Roster) resume(a Audience, viewer Ref, epoch string, seq uint64) (frames []*Frame, ok bool) {
 	s := r.stream(newStreamKey(a, viewer))
 	if s == nil || s.epoch != epoch || seq < s.since || seq > s.seq || s.seq-seq > uint64(len(s.recent)) {
@@ -304,7 +307,7 @@ func (r *Roster) resume(a Audience, viewer Ref, epoch string, seq uint64) (frame
 	return frames, true
 }
 
-// change makes a remembered change again.
+// change makes the change of a kept diff again.
 func (m *Machine) change(key streamKey, c pastChange) Change {
 	if c.whole != nil {
 		return *c.whole
@@ -317,29 +320,29 @@ func (m *Machine) change(key streamKey, c pastChange) Change {
 	return change
 }
 
-// forget drops the remembered diffs, so that a watcher who missed one resumes
-// with a snapshot.
+// forget drops the kept diffs, so that a watcher that missed one resumes with a
+// snapshot.
 func (r *Roster) forget() {
 	for _, s := range r.streams {
 		s.recent, s.since = nil, s.seq+1
 	}
 }
 
-// List returns the rows that an audience may list, by id.
+// List returns the rows that an audience may list, ordered by id.
 func (r *Roster) List(a Audience, viewer Ref) []View {
 	views, _ := r.list(a, viewer)
 	return slices.Clone(views)
 }
 
-// Group sums the channel up for an audience.
+// Group returns the group of the channel as an audience sees it.
 func (r *Roster) Group(a Audience, viewer Ref) Group {
 	_, group := r.list(a, viewer)
 	return group
 }
 
-// list returns the rows and the group of an audience. The views are good until
-// something changes. It projects the members unless it has and nothing has
-// changed; lists of the audience self are not kept.
+// list returns the rows and the group of an audience. The rows are valid until the
+// next change. It makes the list only if a member changed since the last call.
+// Lists of the audience self are not kept.
 func (r *Roster) list(a Audience, viewer Ref) ([]View, Group) {
 	if r.lists == nil {
 		r.lists = &listings{of: make(map[streamKey]*listing)}
@@ -358,7 +361,7 @@ func (r *Roster) list(a Audience, viewer Ref) ([]View, Group) {
 	return l.views, r.gate(a, l.group)
 }
 
-// project makes a list.
+// project makes the list of an audience.
 func (r *Roster) project(key streamKey, l *listing) {
 	if r.lists.sorted == nil {
 		r.lists.sorted = r.members.Keys(compareRefs)
@@ -388,15 +391,15 @@ func compareKeys(a, b streamKey) int {
 	return compareRefs(a.viewer, b.viewer)
 }
 
-// row projects a member for a stream.
+// row returns the row and the view of a member for a stream.
 func (m *Machine) row(key streamKey, p *Presence) (sentRow, View) {
 	a := key.audience
 	if a == AudienceSelf && p.Subject != key.viewer {
 		a = AudienceTeam
 	}
 	v := m.View(p, a)
-	there := v.Class != "" && v.Class != ClassOffline
-	out := sentRow{p: p, m: m, rung: int8(m.rung(v.Class)), listed: true, present: there}
+	present := v.Class != "" && v.Class != ClassOffline
+	out := sentRow{p: p, m: m, status: int8(m.groupPlace(v.Class)), listed: true, present: present}
 	if a == AudienceVisitor {
 		switch m.policy.Widget.List {
 		case ListOnline:
@@ -404,15 +407,16 @@ func (m *Machine) row(key streamKey, p *Presence) (sentRow, View) {
 		case ListNone:
 			out.listed = false
 		}
-		out.present = there && out.listed
+		out.present = present && out.listed
 	}
 	return out, v
 }
 
-var rungs = []string{GroupAvailable, GroupAway, GroupOffline}
+var groupStatuses = []string{GroupAvailable, GroupAway, GroupOffline}
 
-// rung returns the place of a class among the group statuses, the best first.
-func (m *Machine) rung(c Class) int {
+// groupPlace returns the index in groupStatuses of what a class counts for. The
+// first of groupStatuses is the best.
+func (m *Machine) groupPlace(c Class) int {
 	g := &m.policy.Group
 	status := GroupOffline
 	switch c {
@@ -425,7 +429,7 @@ func (m *Machine) rung(c Class) int {
 	case ClassDND:
 		status = g.DND
 	}
-	return slices.Index(rungs, status)
+	return slices.Index(groupStatuses, status)
 }
 
 // publish sends the present state of subjects to every stream, or holds it back.
@@ -447,28 +451,28 @@ func (r *Roster) publish(now Instant, subjects ...Ref) {
 	}
 }
 
-// coalesces returns the shortest time for which a policy may hold a change back,
-// 0 if it holds none back.
+// coalesces returns the shortest time for which a policy holds a change back. It
+// returns 0 if the policy holds none back.
 func (m *Machine) coalesces() time.Duration {
 	p := &m.policy
 	if p.CoalesceSubject > 0 && p.CoalesceChannel > 0 {
 		return min(p.CoalesceSubject, p.CoalesceChannel)
 	}
-	return p.CoalesceSubject + p.CoalesceChannel // one of them is none
+	return p.CoalesceSubject + p.CoalesceChannel // one of them is 0
 }
 
-// notBefore returns when a change of a subject may be sent.
+// notBefore returns the first instant at which a change of a subject may be sent.
 func (m *Machine) notBefore(s *stream, subject Ref) (at Instant) {
 	if sent := s.sent[subject]; sent != 0 {
 		at = sent.Add(m.policy.CoalesceSubject)
 	}
-	if s.told != 0 {
-		at = max(at, s.told.Add(m.policy.CoalesceChannel))
+	if s.diffed != 0 {
+		at = max(at, s.diffed.Add(m.policy.CoalesceChannel))
 	}
 	return at
 }
 
-// setInstant sets an instant in a map, which it makes if it is nil.
+// setInstant sets an instant in a map. It makes the map if it is nil.
 func setInstant(m *map[Ref]Instant, subject Ref, at Instant) {
 	if *m == nil {
 		*m = make(map[Ref]Instant)
@@ -476,8 +480,8 @@ func setInstant(m *map[Ref]Instant, subject Ref, at Instant) {
 	(*m)[subject] = at
 }
 
-// update brings the rows of subjects up to date and emits a frame if the audience
-// sees a difference.
+// update updates the rows of subjects. It emits a frame if the audience sees a
+// difference.
 func (r *Roster) update(s *stream, now Instant, subjects []Ref) {
 	var changes []Change
 	for _, subject := range subjects {
@@ -491,7 +495,7 @@ func (r *Roster) update(s *stream, now Instant, subjects []Ref) {
 	}
 	s.group = group
 	if r.m.policy.CoalesceChannel > 0 && !r.single {
-		s.told = now
+		s.diffed = now
 	}
 	s.seq++
 	f := r.newFrame(FrameDiff, s)
@@ -509,7 +513,8 @@ func (r *Roster) update(s *stream, now Instant, subjects []Ref) {
 	r.emit(s, f)
 }
 
-// updateRow brings the row of one subject up to date and returns what changes.
+// updateRow updates the row of one subject. It returns the change, or false if the
+// audience sees no difference.
 func (r *Roster) updateRow(s *stream, now Instant, subject Ref) (c Change, ok bool) {
 	delete(s.pending, subject)
 	old, p := s.rows.Get(subject), r.member(subject)
@@ -529,13 +534,14 @@ func (r *Roster) updateRow(s *stream, now Instant, subject Ref) (c Change, ok bo
 	case ok:
 		setInstant(&s.sent, subject, now)
 		if removed {
-			setInstant(&s.pending, subject, now.Add(interval)) // to be forgotten then
+			setInstant(&s.pending, subject, now.Add(interval)) // so that sent is deleted then
 		}
 	}
 	return c, ok
 }
 
-// remember keeps a diff for watchers that resume, in place of the oldest.
+// remember keeps a diff for watchers that resume. It drops the oldest diffs above
+// the limit.
 func (s *stream) remember(d past, limit int) {
 	if over := len(s.recent) + 1 - limit; over > 0 {
 		s.recent = slices.Delete(s.recent, 0, min(over, len(s.recent)))
@@ -545,7 +551,8 @@ func (s *stream) remember(d past, limit int) {
 	}
 }
 
-// compare returns what changes between two rows. The view is that of the next.
+// compare returns the change between two rows, or false if the audience sees no
+// difference. v is the view of next.
 func (s *stream) compare(old, next *sentRow, v *View) (Change, bool) {
 	c := Change{Op: OpUpdated, Subject: next.p.Subject}
 	switch {
@@ -579,31 +586,31 @@ func (s *stream) drop(subject Ref) {
 	s.rows.Delete(subject)
 }
 
-// count adds a row to the sums of the group, or takes it away. A row without a
-// presence counts nothing.
+// count adds n times a row to the sums of the group. A row without a presence adds
+// nothing.
 func (s *stream) count(r sentRow, n int) {
 	if r.p != nil {
-		s.rungs[r.rung] += int32(n)
+		s.statuses[r.status] += int32(n)
 	}
 	if r.present {
 		s.group.Count += n
 	}
 }
 
-// sum returns the group that the rows add up to.
+// sum returns the group of all rows.
 func (s *stream) sum() Group {
 	g := Group{Status: GroupOffline, Count: s.group.Count}
-	for i, n := range s.rungs {
+	for i, n := range s.statuses {
 		if n > 0 {
-			g.Status = rungs[i]
+			g.Status = groupStatuses[i]
 			break
 		}
 	}
 	return g
 }
 
-// snapshot returns the whole list. It is made once for all callers while one of
-// them has it. A lagged one is the caller's own.
+// snapshot returns the snapshot of a stream. Callers share one snapshot until the
+// next frame, or until no caller holds it. A lagged snapshot is the caller's own.
 func (r *Roster) snapshot(s *stream, lagged bool) *Frame {
 	f := s.last.Value()
 	if f == nil || f.Seq != s.seq {

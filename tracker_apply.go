@@ -5,10 +5,9 @@ import (
 	"errors"
 )
 
-// Apply feeds an event that has no method of its own to the state machine of its
-// subject, such as a challenge. An event of kind EventNodeDown, EventNodeUp or
-// EventSuspended without a subject goes to every subject. Apply asks no
-// authorizer: it is for the host.
+// Apply applies an event that has no method of its own, such as a challenge, to its
+// subject. An event of kind EventNodeDown, EventNodeUp or EventSuspended without a
+// subject is for every subject. Apply asks no authorizer. It is for the host.
 func (t *Tracker) Apply(ctx context.Context, e Event) error {
 	if t.closed.Load() {
 		return t.closedError()
@@ -23,16 +22,16 @@ func (t *Tracker) Apply(ctx context.Context, e Event) error {
 		now := t.time.Now()
 		t.eachSubject(nil, func(h *loaded) {
 			if err := h.step(&e, now); err != nil {
-				t.log.Warn("presence: event for all", "subject", h.ref, "error", err)
+				t.log.Warn("presence: an event for every subject was refused", "subject", h.ref, "error", err)
 			}
 		})
 		return nil
 	}
 	if e.Kind == EventConnect || e.Kind == EventLogin {
-		return refuse(ErrInvalid, "event", "", "connections are made with Connect")
+		return refuse(ErrInvalid, "event", "", "Connect opens a connection")
 	}
 	find := t.subject
-	if !eventKinds[e.Kind].creates { // an unknown subject is not kept for a refusal
+	if !eventKinds[e.Kind].creates { // an event that is refused must not make its subject known
 		find = t.known
 	}
 	who, err := find(ctx, e.Subject)
@@ -57,8 +56,8 @@ func (t *Tracker) SetEndpoint(ctx context.Context, subject Ref, p Endpoint) erro
 	return t.Apply(ctx, Event{Kind: EventEndpoint, Subject: subject, Endpoint: p})
 }
 
-// RemoveEndpoint removes an endpoint of a subject. It returns nil if the subject
-// has no endpoint of that id, or is unknown.
+// RemoveEndpoint removes an endpoint of a subject. It does nothing if the subject
+// is unknown or has no endpoint of that id.
 func (t *Tracker) RemoveEndpoint(ctx context.Context, subject Ref, id string) error {
 	if err := checkID("endpoint", id); err != nil {
 		return err
@@ -74,7 +73,7 @@ func (t *Tracker) RemoveEndpoint(ctx context.Context, subject Ref, id string) er
 }
 
 // Logout ends all connections of a subject, as if the person had logged out. It
-// refuses no later connection: end the login too, or use Disable.
+// does not refuse a later connection: also end the login, or use Disable.
 func (t *Tracker) Logout(ctx context.Context, subject Ref) error {
 	return t.Apply(ctx, Event{Kind: EventLogout, Subject: subject})
 }
@@ -92,7 +91,7 @@ func (t *Tracker) Enable(ctx context.Context, subject Ref) error {
 	return t.Apply(ctx, Event{Kind: EventEnable, Subject: subject})
 }
 
-// apply feeds an event to a subject. If the event was accepted, it calls done
+// apply applies an event to a subject. If the event is accepted, it calls done
 // while the subject is still locked.
 func (t *Tracker) apply(ctx context.Context, w handle, e *Event, done func(*loaded)) error {
 	now := t.time.Now()
@@ -114,10 +113,10 @@ func (t *Tracker) apply(ctx context.Context, w handle, e *Event, done func(*load
 	return nil
 }
 
-// applyStored applies an event whose change must be stored before it is shown.
-// It tries the event on a copy, stores the copy's record, and only then makes the
-// copy the state, so that no lock of a shard waits for storage. If something else
-// was applied meanwhile, it tries again on that.
+// applyStored applies an event whose change must be stored before it is shown. It
+// steps a copy, stores the record of the copy, and then makes the copy the state.
+// So no lock of a shard waits for storage. If another event was applied during
+// that, it tries again on the new state. After 65 tries it returns ErrUnavailable.
 func (t *Tracker) applyStored(ctx context.Context, w handle, e *Event, now Instant, done func(*loaded)) error {
 	if err := w.lockWrite(ctx); err != nil {
 		return err
@@ -146,22 +145,22 @@ func (t *Tracker) applyStored(ctx context.Context, w handle, e *Event, now Insta
 	return refuse(ErrUnavailable, "subject", w.ref.String(), "it changed %d times while its record was being stored", maxConflicts+1)
 }
 
-// adopt makes the copy of a trial the state.
+// adopt makes the copy of a trial the state of the subject.
 func (h *loaded) adopt(tried *trial) {
 	*h.state = tried.state
-	h.fold() // what was noted without the lock meanwhile
+	h.fold() // takes over what was noted without the lock during the trial
 	h.extra.steps++
 	h.stepped, h.due = true, tried.next
 	h.carryOut(tried.out, tried.written)
 }
 
-// step runs the state machine and carries out what it says.
+// step applies an event to the subject and carries out the outputs.
 func (h *loaded) step(e *Event, now Instant) error {
 	h.applyClockBreaks()
 	h.stepped = true
 	out, next, err := h.m.Step(h.state, e, now, h.out[:0])
 	h.due = next
-	if h.extra != nil && (e.Kind != EventTick || len(out) > 0) { // other ticks change nothing that a later tick would not
+	if h.extra != nil && (e.Kind != EventTick || len(out) > 0) { // a tick without outputs may be repeated later with the same result
 		h.extra.steps++
 	}
 	h.carryOut(out, false)
@@ -170,14 +169,15 @@ func (h *loaded) step(e *Event, now Instant) error {
 	return err
 }
 
-// applyClockBreaks tells a subject how time was broken since it was last looked at:
-// before anything else, since what was sent meanwhile has not been read yet.
+// applyClockBreaks applies the standstills and clock changes since the subject was
+// last locked. They precede every other event, since heartbeats sent during a
+// standstill are not yet read.
 func (h *loaded) applyClockBreaks() {
-	if h.sub.told == h.t.time.Breaks() {
+	if h.sub.breaks == h.t.time.Breaks() {
 		return
 	}
-	now, stood, from, to, behind := h.t.time.Since(h.sub.told)
-	h.sub.told = now
+	now, stood, from, to, behind := h.t.time.Since(h.sub.breaks)
+	h.sub.breaks = now
 	if !h.state.Current.Known {
 		return
 	}
@@ -189,13 +189,13 @@ func (h *loaded) applyClockBreaks() {
 	}
 }
 
-// follow tells a subject that another policy is in force.
+// follow steps a subject to the policy that is now in force.
 func (h *loaded) follow(f *policyInForce) {
 	h.sub.flags ^= flagParity
 	h.m = f.before
 	h.step(&Event{Kind: EventTick}, f.since)
 	h.m, h.anew = f.m, true
-	h.eachHub(func(hub *channelHub) { hub.setMachine(f.m) }) // said to watchers with what follows from it
+	h.eachHub(func(hub *channelHub) { hub.setMachine(f.m) }) // the frames go out with the changes that the policy makes
 	if h.state.Current.Known {
 		h.step(&Event{Kind: EventPolicy, Subject: h.ref}, f.since)
 	}
@@ -204,8 +204,8 @@ func (h *loaded) follow(f *policyInForce) {
 	}
 }
 
-// carryOut does what the outputs of a step ask for. If written, storage has the
-// record that follows from them.
+// carryOut carries out the outputs of a step. If written, storage already has the
+// record of the state.
 func (h *loaded) carryOut(out []Output, written bool) {
 	t := h.t
 	for i := range out {

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 )
 
-// Members returns who belongs to a channel by grant, connected or not, in order.
+// Members returns the members of a channel, connected or not, ordered by id.
 func (t *Tracker) Members(channel Channel) ([]Ref, error) {
 	if err := checkRef("channel", Ref(channel)); err != nil {
 		return nil, err
@@ -28,19 +28,20 @@ func (t *Tracker) Members(channel Channel) ([]Ref, error) {
 	return members, nil
 }
 
-// channelEntry is a channel or a group of subjects, with the hub of its watchers.
+// channelEntry is a channel, or a group that channels link to, with the hub of its
+// watchers.
 type channelEntry struct {
 	ref     Channel
-	n       uint32                          // its number
-	granted []uint32                        // the subjects that have a grant; under the tracker's lock
-	link    atomic.Pointer[channelEntry]    // what it is linked to; changed under the tracker's lock
-	linked  atomic.Pointer[[]*channelEntry] // what is linked to it, in order; likewise
-	hub     atomic.Pointer[channelHub]      // while the channel is watched, listed or has hours
-	epochs  *epochs                         // of its streams
+	n       uint32                          // its number in the channelTable
+	granted []uint32                        // the subjects with a grant; guarded by Tracker.mu
+	link    atomic.Pointer[channelEntry]    // the channel that it links to; changed under Tracker.mu
+	linked  atomic.Pointer[[]*channelEntry] // the channels that link to it, in order; changed under Tracker.mu
+	hub     atomic.Pointer[channelHub]      // set while the channel is watched, listed or has hours
+	epochs  *epochs                         // of the channel's streams
 }
 
-// eachLinked calls f for the channels of which a grant of ch gives membership, ch
-// last.
+// eachLinked calls f for the channels whose membership a grant of ch gives: those
+// linked to ch, then ch.
 func (ch *channelEntry) eachLinked(f func(*channelEntry)) {
 	if l := ch.linked.Load(); l != nil {
 		for _, o := range *l {
@@ -50,7 +51,8 @@ func (ch *channelEntry) eachLinked(f func(*channelEntry)) {
 	f(ch)
 }
 
-// members are the subjects that belong to the channel, under the tracker's lock.
+// members returns the subjects that belong to the channel. The caller holds
+// Tracker.mu.
 func (ch *channelEntry) members() []uint32 {
 	link := ch.link.Load()
 	if link == nil || link == ch {
@@ -61,7 +63,7 @@ func (ch *channelEntry) members() []uint32 {
 	return slices.Compact(list)
 }
 
-// empty reports whether the channel has no members, under the tracker's lock.
+// empty reports whether the channel has no members. The caller holds Tracker.mu.
 func (ch *channelEntry) empty() bool {
 	link := ch.link.Load()
 	return len(ch.granted) == 0 && (link == nil || len(link.granted) == 0)
@@ -75,7 +77,7 @@ func (ch *channelEntry) revoke(n uint32) {
 	}
 }
 
-// linkTo links the channel to something else than before.
+// linkTo replaces the link of the channel. The caller holds Tracker.mu.
 func (ch *channelEntry) linkTo(to *channelEntry) {
 	replace := func(of *channelEntry, change func([]*channelEntry) []*channelEntry) {
 		var list []*channelEntry
@@ -100,19 +102,19 @@ func (ch *channelEntry) linkTo(to *channelEntry) {
 	}
 }
 
-// unused reports whether forgetting the channel loses nothing.
+// unused reports whether the channel can be forgotten without loss.
 func (ch *channelEntry) unused() bool {
 	linked := ch.linked.Load()
 	return len(ch.granted) == 0 && ch.hub.Load() == nil && ch.link.Load() == nil && (linked == nil || len(*linked) == 0)
 }
 
-// channelTable numbers channels and lists the hubs.
+// channelTable numbers channels and lists hubs.
 type channelTable struct {
-	mu   sync.RWMutex // a leaf: nothing is locked under it
+	mu   sync.RWMutex // guards the fields below; nothing is locked under it
 	list []*channelEntry
 	free []uint32
 	hubs map[*channelHub]struct{}
-	late map[*channelHub]struct{} // those that hold changes back
+	late map[*channelHub]struct{} // the hubs that hold changes back
 }
 
 func (r *channelTable) at(n uint32) *channelEntry {
@@ -157,7 +159,7 @@ func (r *channelTable) removeHub(h *channelHub) {
 	delete(r.late, h)
 }
 
-// holdsBack notes whether a hub, which is locked, holds changes back.
+// holdsBack records whether a hub holds changes back. The hub is locked.
 func (r *channelTable) holdsBack(h *channelHub, late bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -171,12 +173,12 @@ func (r *channelTable) holdsBack(h *channelHub, late bool) {
 	r.late[h] = struct{}{}
 }
 
-// allHubs returns all hubs, in the order of their channels.
+// allHubs returns all hubs, ordered by channel.
 func (r *channelTable) allHubs() []*channelHub {
 	return r.inOrder(&r.hubs)
 }
 
-// lateHubs returns those that hold changes back, in the same order.
+// lateHubs returns the hubs that hold changes back, ordered by channel.
 func (r *channelTable) lateHubs() []*channelHub { return r.inOrder(&r.late) }
 
 func (r *channelTable) inOrder(hubs *map[*channelHub]struct{}) []*channelHub {
@@ -187,7 +189,7 @@ func (r *channelTable) inOrder(hubs *map[*channelHub]struct{}) []*channelHub {
 	return list
 }
 
-// grants returns the channels that a subject has grants of.
+// grants returns the numbers of the channels that a subject has grants of.
 func (h *loaded) grants() []uint32 {
 	switch {
 	case h.extra != nil:
@@ -214,7 +216,7 @@ func (h *loaded) member(ch *channelEntry) bool {
 	return link != nil && h.has(link)
 }
 
-// grant notes a grant that is new.
+// grant adds a grant that the subject does not have. The caller holds Tracker.mu.
 func (h *loaded) grant(ch *channelEntry) {
 	if h.extra == nil && h.sub.grant == 0 {
 		h.sub.grant = ch.n + 1
@@ -225,7 +227,7 @@ func (h *loaded) grant(ch *channelEntry) {
 	ch.granted = append(ch.granted, h.n)
 }
 
-// revoke takes a grant away.
+// revoke removes a grant. The caller holds Tracker.mu.
 func (h *loaded) revoke(ch *channelEntry) {
 	ch.revoke(h.n)
 	if h.extra == nil {
@@ -236,7 +238,7 @@ func (h *loaded) revoke(ch *channelEntry) {
 	h.spare()
 }
 
-// mustBelong refuses an actor that is no member of a channel.
+// mustBelong returns ErrNotAllowed unless an actor is a member of a channel.
 func (t *Tracker) mustBelong(actor Actor, channel Channel) error {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -250,7 +252,8 @@ func noGrant(subject Ref, channel Channel) error {
 	return refuse(ErrNotAllowed, "actor", subject.String(), "it has no grant of channel %s", channel)
 }
 
-// lookAt returns the hub of a channel with its members in it.
+// lookAt returns the hub of a channel, filled with the members. It makes the
+// channel and the hub if they do not exist.
 func (t *Tracker) lookAt(channel Channel) (*channelHub, error) {
 	var hub *channelHub
 	t.mu.RLock()
@@ -272,7 +275,7 @@ func (t *Tracker) lookAt(channel Channel) (*channelHub, error) {
 	return hub, nil
 }
 
-// lookAtKnown is lookAt for a channel that is known. It returns nil for another.
+// lookAtKnown is lookAt for a known channel. For an unknown one it returns nil.
 func (t *Tracker) lookAtKnown(channel Channel) (*channelHub, error) {
 	t.mu.RLock()
 	known := t.channels[channel] != nil
@@ -283,7 +286,7 @@ func (t *Tracker) lookAtKnown(channel Channel) (*channelHub, error) {
 	return t.lookAt(channel)
 }
 
-// may reports whether a subject belongs to a channel, under t.mu.
+// may reports whether a subject belongs to a channel. The caller holds t.mu.
 func (t *Tracker) may(subject Ref, channel Channel) bool {
 	ch := t.channels[channel]
 	if ch == nil {
@@ -291,7 +294,7 @@ func (t *Tracker) may(subject Ref, channel Channel) bool {
 	}
 	w, flags := t.find(subject)
 	if flags&flagUsed == 0 {
-		return false // it is unknown
+		return false // unknown
 	}
 	h := t.lock(w.n, subject)
 	if h == nil {
@@ -301,7 +304,7 @@ func (t *Tracker) may(subject Ref, channel Channel) bool {
 	return h.member(ch)
 }
 
-// forgetLocked drops a channel if it is not in use, under t.mu.
+// forgetLocked forgets a channel if it is unused. The caller holds t.mu.
 func (t *Tracker) forgetLocked(ch *channelEntry) {
 	if ch.unused() && t.channels[ch.ref] == ch {
 		delete(t.channels, ch.ref)
@@ -309,13 +312,14 @@ func (t *Tracker) forgetLocked(ch *channelEntry) {
 	}
 }
 
-// channelLocked returns a channel, which it makes if there is none, under t.mu.
+// channelLocked returns a channel, which it adds if it is unknown. It returns
+// ErrLimit at Options.MaxChannels. The caller holds t.mu.
 func (t *Tracker) channelLocked(ref Channel) (*channelEntry, error) {
 	if ch := t.channels[ref]; ch != nil {
 		return ch, nil
 	}
 	if len(t.channels) >= t.opts.MaxChannels {
-		return nil, refuse(ErrLimit, "channel", ref.String(), "%d channels are known already", t.opts.MaxChannels)
+		return nil, refuse(ErrLimit, "channel", ref.String(), "%d channels are known, the most allowed", t.opts.MaxChannels)
 	}
 	ch := &channelEntry{ref: ref}
 	t.channelTable.add(ch)
@@ -323,10 +327,10 @@ func (t *Tracker) channelLocked(ref Channel) (*channelEntry, error) {
 	return ch, nil
 }
 
-// AddMember adds a subject to a channel, and to the channels linked to it,
-// connected or not. Membership is not stored: add members again when the process
-// starts. Adding a member again changes nothing. It returns ErrLimit if the
-// subject would be in more than 256 channels.
+// AddMember adds a subject, connected or not, to a channel and to the channels
+// linked to it. Membership is not stored: add members again when the process
+// starts. Adding a member again changes nothing. It returns ErrLimit if the subject
+// would be in more than 256 channels.
 func (t *Tracker) AddMember(ctx context.Context, channel Channel, subject Ref) error {
 	if err := checkPair(subject, channel); err != nil {
 		return err
@@ -342,7 +346,7 @@ func (t *Tracker) AddMember(ctx context.Context, channel Channel, subject Ref) e
 	if err != nil {
 		return err
 	}
-	defer t.forgetLocked(ch) // if it is still unused
+	defer t.forgetLocked(ch) // if it is unused
 	h := t.lock(who.n, subject)
 	if h == nil {
 		return who.gone()
@@ -354,9 +358,9 @@ func (t *Tracker) AddMember(ctx context.Context, channel Channel, subject Ref) e
 	return h.join(ch, now)
 }
 
-// SetMembers makes exactly these subjects the members of a channel, in one step
-// and in the order of their ids. Members by a link stay. It changes nothing if it
-// returns an error: ErrLimit if one of them would be in more than 256 channels.
+// SetMembers makes exactly these subjects the members of a channel in one step,
+// ordered by id. Members by a link stay. It returns ErrLimit if one of the subjects
+// would be in more than 256 channels. After an error the members are unchanged.
 func (t *Tracker) SetMembers(ctx context.Context, channel Channel, subjects ...Ref) error {
 	if err := checkRef("channel", Ref(channel)); err != nil {
 		return err
@@ -384,12 +388,12 @@ func (t *Tracker) SetMembers(ctx context.Context, channel Channel, subjects ...R
 	if err != nil {
 		return err
 	}
-	defer t.forgetLocked(ch) // if it has no members
+	defer t.forgetLocked(ch) // if it is unused
 	return t.changeMembers(ch, wanted, now)
 }
 
 // changeMembers makes the wanted subjects the members of a channel, or changes
-// nothing, under t.mu.
+// nothing. The caller holds t.mu.
 func (t *Tracker) changeMembers(ch *channelEntry, wanted map[Ref]handle, now Instant) error {
 	var changing []handle
 	for _, n := range ch.granted {
@@ -418,7 +422,7 @@ func (t *Tracker) changeMembers(ch *channelEntry, wanted map[Ref]handle, now Ins
 	for _, who := range changing {
 		h := t.lock(who.n, who.ref)
 		if h == nil {
-			continue // it cannot be: who is erased is erased under t.mu
+			continue // impossible, since erasing needs t.mu
 		}
 		if _, stays := wanted[who.ref]; stays {
 			err = errors.Join(err, h.join(ch, now))
@@ -430,7 +434,8 @@ func (t *Tracker) changeMembers(ch *channelEntry, wanted map[Ref]handle, now Ins
 	return err
 }
 
-// room refuses a grant that would put the subject into too many channels.
+// room returns ErrLimit if a grant would make the subject a member of too many
+// channels.
 func (h *loaded) room(ch *channelEntry) error {
 	if len(h.grants()) > 0 || ch.linked.Load() != nil {
 		in := h.channels()
@@ -442,7 +447,7 @@ func (h *loaded) room(ch *channelEntry) error {
 	return nil
 }
 
-// join makes the subject a member of a channel, and of those linked to it.
+// join makes a subject a member of a channel and of the channels linked to it.
 func (h *loaded) join(ch *channelEntry, now Instant) error {
 	if err := h.step(&Event{Kind: EventGrant, Subject: h.ref}, now); err != nil {
 		return err
@@ -455,8 +460,8 @@ func (h *loaded) join(ch *channelEntry, now Instant) error {
 	return nil
 }
 
-// quit takes the subject's grant away. It leaves the channels that it no longer
-// belongs to.
+// quit removes the grant of a subject. The subject leaves the channels that it no
+// longer belongs to.
 func (h *loaded) quit(ch *channelEntry, now Instant) {
 	if !h.has(ch) {
 		return
@@ -470,7 +475,7 @@ func (h *loaded) quit(ch *channelEntry, now Instant) {
 	})
 }
 
-// channels returns the channels that a subject is in.
+// channels returns the channels that a subject belongs to.
 func (h *loaded) channels() map[*channelEntry]struct{} {
 	in := make(map[*channelEntry]struct{})
 	for _, n := range h.grants() {
@@ -483,8 +488,8 @@ func (h *loaded) crowded() error {
 	return refuse(ErrLimit, "subject", h.ref.String(), "it would be a member of more than %d channels", MaxChannels)
 }
 
-// linkable refuses a link that would make a subject a member of too many channels,
-// under t.mu.
+// linkable returns ErrLimit if a link would make a subject a member of too many
+// channels. The caller holds t.mu.
 func (t *Tracker) linkable(ch, to *channelEntry) (err error) {
 	for _, n := range to.granted {
 		if h := t.lockByNumber(n); h != nil {
@@ -527,9 +532,9 @@ func (t *Tracker) RemoveMember(ctx context.Context, channel Channel, subject Ref
 	return nil
 }
 
-// Link makes the members of a group, such as an inbox, members of a channel,
-// beside the channel's own. It replaces the channel's link before. Links are not
-// stored.
+// Link makes the members of a group, such as an inbox, members of a channel too. It
+// replaces the link that the channel had. Links are not stored: set them again when
+// the process starts.
 func (t *Tracker) Link(ctx context.Context, channel, group Channel) error {
 	if err := checkPair(Ref(channel), group); err != nil {
 		return err
@@ -567,7 +572,7 @@ func (t *Tracker) Link(ctx context.Context, channel, group Channel) error {
 			inOthers[n] = struct{}{}
 		}
 		for _, n := range members {
-			if _, there := inOthers[n]; there {
+			if _, stays := inOthers[n]; stays {
 				continue
 			}
 			if h := t.lockByNumber(n); h != nil {
@@ -582,7 +587,7 @@ func (t *Tracker) Link(ctx context.Context, channel, group Channel) error {
 	return nil
 }
 
-// enter puts a subject into the hub of a channel.
+// enter adds a subject to the hub of a channel, if the channel has one.
 func (h *loaded) enter(ch *channelEntry, now Instant) {
 	if hub := ch.hub.Load(); hub != nil {
 		hub.put(h.current(), now)
@@ -590,7 +595,7 @@ func (h *loaded) enter(ch *channelEntry, now Instant) {
 	}
 }
 
-// exit takes it out again.
+// exit removes a subject from the hub of a channel, if the channel has one.
 func (h *loaded) exit(ch *channelEntry, now Instant) {
 	if hub := ch.hub.Load(); hub != nil {
 		hub.remove(h.ref, now, noGrant(h.ref, ch.ref))
@@ -598,8 +603,8 @@ func (h *loaded) exit(ch *channelEntry, now Instant) {
 	}
 }
 
-// Join returns nil if the actor is a member of a channel. It adds no member:
-// membership follows grants and links.
+// Join returns nil if the actor is a member of a channel, else [ErrNotAllowed]. It
+// adds no member, since membership follows from grants and links.
 func (t *Tracker) Join(ctx context.Context, by Actor, channel Channel) error {
 	if err := checkPair(by.Subject, channel); err != nil {
 		return err
@@ -610,9 +615,9 @@ func (t *Tracker) Join(ctx context.Context, by Actor, channel Channel) error {
 	return t.mustBelong(by, channel)
 }
 
-// List returns the members of a channel that an actor may list, by id, and the
-// group they add up to. An agent must be a member. It returns [ErrNotAllowed] if
-// the authorizer refuses or the channel is of another tenant.
+// List returns the members of a channel that an actor may list, ordered by id, and
+// the group. An agent must be a member. It returns [ErrNotAllowed] if the
+// authorizer refuses or the channel is of another tenant.
 func (t *Tracker) List(ctx context.Context, by Actor, channel Channel) ([]View, Group, error) {
 	if err := checkRef("channel", Ref(channel)); err != nil {
 		return nil, Group{}, err
@@ -628,11 +633,11 @@ func (t *Tracker) List(ctx context.Context, by Actor, channel Channel) ([]View, 
 	return t.ListAs(ctx, by.Audience(), channel, nil)
 }
 
-// ListAs appends the members of a channel that an audience may list, by id, to
-// into, and returns the group they add up to. A channel without members has the
-// group status offline. A channel that is listed keeps its list for a minute;
-// while nothing changes, listing is copying. ListAs asks no authorizer: it is for
-// the host. It returns [ErrInvalid] for AudienceSelf, since a list has no viewer.
+// ListAs appends the members of a channel that an audience may list to into,
+// ordered by id. It also returns the group. A channel without members has the group
+// status offline. A channel keeps a list for a minute; until a member changes,
+// another call copies it. ListAs asks no authorizer. It is for the host. It returns
+// [ErrInvalid] for AudienceSelf, since a list has no viewer.
 func (t *Tracker) ListAs(_ context.Context, a Audience, channel Channel, into []View) ([]View, Group, error) {
 	if err := checkRef("channel", Ref(channel)); err != nil {
 		return into, Group{}, err
@@ -660,7 +665,7 @@ func (t *Tracker) ListAs(_ context.Context, a Audience, channel Channel, into []
 	return into, group, nil
 }
 
-// checkPair checks two names that must belong to one tenant.
+// checkPair checks two names, which must be of one tenant.
 func checkPair(a Ref, b Channel) error {
 	if err := checkRef("subject", a); err != nil {
 		return err

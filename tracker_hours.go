@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// openings holds when channels open or close next. An entry that its channel has
-// replaced is ignored when it is due.
+// openings holds the instants at which channels open or close next. An entry is
+// ignored if its channel has a newer one.
 type openings struct {
-	behind time.Duration // by how much channels know the wall clock to be behind; under the lock of the sweep
+	behind time.Duration // how far the wall clock is behind, as last set in the rosters; guarded by Tracker.sweeping
 
 	mu   sync.Mutex
 	heap openingHeap
@@ -43,7 +43,8 @@ func (h *openingHeap) Pop() any {
 	return last
 }
 
-// pop returns the first entry that is due, or else when the next one is.
+// pop removes and returns the first entry that is due. If none is due, it returns
+// nil and the instant of the next entry, or 0.
 func (o *openings) pop(now Instant) (hub *channelHub, at Instant) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -57,8 +58,8 @@ func (o *openings) pop(now Instant) (hub *channelHub, at Instant) {
 	return first.hub, first.at
 }
 
-// arm makes sure that a channel is looked at when it opens or closes next. Its
-// hub is locked.
+// arm schedules the next opening or closing of a channel. The hub is locked before
+// openings.mu.
 func (o *openings) arm(hub *channelHub) {
 	at, _ := hub.roster.hours()
 	if hub.armed == at {
@@ -72,9 +73,9 @@ func (o *openings) arm(hub *channelHub) {
 	heap.Push(&o.heap, openingAt{at, hub})
 }
 
-// SetHours sets when a channel is open, nil for a channel without hours. See
-// [Roster.SetHours] for what follows. Hours are not stored: set them when the
-// process starts, and again when they or the data of time zones change.
+// SetHours sets when a channel is open; nil means a channel without hours. See
+// [Roster.SetHours] for the effects. Hours are not stored: set them when the
+// process starts, and again when the hours or the time zones change.
 func (t *Tracker) SetHours(_ context.Context, channel Channel, h Hours) error {
 	if err := checkRef("channel", Ref(channel)); err != nil {
 		return err
@@ -84,7 +85,7 @@ func (t *Tracker) SetHours(_ context.Context, channel Channel, h Hours) error {
 	}
 	find := t.lookAt
 	if h == nil {
-		find = t.lookAtKnown // another has no hours
+		find = t.lookAtKnown // an unknown channel has no hours
 	}
 	err := t.useHub(func() (*channelHub, error) { return find(channel) }, func(hub *channelHub) (bool, error) {
 		now, behind := t.time.Now(), t.time.Behind()
@@ -98,12 +99,12 @@ func (t *Tracker) SetHours(_ context.Context, channel Channel, h Hours) error {
 		}
 		return open, nil
 	})
-	t.deadlines.nudge() // the next deadline may be sooner now
+	t.deadlines.nudge() // the next deadline may now be sooner
 	return err
 }
 
-// openAndClose flushes the channels that open or close by now. It returns when the
-// next one does, 0 for none. The sweep calls it.
+// openAndClose flushes the channels that open or close by now. It returns the
+// instant of the next one, or 0. The caller holds Tracker.sweeping.
 func (t *Tracker) openAndClose(now Instant) (next Instant) {
 	if behind := t.time.Behind(); behind != t.openings.behind {
 		t.openings.behind = behind
@@ -125,7 +126,8 @@ func (t *Tracker) openAndClose(now Instant) (next Instant) {
 	}
 }
 
-// passHours does something that may open or close a channel.
+// passHours calls do, which may open or close the channel, if the channel has
+// hours.
 func (hub *channelHub) passHours(o *openings, do func(*Roster)) {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()

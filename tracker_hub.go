@@ -7,25 +7,25 @@ import (
 	"time"
 )
 
-// channelHub is a roster with its watchers. A channel has one while it is
-// watched, listed or has hours, a subject while it is watched by itself.
+// channelHub is a roster with its watches. A channel has a hub while it is watched,
+// listed or has hours. A subject has a hub while it is watched without a channel.
 type channelHub struct {
 	t      *Tracker
 	ch     *channelEntry // nil for a single subject
-	name   Channel       // of the channel; of the subject where one is watched by itself
+	name   Channel       // of the channel, or of the single subject
 	owner  uint32        // the number of the single subject
 	epochs *epochs
 	filled sync.Once
 
-	mu     sync.Mutex
+	mu     sync.Mutex // guards the fields below; locked after the shard of a subject
 	roster *Roster
-	listed Instant // when a list was last asked for
-	armed  Instant // when the openings look at it
+	listed Instant // when a list was last read
+	armed  Instant // when openings has the channel's next entry
 	late   bool    // holds changes back
 	closed bool
 }
 
-// epochs counts the streams that were opened, by audience.
+// epochs counts the streams opened for each audience.
 type epochs []epochCount
 
 type epochCount struct {
@@ -33,7 +33,7 @@ type epochCount struct {
 	n        uint32
 }
 
-// next returns the number of an audience's next stream, from 1.
+// next returns the number of the audience's next stream, beginning with 1.
 func (e *epochs) next(a Audience) uint32 {
 	i := slices.IndexFunc(*e, func(c epochCount) bool { return c.audience == a })
 	if i < 0 {
@@ -44,8 +44,8 @@ func (e *epochs) next(a Audience) uint32 {
 	return (*e)[i].n
 }
 
-// watchList is what a stream with more than one watch has attached. A stream
-// with one has the *Watch itself, since most have one.
+// watchList is what is attached to a stream with more than one watch. To a stream
+// with one watch, the usual case, the *Watch itself is attached.
 type watchList []*Watch
 
 // attach adds a watch to a stream.
@@ -60,7 +60,8 @@ func attach(s *stream, w *Watch) {
 	}
 }
 
-// detach removes the watches of a stream that match. The hub is locked.
+// detach removes the watches of a stream that match. It closes the stream if no
+// watch remains. The hub is locked.
 func (hub *channelHub) detach(s *stream, match func(*Watch) bool) {
 	switch old := s.attached.(type) {
 	case *Watch:
@@ -77,7 +78,7 @@ func (hub *channelHub) detach(s *stream, match func(*Watch) bool) {
 	}
 }
 
-// push queues a frame for the watches of a stream.
+// push queues a frame for all watches of a stream.
 func push(s *stream, f *Frame) {
 	switch to := s.attached.(type) {
 	case *Watch:
@@ -91,7 +92,7 @@ func push(s *stream, f *Frame) {
 				queued++
 			}
 		}
-		(*to)[0].hub.t.counts.frames.Add(queued) // a list has two watches at least
+		(*to)[0].hub.t.counts.frames.Add(queued) // a list has at least two watches
 	}
 }
 
@@ -106,7 +107,8 @@ func (t *Tracker) newHub(ch *channelEntry, name Channel, m *Machine, opened *epo
 
 func (hub *channelHub) ref() Channel { return hub.name }
 
-// update calls f with the roster, whose frames go to the watches.
+// update calls f with the roster. The frames that f makes are queued for the
+// watches.
 func (hub *channelHub) update(f func(*Roster)) {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
@@ -121,8 +123,8 @@ func (hub *channelHub) updateLocked(f func(*Roster)) {
 	}
 }
 
-// use is update unless the hub is closed, which it reports as false. A hub that
-// was made after Close began counts as closed, since Close does not end it.
+// use is update, but returns false without a call if the hub is closed. A hub made
+// after Tracker.Close began counts as closed, since Close does not end its watches.
 func (hub *channelHub) use(f func(*Roster)) (open bool) {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
@@ -133,8 +135,9 @@ func (hub *channelHub) use(f func(*Roster)) (open bool) {
 	return true
 }
 
-// useHub calls f with the hub that find returns, and again with the next one if f
-// reports that the hub has just been closed. It does nothing if find returns none.
+// useHub calls f with the hub that find returns. If f reports that the hub was
+// closed before the call, useHub finds the next hub. It does nothing if find
+// returns nil.
 func (t *Tracker) useHub(find func() (*channelHub, error), f func(*channelHub) (open bool, err error)) error {
 	for !t.closed.Load() {
 		hub, err := find()
@@ -152,7 +155,8 @@ func (t *Tracker) useHub(find func() (*channelHub, error), f func(*channelHub) (
 	return t.closedError()
 }
 
-// lookAtSubject returns the hub of a subject by itself.
+// lookAtSubject returns the hub of a single subject. It makes the hub if the
+// subject has none.
 func (t *Tracker) lookAtSubject(who handle) (*channelHub, error) {
 	h := t.lock(who.n, who.ref)
 	if h == nil {
@@ -170,17 +174,17 @@ func (t *Tracker) lookAtSubject(who handle) (*channelHub, error) {
 	return alone, nil
 }
 
-// put takes over a member's presence.
+// put sets the presence of a member.
 func (hub *channelHub) put(p *Presence, now Instant) {
 	hub.update(func(r *Roster) { r.Put(p, now) })
 }
 
-// tell sends a change to the member that it is about.
+// tell sends a change to the watches of its own subject.
 func (hub *channelHub) tell(c Change) {
 	hub.update(func(r *Roster) { r.Tell(c) })
 }
 
-// remove takes a member out and ends its own watches in the same step.
+// remove removes a member and ends its own watches in one step.
 func (hub *channelHub) remove(subject Ref, now Instant, reason error) {
 	hub.update(func(r *Roster) {
 		r.eachStream(func(s *stream) {
@@ -193,16 +197,16 @@ func (hub *channelHub) remove(subject Ref, now Instant, reason error) {
 			})
 		})
 		r.Remove(subject, now)
-		r.forget() // the member must not learn later what happens from now on
+		r.forget() // the member must not learn what happens from here on
 	})
 }
 
-// removed returns the last frame of a watch whose access has ended.
+// removed returns the last frame of a watch that lost its access.
 func (hub *channelHub) removed() *Frame {
 	return &Frame{Kind: FrameRemoved, Version: FrameVersion, Channel: hub.ref()}
 }
 
-// forget makes watches that resume begin with a snapshot.
+// forget makes a watch that resumes begin with a snapshot.
 func (hub *channelHub) forget() { hub.update((*Roster).forget) }
 
 func (hub *channelHub) setMachine(m *Machine) {
@@ -213,7 +217,8 @@ func (hub *channelHub) refresh(now Instant) {
 	hub.update(func(r *Roster) { r.Republish(now) })
 }
 
-// flush sends the held-back changes that are due, and returns when to look again.
+// flush sends the held-back changes that are due. It returns when the next one is
+// due, or false if none is.
 func (hub *channelHub) flush(now Instant) (next Instant, ok bool) {
 	hub.update(func(r *Roster) {
 		r.Flush(now)
@@ -235,8 +240,8 @@ func (hub *channelHub) endAll(reason error) {
 	})
 }
 
-// snapshot returns the snapshot for a watch. From then on its queue receives
-// every change. It returns nil if the watch has ended or needs no snapshot.
+// snapshot returns the snapshot of a watch, whose queue receives every change after
+// it. It returns nil if the watch has ended or needs no snapshot.
 func (hub *channelHub) snapshot(w *Watch) *Frame {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
@@ -252,20 +257,21 @@ func (hub *channelHub) snapshot(w *Watch) *Frame {
 }
 
 // open returns the stream of an audience. The epoch of a new stream differs from
-// those of other audiences, of a forgotten channel of this name, and of the
-// process that ran here before. It depends on what the audience itself did, so
-// that it reveals nothing about other audiences.
+// that of other audiences, of a forgotten channel of the same name, and of an
+// earlier process. It depends only on what the audience itself did, so that it
+// reveals nothing of other audiences.
 func (hub *channelHub) open(a Audience, viewer Ref, now Instant) *stream {
 	return hub.roster.open(a, viewer, func() string {
 		return strconv.FormatInt(int64(now), 36) + "." + string(a[:2]) + strconv.FormatUint(uint64(hub.epochs.next(a)), 36)
 	})
 }
 
-// listedFor is how long a channel keeps its lists after one was asked for.
+// listedFor is how long a channel keeps a list after it was last read.
 const listedFor = time.Minute
 
-// idle closes the hub if it is not in use, and reports whether it did. A hub of a
-// channel is in use for a minute after it was listed, unless it is empty.
+// idle closes the hub if it is not used, and reports whether it closed the hub. The
+// hub of a channel counts as used for a minute after it was listed, unless it is
+// empty.
 func (hub *channelHub) idle(now Instant, empty bool) bool {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
@@ -278,7 +284,8 @@ func (hub *channelHub) idle(now Instant, empty bool) bool {
 	return true
 }
 
-// hubLocked returns the hub of a channel, under t.mu. It may have to be filled.
+// hubLocked returns the hub of a channel, which may not be filled yet. The caller
+// holds t.mu.
 func (t *Tracker) hubLocked(ch *channelEntry) *channelHub {
 	if hub := ch.hub.Load(); hub != nil {
 		return hub
@@ -292,8 +299,8 @@ func (t *Tracker) hubLocked(ch *channelEntry) *channelHub {
 	return hub
 }
 
-// fill puts the members of a channel into its new hub. Their changes have reached
-// the hub since hubLocked returned it.
+// fill puts the members of a channel into its new hub. Changes of members since
+// hubLocked have reached the hub already.
 func (t *Tracker) fill(hub *channelHub) {
 	hub.filled.Do(func() {
 		t.mu.RLock()
@@ -302,7 +309,7 @@ func (t *Tracker) fill(hub *channelHub) {
 		now := t.time.Now()
 		for _, n := range members {
 			if h := t.lockByNumber(n); h != nil {
-				if h.member(hub.ch) { // still
+				if h.member(hub.ch) { // false if it left after members
 					hub.put(h.current(), now)
 				}
 				h.unlock()
@@ -311,7 +318,7 @@ func (t *Tracker) fill(hub *channelHub) {
 	})
 }
 
-// eachHub calls f for every hub that has a subject.
+// eachHub calls f for every hub that the subject is in.
 func (h *loaded) eachHub(f func(*channelHub)) {
 	visit := func(ch *channelEntry) {
 		if hub := ch.hub.Load(); hub != nil {
@@ -331,7 +338,8 @@ func (h *loaded) eachHub(f func(*channelHub)) {
 	}
 }
 
-// subjectHub returns the hub of the subject by itself, or nil if it is not watched.
+// subjectHub returns the hub of the single subject, or nil if the subject is not
+// watched without a channel.
 func (h *loaded) subjectHub() *channelHub {
 	_, place := h.t.shardOf(h.n)
 	return h.sh.subjectHubs[place]
@@ -349,8 +357,8 @@ func (h *loaded) show(p *Presence, now Instant) {
 	})
 }
 
-// current returns the subject's presence as something that never changes. It is
-// the copy of another hub if that is the same.
+// current returns a copy of the presence that never changes. It returns the copy
+// that a hub already has, if that is equal.
 func (h *loaded) current() (p *Presence) {
 	now := &h.state.Current
 	h.eachHub(func(hub *channelHub) {
@@ -383,14 +391,14 @@ func (hub *channelHub) member(subject Ref) *Presence {
 	return hub.roster.member(subject)
 }
 
-// forgetUnused drops a hub that is not in use, and its channel if that has neither
-// members nor links, so that reading unused channels takes no room.
+// forgetUnused removes a hub that is not used. It also forgets the channel if that
+// is unused, so that a read of an unknown channel takes no memory.
 func (t *Tracker) forgetUnused(hub *channelHub) {
 	now := t.time.Now()
 	if hub.ch == nil {
 		h := t.lock(hub.owner, Ref(hub.ref()))
 		if h == nil || h.subjectHub() != hub {
-			hub.idle(now, true) // its subject has been erased
+			hub.idle(now, true) // the subject was erased
 			t.channelTable.removeHub(hub)
 		} else if hub.idle(now, true) {
 			h.setAlone(nil)

@@ -11,13 +11,13 @@ import (
 	"github.com/presence-go/presence/internal/vocab"
 )
 
-// compactor packs plain states into few bytes without pointers, and unpacks
-// them. A state is plain if it has at most one connection, and no claim,
-// endpoint, work or text. The tracker keeps other states as they are.
+// compactor packs plain states into few bytes without pointers, and unpacks them. A
+// state is plain if it has at most one connection and no claim, endpoint, work or
+// text. The tracker keeps other states unpacked.
 //
-// A packed state begins with two bits for each instant, since most instants are
-// none or one of two. The other instants follow. Words that many states share
-// are kept once, in two vocabularies, and packed as their numbers.
+// A packed state begins with two bits for each instant, since most are 0 or one of
+// two values. The other instants follow. Words that many states share are kept
+// once, in two vocabularies. A packed state has their numbers.
 type compactor struct {
 	origin    Instant
 	presences *vocab.Vocabulary[presenceKey]
@@ -27,7 +27,7 @@ type compactor struct {
 func newCompactor(start Instant) *compactor {
 	return &compactor{
 		origin:    start,
-		presences: vocab.New(func(p presenceKey) presenceKey { return p }), // all of its words are the policy's
+		presences: vocab.New(func(p presenceKey) presenceKey { return p }), // all of its words are words of the policy
 		conns: vocab.New(func(c connKey) connKey {
 			c.device, c.node = strings.Clone(c.device), strings.Clone(c.node)
 			return c
@@ -51,7 +51,8 @@ type presenceKey struct {
 	devices           int
 }
 
-// connKey is the part of the rest of a State, and of its connection, that many states share.
+// connKey is the part of the rest of a State and of its connection that many states
+// share.
 type connKey struct {
 	kind      SubjectKind
 	left      Cause
@@ -64,17 +65,16 @@ type connKey struct {
 	hidden    bool
 }
 
-// How an instant is packed.
+// The ways to pack an instant.
 const (
-	instantNone  = iota
-	instantNow   // the same as the first
-	instantThen  // the same as the first that is not now
-	instantApart // as the distance from the one that was not now before it
+	instantNone  = iota // 0
+	instantNow          // equal to the first
+	instantThen         // equal to the first one that is neither 0 nor now
+	instantApart        // the difference from the last packed instant
 	instantBits  = 2
 )
 
-// moments are the instants of a plain state, in the packed order. The first one
-// is never none.
+// moments are the instants of a plain state, in packed order. The first is never 0.
 type moments [16]Instant
 
 func (m *moments) take(s *State, c *ConnState) {
@@ -97,12 +97,12 @@ func (m *moments) put(s *State, c *ConnState) {
 // one unpacked.
 const maxPacked = slab.Max
 
-// packRoom has room for any packed state. Its methods write a value at a place and
-// return the place after it.
+// packRoom has room for a packed state. Its methods write a value at an offset and
+// return the offset after it.
 type packRoom [packedHead + 18*binary.MaxVarintLen64 + 1 + 2*(1+MaxID) + 3*binary.MaxVarintLen64]byte
 
-// packedHead is the length of what precedes the first instant: how the instants
-// are packed, and the numbers of the presenceKey and the connKey.
+// packedHead is the length of what precedes the first instant: the two bits for
+// each instant, and the numbers of the presenceKey and the connKey.
 const packedHead = 4 + 2 + 2
 
 func (r *packRoom) unsigned(at int, v uint64) int {
@@ -124,17 +124,17 @@ func (r *packRoom) text(at int, s string) int {
 	return at + 1 + copy(r[at+1:], s)
 }
 
-// What is packed of the connection.
+// The bits of the optional parts of a packed connection.
 const (
-	connBase32 = 1 << iota // its id has only letters that the tracker uses for ids
+	connBase32 = 1 << iota // the id has only the letters of the tracker's own ids
 	connFocus
 	connNumbered
-	connOlder // its epoch is not the last issued
+	connOlder // its epoch is not the last issued one
 	connActed
 )
 
-// pack packs a state into room and returns that part of room. It reports false
-// for a state that is not plain, or too long, or whose words have no number.
+// pack packs a state into room and returns the used part. It returns false for a
+// state that is not plain or is too long, or if a vocabulary is full.
 func (k *compactor) pack(s *State, room *packRoom) ([]byte, bool) {
 	p := &s.Current
 	if len(s.Conns) > 1 || len(s.Claims) > 0 || len(s.Endpoints) > 0 || s.Work != nil || s.Now == 0 ||
@@ -193,7 +193,7 @@ func (k *compactor) pack(s *State, room *packRoom) ([]byte, bool) {
 	return room[:n], n <= maxPacked
 }
 
-var noConnection ConnState // nothing is written to it
+var noConnection ConnState // read only
 
 func (r *packRoom) conn(at int, s *State, c *ConnState) int {
 	n := at + 1
@@ -224,9 +224,9 @@ func (r *packRoom) conn(at int, s *State, c *ConnState) int {
 	return n
 }
 
-// unpack replaces a state by a packed one. The caller fills in the subject. The
-// connection lies in words and is valid until words is used again. In two
-// functions it would take 13 % longer (BenchmarkUnpack).
+// unpack sets s to a packed state. The caller sets the subject. The connection is
+// in words, and is valid until words is used again. Two functions instead of one
+// would take 13 % longer (BenchmarkUnpack).
 func (k *compactor) unpack(b []byte, s *State, words *borrowed) {
 	*s = State{}
 	conn := &words.conn[0]
@@ -300,8 +300,8 @@ func (k *compactor) unpack(b []byte, s *State, words *borrowed) {
 	s.Conns = words.conn[:]
 }
 
-// borrowed has room for the connection and words of one unpacked state, and to
-// pack it again.
+// borrowed has room for the connection and words of one unpacked state, and for
+// packing it again.
 type borrowed struct {
 	conn      [1]ConnState
 	id, focus wordRoom
@@ -314,16 +314,16 @@ func (w *wordRoom) set(b []byte) string { return w.string(copy(w[:], b)) }
 
 func (w *wordRoom) string(n int) string { return unsafe.String(&w[0], n) }
 
-// An id that has only the 32 letters of rand.Text, A to Z and 2 to 7, is packed in
-// five bits a letter, eight letters at a time. In a uint64, each byte is then a
-// letter or the number of a letter.
+// An id of only the 32 letters of rand.Text, A to Z and 2 to 7, is packed with five
+// bits a letter. Eight letters are packed at once: each byte of a uint64 is a
+// letter or its number.
 const (
 	eachByte   = math.MaxUint64 / math.MaxUint8
 	digits     = 26                 // the number of 2
-	fromDigits = 'A' - '2' + digits // between where digits and letters begin
+	fromDigits = 'A' - '2' + digits // what a digit is less than 'A' plus its number
 )
 
-// letters turns 40 bits into the eight letters that they stand for.
+// letters returns the eight letters that 40 bits stand for.
 func letters(v uint64) uint64 {
 	v = v&(1<<20-1) | v>>20<<32
 	v = v&0x000003ff000003ff | v<<6&0x03ff000003ff0000
@@ -332,7 +332,8 @@ func letters(v uint64) uint64 {
 	return v + 'A'*eachByte - digit*fromDigits
 }
 
-// squeeze turns eight letters into 40 bits. It reports false for other letters.
+// squeeze returns the 40 bits of eight letters. It returns false for any other
+// letters.
 func squeeze(text uint64) (v uint64, ok bool) {
 	digit := ^text >> 6 & eachByte
 	v = text + digit*fromDigits - 'A'*eachByte
@@ -344,10 +345,11 @@ func squeeze(text uint64) (v uint64, ok bool) {
 
 func squeezed(length int) int { return (length*5 + 7) / 8 }
 
-// base32 writes text in five bits a letter. It reports false if text has other letters.
+// base32 writes text with five bits a letter. It returns false if text has other
+// letters.
 func (r *packRoom) base32(at int, text string) (next int, ok bool) {
 	if text == "" || text[0] > 'Z' || text[0] < '2' {
-		return 0, false // which decides most cases
+		return 0, false // decides most cases at little cost
 	}
 	r[at] = byte(len(text))
 	at++

@@ -7,9 +7,10 @@ import (
 	"sync/atomic"
 )
 
-// SetPolicy puts a policy in force for one tenant, from now on: nothing is
-// changed back in time. The actor must be of that tenant. Policies are not
-// stored: set them again when the process starts.
+// SetPolicy sets the policy of the actor's tenant from now on. Nothing earlier
+// changes. Policies are not stored: set them again when the process starts. It
+// returns [ErrInvalid] for a policy with faults, and [ErrNotAllowed] if the
+// authorizer refuses.
 func (t *Tracker) SetPolicy(ctx context.Context, by Actor, p Policy) error {
 	return t.setPolicy(ctx, p, Question{Actor: by, Action: ActionPolicy, Policy: p.Name})
 }
@@ -30,14 +31,14 @@ func (t *Tracker) setPolicy(ctx context.Context, p Policy, q Question) error {
 	defer t.policing.Unlock()
 	tn, ok := t.tenants.need(tenant, t.fallback)
 	if !ok {
-		return refuse(ErrLimit, "tenant", tenant, "%d tenants are known already", maxTenants)
+		return refuse(ErrLimit, "tenant", tenant, "%d tenants are known, the most allowed", maxTenants)
 	}
 	before := tn.inForce.Load()
 	if m.coalesces() > 0 {
 		t.coalescing.Store(true)
 	}
 	tn.inForce.Store(newForce(m, !before.parity, before.m, t.time.Now()))
-	t.eachSubject(tn, func(*loaded) {}) // whoever is held is told
+	t.eachSubject(tn, func(*loaded) {}) // load and follow do the work
 	tn.inForce.Store(newForce(m, !before.parity, nil, 0))
 	tn.statuses.prune(before.m, m)
 	now := t.time.Now()
@@ -51,7 +52,7 @@ func (t *Tracker) setPolicy(ctx context.Context, p Policy, q Question) error {
 	return nil
 }
 
-// Policy returns the policy in force for a tenant.
+// Policy returns the policy of a tenant.
 func (t *Tracker) Policy(tenant string) Policy { return t.machine(tenant).Policy() }
 
 func (t *Tracker) machine(tenant string) *Machine {
@@ -61,8 +62,8 @@ func (t *Tracker) machine(tenant string) *Machine {
 	return t.fallback
 }
 
-// AddStatus adds a status to the policy of a tenant, or changes the one of the same
-// id; see [Policy.AddStatus]. It can be chosen at once.
+// AddStatus adds a status to the policy of the actor's tenant, or replaces the one
+// of the same id. See [Policy.AddStatus]. It can be chosen at once.
 func (t *Tracker) AddStatus(ctx context.Context, by Actor, s Status) error {
 	return t.redefine(ctx, by, s.ID, func(p *Policy) error {
 		p.AddStatus(s)
@@ -70,12 +71,14 @@ func (t *Tracker) AddStatus(ctx context.Context, by Actor, s Status) error {
 	})
 }
 
-// RemoveStatus removes a status from the policy of a tenant; see [Policy.RemoveStatus].
+// RemoveStatus removes a status from the policy of the actor's tenant. See
+// [Policy.RemoveStatus].
 func (t *Tracker) RemoveStatus(ctx context.Context, by Actor, id, fallback string) error {
 	return t.redefine(ctx, by, id, func(p *Policy) error { return p.RemoveStatus(id, fallback) })
 }
 
-// redefine changes a policy, one change at a time so that none is lost.
+// redefine changes the policy of a tenant. It makes one change at a time, so that
+// none is lost.
 func (t *Tracker) redefine(ctx context.Context, by Actor, id string, change func(*Policy) error) error {
 	t.defining.Lock()
 	defer t.defining.Unlock()
@@ -86,17 +89,17 @@ func (t *Tracker) redefine(ctx context.Context, by Actor, id string, change func
 	return t.setPolicy(ctx, p, Question{Actor: by, Action: ActionDefine, Status: id})
 }
 
-// Machine returns the policy in force for a tenant, compiled.
+// Machine returns the compiled policy of a tenant.
 func (t *Tracker) Machine(tenant string) *Machine { return t.machine(tenant) }
 
-// tenants are those of all the subjects.
+// tenants are the tenants of all subjects in memory.
 type tenants struct {
 	mu     sync.RWMutex
 	byName map[string]*tenantEntry
 	list   atomic.Pointer[[]*tenantEntry]
 }
 
-// tenantEntry is one of them.
+// tenantEntry is a customer with its policy and counters.
 type tenantEntry struct {
 	id       uint32
 	name     string
@@ -104,17 +107,18 @@ type tenantEntry struct {
 	statuses statusCounts
 }
 
-// policyInForce is the policy in force. Subjects follow another policy one by one: a
-// subject follows once its parity is that of the policy.
+// policyInForce is the policy of a tenant. After a change, subjects follow the new
+// policy one by one. A subject follows it once the parities are equal.
 type policyInForce struct {
 	m      *Machine
 	parity bool
-	before *Machine // while some subjects do not follow yet
+	before *Machine // the earlier policy, while some subjects do not follow yet; else nil
 	since  Instant
-	terms  *pulseTerms // of either policy while there are two
-	// stages are the ticks without input after which an idle stage can be reached.
-	// They follow from the pulse of a single connection, unless the input of some
-	// devices is ignored.
+	terms  *pulseTerms // the shorter terms of both policies, while before is set
+	// stages are the times without input, in ticks, after which an idle stage can
+	// be reached. They hold for the pulse of a subject with one connection. With
+	// ignores, the input of some devices does not count, so that the pulse does not
+	// suffice.
 	stages  []uint64
 	ignores bool
 }
@@ -146,7 +150,8 @@ func (ts *tenants) find(name string) (*tenantEntry, bool) {
 	return tn, tn != nil
 }
 
-// need returns a tenant, which is made where there is none.
+// need returns a tenant. It adds the tenant if it is unknown, or returns false if
+// maxTenants are known.
 func (ts *tenants) need(name string, m *Machine) (*tenantEntry, bool) {
 	if tn, ok := ts.find(name); ok {
 		return tn, true

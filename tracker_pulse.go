@@ -9,8 +9,8 @@ import (
 	"github.com/presence-go/presence/internal/timeline"
 )
 
-// noteHeartbeat notes a heartbeat without a lock. It reports false if the machine
-// must be asked.
+// noteHeartbeat notes a heartbeat without a lock. It returns false if a step is
+// needed.
 func (t *Tracker) noteHeartbeat(subject Ref, conn string, tick uint64) bool {
 	tn, ok := t.tenants.find(subject.Tenant)
 	if !ok {
@@ -35,46 +35,46 @@ type extraPulse struct {
 	*pulse
 }
 
-// A pulse notes signs of life and inputs of one connection without a lock. It is
-// two words, each a mark (24 bits) and a tick (40 bits):
+// A pulse notes heartbeats and inputs of one connection without a lock. It is two
+// words, each a mark (24 bits) and a tick (40 bits):
 //
-//	heard  whose pulse it is and whether the connection is live; the last sign of life
-//	input  a hash of the connection's id; the last input
+//	heard  the connection's mark, with a bit for live; the last sign of life
+//	input  the hash of the connection's id; the last input
 //
-// Every step folds the pulse into the state first. This is right for five reasons.
+// Every step folds the pulse into the state first. That is correct for five reasons.
 //
-//  1. A note changes nothing but a time. It is allowed only if the sign of life
-//     noted before is younger than the lease, or the input noted before is younger
-//     than the first idle stage. So no deadline lies between the two, and a step
-//     would set Heard or Input and return no output. Anything else asks the machine.
+//  1. A note changes only a time. It is allowed only if the last sign of life is
+//     younger than the lease, or the last input younger than the first idle stage.
+//     So no deadline lies between the two, and a step would set Heard or Input and
+//     return no output. In every other case a step is made.
 //  2. No note reaches another connection. A connection that is replaced, leaves or
-//     gives up its place changes the mark (set, stop), and a note compares and swaps
-//     mark and tick as one word. A mark comes back after 2^23 changes of one pulse.
-//  3. A handle never pairs a new mark with an old pulse: bind writes the mark last,
+//     gives up its pulse changes the mark (set, stop). A note compares and swaps
+//     mark and tick as one word. A mark repeats after 2^23 changes of one pulse.
+//  3. A handle never pairs a new mark with an old pulse. bind writes the mark last,
 //     and a handle reads it first. A heartbeat by name reads the mark, then the id;
 //     set writes the id, then the mark.
-//  4. No note is lost while the mark stays: set and fold only move ticks forward. A
-//     note between fold and a new mark is lost. The time in the state is then too old
-//     by less than the length of one step.
-//  5. No deadline is met too early. Notes leave the wheel of deadlines alone. When a
-//     deadline comes, the sweep folds, or reads the pulse, before it decides.
+//  4. No note is lost while the mark stays, since set and fold only move ticks
+//     forward. A note between fold and a new mark is lost. The time in the state is
+//     then too old by less than the length of one step.
+//  5. No deadline is met too early. A note does not move the subject's entry in the
+//     wheel. When the entry is due, the sweep folds or reads the pulse first.
 //
-// A new policy changes the marks of all pulses, so that every handle asks the
-// machine once and gets the new terms. Until all subjects follow it, the terms are
-// the shorter ones of both policies.
+// A new policy changes the marks of all pulses, so that each handle makes one step
+// and gets the new terms. Until all subjects follow the policy, the shorter terms of
+// both policies count.
 //
-// BenchmarkHeartbeat: about 5 ns. BenchmarkStep alone: about 60 ns.
+// BenchmarkHeartbeat: about 5 ns. BenchmarkStep, without a pulse: about 60 ns.
 type pulse struct{ heard, input atomic.Uint64 }
 
 const (
 	tickBits = 40 // 34 years
 	tickMask = 1<<tickBits - 1
-	markOne  = 1 << tickBits // added to a mark it gives another one
+	markOne  = 1 << tickBits // added to a mark, makes a new mark
 	pulsing  = 1 << 63       // set in the mark of a live connection
 )
 
-// note notes a tick in a word that has the mark and whose last tick is less than
-// patience old. It reports false if the machine must be asked.
+// note stores a tick in a word that has the mark and whose tick is less than
+// patience old. It returns false if a step is needed.
 func note(word *atomic.Uint64, mark, tick, patience uint64) bool {
 	for {
 		w := word.Load()
@@ -82,7 +82,7 @@ func note(word *atomic.Uint64, mark, tick, patience uint64) bool {
 			return true
 		}
 		if w&^tickMask != mark || w&tickMask == 0 || tick-w&tickMask >= patience {
-			return false // tick 0 is all time before the first
+			return false // tick 0 means an instant before the first tick
 		}
 		if word.CompareAndSwap(w, mark|tick) {
 			return true
@@ -90,7 +90,7 @@ func note(word *atomic.Uint64, mark, tick, patience uint64) bool {
 	}
 }
 
-// fold takes the pulses of all connections into the state.
+// fold folds the pulses of all connections into the state.
 func (h *loaded) fold() {
 	for i := range h.state.Conns {
 		c := &h.state.Conns[i]
@@ -100,8 +100,8 @@ func (h *loaded) fold() {
 	}
 }
 
-// pulse returns the pulse of a connection, or nil, and the word of its input that
-// was folded last.
+// pulse returns the pulse of a connection, or nil. folded is the input word as it
+// was last folded.
 func (h *loaded) pulse(epoch uint32) (p *pulse, folded *uint64) {
 	if h.owner == epoch {
 		return &h.sub.pulse, &h.folded
@@ -116,8 +116,8 @@ func (h *loaded) pulse(epoch uint32) (p *pulse, folded *uint64) {
 	return nil, nil
 }
 
-// syncPulses makes the pulses follow the state. Every connection has a pulse. The
-// record has room for one of them.
+// syncPulses makes the pulses match the state. Every connection has a pulse. The
+// slot has room for one of them, and extra has the others.
 func (h *loaded) syncPulses() {
 	conns := h.state.Conns
 	if h.extra == nil && len(conns) == 1 && h.owner == conns[0].Epoch {
@@ -141,7 +141,7 @@ func (h *loaded) syncPulses() {
 			if c != nil && (len(conns) > 1 || h.owner == b.epoch) {
 				return false
 			}
-			b.stop(h.t.time, c) // the connection ends, or the record has room for it
+			b.stop(h.t.time, c) // the connection ended, or the slot has room for its pulse
 			return true
 		})
 	}
@@ -163,8 +163,8 @@ func (h *loaded) syncPulses() {
 	h.anew = false
 }
 
-// stop ends a pulse: no note succeeds from now on. If the connection c goes on, stop
-// folds the pulse into it.
+// stop ends a pulse, so that no later note succeeds. If c is given, the connection
+// continues, and stop folds the pulse into c.
 func (p *pulse) stop(t *timeline.Timeline[Instant], c *ConnState) {
 	heard := p.heard.Swap((p.heard.Load() + markOne) &^ tickMask &^ pulsing)
 	input := p.input.Swap(0)
@@ -176,7 +176,7 @@ func (p *pulse) stop(t *timeline.Timeline[Instant], c *ConnState) {
 	}
 }
 
-// silence stops every pulse.
+// silence stops every pulse of the subject.
 func (h *loaded) silence() {
 	h.sub.pulse.stop(h.t.time, nil)
 	if h.extra != nil {
@@ -186,8 +186,8 @@ func (h *loaded) silence() {
 	}
 }
 
-// fold takes the pulse of a connection into the connection, and returns the word of
-// its input.
+// fold folds the pulse of a connection into the connection. It returns the input
+// word.
 func fold(t *timeline.Timeline[Instant], p *pulse, c *ConnState) uint64 {
 	if w := p.heard.Load(); c.Heard == 0 || w&pulsing != 0 && w&tickMask > t.Tick(c.Heard) {
 		c.Heard = t.Instant(w & tickMask)
@@ -199,8 +199,8 @@ func fold(t *timeline.Timeline[Instant], p *pulse, c *ConnState) uint64 {
 	return w
 }
 
-// set makes a pulse follow its connection. A fresh pulse gets another mark, so that
-// handles ask the machine before they note anything.
+// set makes a pulse match its connection. A fresh pulse gets a new mark, so that
+// handles make a step before they note anything.
 func (t *Tracker) set(p *pulse, folded uint64, c *ConnState, fresh bool) {
 	old := p.heard.Load()
 	live := uint64(0)
@@ -220,17 +220,18 @@ func (t *Tracker) set(p *pulse, folded uint64, c *ConnState, fresh bool) {
 		}
 	}
 	if now := folded&^tickMask | t.time.Tick(c.Input); now != folded {
-		p.input.CompareAndSwap(folded, now) // it fails if a later input was noted
+		p.input.CompareAndSwap(folded, now) // fails if a later input was noted
 	}
 }
 
-// says reports whether the word of a pulse holds the instant.
-func says(t *timeline.Timeline[Instant], word *atomic.Uint64, at Instant) bool {
+// holds reports whether the word of a pulse has an instant.
+func holds(t *timeline.Timeline[Instant], word *atomic.Uint64, at Instant) bool {
 	tick := word.Load() & tickMask
 	return tick > 0 && t.Instant(tick) == at
 }
 
-// connMark returns the mark of a connection's id: a hash that no client can foresee.
+// connMark returns the mark of a connection's id: a hash that no client can
+// predict.
 func (t *Tracker) connMark(id string) uint64 { return maphash.String(t.seed, id) &^ tickMask }
 
 // ticks returns a duration in ticks, rounded down.

@@ -9,28 +9,29 @@ import (
 	"time"
 )
 
-// Stats counts what a tracker has and did, and says how its storage does. While
-// storage fails, decisions go on from memory: a change that must be stored first
-// is refused with [ErrUnavailable], any other waits and is written later. What
-// waits is lost only with the process, except the rows that RowsDropped counts.
+// Stats has the counters of a tracker and the state of its storage. While storage
+// fails, the tracker decides from memory. A change that must be stored first is
+// refused with [ErrUnavailable]. Every other change waits and is written later.
+// Only the end of the process loses waiting changes, except for the rows that
+// RowsDropped counts.
 type Stats struct {
 	Running     bool // Run meets the deadlines
 	Subjects    int  // in memory
-	Connections int  // open; one that lingers after it left does not count
-	Channels    int  // that have members, links, hours, watches or a recent list
+	Connections int  // open; a lingering one does not count
+	Channels    int  // with members, links, hours, watches or a recent list
 	Watches     int  // open
 
-	// Since New.
-	Frames       uint64 // queued for watches, once for each watch
-	Lagged       uint64 // times that a watch got a snapshot in place of more than WatchBuffer frames
+	// Counters since New.
+	Frames       uint64 // frames queued for watches, once for each watch
+	Lagged       uint64 // how often a watch got a snapshot instead of more than WatchBuffer frames
 	Notified     uint64 // notifications that the notifier delivered
 	NotDelivered uint64 // notifications for which the notifier returned an error
 
 	StorageErr    error   // the last storage error; nil if the last call succeeded
-	StorageSince  Instant // when storage began to fail
-	RecordsBehind int     // subjects with changes that are not stored yet, or may not be
-	RowsBehind    int     // journal rows that are not stored yet
-	RowsDropped   int     // journal rows given up, the oldest first, because too many waited
+	StorageSince  Instant // when storage began to fail; zero while it works
+	RecordsBehind int     // subjects whose newest changes are not stored, or may not be
+	RowsBehind    int     // journal rows that are not stored
+	RowsDropped   int     // journal rows dropped, the oldest first, because more than 65,536 waited
 }
 
 // Stats returns the counters of the tracker.
@@ -58,9 +59,9 @@ func (t *Tracker) Stats() Stats {
 }
 
 // StatusCounts returns how many subjects of a tenant have each status. It counts
-// subjects in memory by their true status, hidden or not: use it for metrics
-// only, and show it to nobody else. The counts of subjects that change meanwhile
-// may be of before or after.
+// subjects in memory by their true status, hidden or not. Use it for metrics only,
+// and show it to no client. A subject that changes during the call counts as before
+// or as after.
 func (t *Tracker) StatusCounts(tenant string) map[string]int {
 	counts := make(map[string]int)
 	if tn, ok := t.tenants.find(tenant); ok {
@@ -76,7 +77,7 @@ func (t *Tracker) StatusCounts(tenant string) map[string]int {
 // trackerCounts are the counters since New.
 type trackerCounts struct{ frames, lagged, notified, notDelivered atomic.Uint64 }
 
-// tally is what is counted of one subject.
+// tally is what one subject adds to the counters.
 type tally struct {
 	status string // empty while the subject is unknown
 	open   int    // connections
@@ -94,8 +95,8 @@ func (h *loaded) tally() (n tally) {
 	return n
 }
 
-// recount counts a subject as n from now on. It is called where a record is kept
-// or dropped, so that erased and restored subjects count right.
+// recount counts a subject as n. It is called where a record is kept or dropped, so
+// that erased and restored subjects are counted right.
 func (h *loaded) recount(n tally) {
 	was := h.counted
 	h.counted = n
@@ -111,10 +112,10 @@ func (h *loaded) recount(n tally) {
 	}
 }
 
-// statusCounts counts the subjects of a tenant by status. It has one counter for
-// each status that any of them has had under the present policy.
+// statusCounts counts the subjects of a tenant by status. It has a counter for each
+// status that a subject had under the present policy.
 type statusCounts struct {
-	mu   sync.Mutex // held while the list is replaced; a leaf: nothing is locked under it
+	mu   sync.Mutex // held while the list is replaced; nothing is locked under it
 	list atomic.Pointer[[]*statusCount]
 }
 
@@ -139,7 +140,8 @@ func findStatus(list []*statusCount, status string) *atomic.Int64 {
 	return nil
 }
 
-// count returns the counter of a status.
+// count returns the counter of a status. It adds the counter if the status has
+// none.
 func (cs *statusCounts) count(status string) *atomic.Int64 {
 	if n := findStatus(cs.all(), status); n != nil {
 		return n
@@ -155,9 +157,8 @@ func (cs *statusCounts) count(status string) *atomic.Int64 {
 	return &c.n
 }
 
-// prune drops the counters of the statuses that only the policy before had. All
-// subjects follow the new policy by then, so that none has such a status or gets
-// it.
+// prune drops the counters of statuses that only the policy before had. Call it
+// when all subjects follow the policy m, so that none has such a status.
 func (cs *statusCounts) prune(before, m *Machine) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
@@ -169,15 +170,15 @@ func (cs *statusCounts) prune(before, m *Machine) {
 	cs.list.Store(&list)
 }
 
-// health is the last answer of storage.
+// health is the result of the last call of storage.
 type health struct {
 	mu    sync.Mutex
 	err   error
 	since Instant
 }
 
-// note takes an answer of storage into account. A record that is refused shows
-// that storage works.
+// note records the result of a call of storage. A refused record shows that storage
+// works.
 func (h *health) note(err error, now Instant) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -197,12 +198,12 @@ func (h *health) last() (err error, since Instant) {
 	return h.err, h.since
 }
 
-// lateBeats is how many heartbeats late a deadline is met before the tracker
-// warns that nothing runs it.
+// lateBeats is the number of heartbeats by which a deadline may be late before the
+// tracker logs that neither Run nor Sweep meets it.
 const lateBeats = 3
 
-// warnLate logs once that a deadline is met late, because neither Run nor Sweep
-// is called in time.
+// warnLate logs once that a deadline was met late because neither Run nor Sweep was
+// called in time.
 func (h *loaded) warnLate(at, now Instant) {
 	late := now.Sub(at)
 	if late > lateBeats*h.m.heartbeat && !h.t.warned.Load() && !h.t.running.Load() && !h.t.warned.Swap(true) {
@@ -210,7 +211,7 @@ func (h *loaded) warnLate(at, now Instant) {
 	}
 }
 
-// catchUp meets the deadlines of a subject that are due.
+// catchUp meets the due deadlines of a subject.
 func (h *loaded) catchUp(now Instant) {
 	if !h.t.running.Load() && !h.t.warned.Load() {
 		if at, ok := h.m.Next(h.state); ok {
@@ -220,15 +221,14 @@ func (h *loaded) catchUp(now Instant) {
 	h.step(&Event{Kind: EventTick}, now)
 }
 
-// Observe calls f with every output of every subject: the outputs of one subject
-// in order, each to all observers in the order in which they were added. The
-// subject is locked meanwhile, so f must be quick and must not call the tracker.
-// The *Output is good during the call only.
+// Observe calls f with every output of every subject. The outputs of one subject
+// are in order. Each is passed to all observers in the order in which they were
+// added. The subject is locked during the call, so f must be quick and must not
+// call the tracker. The *Output is valid only during the call.
 //
 // After stop has returned, f is called for no step that begins later. Another
-// goroutine may still be in f. An observer may call stop from within f: the
-// output at hand is then its last one of that subject. A second stop changes
-// nothing.
+// goroutine may still run f. f itself may call stop: the present output is then its
+// last of that subject. A second stop changes nothing.
 func (t *Tracker) Observe(f func(Ref, *Output)) (stop func()) {
 	o := &observer{f}
 	t.observers.change(func(list []*observer) []*observer { return append(list, o) })
@@ -239,12 +239,13 @@ func (t *Tracker) Observe(f func(Ref, *Output)) (stop func()) {
 	}
 }
 
-// observer is one call of Observe.
+// observer is the function of one Observe call.
 type observer struct{ call func(Ref, *Output) }
 
-// observers is a list that is replaced, so that it is read without a lock.
+// observers is a list that is replaced as a whole, so that it is read without a
+// lock.
 type observers struct {
-	mu   sync.Mutex // held while the list is replaced; a leaf: nothing is locked under it
+	mu   sync.Mutex // held while the list is replaced; nothing is locked under it
 	list atomic.Pointer[[]*observer]
 }
 

@@ -11,33 +11,35 @@ import (
 	"github.com/presence-go/presence/internal/ring"
 )
 
-// When rows are stored that nobody asks for: so many, or so long after the first.
+// The triggers of a write that no caller asked for: this many rows, or this long
+// after the first row began to wait.
 const (
 	fullRows    = 512
 	flushWithin = time.Second
 )
 
-// maxBacklog bounds the journal rows that wait for storage.
+// maxBacklog is the largest number of journal rows that wait for storage.
 const maxBacklog = 65536
 
-// inputEvery is how often the last input of everybody is written, at most.
+// inputEvery is the shortest time between two writes of the last inputs of all
+// subjects.
 const inputEvery = 2 * time.Minute
 
-// journal collects what is to be written to storage: the rows of the journal,
-// and the subjects whose records are behind. Where there is no storage it keeps
-// the newest rows.
+// journal collects what storage does not have: journal rows, and the numbers of
+// subjects whose records are behind. Without storage it keeps the newest rows in
+// memory.
 type journal struct {
-	flushing chan struct{} // a lock: its holder alone writes the backlog and the rows
-	begun    chan struct{} // told when a row begins to wait
-	full     chan struct{} // and when many do
+	flushing chan struct{} // a lock: its holder is the only one to write the backlog and the rows
+	begun    chan struct{} // signalled when a first row waits
+	full     chan struct{} // signalled when 512 more rows wait
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards the fields below but recent; nothing is locked under it
 	waiting []JournalRow
-	dropped int // since that was last logged
-	given   int // up in all
-	writing struct{ records, rows int }
-	dirty   []uint32
-	noted   Instant // when the last inputs were last looked through
+	dropped int                         // rows dropped since the last log entry
+	given   int                         // rows dropped in all
+	writing struct{ records, rows int } // taken, but not yet written
+	dirty   []uint32                    // the subjects whose records are behind
+	noted   Instant                     // when the last inputs were last compared with storage
 	recent  *ring.Rings[Ref, JournalRow]
 }
 
@@ -49,7 +51,7 @@ func (j *journal) add(row JournalRow, stored bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.waiting = append(j.waiting, row)
-	j.bound()
+	j.limit()
 	switch n := len(j.waiting); {
 	case n%fullRows == 0:
 		signal(j.full)
@@ -58,10 +60,10 @@ func (j *journal) add(row JournalRow, stored bool) {
 	}
 }
 
-// bound drops the oldest rows where too many wait.
-func (j *journal) bound() {
+// limit drops the oldest rows above maxBacklog.
+func (j *journal) limit() {
 	if over := len(j.waiting) - maxBacklog; over > 0 {
-		over += maxBacklog / 16 // not one by one
+		over += maxBacklog / 16 // many at once, since each deletion moves the rest
 		j.waiting = slices.Delete(j.waiting, 0, over)
 		j.dropped += over
 		j.given += over
@@ -94,8 +96,8 @@ func (j *journal) lockFlush(ctx context.Context) error {
 
 func (j *journal) unlockFlush() { <-j.flushing }
 
-// flushStorage writes the records and the journal rows that wait. It keeps what
-// it could not write for the next time.
+// flushStorage writes the waiting records and journal rows. What it cannot write
+// waits for the next call.
 func (t *Tracker) flushStorage(ctx context.Context) error {
 	if t.opts.Storage == nil {
 		return nil
@@ -115,7 +117,7 @@ func (t *Tracker) flushStorage(ctx context.Context) error {
 	}
 	behind, refusal, err := t.writeBacklog(ctx, dirty)
 	j.addDirty(behind...)
-	if err != nil { // storage would fail with the rows as well, and slowly
+	if err != nil { // storage would fail for the rows too, after another timeout
 		j.putBack(rows)
 		return err
 	}
@@ -131,7 +133,8 @@ func (t *Tracker) flushStorage(ctx context.Context) error {
 	return refusal
 }
 
-// inputsDue reports whether the last inputs are to be looked through now.
+// inputsDue reports whether the last inputs are to be compared with storage now. If
+// so, it notes now as the time.
 func (j *journal) inputsDue(now Instant) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -142,8 +145,8 @@ func (j *journal) inputsDue(now Instant) bool {
 	return true
 }
 
-// take returns what waits for storage, and how many rows were dropped since the
-// last call. Until written is called, Health counts it as waiting.
+// take returns what waits for storage, and the number of rows dropped since the
+// last call. Until written is called, Stats counts what it returned as waiting.
 func (j *journal) take() (dirty []uint32, rows []JournalRow, dropped int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -153,16 +156,16 @@ func (j *journal) take() (dirty []uint32, rows []JournalRow, dropped int) {
 	return dirty, rows, dropped
 }
 
-// distinct returns the numbers in a list, each once: a record that was written
-// with a choice may be behind again.
+// distinct returns the numbers of a list, each once. A subject whose record was
+// written with a choice may be in the list twice.
 func distinct(list []uint32) []uint32 { return slices.Compact(slices.Sorted(slices.Values(list))) }
 
-// putBack keeps rows that could not be written.
+// putBack makes rows that could not be written wait again.
 func (j *journal) putBack(rows []JournalRow) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.waiting = append(rows, j.waiting...)
-	j.bound()
+	j.limit()
 }
 
 // written ends what take began.
@@ -172,24 +175,23 @@ func (j *journal) written() {
 	j.writing.records, j.writing.rows = 0, 0
 }
 
-// maxRecords and maxRows are the most records and rows of one call of storage.
+// maxRecords and maxRows limit one call of storage.
 const (
 	maxRecords = 256
 	maxRows    = 512
 )
 
-// maxConflicts is how many conflicts in a row a change survives. It is large: a
-// process that has just written knows the revision, and writes again sooner than
-// one that has to load it first. So a burst of changes by one process can win
-// many times in a row.
+// maxConflicts is the number of conflicts in a row after which a change fails. It is
+// large, since a burst of writes by another process can win many times in a row. That
+// process knows the revision, and writes again before this one has loaded it.
 const maxConflicts = 64
 
-// pendingWrite is a record to be stored. The subject's write lock is held.
+// pendingWrite is a record to store. The caller holds the subject's write lock.
 type pendingWrite struct {
 	handle handle
 	write  Write
-	input  Instant // the last input that the record has
-	steps  uint64  // of the subject when the record was made
+	input  Instant // the last input in the record
+	steps  uint64  // of the subject, when the record was made
 }
 
 // pending returns the write of a state as the record of a loaded subject.
@@ -200,10 +202,10 @@ func (h *loaded) pending(s *State) (pendingWrite, error) {
 	}, err
 }
 
-// write stores records in one call. Only write and writeOne call Storage.Save.
-// The error wraps ErrUnavailable and the error of storage. After ErrConflict and
-// ErrInvalid nothing was stored. After any other error the records may be stored:
-// write marks the subjects, so that they are written again.
+// write stores records in one call. Only write calls Storage.Save. The error wraps
+// ErrUnavailable and the error of storage. After ErrConflict and ErrInvalid nothing
+// was stored. After any other error the records may be stored, so write marks the
+// subjects to be written again.
 func (t *Tracker) write(ctx context.Context, list []pendingWrite) error {
 	writes := make([]Write, len(list))
 	for i, p := range list {
@@ -234,9 +236,9 @@ func (t *Tracker) write(ctx context.Context, list []pendingWrite) error {
 }
 
 // writeOne stores the record that prepare makes of a subject. After a conflict it
-// takes over what is stored and prepares again, at most maxConflicts times. The
-// caller holds the subject's write lock. prepare returns ok false if nothing is
-// to be stored.
+// takes over the stored record and prepares again, at most maxConflicts times. The
+// caller holds the subject's write lock. prepare returns ok false if nothing is to
+// be stored.
 func (t *Tracker) writeOne(ctx context.Context, w handle, prepare func(*loaded) (p pendingWrite, ok bool, err error)) error {
 	for attempt := 0; ; attempt++ {
 		h := t.lock(w.n, w.ref)
@@ -257,7 +259,7 @@ func (t *Tracker) writeOne(ctx context.Context, w handle, prepare func(*loaded) 
 	}
 }
 
-// prepareDirty makes the record of a subject with which storage is behind.
+// prepareDirty makes the record of a subject if its stored record is behind.
 func prepareDirty(h *loaded) (p pendingWrite, ok bool, err error) {
 	if !h.extra.dirty {
 		return p, false, nil
@@ -266,9 +268,9 @@ func prepareDirty(h *loaded) (p pendingWrite, ok bool, err error) {
 	return p, true, err
 }
 
-// writeBacklog writes the records of subjects with which storage is behind. A
-// record that is refused holds up no other: behind has it, and refusal says why.
-// After any other error behind has the rest as well.
+// writeBacklog writes the records that are behind. A refused record does not hold
+// up others: behind lists its subject, and refusal is the reason. After any other
+// error behind lists the rest as well.
 func (t *Tracker) writeBacklog(ctx context.Context, dirty []uint32) (behind []uint32, refusal, err error) {
 	for len(dirty) > 0 {
 		batch := dirty[:min(len(dirty), maxRecords)]
@@ -289,9 +291,9 @@ func (t *Tracker) writeBacklog(ctx context.Context, dirty []uint32) (behind []ui
 	return behind, refusal, nil
 }
 
-// writeBatch writes the records of subjects in one call. It returns those that
-// are to be written one by one: their write locks were held, or the call was
-// refused because of one of them.
+// writeBatch writes the records of subjects in one call. rest are the subjects to
+// write one by one, because their write locks were held or storage refused the
+// call.
 func (t *Tracker) writeBatch(ctx context.Context, subjects []uint32) (rest []uint32, err error) {
 	var list []pendingWrite
 	defer func() {
@@ -327,7 +329,7 @@ func (t *Tracker) writeBatch(ctx context.Context, subjects []uint32) (rest []uin
 	return rest, err
 }
 
-// writeDirty writes the record of one subject with which storage is behind.
+// writeDirty writes the record of one subject if it is behind.
 func (t *Tracker) writeDirty(ctx context.Context, n uint32) error {
 	h := t.lockByNumber(n)
 	if h == nil {
@@ -339,15 +341,16 @@ func (t *Tracker) writeDirty(ctx context.Context, n uint32) error {
 		return err
 	}
 	defer w.unlockWrite()
-	if err := t.writeOne(ctx, w, prepareDirty); !errors.Is(err, ErrUnknown) { // it may have been erased meanwhile
+	if err := t.writeOne(ctx, w, prepareDirty); !errors.Is(err, ErrUnknown) { // the subject may have been erased
 		return err
 	}
 	return nil
 }
 
-// flushWhenTold writes to storage beside the deadlines, which must not wait for
-// it: when it is told, when many rows wait, and a while after one began to.
-func (t *Tracker) flushWhenTold(ctx context.Context, told <-chan struct{}) {
+// flushWhenAsked writes to storage: when asked is signalled, when many rows wait, and
+// a second after a row began to wait. It runs beside the sweep, since deadlines
+// must not wait for storage.
+func (t *Tracker) flushWhenAsked(ctx context.Context, asked <-chan struct{}) {
 	timer := t.opts.Clock.Timer(flushWithin)
 	defer func() { timer.Stop() }()
 	for {
@@ -358,7 +361,7 @@ func (t *Tracker) flushWhenTold(ctx context.Context, told <-chan struct{}) {
 			continue
 		case <-timer.C:
 		case <-t.journal.full:
-		case <-told:
+		case <-asked:
 		case <-ctx.Done():
 			return
 		case <-t.stopped.Done():
@@ -370,10 +373,11 @@ func (t *Tracker) flushWhenTold(ctx context.Context, told <-chan struct{}) {
 	}
 }
 
-// Journal returns the rows that q selects, page by page as the caller goes on.
-// After an error it ends. A Limit of 0 is none. Storage must be a [JournalReader].
-// Without storage, Journal returns the rows of a subject that are in memory (see
-// [Options].JournalRows), and cannot return those of a tenant.
+// Journal returns the rows that q selects. It reads them by pages as the caller
+// iterates, and ends after an error. A q.Limit of 0 means no limit. Storage must be
+// a [JournalReader], else the error is [ErrUnavailable]. Without storage, Journal
+// returns the rows of one subject that are in memory (see [Options].JournalRows).
+// It cannot return those of a tenant.
 func (t *Tracker) Journal(ctx context.Context, q JournalQuery) iter.Seq2[JournalRow, error] {
 	return func(yield func(JournalRow, error) bool) {
 		read, err := t.journalReader(ctx, q)
@@ -405,8 +409,8 @@ func (t *Tracker) Journal(ctx context.Context, q JournalQuery) iter.Seq2[Journal
 	}
 }
 
-// journalReader returns what reads pages of the journal, once all rows so far are
-// stored.
+// journalReader stores all waiting rows and returns a function that reads one page
+// of the journal.
 func (t *Tracker) journalReader(ctx context.Context, q JournalQuery) (func(JournalQuery) ([]JournalRow, error), error) {
 	if t.closed.Load() {
 		return nil, t.closedError()
@@ -436,7 +440,8 @@ func (t *Tracker) journalReader(ctx context.Context, q JournalQuery) (func(Journ
 	return read, t.flushStorage(ctx)
 }
 
-// loadRecords reads what is stored of subjects, where anything is.
+// loadRecords returns the stored records of subjects. A subject without a record
+// has none in the list.
 func (t *Tracker) loadRecords(ctx context.Context, refs ...Ref) ([]Record, error) {
 	var records []Record
 	err := t.callStorage(ctx, t.opts.StorageTimeout, func(ctx context.Context, s Storage) (err error) {
@@ -452,8 +457,8 @@ func (t *Tracker) loadRecords(ctx context.Context, refs ...Ref) ([]Record, error
 	return slices.DeleteFunc(records, func(r Record) bool { return !slices.Contains(refs, r.Subject) }), nil
 }
 
-// restore takes over what was loaded of a subject, unless somebody else was
-// quicker.
+// restore sets the state of a subject from its record, unless another call has done
+// that.
 func (t *Tracker) restore(ctx context.Context, w handle, records []Record) error {
 	if err := w.lockWrite(ctx); err != nil {
 		return err
@@ -481,17 +486,17 @@ func (t *Tracker) restore(ctx context.Context, w handle, records []Record) error
 	return nil
 }
 
-// trial is what an event does to a copy of a state.
+// trial is the result of an event on a copy of a state.
 type trial struct {
-	steps   uint64 // of the subject when the copy was taken
+	steps   uint64 // of the subject, when the copy was made
 	state   State
 	out     []Output
 	next    Instant
 	written bool // storage has the record of the copy
 }
 
-// try applies an event to a copy of a subject's state, and stores the record of
-// the copy if the change must be stored first. The caller holds the write lock.
+// try applies an event to a copy of a subject's state. It stores the record of the
+// copy if the change must be stored first. The caller holds the write lock.
 func (t *Tracker) try(ctx context.Context, w handle, e *Event, now Instant) (*trial, error) {
 	var tried *trial
 	err := t.writeOne(ctx, w, func(h *loaded) (p pendingWrite, ok bool, err error) {
@@ -500,7 +505,7 @@ func (t *Tracker) try(ctx context.Context, w handle, e *Event, now Instant) (*tr
 		if tried.out, tried.next, err = h.m.Step(&tried.state, e, now, nil); err != nil {
 			return p, false, err
 		}
-		behind := h.extra.dirty && e.Kind != EventLogin && e.Kind != EventLogout // these wait for no arrears
+		behind := h.extra.dirty && e.Kind != EventLogin && e.Kind != EventLogout // an older change that is not stored does not delay these
 		if !behind && !slices.ContainsFunc(tried.out, func(o Output) bool { return o.Kind == OutputPersist }) {
 			return p, false, nil
 		}
@@ -511,8 +516,9 @@ func (t *Tracker) try(ctx context.Context, w handle, e *Event, now Instant) (*tr
 	return tried, err
 }
 
-// takeOver makes what storage has the truth after somebody else wrote it, or
-// after a write of our own whose answer was lost. The caller holds the write lock.
+// takeOver replaces the state by the stored record after another process wrote it,
+// or after a write of this one whose result is unknown. The caller holds the write
+// lock.
 func (t *Tracker) takeOver(ctx context.Context, w handle) error {
 	records, err := t.loadRecords(ctx, w.ref)
 	if err != nil {
@@ -526,7 +532,7 @@ func (t *Tracker) takeOver(ctx context.Context, w handle) error {
 	r, revision := Record{Subject: w.ref, Data: emptyRecord}, uint64(0)
 	if len(records) > 0 {
 		r, revision = records[0], records[0].Revision
-	} // otherwise it was erased elsewhere: what was chosen is not to be written anew
+	} // another process erased the record, so that its claims must not be written again
 	if revision == h.extra.stored {
 		return nil
 	}
@@ -537,7 +543,7 @@ func (t *Tracker) takeOver(ctx context.Context, w handle) error {
 	return nil
 }
 
-// markDirty notes that storage is behind with a subject.
+// markDirty marks the record of a subject as behind.
 func (h *loaded) markDirty() {
 	if h.t.opts.Storage != nil && !h.extra.dirty {
 		h.extra.dirty = true
@@ -545,20 +551,21 @@ func (h *loaded) markDirty() {
 	}
 }
 
-// noteInput marks a subject whose last input storage does not have yet: without
-// it, everybody who is idle would come back fresh after a restart.
+// noteInput marks a subject whose stored last input is old. Otherwise every idle
+// subject would be active again after a restart.
 func (t *Tracker) noteInput(h *loaded) {
 	if h.m.lastInput(h.state) != h.extra.input {
 		h.markDirty()
 	}
 }
 
-// callStorage makes one call of storage that may take as long as given. If ctx
-// ends it returns the cause of that, which says nothing about storage.
+// callStorage makes one call of storage, which may take at most the given time. If
+// ctx ends, it returns the cause and does not count the call as a failure of
+// storage.
 func (t *Tracker) callStorage(ctx context.Context, most time.Duration, call func(context.Context, Storage) error) error {
-	bounded, cancel := context.WithTimeout(ctx, most)
+	limited, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
-	err := call(bounded, t.opts.Storage)
+	err := call(limited, t.opts.Storage)
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -566,10 +573,10 @@ func (t *Tracker) callStorage(ctx context.Context, most time.Duration, call func
 	return err
 }
 
-// Reload takes over what others have stored or deleted since: of the subjects
-// given, or of all in memory where none is given. Subjects that are not in memory
-// are skipped. A tracker whose storage others write to as well needs it to show
-// what they did before it writes itself.
+// Reload takes over what other processes stored or deleted: of the given subjects,
+// or without any of all in memory. It skips subjects that are not in memory. Call
+// it if other processes write to the same storage, so that their changes show
+// before this process writes the subject.
 func (t *Tracker) Reload(ctx context.Context, subjects ...Ref) error {
 	if t.closed.Load() {
 		return t.closedError()
@@ -590,7 +597,7 @@ func (t *Tracker) Reload(ctx context.Context, subjects ...Ref) error {
 			list = append(list, w)
 		}
 	}
-	var unreadable error // records of this or that subject, which the others need not wait for
+	var unreadable error // faults of single records, which do not hold up the others
 	for chunk := range slices.Chunk(list, 256) {
 		refs := make([]Ref, len(chunk))
 		for i, w := range chunk {
@@ -615,8 +622,8 @@ func (t *Tracker) Reload(ctx context.Context, subjects ...Ref) error {
 	return unreadable
 }
 
-// refresh takes over what is stored of a subject if that was seen to be at
-// another revision than the one known.
+// refresh takes over the stored record of a subject if its stored revision is not
+// the known one.
 func (t *Tracker) refresh(ctx context.Context, w handle, revision uint64) error {
 	h := t.lock(w.n, w.ref)
 	if h == nil {
@@ -631,7 +638,7 @@ func (t *Tracker) refresh(ctx context.Context, w handle, revision uint64) error 
 		return err
 	}
 	defer w.unlockWrite()
-	if err := t.takeOver(ctx, w); !errors.Is(err, ErrUnknown) { // otherwise it has been erased meanwhile
+	if err := t.takeOver(ctx, w); !errors.Is(err, ErrUnknown) { // the subject may have been erased
 		return err
 	}
 	return nil

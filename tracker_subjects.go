@@ -13,10 +13,10 @@ import (
 	"github.com/presence-go/presence/internal/slab"
 )
 
-// erasures are the hashes of erased subjects, and until when they are refused.
+// erasures are the hashes of erased subjects, and until when each is refused.
 type erasures struct {
 	any  atomic.Bool
-	mu   sync.Mutex // a leaf: nothing is locked under it
+	mu   sync.Mutex // guards seed and ends; nothing is locked under it
 	seed maphash.Seed
 	ends map[uint64]Instant
 }
@@ -36,7 +36,7 @@ func (e *erasures) add(ref Ref, now Instant) {
 	e.any.Store(true)
 }
 
-// until returns until when a subject is refused, or 0.
+// until returns until when a subject is refused, or 0 if it is not.
 func (e *erasures) until(ref Ref) Instant {
 	if !e.any.Load() {
 		return 0
@@ -46,16 +46,16 @@ func (e *erasures) until(ref Ref) Instant {
 	return e.ends[maphash.Comparable(e.seed, ref)]
 }
 
-// handle names a subject in memory, loaded or not. The subject may be erased
-// meanwhile: then lock returns nil.
+// handle identifies a subject in memory, loaded or not. The subject may be erased
+// at any time; lock then returns nil.
 type handle struct {
 	n       uint32
 	ref     Ref
 	writing chan struct{} // the write lock; nil without storage
 }
 
-// lockWrite takes the subject's write lock. Its holder alone stores the
-// subject's record.
+// lockWrite takes the subject's write lock. Only its holder stores the subject's
+// record. Without storage it does nothing.
 func (w handle) lockWrite(ctx context.Context) error {
 	if w.writing == nil {
 		return nil
@@ -96,7 +96,7 @@ func (h *loaded) handle() handle {
 	return w
 }
 
-// ref returns the name of the subject that has a number.
+// ref returns the name of the subject with a number.
 func (t *Tracker) ref(n uint32) Ref {
 	sh, place := t.shardOf(n)
 	v := sh.view.Load()
@@ -104,13 +104,13 @@ func (t *Tracker) ref(n uint32) Ref {
 	return Ref{t.tenants.at(uint32(name >> 40)).name, v.id(name)}
 }
 
-// subject returns a subject, with what storage has of it, making room for it if
-// nobody has heard of it.
+// subject returns a subject, with what storage has of it. It adds the subject if it
+// is unknown.
 func (t *Tracker) subject(ctx context.Context, ref Ref) (handle, error) {
 	return t.resident(ctx, ref, true)
 }
 
-// known returns a subject somebody has heard of, or an error wrapping ErrUnknown.
+// known returns a known subject, or an error that wraps ErrUnknown.
 func (t *Tracker) known(ctx context.Context, ref Ref) (handle, error) {
 	return t.resident(ctx, ref, false)
 }
@@ -140,7 +140,7 @@ func (t *Tracker) resident(ctx context.Context, ref Ref, create bool) (handle, e
 		}
 	}
 	if !create && len(records) == 0 {
-		// Asking for made-up ids must not make anybody remember them.
+		// A lookup of an invented id must not take memory.
 		return handle{}, refuse(ErrUnknown, "subject", ref.String(), "")
 	}
 	w, err := t.admit(ref)
@@ -150,7 +150,7 @@ func (t *Tracker) resident(ctx context.Context, ref Ref, create bool) (handle, e
 	return w, t.restore(ctx, w, records)
 }
 
-// find returns a subject in memory and its flags, none where there is none.
+// find returns a subject in memory and its flags, or no flags for another.
 func (t *Tracker) find(ref Ref) (handle, uint8) {
 	tn, ok := t.tenants.find(ref.Tenant)
 	if !ok {
@@ -175,13 +175,14 @@ func (sh *shard) handle(hash uint64, place uint32, sub *slot, ref Ref) handle {
 	return w
 }
 
-// admit makes room for a subject.
+// admit returns a subject, which it adds if it is not in memory. It returns
+// ErrLimit at Options.MaxSubjects, and ErrNotAllowed for an erased subject.
 func (t *Tracker) admit(ref Ref) (handle, error) {
 	full := func() error {
 		if t.count.Load() < int64(t.opts.MaxSubjects) {
 			return nil
 		}
-		return refuse(ErrLimit, "subject", ref.String(), "%d subjects are known already", t.opts.MaxSubjects)
+		return refuse(ErrLimit, "subject", ref.String(), "%d subjects are known, the most allowed", t.opts.MaxSubjects)
 	}
 	tn, ok := t.tenants.find(ref.Tenant)
 	if !ok {
@@ -189,7 +190,7 @@ func (t *Tracker) admit(ref Ref) (handle, error) {
 			return handle{}, err
 		}
 		if tn, ok = t.tenants.need(ref.Tenant, t.fallback); !ok {
-			return handle{}, refuse(ErrLimit, "tenant", ref.Tenant, "%d tenants are known already", maxTenants)
+			return handle{}, refuse(ErrLimit, "tenant", ref.Tenant, "%d tenants are known, the most allowed", maxTenants)
 		}
 	}
 	hash := t.hash(tn.id, ref.ID)
@@ -209,100 +210,101 @@ func (t *Tracker) admit(ref Ref) (handle, error) {
 	}
 	place, sub, ok := t.add(sh, hash, tn, ref.ID)
 	if !ok {
-		return handle{}, refuse(ErrLimit, "subject", ref.String(), "%d subjects of one shard are known already", 1<<cellBits-2)
+		return handle{}, refuse(ErrLimit, "subject", ref.String(), "%d subjects of one shard are known, the most allowed", 1<<cellBits-2)
 	}
 	return sh.handle(hash, place, sub, ref), nil
 }
 
-// Subjects are kept as records without pointers, in slabs, so that very many of
-// them cost little memory and the garbage collector nothing. While its shard is
-// locked, one subject of it at a time is held: unpacked, worked on, and packed
-// again. What has no place in a record, such as claims, a second connection or
-// what storage has, is kept beside it as more.
+// Subjects are slots without pointers, with packed states in slabs. So very many of
+// them take little memory, and the garbage collector does not visit them. While a
+// shard is locked, one of its subjects at a time is loaded: unpacked, changed and
+// packed again. What does not fit into a slot is in extra: claims, a second
+// connection, or what storage has.
 
 const (
 	shardBits  = 6
 	shardCount = 1 << shardBits
-	// numberBits is what remains of a subject's number for its place in the shard.
+	// numberBits is the part of a subject's number that is its place in the shard.
 	numberBits = 32 - shardBits
-	perSeats   = 512 // records in one piece of memory
-	// A cell of an index has a record's place and some bits of the name's hash.
+	perSeats   = 512 // slots in one piece of memory
+	// A cell of an index has the place of a slot and some bits of the name's hash.
 	cellBits = 20
 )
 
-// slot is the record of one subject.
+// slot is the fixed part of one subject.
 type slot struct {
-	pulse  pulse         // of its connection, or of one of them
-	name   atomic.Uint64 // where its id is kept, and its tenant
-	armed  uint32        // the lower bits of the tick of its deadline
-	told   uint16        // the breaks of time that it knows of
-	class  uint8         // of packed; 0 for a state of which nothing is known
+	pulse  pulse         // of the only connection, or of one of several
+	name   atomic.Uint64 // where the id is kept, its length and its tenant
+	armed  uint32        // the lower bits of the tick at which the wheel has the subject
+	breaks uint16        // the breaks of time that were applied
+	class  uint8         // the slab class of packed; 0 means a state of which nothing is known
 	flags  uint8
-	packed uint32 // where its state is kept
-	grant  uint32 // the channel of its only grant, counted from 1
+	packed uint32 // where the packed state is kept
+	grant  uint32 // the channel of the only grant, plus one
 }
 
 const (
-	flagUsed     = 1 << iota // otherwise the record is free
-	flagLoaded               // what storage has is known
-	flagKnown                // somebody has heard of the subject
-	flagMore                 // there is more of it
-	flagUnpacked             // its state is there
-	flagArmed
-	flagParity // which of two policies in turn it has been told of
-	flagActed  // a claim counted as input later than what the pulse says
+	flagUsed     = 1 << iota // the slot is in use
+	flagLoaded               // the stored record has been read
+	flagKnown                // the subject is known
+	flagMore                 // the subject has an extra
+	flagUnpacked             // the state is in extra, unpacked
+	flagArmed                // the wheel has the subject
+	flagParity               // the parity of the policy that it follows
+	flagActed                // a claim counted as input after the input in the pulse
 )
 
-// extra is what the richer subjects have besides a record.
+// extra is what a subject has beside a slot.
 type extra struct {
-	state  *State       // if it cannot be packed
-	owner  uint32       // the epoch of the connection that the record's pulse belongs to
-	pulses []extraPulse // the pulses of the others
+	state  *State       // nil while the state is packed
+	owner  uint32       // the epoch of the connection whose pulse is in the slot, if state is set
+	pulses []extraPulse // the pulses of the other connections
 	grants []uint32
 
-	// With storage.
+	// Only with storage:
 	writing chan struct{} // the write lock
-	steps   uint64        // rises with every step but ticks without outputs
+	steps   uint64        // rises with every step, except a tick without outputs
 	stored  uint64        // the revision that storage holds
 	input   Instant       // the last input that storage holds
-	dirty   bool          // storage is behind, or may be
+	dirty   bool          // the stored record is behind, or may be
 }
 
-// shard is some of the subjects, with their index.
+// shard is a part of the subjects, with their index.
 type shard struct {
-	mu          sync.Mutex
+	mu          sync.Mutex // guards the shard, its slots and what they have; locked after Tracker.mu
 	view        atomic.Pointer[shardView]
-	made        uint32   // records, free ones included
-	free        []uint32 // their places
+	made        uint32   // slots made, free ones included
+	free        []uint32 // the places of free slots
 	live        int
 	names       slab.Words
 	states      slab.Pieces
 	extra       map[uint32]*extra
-	subjectHubs map[uint32]*channelHub // of those who watch a subject alone
-	lastName    transitionName         // of the last deadline that was met
+	subjectHubs map[uint32]*channelHub // of subjects watched without a channel, by place
+	lastName    transitionName         // of the last deadline met
 	loaded      loaded
-	open        int // connections
+	open        int // open connections
 }
 
-// shardView is what can be read of a shard without its lock. Names are found in the
-// cells by probing one after another.
+// shardView is the part of a shard that can be read without its lock. A name is found by
+// probing cells one after another.
 type shardView struct {
 	cells []uint32 // read and written atomically
-	seats [][]slot // perSeats in each
+	seats [][]slot // perSeats slots in each
 	names [][]byte
 }
 
 func (v *shardView) seat(i uint32) *slot { return &v.seats[i/perSeats][i%perSeats] }
 
-// A name is where the id is kept (32 bits), its length (8) and its tenant (24).
+// packName packs where an id is kept (32 bits), its length (8 bits) and its tenant
+// (24 bits).
 func packName(at uint32, length int, tenant uint32) uint64 {
 	return uint64(at) | uint64(length)<<32 | uint64(tenant)<<40
 }
 
 func (v *shardView) id(name uint64) string { return slab.Word(v.names, uint32(name), uint8(name>>32)) }
 
-// find returns the place of a subject. Without the lock it may miss one that
-// has just been entered or moved.
+// find returns the place and the slot of a subject, or nil. Without the lock it may
+// miss a subject that was just added or moved.
 func (v *shardView) find(hash uint64, id string, tenant uint32) (uint32, *slot) {
 	if len(v.cells) == 0 {
 		return 0, nil
@@ -321,7 +323,7 @@ func (v *shardView) find(hash uint64, id string, tenant uint32) (uint32, *slot) 
 		}
 		place := cell&(1<<cellBits-1) - 1
 		if int(place/perSeats) >= len(v.seats) {
-			continue // it is newer than this view
+			continue // added after this view was made
 		}
 		sub := v.seat(place)
 		name := sub.name.Load()
@@ -331,13 +333,13 @@ func (v *shardView) find(hash uint64, id string, tenant uint32) (uint32, *slot) 
 	}
 }
 
-// home is where to look for a hash first.
+// home returns the first cell to probe for a hash.
 func (v *shardView) home(hash uint64) int {
 	hi, _ := bits.Mul64(hash, uint64(len(v.cells)))
 	return int(hi)
 }
 
-// enter adds a cell. There is room.
+// enter adds a cell. The caller makes sure that one is free.
 func (v *shardView) enter(hash uint64, place uint32) {
 	i := v.home(hash)
 	for atomic.LoadUint32(&v.cells[i]) != 0 {
@@ -348,7 +350,7 @@ func (v *shardView) enter(hash uint64, place uint32) {
 	atomic.StoreUint32(&v.cells[i], uint32(hash)&^(1<<cellBits-1)|(place+1))
 }
 
-// hash is the hash of a subject's name, the shard in its lowest bits.
+// hash returns the hash of a subject's name. Its lowest bits are the shard.
 func (t *Tracker) hash(tenant uint32, id string) uint64 {
 	h := maphash.String(t.seed, id)
 	if tenant != 0 {
@@ -359,7 +361,7 @@ func (t *Tracker) hash(tenant uint32, id string) uint64 {
 	return h
 }
 
-// number names a subject within the tracker.
+// number returns the number of a subject within the tracker.
 func number(hash uint64, place uint32) uint32 {
 	return uint32(hash%shardCount)<<numberBits | place
 }
@@ -368,8 +370,8 @@ func (t *Tracker) shardOf(n uint32) (*shard, uint32) {
 	return &t.shards[n>>numberBits], n & (1<<numberBits - 1)
 }
 
-// add makes a record for a subject that has none, whose shard is locked. It
-// reports false where the shard is full.
+// add adds a slot for a subject that has none. It returns false if the shard is
+// full. The shard is locked.
 func (t *Tracker) add(sh *shard, hash uint64, tn *tenantEntry, id string) (place uint32, sub *slot, ok bool) {
 	v := sh.view.Load()
 	if len(sh.free) == 0 && sh.made == 1<<cellBits-2 {
@@ -403,18 +405,18 @@ func (t *Tracker) add(sh *shard, hash uint64, tn *tenantEntry, id string) (place
 	if tn.inForce.Load().parity {
 		sub.flags |= flagParity
 	}
-	sub.told = t.time.Breaks()
+	sub.breaks = t.time.Breaks()
 	v.enter(hash, place)
 	sh.live++
 	t.count.Add(1)
 	return place, sub, true
 }
 
-// grow makes room for one more subject in a new view.
+// grow makes room for one more subject in a new view. The shard is locked.
 func (sh *shard) grow(t *Tracker, cells, seats bool) *shardView {
 	v := *sh.view.Load()
 	if seats && int(sh.made) == len(v.seats)*perSeats {
-		v.seats = append(v.seats, make([]slot, perSeats)) // readers have a shorter list of the same array
+		v.seats = append(v.seats, make([]slot, perSeats)) // readers have a shorter list over the same array
 	}
 	v.names = sh.names.Chunks
 	if cells {
@@ -430,7 +432,8 @@ func (sh *shard) grow(t *Tracker, cells, seats bool) *shardView {
 	return &v
 }
 
-// grown is the next size of an index: it rises by a half and a third in turn.
+// grown returns the next size of an index. The size grows by a half and by a third
+// in turn.
 func grown(size int) int {
 	switch {
 	case size < 16:
@@ -442,7 +445,7 @@ func grown(size int) int {
 	}
 }
 
-// drop takes a subject that is held out of memory.
+// drop removes a loaded subject from memory.
 func (h *loaded) drop() {
 	sh, place := h.t.shardOf(h.n)
 	v := sh.view.Load()
@@ -454,7 +457,8 @@ func (h *loaded) drop() {
 		}
 	}
 	atomic.StoreUint32(&v.cells[i], 0)
-	// Whatever follows without a gap may have been looked for from before it.
+	// Cells that follow without a gap may have been probed from before the freed
+	// cell, so enter them again.
 	for j := i + 1; ; j++ {
 		if j >= len(v.cells) {
 			j = 0
@@ -480,7 +484,7 @@ func (h *loaded) drop() {
 	}
 }
 
-// rename copies the names that are still in use, so that others can be collected.
+// rename copies the names in use, so that the memory of others is freed.
 func (sh *shard) rename() {
 	v := *sh.view.Load()
 	old := v
@@ -496,7 +500,7 @@ func (sh *shard) rename() {
 	sh.view.Store(&v)
 }
 
-// loaded is a subject that is being worked on, its shard locked.
+// loaded is a subject that is being worked on. Its shard is locked.
 type loaded struct {
 	t      *Tracker
 	sh     *shard
@@ -506,21 +510,21 @@ type loaded struct {
 	tenant *tenantEntry
 	m      *Machine
 	extra  *extra
-	state  *State // own, or what more has
+	state  *State // &own, or extra.state
 
 	stepped bool    // the state is to be kept
-	counted tally   // as what the subject counts at present
-	due     Instant // its next deadline is not before; 0 for none
-	owner   uint32  // the epoch of the connection that the record's pulse belongs to
-	folded  uint64  // the input that was folded out of it
-	anew    bool    // what handles know of the policy has changed
+	counted tally   // what the subject adds to the counters now
+	due     Instant // no deadline lies before it; 0 means none
+	owner   uint32  // the epoch of the connection whose pulse is in the slot
+	folded  uint64  // the input word of that pulse, as last folded
+	anew    bool    // the policy changed, so that the pulses need new marks
 	own     State
 	words   borrowed
 	out     []Output
 }
 
-// lock locks and unpacks a subject. If its record has been given up meanwhile,
-// it returns nil. Who holds a subject must not hold another, and must release it.
+// lock locks the shard of a subject and loads it. It returns nil if the subject has
+// been erased. The caller must unlock it, and must not lock another meanwhile.
 func (t *Tracker) lock(n uint32, ref Ref) *loaded {
 	h := t.lockByNumber(n)
 	if h != nil && h.ref != ref {
@@ -530,7 +534,7 @@ func (t *Tracker) lock(n uint32, ref Ref) *loaded {
 	return h
 }
 
-// lockByNumber holds the subject that has a number, if there is one.
+// lockByNumber is lock for the subject with a number, or nil without one.
 func (t *Tracker) lockByNumber(n uint32) *loaded {
 	sh, place := t.shardOf(n)
 	sh.mu.Lock()
@@ -543,7 +547,7 @@ func (t *Tracker) lockByNumber(n uint32) *loaded {
 	return t.load(sh, v, n, sub)
 }
 
-// load unpacks a subject whose shard is locked.
+// load loads a subject. Its shard is locked.
 func (t *Tracker) load(sh *shard, v *shardView, n uint32, sub *slot) *loaded {
 	_, place := t.shardOf(n)
 	h := &sh.loaded
@@ -564,7 +568,7 @@ func (t *Tracker) load(sh *shard, v *shardView, n uint32, sub *slot) *loaded {
 	return h
 }
 
-// load unpacks the state and folds into it what has been noted.
+// load unpacks the state and folds the pulses into it.
 func (h *loaded) load() {
 	sub := h.sub
 	switch {
@@ -588,7 +592,7 @@ func (h *loaded) load() {
 	h.fold()
 }
 
-// unlock keeps the state, if it was changed, and unlocks the subject.
+// unlock keeps the state if it was stepped, and unlocks the shard.
 func (h *loaded) unlock() {
 	if h.stepped {
 		h.commit()
@@ -596,7 +600,8 @@ func (h *loaded) unlock() {
 	h.sh.mu.Unlock()
 }
 
-// commit takes the state as the subject's, and does what follows from it.
+// commit keeps the state as the subject's, and updates counters, pulses and the
+// next deadline.
 func (h *loaded) commit() {
 	h.stepped = false
 	h.recount(h.tally())
@@ -607,7 +612,7 @@ func (h *loaded) commit() {
 	}
 }
 
-// store packs the state, or keeps it as it is.
+// store packs the state, or keeps it unpacked if it does not fit.
 func (h *loaded) store() {
 	s, sub := h.state, h.sub
 	if s.Current.Known {
@@ -644,7 +649,7 @@ func (h *loaded) store() {
 	}
 }
 
-// unpack gives the packed state's memory back.
+// unpack frees the memory of the packed state.
 func (h *loaded) unpack() {
 	if h.sub.class != 0 {
 		h.sh.states.Free(h.sub.class, h.sub.packed)
@@ -652,8 +657,8 @@ func (h *loaded) unpack() {
 	}
 }
 
-// packState packs the state that is held. That the connection was heard, and the
-// last input, are left out where the pulse says so.
+// packState packs the loaded state. It leaves out Heard and Input if the pulse has
+// them.
 func (t *Tracker) packState(h *loaded) ([]byte, bool) {
 	s := h.state
 	if len(s.Conns) != 1 || h.owner != s.Conns[0].Epoch {
@@ -664,10 +669,10 @@ func (t *Tracker) packState(h *loaded) ([]byte, bool) {
 	}
 	c := &s.Conns[0]
 	heard, input := c.Heard, c.Input
-	if says(t.time, &h.sub.pulse.heard, heard) {
+	if holds(t.time, &h.sub.pulse.heard, heard) {
 		c.Heard = 0
 	}
-	if says(t.time, &h.sub.pulse.input, input) {
+	if holds(t.time, &h.sub.pulse.input, input) {
 		c.Input = 0
 	}
 	b, ok := t.compact.pack(s, &h.words.packed)
@@ -675,8 +680,7 @@ func (t *Tracker) packState(h *loaded) ([]byte, bool) {
 	return b, ok
 }
 
-// own returns a copy that shares no memory with what is only borrowed. What is
-// empty in it is nil.
+// own returns a copy that shares no memory with borrowed. Its empty lists are nil.
 func (s *State) own() State {
 	c := s.Clone()
 	if len(c.Conns) == 0 {
@@ -694,7 +698,7 @@ func (s *State) own() State {
 	return c
 }
 
-// need makes room for more than a record.
+// need returns the extra of a subject. It makes the extra if the subject has none.
 func (h *loaded) need() *extra {
 	if h.extra == nil {
 		h.extra = new(extra)
@@ -712,7 +716,7 @@ func (h *loaded) need() *extra {
 	return h.extra
 }
 
-// spare gives it up again if it is no longer needed.
+// spare drops the extra if its content fits into the slot.
 func (h *loaded) spare() {
 	m := h.extra
 	if m == nil || m.state != nil || m.writing != nil || len(m.grants) > 1 {
@@ -727,8 +731,8 @@ func (h *loaded) spare() {
 	h.extra = nil
 }
 
-// eachSubject holds the subjects in memory one after the other, of one tenant
-// or, for nil, of all.
+// eachSubject loads the subjects in memory one by one and calls f: those of one
+// tenant, or of all for nil.
 func (t *Tracker) eachSubject(of *tenantEntry, f func(*loaded)) {
 	for i := range t.shards {
 		sh := &t.shards[i]

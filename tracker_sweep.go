@@ -9,22 +9,22 @@ import (
 	"github.com/presence-go/presence/internal/wheel"
 )
 
-// deadlines holds one deadline a subject. A deadline that moves later stays where
-// it is: when it is met, the sweep enters the subject's next one.
+// deadlines has at most one wheel entry for each subject. A deadline that moves
+// later leaves the entry: when the entry is due, the sweep adds the next one.
 type deadlines struct {
-	mu    sync.Mutex
+	mu    sync.Mutex // guards the fields below; nothing is locked under it
 	wheel wheel.Wheel
-	next  Instant // when the next sweep is due, as far as is known; 0 for never
-	held  Instant // when changes that were held back will be sent; 0 for none
-	wake  chan struct{}
+	next  Instant       // when the next sweep is due, or earlier; 0 means never
+	held  Instant       // when held-back changes are to be sent; 0 means none
+	wake  chan struct{} // signalled when the loop of Run must look again
 }
 
-// farTicks is how far ahead a deadline is entered at most. One that lies beyond
-// is looked at again then.
+// farTicks is how far ahead an entry lies at most. A later deadline is looked at
+// again then.
 const farTicks = 1 << 30
 
-// sendHeldBack schedules a sweep for what a policy may have held back at an
-// instant.
+// sendHeldBack schedules a sweep for changes that the policy may hold back from an
+// instant on.
 func (t *Tracker) sendHeldBack(m *Machine, from Instant) {
 	hold := m.coalesces()
 	if hold == 0 {
@@ -42,10 +42,10 @@ func (t *Tracker) sendHeldBack(m *Machine, from Instant) {
 	}
 }
 
-// nudge has the loop of Run look again.
+// nudge makes the loop of Run look again.
 func (d *deadlines) nudge() { signal(d.wake) }
 
-// arm makes sure that a subject, which is held, is looked at no later than at.
+// arm makes sure that a loaded subject is looked at no later than at.
 func (t *Tracker) arm(h *loaded, at Instant) {
 	now := t.time.Tick(h.state.Now)
 	tick := min(t.time.Tick(at), now+farTicks)
@@ -67,8 +67,9 @@ func (t *Tracker) arm(h *loaded, at Instant) {
 	}
 }
 
-// meetDeadlines processes what is due, in the order of time. It waits for one
-// that is doing so already: what is due must have been processed on return.
+// meetDeadlines meets the due deadlines in the order of time, and returns when it
+// must be called again. It waits for a concurrent call, since what is due must be
+// processed when it returns.
 func (t *Tracker) meetDeadlines() (next Instant) {
 	t.sweeping.Lock()
 	defer t.sweeping.Unlock()
@@ -88,7 +89,7 @@ func (t *Tracker) meetDeadlines() (next Instant) {
 			soon = later
 		}
 		if !met && taken.Exact() && taken.From >= tick {
-			break // what remains under this tick is due within it, but not yet
+			break // the rest of this tick is not due yet
 		}
 	}
 	next = t.nextDeadline(soon)
@@ -101,15 +102,15 @@ func (t *Tracker) meetDeadlines() (next Instant) {
 	return next
 }
 
-// due is a subject with a deadline.
+// due is a subject whose deadline is due.
 type due struct {
 	at Instant
 	n  uint32
 }
 
-// meetSlot processes what is due of a slot of the wheel, and enters the rest
-// again. It reports whether anything was due, and the next deadline within the
-// present tick.
+// meetSlot meets the due deadlines of a slot of the wheel, and enters the rest
+// again. met reports whether any was due. soon is the next deadline within the
+// present tick, or 0.
 func (t *Tracker) meetSlot(taken *wheel.Slot, now Instant) (met bool, soon Instant) {
 	d := &t.deadlines
 	const atOnce = 4096
@@ -147,27 +148,27 @@ func (t *Tracker) meetSlot(taken *wheel.Slot, now Instant) (met bool, soon Insta
 	return met, soon
 }
 
-// fetch reads records so that the processor has them at hand. It fetches many at
-// a time here; between locks it would wait for one after the other.
+// fetch reads slots so that the processor has them in its cache. Here the processor
+// fetches many at once. Between locks it would wait for each.
 func (t *Tracker) fetch(numbers []uint32) {
 	for _, n := range numbers {
 		sh, place := t.shardOf(n)
 		sub := sh.view.Load().seat(place)
-		sub.pulse.heard.Load() // the two ends of what is read
+		sub.pulse.heard.Load() // the first and the last part that is read
 		sub.name.Load()
 	}
 }
 
-// meet processes what is due of a subject that is held.
+// meet meets the deadline of a loaded subject.
 func (h *loaded) meet(at, now Instant) {
 	h.warnLate(at, now)
 	h.sub.flags &^= flagArmed
 	h.step(&Event{Kind: EventTick, lastName: &h.sh.lastName}, at)
 }
 
-// look returns the deadline of a subject that a slot holds, and whether it is
-// due with it. If it is not, it is entered again. Where many are due, one that
-// none of them can precede is met at once.
+// look returns the deadline of a subject of a wheel slot, and whether it is due. A
+// subject that is not due is entered again. If many are due, look meets a deadline
+// that none of the others can precede, and returns done.
 func (t *Tracker) look(n uint32, taken *wheel.Slot, now Instant, many bool) (at Instant, isDue, done bool) {
 	sh, place := t.shardOf(n)
 	sh.mu.Lock()
@@ -175,7 +176,7 @@ func (t *Tracker) look(n uint32, taken *wheel.Slot, now Instant, many bool) (at 
 	sub := v.seat(place)
 	if sub.flags&flagArmed == 0 || uint64(sub.armed-uint32(taken.From)) >= taken.To-taken.From {
 		sh.mu.Unlock()
-		return 0, false, false // it was entered again, or erased
+		return 0, false, false // entered again, or erased
 	}
 	tick, ok := t.quiet(sub, taken.From)
 	if ok && tick >= taken.To {
@@ -201,8 +202,8 @@ func (t *Tracker) look(n uint32, taken *wheel.Slot, now Instant, many bool) (at 
 	return at, false, false
 }
 
-// enter has a subject, whose shard is locked, looked at in a tick instead of with
-// a slot that was taken.
+// enter enters a subject for a later tick, after its slot was taken. Its shard is
+// locked.
 func (t *Tracker) enter(sub *slot, n uint32, tick uint64, taken *wheel.Slot) {
 	tick = min(tick, taken.From+farTicks)
 	sub.armed = uint32(tick)
@@ -212,9 +213,9 @@ func (t *Tracker) enter(sub *slot, n uint32, tick uint64, taken *wheel.Slot) {
 	d.mu.Unlock()
 }
 
-// quiet returns a tick before which nothing can fall due for a subject that has
-// a connection and nothing else. It asks the pulse only, and reports false if that
-// does not suffice.
+// quiet returns a tick before which no deadline of a subject lies. It reads only
+// the pulse. It returns false if the subject has more than one connection, or the
+// pulse does not suffice.
 func (t *Tracker) quiet(sub *slot, now uint64) (tick uint64, ok bool) {
 	force := t.tenants.at(uint32(sub.name.Load() >> 40)).inForce.Load()
 	heard := sub.pulse.heard.Load()
@@ -232,11 +233,11 @@ func (t *Tracker) quiet(sub *slot, now uint64) (tick uint64, ok bool) {
 	return tick, input != 0
 }
 
-// byName is how many that are due together are put in order by their names.
+// byName is the largest number of due subjects that are ordered by name.
 const byName = 256
 
-// order sorts what is due by time, and what is due at one instant by name,
-// unless that is very much.
+// order sorts due subjects by time. Up to byName of them are also sorted by name
+// within one instant.
 func (t *Tracker) order(list []due) {
 	slices.SortFunc(list, func(a, b due) int {
 		if c := cmp.Compare(a.at, b.at); c != 0 || len(list) > byName {
@@ -246,17 +247,16 @@ func (t *Tracker) order(list []due) {
 	})
 }
 
-// nextDeadline returns when the next deadline is, as far as is known: never
-// later than it is, and not sooner if few subjects are next. soon is a deadline
-// that is known already.
+// nextDeadline returns the next deadline, or an earlier instant. It is exact if few
+// subjects have the next tick. soon is a deadline that is known, or 0.
 func (t *Tracker) nextDeadline(soon Instant) Instant {
 	d := &t.deadlines
 	d.mu.Lock()
-	next, few, bound := soon, t.sweep.numbers[:0], uint64(0)
+	next, few, limit := soon, t.sweep.numbers[:0], uint64(0)
 	tick, ok := d.wheel.Next()
 	if ok && soon == 0 {
 		next = t.time.Instant(tick)
-		few, bound = d.wheel.Peek(few)
+		few, limit = d.wheel.Peek(few)
 	}
 	d.next = next
 	d.mu.Unlock()
@@ -264,16 +264,16 @@ func (t *Tracker) nextDeadline(soon Instant) Instant {
 		sh, place := t.shardOf(n)
 		sh.mu.Lock()
 		if sub := sh.view.Load().seat(place); sub.flags&flagArmed != 0 && int32(sub.armed-uint32(tick)) >= 0 {
-			bound = min(bound, tick+uint64(sub.armed-uint32(tick)))
+			limit = min(limit, tick+uint64(sub.armed-uint32(tick)))
 		}
 		sh.mu.Unlock()
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(few) > 0 && d.next == next { // otherwise a sooner one has been entered
+	if len(few) > 0 && d.next == next { // a sooner one has been entered otherwise
 		d.next = 0
-		if bound != math.MaxUint64 {
-			d.next = t.time.Instant(bound)
+		if limit != math.MaxUint64 {
+			d.next = t.time.Instant(limit)
 		}
 	}
 	return d.next
@@ -286,8 +286,8 @@ func signal(c chan<- struct{}) {
 	}
 }
 
-// flushChannels sends what was held back and is due, and from time to time drops
-// hubs that are not in use.
+// flushChannels sends the held-back changes that are due. Once a minute it also
+// removes hubs that are not used.
 func (t *Tracker) flushChannels(now Instant) (next Instant, ok bool) {
 	if now >= t.sweep.tidied.Add(listedFor) {
 		t.sweep.tidied = now

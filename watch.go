@@ -10,56 +10,57 @@ import (
 	"github.com/benbjohnson/clock"
 )
 
-// WatchOptions configures a watch.
+// WatchOptions are the options of a watch.
 type WatchOptions struct {
-	// Audience selects whose view to watch. Empty means the actor's own audience.
-	// Agents may watch as self or team, visitors as visitor only. Supervisors,
-	// admins and systems may watch as any audience.
+	// Audience is the audience to watch as. Empty means the actor's own. Agents may
+	// watch as self or team, visitors only as visitor. Supervisors, admins and
+	// systems may watch as any audience.
 	Audience Audience
-	// Epoch and Seq are those of the last frame that the watcher knows, from a
-	// watch that has ended. If the channel remembers every frame since then, the
-	// watch begins with those instead of a snapshot. The audience must be the same.
-	// A single subject remembers no frames.
+	// Epoch and Seq are those of the last frame that the watcher has, from a watch
+	// that ended. If the channel keeps every frame since then, the watch begins
+	// with those frames instead of a snapshot. The audience must be the same. A
+	// watch of a single subject always begins with a snapshot.
 	Epoch string
 	Seq   uint64
-	// Notify, if given, is called when [Watch.Poll] may have something to return:
-	// for the first snapshot, after frames have arrived, and at the end. The first
-	// call may precede the return of the call that opens the watch. Read with Poll
-	// until it returns nil or an error. Several changes can share one call. No lock
-	// is held, and one goroutine at a time calls for all watches of the tracker.
-	// Notify must not block and must not close the tracker, which waits for it.
-	// Hand the watch to the goroutine that reads it, so that one goroutine can serve
-	// many watches.
+	// Notify, if set, is called when [Watch.Poll] may have a frame or an error: for
+	// the first snapshot, after frames arrive, and at the end. The first call may
+	// precede the return of Watch. Call Poll until it returns nil or an error,
+	// since several frames can share one call. No lock is held. One goroutine calls
+	// the functions of all watches, one after the other. Notify must not block, and
+	// must not close the tracker, which waits for it. Hand the watch to the
+	// goroutine that reads it, so that one goroutine can serve many watches.
 	Notify func()
 }
 
-// Watch is one watcher's stream of frames: a snapshot, then diffs.
+// Watch is a stream of frames for one watcher: a snapshot, then diffs.
 type Watch struct {
-	// The fields that a new frame needs are first, since a change fetches them for
-	// every watch that gets it.
-	mu     sync.Mutex
+	// The fields that a new frame needs are first, since a change reads them for
+	// every watch.
+	mu     sync.Mutex // guards the fields up to reason that change; locked after the hub
 	ended  bool
 	stale  bool        // the next frame must be a snapshot
-	lagged bool        // because the queue overflowed
-	told   atomic.Bool // notify is going to be called
+	lagged bool        // the queue overflowed
+	told   atomic.Bool // a call of notify is scheduled
 	queue  []*Frame
 	notify func()
-	ready  chan struct{} // made by the first Next
+	ready  chan struct{} // made by the first call of Next
 	hub    *channelHub
 	from   *stream
 	actor  Actor
-	member bool  // watches because of its grant, and is evicted with it; never changes
-	reason error // under mu
+	member bool  // the watch depends on the actor's grant and ends with it; never changes
+	reason error // why the watch ended
 
-	// Used by the reader, or by ask while the reader waits.
-	trusted Instant // when the authorizer last agreed
-	asked   Instant // when it was last asked
+	// Used by the reader, or by ask while the reader waits:
+	trusted Instant // when the authorizer last allowed the watch
+	asked   Instant // when the authorizer was asked since then without an answer; 0 means not
 	asking  atomic.Bool
 }
 
-// Watch starts watching a channel. An agent must be a member and is evicted when it
-// is removed. Visitors, supervisors, admins and systems need not be members. A
-// watch makes its actor no member, and no view shows it.
+// Watch starts watching a channel. An agent must be a member, and its watch ends
+// when it is removed. Visitors, supervisors, admins and systems need not be
+// members. A watch does not make its actor a member, and no view shows the watch.
+// It returns [ErrNotAllowed] if the authorizer refuses, and [ErrLimit] at
+// [Options].MaxWatches.
 func (t *Tracker) Watch(ctx context.Context, by Actor, channel Channel, opts WatchOptions) (*Watch, error) {
 	if err := checkRef("channel", Ref(channel)); err != nil {
 		return nil, err
@@ -78,7 +79,7 @@ func (t *Tracker) Watch(ctx context.Context, by Actor, channel Channel, opts Wat
 	return t.watch(func() (*channelHub, error) { return t.lookAt(channel) }, by, a, member, opts)
 }
 
-// WatchSubject starts watching a single subject without any channel. It returns
+// WatchSubject starts watching a single subject without a channel. It returns
 // [ErrUnknown] if the subject is unknown.
 func (t *Tracker) WatchSubject(ctx context.Context, by Actor, subject Ref, opts WatchOptions) (*Watch, error) {
 	a, err := t.audience(ctx, Question{Actor: by, Action: ActionSee, Subject: subject}, opts, audienceFor(by, subject))
@@ -98,7 +99,8 @@ func (t *Tracker) WatchSubject(ctx context.Context, by Actor, subject Ref, opts 
 	return t.watch(func() (*channelHub, error) { return t.lookAtSubject(who) }, by, a, false, opts)
 }
 
-// audience checks whose eyes an actor may look through.
+// audience returns the audience of a watch. It returns ErrNotAllowed if the actor
+// may not watch as that audience.
 func (t *Tracker) audience(ctx context.Context, q Question, opts WatchOptions, own Audience) (Audience, error) {
 	a, actor := own, q.Actor
 	if opts.Audience != "" {
@@ -109,7 +111,7 @@ func (t *Tracker) audience(ctx context.Context, q Question, opts WatchOptions, o
 	}
 	free := actor.Role == RoleSupervisor || actor.Role == RoleAdmin || actor.Role == RoleSystem
 	if a != own && !free && (a != AudienceSelf || actor.Role == RoleVisitor) && a != actor.Audience() {
-		return "", refuse(ErrNotAllowed, "audience", string(a), "%s belongs to another", actor.Subject).allow(string(actor.Audience()))
+		return "", refuse(ErrNotAllowed, "audience", string(a), "%s cannot watch as it", actor.Subject).allow(string(actor.Audience()))
 	}
 	if err := checkRef("actor", actor.Subject); err != nil {
 		return "", err
@@ -121,12 +123,12 @@ func (t *Tracker) audience(ctx context.Context, q Question, opts WatchOptions, o
 func (t *Tracker) watch(find func() (*channelHub, error), actor Actor, a Audience, member bool, opts WatchOptions) (*Watch, error) {
 	if t.watches.Add(1) > int64(t.opts.MaxWatches) {
 		t.watches.Add(-1)
-		return nil, refuse(ErrLimit, "watch", "", "%d watches are open already", t.opts.MaxWatches)
+		return nil, refuse(ErrLimit, "watch", "", "%d watches are open, the most allowed", t.opts.MaxWatches)
 	}
 	w := &Watch{actor: actor, member: member, notify: opts.Notify, stale: true, trusted: t.time.Now()}
 	err := t.useHub(find, func(hub *channelHub) (open bool, err error) {
 		w.hub = hub
-		t.mu.RLock() // no grant is removed meanwhile
+		t.mu.RLock() // so that no grant is removed in between
 		defer t.mu.RUnlock()
 		if member && !t.may(actor.Subject, hub.ref()) {
 			return true, noGrant(actor.Subject, hub.ref())
@@ -137,7 +139,7 @@ func (t *Tracker) watch(find func() (*channelHub, error), actor Actor, a Audienc
 				w.queue, w.stale = missed, false
 				t.counts.frames.Add(uint64(len(missed)))
 			}
-			w.from = hub.open(a, actor.Subject, w.trusted) // its frames reach the watch from now on
+			w.from = hub.open(a, actor.Subject, w.trusted) // the stream's frames reach the watch from here on
 			attach(w.from, w)
 			w.signal()
 		}), nil
@@ -149,8 +151,8 @@ func (t *Tracker) watch(find func() (*channelHub, error), actor Actor, a Audienc
 	return w, nil
 }
 
-// push queues a frame without waiting. It reports false if the watch has ended or
-// gets a snapshot instead.
+// push queues a frame without waiting. It returns false if the watch has ended or
+// is going to get a snapshot.
 func (w *Watch) push(f *Frame) (queued bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -180,9 +182,9 @@ func (w *Watch) signal() {
 	}
 }
 
-// end ends the watch after a last frame, if one is given. It drops the frames
-// before that, which the watcher may no longer see. It reports false if the watch
-// has ended before.
+// end ends the watch. It drops the queued frames, which the watcher may no longer
+// see, and queues the last frame if one is given. It returns false if the watch has
+// ended before.
 func (w *Watch) end(last *Frame, reason error) (now bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -199,9 +201,10 @@ func (w *Watch) end(last *Frame, reason error) (now bool) {
 	return true
 }
 
-// Next returns the next frame, waiting for it until ctx is done. The first is a
-// snapshot. After the watch has ended it returns an error wrapping [ErrClosed],
-// or [ErrNotAllowed] if access was removed. One goroutine at a time may read.
+// Next returns the next frame. It waits for a frame until ctx is done. The first
+// frame is a snapshot. After the watch has ended, Next returns an error that wraps
+// [ErrClosed], or [ErrNotAllowed] if access was removed. One goroutine at a time
+// may read.
 func (w *Watch) Next(ctx context.Context) (*Frame, error) {
 	w.mu.Lock()
 	if w.ready == nil {
@@ -235,16 +238,16 @@ func (w *Watch) Next(ctx context.Context) (*Frame, error) {
 	}
 }
 
-// Poll returns the next frame, or nil if none is ready. With a Notify it does not
-// wait for the authorizer: that is asked meanwhile, and Notify is called after
-// the answer.
+// Poll returns the next frame, or nil if none is ready. With a Notify, Poll does
+// not wait for the authorizer: a goroutine asks it, and Notify is called after the
+// answer.
 func (w *Watch) Poll() (*Frame, error) {
 	f, _, err := w.poll(w.hub.t.stopped, w.notify == nil)
 	return f, err
 }
 
-// ask asks the authorizer. It wakes the reader once the reader may continue or ask
-// again.
+// ask asks the authorizer. It wakes the reader when the reader may continue or must
+// ask again.
 func (w *Watch) ask() {
 	if again := w.authorize(w.hub.t.stopped); again > 0 {
 		timer := w.hub.t.opts.Clock.Timer(again)
@@ -261,16 +264,16 @@ func (w *Watch) ask() {
 }
 
 // readiness calls the Notify functions of watches that have something to read.
-// Watches are added under the locks of a change. A goroutine that lives while
-// watches wait calls the functions without any lock.
+// Watches are added under the locks of a change. A goroutine calls the functions
+// without a lock, and ends when no watch waits.
 type readiness struct {
 	mu      sync.Mutex
 	waiting []*Watch
 	calling bool
 }
 
-// add has a watch's function called, once however often the watch is added before
-// that.
+// add schedules a call of the watch's function. A watch that waits for its call is
+// not added again.
 func (r *readiness) add(w *Watch) {
 	if w.told.Swap(true) {
 		return
@@ -279,7 +282,7 @@ func (r *readiness) add(w *Watch) {
 	defer r.mu.Unlock()
 	r.waiting = append(r.waiting, w)
 	if !r.calling {
-		r.calling = w.hub.t.tasks.run(r.call) // every watch has ended once that is refused
+		r.calling = w.hub.t.tasks.run(r.call) // refused only after every watch has ended
 	}
 }
 
@@ -297,18 +300,18 @@ func (r *readiness) call() {
 		}
 		r.mu.Unlock()
 		for _, w := range list {
-			w.told.Store(false) // a frame from now on adds it again
+			w.told.Store(false) // a frame after this adds the watch again
 			w.notify()
 		}
 	}
 }
 
 // poll returns the next frame, or nil if none is ready. again is how long to wait
-// for the authorizer, 0 to wait for a frame. The authorizer is asked here, or else
-// by a goroutine.
+// before the authorizer can be asked again, or 0 to wait for a frame. With here,
+// poll itself asks the authorizer; else a goroutine asks it.
 func (w *Watch) poll(ctx context.Context, here bool) (f *Frame, again time.Duration, err error) {
 	for {
-		trusting := w.hub.t.opts.AuthorizeEvery < 0 // it is not asked again
+		trusting := w.hub.t.opts.AuthorizeEvery < 0 // the authorizer is not asked again
 		w.mu.Lock()
 		waiting, stale, ended, reason := len(w.queue) > 0, w.stale, w.ended, w.reason
 		if waiting && (trusting || ended) {
@@ -336,7 +339,7 @@ func (w *Watch) poll(ctx context.Context, here bool) (f *Frame, again time.Durat
 				return nil, 0, nil
 			}
 			w.asking.Store(false)
-			continue // the tracker has been closed, and the watch with it
+			continue // the tracker is closed, and has ended the watch
 		}
 		if stale {
 			f = w.hub.snapshot(w)
@@ -349,7 +352,8 @@ func (w *Watch) poll(ctx context.Context, here bool) (f *Frame, again time.Durat
 	}
 }
 
-// take removes the first frame of the queue. It returns nil if the queue is empty.
+// take removes and returns the first frame of the queue, or nil if the queue is
+// empty.
 func (w *Watch) take() *Frame {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -363,7 +367,7 @@ func (w *Watch) takeLocked() *Frame {
 	f := w.queue[0]
 	w.queue[0] = nil
 	if len(w.queue) == 1 {
-		w.queue = w.queue[:0] // keeps its room
+		w.queue = w.queue[:0] // keeps its memory
 	} else {
 		w.queue = w.queue[1:]
 	}
@@ -377,8 +381,8 @@ const (
 	authorizeRetry = 5 * time.Second
 )
 
-// authorize asks the authorizer again when that is due. It returns how long to wait
-// if nothing may be shown before its answer.
+// authorize asks the authorizer again if that is due. It returns how long to wait
+// if no frame may be read before the answer.
 func (w *Watch) authorize(ctx context.Context) (suspended time.Duration) {
 	every := w.hub.t.opts.AuthorizeEvery
 	if every < 0 {
@@ -406,7 +410,8 @@ func (w *Watch) authorize(ctx context.Context) (suspended time.Duration) {
 		w.detach()
 		return 0
 	case late:
-		// Frames of the meantime are dropped, since they would be sent too late.
+		// The queued frames are dropped, since they would be too old when they are
+		// read.
 		w.mu.Lock()
 		w.queue, w.stale = nil, true
 		w.mu.Unlock()
@@ -415,7 +420,7 @@ func (w *Watch) authorize(ctx context.Context) (suspended time.Duration) {
 	return 0
 }
 
-// question returns what the authorizer is asked about the watch.
+// question returns the question to the authorizer about the watch.
 func (w *Watch) question() Question {
 	q := Question{Actor: w.actor, Action: ActionSee}
 	if w.hub.ch == nil {
@@ -426,7 +431,7 @@ func (w *Watch) question() Question {
 	return q
 }
 
-// doubtful reports whether authorize would do anything but agree.
+// doubtful reports whether authorize would ask the authorizer or suspend the watch.
 func (w *Watch) doubtful() bool {
 	every := w.hub.t.opts.AuthorizeEvery
 	if every < 0 {
@@ -439,7 +444,7 @@ func (w *Watch) doubtful() bool {
 	return w.asked == 0 || now >= w.asked.Add(authorizeRetry) || now >= w.trusted.Add(3*every)
 }
 
-// detach takes the watch out of its hub.
+// detach removes the watch from its hub.
 func (w *Watch) detach() {
 	w.hub.mu.Lock()
 	w.hub.detach(w.from, func(o *Watch) bool { return o == w })
@@ -448,7 +453,7 @@ func (w *Watch) detach() {
 }
 
 // Stream sends frames over a transport until the watch ends, ctx is done or the
-// transport fails, and then closes both. It returns the reason.
+// transport fails. Then it closes both and returns the reason.
 func (w *Watch) Stream(ctx context.Context, to Transport) error {
 	err := w.stream(ctx, to)
 	_ = w.Close() // it may have ended by itself

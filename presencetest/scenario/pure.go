@@ -305,7 +305,7 @@ func (p *pure) watch(ctx context.Context, actor presence.Actor, channel presence
 	default:
 		if a != own && (a != presence.AudienceSelf || actor.Role == presence.RoleVisitor) {
 			return nil, &presence.Error{
-				Err: presence.ErrNotAllowed, What: "audience", Given: string(a), Text: actor.Subject.String() + " belongs to another", Allowed: []string{string(own)},
+				Err: presence.ErrNotAllowed, What: "audience", Given: string(a), Text: actor.Subject.String() + " cannot watch as it", Allowed: []string{string(own)},
 			}
 		}
 	}
