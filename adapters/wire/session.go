@@ -312,8 +312,9 @@ func (s *Session) act(m *message) (*presence.View, error) {
 	}
 	f := faultOf(err)
 	if (m.Type == typeClaim || m.Type == typeRequest) && (f.code == codeUnknown || f.code == codeNotAllowed) {
-		for _, status := range s.h.termsOf(s.actor.Subject.Tenant).selectable {
-			f.allowed = append(f.allowed, status.ID)
+		f.allowed = nil // of an unknown status it has those of the whole policy
+		for _, def := range s.h.termsOf(s.actor.Subject.Tenant).selectable {
+			f.allowed = append(f.allowed, def.ID)
 		}
 	}
 	s.logUnavailable(f, err)

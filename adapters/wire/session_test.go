@@ -187,6 +187,29 @@ func TestBrokenWrites(t *testing.T) {
 	}
 }
 
+// A refused claim or request is answered with the statuses that the person may
+// choose, each once, whatever the tracker allows.
+func TestRefusedStatusListsTheSelectableOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, h := serve(t, nil, Options{})
+		s, conn := join(t, h, presence.Agent(presence.ID("ann")), plain{}, nil)
+		conn.take()
+		for _, kind := range []string{"claim", "request"} {
+			for status, code := range map[string]string{"lunch": "unknown", "offline": "not-allowed"} {
+				s.Receive([]byte(fmt.Sprintf(`{"type":%q,"ref":"1","status":%q}`, kind, status)))
+				var answer struct {
+					Type, Code string
+					Allowed    []string
+				}
+				require.NoError(t, json.Unmarshal([]byte(strings.Join(conn.take(), "")), &answer))
+				require.Equal(t, "error", answer.Type)
+				require.Equal(t, code, answer.Code, "%s %s", kind, status)
+				require.Equal(t, []string{"available", "away", "busy"}, answer.Allowed, "%s %s", kind, status)
+			}
+		}
+	})
+}
+
 // A hello that nobody says, and a client of which nothing is heard.
 func TestSilentClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
