@@ -12,11 +12,14 @@ import (
 	"github.com/presence-go/presence/adapters/memory"
 )
 
-// The gate decides whether a notification gets through now. Whoever sends it is
-// not told: that would betray who is there.
+// The gate decides whether a notification is delivered now. Its sender gets the same
+// answer either way, since another answer would betray who is connected.
 func ExampleTracker_Notify() {
 	ctx := context.Background()
-	phone := memory.NewNotifier(memory.NotifierOptions{}) // in its place a push service, or adapters/webhook
+	phone, err := memory.NewNotifier(nil) // in its place a push service, or adapters/webhook
+	if err != nil {
+		log.Fatal(err)
+	}
 	tracker, err := presence.New(&presence.Options{Clock: clock.NewMock(), Notifier: phone})
 	if err != nil {
 		log.Fatal(err)

@@ -533,7 +533,10 @@ func TestStatementF4SameHistoryWithFakes(t *testing.T) {
 	fake.frames, fake.notified = words(t, out.Frames()), ids(notifier.Notifications())
 
 	synctest.Test(t, func(t *testing.T) {
-		out, notifier := memory.NewTransport(memory.TransportOptions{}), memory.NewNotifier(memory.NotifierOptions{})
+		out, err := memory.NewTransport(nil)
+		require.NoError(t, err)
+		notifier, err := memory.NewNotifier(nil)
+		require.NoError(t, err)
 		tracker, err := presence.New(&presence.Options{Policy: &policy, Notifier: notifier, Storage: inMemory(0)})
 		require.NoError(t, err)
 		ran := make(chan error, 1)

@@ -28,8 +28,8 @@ func delivered(n *memory.Notifier) func(context.Context) (presence.Notification,
 func TestNotifierSuitePasses(t *testing.T) {
 	t.Parallel()
 	open := func(context.Context) (presencetest.NotifierCase, error) {
-		m := memory.NewNotifier(memory.NotifierOptions{})
-		return presencetest.NotifierCase{Notifier: m, Receive: delivered(m)}, nil
+		m, err := memory.NewNotifier(nil)
+		return presencetest.NotifierCase{Notifier: m, Receive: delivered(m)}, err
 	}
 	require.NoError(t, presencetest.CheckNotifier(t.Context(), open))
 	presencetest.RunNotifier(t, open)
@@ -73,7 +73,10 @@ func TestNotifierSuiteCatches(t *testing.T) {
 	// of makes a case of a notifier that passes notifications to memory by f.
 	of := func(f func(ctx context.Context, to *memory.Notifier, n presence.Notification) error) func(<-chan struct{}) presencetest.NotifierCase {
 		return func(<-chan struct{}) presencetest.NotifierCase {
-			m := memory.NewNotifier(memory.NotifierOptions{})
+			m, err := memory.NewNotifier(nil)
+			if err != nil {
+				panic(err)
+			}
 			return presencetest.NotifierCase{
 				Notifier: notify(func(ctx context.Context, n presence.Notification) error { return f(ctx, m, n) }),
 				Receive:  delivered(m),

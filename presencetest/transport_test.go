@@ -29,12 +29,21 @@ func TestTransportSuitePasses(t *testing.T) {
 	t.Parallel()
 	for _, bound := range []int{1, 1024, 1_000_000} {
 		open := func(context.Context) (presencetest.TransportCase, error) {
-			m := memory.NewTransport(memory.TransportOptions{Bound: bound})
+			m := openTransport(bound)
 			return presencetest.TransportCase{Transport: m, Receive: receiver(m)}, nil
 		}
 		require.NoError(t, presencetest.CheckTransport(t.Context(), open), "bound %d", bound)
 		presencetest.RunTransport(t, open)
 	}
+}
+
+// openTransport returns a transport with a bound that is allowed.
+func openTransport(bound int) *memory.Transport {
+	m, err := memory.NewTransport(&memory.TransportOptions{Bound: bound})
+	if err != nil {
+		panic(err)
+	}
+	return m
 }
 
 // transportMutant is a memory transport with some methods replaced.
@@ -61,7 +70,7 @@ func (m *transportMutant) Close(reason error) error {
 // sending makes a case of a transport that sends by the given function.
 func sending(send func(ctx context.Context, to *memory.Transport, f *presence.Frame) error) func(<-chan struct{}) presencetest.TransportCase {
 	return func(<-chan struct{}) presencetest.TransportCase {
-		m := &transportMutant{Transport: memory.NewTransport(memory.TransportOptions{}), onSend: send}
+		m := &transportMutant{Transport: openTransport(0), onSend: send}
 		return presencetest.TransportCase{Transport: m, Receive: receiver(m.Transport)}
 	}
 }
@@ -141,8 +150,8 @@ func TestTransportSuiteCatches(t *testing.T) {
 		{"Close drops what is under way", "end", func(<-chan struct{}) presencetest.TransportCase {
 			// The transport delivers frames slowly, and Close does not wait for
 			// them.
-			far := memory.NewTransport(memory.TransportOptions{Bound: 10_000})
-			m := &transportMutant{Transport: memory.NewTransport(memory.TransportOptions{Bound: 10_000})}
+			far := openTransport(10_000)
+			m := &transportMutant{Transport: openTransport(10_000)}
 			over, stop := context.WithCancel(context.Background())
 			go func() {
 				for {
@@ -167,7 +176,7 @@ func TestTransportSuiteCatches(t *testing.T) {
 			return presencetest.TransportCase{Transport: m, Receive: receiver(far)}
 		}},
 		{"the end is not told", "end", func(<-chan struct{}) presencetest.TransportCase {
-			m := memory.NewTransport(memory.TransportOptions{})
+			m := openTransport(0)
 			return presencetest.TransportCase{Transport: m, Receive: func(ctx context.Context) (*presence.Frame, error) {
 				f, err := receiver(m)(ctx)
 				if errors.Is(err, presence.ErrClosed) {
@@ -177,7 +186,7 @@ func TestTransportSuiteCatches(t *testing.T) {
 			}}
 		}},
 		{"a second Close panics", "close-again", func(<-chan struct{}) presencetest.TransportCase {
-			return closed(&transportMutant{Transport: memory.NewTransport(memory.TransportOptions{}), onClose: func(to *memory.Transport, reason error) error {
+			return closed(&transportMutant{Transport: openTransport(0), onClose: func(to *memory.Transport, reason error) error {
 				if err := to.Close(reason); err != nil {
 					panic("close of closed transport")
 				}
@@ -185,7 +194,7 @@ func TestTransportSuiteCatches(t *testing.T) {
 			}})
 		}},
 		{"a second Close hangs", "close-again", func(release <-chan struct{}) presencetest.TransportCase {
-			return closed(&transportMutant{Transport: memory.NewTransport(memory.TransportOptions{}), onClose: func(to *memory.Transport, reason error) error {
+			return closed(&transportMutant{Transport: openTransport(0), onClose: func(to *memory.Transport, reason error) error {
 				err := to.Close(reason)
 				if err != nil {
 					<-release
@@ -200,7 +209,7 @@ func TestTransportSuiteCatches(t *testing.T) {
 		{"Close waits for a blocked Send", "close-unblocks", func(<-chan struct{}) presencetest.TransportCase {
 			turn := make(chan struct{}, 1)
 			return closed(&transportMutant{
-				Transport: memory.NewTransport(memory.TransportOptions{}),
+				Transport: openTransport(0),
 				onSend: func(ctx context.Context, to *memory.Transport, f *presence.Frame) error {
 					turn <- struct{}{}
 					defer func() { <-turn }()

@@ -10,7 +10,7 @@ import (
 	"github.com/presence-go/presence/adapters/memory"
 )
 
-// What a watcher is sent, taken out within the process.
+// One goroutine streams the frames of a watch, another takes them out.
 func ExampleTransport() {
 	ctx := context.Background()
 	tracker, err := presence.New(nil)
@@ -26,7 +26,10 @@ func ExampleTransport() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	transport := memory.NewTransport(memory.TransportOptions{})
+	transport, err := memory.NewTransport(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- watch.Stream(ctx, transport) }()
 

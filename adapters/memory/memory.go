@@ -1,16 +1,16 @@
-// Package memory implements presence's interfaces within one process: storage
-// that is gone with it, a transport whose frames a reader takes out, and a
-// notifier whose notifications one takes out. They suit tests, examples, and
-// programs whose presence need not outlive them.
+// Package memory implements the interfaces of presence within one process: a
+// storage, a transport and a notifier. They suit tests, examples, and programs
+// whose presence need not outlive them.
 //
 //	storage, err := memory.NewStorage(nil)
 //	tracker, err := presence.New(&presence.Options{Storage: storage})
 //
-// Everything in this package is bounded, safe for concurrent use, and returns
-// errors wrapping [presence.ErrClosed] once it is closed.
+// Each of them has a limit on what it holds, is safe for concurrent use, and
+// returns errors that wrap [presence.ErrClosed] once it is closed.
 package memory
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -19,18 +19,13 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// byDefault returns a bound as an option gives it: n if it is 0.
-func byDefault(bound, n int) int {
-	if bound == 0 {
-		return n
-	}
-	return bound
-}
+// defaultBound is the number of values that a queue holds by default.
+const defaultBound = 1024
 
-// queue holds up to bound values between those who put them in and the one who
-// takes them out.
+// queue holds up to bound values until its one reader takes them out. Any number
+// of writers put values in.
 type queue[T any] struct {
-	what  string
+	what  string // the word of errors for the queue
 	bound int
 
 	mu      sync.Mutex
@@ -41,17 +36,21 @@ type queue[T any] struct {
 	changed chan struct{} // closed and replaced at every change
 }
 
-func newQueue[T any](what string, bound int) queue[T] {
-	return queue[T]{what: what, bound: bound, changed: make(chan struct{})}
+// newQueue checks the option Bound and returns an open queue.
+func newQueue[T any](what string, bound int) (*queue[T], error) {
+	if bound < 0 {
+		return nil, &presence.Error{Err: presence.ErrInvalid, What: "option", Given: "Bound", Text: fmt.Sprintf("%d is negative", bound)}
+	}
+	return &queue[T]{what: what, bound: cmp.Or(bound, defaultBound), changed: make(chan struct{})}, nil
 }
 
-// wake tells everyone who waits that something changed. The queue is locked.
+// wake wakes all callers that wait for a change. The queue is locked.
 func (q *queue[T]) wake() {
 	close(q.changed)
 	q.changed = make(chan struct{})
 }
 
-// put appends a value, waiting for room.
+// put appends a value. It waits for room.
 func (q *queue[T]) put(ctx context.Context, v T) error {
 	for {
 		if ctx.Err() != nil {
@@ -77,7 +76,7 @@ func (q *queue[T]) put(ctx context.Context, v T) error {
 	}
 }
 
-// push appends a value, in place of the oldest where there is no room.
+// push appends a value. In a full queue it replaces the oldest value.
 func (q *queue[T]) push(v T) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -93,8 +92,8 @@ func (q *queue[T]) push(v T) error {
 	return nil
 }
 
-// take removes and returns the n oldest values, waiting for them. With an error
-// it returns those there were.
+// take waits for n values, removes the n oldest and returns them. With an error it
+// returns the values that it found.
 func (q *queue[T]) take(ctx context.Context, n int) ([]T, error) {
 	var taken []T
 	for {
@@ -128,7 +127,7 @@ func (q *queue[T]) list() []T {
 	return slices.Clone(q.values)
 }
 
-// close refuses everything but what waits to be taken.
+// close refuses every later put. The values in the queue can still be taken.
 func (q *queue[T]) close(reason error) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -140,67 +139,84 @@ func (q *queue[T]) close(reason error) error {
 	return nil
 }
 
-// closedError says that the queue is closed, and why. The queue is locked.
+// closedError returns an [presence.ErrClosed] that wraps the reason given to close.
+// The queue is locked.
 func (q *queue[T]) closedError() error {
-	if q.reason != nil {
-		return fmt.Errorf("memory: %w %s: %w", presence.ErrClosed, q.what, q.reason)
-	}
-	return fmt.Errorf("memory: %w %s", presence.ErrClosed, q.what)
+	return &presence.Error{Err: presence.ErrClosed, What: q.what, Cause: q.reason}
 }
 
 // TransportOptions configures a [Transport]. The zero value works.
 type TransportOptions struct {
-	// Bound is how many frames may wait to be taken; Send blocks beyond it. 0 or
-	// less means 1,024.
+	// Bound is the number of frames that the transport holds. Send to a full
+	// transport blocks. 0 means 1,024.
 	Bound int
 }
 
-// Transport is a presence.Transport whose frames are taken out within the
-// process, by one reader at a time.
-type Transport struct{ frames queue[*presence.Frame] }
+// Transport is a presence.Transport within the process. One reader at a time takes
+// its frames out.
+type Transport struct{ frames *queue[*presence.Frame] }
 
-// NewTransport returns an open transport.
-func NewTransport(opts TransportOptions) *Transport {
-	return &Transport{frames: newQueue[*presence.Frame]("transport", byDefault(max(opts.Bound, 0), 1024))}
+// NewTransport returns an open transport; nil options mean zero ones. It returns
+// [presence.ErrInvalid] if Bound is negative.
+func NewTransport(opts *TransportOptions) (*Transport, error) {
+	var o TransportOptions
+	if opts != nil {
+		o = *opts
+	}
+	frames, err := newQueue[*presence.Frame]("transport", o.Bound)
+	if err != nil {
+		return nil, err
+	}
+	return &Transport{frames}, nil
 }
 
-// Send appends a frame, waiting for room until ctx is done or the transport
+// Send appends a frame. It waits for room until ctx is done or the transport is
 // closed.
 func (t *Transport) Send(ctx context.Context, f *presence.Frame) error { return t.frames.put(ctx, f) }
 
-// Close ends the transport. The frames that wait can still be taken. A second
-// Close changes nothing and says so.
+// Close ends the transport. Its frames can still be taken. A second Close changes
+// nothing and returns [presence.ErrClosed].
 func (t *Transport) Close(reason error) error { return t.frames.close(reason) }
 
-// Wait takes the next n frames, in order, waiting for them until ctx is done or
-// the transport is closed and empty. With an error, it returns those there were.
+// Wait takes the next n frames, in order. It waits for them until ctx is done or
+// the transport is closed and empty. With an error it returns the frames that it
+// took.
 func (t *Transport) Wait(ctx context.Context, n int) ([]*presence.Frame, error) {
 	return t.frames.take(ctx, n)
 }
 
-// Frames returns the frames that wait to be taken, without taking them.
+// Frames returns the frames that the transport holds. It does not take them.
 func (t *Transport) Frames() []*presence.Frame { return t.frames.list() }
 
 // NotifierOptions configures a [Notifier]. The zero value works.
 type NotifierOptions struct {
-	// Bound is how many notifications may wait to be taken; the oldest make room
-	// for more. 0 or less means 1,024.
+	// Bound is the number of notifications that the notifier holds. A full notifier
+	// drops the oldest. 0 means 1,024.
 	Bound int
 }
 
-// Notifier is a presence.Notifier whose notifications are taken out within the
-// process, by one reader at a time.
+// Notifier is a presence.Notifier within the process. One reader at a time takes
+// its notifications out.
 type Notifier struct {
-	notifications queue[presence.Notification]
+	notifications *queue[presence.Notification]
 }
 
-// NewNotifier returns an open notifier.
-func NewNotifier(opts NotifierOptions) *Notifier {
-	return &Notifier{notifications: newQueue[presence.Notification]("notifier", byDefault(max(opts.Bound, 0), 1024))}
+// NewNotifier returns an open notifier; nil options mean zero ones. It returns
+// [presence.ErrInvalid] if Bound is negative.
+func NewNotifier(opts *NotifierOptions) (*Notifier, error) {
+	var o NotifierOptions
+	if opts != nil {
+		o = *opts
+	}
+	notifications, err := newQueue[presence.Notification]("notifier", o.Bound)
+	if err != nil {
+		return nil, err
+	}
+	return &Notifier{notifications}, nil
 }
 
-// Notify appends a notification, in place of the oldest where there is no room.
-// It never waits.
+// Notify appends a notification and never waits. In a full notifier the
+// notification replaces the oldest.
 func (n *Notifier) Notify(ctx context.Context, notification presence.Notification) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -209,24 +225,24 @@ func (n *Notifier) Notify(ctx context.Context, notification presence.Notificatio
 	return n.notifications.push(notification)
 }
 
-// Wait takes the next count notifications, oldest first, waiting for them until
-// ctx is done or the notifier is closed and empty. With an error, it returns
-// those there were.
+// Wait takes the next count notifications, oldest first. It waits for them until
+// ctx is done or the notifier is closed and empty. With an error it returns the
+// notifications that it took.
 func (n *Notifier) Wait(ctx context.Context, count int) ([]presence.Notification, error) {
 	return n.notifications.take(ctx, count)
 }
 
-// Notifications returns the notifications that wait to be taken, oldest first,
-// without taking them. Their payloads must not be changed.
+// Notifications returns the notifications that the notifier holds, oldest first. It
+// does not take them. The caller must not change their payloads.
 func (n *Notifier) Notifications() []presence.Notification { return n.notifications.list() }
 
-// Dropped returns how many notifications had to make room for others.
+// Dropped returns the number of notifications that newer ones replaced.
 func (n *Notifier) Dropped() int {
 	n.notifications.mu.Lock()
 	defer n.notifications.mu.Unlock()
 	return n.notifications.dropped
 }
 
-// Close refuses further notifications. Those that wait can still be taken. A
-// second Close changes nothing and says so.
+// Close refuses further notifications. The notifications held can still be taken. A
+// second Close changes nothing and returns [presence.ErrClosed].
 func (n *Notifier) Close() error { return n.notifications.close(nil) }

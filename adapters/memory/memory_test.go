@@ -27,7 +27,10 @@ func TestStorageConforms(t *testing.T) {
 func TestTransportConforms(t *testing.T) {
 	t.Parallel()
 	presencetest.RunTransport(t, func(context.Context) (presencetest.TransportCase, error) {
-		m := memory.NewTransport(memory.TransportOptions{Bound: 3})
+		m, err := memory.NewTransport(&memory.TransportOptions{Bound: 3})
+		if err != nil {
+			return presencetest.TransportCase{}, err
+		}
 		return presencetest.TransportCase{Transport: m, Receive: func(ctx context.Context) (*presence.Frame, error) {
 			frames, err := m.Wait(ctx, 1)
 			if err != nil {
@@ -41,7 +44,10 @@ func TestTransportConforms(t *testing.T) {
 func TestNotifierConforms(t *testing.T) {
 	t.Parallel()
 	presencetest.RunNotifier(t, func(context.Context) (presencetest.NotifierCase, error) {
-		m := memory.NewNotifier(memory.NotifierOptions{})
+		m, err := memory.NewNotifier(nil)
+		if err != nil {
+			return presencetest.NotifierCase{}, err
+		}
 		return presencetest.NotifierCase{Notifier: m, Receive: func(ctx context.Context) (presence.Notification, error) {
 			notifications, err := m.Wait(ctx, 1)
 			if err != nil {
@@ -210,8 +216,32 @@ func TestStorageTellsWhyItsContextEnded(t *testing.T) {
 	s, err := memory.NewStorage(nil)
 	require.NoError(t, err)
 	require.ErrorIs(t, s.Save(ctx), why)
-	require.ErrorIs(t, memory.NewNotifier(memory.NotifierOptions{}).Notify(ctx, presence.Notification{}), why)
-	require.ErrorIs(t, memory.NewTransport(memory.TransportOptions{}).Send(ctx, new(presence.Frame)), why)
+	require.ErrorIs(t, openNotifier(t, 0).Notify(ctx, presence.Notification{}), why)
+	require.ErrorIs(t, openTransport(t, 0).Send(ctx, new(presence.Frame)), why)
+}
+
+func openTransport(t *testing.T, bound int) *memory.Transport {
+	t.Helper()
+	m, err := memory.NewTransport(&memory.TransportOptions{Bound: bound})
+	require.NoError(t, err)
+	return m
+}
+
+func openNotifier(t *testing.T, bound int) *memory.Notifier {
+	t.Helper()
+	m, err := memory.NewNotifier(&memory.NotifierOptions{Bound: bound})
+	require.NoError(t, err)
+	return m
+}
+
+func TestNegativeBound(t *testing.T) {
+	t.Parallel()
+	const text = `presence: invalid option "Bound": -1 is negative`
+	_, err := memory.NewTransport(&memory.TransportOptions{Bound: -1})
+	require.ErrorIs(t, err, presence.ErrInvalid)
+	require.EqualError(t, err, text)
+	_, err = memory.NewNotifier(&memory.NotifierOptions{Bound: -1})
+	require.EqualError(t, err, text)
 }
 
 func frames(seqs ...uint64) (list []*presence.Frame) {
@@ -224,7 +254,7 @@ func frames(seqs ...uint64) (list []*presence.Frame) {
 func TestTransportWaits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m := memory.NewTransport(memory.TransportOptions{Bound: 2})
+		m := openTransport(t, 2)
 		all := frames(1, 2, 3, 4, 5)
 		sent := make(chan error, 1)
 		go func() {
@@ -266,7 +296,7 @@ func TestTransportWaits(t *testing.T) {
 
 func TestTransportClosed(t *testing.T) {
 	t.Parallel()
-	m := memory.NewTransport(memory.TransportOptions{})
+	m := openTransport(t, 0)
 	all := frames(1, 2)
 	for _, f := range all {
 		require.NoError(t, m.Send(t.Context(), f))
@@ -277,14 +307,14 @@ func TestTransportClosed(t *testing.T) {
 	require.Equal(t, all, got)
 	require.ErrorIs(t, err, presence.ErrClosed)
 	require.ErrorIs(t, err, why)
-	require.EqualError(t, err, "memory: closed transport: evicted")
+	require.EqualError(t, err, "presence: closed transport: evicted")
 	require.ErrorIs(t, m.Send(t.Context(), all[0]), why)
 	require.ErrorIs(t, m.Close(nil), why, "the first reason stays")
 }
 
 func TestNotifierKeepsTheNewest(t *testing.T) {
 	t.Parallel()
-	m := memory.NewNotifier(memory.NotifierOptions{Bound: 2})
+	m := openNotifier(t, 2)
 	payload := json.RawMessage(`{"a":1}`)
 	for i := range 5 {
 		require.NoError(t, m.Notify(t.Context(), presence.Notification{ID: fmt.Sprint(i), Payload: payload}))
@@ -310,7 +340,7 @@ func TestNotifierKeepsTheNewest(t *testing.T) {
 func TestNotifierWakesWhoWaits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m := memory.NewNotifier(memory.NotifierOptions{})
+		m := openNotifier(t, 0)
 		got := make(chan []presence.Notification, 1)
 		go func() {
 			notifications, err := m.Wait(t.Context(), 2)

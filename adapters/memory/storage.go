@@ -2,6 +2,7 @@ package memory
 
 import (
 	"bytes"
+	"cmp"
 	"container/list"
 	"context"
 	"fmt"
@@ -28,8 +29,8 @@ type StorageOptions struct {
 	JournalTotal int
 }
 
-// Storage is a presence.Storage and presence.JournalReader in memory. What it
-// calls stored outlives a tracker, not the process. The journal has a limit: a new
+// Storage is a presence.Storage and presence.JournalReader in memory. A stored
+// record outlives the tracker, not the process. The journal has a limit: a new
 // row replaces the oldest. Storage does not recognise a replaced row that is
 // appended again.
 type Storage struct {
@@ -49,14 +50,14 @@ func NewStorage(opts *StorageOptions) (*Storage, error) {
 	return &Storage{
 		records: make(map[presence.Ref]presence.Record),
 		journal: journal{
-			perSubject: max(byDefault(o.JournalRows, 1000), 0),
-			total:      max(byDefault(o.JournalTotal, 1_000_000), 0),
+			perSubject: max(cmp.Or(o.JournalRows, 1000), 0),
+			total:      max(cmp.Or(o.JournalTotal, 1_000_000), 0),
 			histories:  make(map[presence.Ref]*history),
 		},
 	}, nil
 }
 
-// usable says why a call cannot be served, if so. The storage is locked.
+// usable returns why a call cannot be served, or nil. The storage is locked.
 func (s *Storage) usable(ctx context.Context) error {
 	if s.closed {
 		return &presence.Error{Err: presence.ErrClosed, What: "storage"}
@@ -140,8 +141,7 @@ func (s *Storage) Delete(ctx context.Context, subjects ...presence.Ref) error {
 	return nil
 }
 
-// Journal returns the rows that q selects, of those that are kept. For a tenant
-// it looks at every row.
+// Journal returns the kept rows that q selects. For a tenant it looks at every row.
 func (s *Storage) Journal(ctx context.Context, q presence.JournalQuery) ([]presence.JournalRow, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -154,7 +154,8 @@ func (s *Storage) Journal(ctx context.Context, q presence.JournalQuery) ([]prese
 	return q.Select(s.journal.rows(q.Subject)), nil
 }
 
-// Close makes every later call fail. A second Close changes nothing and says so.
+// Close makes every later call fail. A second Close changes nothing and returns
+// [presence.ErrClosed].
 func (s *Storage) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -211,7 +212,7 @@ func (j *journal) dropOldest(subject presence.Ref) {
 	first := &h.entries[0]
 	j.order.Remove(first.place)
 	delete(h.ids, first.row.ID)
-	*first = entry{} // the slice moves on, its array may stay for long
+	*first = entry{} // the array of the slice may stay for long
 	if h.entries = h.entries[1:]; len(h.entries) == 0 {
 		delete(j.histories, subject)
 	}
