@@ -28,27 +28,32 @@ type file struct {
 	loadOne, subjectPage                 *sql.Stmt // on the readers
 	position, tenantPage                 *sql.Stmt
 
-	marked bool // traces of what was deleted may be left
+	marked bool // traces of deleted rows may be left
 }
 
-// lockStep is for how long the engine waits for a lock before asking whether
-// anybody still waits for the answer.
+// lockStep is how long the engine waits for a lock. Then it is checked whether a
+// caller still waits for the answer.
 const lockStep = 50 * time.Millisecond
 
-// openFile opens the file and brings it up to date.
+// openFile opens the file and brings its schema up to date. Only with create does it
+// make a file that is missing.
 func openFile(ctx context.Context, path string, o *Options, create bool) (_ *file, err error) {
 	path, err = filepath.Abs(path)
 	if err != nil {
 		return nil, err
 	}
 	f := &file{path: path}
-	defer func() {
-		if err != nil {
-			_ = f.close()
-		}
-	}()
-	if f.db, err = sql.Open("sqlite", source(path, o, create, false)); err != nil {
+	if err := f.open(ctx, o, create); err != nil {
+		_ = f.close()
 		return nil, err
+	}
+	return f, nil
+}
+
+// open opens the connections of a file. On an error close has to follow.
+func (f *file) open(ctx context.Context, o *Options, create bool) (err error) {
+	if f.db, err = sql.Open("sqlite", source(f.path, o, create, false)); err != nil {
+		return err
 	}
 	err = patiently(ctx, o.BusyTimeout, func() error {
 		if f.writer != nil {
@@ -60,49 +65,60 @@ func openFile(ctx context.Context, path string, o *Options, create bool) (_ *fil
 		return migrate(ctx, f.writer)
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if f.info, err = os.Stat(path); err != nil {
-		return nil, err
+	if f.info, err = os.Stat(f.path); err != nil {
+		return err
 	}
-	if f.readers, err = sql.Open("sqlite", source(path, o, false, true)); err != nil {
-		return nil, err
+	if f.readers, err = sql.Open("sqlite", source(f.path, o, false, true)); err != nil {
+		return err
 	}
 	f.readers.SetMaxOpenConns(o.Readers)
 	f.readers.SetMaxIdleConns(o.Readers)
-	prepare := func(stmt **sql.Stmt, on interface {
-		PrepareContext(context.Context, string) (*sql.Stmt, error)
-	}, text string,
-	) {
-		if err == nil {
-			*stmt, err = on.PrepareContext(ctx, text)
-			f.prepared = append(f.prepared, *stmt)
-		}
-	}
-	prepare(&f.saveNew, f.writer, `INSERT INTO records (tenant, id, revision, data) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING`)
-	prepare(&f.saveOver, f.writer, `UPDATE records SET revision = ?, data = ? WHERE tenant = ? AND id = ? AND revision = ?`)
-	prepare(&f.current, f.writer, `SELECT revision, data FROM records WHERE tenant = ? AND id = ?`)
-	prepare(&f.addRow, f.writer, `INSERT INTO journal (tenant, subject, `+rowColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`)
-	prepare(&f.deleteRecord, f.writer, `DELETE FROM records WHERE tenant = ? AND id = ?`)
-	prepare(&f.deleteJournal, f.writer, `DELETE FROM journal WHERE tenant = ? AND subject = ?`)
-	prepare(&f.setMark, f.writer, `INSERT INTO marks (name) VALUES (?) ON CONFLICT DO NOTHING`)
-	prepare(&f.loadOne, f.readers, `SELECT tenant, id, revision, data FROM records WHERE tenant = ? AND id = ?`)
-	prepare(&f.position, f.readers, `SELECT at, seq FROM journal WHERE tenant = ? AND subject = ? AND id = ?`)
-	prepare(&f.subjectPage, f.readers, `SELECT tenant, subject, `+rowColumns+` FROM journal WHERE tenant = ? AND subject = ? AND seq > ? AND at >= ? AND at <= ? ORDER BY seq LIMIT ?`)
-	prepare(&f.tenantPage, f.readers, `SELECT tenant, subject, `+rowColumns+` FROM journal WHERE tenant = ? AND at >= ? AND at <= ? AND (at > ? OR seq > ?) ORDER BY at, seq LIMIT ?`)
-	if err != nil {
-		return nil, err
+	if err := f.prepare(ctx); err != nil {
+		return err
 	}
 	f.beside = make(map[string]fs.FileInfo)
 	for _, suffix := range []string{"-wal", "-shm"} {
-		if info, err := os.Stat(path + suffix); err == nil {
-			f.beside[path+suffix] = info
+		if info, err := os.Stat(f.path + suffix); err == nil {
+			f.beside[f.path+suffix] = info
 		}
 	}
-	return f, f.writer.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM marks WHERE name = ?)`, markTraces).Scan(&f.marked)
+	return f.writer.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM marks WHERE name = ?)`, markTraces).Scan(&f.marked)
 }
 
-// source is the name under which the driver opens the file.
+// prepare prepares the statements of both kinds of connections.
+func (f *file) prepare(ctx context.Context) error {
+	for _, p := range []struct {
+		stmt **sql.Stmt
+		on   interface {
+			PrepareContext(context.Context, string) (*sql.Stmt, error)
+		}
+		text string
+	}{
+		{&f.saveNew, f.writer, `INSERT INTO records (tenant, id, revision, data) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING`},
+		{&f.saveOver, f.writer, `UPDATE records SET revision = ?, data = ? WHERE tenant = ? AND id = ? AND revision = ?`},
+		{&f.current, f.writer, `SELECT revision, data FROM records WHERE tenant = ? AND id = ?`},
+		{&f.addRow, f.writer, `INSERT INTO journal (tenant, subject, ` + rowColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`},
+		{&f.deleteRecord, f.writer, `DELETE FROM records WHERE tenant = ? AND id = ?`},
+		{&f.deleteJournal, f.writer, `DELETE FROM journal WHERE tenant = ? AND subject = ?`},
+		{&f.setMark, f.writer, `INSERT INTO marks (name) VALUES (?) ON CONFLICT DO NOTHING`},
+		{&f.loadOne, f.readers, `SELECT tenant, id, revision, data FROM records WHERE tenant = ? AND id = ?`},
+		{&f.position, f.readers, `SELECT at, seq FROM journal WHERE tenant = ? AND subject = ? AND id = ?`},
+		{&f.subjectPage, f.readers, `SELECT tenant, subject, ` + rowColumns + ` FROM journal WHERE tenant = ? AND subject = ? AND seq > ? AND at >= ? AND at <= ? ORDER BY seq LIMIT ?`},
+		{&f.tenantPage, f.readers, `SELECT tenant, subject, ` + rowColumns + ` FROM journal WHERE tenant = ? AND at >= ? AND at <= ? AND (at > ? OR seq > ?) ORDER BY at, seq LIMIT ?`},
+	} {
+		stmt, err := p.on.PrepareContext(ctx, p.text)
+		if err != nil {
+			return err
+		}
+		*p.stmt = stmt
+		f.prepared = append(f.prepared, stmt)
+	}
+	return nil
+}
+
+// source returns the name by which the driver opens the file.
 func source(path string, o *Options, create, reads bool) string {
 	q := url.Values{"mode": {"rw"}}
 	if create {
@@ -131,10 +147,8 @@ func source(path string, o *Options, create, reads bool) string {
 // close closes everything that is open.
 func (f *file) close() error {
 	var errs []error
-	for _, stmt := range f.prepared { // otherwise the engine goes on keeping the file open
-		if stmt != nil {
-			errs = append(errs, stmt.Close())
-		}
+	for _, stmt := range f.prepared { // an open statement keeps the file open
+		errs = append(errs, stmt.Close())
 	}
 	if f.readers != nil {
 		errs = append(errs, f.readers.Close())
@@ -148,9 +162,8 @@ func (f *file) close() error {
 	return errors.Join(errs...)
 }
 
-// abandon removes what lies beside a file that was closed and in whose place
-// there is another one. The engine has left the log where it is, and would take
-// it for that of the other file.
+// abandon removes the log of a closed file that another file has replaced. The
+// engine leaves the log in place, and would read it as the log of the other file.
 func (f *file) abandon() {
 	for name, info := range f.beside {
 		if now, err := os.Stat(name); err == nil && os.SameFile(now, info) {
@@ -159,7 +172,8 @@ func (f *file) abandon() {
 	}
 }
 
-// there says whether the file is still where it was opened.
+// there returns nil if the file is still in its place, errGone if it was removed, and
+// errReplaced if another file has its name.
 func (f *file) there() error {
 	info, err := os.Stat(f.path)
 	switch {
@@ -173,10 +187,11 @@ func (f *file) there() error {
 	return nil
 }
 
-// errReplaced says that there is another file under the name of the one opened.
+// errReplaced means that another file has the name of the opened one.
 var errReplaced = errors.New("the file has been replaced")
 
-// patiently repeats what fails because of a lock, for as long as may be.
+// patiently calls do again while it fails because of a lock, until ctx is done or
+// most has passed.
 func patiently(ctx context.Context, most time.Duration, do func() error) error {
 	for deadline := time.Now().Add(most); ; {
 		err := do()
