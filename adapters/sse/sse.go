@@ -84,7 +84,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case method == "":
-		http.Error(w, "sse: there are events and messages here", http.StatusNotFound)
+		http.Error(w, "sse: unknown path: only events and messages are served", http.StatusNotFound)
 	case r.Method == http.MethodOptions: // a page of another origin asks whether it may
 		w.Header().Set("Access-Control-Allow-Methods", method)
 		w.Header().Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Last-Event-ID, Cache-Control")
@@ -92,7 +92,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 	case r.Method != method:
 		w.Header().Set("Allow", method+", OPTIONS")
-		http.Error(w, "sse: "+r.Method+" is not for this; "+method+" is", http.StatusMethodNotAllowed)
+		http.Error(w, "sse: not allowed method "+strconv.Quote(r.Method)+"; allowed: "+method, http.StatusMethodNotAllowed)
 	default:
 		serve(w, r)
 	}
@@ -181,7 +181,7 @@ func parseHello(q url.Values) (wire.Hello, error) {
 	// The strings are copied since they are kept, and the rest of the URL is not.
 	hello := wire.Hello{Conn: strings.Clone(q.Get("conn")), Device: strings.Clone(q.Get("device"))}
 	if v := q.Get("v"); v != "" && v != strconv.Itoa(wire.Version) {
-		return hello, fmt.Errorf("sse: version %q is not spoken here; %d is", v, wire.Version)
+		return hello, fmt.Errorf("sse: invalid version %q; allowed: %d", v, wire.Version)
 	}
 	for name, set := range map[string]func(bool){
 		"login":   func(v bool) { hello.Login = v },
@@ -192,14 +192,14 @@ func parseHello(q url.Values) (wire.Hello, error) {
 		}
 		v, err := strconv.ParseBool(q.Get(name))
 		if err != nil {
-			return hello, fmt.Errorf("sse: %s: %q is neither true nor false", name, q.Get(name))
+			return hello, fmt.Errorf("sse: invalid %s %q; allowed: true, false", name, q.Get(name))
 		}
 		set(v)
 	}
 	if q.Has("idle") {
 		idle, err := strconv.ParseFloat(q.Get("idle"), 64)
 		if err != nil {
-			return hello, fmt.Errorf("sse: idle: %q is not a number of milliseconds", q.Get("idle"))
+			return hello, fmt.Errorf("sse: invalid idle %q: it is not a number of milliseconds", q.Get("idle"))
 		}
 		hello.Idle = &idle
 	}

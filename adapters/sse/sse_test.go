@@ -206,7 +206,7 @@ func TestRequests(t *testing.T) {
 		status               int
 		text                 string
 	}{
-		"version":         {"GET", "/presence/events?id=ann&v=2", "", 400, `version "2" is not spoken here`},
+		"version":         {"GET", "/presence/events?id=ann&v=2", "", 400, `invalid version "2"; allowed: 1`},
 		"login":           {"GET", "/presence/events?id=ann&login=perhaps", "", 400, "login"},
 		"visible":         {"GET", "/presence/events?id=ann&visible=half", "", 400, "visible"},
 		"idle":            {"GET", "/presence/events?id=ann&idle=long", "", 400, "idle"},
@@ -216,8 +216,8 @@ func TestRequests(t *testing.T) {
 		"a neighbour's":   {"GET", "/presence/events?id=ann", "same-site", 403, "(Sec-Fetch-Site: same-site)"},
 		"our own":         {"GET", "/presence/events", "same-origin", 401, "log in first"},
 		"typed":           {"GET", "/presence/events", "none", 401, "log in first"},
-		"posting there":   {"POST", "/presence/events?id=ann", "", 405, "GET is"},
-		"getting here":    {"GET", "/presence/messages?id=ann", "", 405, "POST is"},
+		"posting there":   {"POST", "/presence/events?id=ann", "", 405, "allowed: GET"},
+		"getting here":    {"GET", "/presence/messages?id=ann", "", 405, "allowed: POST"},
 		"elsewhere":       {"GET", "/presence/else", "", 404, "events and messages"},
 		"strange post":    {"POST", "/presence/messages?id=ann&conn=x", "https://evil.example.com", 403, "add it to AllowedOrigins"},
 		"nobody's post":   {"POST", "/presence/messages?conn=x", "", 401, "log in first"},

@@ -9,62 +9,63 @@ import (
 	"time"
 )
 
-// Conn is what a session writes to. Its methods may be called at once; Close
-// ends a Write under way, and what waits for the client.
+// Conn is the connection that a session writes to. Its methods may be called
+// concurrently. Close ends a Write under way and the transport's wait for the
+// client.
 type Conn interface {
 	io.WriteCloser
 	SetReadDeadline(time.Time) error
 	SetWriteDeadline(time.Time) error
 }
 
-// Framing is how messages go over a wire. It is shared by sessions and has no
-// state.
+// Framing encodes messages for a transport. All sessions of a transport share
+// it; it has no state.
 type Framing interface {
-	// Streams reports whether the wire goes from the server to the client only, so
-	// that messages from the client come beside it.
+	// Streams reports whether the transport only carries messages to the
+	// client. The client then sends its messages by POST.
 	Streams() bool
-	// Message appends a message to a batch and, where the message moves it, the
-	// position that a client can go on from, which is nil otherwise.
+	// Message appends a message to a batch. at is the position of the client
+	// after the message, or nil if the message does not move it.
 	Message(b *Batch, payload []byte, at Position)
-	// Ping appends a request for a sign of life that the client's own code need
-	// not answer, if there is such a thing.
+	// Ping appends a request for a sign of life that the browser answers by
+	// itself, if the transport has one.
 	Ping(b *Batch)
-	// Close appends why the session is over.
+	// Close appends the status and reason with which the session ends.
 	Close(b *Batch, status Status, reason string)
 }
 
-// Batch is what goes out in one call of the system.
+// Batch is a list of messages that one system call writes.
 type Batch struct {
 	buf  []byte
 	long []long
 	size int
 
-	try  func(fd uintptr) // is tryFD, made once
-	took int              // what it wrote
+	try  func(fd uintptr) // tryFD, as a value that is made once
+	took int              // bytes that it wrote
 	err  error
 }
 
-// long is something too long to be copied, and where in the buffer it belongs.
+// long is a part that is too long to be copied, with its place in the buffer.
 type long struct {
 	at   int
 	data []byte
 }
 
 const (
-	// copyLimit is up to which size something is copied into a batch.
+	// copyLimit is the longest part in bytes that is copied into a batch.
 	copyLimit = 4096
-	// keepLimit is up to which size a buffer is kept for the next batch.
+	// keepLimit is the largest buffer in bytes that is kept for the next batch.
 	keepLimit = 64 << 10
 )
 
-// batches are for what is going out; idle sessions have none.
+// batches holds batches for reuse. Idle sessions have none.
 var batches = sync.Pool{New: func() any {
 	b := new(Batch)
 	b.try = b.tryFD
 	return b
 }}
 
-// free gives a batch back.
+// free returns a batch to batches.
 func (b *Batch) free() {
 	if cap(b.buf) > keepLimit {
 		b.buf = nil
@@ -74,7 +75,7 @@ func (b *Batch) free() {
 	batches.Put(b)
 }
 
-// Write appends p, which must not be changed any more. It never fails.
+// Write appends p. The caller must not change p afterwards. It never fails.
 func (b *Batch) Write(p []byte) (int, error) {
 	if len(p) > copyLimit {
 		b.long = append(b.long, long{len(b.buf), p})
@@ -98,14 +99,13 @@ func (b *Batch) WriteString(s string) (int, error) {
 	return len(s), nil
 }
 
-// Len returns how many bytes there are.
+// Len returns the length in bytes.
 func (b *Batch) Len() int { return b.size }
 
-// WriteTo writes the batch, in one call where the writer is a network
-// connection.
+// WriteTo writes the batch, to a network connection by one system call.
 func (b *Batch) WriteTo(w io.Writer) (int64, error) { return b.writeRest(w, 0) }
 
-// writeRest writes what follows the first bytes.
+// writeRest writes the batch without its first bytes.
 func (b *Batch) writeRest(w io.Writer, from int) (int64, error) {
 	if len(b.long) == 0 {
 		n, err := w.Write(b.buf[from:])
@@ -120,7 +120,7 @@ func (b *Batch) writeRest(w io.Writer, from int) (int64, error) {
 	return parts.WriteTo(w)
 }
 
-// parts are what the batch consists of, in order.
+// parts yields the parts of the batch, in order.
 func (b *Batch) parts(yield func([]byte) bool) {
 	from := 0
 	for _, l := range b.long {
@@ -134,7 +134,7 @@ func (b *Batch) parts(yield func([]byte) bool) {
 	}
 }
 
-// tryWrite writes as much of the batch as a connection takes at once.
+// tryWrite writes as much of the batch as a connection takes without waiting.
 func (b *Batch) tryWrite(raw syscall.RawConn) (int, error) {
 	b.took, b.err = 0, nil
 	err := raw.Control(b.try)
@@ -152,8 +152,8 @@ func (b *Batch) tryFD(fd uintptr) {
 	}
 }
 
-// rawConn returns a connection by itself if writing can be tried on it: one of
-// the system's, with nothing around it that ought to know what is written.
+// rawConn returns the system's handle of a plain TCP connection, which can be
+// written without waiting. It returns nil for any other connection.
 func rawConn(c Conn) syscall.RawConn {
 	if t, ok := c.(*net.TCPConn); ok && canTry {
 		if raw, err := t.SyscallConn(); err == nil {

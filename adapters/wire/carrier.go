@@ -8,18 +8,19 @@ import (
 	"github.com/presence-go/presence/adapters/internal/edge"
 )
 
-// Carrier is what a transport needs of a [Server]. It is safe for concurrent use.
+// Carrier gives a transport what it needs of a [Server]. It is safe for
+// concurrent use.
 type Carrier struct{ h *Server }
 
-// Carrier returns what a transport needs.
+// Carrier returns the server's side for transports.
 func (h *Server) Carrier() *Carrier { return &h.carrier }
 
 // Options returns the options in force, with their defaults.
 func (c *Carrier) Options() Options { return c.h.opts }
 
-// CheckOrigin reports whether the page that makes a request may do so, and refuses
-// the request otherwise, see [Options.AllowedOrigins]. It lets an allowed page of
-// another host read the answer.
+// CheckOrigin reports whether the page that makes a request may make it, by
+// [Options.AllowedOrigins]. Otherwise it refuses the request. It lets an
+// allowed page of another host read the answer.
 func (c *Carrier) CheckOrigin(w http.ResponseWriter, r *http.Request) bool {
 	foreign, refused := c.h.origins.Check(r)
 	if refused != nil {
@@ -46,7 +47,7 @@ func (h *Server) refuse(w http.ResponseWriter, refused *edge.Refusal) {
 	refused.Answer(w)
 }
 
-// authenticate finds who makes a request, or refuses it.
+// authenticate returns who makes a request, or refuses the request.
 func (h *Server) authenticate(w http.ResponseWriter, r *http.Request) (presence.Identity, bool) {
 	who, err := h.opts.Authenticate(r)
 	who, refused := edge.CheckActor("wire", h.log, r, who, err)
@@ -57,8 +58,8 @@ func (h *Server) authenticate(w http.ResponseWriter, r *http.Request) (presence.
 	return who, true
 }
 
-// Admit finds who makes a request and makes room for a session, or refuses the
-// request. Give its answer to [Carrier.Open] or [Carrier.Release].
+// Admit returns who makes a request and takes a seat for a session, or refuses
+// the request. Pass its answer to [Carrier.Open] or [Carrier.Release].
 func (c *Carrier) Admit(w http.ResponseWriter, r *http.Request) (presence.Identity, bool) {
 	who, ok := c.h.authenticate(w, r)
 	if !ok {
@@ -71,13 +72,13 @@ func (c *Carrier) Admit(w http.ResponseWriter, r *http.Request) (presence.Identi
 	return who, true
 }
 
-// Release gives back the room of a client for which no session was opened.
+// Release gives back the seat of a client for which no session was opened.
 func (c *Carrier) Release(who presence.Identity) { c.h.seats.Give(who.Actor.Subject) }
 
-// Open starts a session for a client that was admitted, over a connection that is
-// the session's from now on. It calls wait in a goroutine of its own, or in the
-// caller's if inline: wait gives the session what the client sends, and returns
-// once the connection has been closed.
+// Open starts a session for a client that Admit let in. The connection belongs
+// to the session from now on. Open calls wait in a goroutine of its own, or in
+// the caller's if inline. wait gives the session what the client sends, and
+// returns once the connection is closed.
 func (c *Carrier) Open(who presence.Identity, conn Conn, framing Framing, inline bool, wait func(*Session)) {
 	h, now := c.h, c.h.since(c.h.t.Now())
 	s := &Session{h: h, actor: who.Actor, conn: conn, raw: rawConn(conn), framing: framing, bucket: edge.NewBucket(now, h.opts.Burst), due: now + h.opts.HelloTimeout}
@@ -105,16 +106,16 @@ func (c *Carrier) Open(who presence.Identity, conn Conn, framing Framing, inline
 	}
 }
 
-// SweepAt is [Server.Sweep] as of an instant, so that a measurement can have pings
-// sent before they are due.
+// SweepAt is [Server.Sweep] at an instant, so that a measurement can send pings
+// before they are due.
 func (c *Carrier) SweepAt(now presence.Instant) { c.h.sweep(now) }
 
 // Go runs a function of a session in a goroutine that [Server.Shutdown] waits for.
 func (c *Carrier) Go(f func()) { c.h.running.Go(f) }
 
-// Work is Go for a short function that needs much room on the stack. A goroutine
-// that did such work before does it, if one is free: the stack of a fresh one would
-// have to grow first, which takes longer than most such work.
+// Work is Go for a short function that needs a large stack. An idle goroutine
+// that did such work before runs it: a fresh stack would have to grow first,
+// which takes longer than most such work.
 func (c *Carrier) Work(f func()) {
 	h := c.h
 	select {
@@ -124,13 +125,13 @@ func (c *Carrier) Work(f func()) {
 	}
 }
 
-// maxIdle is how many workers at most wait for something to do.
+// maxIdle is the number of workers that may wait for work.
 const maxIdle = 16
 
 func (h *Server) worker(f func()) {
 	for {
 		f()
-		f = nil // what it holds on to is not kept
+		f = nil // frees what f refers to
 		if h.idle.Add(1) <= maxIdle {
 			select {
 			case f = <-h.work:

@@ -11,7 +11,7 @@ import (
 	"github.com/presence-go/presence/adapters/internal/edge"
 )
 
-// Version is the version of the protocol spoken here.
+// Version is the version of the protocol.
 const Version = 1
 
 // The types of messages from the client, see PROTOCOL.md.
@@ -33,7 +33,7 @@ const (
 
 var types = []string{typeHello, typePong, typeInput, typeFocus, typeClaim, typeRelease, typeRequest, typeWithdraw, typeAck, typeWatch, typeUnwatch, typeSuspend, typeBye}
 
-// message is anything a client says; which fields are read depends on the type.
+// message is any message of a client. Its type decides which fields are read.
 type message struct {
 	Type    string   `json:"type"`
 	Ref     string   `json:"ref"`
@@ -43,7 +43,7 @@ type message struct {
 	Device  string   `json:"device"`
 	Idle    *float64 `json:"idle"` // milliseconds; absent means that the client does not know
 	Visible *bool    `json:"visible"`
-	Epoch   any      `json:"epoch"` // a string where it matters
+	Epoch   any      `json:"epoch"` // a string in a watch; any value is allowed elsewhere
 	Seq     uint64   `json:"seq"`
 	Status  string   `json:"status"`
 	For     float64  `json:"for"` // milliseconds
@@ -55,7 +55,7 @@ type message struct {
 	ID      string   `json:"id"` // of a request or challenge
 }
 
-// code is the word by which an error is told to a client.
+// code is the word of an error for clients.
 type code string
 
 const (
@@ -73,7 +73,7 @@ const (
 	codeRate        code = "rate"
 )
 
-// fault is something to tell a client that it did wrong, or that went wrong.
+// fault is an error for the client: a fault of its own, or a failure.
 type fault struct {
 	code    code
 	text    string
@@ -95,8 +95,8 @@ func (f *fault) blames() bool {
 	return true
 }
 
-// faultOf turns an error of the tracker into what the client is told. An error of
-// storage or of the authorizer is not for it to know.
+// faultOf turns an error of the tracker into one for the client. It hides
+// errors of storage and of the authorizer.
 func faultOf(err error) *fault {
 	if f, ok := errors.AsType[*fault](err); ok {
 		return f
@@ -104,10 +104,10 @@ func faultOf(err error) *fault {
 	if word := edge.Word(err); word != edge.WordUnavailable {
 		return &fault{code(word), err.Error(), edge.Allowed(err)}
 	}
-	return faultf(codeUnavailable, "this cannot be done now; nothing has changed, try again")
+	return faultf(codeUnavailable, "unavailable server: it cannot do this now; nothing has changed, try again")
 }
 
-// Rejection says why something that a client sent was no message.
+// Rejection is the reason why input of a client is no message.
 type Rejection int
 
 // The rejections.
@@ -118,12 +118,12 @@ const (
 
 func (s *Session) rejected(why Rejection) *fault {
 	if why == Binary {
-		return faultf(codeMalformed, "binary messages are not understood; send JSON as text")
+		return faultf(codeMalformed, "malformed message: it is binary; send JSON as text")
 	}
-	return faultf(codeTooLarge, "the message is longer than %d bytes", s.h.opts.MaxMessage)
+	return faultf(codeTooLarge, "limit message: it is longer than %d bytes", s.h.opts.MaxMessage)
 }
 
-// Hello is what a client says of itself when it opens a session.
+// Hello is what a client states when it opens a session.
 type Hello struct {
 	Conn    string   // the id of the connection, empty for a new one
 	Login   bool     // the person has just entered credentials
@@ -136,20 +136,21 @@ func (h Hello) message() message {
 	return message{Type: typeHello, V: Version, Conn: h.Conn, Login: h.Login, Device: h.Device, Idle: h.Idle, Visible: h.Visible}
 }
 
-// decode reads a message and checks what can be checked without knowing who
-// sent it. What was read is returned with a fault too, for the answer's ref.
+// decode reads a message and checks everything that does not depend on its
+// sender. With a fault it returns the part that it read, for the ref of the
+// answer.
 func decode(data []byte) (m message, err error) {
 	if !utf8.Valid(data) {
-		return m, faultf(codeMalformed, "the message is not UTF-8")
+		return m, faultf(codeMalformed, "malformed message: it is not UTF-8")
 	}
 	if err := json.Unmarshal(data, &m); err != nil {
 		if len(m.Ref) > maxRef {
 			m.Ref = ""
 		}
 		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
-			return m, faultf(codeMalformed, "%q cannot be a %s", wrong.Field, wrong.Value)
+			return m, faultf(codeMalformed, "malformed field %q: it cannot be a %s", wrong.Field, wrong.Value)
 		}
-		return m, faultf(codeMalformed, "the message is not one JSON object: %v", err)
+		return m, faultf(codeMalformed, "malformed message: it is not one JSON object: %v", err)
 	}
 	return m, m.check()
 }
@@ -159,10 +160,10 @@ type Pong struct {
 	Seq     uint64
 	Idle    float64 // milliseconds; negative means that the client does not know
 	Visible bool
-	Told    bool // whether Visible was said
+	Told    bool // whether the message has Visible
 }
 
-// pong is a message as a heartbeat.
+// pong returns the message as a heartbeat.
 func (m *message) pong() Pong {
 	p := Pong{Seq: m.Seq, Idle: -1}
 	if m.Idle != nil {
@@ -174,9 +175,9 @@ func (m *message) pong() Pong {
 	return p
 }
 
-// ParsePong reads a heartbeat in the form in which pages write it: with nothing
-// else in it, no spaces, and whole numbers. It is by far the most frequent
-// message. Any other that means the same is for the decoder of messages.
+// ParsePong reads a heartbeat in the form in which pages write it: no other
+// fields, no spaces, and whole numbers. It is by far the most frequent message.
+// It returns false for any other form, which decode reads.
 func ParsePong(data []byte) (p Pong, ok bool) {
 	p.Idle = -1
 	typed := false
@@ -226,8 +227,7 @@ func ParsePong(data []byte) (p Pong, ok bool) {
 	}
 }
 
-// wholeNumber reads the value of a key, which follows a separator, and returns
-// what is left.
+// wholeNumber reads the value of a key after a separator, and returns the rest.
 func wholeNumber(data []byte, key string) (v uint64, rest []byte, ok bool) {
 	at := 1 + len(key)
 	if len(data) <= at || string(data[1:at]) != key {
@@ -241,35 +241,35 @@ func wholeNumber(data []byte, key string) (v uint64, rest []byte, ok bool) {
 		}
 		v = 10*v + uint64(digit)
 	}
-	// Longer ones may not fit, and JSON has no zeros in front.
+	// A longer number may overflow, and a number in JSON has no leading zero.
 	if n == at || n-at > 18 || data[at] == '0' && n-at > 1 {
 		return 0, data, false
 	}
 	return v, data[n:], true
 }
 
-// check checks what can be checked of any message.
+// check checks the fields that every type has.
 func (m *message) check() error {
 	switch {
 	case len(m.Ref) > maxRef:
 		m.Ref = ""
-		return faultf(codeInvalid, "ref: longer than %d bytes", maxRef)
+		return faultf(codeInvalid, "invalid ref: it is longer than %d bytes", maxRef)
 	case m.Idle != nil && !inTime(*m.Idle):
-		return faultf(codeInvalid, "idle: %v is not a number of milliseconds from 0 to %.0f", *m.Idle, maxMillis)
+		return faultf(codeInvalid, "invalid idle \"%v\": allowed are 0 to %.0f milliseconds", *m.Idle, maxMillis)
 	case !inTime(m.For):
-		return faultf(codeInvalid, "for: %v is not a number of milliseconds from 0 to %.0f", m.For, maxMillis)
+		return faultf(codeInvalid, "invalid for \"%v\": allowed are 0 to %.0f milliseconds", m.For, maxMillis)
 	}
 	return nil
 }
 
-// maxMillis bounds times given by clients to a hundred years.
+// maxMillis is a hundred years, the longest time that a client may give.
 const maxMillis = 100 * 365.25 * 24 * 60 * 60 * 1000
 
 func inTime(ms float64) bool { return ms >= 0 && ms <= maxMillis }
 
 func millis(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
 
-// What the server says beside the frames of channels.
+// The messages of the server beside the frames of channels.
 type (
 	welcome struct {
 		Type      string           `json:"type"`

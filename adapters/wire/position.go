@@ -6,18 +6,18 @@ import (
 	"strings"
 )
 
-// Mark is how far the frames of a channel are known.
+// Mark is the last known frame of a channel.
 type Mark struct {
 	Channel string
-	Epoch   string // empty if nothing is known
+	Epoch   string // empty if no frame is known
 	Seq     uint64
 }
 
-// Position is how far the frames of several channels are known.
+// Position is the last known frames of several channels.
 type Position []Mark
 
-// String returns the position in the form that ParsePosition reads, which goes
-// into a header as it is.
+// String returns the position in the form that ParsePosition reads. The form
+// fits into a header.
 func (p Position) String() string {
 	var b strings.Builder
 	for i, m := range p {
@@ -33,8 +33,8 @@ func (p Position) String() string {
 	return b.String()
 }
 
-// ParsePosition reads a position. A client may have made it up: what cannot be
-// read is left out, and whoever reads the rest believes none of it.
+// ParsePosition reads a position. It leaves out parts that it cannot read. A
+// client may send any position: its caller must not trust it.
 func ParsePosition(s string) Position {
 	var p Position
 	for part := range strings.SplitSeq(s, ",") {

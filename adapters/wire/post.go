@@ -13,16 +13,15 @@ import (
 )
 
 const (
-	// maxPosted is how many messages may come in one request.
+	// maxPosted is the number of messages that one request may have.
 	maxPosted = 16
-	// maxPosts is how many requests with messages for one session may be under
-	// way.
+	// maxPosts is the number of requests for one session that may be under way.
 	maxPosts = 8
 )
 
-// ServePost takes the messages of a request for the session that it names. It
-// refuses a request that it cannot read; a fault of one message is reported to the
-// session.
+// ServePost passes the messages of a request to the session that it names. It
+// refuses a request that it cannot read. It reports a fault of one message to
+// the session.
 func (c *Carrier) ServePost(w http.ResponseWriter, r *http.Request) {
 	h := c.h
 	key, epoch, ok := h.addressee(w, r)
@@ -35,37 +34,38 @@ func (c *Carrier) ServePost(w http.ResponseWriter, r *http.Request) {
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.opts.WriteTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(maxPosted*h.opts.MaxMessage)))
 	if tooLarge, is := errors.AsType[*http.MaxBytesError](err); is {
-		refuse(http.StatusRequestEntityTooLarge, "the body is longer than %d bytes", tooLarge.Limit)
+		refuse(http.StatusRequestEntityTooLarge, "limit body: it is longer than %d bytes", tooLarge.Limit)
 		return
 	}
 	messages, ok := split(body)
 	if err != nil || !ok {
-		refuse(http.StatusBadRequest, "the body is neither a JSON object nor an array of up to %d", maxPosted)
+		refuse(http.StatusBadRequest, "invalid body: it is neither a JSON object nor an array of up to %d", maxPosted)
 		return
 	}
 	s := h.find(key, epoch)
 	if s == nil {
-		refuse(http.StatusNotFound, "no such connection is open; open it again")
+		refuse(http.StatusNotFound, "unknown connection: none is open under this id; open it again")
 		return
 	}
 	defer h.running.Done()
 	defer s.posts.Add(-1)
 	if s.posts.Add(1) > maxPosts {
-		refuse(http.StatusTooManyRequests, "%d requests for this connection are under way, no more are allowed", maxPosts)
+		refuse(http.StatusTooManyRequests, "limit requests: %d for this connection are under way, no more are allowed", maxPosts)
 		return
 	}
 	s.post(messages)
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// addressee says for which session a request is, if it may speak to it.
+// addressee returns the session that a request is for, or refuses a request
+// that may not address it.
 func (h *Server) addressee(w http.ResponseWriter, r *http.Request) (key connKey, epoch uint32, ok bool) {
 	q := r.URL.Query()
 	conn := q.Get("conn")
 	if secret := q.Get("secret"); secret != "" {
 		if key, epoch, ok = h.verify(secret, conn); !ok {
 			h.refusals.Add(1)
-			http.Error(w, "wire: this secret is not of this connection", http.StatusUnauthorized)
+			http.Error(w, "wire: not allowed secret: it is not of this connection", http.StatusUnauthorized)
 		}
 		return key, epoch, ok
 	}
@@ -73,8 +73,8 @@ func (h *Server) addressee(w http.ResponseWriter, r *http.Request) (key connKey,
 	return connKey{who.Actor.Subject, conn, !edge.Present(who.Actor)}, 0, ok
 }
 
-// find returns the session of a key and, unless it is 0, of an epoch. Until
-// running is done with it, the server does not go.
+// find returns the session of a key and, unless it is 0, of an epoch. The
+// server does not shut down until the caller calls running.Done.
 func (h *Server) find(key connKey, epoch uint32) *Session {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -86,7 +86,7 @@ func (h *Server) find(key connKey, epoch uint32) *Session {
 	return s
 }
 
-// split takes the messages of a body apart.
+// split returns the messages of a body.
 func split(body []byte) (messages []json.RawMessage, ok bool) {
 	body = bytes.TrimLeft(body, " \t\r\n")
 	if len(body) == 0 || body[0] != '[' {

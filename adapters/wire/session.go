@@ -15,53 +15,53 @@ import (
 	"github.com/presence-go/presence/adapters/internal/edge"
 )
 
-// Session is what one client and the server have to say to each other, over one
-// socket or stream. Its methods are safe for concurrent use; messages are dealt
-// with one at a time, in the order of the calls.
+// Session is one client's session over one socket or stream. Its methods are
+// safe for concurrent use. It handles one message at a time, in the order of
+// the calls.
 type Session struct {
 	h       *Server
 	actor   presence.Actor
 	conn    Conn
 	framing Framing
 
-	// What writing a frame needs is side by side, since at every change that goes
-	// to thousands it is fetched for each.
-	raw    syscall.RawConn // of a connection on which writing can be tried; nil otherwise
+	// The fields that writing a frame needs are side by side: a change that
+	// thousands watch reads them of each session.
+	raw    syscall.RawConn // of a connection that can be written without waiting; nil otherwise
 	wakes  atomic.Int32    // reasons to look for something to write
 	owed   atomic.Int32    // pings to be sent
 	ending atomic.Bool
 
 	finished bool       // under pull
 	broken   bool       // under out: nothing can be written any more
-	out      sync.Mutex // held while writing, by whoever is to finish that
-	pull     sync.Mutex // held while frames are taken and writing begins; taken before out
+	out      sync.Mutex // held while writing, until the write is finished
+	pull     sync.Mutex // held while frames are taken and writing begins; locked before out
 	watches  []*watching
 	own      *presence.Watch // of the person's own view
 	ownNews  atomic.Bool     // it may have frames
 
-	// Of the server, under its lock. The id and epoch are changed by whoever deals
-	// with a message, who may read them without.
-	severed  bool     // nothing can be told any more, and little time is left
+	// The server's fields, under its lock. Only the goroutine that handles a
+	// message changes id and epoch. It may read them without the lock.
+	severed  bool     // nothing can be written any more; the session ends soon
 	id       string   // of its connection
-	next     *Session // of the same hash
+	next     *Session // the next session of the same hash
 	epoch    uint32
 	place    int32 // in the heap, or -1
 	due      time.Duration
 	interval time.Duration // of pings; 0 before the hello
 
 	live    atomic.Pointer[presence.Conn]
-	parts   atomic.Int32 // of what has to end before the session is forgotten
+	parts   atomic.Int32 // parts that have to end before the session is forgotten
 	pings   atomic.Uint64
 	unheard atomic.Int32 // pings sent since anything was read
 	posts   atomic.Int32 // under way
 
 	messages atomic.Uint64 // from the client
-	in       sync.Mutex    // held while a message is dealt with
-	input    time.Duration // the last input as the client reported it, if it did so last
+	in       sync.Mutex    // held while a message is handled
+	input    time.Duration // the last input that a heartbeat reported; 0 after an act
 	bucket   edge.Bucket   // of the rate limit
 	strikes  edge.Strikes
 
-	greeted, visible, told bool // under in; visible is what the client said last, if told
+	greeted, visible, told bool // under in; visible is the last report, if told
 }
 
 // watching is a watch of a channel whose frames a session passes on.
@@ -74,18 +74,18 @@ type watching struct {
 // key names the session's connection.
 func (s *Session) key() connKey { return connKey{s.actor.Subject, s.id, !edge.Present(s.actor)} }
 
-// answers reports whether the client has to answer pings: over a stream, those
-// who only watch need not, as one that broke is found out by writing.
+// answers reports whether the client has to answer pings. Over a stream a
+// client that only watches need not: a write finds a broken stream.
 func (s *Session) answers() bool { return edge.Present(s.actor) || !s.framing.Streams() }
 
-// Ending reports whether the session is over, so that nothing that comes in
-// matters any more.
+// Ending reports whether the session has ended. The transport then ignores
+// everything that it reads.
 func (s *Session) Ending() bool { return s.ending.Load() }
 
-// Heard notes that something came in, whatever it was.
+// Heard notes that the transport read something, whatever it was.
 func (s *Session) Heard() { s.unheard.Store(0) }
 
-// Receive does what a message asks for, and answers it.
+// Receive carries out a message and answers it.
 func (s *Session) Receive(data []byte) {
 	s.in.Lock()
 	defer s.in.Unlock()
@@ -97,10 +97,9 @@ func (s *Session) Receive(data []byte) {
 	}
 }
 
-// Heartbeat takes in a message that is a heartbeat and tells nothing new, as
-// most messages are and do. It reports false, and has done nothing, where there
-// is more to do, for which [Session.Receive] is. It needs so little room that the
-// smallest stack is enough.
+// Heartbeat handles a message that is a heartbeat without news, as most
+// messages are. For any other message it does nothing and returns false: call
+// [Session.Receive]. The smallest stack is enough for it.
 func (s *Session) Heartbeat(data []byte) bool {
 	p, ok := ParsePong(data)
 	if !ok {
@@ -124,8 +123,9 @@ func (s *Session) Heartbeat(data []byte) bool {
 	return true
 }
 
-// Begin says hello in the client's name and starts watching where a position
-// says, as far as that goes. Without a hello that is taken the session ends.
+// Begin takes a hello from the request of a stream and starts watching the
+// channels of a position, up to the limit. If the hello is refused, the session
+// ends.
 func (s *Session) Begin(hello Hello, watch Position) {
 	s.in.Lock()
 	defer s.in.Unlock()
@@ -151,13 +151,13 @@ func (s *Session) Begin(hello Hello, watch Position) {
 		}
 		s.blame(now, "", mark.Channel, err)
 		if faultOf(err).code == codeLimit {
-			return // it is the same for all that follow
+			return // the other channels would reach the same limit
 		}
 	}
 }
 
-// post does what messages that came beside the session ask for. That they came
-// is a heartbeat.
+// post carries out messages of a POST request. The request counts as a
+// heartbeat.
 func (s *Session) post(messages []json.RawMessage) {
 	s.in.Lock()
 	defer s.in.Unlock()
@@ -175,11 +175,11 @@ func (s *Session) post(messages []json.RawMessage) {
 		}
 	}
 	if c := s.live.Load(); c != nil {
-		_ = c.Heartbeat() // if it is not known any more, its next message is told
+		_ = c.Heartbeat() // if the connection is unknown, its next message is answered with an error
 	}
 }
 
-// Reject tells the client what was wrong with something that came in its place.
+// Reject answers input that is no message.
 func (s *Session) Reject(why Rejection) {
 	s.in.Lock()
 	defer s.in.Unlock()
@@ -191,8 +191,8 @@ func (s *Session) Reject(why Rejection) {
 	}
 }
 
-// Answer writes what the transport has to say by itself, such as the answer to
-// a ping of its own. It counts as a message of the client.
+// Answer writes an answer of the transport's own, such as a pong. It counts as
+// a message of the client.
 func (s *Session) Answer(pack func(*Batch)) {
 	s.in.Lock()
 	defer s.in.Unlock()
@@ -201,13 +201,13 @@ func (s *Session) Answer(pack func(*Batch)) {
 	}
 }
 
-// allow counts a message and takes a token from the session's bucket. If there is
-// none it reports that to the client.
+// allow counts a message and takes a token from the session's bucket. If the
+// bucket is empty, it sends an error and returns false.
 func (s *Session) allow(now presence.Instant) bool {
 	s.messages.Add(1)
 	if !s.take(now) {
 		o := &s.h.opts
-		s.blame(now, "", "", faultf(codeRate, "more than %v messages a second with bursts of %d; this one was dropped", o.MessagesPerSecond, o.Burst))
+		s.blame(now, "", "", faultf(codeRate, "limit messages: more than %v a second with bursts of %d; this one was dropped", o.MessagesPerSecond, o.Burst))
 		return false
 	}
 	return true
@@ -227,14 +227,15 @@ func (s *Session) handle(now presence.Instant, data []byte, posted bool) {
 	s.handleAny(now, data, posted)
 }
 
-// handleAny is handle by itself since it needs much room on the stack, for which
-// that of a goroutine that only hears heartbeats would have to grow each time.
+// handleAny is a function of its own since it needs a large stack. Within
+// handle it would make the stack of a goroutine grow that reads heartbeats
+// only.
 func (s *Session) handleAny(now presence.Instant, data []byte, posted bool) {
 	m, err := decode(data)
 	var answer any
 	if err == nil {
 		if posted {
-			m.Conn = s.id // which it was addressed to
+			m.Conn = s.id // a POST names its connection in the URL
 		}
 		answer, err = s.do(now, &m)
 	}
@@ -246,16 +247,16 @@ func (s *Session) handleAny(now presence.Instant, data []byte, posted bool) {
 	}
 }
 
-// do carries a message out. The answer is nil where there is nothing to say.
+// do carries out a message and returns its answer, or nil if it has none.
 func (s *Session) do(now presence.Instant, m *message) (answer any, err error) {
 	if !slices.Contains(types, m.Type) {
-		return nil, &fault{code: codeInvalid, text: "wire: type " + strconv.Quote(m.Type) + " is not known", allowed: types}
+		return nil, &fault{code: codeInvalid, text: "wire: invalid type " + strconv.Quote(m.Type) + ": no message has it", allowed: types}
 	}
 	if m.Type == typeHello {
 		return nil, s.hello(now, m)
 	}
 	if !s.greeted {
-		return nil, &fault{code: codeInvalid, text: "wire: say hello first", allowed: []string{typeHello}}
+		return nil, &fault{code: codeInvalid, text: "wire: invalid type " + strconv.Quote(m.Type) + ": the first message is a hello", allowed: []string{typeHello}}
 	}
 	var view *presence.View
 	switch m.Type {
@@ -279,13 +280,13 @@ func (s *Session) do(now presence.Instant, m *message) (answer any, err error) {
 	return done{Type: "done", V: Version, Ref: m.Ref, View: view}, nil
 }
 
-// act does what only those who have a presence may do.
+// act carries out a message that only a client with a presence may send.
 func (s *Session) act(m *message) (*presence.View, error) {
 	c := s.live.Load()
 	if c == nil {
-		return nil, faultf(codeNotAllowed, "%s only watches and has no presence to change", s.actor.Subject)
+		return nil, faultf(codeNotAllowed, "not allowed type %q: %s only watches and has no presence to change", m.Type, s.actor.Subject)
 	}
-	s.input = 0 // it may be input
+	s.input = 0 // the act may be input
 	var view presence.View
 	var err error
 	switch m.Type {
@@ -321,8 +322,8 @@ func (s *Session) act(m *message) (*presence.View, error) {
 	return nil, f
 }
 
-// gone tells that a connection is no longer known as that it is stale: either
-// way the client has to say hello again.
+// gone turns ErrUnknown of a connection into the code stale: in both cases the
+// client has to send another hello.
 func gone(err error) error {
 	if errors.Is(err, presence.ErrUnknown) {
 		return &fault{code: codeStale, text: err.Error()}
@@ -330,14 +331,14 @@ func gone(err error) error {
 	return err
 }
 
-// sameInput is how far two reports of an input may differ that are of the same
-// one: they took different times to arrive.
+// sameInput is how far two reports of one input may differ, since they travel
+// for different times.
 const sameInput = 500 * time.Millisecond
 
-// pong is the heartbeat: it proves that the page's own code runs.
+// pong handles a heartbeat, which proves that the page's own code runs.
 func (s *Session) pong(now presence.Instant, p Pong) error {
 	if p.Seq == 0 || p.Seq > s.pings.Load() {
-		return faultf(codeInvalid, "seq %d: the last ping was %d", p.Seq, s.pings.Load())
+		return faultf(codeInvalid, "invalid seq \"%d\": the last ping was %d", p.Seq, s.pings.Load())
 	}
 	c := s.live.Load()
 	if c == nil {
@@ -348,7 +349,7 @@ func (s *Session) pong(now presence.Instant, p Pong) error {
 		s.input = input
 		err = c.Report(p.Seq, millis(p.Idle))
 	} else {
-		err = c.Heartbeat() // which costs next to nothing
+		err = c.Heartbeat() // it takes no lock of the subject
 	}
 	if err == nil && p.Told {
 		err = s.see(c, p.Visible)
@@ -356,7 +357,8 @@ func (s *Session) pong(now presence.Instant, p Pong) error {
 	return gone(err)
 }
 
-// reports tells when the last input was by a heartbeat, and whether that is new.
+// reports returns the time of the last input by a heartbeat, and whether that
+// input is news.
 func (s *Session) reports(now presence.Instant, p Pong) (input time.Duration, news bool) {
 	if p.Idle < 0 {
 		return input, false
@@ -365,7 +367,7 @@ func (s *Session) reports(now presence.Instant, p Pong) (input time.Duration, ne
 	return input, s.input == 0 || (input-s.input).Abs() >= sameInput
 }
 
-// see passes on whether the page can be seen, when that is news.
+// see reports a change of the page's visibility to the tracker.
 func (s *Session) see(c *presence.Conn, visible bool) error {
 	if s.told && visible == s.visible {
 		return nil
@@ -374,11 +376,11 @@ func (s *Session) see(c *presence.Conn, visible bool) error {
 	return c.Visible(visible)
 }
 
-// hello opens or resumes the connection, which may be done again at any time,
-// and lets pings begin.
+// hello opens or resumes the connection and starts the pings. A client may send
+// further hellos.
 func (s *Session) hello(now presence.Instant, m *message) error {
 	if m.V != Version {
-		return &fault{code: codeInvalid, text: "wire: version " + strconv.Itoa(m.V) + " is not spoken here", allowed: []string{strconv.Itoa(Version)}}
+		return &fault{code: codeInvalid, text: "wire: invalid version " + strconv.Quote(strconv.Itoa(m.V)) + ": the server does not support it", allowed: []string{strconv.Itoa(Version)}}
 	}
 	terms := s.h.termsOf(s.actor.Subject.Tenant)
 	answer := welcome{Type: "welcome", V: Version, Ref: m.Ref, Now: now, Lease: terms.lease.Milliseconds(), Statuses: []status{}}
@@ -416,7 +418,8 @@ func (s *Session) hello(now presence.Instant, m *message) error {
 	return nil
 }
 
-// connect makes the connection under the id asked for, or the present one.
+// connect opens the connection under the id asked for, or resumes the present
+// one.
 func (s *Session) connect(m *message) (*presence.Conn, *presence.View, error) {
 	opts := presence.ConnectOptions{ID: m.Conn, Device: m.Device, Login: m.Login}
 	if m.Idle != nil {
@@ -439,7 +442,7 @@ func (s *Session) connect(m *message) (*presence.Conn, *presence.View, error) {
 	case !s.h.bind(s, c.ID(), c.Epoch()):
 		s.End("", StatusReplaced, replaced)
 	case s.ending.Load():
-		s.leave(presence.CauseLost) // whoever ended the session could not see the connection
+		s.leave(presence.CauseLost) // the end of the session came before this connection
 	}
 	if m.Visible != nil {
 		if err := s.see(c, *m.Visible); err != nil {
@@ -458,15 +461,15 @@ func (s *Session) bye(m *message) error {
 	case "logout":
 		s.End(presence.CauseLogout, StatusNormal, "bye")
 	default:
-		return &fault{code: codeInvalid, text: "wire: cause " + strconv.Quote(m.Cause) + " is no way to leave", allowed: []string{"closed", "logout"}}
+		return &fault{code: codeInvalid, text: "wire: invalid cause " + strconv.Quote(m.Cause) + ": a client does not leave by it", allowed: []string{"closed", "logout"}}
 	}
 	return nil
 }
 
-// watch starts passing on the frames of a channel, from where the client says
-// that it knows them.
+// watch starts to send the frames of a channel, from the position that the
+// client gives.
 func (s *Session) watch(m *message) error {
-	// What is kept must not keep all of a request alive.
+	// The clone is kept. A part of the request would keep all of it in memory.
 	channel := strings.Clone(m.Channel)
 	opts := presence.WatchOptions{Seq: m.Seq}
 	switch epoch := m.Epoch.(type) {
@@ -474,16 +477,16 @@ func (s *Session) watch(m *message) error {
 	case string:
 		opts.Epoch = epoch
 	default:
-		return faultf(codeMalformed, "epoch: %v is not a string", epoch)
+		return faultf(codeMalformed, "malformed epoch \"%v\": it is not a string", epoch)
 	}
 	s.pull.Lock()
 	n, twice := len(s.watches), s.watchedLocked(m.Channel) >= 0
 	s.pull.Unlock()
 	switch {
 	case twice:
-		return faultf(codeInvalid, "channel %q is being watched already", m.Channel)
+		return faultf(codeInvalid, "invalid channel %q: it is being watched already", m.Channel)
 	case n >= s.h.opts.MaxChannels:
-		return faultf(codeLimit, "%d channels are being watched, which is all a session may; unwatch one first", n)
+		return faultf(codeLimit, "limit channels: %d are being watched, no more are allowed; unwatch one first", n)
 	}
 	w := &watching{Mark: Mark{Channel: channel, Epoch: strings.Clone(opts.Epoch), Seq: m.Seq}}
 	opts.Notify = func() {
@@ -504,13 +507,13 @@ func (s *Session) watch(m *message) error {
 	return nil
 }
 
-// watchedLocked returns which of the watches is that of a channel, or -1, under
-// s.pull.
+// watchedLocked returns the index of the watch of a channel, or -1. The caller
+// holds s.pull.
 func (s *Session) watchedLocked(channel string) int {
 	return slices.IndexFunc(s.watches, func(w *watching) bool { return w.Channel == channel })
 }
 
-// watchSelf sends the subject's own view whenever it changes.
+// watchSelf starts to send the subject's own view at each change.
 func (s *Session) watchSelf() {
 	if !edge.Present(s.actor) {
 		return
@@ -526,8 +529,8 @@ func (s *Session) watchSelf() {
 	s.follow(watch, func() { s.own = watch })
 }
 
-// follow adds a watch to those whose frames are passed on, under s.pull, unless
-// the session is over.
+// follow adds a watch under s.pull. If the session is over, it closes the watch
+// instead.
 func (s *Session) follow(watch *presence.Watch, add func()) {
 	s.pull.Lock()
 	finished := s.finished
@@ -539,7 +542,7 @@ func (s *Session) follow(watch *presence.Watch, add func()) {
 		_ = watch.Close()
 		return
 	}
-	s.wake() // it may have been called before there was anything to find
+	s.wake() // an earlier call may have found no frame
 }
 
 // unwatch ends a watch. Once it returns, no more of its frames go out.
@@ -548,7 +551,7 @@ func (s *Session) unwatch(m *message) error {
 	defer s.pull.Unlock()
 	i := s.watchedLocked(m.Channel)
 	if i < 0 {
-		return faultf(codeUnknown, "channel %q is not being watched", m.Channel)
+		return faultf(codeUnknown, "unknown channel %q: it is not being watched", m.Channel)
 	}
 	_ = s.watches[i].watch.Close()
 	s.watches = slices.Delete(s.watches, i, i+1)
@@ -558,7 +561,7 @@ func (s *Session) unwatch(m *message) error {
 	return nil
 }
 
-// wake has somebody look for something to write. It never waits.
+// wake queues the session for writing. It never waits.
 func (s *Session) wake() {
 	if s.wakes.Add(1) != 1 {
 		return
@@ -566,8 +569,8 @@ func (s *Session) wake() {
 	h := s.h
 	h.mu.Lock()
 	h.queueLocked(s)
-	// Those who write may be slower than those who wake, who then take part: with
-	// the latest, of which most is still at hand.
+	// If writers are slower than wakers, the waker writes for the latest
+	// sessions in the queue, whose data is most likely still in the cache.
 	var some [flushed]*Session
 	n := 0
 	if last := len(h.queue) - flushed; last >= flushed {
@@ -588,8 +591,8 @@ func (s *Session) wakeLocked() {
 	}
 }
 
-// flush writes what there is to write until there is no more. Unless it may
-// wait, it leaves that to a goroutine of the session's own once it would have to.
+// flush writes until nothing is left. Without mayWait it hands over to a
+// goroutine of the session when a write would wait.
 func (s *Session) flush(mayWait bool) {
 	for {
 		reasons := s.wakes.Load()
@@ -605,9 +608,9 @@ func (s *Session) flush(mayWait bool) {
 	}
 }
 
-// passOn writes the pings and frames that are waiting, as many as go out
-// together. It reports whether there may be more, and whether it has left all
-// that to somebody who may wait.
+// passOn writes the waiting pings and frames, as many as fit one batch. It
+// returns whether more may wait, and whether it left the rest to a goroutine
+// that may wait.
 func (s *Session) passOn(mayWait bool) (more, left bool) {
 	if mayWait {
 		s.pull.Lock()
@@ -621,7 +624,7 @@ func (s *Session) passOn(mayWait bool) (more, left bool) {
 	more = s.packFrames(batch)
 	n, err := s.begin(batch)
 	if err == nil && n < batch.Len() && !mayWait {
-		// Whatever else is written meanwhile has to wait until this is.
+		// This write keeps out locked, so that every other write waits for it.
 		s.pull.Unlock()
 		s.h.running.Go(func() {
 			_ = s.finish(batch, n)
@@ -640,8 +643,8 @@ func (s *Session) passOn(mayWait bool) (more, left bool) {
 	return more && err == nil, false
 }
 
-// tryLock locks what is needed for writing, if it can be tried and nobody else
-// is about to write.
+// tryLock locks pull and out, if the connection can be written without waiting
+// and no other goroutine writes.
 func (s *Session) tryLock() bool {
 	if s.raw == nil || !s.pull.TryLock() {
 		return false
@@ -653,9 +656,9 @@ func (s *Session) tryLock() bool {
 	return true
 }
 
-// packPings asks the page for a heartbeat, and its browser for a sign of life if
-// nothing at all came since the last time. Pings that piled up count as one
-// silence, since it was the server that was late.
+// packPings appends the pings that are owed. If nothing was read since the last
+// ping, it also asks the browser. Several pings owed count as one silence,
+// since the server was late.
 func (s *Session) packPings(b *Batch) {
 	if s.owed.Load() == 0 {
 		return
@@ -669,10 +672,11 @@ func (s *Session) packPings(b *Batch) {
 	}
 }
 
-// enough is how many bytes are written at once, if there are more.
+// enough is the size in bytes at which a batch takes no further frame.
 const enough = 64 << 10
 
-// packFrames takes the frames that are waiting, and reports whether it left some.
+// packFrames appends waiting frames to a batch, and reports whether it left
+// some.
 func (s *Session) packFrames(b *Batch) (more bool) {
 	for s.own != nil && s.ownNews.Swap(false) {
 		f, err := s.own.Poll()
@@ -682,7 +686,7 @@ func (s *Session) packFrames(b *Batch) (more bool) {
 			s.own = nil
 		case f != nil:
 			s.packOwn(b, f)
-			s.ownNews.Store(true) // until there is none
+			s.ownNews.Store(true) // Poll may have more
 		}
 	}
 	for i := 0; i < len(s.watches) && !more; {
@@ -699,17 +703,17 @@ func (s *Session) packFrames(b *Batch) (more bool) {
 			s.over(b, w, err)
 		case f != nil:
 			if f.Kind == presence.FrameRemoved {
-				s.watches = slices.Delete(s.watches, i, i+1) // it is free for another try before that is known
+				s.watches = slices.Delete(s.watches, i, i+1) // a client may watch again before it reads this frame
 			}
 			s.packFrame(b, w, f)
-			w.news.Store(true) // until there is none
+			w.news.Store(true) // Poll may have more
 			more = b.Len() >= enough
 		}
 	}
 	return more
 }
 
-// packOwn appends to a batch what a frame tells a person of itself.
+// packOwn appends a frame of the person's own view to a batch.
 func (s *Session) packOwn(b *Batch, f *presence.Frame) {
 	var view *presence.View
 	for i := range f.Members {
@@ -737,11 +741,12 @@ func (s *Session) packFrame(b *Batch, w *watching, f *presence.Frame) {
 		s.h.log.Error("wire: a frame cannot be encoded", "channel", w.Channel, "error", err)
 		return
 	}
-	w.Mark = Mark{f.Channel.ID, f.Epoch, f.Seq} // in words that all sessions share
+	w.Mark = Mark{f.Channel.ID, f.Epoch, f.Seq} // strings that all sessions share
 	s.framing.Message(b, payload, s.position())
 }
 
-// position is how far the frames of all channels have been written.
+// position returns the position up to which the frames of all channels are
+// written.
 func (s *Session) position() Position {
 	if !s.framing.Streams() {
 		return nil
@@ -755,15 +760,14 @@ func (s *Session) position() Position {
 	return p
 }
 
-// over tells the client that a watch has ended.
+// over appends the error that ended a watch.
 func (s *Session) over(b *Batch, w *watching, reason error) {
 	f := faultOf(reason)
 	s.logUnavailable(f, reason)
 	s.pack(b, failure{Type: "error", V: Version, Code: f.code, Message: f.text, Channel: w.Channel}, s.position())
 }
 
-// blame tells the client what went wrong, and ends the session of one that goes
-// on doing wrong.
+// blame sends an error. It ends a session with too many faults of its client.
 func (s *Session) blame(now presence.Instant, ref, channel string, err error) {
 	f := faultOf(err)
 	s.send(failure{Type: "error", V: Version, Ref: ref, Code: f.code, Message: f.text, Channel: channel, Allowed: f.allowed})
@@ -815,9 +819,8 @@ func (s *Session) writeBatch(b *Batch) error {
 	return err
 }
 
-// begin writes, under s.out, as much of a batch as the client takes at once. It
-// is nearly always all of it, for which neither a deadline nor the runtime's
-// poller is needed.
+// begin writes as much of a batch as the client takes at once, under s.out.
+// That is nearly always the whole batch, and needs no deadline and no poller.
 func (s *Session) begin(b *Batch) (n int, err error) {
 	switch {
 	case b.Len() == 0:
@@ -830,7 +833,7 @@ func (s *Session) begin(b *Batch) (n int, err error) {
 	return b.tryWrite(s.raw)
 }
 
-// finish writes the rest of a batch, under s.out, which it unlocks.
+// finish writes the rest of a batch under s.out, and unlocks s.out.
 func (s *Session) finish(b *Batch, from int) error {
 	_ = s.conn.SetWriteDeadline(time.Now().Add(s.h.opts.WriteTimeout))
 	if s.ending.Load() {
@@ -846,10 +849,11 @@ func (s *Session) finish(b *Batch, from int) error {
 	return err
 }
 
-// errOver says that something was not written since nothing is any more.
+// errOver means that the session ended before the write.
 var errOver = errors.New("wire: the session is over")
 
-// written unlocks s.out after writing, and has the session fail if that did.
+// written unlocks s.out after a write, and starts to end the session if the
+// write failed.
 func (s *Session) written(err error) {
 	failed := err != nil && err != errOver
 	if failed {
@@ -857,11 +861,11 @@ func (s *Session) written(err error) {
 	}
 	s.out.Unlock()
 	if failed {
-		s.h.running.Go(s.fail) // by itself, since whoever writes may hold what ending needs
+		s.h.running.Go(s.fail) // in a goroutine, since the writer may hold a lock that ending needs
 	}
 }
 
-// fail ends a session to which nothing can be written.
+// fail ends a session that cannot be written to.
 func (s *Session) fail() {
 	if s.framing.Streams() {
 		s.Lost()
@@ -870,19 +874,20 @@ func (s *Session) fail() {
 	s.End(presence.CauseLost, StatusNone, "")
 }
 
-// Lost notes that the way to the client is gone, of a stream that may be opened
-// again or followed by a bye. The session ends a moment later.
+// Lost reports that the transport lost the client of a stream. The session ends
+// a second later. Until then the client may open the stream again or send a
+// bye.
 func (s *Session) Lost() {
-	s.conn.Close() // so that a write under way does not keep the lock
+	s.conn.Close() // ends a write under way, which holds the lock
 	s.out.Lock()
 	s.broken = true
 	s.out.Unlock()
 	s.h.sever(s)
 }
 
-// End ends the session for everybody: the connection leaves by the cause at once,
-// and the client is told the status, if there is one, and given a moment to
-// close. Only the first call does anything.
+// End ends the session: the connection leaves by the cause at once. With a
+// status the client gets it and a second to close. Only the first call does
+// anything.
 func (s *Session) End(cause presence.Cause, status Status, text string) {
 	if s.ending.Swap(true) {
 		return
@@ -893,7 +898,7 @@ func (s *Session) End(cause presence.Cause, status Status, text string) {
 	s.Detach()
 }
 
-// bid tells the client why it is over.
+// bid sends the client the status and closes the connection.
 func (s *Session) bid(status Status, text string) {
 	if status == StatusNone {
 		s.conn.Close()
@@ -917,8 +922,8 @@ func (s *Session) bid(status Status, text string) {
 	_ = s.conn.SetReadDeadline(time.Now().Add(closeTimeout))
 }
 
-// Detach is called when the transport no longer waits for the client. The session
-// is forgotten once it has ended as well.
+// Detach reports that the transport no longer waits for the client. The session
+// is forgotten once it has ended too.
 func (s *Session) Detach() {
 	if s.parts.Add(-1) > 0 {
 		return
@@ -937,8 +942,8 @@ func (s *Session) Detach() {
 	s.h.remove(s)
 }
 
-// leave ends the connection, once. One that was replaced has no cause: it goes on
-// elsewhere.
+// leave ends the connection once. The cause of a replaced connection is empty:
+// it continues in another session.
 func (s *Session) leave(cause presence.Cause) {
 	c := s.live.Swap(nil)
 	if c == nil || cause == "" {

@@ -14,16 +14,17 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// Subprotocol is what a WebSocket client that names subprotocols asks for.
+// Subprotocol is the name that a WebSocket client offers if it names
+// subprotocols.
 const Subprotocol = "presence.v1"
 
 // tokenProtocol begins the subprotocol that carries a token.
 const tokenProtocol = "token."
 
-// Token returns the token of a request, from the first of these places that has
-// one: the Authorization header, as a bearer's; the list of subprotocols of a
-// WebSocket, as "token." and its unpadded base64url form; the parameter token.
-// It is empty if there is none.
+// Token returns the token of a request, or "". It looks at these places in
+// order: the header Authorization with the scheme Bearer; a WebSocket
+// subprotocol of "token." and the token in unpadded base64url; the parameter
+// token.
 func Token(r *http.Request) string {
 	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
 		return strings.TrimSpace(token)
@@ -40,8 +41,8 @@ func Token(r *http.Request) string {
 	return r.URL.Query().Get("token")
 }
 
-// secret returns what proves that a request belongs to a session of a key and
-// epoch. It holds who that is, so that nothing has to be remembered.
+// secret returns a text that proves that a request belongs to the session of a
+// key and epoch. It contains both, so that the server need not store it.
 func (h *Server) secret(key connKey, epoch uint32) string {
 	who := make([]byte, 5, 64)
 	if key.watcher {
@@ -60,8 +61,8 @@ func (h *Server) sign(who []byte, conn string) []byte {
 	return mac.Sum(nil)[:16]
 }
 
-// verify returns whose session a secret is for. There is one secret for each,
-// and nothing else that can be read as it.
+// verify returns the key and epoch of a secret. Only one text is the secret of
+// a session.
 func (h *Server) verify(secret, conn string) (key connKey, epoch uint32, ok bool) {
 	first, _, _ := strings.Cut(secret, ".")
 	who, err := base64.RawURLEncoding.DecodeString(first)
@@ -76,14 +77,14 @@ func (h *Server) verify(secret, conn string) (key connKey, epoch uint32, ok bool
 	return key, epoch, true
 }
 
-// name checks the id of a connection that the tracker knows nothing of, or makes
-// one up.
+// name checks the id of a connection that the tracker does not know, or makes a
+// new id.
 func (s *Session) name(conn string) (string, error) {
 	if conn == "" {
 		return rand.Text(), nil
 	}
 	if len(conn) > 128 || !utf8.ValidString(conn) || strings.ContainsFunc(conn, unicode.IsControl) {
-		return "", faultf(codeInvalid, "conn: an id is 1 to 128 bytes of UTF-8 without control characters")
+		return "", faultf(codeInvalid, "invalid conn %.128q: an id has 1 to 128 bytes of UTF-8 without control characters", conn)
 	}
 	return strings.Clone(conn), nil
 }

@@ -6,8 +6,8 @@ import "syscall"
 
 const canTry = true
 
-// tryWrite writes what a socket takes at once. Those of package net never wait
-// by themselves.
+// tryWrite writes as much as a socket takes at once. Sockets of package net do
+// not block.
 func tryWrite(fd uintptr, p []byte) (n int, err error) {
 	for {
 		n, err := syscall.Write(int(fd), p)

@@ -1,6 +1,5 @@
-// Package wire is the protocol that browsers talk to a server of presence, as
-// PROTOCOL.md describes it, without a transport: what a session means, what it
-// may do and when it ends. Packages ws and sse carry it.
+// Package wire is the protocol between browsers and a server of presence,
+// without a transport. PROTOCOL.md describes it. Packages ws and sse carry it.
 //
 //	server, err := wire.New(tracker, &wire.Options{Authenticate: authenticate})
 //	http.Handle("/presence", ws.Over(server))
@@ -9,10 +8,10 @@
 // Close the server before the HTTP server; the example of package ws shows the
 // order.
 //
-// It decides nothing about presence: it turns messages into calls of a
-// [presence.Tracker] and frames of its watches into messages. Agents,
-// supervisors and admins get a connection that counts. Visitors and systems only
-// watch.
+// It decides nothing about presence. It turns messages into calls of a
+// [presence.Tracker], and frames of its watches into messages. Agents,
+// supervisors and admins get a connection that counts. Visitors and systems
+// only watch.
 //
 // # Liveness
 //
@@ -57,19 +56,20 @@ import (
 )
 
 // Options configures a [Server]. Authenticate is needed; the zero value of
-// every other field stands for its default.
+// every other field means its default.
 type Options struct {
-	// Authenticate finds who opens a session, from the cookies or the token of the
-	// request, for which there is [Token]. Give every visitor an id of its own,
-	// since sessions are counted by it. An error refuses the request with status
-	// 401, one that wraps [presence.ErrNotAllowed] with 403 and its text, one that
-	// wraps [presence.ErrUnavailable] with 503. An actor without an id is logged
-	// and answered with 500.
+	// Authenticate finds who opens a session, by the cookies or the token of
+	// the request; [Token] finds the token. Give each visitor an id of its own,
+	// since sessions are counted by id. An error refuses the request with
+	// status 401, one that wraps [presence.ErrNotAllowed] with 403 and its
+	// text, one that wraps [presence.ErrUnavailable] with 503. An actor without
+	// an id is logged and answered with 500.
 	Authenticate func(*http.Request) (presence.Identity, error)
-	// AllowedOrigins lists the origins whose pages may open sessions beside pages of
-	// the request's own host, as "https://app.example.com". "*" allows every page:
-	// use it with tokens only, since with cookies any page could act for its
-	// visitor. A request that no page makes is left to Authenticate.
+	// AllowedOrigins lists the origins whose pages may open sessions beside
+	// pages of the request's own host, as "https://app.example.com". "*" allows
+	// every page: use it with tokens only, since with cookies any page could
+	// act for its visitor. Authenticate alone decides on a request that no page
+	// makes.
 	AllowedOrigins []string
 
 	// MaxMessage is the longest message taken from a client, in bytes. 0 means 4096.
@@ -102,40 +102,41 @@ type Options struct {
 }
 
 const (
-	// silentPings is how many pings in a row may meet with complete silence. They
-	// are counted rather than timed, so that a process that stood still blames
-	// nobody.
+	// silentPings is the number of pings in a row that a client may leave
+	// without any sign of life. Pings are counted instead of timed, so that a
+	// process that stood still blames no client.
 	silentPings = 3
-	// closeTimeout is how long a client may take to answer that it is over.
+	// closeTimeout is how long a client may take to answer a close frame.
 	closeTimeout = time.Second
-	// farewell is how long a stream that broke may be followed by a bye that was
-	// sent beside it, or by the next one, before its connection counts as lost.
+	// farewell is how long a broken stream may be followed by its bye or its
+	// successor. Then its connection counts as lost.
 	farewell = time.Second
-	// maxRef is the longest reference a client may give a message, in bytes.
+	// maxRef is the longest ref of a message, in bytes.
 	maxRef = 64
 )
 
-// Status says why a session ended. They are those of the WebSocket protocol and
-// two of our own.
+// Status is the reason why a session ended: a status of the WebSocket protocol,
+// or one of the two of this package.
 type Status int
 
 // The statuses, see PROTOCOL.md.
 const (
-	StatusNone      Status = 0 // there is nobody left to be told
+	StatusNone      Status = 0 // no client is left to get a status
 	StatusNormal    Status = 1000
 	StatusGoingAway Status = 1001
 	StatusProtocol  Status = 1002
 	StatusPolicy    Status = 1008
 	StatusTooBig    Status = 1009
-	// StatusReplaced ends a session whose connection was resumed over another
-	// one. If its page goes on at all, then under another connection id.
+	// StatusReplaced ends a session whose connection was resumed in another
+	// one. Its page may only continue under another connection id.
 	StatusReplaced Status = 4009
-	// StatusSuspended ends the session of a page that is about to be frozen.
+	// StatusSuspended ends the session of a page that the browser is about to
+	// freeze.
 	StatusSuspended Status = 4010
 )
 
-// Server keeps the sessions of one tracker, whatever they are carried by. It is
-// safe for concurrent use.
+// Server keeps the sessions of one tracker, over all transports. It is safe for
+// concurrent use.
 type Server struct {
 	t       *presence.Tracker
 	opts    Options
@@ -144,41 +145,43 @@ type Server struct {
 	seats   *edge.Seats
 	carrier Carrier
 	key     [32]byte         // of the secrets
-	began   presence.Instant // sessions count from then
+	began   presence.Instant // sessions keep times relative to it
 
 	mu       sync.Mutex
-	byConn   map[uint64]*Session // by a hash of their keys, which would take more room than all the rest
+	byConn   map[uint64]*Session // by a hash of their keys, which is smaller than the keys
 	seed     maphash.Seed
 	sessions dueHeap
-	epochs   uint32 // of connections that have none from the tracker
+	epochs   uint32 // the last epoch given to a connection that the tracker does not know
 	terms    map[*presence.Machine]*terms
 	closed   bool
-	queue    []*Session // those that have something to write
-	writers  int        // goroutines that see to them
-	messages uint64     // of sessions that have ended
+	queue    []*Session // sessions that have something to write
+	writers  int        // goroutines that write for the queue
+	messages uint64     // from clients whose sessions have ended
 	ends     map[Status]uint64
 
 	refusals atomic.Uint64
 	wake     chan struct{}
-	work     chan func()  // for workers that wait for some
-	idle     atomic.Int32 // those
+	work     chan func()  // for idle workers
+	idle     atomic.Int32 // the number of idle workers
 	stopped  context.Context
 	stop     context.CancelFunc
 	running  sync.WaitGroup
 }
 
-// connKey names a connection: of a subject or, with other ids, of a watcher.
+// connKey is the key of a connection. The ids of watchers are separate from
+// those of subjects with a presence.
 type connKey struct {
 	subject presence.Ref
 	conn    string
 	watcher bool
 }
 
-// New returns a server of sessions for a tracker; nil options mean zero ones. It
-// reports every fault of the options together. Close it to end its goroutines.
+// New returns a server of sessions for a tracker; nil options mean zero ones.
+// It returns all faults of the options together. Close it to end its
+// goroutines.
 //
-// The server follows the tracker's clock, but waits in real time: with a clock of
-// your own, call [Server.Sweep] whenever you moved it.
+// The server follows the tracker's clock, but waits in real time. With a clock
+// of your own, call [Server.Sweep] whenever you have moved it.
 func New(t *presence.Tracker, opts *Options) (*Server, error) {
 	o := Options{}
 	if opts != nil {
@@ -224,18 +227,18 @@ func New(t *presence.Tracker, opts *Options) (*Server, error) {
 	return h, nil
 }
 
-// terms is what clients are told of the policy in force.
+// terms is what a client receives of the policy in force.
 type terms struct {
 	heartbeat, lease time.Duration
-	selectable       []status // by the person itself
+	selectable       []status // the statuses that the person may choose
 }
 
-// maxTerms is how many policies' terms are kept. Those that are no longer in
-// force are among them.
+// maxTerms is the number of policies whose terms are kept, those no longer in
+// force included.
 const maxTerms = 64
 
-// termsOf returns the terms of a tenant. They are worked out once for a policy,
-// since a copy of it takes longer than all the rest of a hello.
+// termsOf returns the terms of a tenant. It derives them once for each policy,
+// since a copy of the policy takes longer than the rest of a hello.
 func (h *Server) termsOf(tenant string) *terms {
 	m := h.t.Machine(tenant)
 	h.mu.Lock()
@@ -272,9 +275,9 @@ func (h *Server) remove(s *Session) {
 	h.seats.Give(s.actor.Subject)
 }
 
-// bind makes a session the one of its connection and ends the one before, or
-// reports false if a newer one has taken its place already. An epoch of 0 means
-// that the tracker gave it none.
+// bind makes a session the one of its connection and ends the session before.
+// It returns false if a newer session has taken its place. An epoch of 0 means
+// that the tracker gave none.
 func (h *Server) bind(s *Session, conn string, epoch uint32) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -301,7 +304,7 @@ func (h *Server) bind(s *Session, conn string, epoch uint32) bool {
 
 const replaced = "the connection goes on over another socket or stream"
 
-// boundLocked returns the session of a connection, if there is one.
+// boundLocked returns the session of a connection, or nil.
 func (h *Server) boundLocked(key connKey) *Session {
 	s := h.byConn[h.hash(key)]
 	for s != nil && s.key() != key {
@@ -329,11 +332,11 @@ func (h *Server) unbindLocked(s *Session) {
 
 func (h *Server) hash(key connKey) uint64 { return maphash.Comparable(h.seed, key) }
 
-// since is an instant as sessions keep it, which takes less room.
+// since returns an instant as sessions keep it, in 8 bytes.
 func (h *Server) since(at presence.Instant) time.Duration { return at.Sub(h.began) }
 
-// schedule lets the pings of a session begin, spread over half an interval so
-// that those who came together are not all asked together.
+// schedule starts the pings of a session, at random within half an interval, so
+// that sessions that began together are pinged apart.
 func (h *Server) schedule(s *Session, interval time.Duration) {
 	now := h.t.Now()
 	h.mu.Lock()
@@ -345,7 +348,7 @@ func (h *Server) schedule(s *Session, interval time.Duration) {
 	h.nudge()
 }
 
-// sever has a session end a moment later.
+// sever ends a session after farewell.
 func (h *Server) sever(s *Session) {
 	now := h.t.Now()
 	h.mu.Lock()
@@ -364,20 +367,20 @@ func (h *Server) dueLocked(s *Session, at presence.Instant) {
 	}
 }
 
-// goLocked starts a goroutine unless the server is closed, in which case
-// everything ends anyway.
+// goLocked starts a goroutine unless the server is closed, which ends all
+// sessions.
 func (h *Server) goLocked(f func()) {
 	if !h.closed {
 		h.running.Go(f)
 	}
 }
 
-// queueLocked has somebody write what a session has to write. Where writing can
-// be tried there are few goroutines for that, none of which ever waits for a
-// client.
+// queueLocked queues a session for writing. Few goroutines write for the
+// connections that can be written without waiting. None of them ever waits for
+// a client.
 func (h *Server) queueLocked(s *Session) {
 	if h.closed {
-		return // everything ends anyway
+		return // closing ends all sessions
 	}
 	if s.raw == nil {
 		h.carrier.Work(func() { s.flush(true) })
@@ -390,10 +393,10 @@ func (h *Server) queueLocked(s *Session) {
 	}
 }
 
-// maxWriters is how many goroutines write at once what does not have to wait.
+// maxWriters is the number of goroutines that write for the queue.
 var maxWriters = runtime.GOMAXPROCS(0)
 
-// flushed is how many sessions are taken from the queue at once.
+// flushed is the number of sessions that a writer takes from the queue at once.
 const flushed = 16
 
 func (h *Server) writeQueued() {
@@ -416,7 +419,7 @@ func (h *Server) writeQueued() {
 	}
 }
 
-// Sessions returns how many sessions are open.
+// Sessions returns the number of open sessions.
 func (h *Server) Sessions() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -449,12 +452,12 @@ func (h *Server) ended(status Status) {
 	h.ends[status]++
 }
 
-// Sweep sends the pings that are due and ends the sessions whose time is over. The
-// server calls it when something is due in real time. It does not wait for the
-// pings to be written.
+// Sweep sends the pings that are due and ends the sessions whose time is over.
+// The server calls it by itself in real time. It does not wait until the pings
+// are written.
 func (h *Server) Sweep() { h.sweep(h.t.Now()) }
 
-// sweep is Sweep as of an instant, and returns for how long nothing more is due.
+// sweep is Sweep at an instant. It returns the time until the next call is due.
 func (h *Server) sweep(now presence.Instant) (wait time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -484,7 +487,7 @@ func (h *Server) sweep(now presence.Instant) (wait time.Duration) {
 	return h.sessions[0].due - h.since(now)
 }
 
-// drive sweeps whenever something is due.
+// drive sweeps whenever a ping or an end is due.
 func (h *Server) drive() {
 	for {
 		timer := time.NewTimer(max(h.sweep(h.t.Now()), time.Millisecond))
@@ -507,11 +510,11 @@ func (h *Server) nudge() {
 	}
 }
 
-// Shutdown ends every session and opens no more. It tells clients to come back
-// (status 1001), and their connections leave by a drain. It waits until every
-// session has ended; when ctx is done it cuts off the others and returns the cause
-// of ctx's end. It returns an error wrapping [presence.ErrClosed] if the server was
-// closed before.
+// Shutdown ends every session and opens no more. It sends status 1001, after
+// which clients connect again. Their connections leave with the cause drain. It
+// waits until every session has ended. When ctx is done, it cuts the others off
+// and returns the cause of ctx's end. It returns [presence.ErrClosed] if the
+// server was closed before.
 func (h *Server) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	if h.closed {
@@ -541,7 +544,7 @@ func (h *Server) Shutdown(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// Close is Shutdown that gives clients a second.
+// Close is Shutdown with a limit of one second.
 func (h *Server) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
@@ -552,7 +555,7 @@ func (h *Server) Close() error {
 	return nil
 }
 
-// dueHeap orders sessions by when something is to be done about them.
+// dueHeap orders sessions by the time at which a ping or their end is due.
 type dueHeap []*Session
 
 func (h dueHeap) Len() int           { return len(h) }

@@ -11,54 +11,54 @@ import (
 	"github.com/presence-go/presence/adapters/wire"
 )
 
-// readBuffer is what a socket keeps for reading while it is idle: enough for a
-// heartbeat to arrive in one call of the system.
+// readBuffer is the size of an idle socket's read buffer. A heartbeat fits into
+// it, so that one system call reads it.
 const readBuffer = 128
 
-// maxOversize is how many times the longest message is read and thrown away in
-// order to keep a socket whose message was too long.
+// maxOversize is how many times the longest message a socket skips of a message
+// that is too long. A longer one closes the socket.
 const maxOversize = 16
 
-// arrival says what a frame brought.
+// arrival is what a frame brought.
 type arrival uint8
 
 const (
-	arrivedNothing  arrival = iota // to be dealt with: part of a message, an answer to a ping
+	arrivedNothing  arrival = iota // nothing to handle: part of a message, or a pong
 	arrivedMessage                 // a whole text message
-	arrivedBinary                  // a whole binary message, thrown away
-	arrivedTooLarge                // a whole message that was too long, thrown away
+	arrivedBinary                  // a whole binary message, skipped
+	arrivedTooLarge                // a whole message that was too long, skipped
 	arrivedPing
 	arrivedClose
 )
 
-// errTooLarge says that a message was so long that the socket is better closed.
+// errTooLarge means that a message was too long to be skipped.
 var errTooLarge = errors.New("ws: message too long to be skipped")
 
-// reader takes messages apart that come in frames, within bounds: it holds at
-// most max bytes of a message and skips those that are longer.
+// reader reads messages from frames. It holds at most max bytes of a message
+// and skips longer messages.
 type reader struct {
 	in     *bufio.Reader
 	max    int
 	header [gobwas.MaxHeaderSize]byte
 
 	state   gobwas.State
-	op      gobwas.OpCode // of the message that is coming in
-	held    int           // bytes of it kept
-	skipped int64         // bytes of it thrown away
+	op      gobwas.OpCode // of the incoming message
+	held    int           // bytes of the message kept
+	skipped int64         // bytes of the message skipped
 }
 
 func newReader(r io.Reader, max int) reader {
 	return reader{in: bufio.NewReaderSize(r, readBuffer), max: max, state: gobwas.StateServerSide}
 }
 
-// wait blocks until there is something to read.
+// wait blocks until a byte can be read.
 func (r *reader) wait() error {
 	_, err := r.in.Peek(1)
 	return err
 }
 
-// whole gives a short text message that has arrived as a whole to a function that
-// takes it in, or reports false, after which it can still be read.
+// whole passes a short text message to take, if all of it has arrived and take
+// accepts it. Otherwise it returns false, and the message can still be read.
 func (r *reader) whole(take func([]byte) bool) bool {
 	const fin, masked, head = 0x80, 0x80, 6
 	b, _ := r.in.Peek(r.in.Buffered())
@@ -79,12 +79,12 @@ func (r *reader) whole(take func([]byte) bool) bool {
 	return true
 }
 
-// partial reports whether more of a message is to come.
+// partial reports whether the rest of a message is missing.
 func (r *reader) partial() bool { return r.state.Fragmented() }
 
-// next reads one frame. The parts of a message are appended to buf, which the
-// caller hands back until the message is whole; what a ping or close frame
-// carries comes by itself. After an error nothing more can be read.
+// next reads one frame. It appends the parts of a message to buf, which the
+// caller passes again until the message is whole. It returns the payload of a
+// ping or close frame as control. After an error nothing more can be read.
 func (r *reader) next(buf []byte) (a arrival, message, control []byte, err error) {
 	h, err := gobwas.ReadHeaderBuffer(r.in, r.header[:0])
 	if err != nil {
@@ -123,7 +123,8 @@ func (r *reader) next(buf []byte) (a arrival, message, control []byte, err error
 		if h.Length > int64(maxOversize*r.max)-r.skipped {
 			return 0, buf, nil, errTooLarge
 		}
-		// Empty parts count, so that they cannot hide that this was too long.
+		// An empty part counts as one byte. Otherwise empty parts would hide
+		// that the message is too long.
 		r.skipped += max(h.Length, 1)
 		if _, err := io.CopyN(io.Discard, r.in, h.Length); err != nil {
 			return 0, buf, nil, err
@@ -144,7 +145,7 @@ func (r *reader) next(buf []byte) (a arrival, message, control []byte, err error
 	}
 }
 
-// framing makes frames of WebSockets.
+// framing encodes messages as frames of a WebSocket.
 type framing struct{}
 
 func (framing) Streams() bool { return false }

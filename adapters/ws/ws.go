@@ -5,8 +5,8 @@
 //
 // Close the handler before the HTTP server; the example shows the order.
 //
-// A socket that idles keeps a buffer of 128 bytes and, to wait with, one
-// goroutine on a fresh stack, however many channels it watches.
+// An idle socket keeps a buffer of 128 bytes and one waiting goroutine on a
+// fresh stack, however many channels it watches.
 package ws
 
 import (
@@ -28,14 +28,14 @@ import (
 // Options configures the server of a [Handler].
 type Options = wire.Options
 
-// Handler opens sockets. It is safe for concurrent use.
+// Handler opens WebSockets. It is safe for concurrent use.
 type Handler struct {
 	server *wire.Server
 	c      *wire.Carrier
 }
 
 // NewHandler returns a handler with a server of its own; nil options mean zero
-// ones. It reports every fault of the options together. Close it to end its
+// ones. It returns all faults of the options together. Close it to end its
 // goroutines.
 func NewHandler(t *presence.Tracker, opts *Options) (*Handler, error) {
 	server, err := wire.New(t, opts)
@@ -45,8 +45,8 @@ func NewHandler(t *presence.Tracker, opts *Options) (*Handler, error) {
 	return Over(server), nil
 }
 
-// Over returns a handler that opens sockets for a server which may have other
-// transports too. Its other methods are those of the server.
+// Over returns a handler that opens sockets for a server, which may have other
+// transports too. Its Sessions, Shutdown and Close are those of the server.
 func Over(server *wire.Server) *Handler { return &Handler{server, server.Carrier()} }
 
 // Sessions returns the number of open sessions.
@@ -55,11 +55,11 @@ func (h *Handler) Sessions() int { return h.server.Sessions() }
 // Shutdown ends every session and opens no more, see [wire.Server.Shutdown].
 func (h *Handler) Shutdown(ctx context.Context) error { return h.server.Shutdown(ctx) }
 
-// Close is Shutdown that gives clients a second.
+// Close is Shutdown with a limit of one second.
 func (h *Handler) Close() error { return h.server.Close() }
 
-// ServeHTTP opens a socket. It refuses any other request with a status and a text
-// that says why.
+// ServeHTTP opens a socket. It refuses any other request with a status and a
+// text that names the reason.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !h.c.CheckOrigin(w, r) {
 		return
@@ -67,7 +67,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
 		w.Header().Set("Upgrade", "websocket")
 		w.Header().Set("Connection", "Upgrade")
-		http.Error(w, "ws: this is for WebSockets", http.StatusUpgradeRequired)
+		http.Error(w, "ws: invalid request: it does not open a WebSocket", http.StatusUpgradeRequired)
 		return
 	}
 	opts := h.c.Options()
@@ -82,8 +82,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Timeout:  opts.WriteTimeout,
 		Protocol: func(name string) bool { return name == wire.Subprotocol },
 	}
-	// After an error the response has been written, and the connection is ours
-	// where it could be taken over at all.
+	// After an error the response has been written. The connection is ours if
+	// it was taken over.
 	conn, rw, _, err := upgrader.Upgrade(r, w)
 	if err != nil {
 		h.c.Release(who)
@@ -92,33 +92,33 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	// The bytes that the client sent early sit in a buffer that is not to be kept.
+	// The bytes that the client sent early are in a buffer that is not kept.
 	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
 	from := io.Reader(conn)
 	if len(early) > 0 {
 		from = io.MultiReader(bytes.NewReader(bytes.Clone(early)), conn)
 	}
-	// In goroutines of its own, so that the large stack of the HTTP server's is
-	// given back.
+	// Its own goroutines give the large stack of the HTTP server's goroutine
+	// back.
 	h.c.Open(who, conn, framing{}, false, (&socket{c: h.c, conn: conn, in: newReader(from, opts.MaxMessage)}).run)
 }
 
-// socket reads what comes over one WebSocket.
+// socket reads one WebSocket.
 type socket struct {
 	c    *wire.Carrier
 	conn io.Closer
 	in   reader
 }
 
-// run hears heartbeats, for which the smallest stack is enough, until anything
-// else comes. That would make the stack grow, and stay so while the next is waited
-// for: somebody else sees to it, and a fresh goroutine goes on.
+// run reads heartbeats, for which the smallest stack is enough. Any other input
+// would make the stack grow and stay large: a worker handles it, and a fresh
+// goroutine continues.
 func (k *socket) run(s *wire.Session) {
 	err := k.listen(s)
 	k.c.Work(func() { k.converse(s, err) })
 }
 
-// converse takes in what has come, and sees to the end of the socket.
+// converse handles the input that run left, and the end of the socket.
 func (k *socket) converse(s *wire.Session, err error) {
 	for closed := false; err == nil && !closed; {
 		if closed, err = k.read(s); err == nil && !closed && k.in.in.Buffered() == 0 {
@@ -135,15 +135,15 @@ func (k *socket) converse(s *wire.Session, err error) {
 		s.End(presence.CauseLost, wire.StatusNone, "")
 	}
 	if err != nil {
-		// What still comes in is read for a moment: to close the connection over
-		// it would keep the reason from the client.
+		// The rest of the input is read for a moment. Closing the connection
+		// with input unread would keep the reason from the client.
 		_, _ = io.Copy(io.Discard, k.in.in)
 	}
 	k.conn.Close()
 	s.Detach()
 }
 
-// listen hears heartbeats until something else is there to be read.
+// listen reads heartbeats until other input arrives.
 func (k *socket) listen(s *wire.Session) error {
 	for {
 		if err := k.in.wait(); err != nil {
@@ -160,10 +160,10 @@ func isProtocolError(err error) bool {
 	return ok || errors.Is(err, gobwas.ErrHeaderLengthMSB) || errors.Is(err, gobwas.ErrHeaderLengthUnexpected)
 }
 
-// buffers are for messages that are coming in; idle sockets have none.
+// buffers holds buffers for incoming messages. Idle sockets have none.
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// read takes in what comes next. It reports whether the client closed.
+// read handles the next input. It reports whether the client closed the socket.
 func (k *socket) read(s *wire.Session) (closed bool, err error) {
 	buffer := buffers.Get().(*bytes.Buffer)
 	defer buffers.Put(buffer)
@@ -172,7 +172,7 @@ func (k *socket) read(s *wire.Session) (closed bool, err error) {
 	return k.message(s, buffer.AvailableBuffer())
 }
 
-// message takes in frames until it is not in the middle of a message.
+// message reads frames until it is between two messages.
 func (k *socket) message(s *wire.Session, buf []byte) (closed bool, err error) {
 	for {
 		a, message, control, err := k.in.next(buf)

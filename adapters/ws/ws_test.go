@@ -810,15 +810,15 @@ func TestFaultsAreTold(t *testing.T) {
 		"half an object":  {text(`{"type":"inp`), "malformed", "unexpected end"},
 		"an array":        {text(`[1]`), "malformed", "not one JSON object"},
 		"two objects":     {text(`{"type":"input"}{}`), "malformed", "after top-level value"},
-		"a wrong type":    {text(`{"type":"pong","seq":-1}`), "malformed", `"seq" cannot be a number -1`},
+		"a wrong type":    {text(`{"type":"pong","seq":-1}`), "malformed", `field "seq": it cannot be a number -1`},
 		"not UTF-8":       {text("{\"type\":\"\xff\"}"), "malformed", "UTF-8"},
-		"null":            {text(`null`), "invalid", `type "" is not known`},
-		"no type":         {text(`{}`), "invalid", `type "" is not known`},
-		"an unknown type": {text(`{"type":"dance"}`), "invalid", `type "dance" is not known`},
-		"a long ref":      {text(`{"type":"input","ref":"` + strings.Repeat("r", 65) + `"}`), "invalid", "ref: longer"},
-		"an idle time":    {text(`{"type":"pong","seq":1,"idle":-1}`), "invalid", "idle: -1"},
-		"a huge for":      {text(`{"type":"claim","for":1e300}`), "invalid", "for: 1e+300"},
-		"another version": {text(`{"type":"hello","v":2}`), "invalid", "version 2"},
+		"null":            {text(`null`), "invalid", `invalid type "": no message has it`},
+		"no type":         {text(`{}`), "invalid", `invalid type "": no message has it`},
+		"an unknown type": {text(`{"type":"dance"}`), "invalid", `invalid type "dance": no message has it`},
+		"a long ref":      {text(`{"type":"input","ref":"` + strings.Repeat("r", 65) + `"}`), "invalid", "ref: it is longer"},
+		"an idle time":    {text(`{"type":"pong","seq":1,"idle":-1}`), "invalid", `idle "-1"`},
+		"a huge for":      {text(`{"type":"claim","for":1e300}`), "invalid", `for "1e+300"`},
+		"another version": {text(`{"type":"hello","v":2}`), "invalid", `version "2"`},
 		"a bad conn":      {text(`{"type":"hello","v":1,"conn":"a\u0000b"}`), "invalid", "conn"},
 		"a bad channel":   {text(`{"type":"watch","channel":""}`), "invalid", ""},
 		"a strange one":   {text(`{"type":"watch","channel":"board"}`), "not-allowed", "no grant"},
@@ -990,7 +990,7 @@ func testLimits(t *testing.T, over string) {
 	w.enter("id=v1&role=visitor", "")
 	status, why := w.refused("id=v1&role=visitor")
 	require.Equal(t, http.StatusTooManyRequests, status)
-	require.Contains(t, why, "v1 has 2 sessions open")
+	require.Contains(t, why, "limit sessions: v1 has 2 open")
 	w.enter("id=v2&role=visitor", "")
 	status, why = w.refused("id=v3&role=visitor")
 	require.Equal(t, http.StatusServiceUnavailable, status)

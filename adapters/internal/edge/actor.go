@@ -19,7 +19,8 @@ func CheckActor(pkg string, log *slog.Logger, r *http.Request, who presence.Iden
 		return presence.Identity{}, &Refusal{http.StatusInternalServerError, pkg + ": authentication failed on the server"}
 	}
 	if err == nil {
-		// The strings may be parts of the request, which is not to be kept.
+		// The strings may be parts of the request. The clones keep it from
+		// staying in memory.
 		subject := &who.Actor.Subject
 		subject.ID, subject.Tenant = strings.Clone(subject.ID), strings.Clone(subject.Tenant)
 		return who, nil
@@ -34,8 +35,8 @@ func CheckActor(pkg string, log *slog.Logger, r *http.Request, who presence.Iden
 	return presence.Identity{}, &Refusal{http.StatusUnauthorized, pkg + ": log in first"}
 }
 
-// Present reports whether an actor has a presence of its own, rather than only
-// watching.
+// Present reports whether an actor has a presence of its own. Visitors and
+// systems only watch.
 func Present(actor presence.Actor) bool {
 	return actor.Role != presence.RoleVisitor && actor.Role != presence.RoleSystem
 }

@@ -1,5 +1,5 @@
-// Package edge holds what every adapter that takes requests from clients needs:
-// checks of options, origins, rates, seats and who acts.
+// Package edge holds what all adapters need that take requests from clients:
+// checks of options, origins, rates, seats and actors.
 package edge
 
 import (
@@ -11,8 +11,8 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// Faults collects what is wrong with the options of a constructor, which reports
-// all of it together.
+// Faults collects the faults of the options of a constructor, which returns all
+// of them together.
 type Faults struct {
 	pkg  string
 	list []error
@@ -26,7 +26,7 @@ func (f *Faults) Add(option, format string, args ...any) {
 	f.list = append(f.list, fmt.Errorf("%s: %w option %q: "+format, append([]any{f.pkg, presence.ErrInvalid, option}, args...)...))
 }
 
-// Tracker adds a fault if there is no tracker.
+// Tracker adds a fault if t is nil.
 func (f *Faults) Tracker(t *presence.Tracker) {
 	if t == nil {
 		f.list = append(f.list, fmt.Errorf("%s: %w tracker: it is nil", f.pkg, presence.ErrInvalid))
@@ -36,8 +36,8 @@ func (f *Faults) Tracker(t *presence.Tracker) {
 // Err returns all faults joined, or nil if there are none.
 func (f *Faults) Err() error { return errors.Join(f.list...) }
 
-// AtLeast gives an option that is zero its default, and adds a fault if the option
-// is below least.
+// AtLeast sets an option that is zero to its default, and adds a fault if the
+// option is below least.
 func AtLeast[T cmp.Ordered](f *Faults, option string, v *T, byDefault, least T) {
 	var zero T
 	switch {
@@ -48,7 +48,7 @@ func AtLeast[T cmp.Ordered](f *Faults, option string, v *T, byDefault, least T) 
 	}
 }
 
-// Refusal is why a request is refused.
+// Refusal is the answer to a request that is refused.
 type Refusal struct {
 	Status int // of HTTP
 	Text   string
@@ -59,7 +59,7 @@ func (r *Refusal) Error() string { return r.Text }
 // Answer refuses the request.
 func (r *Refusal) Answer(w http.ResponseWriter) { http.Error(w, r.Text, r.Status) }
 
-// words maps sentinels to the words by which clients are told of them.
+// words maps sentinels to the words of errors for clients.
 var words = []struct {
 	err  error
 	word string
@@ -74,12 +74,12 @@ var words = []struct {
 	{presence.ErrClosed, "closed"},
 }
 
-// WordUnavailable is the word of an error that is not the client's to know.
+// WordUnavailable is the word of an error that is hidden from clients.
 const WordUnavailable = "unavailable"
 
-// Word returns the word of an error's sentinel, and WordUnavailable for an error
-// of storage, of an authorizer or of no sentinel. The text of an error is for a
-// client unless its word is WordUnavailable.
+// Word returns the word of an error's sentinel. It returns WordUnavailable for
+// an error of storage, of an authorizer or of no sentinel: hide the text of
+// such an error from clients.
 func Word(err error) string {
 	if !errors.Is(err, presence.ErrUnavailable) && !errors.Is(err, presence.ErrConflict) {
 		for _, w := range words {
@@ -91,7 +91,7 @@ func Word(err error) string {
 	return WordUnavailable
 }
 
-// Allowed returns what an error names as allowed, or nil.
+// Allowed returns what an error lists as allowed, or nil.
 func Allowed(err error) []string {
 	if e, ok := errors.AsType[*presence.Error](err); ok {
 		return e.Allowed

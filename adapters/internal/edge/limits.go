@@ -10,8 +10,8 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// Bucket limits how often something happens. Times are since one instant of the
-// caller's. It is not safe for concurrent use.
+// Bucket limits how often something happens. The caller gives times relative to
+// one instant. It is not safe for concurrent use.
 type Bucket struct {
 	tokens float64
 	filled time.Duration
@@ -20,7 +20,7 @@ type Bucket struct {
 // NewBucket returns a full bucket.
 func NewBucket(at time.Duration, burst int) Bucket { return Bucket{float64(burst), at} }
 
-// Take takes a token, or returns false if there is none.
+// Take takes a token, or returns false if the bucket is empty.
 func (b *Bucket) Take(at time.Duration, perSecond float64, burst int) bool {
 	b.fill(at, perSecond, burst)
 	if b.tokens < 1 {
@@ -30,7 +30,8 @@ func (b *Bucket) Take(at time.Duration, perSecond float64, burst int) bool {
 	return true
 }
 
-// Borrow takes a token even if there is none, and returns how long to wait for it.
+// Borrow takes a token even from an empty bucket, and returns how long to wait
+// for it.
 func (b *Bucket) Borrow(at time.Duration, perSecond float64, burst int) time.Duration {
 	b.fill(at, perSecond, burst)
 	if b.tokens--; b.tokens >= 0 {
@@ -49,18 +50,18 @@ func (b *Bucket) fill(at time.Duration, perSecond float64, burst int) {
 // MaxStrikes is the number of faults within a minute that ends a session.
 const MaxStrikes = 20
 
-// Strikes are the times of a client's faults within the last minute, since one
-// instant of the caller's. They are not safe for concurrent use.
+// Strikes are the times of a client's faults within the last minute, relative
+// to one instant of the caller. They are not safe for concurrent use.
 type Strikes []time.Duration
 
-// Add notes a fault, and reports whether it is one too many.
+// Add notes a fault, and reports whether the client has reached MaxStrikes.
 func (s *Strikes) Add(at time.Duration) (out bool) {
 	*s = append(slices.DeleteFunc(*s, func(old time.Duration) bool { return at-old >= time.Minute }), at)
 	return len(*s) >= MaxStrikes
 }
 
-// Seats counts open sessions, in all and by subject, those included that are
-// about to open. It is safe for concurrent use.
+// Seats counts open sessions, in all and by subject, those that are about to
+// open included. It is safe for concurrent use.
 type Seats struct {
 	pkg, what       string
 	max, perSubject int
@@ -71,16 +72,16 @@ type Seats struct {
 	closed    bool
 }
 
-// ShuttingDown is the text for clients of a server that shuts down.
+// ShuttingDown is the reason that clients get from a server that shuts down.
 const ShuttingDown = "the server is shutting down"
 
-// NewSeats returns seats for what an adapter opens, such as "sessions". A limit by
-// subject of 0 is none.
+// NewSeats returns seats for what an adapter opens, such as "sessions". A
+// perSubject of 0 means no limit by subject.
 func NewSeats(pkg, what string, most, perSubject int) *Seats {
 	return &Seats{pkg: pkg, what: what, max: most, perSubject: perSubject, bySubject: make(map[presence.Ref]int)}
 }
 
-// Take takes a seat for a subject, or says why there is none.
+// Take takes a seat for a subject, or returns why none is free.
 func (s *Seats) Take(subject presence.Ref) *Refusal {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -88,7 +89,7 @@ func (s *Seats) Take(subject presence.Ref) *Refusal {
 	case s.closed:
 		return &Refusal{http.StatusServiceUnavailable, s.pkg + ": " + ShuttingDown}
 	case s.taken >= s.max:
-		return &Refusal{http.StatusServiceUnavailable, fmt.Sprintf("%s: %d %s are open, no more are allowed", s.pkg, s.taken, s.what)}
+		return &Refusal{http.StatusServiceUnavailable, fmt.Sprintf("%s: limit %s: %d are open, no more are allowed", s.pkg, s.what, s.taken)}
 	}
 	if full := s.fullLocked(subject); full != nil {
 		return full
@@ -102,7 +103,7 @@ func (s *Seats) fullLocked(subject presence.Ref) *Refusal {
 	if s.perSubject == 0 || s.bySubject[subject] < s.perSubject {
 		return nil
 	}
-	return &Refusal{http.StatusTooManyRequests, fmt.Sprintf("%s: %s has %d %s open, no more are allowed", s.pkg, subject, s.bySubject[subject], s.what)}
+	return &Refusal{http.StatusTooManyRequests, fmt.Sprintf("%s: limit %s: %s has %d open, no more are allowed", s.pkg, s.what, subject, s.bySubject[subject])}
 }
 
 // Give gives a seat of a subject back.
@@ -119,7 +120,8 @@ func (s *Seats) giveLocked(subject presence.Ref) {
 	}
 }
 
-// Move gives a seat of one subject to another, if the other one may have more.
+// Move moves a seat from one subject to another, or returns why the other has
+// none free.
 func (s *Seats) Move(from, to presence.Ref) *Refusal {
 	if from == to {
 		return nil
@@ -134,7 +136,7 @@ func (s *Seats) Move(from, to presence.Ref) *Refusal {
 	return nil
 }
 
-// Close has Take refuse from now on.
+// Close makes Take refuse from now on.
 func (s *Seats) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

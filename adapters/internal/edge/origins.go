@@ -7,13 +7,14 @@ import (
 	"strings"
 )
 
-// Origins says whose pages may make requests.
+// Origins decides which pages may make requests.
 type Origins struct {
 	all    bool
 	listed map[string]bool
 }
 
-// NewOrigins reads the list of an option: "*", or scheme://host[:port].
+// NewOrigins reads the list of an option. An entry is "*" or
+// scheme://host[:port].
 func NewOrigins(f *Faults, option string, list []string) *Origins {
 	o := &Origins{listed: make(map[string]bool)}
 	for i, entry := range list {
@@ -31,7 +32,7 @@ func NewOrigins(f *Faults, option string, list []string) *Origins {
 	return o
 }
 
-// Check refuses a request that a page makes which may not:
+// Check refuses a request of a page that may not make it:
 //
 //	the request                                    no list   a list   "*"
 //	page of the request's own host                 yes       yes      yes
@@ -41,12 +42,13 @@ func NewOrigins(f *Faults, option string, list []string) *Origins {
 //	no Origin, and Sec-Fetch-Site: cross-site or
 //	same-site                                      no        no       yes
 //
-// It returns the origin of a page of another host, for the headers that let the
-// page read the answer.
+// It returns the origin of an allowed page of another host, for the headers
+// that let the page read the answer.
 func (o *Origins) Check(r *http.Request) (foreign string, refused *Refusal) {
 	given := r.Header.Get("Origin")
 	if given == "" {
-		// Browsers send no Origin for a picture or a script of another site, but cookies.
+		// For a picture or a script of another site, browsers send cookies but
+		// no Origin.
 		if site := r.Header.Get("Sec-Fetch-Site"); !o.all && (site == "cross-site" || site == "same-site") {
 			return "", refuse(`not allowed request of a page of another site (Sec-Fetch-Site: %s): add "*" to AllowedOrigins`, site)
 		}

@@ -7,8 +7,8 @@ import (
 	"net/http"
 )
 
-// CanHijack reports whether the connection of a request can be taken over. It
-// answers 500 otherwise, which names the wrapper that hides the connection.
+// CanHijack reports whether the connection of a request can be taken over.
+// Otherwise it answers 500 and names the wrapper that hides the connection.
 func CanHijack(pkg string, log *slog.Logger, w http.ResponseWriter) bool {
 	for inner := w; ; {
 		switch v := inner.(type) {
@@ -25,11 +25,11 @@ func CanHijack(pkg string, log *slog.Logger, w http.ResponseWriter) bool {
 	}
 }
 
-// normalClosure is the status of a WebSocket that ends as it should.
+// normalClosure is the status of a WebSocket that closes normally.
 const normalClosure = 1000
 
-// CloseReply returns the status with which to answer a close frame of a client:
-// the client's, or 1000 if its frame has none, or one that no endpoint may send.
+// CloseReply returns the status that answers a close frame of a client: the
+// client's, or 1000 if the frame has none or one that no endpoint may send.
 func CloseReply(payload []byte) int {
 	if len(payload) < 2 {
 		return normalClosure

@@ -14,10 +14,10 @@ import (
 	"github.com/presence-go/presence/adapters/internal/edge"
 )
 
-// opaque is a wrapper as many middlewares have one, which hides the connection.
+// opaque is a wrapper that hides the connection, as many middlewares have one.
 type opaque struct{ http.ResponseWriter }
 
-// open is one that does not.
+// open is a wrapper with Unwrap.
 type open struct{ http.ResponseWriter }
 
 func (o open) Unwrap() http.ResponseWriter { return o.ResponseWriter }

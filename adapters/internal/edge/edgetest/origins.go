@@ -1,4 +1,4 @@
-// Package edgetest checks what adapters that take requests have in common.
+// Package edgetest checks what the adapters of package edge have in common.
 package edgetest
 
 import (
@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Upgrade asks a server for a WebSocket on some host, and returns its answer with
-// what follows.
+// Upgrade asks a server for a WebSocket on a host. It returns the answer and a
+// reader of what follows.
 func Upgrade(t *testing.T, address, path, host string, header http.Header) (*http.Response, *bufio.Reader) {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
@@ -35,10 +35,10 @@ func Upgrade(t *testing.T, address, path, host string, header http.Header) (*htt
 // Host is the host that requests of [Origins] are for.
 const Host = "Desk.Example"
 
-// Origins checks the table of AllowedOrigins row by row over HTTP. serve starts a
-// server with a list of origins and returns a function that opens a session with
-// some headers, for [Host] or another host. The function returns why it was
-// refused, or "".
+// Origins checks the table of AllowedOrigins row by row over HTTP. serve starts
+// a server with a list of origins. It returns a function that opens a session
+// with a host and headers. That function returns why the session was refused,
+// or "".
 func Origins(t *testing.T, serve func(t *testing.T, allowed []string) (open func(host string, header http.Header) (why string))) {
 	t.Helper()
 	columns := [][]string{nil, {"https://App.Example:443"}, {"*"}}
