@@ -994,7 +994,7 @@ func testLimits(t *testing.T, over string) {
 	w.enter("id=v2&role=visitor", "")
 	status, why = w.refused("id=v3&role=visitor")
 	require.Equal(t, http.StatusServiceUnavailable, status)
-	require.Contains(t, why, "3 sessions are open")
+	require.Contains(t, why, "limit sessions: 3 are open")
 
 	first.do(`"type":"watch","channel":"a"`)
 	first.do(`"type":"watch","channel":"b"`)
