@@ -34,6 +34,14 @@ var faultyCalls = map[string]struct {
 		_, err := memory.NewStorage(&memory.StorageOptions{JournalRows: -1, JournalTotal: -1})
 		return err
 	}, nil},
+	"memory.NewTransport": {func(*presence.Tracker) error {
+		_, err := memory.NewTransport(&memory.TransportOptions{Bound: -1})
+		return err
+	}, []string{"Bound"}},
+	"memory.NewNotifier": {func(*presence.Tracker) error {
+		_, err := memory.NewNotifier(&memory.NotifierOptions{Bound: -1})
+		return err
+	}, []string{"Bound"}},
 	"presence.New": {func(*presence.Tracker) error {
 		_, err := presence.New(&presence.Options{
 			Policy: &presence.Policy{}, WatchBuffer: -1, NotifyWorkers: -1, MaxSubjects: -1, MaxChannels: -1, MaxWatches: -1, StorageTimeout: -1, Node: "\x00",

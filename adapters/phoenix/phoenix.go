@@ -106,7 +106,7 @@ type Options struct {
 	// IdleTimeout is how long a client may send nothing. Clients send a heartbeat
 	// every 25 or 30 seconds, old ones in hidden tabs every minute. 0 means 90s.
 	IdleTimeout time.Duration
-	// Logger receives what goes wrong in the background; nil discards it.
+	// Logger logs failures in the background; nil discards them.
 	Logger *slog.Logger
 }
 

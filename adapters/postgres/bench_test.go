@@ -95,7 +95,7 @@ func flush(ctx context.Context, tracker *presence.Tracker) error {
 	}
 }
 
-// bareEngine returns what somebody would write who needs nothing but the row.
+// bareEngine returns a function that writes the row with code written by hand.
 func bareEngine(b *testing.B, rows, conns int) func(worker, n int) error {
 	config, err := pgxpool.ParseConfig(server.URL("postgres"))
 	require.NoError(b, err)

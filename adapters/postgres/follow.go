@@ -16,27 +16,27 @@ import (
 )
 
 const (
-	catchUpEvery  = time.Minute     // in which everything is looked at, whatever was announced
-	retryAfter    = time.Second     // what failed is tried again then
-	notifyTimeout = 5 * time.Second // bounds one announcement
-	maxWaiting    = 10_000          // subjects; where more wait, all are announced
+	catchUpEvery  = time.Minute     // after which all subjects are compared
+	retryAfter    = time.Second     // after which a failed call is repeated
+	notifyTimeout = 5 * time.Second // of one announcement
+	maxWaiting    = 10_000          // subjects; with more, all are announced
 	maxPayload    = 7999            // bytes, the server's limit
 )
 
-// Reloader is what follows the changes of others, which a *presence.Tracker does.
+// Reloader takes over changes of other processes. A *presence.Tracker is one.
 type Reloader interface {
-	// Reload takes over what others have stored of the subjects given, or of all
-	// that it knows where none is given.
+	// Reload takes over what other processes have stored of the given subjects.
+	// Without subjects it takes over all that it knows.
 	Reload(ctx context.Context, subjects ...presence.Ref) error
 }
 
-// Follow has a tracker take over what other processes save and delete, until ctx
-// is done, whose cause it returns, or the storage is closed. It keeps a
-// connection of its own to listen for what they announce, usually within
-// milliseconds. Announcements can be lost, with a connection or with the process
-// that was to make one: each time it connects, and every minute, Follow has the
-// tracker compare everything it knows with what is stored. Announcements pass
-// through a connection pooler only if that pools sessions.
+// Follow makes a tracker take over what other processes save and delete, mostly
+// within milliseconds. It returns the cause of ctx's end, or
+// [presence.ErrClosed] once the storage is closed. It listens on a connection
+// of its own. Announcements can be lost, with a connection or with the
+// announcing process. So at each connect, and every minute, the tracker
+// compares all that it knows with the stored records. A connection pooler
+// passes announcements only if it pools sessions.
 func (s *Storage) Follow(ctx context.Context, tracker Reloader) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -57,8 +57,8 @@ func (s *Storage) Follow(ctx context.Context, tracker Reloader) error {
 	}
 }
 
-// listen follows over one connection. It returns when that is lost, or when what
-// was announced could not be read.
+// listen follows over one connection. It returns when the connection is lost or
+// the tracker cannot reload.
 func (s *Storage) listen(ctx context.Context, tracker Reloader) error {
 	conn, err := pgx.ConnectConfig(ctx, s.config.Copy())
 	if err != nil {
@@ -72,7 +72,7 @@ func (s *Storage) listen(ctx context.Context, tracker Reloader) error {
 	if _, err := conn.Exec(ctx, "LISTEN "+pgx.Identifier{s.sql.channel}.Sanitize()); err != nil {
 		return err
 	}
-	// What is announced from here on waits in the connection.
+	// Announcements from here on wait in the connection.
 	for {
 		if err := tracker.Reload(ctx); err != nil {
 			return err
@@ -80,13 +80,13 @@ func (s *Storage) listen(ctx context.Context, tracker Reloader) error {
 		if err := s.hear(ctx, conn, tracker); err != nil {
 			return err
 		}
-		if err := conn.Ping(ctx); err != nil { // it might have died silently
+		if err := conn.Ping(ctx); err != nil { // it may be broken unnoticed
 			return err
 		}
 	}
 }
 
-// hear passes on what is announced, until it is time to catch up.
+// hear passes announcements to the tracker, for catchUpEvery.
 func (s *Storage) hear(ctx context.Context, conn *pgx.Conn, tracker Reloader) error {
 	until, cancel := context.WithTimeout(ctx, catchUpEvery)
 	defer cancel()
@@ -108,14 +108,14 @@ func (s *Storage) hear(ctx context.Context, conn *pgx.Conn, tracker Reloader) er
 	}
 }
 
-// announcement says what a process has saved or deleted; everything, perhaps,
-// where it names no subject.
+// announcement is a list of subjects that a process has saved or deleted.
+// Without subjects it stands for all.
 type announcement struct {
 	From     string         `json:"from"`
 	Subjects []presence.Ref `json:"subjects,omitempty"`
 }
 
-// announcer collects what is to be announced.
+// announcer collects the subjects to be announced.
 type announcer struct {
 	wake chan struct{}
 
@@ -144,7 +144,7 @@ func (a *announcer) add(subjects ...presence.Ref) {
 	}
 }
 
-// take returns what waits as payloads.
+// take removes the waiting subjects and returns them as payloads.
 func (a *announcer) take(from string) (payloads []string, err error) {
 	a.mu.Lock()
 	subjects, all := slices.Collect(maps.Keys(a.waiting)), a.all
@@ -172,8 +172,8 @@ func (a *announcer) take(from string) (payloads []string, err error) {
 	return payloads, nil
 }
 
-// announceAll announces what was saved, in transactions of their own and many at
-// a time: the server lets only one transaction that notifies commit at once.
+// announceAll announces saved subjects in transactions of their own, many at a
+// time: the server lets only one transaction with notifications commit at once.
 func (s *Storage) announceAll(ctx context.Context) {
 	var again <-chan time.Time
 	for {
@@ -181,7 +181,7 @@ func (s *Storage) announceAll(ctx context.Context) {
 		case <-s.news.wake:
 		case <-again:
 		case <-ctx.Done():
-			_ = s.announce() // what was saved last
+			_ = s.announce() // announces the last saves
 			return
 		}
 		again = nil

@@ -17,7 +17,7 @@ import (
 type node struct {
 	*presence.Tracker
 	storage  *postgres.Storage
-	statuses chan string // of ann, as they come
+	statuses chan string // of ann, in order
 }
 
 func newNode(t *testing.T, s *pgtest.Server, opts postgres.Options) node {
@@ -142,7 +142,7 @@ func TestConflictsBetweenTrackers(t *testing.T) {
 	require.Equal(t, 10, sets, "each choice is in the journal once, whoever noticed it")
 }
 
-// What was not announced is found when the connection is made anew.
+// A change without an announcement is found at the next connect.
 func TestFollowCatchesUp(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -154,7 +154,7 @@ func TestFollowCatchesUp(t *testing.T) {
 	b.follow(t)
 	b.until(t, "busy")
 
-	claim(t, atA, "away") // and nobody says so
+	claim(t, atA, "away") // without an announcement
 	sql(t, s, "postgres", `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND application_name = 'presence'`)
 	b.until(t, "away")
 
@@ -183,7 +183,7 @@ func (h heard) Reload(_ context.Context, subjects ...presence.Ref) error {
 }
 
 // However many subjects are saved at once, and however long their ids, all are
-// announced, and nobody hears of what they did themselves.
+// announced. No process hears of its own changes.
 func TestAnnouncements(t *testing.T) {
 	t.Parallel()
 	opts := postgres.Options{Schema: newSchema(), Announce: true}

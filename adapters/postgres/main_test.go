@@ -34,10 +34,10 @@ func TestMain(m *testing.M) {
 
 var schemas atomic.Int64
 
-// newSchema returns the name of a schema that nobody else uses.
+// newSchema returns the name of a new schema.
 func newSchema() string { return fmt.Sprintf("Test %d", schemas.Add(1)) }
 
-// newDatabase makes a database that nobody else uses.
+// newDatabase makes a database for one test.
 func newDatabase(t testing.TB) string {
 	t.Helper()
 	name := fmt.Sprintf("test%d", schemas.Add(1))

@@ -1,38 +1,39 @@
-// Package postgres keeps what presence stores in a PostgreSQL database.
+// Package postgres keeps presence in a PostgreSQL database: the choices of
+// people and the journal.
 //
 //	storage, err := postgres.Open(ctx, "postgres://presence@db.example.com/presence", nil)
 //	tracker, err := presence.New(&presence.Options{Storage: storage})
 //
-// Open creates what it needs in a schema of its own, and upgrades what an
-// earlier version of this package left there; see [Options.Schema].
+// Open creates its tables in a schema of its own, and upgrades the tables of an
+// earlier version of this package; see [Options.Schema].
 //
 // # Durability
 //
-// What a call has answered survives a crash of the client, of the server and of
-// its machine, if its disks do what they say. Open therefore refuses a server
-// that runs with fsync=off, and switches synchronous_commit on in its sessions
-// where the server has it off; [Options.Relaxed] allows both.
+// A call that returned no error survives a crash of the client, of the server
+// and of its machine, if the disks are honest. Open therefore refuses a server
+// that runs with fsync=off. It switches synchronous_commit on in its sessions
+// if the server has it off. [Options.Relaxed] allows both.
 //
 // # Trouble
 //
-// An error of a server that cannot be reached, cannot be written to or has no
-// room wraps [presence.ErrUnavailable]. Nothing is tried again here. Connections
-// that broke are replaced by the next call, so that a server that restarts, or a
-// standby that takes over under the same name, needs nobody's help. With several
-// hosts in the connection string, add target_session_attrs=read-write.
+// An error of a server that cannot be reached or written to, or has no room,
+// wraps [presence.ErrUnavailable]. The storage repeats no call. The next call
+// replaces a broken connection, so that a restarted server, or a standby
+// promoted under the same name, is used by itself. With several hosts in the
+// connection string, add target_session_attrs=read-write.
 //
 // # Several processes
 //
-// Any number of them may use one schema. Whoever writes over a record that
-// another has changed is told so, and takes that over. To hear of it earlier,
-// set [Options.Announce] in all of them and run [Storage.Follow].
+// Any number of processes may use one schema. A tracker that writes over a
+// record of another process gets [presence.ErrConflict], and takes the other
+// record over. To take it over earlier, set [Options.Announce] in all processes
+// and run [Storage.Follow].
 //
 // # Erasing
 //
-// Delete removes the rows. Their bytes stay in the server's files until it
-// reuses the room, and in its log until that is recycled; see [Storage.Compact].
-// The planner's statistics are switched off for columns that hold ids or texts,
-// so that none is copied there.
+// Delete removes the rows. Their bytes stay in the server's files and in its
+// log until the server reuses the room; see [Storage.Compact]. The planner
+// keeps no statistics of columns with ids or texts, so that it copies none.
 package postgres
 
 import (
@@ -65,49 +66,51 @@ var (
 // Options configures a [Storage]. The zero value works.
 type Options struct {
 	// Schema is the database schema that holds the tables, at most 63 bytes.
-	// Empty means "presence". It is created if it is missing, for which the role
-	// needs the right to create schemas; it needs none if it owns the schema.
+	// Empty means "presence". Open creates a missing schema, for which the role
+	// needs the right to create schemas. A role that owns the schema needs no
+	// such right.
 	Schema string
-	// Conns bounds the connections to the server. 0 means what the connection
-	// string says with pool_max_conns, or else 16.
+	// Conns is the largest number of connections to the server. 0 means
+	// pool_max_conns of the connection string, or 16 without it.
 	Conns int
-	// Retention is how long journal rows are kept, from the instant at which they
-	// happened. 0 means for ever. Rows that are older are deleted in the
-	// background, once an hour and a few thousand at a time; see [Storage.Prune].
+	// Retention is how long journal rows are kept, counted from the instant at
+	// which they happened. 0 means for ever. Older rows are deleted in the
+	// background once an hour, 5,000 at a time; see [Storage.Prune].
 	Retention time.Duration
-	// Announce tells other processes what this one saves and deletes, shortly
-	// after it did; see [Storage.Follow]. Announcements contain the ids of
-	// subjects.
+	// Announce reports to other processes what this one saves and deletes,
+	// shortly afterwards; see [Storage.Follow]. Announcements contain the ids
+	// of subjects.
 	Announce bool
-	// Relaxed allows a server, or a session, that does not write to disk before it
-	// answers. A crash of the server then loses what was answered last. With
+	// Relaxed allows a server, or a session, that answers before it writes to
+	// disk. A crash of the server then loses the latest calls. With
 	// synchronous_commit=off in the connection string, sessions do not wait.
 	Relaxed bool
-	// Logger receives what goes wrong in the background; nil discards it.
+	// Logger logs failures in the background; nil discards them.
 	Logger *slog.Logger
 }
 
 // Storage is a presence.Storage and presence.JournalReader in a PostgreSQL
-// database of version 13 or later. All its methods are safe for concurrent use,
-// by any number of processes.
+// database of version 13 or later. It is safe for concurrent use, by any number
+// of processes.
 type Storage struct {
 	pool   *pgxpool.Pool
 	opts   Options
 	log    *slog.Logger
 	sql    statements
-	news   *announcer // nil where nothing is announced
+	news   *announcer // nil unless Options.Announce is set
 	closed atomic.Bool
 	config *pgx.ConnConfig // of connections outside the pool
-	name   string          // tells what this one announces from what others do
+	name   string          // marks the announcements of this process
 	ending context.Context // done once Close was called
 	end    context.CancelFunc
 	work   sync.WaitGroup
 }
 
-// Open connects to the database that a connection string names, as a URL or in
-// the form "host=... dbname=...", and makes its schema ready. The password may
-// come from the environment or a password file, as for other programs. It does
-// not wait for a server that is not there yet.
+// Open connects to the database of a connection string, as a URL or in the form
+// "host=... dbname=...", and prepares its schema; nil options mean zero ones.
+// It returns all faults of the options together. The password may be in the
+// environment or a password file, as for other programs. Open does not wait for
+// a server that has not started yet.
 func Open(ctx context.Context, connString string, options *Options) (*Storage, error) {
 	var opts Options
 	if options != nil {
@@ -174,15 +177,15 @@ func (o *Options) check() error {
 	return errors.Join(faults...)
 }
 
-// setUp makes a new session answer a commit only once it is on disk, unless that
-// is relaxed; stricter settings, such as waiting for a standby, are left as they
-// are. A client that stops in the middle of a batch must not lock others out, and
-// conflicts are looked for by revision, not by the server.
+// setUp makes a new session answer a commit only once it is on disk, unless
+// Relaxed allows otherwise. It keeps stricter settings, such as waiting for a
+// standby. A client that stops in the middle of a batch must not lock others
+// out. Conflicts are found by revision, not by the server.
 const setUp = `SELECT set_config('default_transaction_isolation', 'read committed', false),
 	set_config('idle_in_transaction_session_timeout', '10s', false),
 	CASE WHEN NOT $1 AND current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', false) END`
 
-// prepare looks at what kind of database this is, and makes the schema ready.
+// prepare checks the database and prepares the schema.
 func (s *Storage) prepare(ctx context.Context) error {
 	var encoding, fsync string
 	var standby, readOnly bool
@@ -206,8 +209,8 @@ func (s *Storage) prepare(ctx context.Context) error {
 	return nil
 }
 
-// Close ends every connection, after the calls under way have returned. A second
-// Close changes nothing and says so with [presence.ErrClosed].
+// Close waits for calls under way and ends every connection. A second Close
+// changes nothing and returns [presence.ErrClosed].
 func (s *Storage) Close() error {
 	if s.closed.Swap(true) {
 		return s.closedError()
@@ -220,7 +223,7 @@ func (s *Storage) Close() error {
 
 func (s *Storage) closedError() error { return refuse(presence.ErrClosed, "storage", "", "") }
 
-// usable says why a call cannot be served, if so.
+// usable returns why a call cannot be served, or nil.
 func (s *Storage) usable(ctx context.Context) error {
 	if s.closed.Load() {
 		return s.closedError()
@@ -231,8 +234,8 @@ func (s *Storage) usable(ctx context.Context) error {
 	return nil
 }
 
-// failed says what went wrong with the database, and drops connections that are
-// of no use any more.
+// failed returns the error of a failed call, and drops connections that cannot
+// be used again.
 func (s *Storage) failed(ctx context.Context, doing string, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -245,16 +248,16 @@ func (s *Storage) failed(ctx context.Context, doing string, err error) error {
 	}
 	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch {
-		case strings.HasPrefix(answer.Code, "22"), strings.HasPrefix(answer.Code, "54"): // what was given cannot be stored, now or later
+		case strings.HasPrefix(answer.Code, "22"), strings.HasPrefix(answer.Code, "54"): // the data can never be stored
 			return because(err, presence.ErrInvalid, "storage", "", "%s", doing)
-		case answer.Code == "25006": // an old primary, perhaps: the next connection may lead to the new one
+		case answer.Code == "25006": // perhaps an old primary: the next connection may lead to the new one
 			s.pool.Reset()
 			return because(err, presence.ErrUnavailable, "storage", "", "%s: this server can only be read, as a standby can", doing)
 		case strings.HasPrefix(answer.Code, "08"), strings.HasPrefix(answer.Code, "57P"):
-			s.pool.Reset() // the server is going, or has gone
+			s.pool.Reset() // the server shuts down, or the connection is broken
 		}
 	} else {
-		s.pool.Reset() // no answer: what happened to one connection has happened to all, as a rule
+		s.pool.Reset() // no answer: mostly all connections are broken
 	}
 	return because(err, presence.ErrUnavailable, "storage", "", "%s", doing)
 }
@@ -278,7 +281,7 @@ func (s *Storage) Load(ctx context.Context, subjects ...presence.Ref) ([]presenc
 	return records, nil
 }
 
-// Save stores all writes or none. A revision may be up to 1<<63 - 1.
+// Save stores all writes or none. A revision is at most 1<<63 - 1.
 func (s *Storage) Save(ctx context.Context, writes ...presence.Write) error {
 	if err := s.usable(ctx); err != nil || len(writes) == 0 {
 		return err
@@ -307,8 +310,8 @@ func (s *Storage) Save(ctx context.Context, writes ...presence.Write) error {
 	return nil
 }
 
-// saveOne needs one statement where nobody else has written, which is a
-// transaction of its own.
+// saveOne writes one record. Without a conflict it needs one statement, which
+// is a transaction of its own.
 func (s *Storage) saveOne(ctx context.Context, w presence.Write) error {
 	r := w.Record
 	var done pgconn.CommandTag
@@ -321,8 +324,8 @@ func (s *Storage) saveOne(ctx context.Context, w presence.Write) error {
 	if err != nil || done.RowsAffected() == 1 {
 		return err
 	}
-	// Which of two records is the one to be written must be read from what is
-	// stored now, and is not changed by what it is compared with later.
+	// Whether the stored record is the one to be written must be read from the
+	// present row. A later comparison cannot change the answer.
 	stored, err := s.revisions(ctx, s.pool, s.sql.compare, []presence.Write{w})
 	if err != nil {
 		return err
@@ -333,9 +336,9 @@ func (s *Storage) saveOne(ctx context.Context, w presence.Write) error {
 	return nil
 }
 
-// saveAll locks what is there in the order of the subjects, so that no two
-// batches wait for each other; then it decides and writes. Inserting waits only
-// for whoever is inserting as well, again in order.
+// saveAll locks the stored rows in the order of the subjects, so that no two
+// batches wait for each other. Then it decides and writes. An insertion only
+// waits for other insertions, again in order.
 func (s *Storage) saveAll(ctx context.Context, writes []presence.Write) error {
 	writes = slices.Clone(writes)
 	slices.SortFunc(writes, func(a, b presence.Write) int { return compareRefs(a.Record.Subject, b.Record.Subject) })
@@ -356,7 +359,7 @@ func (s *Storage) saveAll(ctx context.Context, writes []presence.Write) error {
 	var inserts, updates []presence.Write
 	for _, w := range writes {
 		switch got, there := stored[w.Record.Subject]; {
-		case got.same: // the same call again
+		case got.same: // the caller repeats a call
 		case there != (w.Expect != 0) || got.revision != int64(w.Expect):
 			return conflict(w, got.revision)
 		case there:
@@ -381,13 +384,13 @@ func (s *Storage) saveAll(ctx context.Context, writes []presence.Write) error {
 	return tx.Commit(ctx)
 }
 
-// deadlockDetected is what the server answers to the one of several transactions
-// that it gives up so that the others can go on.
+// deadlockDetected is the code of a transaction that the server aborted to
+// break a deadlock.
 const deadlockDetected = "40P01"
 
-// untangled does something again that the server gave up for the sake of others.
-// The order in which rows are locked leaves one case for that: a subject that is
-// deleted and stored anew between a batch's look at it and its insertion.
+// untangled repeats a call that the server aborted because of a deadlock, up to
+// five times. The order of the locks leaves one such case: a subject that is
+// deleted and stored again between a batch's look at it and its insertion.
 func untangled(do func() error) error {
 	for attempt := 1; ; attempt++ {
 		err := do()
@@ -406,8 +409,8 @@ func rollback(tx pgx.Tx) {
 	_ = tx.Rollback(ctx)
 }
 
-// stored is what there is of a record: its revision, and whether it is the very
-// one that is to be written.
+// stored is a stored record: its revision, and whether it equals the record of
+// the write.
 type stored struct {
 	revision int64
 	same     bool
@@ -525,12 +528,12 @@ func (s *Storage) collect(ctx context.Context, rows pgx.Rows) ([]presence.Journa
 	return list, nil
 }
 
-// pruneChunk is how many rows one statement of Prune deletes.
+// pruneChunk is the number of rows that one statement of Prune deletes.
 const pruneChunk = 5000
 
-// Prune deletes the journal rows of what happened before an instant, in chunks,
-// and returns how many it deleted, also where it could not delete all. Several
-// processes may prune at once.
+// Prune deletes the journal rows that happened before an instant, in chunks. It
+// returns the number of deleted rows, also with an error. Several processes may
+// prune at once.
 func (s *Storage) Prune(ctx context.Context, before presence.Instant) (pruned int64, err error) {
 	for {
 		if err := s.usable(ctx); err != nil {
@@ -564,9 +567,9 @@ func (s *Storage) pruneEvery(ctx context.Context, every time.Duration) {
 	}
 }
 
-// Compact writes the tables anew, so that nothing that was deleted is left in
-// their files. Nobody can use them meanwhile, which takes as long as copying
-// them does. The server's log, its backups and standbys are not touched.
+// Compact writes the tables again, so that their files hold no deleted row. It
+// locks the tables for as long as copying them takes. It does not change the
+// server's log, backups and standbys.
 func (s *Storage) Compact(ctx context.Context) error {
 	if err := s.usable(ctx); err != nil {
 		return err
@@ -579,12 +582,12 @@ func (s *Storage) Compact(ctx context.Context) error {
 	return nil
 }
 
-// stripes is how many locks the subjects' journals share. It must be the same
-// in every process of a schema.
+// stripes is the number of locks that the journals of the subjects share. It
+// must be the same in every process of a schema.
 const stripes = 64
 
-// stripe is the lock under which a subject's journal grows, so that rows are
-// seen in the order in which they are numbered.
+// stripe returns the lock under which a subject's journal grows, so that rows
+// are seen in the order of their numbers.
 func stripe(r presence.Ref) int32 {
 	return int32(uint32(hash(r.Tenant+"\x00"+r.ID)) % stripes)
 }
@@ -595,7 +598,8 @@ func hash(s string) int32 {
 	return int32(h.Sum32())
 }
 
-// distinct sorts stripes, so that everybody locks them in the same order.
+// distinct sorts stripes and removes repetitions, so that all transactions lock
+// them in the same order.
 func distinct(stripes []int32) []int32 {
 	slices.Sort(stripes)
 	return slices.Compact(stripes)
@@ -626,7 +630,7 @@ func fields(writes []presence.Write) (tenants, ids []string, revisions []int64, 
 	return tenants, ids, revisions, data
 }
 
-// notNil is data that is not NULL in the database.
+// notNil returns data that is not NULL in the database.
 func notNil(data []byte) []byte {
 	if data == nil {
 		return []byte{}

@@ -98,7 +98,7 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-// A schema may be made by somebody who is allowed to, for a role that is not.
+// A privileged role may create a schema for a role that may not.
 func TestOpenWithoutTheRightToCreate(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)
@@ -123,8 +123,8 @@ func TestOpenInsistsOnDurability(t *testing.T) {
 	setting := func(opts postgres.Options) string {
 		opts.Schema = "presence"
 		storage := open(t, s, opts)
-		// What a session has set can only be seen from within: here by a rule that
-		// tells with every record that is written.
+		// The settings of a session can only be read from within it. Here a
+		// rule reports them with each written record.
 		sql(t, s, "postgres", `CREATE TABLE IF NOT EXISTS seen (setting text);
 			CREATE OR REPLACE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.seen VALUES (current_setting(''synchronous_commit'')); RETURN NEW; END';
 			CREATE OR REPLACE TRIGGER note AFTER INSERT ON presence.records FOR EACH ROW EXECUTE FUNCTION note(); TRUNCATE seen`)
@@ -234,7 +234,7 @@ func TestRevisionOutOfRange(t *testing.T) {
 	require.Empty(t, records)
 }
 
-// What can never be stored says so, instead of being tried for ever.
+// Data that can never be stored is ErrInvalid, and is not retried for ever.
 func TestWhatPostgresCannotHold(t *testing.T) {
 	t.Parallel()
 	storage := open(t, server, postgres.Options{})
@@ -355,7 +355,7 @@ func TestRetention(t *testing.T) {
 	require.Equal(t, []string{"new"}, ids(rows))
 }
 
-// A server that goes and comes back is used again by what is open.
+// An open storage uses a restarted server again.
 func TestServerRestarts(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -417,7 +417,7 @@ func TestSlowDatabase(t *testing.T) {
 	_, err = tx.Exec(t.Context(), `SELECT * FROM presence.records WHERE subject = 'ann' FOR UPDATE`)
 	require.NoError(t, err)
 
-	for range 3 { // more often than there are connections
+	for range 3 { // more often than the number of connections
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		require.ErrorIs(t, storage.Save(ctx, presence.Write{Record: record(ann, 2), Expect: 1}), context.DeadlineExceeded)
 		cancel()
@@ -476,7 +476,7 @@ func TestStandby(t *testing.T) {
 	require.NoError(t, storage.Save(t.Context(), presence.Write{Record: record(ann, 3), Expect: 2}))
 }
 
-// What becomes read-only while it is open says so, and recovers.
+// A storage reports that its database has become read-only, and recovers.
 func TestBecomesReadOnly(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)

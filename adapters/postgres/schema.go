@@ -12,8 +12,8 @@ import (
 )
 
 // migrations lead from each version of the schema to the next; {schema} stands
-// for its name. They are never changed once released: what is to be different
-// gets a migration of its own.
+// for its name. A released migration never changes: a change is a migration of
+// its own.
 var migrations = []string{
 	1: `
 CREATE TABLE {schema}.records (
@@ -62,7 +62,7 @@ func (s *Storage) migrate(ctx context.Context) error {
 	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, int64(migrationLock)); err != nil {
 		return err
 	}
-	version, err := s.version(ctx, tx) // somebody else may have done it
+	version, err := s.version(ctx, tx) // another process may have done it
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ type rowQuerier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// version returns the version of the schema, 0 where there is none.
+// version returns the version of the schema, or 0 if it has none.
 func (s *Storage) version(ctx context.Context, q rowQuerier) (version int, err error) {
 	var there bool
 	if err := q.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, s.sql.in("{schema}.version")).Scan(&there); err != nil || !there {
@@ -120,8 +120,8 @@ func (s *statements) in(sql string) string {
 
 func statementsFor(schema string) statements {
 	s := statements{schema: schema, channel: fmt.Sprintf("presence_%08x", uint32(hash(schema)))}
-	// keys joins what is asked for with what there is, by the primary key whatever
-	// the planner knows of either.
+	// keys joins the wanted subjects with the stored rows by the primary key,
+	// whatever statistics the planner has.
 	const keys = `FROM unnest($1::text[], $2::text[]) AS k(tenant, subject)`
 	const batch = `FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[]) AS w(tenant, subject, revision, data)`
 	s.begin = s.in(`

@@ -163,7 +163,7 @@ type Options struct {
 	// whole seconds. 0 means 30s.
 	ActivityTimeout time.Duration
 
-	// Logger receives what goes wrong in the background; nil discards it.
+	// Logger logs failures in the background; nil discards them.
 	Logger *slog.Logger
 }
 

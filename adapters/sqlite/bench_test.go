@@ -91,7 +91,7 @@ func (o *ours) round(n int) {
 	}
 }
 
-// bare is what somebody would write by hand for the same.
+// bare writes the same rows with code written by hand.
 type bare struct {
 	b           *testing.B
 	c           *sql.Conn

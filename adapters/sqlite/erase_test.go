@@ -14,8 +14,8 @@ import (
 	"github.com/presence-go/presence/adapters/sqlite"
 )
 
-// populate writes records and rows of many subjects in no order, again and
-// again, so that trees are rebalanced and pages used anew.
+// populate writes records and rows of many subjects in random order,
+// repeatedly, so that trees are rebalanced and pages are used again.
 func populate(t *testing.T, s *sqlite.Storage, count, rounds int) []presence.Ref {
 	t.Helper()
 	random := rand.New(rand.NewPCG(1, 2))
@@ -43,7 +43,7 @@ func populate(t *testing.T, s *sqlite.Storage, count, rounds int) []presence.Ref
 	return refs
 }
 
-// secret is what only one subject has said.
+// secret is the text of one subject.
 func secret(ref presence.Ref) string { return "secret of " + ref.ID[:12] }
 
 func TestDeleteLeavesNoTraces(t *testing.T) {
@@ -66,7 +66,8 @@ func TestDeleteLeavesNoTraces(t *testing.T) {
 	require.Empty(t, filesWith(t, path, traces...))
 }
 
-// As long as another process reads what was, traces stay, and that is said.
+// While another process reads the deleted rows, traces stay, and Delete returns
+// an error.
 func TestDeleteWhileOthersRead(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "presence.db")
@@ -87,8 +88,8 @@ func TestDeleteWhileOthersRead(t *testing.T) {
 	require.Empty(t, filesWith(t, path, "secret of ann"))
 }
 
-// Erasing somebody through a tracker leaves nothing in the files, and watchers
-// see them leave.
+// Erase of a tracker leaves nothing in the files, and watchers see the subject
+// leave.
 func TestEraseLeavesNoTraces(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "presence.db")

@@ -18,7 +18,7 @@ type file struct {
 	info   fs.FileInfo
 	beside map[string]fs.FileInfo // the log and its index, by name
 
-	db      *sql.DB // of the writing connection alone
+	db      *sql.DB // of the writing connection
 	writer  *sql.Conn
 	readers *sql.DB
 

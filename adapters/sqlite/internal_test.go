@@ -29,8 +29,8 @@ func record(i int, data string) presence.Write {
 	return presence.Write{Record: presence.Record{Subject: presence.ID(fmt.Sprintf("subject-%d", i)), Revision: 1, Data: []byte(data)}}
 }
 
-// commits counts the transactions in the log of a file: frames that say how
-// large the file is after them.
+// commits counts the transactions in the log of a file. The last frame of a
+// transaction has the size of the file.
 func commits(t *testing.T, path string) (n int) {
 	t.Helper()
 	log, err := os.ReadFile(path + "-wal")
@@ -84,8 +84,8 @@ func TestCallsShareATransaction(t *testing.T) {
 	require.Equal(t, 1, commits(t, s.path))
 }
 
-// Storage that the engine bounds says that the disk is full, and goes on when
-// there is room.
+// Storage whose size the engine limits reports that the disk is full. It
+// continues once it has room.
 func TestNoMorePages(t *testing.T) {
 	t.Parallel()
 	s := opened(t, nil)
@@ -126,8 +126,8 @@ func TestNoMorePages(t *testing.T) {
 	require.NoError(t, s.Save(t.Context(), record(last, strings.Repeat("x", 3000))))
 }
 
-// A process that is killed after somebody was deleted and before traces were
-// removed leaves that to the next one.
+// A process killed between deleting a subject and removing its traces leaves
+// the traces to the next process.
 func TestTracesOfAKilledProcess(t *testing.T) {
 	t.Parallel()
 	s := opened(t, nil)
@@ -158,7 +158,7 @@ func (s *Storage) isMarked(t *testing.T) bool {
 	return again.file.marked
 }
 
-// A connection in no state to go on is opened anew.
+// A connection that cannot continue is opened again.
 func TestConnectionIsOpenedAnew(t *testing.T) {
 	t.Parallel()
 	s := opened(t, nil)
@@ -211,8 +211,8 @@ func TestPrune(t *testing.T) {
 	require.Len(t, records, 1)
 }
 
-// What is older than the retention goes by itself, some with every batch, then
-// not before an hour has passed.
+// Rows older than the retention are pruned by themselves, some with each batch,
+// then not before an hour has passed.
 func TestRetention(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -11,7 +11,8 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// read calls do with the file, and once more where it has to be opened anew.
+// read calls do with the file. It calls do again if the file had to be opened
+// again.
 func (s *Storage) read(ctx context.Context, do func(*file) error) error {
 	for attempt := 0; ; attempt++ {
 		err := s.readOnce(ctx, do)
@@ -54,7 +55,7 @@ func (s *Storage) Load(ctx context.Context, subjects ...presence.Ref) (records [
 		if len(subjects) == 1 {
 			rows, err = f.loadOne.QueryContext(ctx, subjects[0].Tenant, subjects[0].ID)
 		} else {
-			// One statement, whatever their number, so that it sees one moment.
+			// One statement for all subjects reads one moment.
 			list := make([][2]string, len(subjects))
 			for i, subject := range subjects {
 				list[i] = [2]string{subject.Tenant, subject.ID}
@@ -116,7 +117,8 @@ func (f *file) tenantRows(ctx context.Context, q presence.JournalQuery) (*sql.Ro
 	return f.tenantPage.QueryContext(ctx, q.Subject.Tenant, from, to, at, seq, limit(q.Limit))
 }
 
-// find returns where a row is, or a place before all others.
+// find returns the place of a row. Without the row it returns a place before
+// all others.
 func (f *file) find(ctx context.Context, subject presence.Ref, id string) (at, seq int64, err error) {
 	at, seq = math.MinInt64, math.MinInt64
 	if id == "" {
@@ -148,7 +150,7 @@ func limit(n int) int {
 	return n
 }
 
-// rowFields returns where the columns of a row go.
+// rowFields returns the destinations of the columns of a row.
 func rowFields(r *presence.JournalRow) []any {
 	return []any{
 		&r.Subject.Tenant, &r.Subject.ID, &r.ID, &r.Kind, &r.From, &r.To, (*string)(&r.Class), (*string)(&r.Cause), (*string)(&r.Trigger),
@@ -169,7 +171,7 @@ func collect[T any](rows *sql.Rows, fields func(*T) []any) (all []T, err error) 
 	return slices.Clip(all), rows.Err()
 }
 
-// bits scans a revision, of which the engine knows the bits with a sign.
+// bits scans a revision. The engine keeps its bits as a number with a sign.
 type bits uint64
 
 // Scan implements [sql.Scanner].

@@ -6,16 +6,16 @@ import (
 	"fmt"
 )
 
-// applicationID tells a file of this package from those of others.
+// applicationID marks a file as one of this package.
 const applicationID = 0x70726573
 
-// markTraces is set while traces of what was deleted may be left in the files.
+// markTraces is the mark of a file that may hold traces of deleted rows.
 const markTraces = "traces"
 
 const rowColumns = `id, kind, from_status, to_status, class, cause, trigger_cause, reach, source, key, reason, by_actor, at, recorded`
 
-// migrations lead from each version of the schema to the next; version n has
-// had the first n of them. What is released is never changed, only added to.
+// migrations lead from each version of the schema to the next. Version n has
+// had the first n of them. A released migration never changes.
 var migrations = []string{
 	// 1
 	`
@@ -49,8 +49,8 @@ CREATE TABLE journal (
 CREATE INDEX journal_by_subject ON journal (tenant, subject);
 CREATE TABLE marks (name TEXT PRIMARY KEY) WITHOUT ROWID;
 `,
-	// 2: a period can be read across subjects, and within one without looking at
-	// every row
+	// 2: reads a period across subjects, and within one subject without looking
+	// at every row
 	`
 DROP INDEX journal_by_subject;
 CREATE INDEX journal_by_subject ON journal (tenant, subject, seq, at);
@@ -58,7 +58,7 @@ CREATE INDEX journal_by_time ON journal (tenant, at);
 `,
 }
 
-// migrate brings the schema up to date, all or nothing.
+// migrate brings the schema up to date, completely or not at all.
 func migrate(ctx context.Context, c *sql.Conn) (err error) {
 	version, err := schemaVersion(ctx, c)
 	if err != nil || version == len(migrations) {
@@ -72,7 +72,7 @@ func migrate(ctx context.Context, c *sql.Conn) (err error) {
 			_, _ = c.ExecContext(context.WithoutCancel(ctx), `ROLLBACK`)
 		}
 	}()
-	if version, err = schemaVersion(ctx, c); err != nil { // somebody else may have been quicker
+	if version, err = schemaVersion(ctx, c); err != nil { // another process may have been quicker
 		return err
 	}
 	for _, m := range migrations[version:] {
@@ -87,7 +87,7 @@ func migrate(ctx context.Context, c *sql.Conn) (err error) {
 	return err
 }
 
-// schemaVersion returns the version of the file's schema, 0 where there is none.
+// schemaVersion returns the version of the file's schema, or 0 if it has none.
 func schemaVersion(ctx context.Context, c *sql.Conn) (version int, err error) {
 	var application, tables int
 	err = c.QueryRowContext(ctx, `SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)`).

@@ -1,36 +1,36 @@
-// Package sqlite keeps presence in one SQLite file: what people chose and the
-// journal of what happened, durable without a server and without cgo.
+// Package sqlite keeps presence in one SQLite file: the choices of people and
+// the journal. It is durable, without a server and without cgo.
 //
 //	storage, err := sqlite.Open(ctx, "presence.db", nil)
 //	tracker, err := presence.New(&presence.Options{Storage: storage})
 //
 // # Durability
 //
-// A call that returns no error has been synced to the disk. Calls that are made
-// at once share one transaction and one sync, each with an answer of its own:
-// one that is refused harms no other.
+// A call that returns no error has been synced to the disk. Calls made at the
+// same time share one transaction and one sync, each with an answer of its own:
+// a refused call harms no other.
 //
 // # Several processes
 //
-// Any number of processes on one machine may open the file; records are shared
-// by comparing revisions. A process that holds the file for longer than
-// [Options.BusyTimeout] makes calls fail until it lets go.
+// Any number of processes on one machine may open the file. They share records
+// by comparing revisions. While a process holds the file for longer than
+// [Options.BusyTimeout], calls of the others fail.
 //
 // # Trouble
 //
-// An error that is not about the call itself wraps [presence.ErrUnavailable] and
-// says what is wrong: the disk is full, the file is locked, read-only, corrupted
-// or gone. Nothing has to be opened again when that is over. A file that was
-// removed is missed at the next call, since what is written to it is lost; one
-// that was put in its place is opened.
+// An error that is not about the call itself wraps [presence.ErrUnavailable]
+// and names the cause: the disk is full, or the file is locked, read-only,
+// corrupted or removed. The storage continues by itself once the cause is gone.
+// The next call notices a removed file, since writes to it are lost. It opens a
+// file that was put in its place.
 //
 // # Erasing
 //
-// [Storage.Delete] returns when nothing of the subjects is left in the files.
-// SQLite leaves copies behind where it rebalances its trees, which even
-// overwriting what is deleted does not reach, so the whole file is written anew:
-// that takes seconds for each gigabyte, during which nothing else is stored.
-// Several subjects in one call, or in calls at once, cost as much as one.
+// [Storage.Delete] returns when the files hold nothing of the subjects. SQLite
+// leaves copies where it rebalances its trees, and overwriting deleted rows
+// does not reach the copies. So Delete writes the whole file again: that takes
+// seconds for each gigabyte, during which nothing else is stored. Several
+// subjects in one call, or in calls at the same time, cost as much as one.
 package sqlite
 
 import (
@@ -54,44 +54,46 @@ var (
 
 // Options configures a [Storage]. The zero value works.
 type Options struct {
-	// NoSync leaves it to the system when what was stored reaches the disk. A
-	// process that is killed loses nothing then, but a machine that fails loses
-	// what was answered with no error.
+	// NoSync lets the system decide when stored data reaches the disk. A killed
+	// process then loses nothing. A machine that fails loses calls that
+	// returned no error.
 	NoSync bool
 	// BusyTimeout is how long a call waits for another process that holds the
 	// file, unless its context ends before. 0 means 5s.
 	BusyTimeout time.Duration
-	// Retention is how long the rows of the journal are kept, by the instant at
-	// which they happened. Older ones are deleted some at a time when rows are
-	// appended, at most once an hour. 0 means for ever. See [Storage.Prune].
+	// Retention is how long the rows of the journal are kept, counted from the
+	// instant at which they happened. Older rows are deleted some at a time
+	// when rows are appended, at most once an hour. 0 means for ever. See
+	// [Storage.Prune].
 	Retention time.Duration
-	// Readers is how many calls may read at once. 0 means 4.
+	// Readers is the number of calls that may read at once. 0 means 4.
 	Readers int
 }
 
-// Storage is a presence.Storage and presence.JournalReader in one file. All its
-// methods are safe for concurrent use.
+// Storage is a presence.Storage and presence.JournalReader in one file. It is
+// safe for concurrent use.
 type Storage struct {
 	path string
 	opts Options
 
 	jobs    chan *job
 	closing chan struct{} // closed by Close
-	ended   chan struct{} // closed when nothing is written any more
+	ended   chan struct{} // closed once no write follows
 
-	mu   sync.RWMutex // held shared while reading, exclusively while the files are changed
+	mu   sync.RWMutex // read-locked while reading, locked while the files change
 	file *file        // nil while it cannot be opened
 
 	closeOnce sync.Once
 	closeErr  error
-	// Of the writing goroutine: when rows were last pruned and traces removed by
-	// themselves.
+	// Fields of the writing goroutine: when it last pruned rows and removed
+	// traces by itself.
 	pruned, tidied time.Time
 }
 
-// Open opens the file at path, which is created if there is none, and brings its
-// schema up to date. A file of a newer version than this package knows, or of
-// another application, is refused with an error wrapping presence.ErrInvalid.
+// Open opens the file at path, which it creates if it is missing, and brings
+// its schema up to date; nil options mean zero ones. It returns all faults of
+// the options together. It returns [presence.ErrInvalid] for a file of a newer
+// version of this package, or of another application.
 func Open(ctx context.Context, path string, opts *Options) (*Storage, error) {
 	var o Options
 	if opts != nil {
@@ -99,7 +101,7 @@ func Open(ctx context.Context, path string, opts *Options) (*Storage, error) {
 	}
 	var faults []error
 	if path == "" || path == ":memory:" {
-		faults = append(faults, refuse(presence.ErrInvalid, "storage", path, "the name of a file is needed"))
+		faults = append(faults, refuse(presence.ErrInvalid, "storage", path, "it is not the name of a file"))
 	}
 	if o.BusyTimeout < 0 {
 		faults = append(faults, refuse(presence.ErrInvalid, "option", "BusyTimeout", "%v is negative", o.BusyTimeout))
@@ -129,7 +131,7 @@ func Open(ctx context.Context, path string, opts *Options) (*Storage, error) {
 }
 
 // Close waits for calls under way and closes the file. A second Close changes
-// nothing and says so.
+// nothing and returns [presence.ErrClosed].
 func (s *Storage) Close() error {
 	first := false
 	s.closeOnce.Do(func() {
@@ -163,7 +165,7 @@ func (s *Storage) isClosed() bool {
 	}
 }
 
-// What can be wrong with the file itself.
+// Faults of the file itself.
 var (
 	errGone    = errors.New("the file has been removed")
 	errTraces  = errors.New("another process reads the file, so that traces are left in it; delete again")
@@ -171,7 +173,7 @@ var (
 	errTooNew  = errors.New("the file's schema is newer than this package")
 )
 
-// explain turns an error of the engine into one of the contract.
+// explain turns an error of the engine into one of the sentinels.
 func (s *Storage) explain(ctx context.Context, err error) error {
 	switch {
 	case err == nil || errors.Is(err, presence.ErrConflict) || errors.Is(err, presence.ErrClosed) || errors.Is(err, presence.ErrInvalid):
@@ -205,7 +207,7 @@ func (s *Storage) explain(ctx context.Context, err error) error {
 	return because(err, presence.ErrUnavailable, "storage", s.path, "%s", what)
 }
 
-// code is the engine's primary code of an error, or 0.
+// code returns the engine's primary code of an error, or 0.
 func code(err error) int {
 	if e, ok := errors.AsType[*driver.Error](err); ok {
 		return e.Code() & 0xff

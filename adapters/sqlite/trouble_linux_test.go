@@ -21,7 +21,7 @@ func byNobody(t *testing.T, path string) string {
 	t.Helper()
 	c := exec.Command(os.Args[0])
 	if os.Getuid() == 0 {
-		// What is run must be where nobody may read.
+		// The program runs as another user, who must be able to read it.
 		program, err := os.ReadFile(os.Args[0])
 		require.NoError(t, err)
 		dir, err := os.MkdirTemp("", "nobody")

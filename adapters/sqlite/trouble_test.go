@@ -170,7 +170,7 @@ func TestLostFile(t *testing.T) {
 	require.Equal(t, "two", string(records[0].Data))
 	require.NoError(t, s.Save(t.Context(), write(ann, 2, 3, "three again")))
 
-	// Something else in its place is said to be no database.
+	// Another file in its place is reported to be no database.
 	require.NoError(t, os.WriteFile(path+".new", bytes.Repeat([]byte("no database "), 1000), 0o644))
 	require.NoError(t, os.Rename(path+".new", path))
 	_, err = s.Load(t.Context(), ann)
@@ -246,7 +246,7 @@ func TestCorruptedFile(t *testing.T) {
 	}
 }
 
-// The file of another application, or of a later version, is left alone.
+// Open does not change the file of another application, or of a later version.
 func TestOthersFiles(t *testing.T) {
 	t.Parallel()
 	for name, statement := range map[string]string{
@@ -271,7 +271,7 @@ func TestOthersFiles(t *testing.T) {
 	}
 }
 
-// filesWith returns which files beside path contain what must not be there.
+// filesWith returns the files beside path that contain a forbidden text.
 // Another program reads them: closing a file drops the locks that this process
 // has on it.
 func filesWith(t *testing.T, path string, traces ...string) (names []string) {

@@ -14,22 +14,21 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// maxBatch bounds the calls that share a transaction.
+// maxBatch is the number of calls that may share a transaction.
 const maxBatch = 1024
 
-// job is one call that changes something, waiting to be carried out.
+// job is one call that writes. It waits in a queue.
 type job struct {
 	ctx    context.Context
 	do     func(context.Context, *file) error
-	parts  bool // it may be refused when a part of it has been done
-	erases bool // answered when no traces are left
+	parts  bool // it may be refused after a part of it was written
+	erases bool // it is answered once no traces are left
 	state  atomic.Int32
-	err    error // what it was refused with
+	err    error // the refusal, or nil
 	answer chan error
 }
 
-// A job waits until it is either taken to be carried out or given up by its
-// caller, whoever is first.
+// A waiting job is either taken for writing or given up by its caller.
 const (
 	waiting int32 = iota
 	taken
@@ -38,8 +37,8 @@ const (
 
 func (j *job) take() bool { return j.state.CompareAndSwap(waiting, taken) }
 
-// submit has a job carried out and returns its answer. If ctx ends before the
-// job was taken, nothing of it happens.
+// submit queues a job and returns its answer. If ctx ends before the job is
+// taken, the job writes nothing.
 func (s *Storage) submit(ctx context.Context, j *job) error {
 	if s.isClosed() {
 		return s.closedError()
@@ -76,10 +75,11 @@ func (s *Storage) submit(ctx context.Context, j *job) error {
 	}
 }
 
-// writeAll carries out jobs until Close, as many at once as are waiting. Callers
-// that have just been answered often come back at once: it waits for as many as
-// it answered last, for half of the time that this took at most, since the sync
-// that a larger batch saves costs more. One caller alone is never waited for.
+// writeAll carries out all waiting jobs together, until Close. Callers that
+// were just answered often return at once. So it waits for as many jobs as it
+// answered last, for at most half the time that the last batch took. A larger
+// batch saves a sync, which costs more than the wait. It never waits for a
+// single caller.
 func (s *Storage) writeAll() {
 	defer close(s.ended)
 	last, took := 0, time.Duration(0)
@@ -102,8 +102,8 @@ func (s *Storage) writeAll() {
 	}
 }
 
-// gather adds the jobs that are waiting, and while there are fewer than wanted
-// those that come within a time.
+// gather adds the waiting jobs to a batch. While the batch has fewer than
+// wanted, it also waits for jobs, for at most the time given.
 func (s *Storage) gather(batch []*job, wanted int, within time.Duration) []*job {
 	for len(batch) < maxBatch {
 		select {
@@ -147,7 +147,7 @@ func (s *Storage) carryOut(batch []*job) {
 	err = s.transact(f, batch)
 	s.dropIfBroken(f, err)
 	if err != nil && len(batch) > 1 {
-		// One job may have met what concerns it alone, such as a damaged page.
+		// One job may have met a fault of its own, such as a damaged page.
 		for _, j := range batch {
 			j.state.Store(waiting)
 			s.carryOut([]*job{j})
@@ -155,7 +155,7 @@ func (s *Storage) carryOut(batch []*job) {
 		return
 	}
 	if err == nil {
-		err = f.there() // otherwise it went where nobody will find it
+		err = f.there() // a removed file has lost the write
 	}
 	if err != nil {
 		answer(batch, err)
@@ -178,8 +178,8 @@ func answer(jobs []*job, err error) {
 	}
 }
 
-// begin begins a transaction. If another process holds the file, it waits for as
-// long as may be and somebody waits for the answer.
+// begin begins a transaction. If another process holds the file, it waits for
+// at most BusyTimeout, while at least one caller waits.
 func (s *Storage) begin(f *file, batch []*job) error {
 	ctx := context.Background()
 	return patiently(ctx, s.opts.BusyTimeout, func() error {
@@ -193,8 +193,8 @@ func (s *Storage) begin(f *file, batch []*job) error {
 
 var errNobodyWaits = errors.New("the callers have given up")
 
-// transact carries out a batch in the transaction that was begun, and ends it. An
-// error is about the file; what a job is refused with, it notes.
+// transact carries out a batch in the begun transaction, and ends the
+// transaction. It returns an error of the file. It notes a refusal in its job.
 func (s *Storage) transact(f *file, batch []*job) (err error) {
 	ctx := context.Background()
 	exec := func(statement string) error {
@@ -203,7 +203,7 @@ func (s *Storage) transact(f *file, batch []*job) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			_ = exec(`ROLLBACK`) // the engine may have done so itself
+			_ = exec(`ROLLBACK`) // the engine may have rolled back already
 		}
 	}()
 	changed := false
@@ -236,7 +236,8 @@ func (s *Storage) transact(f *file, batch []*job) (err error) {
 	return exec(`COMMIT`)
 }
 
-// usable returns the file, opened anew where another one has taken its place.
+// usable returns the file. It opens the file again if another file has taken
+// its place.
 func (s *Storage) usable() (*file, error) {
 	s.mu.RLock()
 	f := s.file
@@ -260,7 +261,7 @@ func (s *Storage) usable() (*file, error) {
 	return f, nil
 }
 
-// dropIfBroken drops the file where the connection is in no state to go on.
+// dropIfBroken drops the file if its connection cannot continue.
 func (s *Storage) dropIfBroken(f *file, err error) {
 	if err == nil || errors.Is(err, errNobodyWaits) {
 		return
@@ -270,17 +271,17 @@ func (s *Storage) dropIfBroken(f *file, err error) {
 	}
 }
 
-// drop closes the file, for it to be opened again with the next batch.
+// drop closes the file. The next batch opens it again.
 func (s *Storage) drop(f *file) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_ = f.close() // what it could not write has been answered so
+	_ = f.close() // the callers have got the errors of failed writes
 	s.file = nil
 }
 
 // Save stores all writes or none.
 func (s *Storage) Save(ctx context.Context, writes ...presence.Write) error {
-	writes = slices.Clone(writes) // they may be written after the caller has given up
+	writes = slices.Clone(writes) // the job may run after the caller has given up
 	for i := range writes {
 		writes[i].Record.Data = append([]byte{}, writes[i].Record.Data...)
 	}
@@ -318,7 +319,7 @@ func (f *file) save(ctx context.Context, w *presence.Write) error {
 	case err != nil:
 		return err
 	case uint64(revision) == r.Revision && bytes.Equal(data, r.Data):
-		return nil // the same call again
+		return nil // the caller repeats a call
 	}
 	return refuse(presence.ErrConflict, "record", r.Subject.String(), "it is at revision %d, expected was %d", uint64(revision), w.Expect)
 }
@@ -340,8 +341,9 @@ func (s *Storage) Append(ctx context.Context, rows ...presence.JournalRow) error
 }
 
 // Delete removes the records and journals of subjects, so that nothing of them
-// is left in the files. If it fails after they were removed, because another
-// process reads the file or the disk is full, call it again.
+// is left in the files. After an error it may have removed the rows but not
+// their traces: another process may read the file, or the disk may be full.
+// Call it again then.
 func (s *Storage) Delete(ctx context.Context, subjects ...presence.Ref) error {
 	subjects = slices.Clone(subjects)
 	return s.submit(ctx, &job{erases: true, do: func(ctx context.Context, f *file) error {
@@ -366,8 +368,8 @@ func (s *Storage) Delete(ctx context.Context, subjects ...presence.Ref) error {
 	}})
 }
 
-// removeTraces writes the file anew without what was deleted, and empties the
-// log beside it.
+// removeTraces writes the file again without deleted rows, and empties the log
+// beside it.
 func (s *Storage) removeTraces(f *file) error {
 	if !f.marked {
 		return nil
@@ -390,8 +392,8 @@ func (s *Storage) removeTraces(f *file) error {
 	return nil
 }
 
-// emptyLog moves what is in the log into the file and cuts the log off, which no
-// reader must hold.
+// emptyLog moves the log into the file and truncates the log. It waits until no
+// reader holds the log, for at most BusyTimeout.
 func (s *Storage) emptyLog(ctx context.Context, f *file) error {
 	for deadline := time.Now().Add(s.opts.BusyTimeout); ; {
 		var busy, frames, moved int
@@ -409,18 +411,18 @@ func (s *Storage) emptyLog(ctx context.Context, f *file) error {
 	}
 }
 
-// pruneChunk is how many rows are pruned in one transaction.
+// pruneChunk is the number of rows that one transaction prunes.
 const pruneChunk = 1000
 
-// How often rows are pruned and traces removed by themselves, at most.
+// The least time between two prunings, and between two removals of traces.
 const (
 	pruneEvery = time.Hour
 	tidyEvery  = time.Minute
 )
 
 // Prune deletes the rows of the journal that happened before an instant, of all
-// tenants, some at a time so that nobody waits for long. It returns how many
-// there were. The records stay.
+// tenants. It deletes some at a time, so that no call waits for long. It
+// returns the number of deleted rows. The records stay.
 func (s *Storage) Prune(ctx context.Context, before presence.Instant) (rows int, err error) {
 	for {
 		var n int
@@ -457,10 +459,9 @@ func (f *file) prune(ctx context.Context, before presence.Instant) (rows int, er
 	return rows, nil
 }
 
-// tidy does what is due by itself: some rows that are older than the retention
-// are pruned, and traces removed that a process left behind which was killed
-// while it erased somebody. What fails is tried again later, also if nothing
-// else is to be done: it returns what receives then.
+// tidy prunes rows older than the retention, and removes traces that a killed
+// process left. It repeats a removal that failed: the returned channel receives
+// when it is due.
 func (s *Storage) tidy() (again <-chan time.Time) {
 	now := time.Now()
 	if f, err := s.usable(); err == nil && f.marked {

@@ -97,7 +97,7 @@ type Options struct {
 	// policy of the subject's tenant.
 	PingInterval time.Duration
 
-	// Logger receives what goes wrong in the background; nil discards it.
+	// Logger logs failures in the background; nil discards them.
 	Logger *slog.Logger
 }
 

@@ -87,7 +87,7 @@ type Options struct {
 	MaxStanza int
 	// WriteTimeout is how long the server may take to accept a stanza. 0 means 10s.
 	WriteTimeout time.Duration
-	// Logger receives what goes wrong in the background; nil discards it.
+	// Logger logs failures in the background; nil discards them.
 	Logger *slog.Logger
 }
 
