@@ -77,10 +77,13 @@ func (v View) MarshalJSON() ([]byte, error) { return v.appendJSON(nil), nil }
 // UnmarshalJSON decodes what MarshalJSON wrote. It ignores unknown fields.
 func (v *View) UnmarshalJSON(data []byte) error {
 	type plain View
-	return json.Unmarshal(data, &struct {
+	if err := json.Unmarshal(data, &struct {
 		*Ref
 		*plain
-	}{&v.Subject, (*plain)(v)})
+	}{&v.Subject, (*plain)(v)}); err != nil {
+		return refuse(ErrInvalid, "view", "", "it cannot be decoded").because(err)
+	}
+	return nil
 }
 
 func (v *View) appendJSON(b []byte) []byte {

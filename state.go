@@ -84,16 +84,17 @@ func (c *Claim) UnmarshalJSON(data []byte) error {
 		For json.RawMessage `json:"for"`
 	}{plain: (*plain)(c)}
 	if err := json.Unmarshal(data, &read); err != nil {
-		return err
+		return refuse(ErrInvalid, "claim", "", "it cannot be decoded").because(err)
 	}
 	if len(read.For) == 0 {
 		return nil
 	}
+	var err error
 	if read.For[0] != '"' {
-		return json.Unmarshal(read.For, &c.For)
-	}
-	text, err := strconv.Unquote(string(read.For))
-	if err == nil {
+		err = json.Unmarshal(read.For, &c.For)
+	} else if text, fault := strconv.Unquote(string(read.For)); fault != nil {
+		err = fault
+	} else {
 		c.For, err = time.ParseDuration(text)
 	}
 	if err != nil {

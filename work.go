@@ -59,7 +59,7 @@ func (c Count) MarshalJSON() ([]byte, error) {
 func (c *Count) UnmarshalJSON(data []byte) error {
 	var n *int
 	if err := json.Unmarshal(data, &n); err != nil {
-		return err
+		return refuse(ErrInvalid, "count", string(data), "it is no number").because(err)
 	}
 	*c = Count{}
 	if n != nil {

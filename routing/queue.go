@@ -144,8 +144,9 @@ func New(desk Desk, opts *Options) (*Queue, error) {
 	return q, nil
 }
 
-// refuse returns the error of a refusal.
+// refuse returns the error of a refusal. It cuts what was given to 128 bytes.
 func refuse(sentinel error, what, given, format string, args ...any) *presence.Error {
+	given = strings.ToValidUTF8(given[:min(len(given), presence.MaxID)], "")
 	return &presence.Error{Err: sentinel, What: what, Given: given, Text: fmt.Sprintf(format, args...)}
 }
 
