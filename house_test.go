@@ -37,7 +37,15 @@ type allowance struct {
 }
 
 var designs = []allowance{
-	{design: "house", core: 70, driver: 2, types: 36, functions: 10, methods: 87, exported: 440, docLines: 130},
+	// The aims are 25 names of deciding files, 411 exported names, 120 lines.
+	// Thirteen more names cross, each to keep one mechanism in one place: because and
+	// allow, which complete a refusal; the three columns of eventKinds and
+	// Event.validate, which put form before state; Question.check and checkOptionalID;
+	// lastName and transitionName, the memo that many expiries need; mayReveal,
+	// Roster.member and Machine.heartbeat, whose rules the driver must not
+	// repeat. More names are exported since each word that a policy written in Go
+	// sets is a constant.
+	{design: "house", core: 38, driver: 0, types: 32, functions: 10, methods: 87, exported: 436, docLines: 122},
 }
 
 func allowed(field func(allowance) int) (sum int) {
@@ -73,14 +81,14 @@ var guards = []guard{
 	{name: "exported names", ceiling: allowed(func(a allowance) int { return a.exported }), find: exportedNames},
 	{name: "lines of go doc -short", ceiling: allowed(func(a allowance) int { return a.docLines }), find: docLines},
 	{name: "what a deciding file must not do", ceiling: 0, find: notPure},
-	{name: "locals that shadow a name of the package or of an import", ceiling: 60, find: shadows},
-	{name: "functions over 60 lines", ceiling: 9, find: longFunctions},
+	{name: "locals that shadow a name of the package or of an import", ceiling: 0, find: shadows},
+	{name: "functions over 60 lines", ceiling: 0, find: longFunctions},
 	{name: "lines of the longest root file", ceiling: 1250, find: longestFile, largest: true},
-	{name: "atLeast and normalOrigin under adapters", ceiling: 6, find: copiedGuards},
-	{name: "promoted methods of ws.Handler and sse.Handler", ceiling: 26, find: promotedMethods},
-	{name: "replace in go.mod files", ceiling: 27, find: replaces},
-	{name: "RegisterOnShutdown", ceiling: 8, find: shutdownHooks},
-	{name: "policy words as literals", ceiling: 50, find: policyLiterals},
+	{name: "atLeast and normalOrigin under adapters", ceiling: 0, find: copiedGuards},
+	{name: "promoted methods of ws.Handler and sse.Handler", ceiling: 0, find: promotedMethods},
+	{name: "replace in go.mod files", ceiling: 0, find: replaces},
+	{name: "RegisterOnShutdown", ceiling: 0, find: shutdownHooks},
+	{name: "policy words as literals", ceiling: 0, find: policyLiterals},
 	{name: "files outside tests that import the clock without being listed", ceiling: 0, find: clockImports},
 	{name: "Instant(x.Unix…())", ceiling: 0, find: instantsOfUnix},
 	{name: "comment lines with a word to avoid", ceiling: 1600, find: comments},
@@ -475,11 +483,22 @@ func shadows(_ *testing.T, r *repository) (found []finding) {
 // longest is how many lines a function may have.
 const longest = 60
 
+// mayBeLong are functions that are longer for a reason.
+var mayBeLong = map[string]string{
+	"unpack": "in two functions it takes 13 % longer (BenchmarkUnpack)",
+}
+
+// isCore reports whether a file is of the root or of a package that applications
+// import beside it.
+func isCore(name string) bool {
+	return isRoot(name) || isShipped(name) && slices.Contains([]string{"routing", "report", "schedule"}, path.Dir(name))
+}
+
 func longFunctions(_ *testing.T, r *repository) (found []finding) {
-	for _, name := range r.sorted(isRoot) {
+	for _, name := range r.sorted(isCore) {
 		for _, decl := range r.files[name].Decls {
 			f, ok := decl.(*ast.FuncDecl)
-			if !ok {
+			if !ok || mayBeLong[f.Name.Name] != "" {
 				continue
 			}
 			if lines := r.fset.Position(f.End()).Line - r.fset.Position(f.Pos()).Line + 1; lines > longest {
@@ -709,7 +728,7 @@ func documents(_ *testing.T, r *repository) (found []finding) {
 	return found
 }
 
-// TestHouseNotices shows that each guard fails, and names the place.
+// H1: each guard fails where it must, and names the place.
 func TestHouseNotices(t *testing.T) {
 	imports := exports(t, ".")
 	clean := map[string]string{
