@@ -9,8 +9,7 @@ import (
 	"github.com/presence-go/presence/presencetest"
 )
 
-// TestQuestions compares what the tracker asks with a table, for each call that
-// asks.
+// H9: the questions of the tracker equal a table, for each call that asks.
 func TestQuestions(t *testing.T) {
 	var asked []presence.Question
 	tracker := crowd(t, presence.Options{Authorizer: presencetest.StaticAuthorizer(func(q presence.Question) error {

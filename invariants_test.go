@@ -458,8 +458,8 @@ func TestTicksAreNoMatter(t *testing.T) {
 	})
 }
 
-// A step returns a lower bound of the next deadline. A driver that ticks at the
-// bound gets what one that asks Next gets. A refused event lets time pass and
+// H5: a step returns an instant that is not after the next deadline. A driver that
+// ticks at it gets what one that asks Next gets. A refused event lets time pass and
 // changes nothing else, and no event is changed by being fed.
 func TestStepForetellsTheNextDeadline(t *testing.T) {
 	t.Parallel()

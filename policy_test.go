@@ -12,7 +12,7 @@ import (
 	"github.com/presence-go/presence/preset"
 )
 
-// A policy goes through JSON as any value does, and comes back as it was.
+// H11: a policy goes through JSON as any value does, and comes back as it was.
 func TestPoliciesAreJSON(t *testing.T) {
 	for _, name := range preset.Names() {
 		p, _ := preset.Lookup(name)

@@ -3,6 +3,9 @@ package presence_test
 import (
 	"context"
 	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"go/types"
 	"slices"
 	"strings"
@@ -533,6 +536,33 @@ func requireRefusal(t *testing.T, err error) {
 	require.LessOrEqual(t, len(refusal.Given), 128)
 	require.True(t, strings.HasPrefix(err.Error(), "presence: "+refusal.Err.Error()+" "+refusal.What), err.Error())
 	require.NotContains(t, err.Error(), "\n")
+}
+
+// H3: a call with channel and subject swapped does not compile.
+func TestChannelsAreNoSubjects(t *testing.T) {
+	imports := exports(t, ".")
+	for call, compiles := range map[string]bool{
+		"t.AddMember(nil, c, s)": true, "t.AddMember(nil, s, c)": false,
+		"t.RemoveMember(nil, c, s)": true, "t.RemoveMember(nil, s, c)": false,
+		"t.SetMembers(nil, c, s)": true, "t.SetMembers(nil, s, c)": false,
+		"t.Members(c)": true, "t.Members(s)": false,
+		"t.Get(nil, by, s)": true, "t.Get(nil, by, c)": false,
+		"t.List(nil, by, c)": true, "t.List(nil, by, s)": false,
+		"t.Watch(nil, by, c, o)": true, "t.Watch(nil, by, s, o)": false,
+		"t.WatchSubject(nil, by, s, o)": true, "t.WatchSubject(nil, by, c, o)": false,
+	} {
+		fset := token.NewFileSet()
+		file, err := parser.ParseFile(fset, "x.go", `package x
+import . "github.com/presence-go/presence"
+func f(t *Tracker, by Actor, s Ref, c Channel, o WatchOptions) { `+call+` }`, 0)
+		require.NoError(t, err)
+		_, err = (&types.Config{Importer: fromExports(fset, imports)}).Check("x", fset, []*ast.File{file}, nil)
+		if compiles {
+			require.NoError(t, err, call)
+		} else {
+			require.ErrorContains(t, err, "cannot use", call)
+		}
+	}
 }
 
 // A call that waits returns its context's cause.

@@ -102,7 +102,7 @@ func TestBatchesOfWhatIsHeldBackForASubject(t *testing.T) {
 	require.False(t, waits)
 }
 
-// A roster with emit gives emit the frames that one without returns, in the same
+// H7: a roster with emit gives emit the frames that one without returns, in the same
 // order, each with its stream.
 func TestRosterEmitsWhatItReturns(t *testing.T) {
 	t.Parallel()

@@ -121,7 +121,7 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// Every kind has a row and a name, and form is checked without a state.
+// H4: every kind has a row and a name, and form is checked without a state.
 func TestEventsAreValidated(t *testing.T) {
 	forms := eventForms()
 	names := make(map[string]EventKind)
@@ -153,7 +153,7 @@ func TestEventsAreValidated(t *testing.T) {
 	require.ErrorContains(t, beyond.validate(), `invalid event "30": it is not a kind of event`)
 }
 
-// A malformed event only lets time pass, whatever the state is.
+// H4: a malformed event only lets time pass, whatever the state is.
 func TestMalformedEventsChangeNothing(t *testing.T) {
 	now := At(time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
 	m := must(Compile(DefaultPolicy()))

@@ -460,9 +460,9 @@ func (h *troubledHistory) restart() {
 	}
 }
 
-// TestTroubledStorage lets storage be in each kind of trouble at each call of
-// random histories. What an actor did is stored before it is reported, and what
-// was reported is there after a restart.
+// H6: storage is in each kind of trouble at each call of random histories. What an
+// actor did is stored before it is reported. What was reported is there after a
+// restart.
 func TestTroubledStorage(t *testing.T) {
 	seed := *storageSeed
 	if seed == 0 {

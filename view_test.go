@@ -12,7 +12,7 @@ import (
 	"github.com/presence-go/presence/preset"
 )
 
-// TestValuesPrint: what is printed says what the value is.
+// H11: what is printed says what the value is.
 func TestValuesPrint(t *testing.T) {
 	until := presence.At(time.Date(2026, 1, 5, 9, 30, 0, 0, time.UTC))
 	for want, value := range map[string]any{

@@ -72,6 +72,7 @@ func ask(ctx context.Context, q presence.Question) error {
 	return presence.RoleAuthorizer().Allow(ctx, q)
 }
 
+// H9: the suite finds an authorizer that confuses person and channel, among others.
 func TestAuthorizerSuiteCatches(t *testing.T) {
 	t.Parallel()
 	of := func(a allow) func(<-chan struct{}) presencetest.AuthorizerCase {

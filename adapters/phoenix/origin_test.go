@@ -13,6 +13,7 @@ import (
 	"github.com/presence-go/presence/adapters/phoenix"
 )
 
+// H13: the origin table holds, row by row.
 func TestOrigins(t *testing.T) {
 	edgetest.Origins(t, func(t *testing.T, allowed []string) func(string, http.Header) string {
 		tracker, err := presence.New(nil)

@@ -14,7 +14,8 @@ import (
 	"github.com/presence-go/presence/adapters/pusher"
 )
 
-// A page learns only from the close frame why its socket is refused.
+// H13: the origin table holds, row by row. A page learns only from the
+// close frame why its socket is refused.
 func TestOrigins(t *testing.T) {
 	edgetest.Origins(t, func(t *testing.T, allowed []string) func(string, http.Header) string {
 		tracker, err := presence.New(nil)

@@ -10,6 +10,7 @@ import (
 	"github.com/presence-go/presence/adapters/internal/edge/edgetest"
 )
 
+// H13: the origin table holds, row by row.
 func TestOrigins(t *testing.T) {
 	for path, method := range map[string]string{"/presence/events?id=v1&role=visitor": http.MethodGet, "/presence/messages?id=ann&conn=tab": http.MethodPost} {
 		edgetest.Origins(t, func(t *testing.T, allowed []string) func(string, http.Header) string {

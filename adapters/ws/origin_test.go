@@ -14,6 +14,7 @@ import (
 	"github.com/presence-go/presence/adapters/ws"
 )
 
+// H13: the origin table holds, row by row.
 func TestOrigins(t *testing.T) {
 	edgetest.Origins(t, func(t *testing.T, allowed []string) func(string, http.Header) string {
 		w := setup(t, func(c *conf) { c.ws.AllowedOrigins = allowed })
@@ -30,6 +31,7 @@ func TestOrigins(t *testing.T) {
 	})
 }
 
+// H13: a handler has four methods.
 func TestHandlersHaveFourMethods(t *testing.T) {
 	for _, handler := range []any{new(ws.Handler), new(sse.Handler)} {
 		var names []string

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// An interrupt of the program tells the clients of open sockets to come back.
+// H15: an interrupt of the program tells the clients of open sockets to come back.
 func TestInterruptClosesSockets(t *testing.T) {
 	for range 15 {
 		program := exec.CommandContext(t.Context(), os.Args[0], "-listen", "127.0.0.1:0")

@@ -29,7 +29,7 @@ import (
 
 const goldenFile = "../../testdata/golden.txt"
 
-// TestGolden compares every byte that leaves the tracker with testdata/golden.txt:
+// H2: a test compares every byte that leaves the tracker with testdata/golden.txt:
 // the frames of each scenario file, its journal rows and records, and the JSON of
 // each preset. Rewrite the file with -update, and give the reason in the commit.
 func TestGolden(t *testing.T) {

@@ -44,7 +44,7 @@ func command(t *testing.T, name string, args ...string) string {
 
 const own = "github.com/presence-go/presence"
 
-// TestStandaloneFails: scripts/standalone refuses what would make a module of
+// H14: scripts/standalone refuses what would make a module of
 // the workspace another one than an application gets.
 func TestStandaloneFails(t *testing.T) {
 	clone(t)
