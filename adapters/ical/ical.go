@@ -1,14 +1,14 @@
-// Package ical reads iCalendar files, such as a calendar of public holidays or
-// of a team's days off, into the exceptions of opening hours.
+// Package ical turns iCalendar files into exceptions of opening hours: a
+// calendar of public holidays, or of a team's days off.
 //
 //	plan, err := schedule.Parse("mon-fri 09:00-17:00; zone Europe/Berlin")
 //	closed, err := ical.Exceptions(ctx, file, plan, schedule.DateIn(zone, now), schedule.DateIn(zone, now.AddDate(1, 0, 0)), nil)
 //	plan.Exceptions = append(plan.Exceptions, closed...)
 //	hours, err := schedule.New(plan, nil)
 //
-// Calendars are parsed by arran4/golang-ical and rules of recurrence expanded by
-// teambition/rrule-go. Recurrences are expanded in what clocks show, so that
-// changes of the clock do not move them.
+// The package parses calendars with arran4/golang-ical and expands rules of
+// recurrence with teambition/rrule-go. It expands them in the time that clocks
+// show, so that changes of the clock do not move them.
 package ical
 
 import (
@@ -43,25 +43,24 @@ const (
 	earliest = 1970     // year in which something recurring begins
 )
 
-// Options are what a plan and a calendar cannot say. The zero value works.
+// Options configures [Exceptions]. The zero value works.
 type Options struct {
-	// Location is the zone of all hours, and of times without a zone, in place of
-	// the one that the plan names. See [schedule.Options].
+	// Location is the zone of all hours, and of times without a zone. nil means
+	// the zone of the plan. See [schedule.Options].
 	Location *time.Location
 }
 
-// Exceptions returns what the events of a calendar make of the hours of a plan,
-// from one date to another, both included: for each date that an event closes,
-// all day or for a part, what is left of its hours. They are in the order of
-// their dates, and are to be appended to the plan's exceptions, which they take
-// into account.
+// Exceptions returns an exception for each date that an event closes, all day
+// or in part. The exception has the rest of that day's hours. from and to are
+// both included. The exceptions are in the order of their dates. Append them to
+// the exceptions of the plan, which they take into account.
 //
-// Every event closes, whether or not it is marked as busy; one that is cancelled
-// does not. Times without a zone are in the plan's. Zones must be named as in
-// the IANA database; definitions of others are not read. What cannot be read is
-// an error wrapping [presence.ErrInvalid], and Exceptions returns nothing else
-// then. It reports faults of the plan and of the dates together. It returns the
-// cause of ctx's end when ctx ends before it is done; it cannot interrupt r.
+// Every event closes, whether or not it is marked as busy. A cancelled event
+// does not. Times without a zone are in the zone of the hours. A zone must have
+// a name of the IANA database; other definitions are not read. Exceptions
+// returns all faults of the plan and of the dates together. It returns
+// [presence.ErrInvalid], and no exception, if it cannot read something. It
+// returns the cause of ctx's end if ctx ends first, but it cannot interrupt r.
 func Exceptions(ctx context.Context, r io.Reader, plan schedule.Plan, from, to schedule.Date, opts *Options) ([]schedule.Exception, error) {
 	var o Options
 	if opts != nil {
@@ -70,7 +69,7 @@ func Exceptions(ctx context.Context, r io.Reader, plan schedule.Plan, from, to s
 	base, err := schedule.New(plan, &schedule.Options{Location: o.Location})
 	first, last := midnight(from), midnight(to)
 	if days := last.Sub(first).Hours() / 24; days < 0 || days >= MaxDays {
-		err = errors.Join(err, fault("from %s to %s: want at least one day and at most %d", from, to, MaxDays))
+		err = errors.Join(err, fault("from %s to %s: allowed are 1 to %d days", from, to, MaxDays))
 	}
 	if err != nil {
 		return nil, err
@@ -95,8 +94,8 @@ func fault(format string, args ...any) error {
 	return fmt.Errorf("ical: %w calendar: %w", presence.ErrInvalid, fmt.Errorf(format, args...))
 }
 
-// event is what a calendar says of one event. Times are what clocks show in its
-// zone, written as UTC: face values.
+// event is one event of a calendar. Its times are face values: the times that
+// clocks in its zone show, written as UTC.
 type event struct {
 	zones     zones
 	name      string
@@ -108,7 +107,7 @@ type event struct {
 	length    time.Duration
 	rule      *rrule.ROption
 	more      []time.Time        // RDATE
-	not       map[time.Time]bool // EXDATE, and those that another event replaces
+	not       map[time.Time]bool // EXDATE, and times that another event replaces
 	replaces  time.Time          // RECURRENCE-ID
 }
 
@@ -118,7 +117,7 @@ func read(r io.Reader, zone *time.Location) ([]event, error) {
 		return nil, fmt.Errorf("ical: %w", err)
 	}
 	if len(data) > MaxSize {
-		return nil, fault("more than %d bytes", MaxSize)
+		return nil, fault("it has more than %d bytes", MaxSize)
 	}
 	length := 0
 	for line := range bytes.Lines(data) {
@@ -126,7 +125,7 @@ func read(r io.Reader, zone *time.Location) ([]event, error) {
 			length = 0
 		}
 		if length += len(line); length > MaxLine {
-			return nil, fault("a line of more than %d bytes", MaxLine)
+			return nil, fault("a line has more than %d bytes", MaxLine)
 		}
 	}
 	var calendar *ics.Calendar
@@ -146,12 +145,12 @@ func read(r io.Reader, zone *time.Location) ([]event, error) {
 		}
 		if e.rule != nil {
 			if rules++; rules > MaxRules {
-				return nil, fault("more than %d rules of recurrence", MaxRules)
+				return nil, fault("it has more than %d rules of recurrence", MaxRules)
 			}
 		}
 		list = append(list, e)
 	}
-	// What replaces one time of an event takes its place.
+	// An event that replaces one time of another takes its place.
 	recurring := make(map[string]*event)
 	for i := range list {
 		if list[i].replaces.IsZero() && list[i].uid != "" {
@@ -166,8 +165,8 @@ func read(r io.Reader, zone *time.Location) ([]event, error) {
 	return slices.DeleteFunc(list, func(e event) bool { return e.cancelled }), nil
 }
 
-// guarded calls a library with what strangers wrote, and makes an error of
-// whatever goes wrong.
+// guarded calls a library with text of strangers, and turns its errors and
+// panics into faults.
 func guarded(call func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -242,7 +241,7 @@ func readEvent(v *ics.VEvent, zone *time.Location, zones zones) (e event, err er
 	return e, err
 }
 
-// zones are those that a calendar names.
+// zones are the zones of a calendar, by name.
 type zones map[string]*time.Location
 
 func (z zones) named(id string) (*time.Location, error) {
@@ -256,8 +255,8 @@ func (z zones) named(id string) (*time.Location, error) {
 	return z[id], nil
 }
 
-// moment reads a date or a time as the face value of a clock in its zone: that
-// which it names, UTC, or else the one given.
+// moment reads a date or a time as a face value. Its zone is the one that the
+// property names, UTC, or else the one given.
 func (z zones) moment(p *ics.IANAProperty, text string, zone *time.Location) (face time.Time, in *time.Location, allDay bool, err error) {
 	text = strings.TrimSpace(text)
 	if ids := p.ICalParameters["TZID"]; len(ids) > 0 {
@@ -277,7 +276,7 @@ func (z zones) moment(p *ics.IANAProperty, text string, zone *time.Location) (fa
 	return face, zone, false, fault("%s: %.40q: want a date such as 20261225 or a time such as 20261224T120000Z", p.IANAToken, text)
 }
 
-// moment reads a time of the event, as a clock in the event's zone shows it.
+// moment reads a time of the event as a face value in the event's zone.
 func (e *event) moment(p *ics.IANAProperty, text string) (time.Time, error) {
 	face, zone, allDay, err := e.zones.moment(p, text, e.zone)
 	if err != nil {
@@ -286,13 +285,13 @@ func (e *event) moment(p *ics.IANAProperty, text string) (time.Time, error) {
 	if e.allDay {
 		return face.Truncate(24 * time.Hour), nil
 	}
-	if allDay { // a date among times: that day's
+	if allDay { // a date among times means the time of the event on that day
 		return face.Add(e.start.Sub(e.start.Truncate(24 * time.Hour))), nil
 	}
 	return shown(face, zone, e.zone), nil
 }
 
-// shown turns what a clock shows in one zone into what one in another does.
+// shown turns the face value of one zone into that of another.
 func shown(face time.Time, in, zone *time.Location) time.Time {
 	if in.String() == zone.String() {
 		return face
@@ -301,7 +300,7 @@ func shown(face time.Time, in, zone *time.Location) time.Time {
 	return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), 0, time.UTC)
 }
 
-// length is how long an event lasts on the clock.
+// length returns how long an event lasts on the clock.
 func length(v *ics.VEvent, e *event) (d time.Duration, err error) {
 	if e.allDay {
 		d = 24 * time.Hour
@@ -315,7 +314,7 @@ func length(v *ics.VEvent, e *event) (d time.Duration, err error) {
 			return 0, fault("DTEND is before DTSTART")
 		}
 		if end.Equal(e.start) && e.allDay {
-			return d, nil // meant as one day, and often written so
+			return d, nil // often written for one day
 		}
 		d = end.Sub(e.start)
 	} else if p := v.GetProperty(ics.ComponentPropertyDuration); p != nil {
@@ -361,7 +360,8 @@ func duration(text string) (d time.Duration, err error) {
 	return d, nil
 }
 
-// readRule reads a rule of recurrence that comes to few enough times a day.
+// readRule reads a rule of recurrence. It refuses rules with more than one time
+// a day.
 func (e *event) readRule(text string) (*rrule.ROption, error) {
 	if len(text) > MaxRule {
 		return nil, fault("RRULE of %d bytes, allowed are %d", len(text), MaxRule)
@@ -389,8 +389,8 @@ func (e *event) readRule(text string) (*rrule.ROption, error) {
 	return o, nil
 }
 
-// closures are what events close of the days between two, as face values of
-// clocks in the zone of the hours.
+// closures are the times that events close between two days, as face values in
+// the zone of the hours.
 type closures struct {
 	zone        *time.Location
 	from, until time.Time
@@ -398,11 +398,11 @@ type closures struct {
 	times       int
 }
 
-// closure is what events close of a day, in minutes.
+// closure is the times that events close of a day, in minutes.
 type closure struct {
 	name    string
 	spans   []minutes
-	resumes bool // nothing of it is closed, but an end of the day before
+	resumes bool // no time is closed, but the end of the day before
 }
 
 type minutes struct{ from, to int }
@@ -413,7 +413,7 @@ func (c *closures) add(e *event) error {
 	starts := append([]time.Time{e.start}, e.more...)
 	if e.rule != nil {
 		o := *e.rule
-		// An event may have begun before the days asked for, and elsewhere it may
+		// An event may begin before the first day, and in its own zone it may
 		// be another day.
 		end := c.until.Add(48 * time.Hour)
 		if o.Until.IsZero() || o.Until.After(end) {
@@ -452,7 +452,7 @@ func (c *closures) add(e *event) error {
 	return nil
 }
 
-// count bounds what one calendar can ask for.
+// count counts the times of a calendar, and returns an error beyond maxTimes.
 func (c *closures) count() error {
 	if c.times++; c.times > maxTimes {
 		return fault("its events happen on more than %d days", maxTimes)
@@ -460,7 +460,7 @@ func (c *closures) count() error {
 	return nil
 }
 
-// close notes what an event closes from one time to another.
+// close notes that an event closes from one time to another.
 func (c *closures) close(e *event, start, end time.Time) error {
 	from, until := start, end
 	if from.Before(c.from) {
@@ -497,7 +497,7 @@ func (c *closures) whole(day time.Time) bool {
 	return of != nil && slices.Contains(of.spans, minutes{0, wholeDay})
 }
 
-// exceptions is what is left of the hours of a plan.
+// exceptions returns the exceptions of a plan.
 func (c *closures) exceptions(plan schedule.Plan) (list []schedule.Exception, err error) {
 	dated := make(map[schedule.Date]schedule.Day)
 	for _, e := range plan.Exceptions {
@@ -509,8 +509,9 @@ func (c *closures) exceptions(plan schedule.Plan) (list []schedule.Exception, er
 		}
 		return own, excepted
 	}
-	// What goes on past a midnight before which it is closed opens again after it,
-	// which the next day has to say. A day that is closed begins nothing.
+	// Hours that pass midnight and are closed before it open again after it,
+	// which the next day's exception has to state. A closed day begins no
+	// hours.
 	for day, of := range maps.Clone(c.days) {
 		next := day.AddDate(0, 0, 1)
 		own, _ := hours(day)
@@ -522,7 +523,8 @@ func (c *closures) exceptions(plan schedule.Plan) (list []schedule.Exception, er
 	for _, day := range slices.SortedFunc(maps.Keys(c.days), time.Time.Compare) {
 		of := c.days[day]
 		open, excepted := hours(day)
-		// An exception ends what began the day before, so that it is said here.
+		// An exception ends the hours of the day before. So it also has their
+		// rest.
 		if before := day.AddDate(0, 0, -1); !excepted && !c.whole(before) {
 			spans, _ := hours(before)
 			for _, s := range spans {
@@ -544,9 +546,9 @@ func (c *closures) exceptions(plan schedule.Plan) (list []schedule.Exception, er
 
 func wraps(s schedule.Span) bool { return s.To <= s.From }
 
-// leave takes the closed minutes out of a day's hours, and reports whether that
-// made a difference. What goes on past midnight does so unless its end of this
-// day is closed.
+// leave returns a day's hours without the closed minutes, and whether that made
+// a difference. Hours that pass midnight still do, unless the end of this day
+// is closed.
 func (c *closure) leave(open schedule.Day) (left schedule.Day, less bool) {
 	var shut, runs [wholeDay]bool
 	for _, s := range c.spans {
@@ -554,7 +556,7 @@ func (c *closure) leave(open schedule.Day) (left schedule.Day, less bool) {
 			shut[m] = true
 		}
 	}
-	var past schedule.TimeOfDay // where the last of the day goes on to
+	var past schedule.TimeOfDay // the end on the next day of hours that pass midnight
 	for _, s := range open {
 		to := s.To
 		if wraps(s) {
@@ -575,7 +577,7 @@ func (c *closure) leave(open schedule.Day) (left schedule.Day, less bool) {
 		}
 		span.To = schedule.TimeOfDay(m)
 		if m == wholeDay && past != 0 {
-			if past >= span.From { // in two, since none is longer than a day
+			if past >= span.From { // in two parts, since a span is at most a day long
 				left = append(left, schedule.Span{From: span.From, To: past + 1})
 				span.From = past + 1
 			}

@@ -138,7 +138,7 @@ func TestFaults(t *testing.T) {
 		calendar("DTSTART:20260105T090000|RRULE:FREQ=DAILY;BYMONTHDAY=" + strings.Repeat("1,", 300) + "1"):         "RRULE of 623 bytes, allowed are 512",
 		calendar("DTSTART:20260105T090000|EXDATE:never"):                                                           `EXDATE: "never"`,
 		calendar("DTSTART:20260105T090000|RDATE;VALUE=PERIOD:20260105T090000/PT1H"):                                `RDATE: "20260105T090000/PT1H"`,
-		calendar("DTSTART:20260105T090000|SUMMARY:" + strings.Repeat("x", 20_000)):                                 "a line of more than 16384 bytes",
+		calendar("DTSTART:20260105T090000|SUMMARY:" + strings.Repeat("x", 20_000)):                                 "a line has more than 16384 bytes",
 		strings.Repeat("\n", ical.MaxSize+1):                                                                       "more than 1048576 bytes",
 		calendar(strings.Split(strings.Repeat("DTSTART:20260105T090000|RRULE:FREQ=YEARLY\n", 501), "\n")[:501]...): "more than 500 rules",
 		calendar("DTSTART;VALUE=DATE:20260105|DURATION:P3650D|RRULE:FREQ=DAILY"):                                   "happen on more than 100000 days",
@@ -154,9 +154,9 @@ func TestFaults(t *testing.T) {
 		require.Nil(t, list)
 	}
 	_, err := ical.Exceptions(t.Context(), strings.NewReader(calendar()), plan(t, "mon 09:00-17:00"), date(2026, 1, 2), date(2026, 1, 1), nil)
-	require.ErrorContains(t, err, "want at least one day and at most 3660")
+	require.ErrorContains(t, err, "allowed are 1 to 3660 days")
 	_, err = ical.Exceptions(t.Context(), strings.NewReader(calendar()), plan(t, "mon 09:00-17:00"), date(2026, 1, 2), date(2126, 1, 1), nil)
-	require.ErrorContains(t, err, "want at least one day and at most 3660")
+	require.ErrorContains(t, err, "allowed are 1 to 3660 days")
 	_, err = ical.Exceptions(t.Context(), strings.NewReader(calendar()), schedule.Plan{Zone: "Mars/Dust"}, date(2026, 1, 2), date(2026, 1, 3), nil)
 	require.ErrorContains(t, err, "Mars/Dust")
 }
@@ -172,7 +172,8 @@ func date(year int, month time.Month, day int) schedule.Date {
 	return schedule.Date{Year: year, Month: month, Day: day}
 }
 
-// Names come from strangers: what people cannot read is left out.
+// Names are texts of strangers: characters that people cannot read are left
+// out.
 func TestNames(t *testing.T) {
 	long := strings.Repeat("ü", 100)
 	got := exceptions(t, plan(t, "mon 09:00-17:00"), "2026-01-01", "2026-01-31",
@@ -236,5 +237,5 @@ func TestExceptionsEndsWithItsContext(t *testing.T) {
 func TestExceptionsReportsFaultsTogether(t *testing.T) {
 	_, err := ical.Exceptions(t.Context(), strings.NewReader(calendar()), schedule.Plan{Zone: "Mars/Dust"}, date(2026, 1, 2), date(2026, 1, 1), nil)
 	require.ErrorContains(t, err, "Mars/Dust")
-	require.ErrorContains(t, err, "want at least one day")
+	require.ErrorContains(t, err, "allowed are 1 to 3660 days")
 }

@@ -121,7 +121,7 @@ func TestMessageInPartsWithAPing(t *testing.T) {
 	})
 }
 
-// What comes too fast waits at the sender.
+// Messages that arrive too fast wait at the sender.
 func TestFloodIsReadSlowly(t *testing.T) {
 	bubble(t, func(c *conf) { c.phoenix.MessagesPerSecond, c.phoenix.Burst = 10, 50 }, func(t *testing.T, w *world) {
 		ann, bob := w.enter("token=ann", "sales"), w.enter("token=bob", "sales")
@@ -166,7 +166,7 @@ func TestSocketsAreCounted(t *testing.T) {
 		w.open("token=guest:visitor")
 		_, status, why := w.dial("token=guest:visitor")
 		require.Equal(t, http.StatusTooManyRequests, status)
-		require.Contains(t, why, "guest has 2 sockets open")
+		require.Contains(t, why, "limit sockets: guest has 2 open")
 		w.open("token=ann")
 		_, status, _ = w.dial("token=bob")
 		require.Equal(t, http.StatusServiceUnavailable, status)
@@ -212,7 +212,7 @@ func TestSlowReaderIsSentTheState(t *testing.T) {
 	})
 }
 
-// One who is further behind than the room remembers starts anew.
+// A client further behind than the room's log starts again.
 func TestVerySlowReaderIsSentTheState(t *testing.T) {
 	bubble(t, func(c *conf) { c.tracker.WatchBuffer = 1000 }, func(t *testing.T, w *world) {
 		quick := w.enter("token=ann", "sales")
@@ -316,8 +316,7 @@ func TestHiddenIsGone(t *testing.T) {
 	require.Equal(t, gone, hidden)
 }
 
-// Whatever happens, in the end every client holds what the core says its
-// audience may see.
+// After random acts every client holds what the core shows its audience.
 func TestRandomScripts(t *testing.T) {
 	for dialect, topic := range map[phoenix.Dialect]string{phoenix.Phoenix: "sales", phoenix.Supabase: "realtime:sales"} {
 		for seed := range uint64(30) {
@@ -381,8 +380,8 @@ func (w *world) play(r *rand.Rand, dialect phoenix.Dialect, topic string, absent
 	}
 }
 
-// FuzzMessages sends arbitrary messages. Whatever comes, the socket answers or
-// closes, and others go on.
+// FuzzMessages sends arbitrary messages. The socket answers or closes, and
+// other sockets continue.
 func FuzzMessages(f *testing.F) {
 	for _, data := range []string{
 		`["1","1","sales","phx_join",{}]`, `["1","2","sales","phx_leave",{}]`, `[null,"3","phoenix","heartbeat",{}]`,

@@ -38,15 +38,15 @@ const (
 	maxTopic = 255 // bytes of a topic, and of an event
 )
 
-// message is anything a client says.
+// message is any message of a client.
 type message struct {
 	joinRef, ref *string
 	topic, event string
 	payload      json.RawMessage
 }
 
-// errMalformed says that a message is not one of the protocol.
-var errMalformed = errors.New("phoenix: a message is a list of join_ref, ref, topic, event and payload")
+// errMalformed means that a message is not one of the protocol.
+var errMalformed = errors.New("phoenix: invalid message: it is not a list of join_ref, ref, topic, event and payload")
 
 // decode reads a text message.
 func decode(data []byte) (m message, err error) {
@@ -63,8 +63,8 @@ func decode(data []byte) (m message, err error) {
 	return m, m.check()
 }
 
-// decodeBinary reads what a binary message is about. What it carries is never
-// understood, but clients wait for an answer.
+// decodeBinary reads the head of a binary message. Its content is not used, but
+// clients wait for an answer.
 func decodeBinary(data []byte) (m message, err error) {
 	const push, broadcast = 0, 3 // of Phoenix, of Supabase
 	var sizes []byte
@@ -99,7 +99,7 @@ func (m *message) check() error {
 	return nil
 }
 
-// encode returns a message as it goes out.
+// encode returns an outgoing message.
 func encode(joinRef, ref *string, topic, event string, payload any) []byte {
 	data, _ := json.Marshal([]any{joinRef, ref, topic, event, payload}) // all of it can be encoded
 	return data
@@ -111,7 +111,7 @@ type reply struct {
 	Response any    `json:"response"`
 }
 
-// The words by which errors are told to clients.
+// The words of errors for clients.
 const (
 	wordInvalid      = "invalid"
 	wordUnknown      = "unknown"
@@ -121,7 +121,7 @@ const (
 	wordUnauthorized = "unauthorized"
 )
 
-// fault is something to tell a client that it did wrong, or that went wrong.
+// fault is an error for the client: a fault of its own, or a failure.
 type fault struct {
 	word string
 	text string
@@ -133,7 +133,7 @@ func faultf(word, format string, args ...any) *fault {
 	return &fault{word, fmt.Sprintf("phoenix: "+format, args...)}
 }
 
-// MarshalJSON is what a client receives as the reason of a refusal.
+// MarshalJSON returns the reason of a refusal as clients receive it.
 func (f *fault) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Reason  string `json:"reason"`
@@ -141,8 +141,8 @@ func (f *fault) MarshalJSON() ([]byte, error) {
 	}{f.word, f.text})
 }
 
-// faultOf turns an error of the tracker into what the client is told. An error of
-// storage or of the authorizer is not for it to know.
+// faultOf turns an error of the tracker into one for the client. It hides
+// errors of storage and of the authorizer.
 func faultOf(err error) *fault {
 	if f, ok := errors.AsType[*fault](err); ok {
 		return f
@@ -150,7 +150,7 @@ func faultOf(err error) *fault {
 	if word := edge.Word(err); word != edge.WordUnavailable {
 		return &fault{word, err.Error()}
 	}
-	return faultf(wordUnavailable, "this cannot be done now; nothing has changed, try again")
+	return faultf(wordUnavailable, "unavailable server: it cannot do this now; nothing has changed, try again")
 }
 
 // refusalFault turns a refusal of a request into one of a join.
@@ -167,8 +167,7 @@ func refusalFault(r *edge.Refusal) *fault {
 	}
 }
 
-// payload is what a client may say with any event; which fields are read
-// depends on it.
+// payload is the payload of any event. The event decides which fields are read.
 type payload struct {
 	Status string   `json:"status"`
 	For    float64  `json:"for"` // milliseconds
@@ -183,20 +182,20 @@ type payload struct {
 	Payload     *payload `json:"payload"` // of track
 }
 
-// maxMillis bounds times given by clients to a hundred years.
+// maxMillis is a hundred years, the longest time that a client may give.
 const maxMillis = 100 * 365.25 * 24 * 60 * 60 * 1000
 
 func millis(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
 
-// decodePayload reads what came with an event. Fields that are not known are
-// for others, such as what an application tracks about itself.
+// decodePayload reads the payload of an event. It ignores unknown fields, such
+// as what an application tracks about itself.
 func decodePayload(data json.RawMessage) (p payload, err error) {
 	if err := json.Unmarshal(data, &p); err != nil {
-		return p, faultf(wordInvalid, "the payload cannot be read: %v", err)
+		return p, faultf(wordInvalid, "invalid payload: %v", err)
 	}
 	for q := &p; q != nil; q = q.Payload {
 		if q.For < 0 || q.For > maxMillis || q.Idle != nil && (*q.Idle < 0 || *q.Idle > maxMillis) {
-			return p, faultf(wordInvalid, "times are milliseconds from 0 to %.0f", maxMillis)
+			return p, faultf(wordInvalid, "invalid time: allowed are 0 to %.0f milliseconds", maxMillis)
 		}
 	}
 	return p, nil

@@ -5,21 +5,22 @@
 //	handler, err := phoenix.NewHandler(tracker, &phoenix.Options{Authenticate: authenticate})
 //	http.Handle("/socket/websocket", handler)
 //
-// A topic is a channel of the tracker. A client that joins one receives its members
-// as presence_state, and every change as presence_diff. README.md says what a
-// member looks like and what can be pushed.
+// A topic is a channel of the tracker. A client that joins one receives its
+// members as presence_state, and each change as presence_diff. README.md
+// describes members and events.
 //
 // # Presence is of people, not of topics
 //
 // Membership follows from grants. An agent counts as connected while its socket
-// has joined any topic, under the Supabase dialect while it tracks itself on any.
-// Visitors and systems only watch, and are members of nothing.
+// has joined any topic. Under the Supabase dialect it counts while it tracks
+// itself on any topic. Visitors and systems only watch, and are never members.
 //
 // # Limits
 //
-// Everything that a client can grow has a limit. Messages that arrive too fast are
-// not dropped: they wait, unread, at the sender. A client that takes nothing for
-// [Options.WriteTimeout], or sends nothing for [Options.IdleTimeout], is lost.
+// Everything that a client can grow has a limit. Messages that arrive too fast
+// are not dropped: they wait, unread, at the sender. A client that takes
+// nothing for [Options.WriteTimeout], or sends nothing for
+// [Options.IdleTimeout], is lost.
 package phoenix
 
 import (
@@ -54,39 +55,40 @@ const (
 	Supabase
 )
 
-// Credentials are what a client offers to authentication.
+// Credentials are what a client gives to authenticate.
 type Credentials struct {
 	Request *http.Request // that opened the socket
-	Params  url.Values    // the params that the client gave its Socket
+	Params  url.Values    // the params of the client's Socket
 	// Token is the socket's authToken or its param "token"; under the Supabase
-	// dialect the access_token of a join, or the apikey if there is none.
+	// dialect the access_token of a join, or the apikey without one.
 	Token string
 }
 
 // Options configures a [Handler]. Authenticate is needed; the zero value of
-// every other field stands for its default.
+// every other field means its default.
 type Options struct {
-	// Authenticate finds who opens a socket or, under the Supabase dialect, joins
-	// with another access token than before. Give every visitor an id of its own,
-	// since sockets are counted by it. An error refuses with status 401, one that
-	// wraps [presence.ErrNotAllowed] with 403 and its text, one that wraps
-	// [presence.ErrUnavailable] with 503. An actor without an id is logged and
-	// answered with 500. A join is refused with the same words.
+	// Authenticate returns who opens a socket or, under the Supabase dialect,
+	// joins with another access token than before. Give each visitor an id of
+	// its own, since sockets are counted by id. An error refuses with status
+	// 401, one that wraps [presence.ErrNotAllowed] with 403 and its text, one
+	// that wraps [presence.ErrUnavailable] with 503. An actor without an id is
+	// logged and answered with 500. A join is refused with the same words.
 	Authenticate func(Credentials) (presence.Identity, error)
 	Dialect      Dialect
 	// Channel returns the channel of a topic, or "" for none. nil means the topic
 	// itself, under the Supabase dialect without its "realtime:".
 	Channel func(topic string) string
-	// Absent shows absent members as well, with the status that the policy gives
+	// Absent shows offline members too, with the status that the policy gives
 	// them. By default members whose class is offline are not shown.
 	Absent bool
-	// AllowedOrigins lists the origins whose pages may open sockets beside pages of
-	// the request's own host, as "https://app.example.com". "*" allows every page:
-	// use it with tokens only, since with cookies any page could act for its
-	// visitor. A request that no page makes is left to Authenticate.
+	// AllowedOrigins lists the origins whose pages may open sockets beside
+	// pages of the request's own host, as "https://app.example.com". "*" allows
+	// every page: use it with tokens only, since with cookies any page could
+	// act for its visitor. Only Authenticate decides on a request that no page
+	// makes.
 	AllowedOrigins []string
 
-	// MaxMessage is the longest message taken from a client, in bytes; a longer
+	// MaxMessage is the longest message taken from a client, in bytes. A longer
 	// one closes the socket with 1009. 0 means 16384.
 	MaxMessage int
 	// MessagesPerSecond and Burst limit how fast a socket is read. 0 means 20 a
@@ -128,9 +130,10 @@ type Handler struct {
 	running sync.WaitGroup
 }
 
-// NewHandler returns a handler that serves sockets for a tracker; nil options mean
-// zero ones. It reports every fault of the options together. Close it to end its
-// goroutines, before the HTTP server; the example of package ws shows the order.
+// NewHandler returns a handler that serves sockets for a tracker; nil options
+// mean zero ones. It returns all faults of the options together. Close it
+// before the HTTP server to end its goroutines; the example of package ws shows
+// the order.
 func NewHandler(t *presence.Tracker, opts *Options) (*Handler, error) {
 	o := Options{}
 	if opts != nil {
@@ -172,8 +175,8 @@ func NewHandler(t *presence.Tracker, opts *Options) (*Handler, error) {
 	}, nil
 }
 
-// ServeHTTP opens a socket. It refuses any other request with a status and a text
-// that says why.
+// ServeHTTP opens a socket. It refuses any other request with a status and a
+// text that names the reason.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if _, refused := h.origins.Check(r); refused != nil {
 		refused.Text = "phoenix: " + refused.Text
@@ -183,12 +186,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
 		w.Header().Set("Upgrade", "websocket")
 		w.Header().Set("Connection", "Upgrade")
-		http.Error(w, "phoenix: this is for WebSockets; there is no long polling", http.StatusUpgradeRequired)
+		http.Error(w, "phoenix: invalid request: it does not open a WebSocket, and long polling is not served", http.StatusUpgradeRequired)
 		return
 	}
 	params := r.URL.Query()
 	if vsn := params.Get("vsn"); !strings.HasPrefix(vsn, "2.") {
-		http.Error(w, fmt.Sprintf("phoenix: vsn %q is not spoken here, 2.0.0 is", vsn), http.StatusBadRequest)
+		http.Error(w, fmt.Sprintf("phoenix: invalid vsn %q; allowed: 2.0.0", vsn), http.StatusBadRequest)
 		return
 	}
 	if !edge.CanHijack("phoenix", h.log, w) {
@@ -221,15 +224,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.adopt(newSocket(h, actor, c, conn, bytes.Clone(early)))
 }
 
-// authenticate finds whose credentials these are, or refuses them.
+// authenticate returns whose credentials these are, or refuses them.
 func (h *Handler) authenticate(c Credentials) (presence.Actor, *edge.Refusal) {
 	who, err := h.opts.Authenticate(c)
 	who, refused := edge.CheckActor("phoenix", h.log, c.Request, who, err)
 	return who.Actor, refused
 }
 
-// subprotocolToken reads the token that newer clients send as a subprotocol, so
-// that it does not end up in logs of addresses.
+// subprotocolToken returns the token that newer clients send as a subprotocol,
+// which keeps it out of logs of addresses.
 func subprotocolToken(r *http.Request) string {
 	for _, list := range r.Header.Values("Sec-WebSocket-Protocol") {
 		for name := range strings.SplitSeq(list, ",") {
@@ -276,11 +279,11 @@ func (h *Handler) Sockets() int {
 	return len(h.sockets)
 }
 
-// Shutdown ends every socket and opens no more. It tells clients to come back
-// (status 1001), and their connections leave by a drain. It waits until every
-// socket has ended; when ctx is done it cuts off the others and returns the cause
-// of ctx's end. It returns an error wrapping [presence.ErrClosed] if the handler
-// was closed before.
+// Shutdown ends every socket and opens no more. It sends status 1001, after
+// which clients connect again. Their connections leave with the cause drain. It
+// waits until every socket has ended. When ctx is done, it cuts the others off
+// and returns the cause of ctx's end. It returns [presence.ErrClosed] if the
+// handler was closed before.
 func (h *Handler) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	if h.closed {
@@ -310,7 +313,7 @@ func (h *Handler) Shutdown(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// Close is Shutdown that gives clients a second.
+// Close is Shutdown with a limit of one second.
 func (h *Handler) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()

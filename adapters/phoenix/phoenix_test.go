@@ -193,7 +193,7 @@ func TestRefusedJoins(t *testing.T) {
 		guest.refused("invalid", guest.join(strings.Repeat("x", 200), `{}`))
 		require.Equal(t, "ok", guest.join("room:sales", `{}`).Status)
 		require.Equal(t, "ok", guest.join("b", `{}`).Status)
-		require.Contains(t, guest.refused("limit", guest.join("c", `{}`)), "2 topics are joined")
+		require.Contains(t, guest.refused("limit", guest.join("c", `{}`)), "limit topics: 2 are joined")
 		require.Equal(t, "ok", guest.join("b", `{}`).Status, "again is not one more")
 		guest.do("b", "phx_leave", `{}`)
 		require.Equal(t, "ok", guest.join("c", `{}`).Status)

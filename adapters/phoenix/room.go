@@ -12,7 +12,7 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// roomKey names what all who share it are told alike.
+// roomKey is the key of a room: all sockets that share it receive the same.
 type roomKey struct {
 	topic    string
 	channel  presence.Channel
@@ -20,8 +20,9 @@ type roomKey struct {
 }
 
 // room turns the frames of one stream into messages, once for all sockets that
-// receive it. Every socket brings the frames of its own watch, so that it is
-// told no more than that; the first to bring one has it turned.
+// receive it. Each socket brings the frames of its own watch, so that it never
+// receives more than its watch. The first to bring a frame makes the room turn
+// it.
 type room struct {
 	key   roomKey
 	h     *Handler
@@ -32,24 +33,24 @@ type room struct {
 	seq     uint64
 	group   presence.Group
 	members map[string][]meta
-	state   []byte     // the members as of seq, once somebody asked
+	state   []byte     // the members as of seq, once a snapshot needed them
 	log     [][][]byte // the messages of the last frames, the newest last
 	size    int        // bytes in log
 }
 
 const (
-	logFrames = 256     // that a room keeps for those who lag
-	logBytes  = 1 << 20 // at most, if there are two
+	logFrames = 256     // kept for sockets that are behind
+	logBytes  = 1 << 20 // of all kept messages, but the newest are always kept
 )
 
-// meta is one entry of a member: a device, where the audience is shown how many
-// there are.
+// meta is one entry of a member. For an audience that sees the number of
+// devices, each device has an entry.
 type meta struct {
 	ref  string
 	body []byte // an object without its opening brace and phx_ref
 }
 
-// enter returns the room of a key, which leave gives back.
+// enter returns the room of a key. leave gives it back.
 func (h *Handler) enter(key roomKey) *room {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -70,8 +71,8 @@ func (h *Handler) leave(r *room) {
 	}
 }
 
-// turn returns the messages that tell what a frame says, or false if the room
-// no longer knows what was before it: then a snapshot has to.
+// turn returns the messages of a frame. It returns false if the room no longer
+// knows the state before the frame: the socket then needs a snapshot.
 func (r *room) turn(f *presence.Frame, joinRef *string) (messages [][]byte, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -116,9 +117,9 @@ func (r *room) keep(messages [][]byte) {
 	}
 }
 
-// snapshot returns the members as a snapshot has them. If it is news, the room
-// goes on from there: those who are behind are told the difference at once, when
-// their own frames have come that far.
+// snapshot returns the members of a snapshot. A newer snapshot moves the room
+// to its state. Sockets that are behind get the difference once their own
+// frames have reached that state.
 func (r *room) snapshot(f *presence.Frame) []byte {
 	present := f.Epoch == r.epoch && f.Seq == r.seq
 	if present && r.state != nil {
@@ -158,14 +159,14 @@ func (r *room) snapshot(f *presence.Frame) []byte {
 	return state
 }
 
-// row is what a member becomes.
+// row is the next entries of a member.
 type row struct {
 	key  string
 	next []meta
 }
 
-// diff goes on to the state after a frame, in which rows are changed, and
-// returns the messages that say so.
+// diff moves the room to the state after a frame, which changes rows, and
+// returns the messages of the change.
 func (r *room) diff(f *presence.Frame, rows []row) (messages [][]byte) {
 	var joins, leaves []byte
 	for _, row := range rows {
@@ -181,9 +182,9 @@ func (r *room) diff(f *presence.Frame, rows []row) (messages [][]byte) {
 		}
 		replaced := gone
 		if r.h.opts.Dialect == Supabase {
-			// realtime-js forgets the phx_ref of what it holds when anything is
-			// joined to it or leaves it. So all that a member has is joined anew,
-			// and what has no phx_ref leaves.
+			// On any join or leave of a member, realtime-js removes the phx_ref
+			// of the entries that it holds. So the message joins all entries of
+			// the member again, and makes the entry without phx_ref leave.
 			come, replaced = row.next, nil
 			if len(old) > 0 {
 				gone = append(gone, meta{})
@@ -215,7 +216,7 @@ func (r *room) diff(f *presence.Frame, rows []row) (messages [][]byte) {
 	return messages
 }
 
-// grouped is the message that sums the channel up.
+// grouped returns the message with the group of the channel.
 func (r *room) grouped(f *presence.Frame) []byte {
 	return encode(nil, nil, r.key.topic, eventGroup, f.Group)
 }
@@ -230,8 +231,8 @@ func without(list, other []meta) (rest []meta) {
 	return rest
 }
 
-// appendMember appends a member with its entries, if there are any, to the
-// inside of an object. Entries that took another's place say whose.
+// appendMember appends a member with its entries to the inside of an object, or
+// nothing if it has none. An entry that replaces another names it.
 func appendMember(b []byte, key string, list, before []meta) []byte {
 	if len(list) == 0 {
 		return b
@@ -263,15 +264,15 @@ func appendMember(b []byte, key string, list, before []meta) []byte {
 	return append(b, `]}`...)
 }
 
-// metas returns the entries of a member, or none if it is not to be shown. An
-// entry's ref follows from what it says, so that it is the same to everybody
-// who is told the same, and after a reconnect or a restart.
+// metas returns the entries of a member, or none if the member is not shown. An
+// entry's ref is a hash of its content, so that it is the same for all who see
+// the same, also after a reconnect or a restart.
 func (h *Handler) metas(v *presence.View) []meta {
 	if v == nil || v.Class == "" || v.Class == presence.ClassOffline && !h.opts.Absent {
 		return nil
 	}
 	view := *v
-	view.Devices = 0              // another one changes nothing about those before it
+	view.Devices = 0              // a further device keeps the refs of the entries before it
 	body, _ := json.Marshal(view) // a view can be encoded
 	list := make([]meta, max(v.Devices, 1))
 	sum := fnv.New64a()
@@ -283,16 +284,16 @@ func (h *Handler) metas(v *presence.View) []meta {
 	return list
 }
 
-// builtins are the names under which every object of JavaScript has something
-// already. A member of such a name breaks clients that keep members in one.
+// builtins are the names of properties that every object of JavaScript has. A
+// member with such a name breaks clients that keep members in an object.
 var builtins = []string{
 	"__proto__", "constructor", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString", "toString", "valueOf",
 	"__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__",
 }
 
-// Key returns the key under which a subject is in presence lists: its id, with
-// "~" before it where the id is a name that objects of JavaScript use
-// themselves, such as "__proto__", or would be one without a "~" of its own.
+// Key returns the key of a subject in presence lists: its id. An id that is a
+// name of a property of every JavaScript object, such as "__proto__", gets a "~"
+// before it. So does such a name with "~" before it.
 func Key(subject presence.Ref) string {
 	if slices.Contains(builtins, strings.TrimLeft(subject.ID, "~")) {
 		return "~" + subject.ID

@@ -31,7 +31,7 @@ func (s *stage) snapshot() *presence.Frame {
 	return s.roster.Open(presence.AudienceTeam, presence.Ref{}, func() string { return "1" })
 }
 
-// put changes what is known of somebody and returns the frame that says so.
+// put changes a subject and returns the frame of the change.
 func (s *stage) put(t *testing.T, id, text string, devices int) *presence.Frame {
 	t.Helper()
 	s.now++
@@ -53,8 +53,8 @@ func (s *stage) turn(t *testing.T, f *presence.Frame) []string {
 	return list
 }
 
-// Whoever is behind is told the same as those before, and no more than its own
-// frames say.
+// A socket that is behind receives the same messages as those before, and no
+// more than its own frames.
 func TestRoomTellsThoseWhoAreBehindTheSame(t *testing.T) {
 	s := newStage(t)
 	s.turn(t, s.snapshot())
@@ -70,8 +70,8 @@ func TestRoomTellsThoseWhoAreBehindTheSame(t *testing.T) {
 	}
 }
 
-// One who comes later brings the room a snapshot; those who are behind are told
-// the difference when they have come that far.
+// A later socket brings the room a snapshot. Sockets that are behind get the
+// difference once they have reached that state.
 func TestRoomGoesOnFromASnapshot(t *testing.T) {
 	s := newStage(t)
 	s.turn(t, s.snapshot())

@@ -21,14 +21,14 @@ import (
 	"github.com/presence-go/presence/adapters/internal/edge"
 )
 
-// socket is one open WebSocket. Its run goroutine reads, does what is asked and
-// owns everything that is not marked otherwise.
+// socket is one open WebSocket. Its run goroutine reads and carries out
+// messages. That goroutine owns every field without another owner.
 type socket struct {
 	h      *Handler
 	actor  presence.Actor // replaced by a join with another token
 	params url.Values
 	opened Credentials
-	token  string // the one that the actor was told by
+	token  string // the token that authenticated the actor
 	conn   net.Conn
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -38,18 +38,18 @@ type socket struct {
 
 	ending atomic.Bool
 	out    sync.Mutex // held while writing
-	broken bool       // nothing can be written any more; under out
+	broken bool       // no write can succeed; under out
 
 	pumps sync.WaitGroup
 	mu    sync.Mutex
 	// Under mu.
 	topics map[string]*topic
 
-	binding sync.Mutex // held while the connection is made or given up
+	binding sync.Mutex // held while the connection is opened or given up
 	// Under binding.
-	holds map[string]bool // the topics for which there is a connection
+	holds map[string]bool // the topics that need the connection
 	live  *presence.Conn
-	left  presence.Cause // how the socket ended, once it has
+	left  presence.Cause // the cause of the socket's end, or ""
 }
 
 // topic is a topic that a socket has joined.
@@ -58,16 +58,16 @@ type topic struct {
 	joinRef *string
 	channel presence.Channel
 	room    *room
-	watch   *presence.Watch // of the pump alone
+	watch   *presence.Watch // of the pump
 	ctx     context.Context
 	cancel  context.CancelFunc
-	done    chan struct{} // closed once nothing more is sent
+	done    chan struct{} // closed once nothing more of the topic is sent
 }
 
 const (
-	maxParts   = 1024 // in how many frames a message may come, pings between them included
-	readBuffer = 256  // bytes; enough for a heartbeat to arrive in one call of the system
-	keptBuffer = 4096 // up to which size a buffer for messages is kept
+	maxParts   = 1024 // frames of a message, pings between them included
+	readBuffer = 256  // bytes; a heartbeat fits, so that one system call reads it
+	keptBuffer = 4096 // bytes of the largest buffer that is kept
 )
 
 func newSocket(h *Handler, actor presence.Actor, c Credentials, conn net.Conn, early []byte) *socket {
@@ -83,7 +83,7 @@ func newSocket(h *Handler, actor presence.Actor, c Credentials, conn net.Conn, e
 	return s
 }
 
-// earlyConn is a connection of which something was read already.
+// earlyConn is a connection whose first bytes were read already.
 type earlyConn struct {
 	net.Conn
 	from io.Reader
@@ -91,7 +91,7 @@ type earlyConn struct {
 
 func (c *earlyConn) Read(p []byte) (int, error) { return c.from.Read(p) }
 
-// run reads and does what is asked until the socket has ended.
+// run reads and carries out messages until the socket has ended.
 func (s *socket) run() {
 	err := s.read()
 	switch {
@@ -107,8 +107,8 @@ func (s *socket) run() {
 	default:
 		s.end(presence.CauseLost, 0, "")
 	}
-	// What still comes in is read for a moment: to close the connection over it
-	// would keep the reason from the client.
+	// The rest of the input is read for a moment. Closing the connection with
+	// input unread would keep the reason from the client.
 	_, _ = io.Copy(io.Discard, s.conn)
 	s.conn.Close()
 	s.pumps.Wait()
@@ -125,10 +125,10 @@ func isTimeout(err error) bool {
 	return ok && timeout.Timeout()
 }
 
-// errClosed says that the client closed.
+// errClosed means that the client closed.
 var errClosed = errors.New("phoenix: closed by the client")
 
-// read takes in messages until something ends that.
+// read reads and carries out messages until an error.
 func (s *socket) read() error {
 	parts := 0
 	part := func(gobwas.Header, io.Reader) error {
@@ -151,7 +151,7 @@ func (s *socket) read() error {
 	var buffer bytes.Buffer
 	for {
 		_ = s.conn.SetReadDeadline(time.Now().Add(s.h.opts.IdleTimeout))
-		if s.ending.Load() { // whoever ended the socket meanwhile wants it read no longer than this
+		if s.ending.Load() { // the end set this deadline before the one above
 			_ = s.conn.SetReadDeadline(time.Now().Add(closeTimeout))
 			return errClosed
 		}
@@ -166,7 +166,7 @@ func (s *socket) read() error {
 			if err := s.control(h, reader); err != nil {
 				return err
 			}
-			_ = reader.Discard() // nothing is left; it has to know
+			_ = reader.Discard() // control has read all of the frame
 			continue
 		}
 		parts = 0
@@ -183,7 +183,7 @@ func (s *socket) read() error {
 	}
 }
 
-// pace waits until a frame may be processed. It reports false if the socket
+// pace waits until a frame may be processed. It returns false if the socket
 // ends meanwhile.
 func (s *socket) pace() bool {
 	o := &s.h.opts
@@ -203,7 +203,7 @@ func (s *socket) pace() bool {
 
 // control answers a control frame.
 func (s *socket) control(h gobwas.Header, r io.Reader) error {
-	payload := make([]byte, h.Length) // at most 125, which has been checked
+	payload := make([]byte, h.Length) // the reader allows at most 125
 	if _, err := io.ReadFull(r, payload); err != nil {
 		return err
 	}
@@ -217,12 +217,12 @@ func (s *socket) control(h gobwas.Header, r io.Reader) error {
 	return nil
 }
 
-// handle does what a message asks for and answers it.
+// handle carries out a message and answers it.
 func (s *socket) handle(op gobwas.OpCode, data []byte) error {
 	if op == gobwas.OpBinary {
 		m, err := decodeBinary(data)
 		if err == nil {
-			s.answer(&m, nil, faultf(wordUnknown, "messages are not carried here, only presence"))
+			s.answer(&m, nil, faultf(wordUnknown, "unknown event: only presence is carried"))
 		}
 		return err
 	}
@@ -239,7 +239,7 @@ func (s *socket) handle(op gobwas.OpCode, data []byte) error {
 	return nil
 }
 
-// answer replies to a message that waits for it.
+// answer replies to a message with a ref.
 func (s *socket) answer(m *message, response any, err error) {
 	if m.ref == nil {
 		return
@@ -255,7 +255,7 @@ func (s *socket) answer(m *message, response any, err error) {
 	_ = s.write(gobwas.OpText, encode(m.joinRef, m.ref, m.topic, eventReply, answer))
 }
 
-// after does what follows the reply to a message.
+// after carries out what follows the reply to a message.
 func (s *socket) after(m *message) {
 	switch m.event {
 	case eventJoin:
@@ -270,11 +270,11 @@ func (s *socket) after(m *message) {
 	}
 }
 
-// do carries a message out.
+// do carries out a message.
 func (s *socket) do(m *message) (response any, err error) {
 	if m.topic == "phoenix" {
 		if m.event != eventHeartbeat {
-			return nil, faultf(wordUnknown, "the topic phoenix is for heartbeats")
+			return nil, faultf(wordUnknown, "unknown event %q: the topic phoenix has only heartbeats", m.event)
 		}
 		return nil, nil
 	}
@@ -290,9 +290,9 @@ func (s *socket) do(m *message) (response any, err error) {
 	s.mu.Unlock()
 	if t == nil || m.joinRef != nil && t.joinRef != nil && *m.joinRef != *t.joinRef {
 		if m.event == eventLeave {
-			return nil, nil // it has been left, or taken away
+			return nil, nil // the socket has left it, or has lost access
 		}
-		return nil, faultf(wordUnknown, "the topic is not joined")
+		return nil, faultf(wordUnknown, "unknown topic %q: it is not joined", m.topic)
 	}
 	switch m.event {
 	case eventLeave:
@@ -310,11 +310,10 @@ func (s *socket) do(m *message) (response any, err error) {
 	return s.act(t, m.event, &p)
 }
 
-// present reports whether the actor has a presence of its own, rather than only
-// watching.
+// present reports whether the actor has a presence of its own.
 func (s *socket) present() bool { return edge.Present(s.actor) }
 
-// joined is what the reply to a join says.
+// joined is the reply to a join.
 type joined struct {
 	Key      string   `json:"key,omitempty"`
 	Conn     string   `json:"conn,omitempty"`
@@ -329,8 +328,7 @@ type status struct {
 	Color string         `json:"color,omitzero"`
 }
 
-// join starts sending what is seen of a topic's channel. The sending itself
-// begins after the reply.
+// join joins a topic. The sending of its channel begins after the reply.
 func (s *socket) join(m *message, p *payload) (response any, err error) {
 	if s.h.opts.Dialect == Supabase && p.AccessToken != "" {
 		if err := s.become(p.AccessToken); err != nil {
@@ -339,16 +337,16 @@ func (s *socket) join(m *message, p *payload) (response any, err error) {
 	}
 	channel := presence.Channel{Tenant: s.actor.Subject.Tenant, ID: s.h.opts.Channel(m.topic)}
 	if channel.ID == "" {
-		return nil, faultf(wordUnknown, "there is no such topic")
+		return nil, faultf(wordUnknown, "unknown topic %q", m.topic)
 	}
 	s.mu.Lock()
 	old, n := s.topics[m.topic], len(s.topics)
 	s.mu.Unlock()
-	if old != nil { // the client has lost track of it
+	if old != nil { // the client has forgotten the topic
 		s.stop(old)
 		_ = s.write(gobwas.OpText, encode(old.joinRef, old.joinRef, old.name, eventClose, struct{}{}))
 	} else if n >= s.h.opts.MaxTopics {
-		return nil, faultf(wordLimit, "%d topics are joined, which is all a socket may; leave one first", n)
+		return nil, faultf(wordLimit, "limit topics: %d are joined, no more are allowed; leave one first", n)
 	}
 	w, err := s.h.t.Watch(s.ctx, s.actor, channel, presence.WatchOptions{})
 	if err == nil && s.h.opts.Dialect == Phoenix && s.present() {
@@ -392,7 +390,7 @@ func (s *socket) selectable() (list []status) {
 	return list
 }
 
-// become makes the socket that of whom an access token names.
+// become makes the socket that of the actor of an access token.
 func (s *socket) become(token string) error {
 	if token == s.token {
 		return nil
@@ -406,7 +404,7 @@ func (s *socket) become(token string) error {
 		n := len(s.topics)
 		s.mu.Unlock()
 		if n > 0 {
-			return faultf(wordNotAllowed, "the socket is that of %s; open another for %s", s.actor.Subject, actor.Subject)
+			return faultf(wordNotAllowed, "not allowed token: the socket is that of %s; open another for %s", s.actor.Subject, actor.Subject)
 		}
 		if full := s.h.seats.Move(s.actor.Subject, actor.Subject); full != nil {
 			return refusalFault(full)
@@ -427,15 +425,15 @@ func (s *socket) authenticate(token string) (presence.Actor, error) {
 	return actor, nil
 }
 
-// renew checks another access token for a topic that is joined. One that says
-// somebody else, or nobody, ends it.
+// renew checks another access token for a joined topic. A token of another
+// actor, or of none, ends the topic.
 func (s *socket) renew(t *topic, token string) error {
 	if token == "" || token == s.token {
 		return nil
 	}
 	actor, err := s.authenticate(token)
 	if err == nil && actor != s.actor {
-		err = faultf(wordNotAllowed, "the token is not that of %s", s.actor.Subject)
+		err = faultf(wordNotAllowed, "not allowed token: it is not that of %s", s.actor.Subject)
 	}
 	if err != nil {
 		s.part(t)
@@ -446,7 +444,8 @@ func (s *socket) renew(t *topic, token string) error {
 	return nil
 }
 
-// stop ends the sending of a topic. Once it returns, no more of it goes out.
+// stop ends the sending of a topic. Once it returns, no more of the topic is
+// sent.
 func (s *socket) stop(t *topic) {
 	s.mu.Lock()
 	delete(s.topics, t.name)
@@ -461,7 +460,7 @@ func (s *socket) part(t *topic) {
 	s.unhold(t.name)
 }
 
-// pump sends what a topic's watch says until it is over.
+// pump sends the frames of a topic until its watch ends.
 func (s *socket) pump(t *topic) {
 	reason := s.stream(t)
 	_ = t.watch.Close()
@@ -479,9 +478,9 @@ func (s *socket) pump(t *topic) {
 	s.unhold(t.name)
 	f := faultOf(reason)
 	s.logUnavailable(f, reason)
-	event := eventError // the client tries again
+	event := eventError // the client joins again
 	if f.word == wordNotAllowed {
-		event = eventClose // it does not
+		event = eventClose // the client does not join again
 	}
 	_ = s.write(gobwas.OpText, encode(t.joinRef, t.joinRef, t.name, event, f))
 }
@@ -493,11 +492,11 @@ func (s *socket) stream(t *topic) error {
 			return err
 		}
 		if f.Kind == presence.FrameRemoved {
-			continue // the reason follows
+			continue // the next call returns the reason
 		}
 		messages, ok := t.room.turn(f, t.joinRef)
 		if !ok {
-			// Too far behind for what the room remembers.
+			// The room no longer has the messages of this frame.
 			again, err := s.h.t.Watch(t.ctx, s.actor, t.channel, presence.WatchOptions{})
 			if err != nil {
 				return err
@@ -514,7 +513,8 @@ func (s *socket) stream(t *topic) error {
 	}
 }
 
-// hold makes sure that there is a connection while a topic needs it.
+// hold opens a connection unless the socket has one, and notes that a topic
+// needs it.
 func (s *socket) hold(topic string) error {
 	s.binding.Lock()
 	defer s.binding.Unlock()
@@ -527,22 +527,22 @@ func (s *socket) hold(topic string) error {
 	return nil
 }
 
-// connectLocked makes a connection, under an id if it is not empty.
+// connectLocked opens a connection, under an id if it is not empty.
 func (s *socket) connectLocked(id string) error {
 	if s.left != "" {
-		return faultf(wordUnavailable, "the socket has ended")
+		return faultf(wordUnavailable, "unavailable socket: it has ended")
 	}
 	opts := presence.ConnectOptions{ID: id, Device: s.params.Get("device"), Login: s.params.Get("login") == "true"}
 	c, err := s.h.t.Connect(s.ctx, s.actor.Subject, opts)
 	if err == nil {
 		s.live = c
-		s.params.Del("login") // it was entered once
+		s.params.Del("login") // the credentials were entered once
 	}
 	return err
 }
 
-// unhold gives the connection up when no topic needs it any more. Whoever comes
-// back within the policy's grace was never gone.
+// unhold closes the connection once no topic needs it. A client that joins
+// again within the policy's grace never left.
 func (s *socket) unhold(topic string) {
 	s.binding.Lock()
 	defer s.binding.Unlock()
@@ -552,7 +552,7 @@ func (s *socket) unhold(topic string) {
 	}
 }
 
-// giveUpLocked says how the connection left, if there is one.
+// giveUpLocked ends the connection by a cause, if the socket has one.
 func (s *socket) giveUpLocked(cause presence.Cause) {
 	c := s.live
 	s.live = nil
@@ -565,8 +565,8 @@ func (s *socket) giveUpLocked(cause presence.Cause) {
 	}
 }
 
-// beat notes that the page is alive. A connection that was given up meanwhile,
-// or taken over by a page of the same id, is made anew.
+// beat notes that the page is alive. It connects again if the connection has
+// ended, or was taken over by another page.
 func (s *socket) beat() {
 	s.binding.Lock()
 	defer s.binding.Unlock()
@@ -582,18 +582,18 @@ func (s *socket) beat() {
 	}
 }
 
-// act does what only those who are connected may do.
+// act carries out an event that needs a connection.
 func (s *socket) act(t *topic, event string, p *payload) (response any, err error) {
 	switch event {
 	case eventClaim, eventRelease, eventInput, eventFocus, eventLogout:
 	default:
-		return nil, faultf(wordUnknown, "event %q: there are claim, release, input, focus and logout", event)
+		return nil, faultf(wordUnknown, "unknown event %q; allowed: claim, release, input, focus, logout", event)
 	}
 	s.binding.Lock()
 	c := s.live
 	s.binding.Unlock()
 	if c == nil {
-		return nil, faultf(wordNotAllowed, "%s only watches and has no presence to change", s.actor.Subject)
+		return nil, faultf(wordNotAllowed, "not allowed event %q: %s only watches and has no presence to change", event, s.actor.Subject)
 	}
 	switch event {
 	case eventClaim:
@@ -618,17 +618,18 @@ func (s *socket) act(t *topic, event string, p *payload) (response any, err erro
 	}
 }
 
-// track is how a client of Supabase becomes present: it is connected while it
-// tracks itself anywhere, and chooses the status that it tracks, if any.
+// track carries out track and untrack of the Supabase dialect. A client is
+// connected while it tracks itself on any topic. It claims the status that it
+// tracks, if any.
 func (s *socket) track(t *topic, p *payload) (response any, err error) {
 	switch {
 	case strings.EqualFold(p.Event, "untrack"):
 		s.unhold(t.name)
 		return nil, nil
 	case !strings.EqualFold(p.Event, "track"):
-		return nil, faultf(wordUnknown, "presence event %q: there are track and untrack", p.Event)
+		return nil, faultf(wordUnknown, "unknown presence event %q; allowed: track, untrack", p.Event)
 	case !s.present():
-		return nil, faultf(wordNotAllowed, "%s only watches", s.actor.Subject)
+		return nil, faultf(wordNotAllowed, "not allowed presence event \"track\": %s only watches", s.actor.Subject)
 	}
 	if err := s.hold(t.name); err != nil {
 		return nil, err
@@ -648,8 +649,8 @@ func (s *socket) logUnavailable(f *fault, err error) {
 // write sends one frame. A client that does not take it in time is lost.
 func (s *socket) write(op gobwas.OpCode, payload []byte) error {
 	s.out.Lock()
-	// The order of the next two lines and of those in end makes sure that whoever
-	// writes on has the short deadline.
+	// The order of the next two lines and of those in end makes sure that a
+	// later write has the short deadline.
 	_ = s.conn.SetWriteDeadline(time.Now().Add(s.h.opts.WriteTimeout))
 	if s.ending.Load() {
 		s.out.Unlock()
@@ -672,9 +673,9 @@ func (s *socket) writeLocked(op gobwas.OpCode, payload []byte) error {
 	return err
 }
 
-// end ends the socket for everybody: the connection leaves by the cause at once,
-// and the client is told the status, if there is one, and given a moment to
-// close. Only the first call does anything.
+// end ends the socket: the connection leaves by the cause at once. With a
+// status the client gets it and a second to close. Only the first call does
+// anything.
 func (s *socket) end(cause presence.Cause, status gobwas.StatusCode, text string) {
 	if s.ending.Swap(true) {
 		return

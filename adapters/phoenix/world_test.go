@@ -111,7 +111,7 @@ func (w *world) grant(id, channel string) {
 	require.NoError(w.t, w.tracker.AddMember(w.t.Context(), presence.ChannelID(channel), presence.ID(id)))
 }
 
-// authenticate believes what the token says: a name, and after a colon a role.
+// authenticate believes the token: a name, and after a colon a role.
 func authenticate(c phoenix.Credentials) (presence.Identity, error) {
 	switch c.Token {
 	case "":
@@ -137,7 +137,7 @@ func cutSuffix(s, suffix string) (string, bool) {
 	return s, false
 }
 
-// frame is anything the server says.
+// frame is any message of the server.
 type frame struct {
 	joinRef, ref, topic, event string
 	payload                    json.RawMessage
@@ -211,7 +211,7 @@ func (w *world) dial(query string, header ...string) (c *client, status int, why
 	return c, 0, ""
 }
 
-// open opens a socket and reads what comes.
+// open opens a socket and reads its messages.
 func (w *world) open(query string) *client {
 	w.t.Helper()
 	c, status, why := w.dial(query)
@@ -325,8 +325,8 @@ func (c *client) take(data []byte) {
 	}
 }
 
-// forget does to what a client holds what realtime-js does to it when it tells
-// the application of a change.
+// forget changes a client's state as realtime-js does before it reports a
+// change to the application.
 func (c *client) forget(list metas) {
 	for _, m := range list {
 		if c.quirk {

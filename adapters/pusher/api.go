@@ -13,8 +13,8 @@ import (
 	"github.com/presence-go/presence/adapters/internal/edge"
 )
 
-// maxBody is how long the body of a request to the HTTP API may be: a batch of
-// events whose data doubles in length when it is quoted.
+// maxBody is the longest body of a request to the HTTP API, in bytes. It fits a
+// batch of events whose data doubles when it is quoted.
 const maxBody = maxBatch * 3 * maxEventData
 
 // apiFault is why a request to the HTTP API was refused.
@@ -29,14 +29,14 @@ func badRequest(format string, args ...any) error {
 	return &apiFault{http.StatusBadRequest, fmt.Sprintf(format, args...)}
 }
 
-// call is a request to the HTTP API that is known to come from the app.
+// call is a request to the HTTP API that the app has signed.
 type call struct {
 	*http.Request
 	hub  *hub
 	body []byte
 }
 
-// routes returns what serves the HTTP API.
+// routes returns the handler of the HTTP API.
 func (h *Handler) routes() *http.ServeMux {
 	mux := http.NewServeMux()
 	for pattern, serve := range map[string]func(*call) (any, error){
@@ -60,7 +60,7 @@ func (h *Handler) routes() *http.ServeMux {
 	mux.HandleFunc("GET /app/{key}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Upgrade", "websocket")
 		w.Header().Set("Connection", "Upgrade")
-		http.Error(w, "pusher: this is for WebSockets", http.StatusUpgradeRequired)
+		http.Error(w, "pusher: invalid request: it does not open a WebSocket", http.StatusUpgradeRequired)
 	})
 	return mux
 }
@@ -68,14 +68,14 @@ func (h *Handler) routes() *http.ServeMux {
 func (h *Handler) authenticated(w http.ResponseWriter, r *http.Request, serve func(*call) (any, error)) (any, error) {
 	b := h.byID[r.PathValue("app")]
 	if b == nil {
-		return nil, &apiFault{http.StatusNotFound, fmt.Sprintf("there is no app %.40q", r.PathValue("app"))}
+		return nil, &apiFault{http.StatusNotFound, fmt.Sprintf("unknown app %.40q", r.PathValue("app"))}
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if _, long := errors.AsType[*http.MaxBytesError](err); long {
-		return nil, &apiFault{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is longer than %d bytes", maxBody)}
+		return nil, &apiFault{http.StatusRequestEntityTooLarge, fmt.Sprintf("limit body: it is longer than %d bytes", maxBody)}
 	}
 	if err != nil {
-		return nil, badRequest("the body cannot be read: %v", err)
+		return nil, badRequest("invalid body: it cannot be read: %v", err)
 	}
 	if err := b.checkRequest(r, body, time.Now()); err != nil {
 		return nil, &apiFault{http.StatusUnauthorized, err.Error()}
@@ -88,7 +88,7 @@ func (h *Handler) authenticated(w http.ResponseWriter, r *http.Request, serve fu
 
 // answerFault answers a request that is refused.
 func (h *Handler) answerFault(w http.ResponseWriter, r *http.Request, err error) {
-	status, why := http.StatusServiceUnavailable, "this cannot be done now, try again"
+	status, why := http.StatusServiceUnavailable, "unavailable: nothing has changed, try again"
 	if f, ok := errors.AsType[*apiFault](err); ok {
 		status, why = f.status, f.text
 	} else if refusal := refusalOf(err); refusal.Status != status {
@@ -101,12 +101,12 @@ func (h *Handler) answerFault(w http.ResponseWriter, r *http.Request, err error)
 
 func decodeBody(body []byte, v any) error {
 	if err := json.Unmarshal(body, v); err != nil {
-		return badRequest("the body is not the JSON object that is needed: %v", err)
+		return badRequest("invalid body: %v", err)
 	}
 	return nil
 }
 
-// triggered is an event as the API takes it.
+// triggered is an event in the form of the API.
 type triggered struct {
 	Name     string   `json:"name"`
 	Data     *string  `json:"data"`
@@ -118,7 +118,7 @@ type triggered struct {
 
 func (e *triggered) event() (*Event, error) {
 	if e.Data == nil {
-		return nil, badRequest("event %.80q: data is needed, as text", e.Name)
+		return nil, badRequest("invalid event %.80q: data is needed, as text", e.Name)
 	}
 	event := &Event{Name: e.Name, Channels: e.Channels, Data: *e.Data, Except: e.SocketID}
 	if e.Channel != "" {
@@ -167,7 +167,7 @@ func postBatch(c *call) (any, error) {
 		return nil, err
 	}
 	if len(batch.Batch) == 0 || len(batch.Batch) > maxBatch {
-		return nil, badRequest("a batch has 1 to %d events, not %d", maxBatch, len(batch.Batch))
+		return nil, badRequest("invalid batch: allowed are 1 to %d events, not %d", maxBatch, len(batch.Batch))
 	}
 	// All are checked before any is sent.
 	events := make([]*Event, len(batch.Batch))
@@ -197,7 +197,7 @@ func postBatch(c *call) (any, error) {
 	return map[string]any{"batch": infos}, nil
 }
 
-// channelInfo is what is told of a channel, each where it was asked for.
+// channelInfo is the requested attributes of a channel.
 type channelInfo struct {
 	Occupied          *bool      `json:"occupied,omitempty"`
 	UserCount         *int       `json:"user_count,omitempty"`
@@ -210,7 +210,7 @@ type cacheInfo struct {
 	TTL  int    `json:"ttl"` // seconds
 }
 
-// info returns the attributes of a channel that a list of names asks for.
+// info returns the attributes of a channel that a list of names requests.
 func (c *call) info(channel, names string, occupied bool) (info channelInfo, err error) {
 	subscriptions := c.hub.subscribers(channel)
 	if occupied {
@@ -222,7 +222,7 @@ func (c *call) info(channel, names string, occupied bool) (info channelInfo, err
 		case "":
 		case "user_count":
 			if k != kindPresence {
-				return info, badRequest("channel %q has no user_count; only presence channels have", channel)
+				return info, badRequest("invalid channel %q: only presence channels have a user_count", channel)
 			}
 			ids, err := c.hub.list(c.Context(), channel)
 			if err != nil {
@@ -236,7 +236,7 @@ func (c *call) info(channel, names string, occupied bool) (info channelInfo, err
 				info.Cache = &cacheInfo{event.data, int(time.Until(event.until).Seconds())}
 			}
 		default:
-			return info, badRequest("there is no attribute %q; there are user_count, subscription_count and cache", name)
+			return info, badRequest("unknown info %q; allowed: user_count, subscription_count, cache", name)
 		}
 	}
 	return info, nil
@@ -246,7 +246,7 @@ func getChannels(c *call) (any, error) {
 	q := c.URL.Query()
 	prefix, names := q.Get("filter_by_prefix"), q.Get("info")
 	if strings.Contains(names, "user_count") && !strings.HasPrefix(prefix, presencePrefix) {
-		return nil, badRequest("user_count is told of presence channels only; add filter_by_prefix=%s", presencePrefix)
+		return nil, badRequest("invalid info \"user_count\": only presence channels have it; add filter_by_prefix=%s", presencePrefix)
 	}
 	channels := make(map[string]channelInfo)
 	for _, name := range c.hub.occupied(prefix) {
@@ -262,7 +262,7 @@ func getChannels(c *call) (any, error) {
 func getChannel(c *call) (any, error) {
 	name := c.PathValue("channel")
 	if err := checkChannel(name); err != nil {
-		return nil, badRequest("channel: %v", err)
+		return nil, badRequest("invalid channel: %v", err)
 	}
 	return c.info(name, c.URL.Query().Get("info"), true)
 }
@@ -270,10 +270,10 @@ func getChannel(c *call) (any, error) {
 func getUsers(c *call) (any, error) {
 	name := c.PathValue("channel")
 	if err := checkChannel(name); err != nil {
-		return nil, badRequest("channel: %v", err)
+		return nil, badRequest("invalid channel: %v", err)
 	}
 	if k, _ := kindOf(name); k != kindPresence {
-		return nil, badRequest("channel %q has no users; only presence channels have", name)
+		return nil, badRequest("invalid channel %q: only presence channels have users", name)
 	}
 	ids, err := c.hub.list(c.Context(), name)
 	if err != nil {

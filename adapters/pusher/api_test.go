@@ -202,7 +202,8 @@ func (h *hook) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: status, Status: fmt.Sprint(status), Body: io.NopCloser(bytes.NewReader(nil))}, nil
 }
 
-// answer sets with which statuses it goes on, and forgets when it was asked.
+// answer sets the statuses of the next answers, and forgets the times of
+// earlier requests.
 func (h *hook) answer(statuses ...int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -254,7 +254,7 @@ func TestStrangersCostBoundedMemory(t *testing.T) {
 			for j := range 50 {
 				clients[i].send("pusher:unsubscribe", "", map[string]string{"channel": fmt.Sprintf("%d-%d-%s", i, j, strings.Repeat("x", 150))})
 			}
-			require.NoError(t, clients[i].write(long)) // and goes on with nothing
+			require.NoError(t, clients[i].write(long)) // and sends nothing further
 			clients[i].take()
 			clients[i].raw = nil
 		}
@@ -273,9 +273,9 @@ func TestStrangersCostBoundedMemory(t *testing.T) {
 	})
 }
 
-// FuzzClient has a client send arbitrary bytes. Whatever comes, the server
-// answers with messages of the protocol, takes no presence for granted, and goes
-// on to serve others.
+// FuzzClient makes a client send arbitrary bytes. The server always answers
+// with messages of the protocol, takes no presence for granted, and serves
+// other clients.
 func FuzzClient(f *testing.F) {
 	wire := func(frames ...gobwas.Frame) []byte {
 		var b bytes.Buffer

@@ -24,12 +24,12 @@ type hub struct {
 	mu       sync.RWMutex
 	channels map[string]*channel
 	sockets  int
-	byUser   map[string]map[*socket]int // by id, and how often each socket acts as it
+	byUser   map[string]map[*socket]int // by id: how often each socket acts as the user
 	cached   int                        // channels that keep an event
 	counts   map[string]*census         // by channel
 }
 
-// channel is a channel that somebody is subscribed to, or that keeps an event.
+// channel is a channel that has a subscriber or keeps an event.
 type channel struct {
 	hub   *hub
 	name  string
@@ -55,13 +55,13 @@ type kept struct {
 // keepFor is how long a channel keeps its last event.
 const keepFor = 30 * time.Minute
 
-// channelLocked returns a channel, made if it is not there.
+// channelLocked returns a channel, which it makes if it is missing.
 func (b *hub) channelLocked(name string) (*channel, error) {
 	if ch := b.channels[name]; ch != nil {
 		return ch, nil
 	}
 	if len(b.channels) >= b.h.opts.MaxChannels {
-		return nil, faultf("LimitReached", 429, "the app has %d channels, which is all it may have", len(b.channels))
+		return nil, faultf("LimitReached", 429, "limit channels: the app has %d, no more are allowed", len(b.channels))
 	}
 	ch := &channel{hub: b, name: name, subs: make(map[*socket]*subscription)}
 	ch.kind, ch.keeps = kindOf(name)
@@ -69,7 +69,7 @@ func (b *hub) channelLocked(name string) (*channel, error) {
 	return ch, nil
 }
 
-// forgetLocked drops a channel that nobody uses.
+// forgetLocked drops a channel without subscribers and event.
 func (b *hub) forgetLocked(ch *channel) {
 	if len(ch.subs) == 0 && ch.event == nil {
 		delete(b.channels, ch.name)
@@ -96,7 +96,7 @@ func (b *hub) enter(s *socket, sub *subscription) error {
 	return nil
 }
 
-// start lets events reach a subscription, beginning with the one its channel
+// start makes events reach a subscription, first the one that its channel
 // keeps.
 func (b *hub) start(s *socket, sub *subscription) {
 	b.mu.Lock()
@@ -115,7 +115,7 @@ func (b *hub) start(s *socket, sub *subscription) {
 	}
 }
 
-// leave takes a subscription out of its channel.
+// leave removes a subscription from its channel.
 func (b *hub) leave(s *socket, sub *subscription) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -130,7 +130,8 @@ func (b *hub) leave(s *socket, sub *subscription) {
 	b.forgetLocked(sub.ch)
 }
 
-// keptLocked returns the event that a channel keeps, if it still does.
+// keptLocked returns the event that a channel keeps, or nil. It drops an event
+// that has expired.
 func (ch *channel) keptLocked(now time.Time) *kept {
 	if ch.event != nil && !now.Before(ch.event.until) {
 		ch.event = nil
@@ -139,8 +140,8 @@ func (ch *channel) keptLocked(now time.Time) *kept {
 	return ch.event
 }
 
-// keepLocked makes an event the one that a channel keeps. Where there are too
-// many, one that is over goes, or else any.
+// keepLocked makes a channel keep an event. If the app keeps too many, it drops
+// the event that expires first.
 func (ch *channel) keepLocked(event kept) {
 	b := ch.hub
 	if ch.event == nil {
@@ -160,20 +161,21 @@ func (ch *channel) keepLocked(event kept) {
 	ch.event = &event
 }
 
-// Event is something that happens on channels.
+// Event is an event that a backend sends to channels.
 type Event struct {
-	// Name is what clients bind to.
+	// Name is the name that clients bind to.
 	Name string
-	// Channels are those on which it happens, at most 100.
+	// Channels are the channels of the event, at most 100.
 	Channels []string
-	// Data is sent as it is. Clients expect the text of a JSON value.
+	// Data is sent unchanged. Clients expect the text of a JSON value.
 	Data string
-	// Except is the id of a socket that is not to be told.
+	// Except is the id of a socket that does not get the event.
 	Except string
 }
 
-// Trigger sends an event to all who are subscribed to its channels. An error
-// wraps [presence.ErrInvalid] or [presence.ErrLimit].
+// Trigger sends an event to all subscribers of its channels. It returns
+// [presence.ErrUnknown] for another app, [presence.ErrInvalid] or
+// [presence.ErrLimit].
 func (h *Handler) Trigger(app string, e Event) error {
 	b := h.byID[app]
 	if b == nil {
@@ -188,15 +190,15 @@ func (h *Handler) Trigger(app string, e Event) error {
 func checkEvent(e *Event) error {
 	switch {
 	case e.Name == "" || len(e.Name) > maxEventName:
-		return fmt.Errorf("pusher: %w event: its name has to have 1 to %d bytes", presence.ErrInvalid, maxEventName)
+		return fmt.Errorf("pusher: %w event: allowed is a name of 1 to %d bytes", presence.ErrInvalid, maxEventName)
 	case len(e.Channels) == 0 || len(e.Channels) > maxTriggered:
-		return fmt.Errorf("pusher: %w event %q: it has to name 1 to %d channels", presence.ErrInvalid, e.Name, maxTriggered)
+		return fmt.Errorf("pusher: %w event %q: allowed are 1 to %d channels", presence.ErrInvalid, e.Name, maxTriggered)
 	case len(e.Data) > maxEventData:
-		return fmt.Errorf("pusher: %w: the data of event %q is %d bytes long, at most %d are allowed", presence.ErrLimit, e.Name, len(e.Data), maxEventData)
+		return fmt.Errorf("pusher: %w event %q: its data has %d bytes, allowed are %d", presence.ErrLimit, e.Name, len(e.Data), maxEventData)
 	}
 	for _, name := range e.Channels {
 		if err := checkChannel(name); err != nil {
-			return fmt.Errorf("pusher: %w event %q: channel: %w", presence.ErrInvalid, e.Name, err)
+			return fmt.Errorf("pusher: %w channel: event %q: %w", presence.ErrInvalid, e.Name, err)
 		}
 	}
 	return nil
@@ -215,7 +217,7 @@ func (b *hub) trigger(e *Event) error {
 			}
 			b.mu.Unlock()
 			if err != nil {
-				return fmt.Errorf("pusher: %w: %w", presence.ErrLimit, err)
+				return fmt.Errorf("pusher: %w channel %q: the app has %d, no more are allowed", presence.ErrLimit, name, b.h.opts.MaxChannels)
 			}
 			continue
 		}
@@ -228,8 +230,8 @@ func (b *hub) trigger(e *Event) error {
 	return nil
 }
 
-// sendLocked queues a frame for every subscriber but one, and but those of
-// audiences from whom it is kept.
+// sendLocked queues a frame for every subscriber. It leaves out the socket
+// except and the hidden audiences.
 func (ch *channel) sendLocked(f []byte, except string, hidden []presence.Audience) {
 	for s, sub := range ch.subs {
 		if sub.live && s.id != except && !slices.Contains(hidden, sub.audience) {
@@ -238,8 +240,8 @@ func (ch *channel) sendLocked(f []byte, except string, hidden []presence.Audienc
 	}
 }
 
-// forward sends what a client says to the others on its channel. Those from whom
-// its subject hides are not told.
+// forward sends a client event to the other subscribers of its channel.
+// Audiences from which its subject hides do not get it.
 func (b *hub) forward(ctx context.Context, s *socket, sub *subscription, m envelope) {
 	m = envelope{Event: m.Event, Channel: m.Channel, Data: m.Data}
 	var hidden []presence.Audience
@@ -266,7 +268,7 @@ func (b *hub) forward(ctx context.Context, s *socket, sub *subscription, m envel
 	b.outbox.put(hookEvent{Name: hookClientEvent, Channel: m.Channel, Event: m.Event, Data: data, SocketID: s.id, UserID: m.UserID})
 }
 
-// act notes that a socket acts as a user, or once less.
+// act adds n to the number of times that a socket acts as a user.
 func (b *hub) act(s *socket, user string, n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -281,9 +283,10 @@ func (b *hub) act(s *socket, user string, n int) {
 	}
 }
 
-// Terminate ends the sockets of a user, those that signed in as it and those
-// that are on a presence channel as it. They do not come back by themselves, and
-// the user has logged out on them.
+// Terminate ends the sockets that signed in as a user, or subscribed to a
+// presence channel as the user. Their clients do not connect again, and the
+// user has logged out on them. It returns [presence.ErrUnknown] for another
+// app.
 func (h *Handler) Terminate(app, user string) error {
 	b := h.byID[app]
 	if b == nil {
@@ -301,7 +304,8 @@ func (h *Handler) Terminate(app, user string) error {
 	return nil
 }
 
-// list returns the members of a presence channel as the app's backend sees them.
+// list returns the members of a presence channel as [Options.Audience] sees
+// them.
 func (b *hub) list(ctx context.Context, channel string) ([]string, error) {
 	views, _, err := b.h.t.ListAs(ctx, b.h.opts.Audience, b.presenceChannel(channel), nil)
 	if err != nil {
@@ -316,7 +320,7 @@ func (b *hub) list(ctx context.Context, channel string) ([]string, error) {
 	return ids, nil
 }
 
-// occupied returns the channels that somebody is subscribed to.
+// occupied returns the channels with at least one subscriber.
 func (b *hub) occupied(prefix string) []string {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
@@ -329,7 +333,7 @@ func (b *hub) occupied(prefix string) []string {
 	return names
 }
 
-// subscribers returns how many sockets are subscribed to a channel.
+// subscribers returns the number of sockets that are subscribed to a channel.
 func (b *hub) subscribers(channel string) int {
 	b.mu.RLock()
 	defer b.mu.RUnlock()

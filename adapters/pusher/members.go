@@ -11,9 +11,9 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// userInfo is what clients are told of a member's presence, beside what the app
-// itself tells of the user: all that the view of their audience has. The id is the
-// app's own where it tells one, since there it need not be text.
+// userInfo is what clients get of a member beside what the app signs of the
+// user: all fields of the view of their audience. If the app has an id, the
+// app's is used, since it need not be text.
 type userInfo struct {
 	*plainView
 	ID string `json:"id,omitempty"`
@@ -23,7 +23,7 @@ type userInfo struct {
 // tenant and id.
 type plainView presence.View
 
-// reserved are the names of what is told of a presence.
+// reserved are the names of the fields of a view.
 var reserved = func() (names []string) {
 	for _, field := range reflect.VisibleFields(reflect.TypeFor[presence.View]()) {
 		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" && name != "-" {
@@ -33,8 +33,9 @@ var reserved = func() (names []string) {
 	return names
 }()
 
-// ownInfo returns what an app tells of a user without what is told here, or nil
-// if it is no JSON object. It has an id, which Laravel Echo shows nothing else of.
+// ownInfo returns the app's info of a user without reserved fields, or nil if
+// it is no JSON object. It adds an id, without which Laravel Echo shows
+// nothing.
 func ownInfo(id string, info json.RawMessage) json.RawMessage {
 	var fields map[string]json.RawMessage
 	if len(info) > maxUserInfo || json.Unmarshal(info, &fields) != nil {
@@ -52,7 +53,7 @@ func ownInfo(id string, info json.RawMessage) json.RawMessage {
 	return text(fields)
 }
 
-// infoOf joins what an app tells of a member and what its view says.
+// infoOf joins the app's info of a member and its view.
 func infoOf(v *presence.View, own json.RawMessage) json.RawMessage {
 	if own == nil {
 		return text(userInfo{(*plainView)(v), v.Subject.ID})
@@ -61,7 +62,7 @@ func infoOf(v *presence.View, own json.RawMessage) json.RawMessage {
 	return append(append(own[:len(own)-1:len(own)-1], ','), seen[1:]...)
 }
 
-// profiles is what the users of an app told of themselves when they came.
+// profiles keeps the info that users of an app brought when they subscribed.
 type profiles struct {
 	h   *Handler
 	app *App
@@ -71,15 +72,15 @@ type profiles struct {
 	changes uint64
 }
 
-// profile is what is told of one user.
+// profile is the info of one user.
 type profile struct {
 	info json.RawMessage
-	// held is what an audience goes on being told that the user was hidden from
-	// when info came: news would betray that somebody is there.
+	// held is the earlier info for each audience from which the user hid when
+	// info arrived: a change would betray that the user is connected.
 	held map[presence.Audience]json.RawMessage
 }
 
-// told is what an audience is told.
+// told returns the info for an audience.
 func (p *profile) told(a presence.Audience) json.RawMessage {
 	if p == nil {
 		return nil
@@ -90,12 +91,12 @@ func (p *profile) told(a presence.Audience) json.RawMessage {
 	return p.info
 }
 
-// audiences are those that a subject can be hidden from.
+// audiences are the audiences from which a subject can hide.
 var audiences = []presence.Audience{
 	presence.AudienceTeam, presence.AudienceSupervisor, presence.AudienceAdmin, presence.AudienceVisitor, presence.AudienceRouter,
 }
 
-// note keeps what a user says of itself.
+// note keeps the info of a user.
 func (p *profiles) note(u User) {
 	info := ownInfo(u.ID, u.Info)
 	if info == nil || p.h.opts.UserInfo != nil {
@@ -115,13 +116,13 @@ func (p *profiles) note(u User) {
 	}
 	next := &profile{info: info, held: make(map[presence.Audience]json.RawMessage, len(audiences))}
 	for _, a := range audiences {
-		next.held[a] = old.told(a) // until it is settled
+		next.held[a] = old.told(a) // until settle
 	}
 	p.all[u.ID] = next
 	p.changes++
 }
 
-// settle tells the news of a user to those audiences that may know of it.
+// settle gives the new info of a user to the audiences that may know of it.
 func (p *profiles) settle(ctx context.Context, id string, among ...presence.Audience) {
 	p.mu.Lock()
 	profile := p.all[id]
@@ -144,7 +145,7 @@ func (p *profiles) settle(ctx context.Context, id string, among ...presence.Audi
 	}
 }
 
-// of returns what the app tells an audience of a subject.
+// of returns the app's info of a subject for an audience.
 func (p *profiles) of(subject presence.Ref, a presence.Audience) json.RawMessage {
 	if f := p.h.opts.UserInfo; f != nil {
 		return ownInfo(subject.ID, f(subject))
@@ -158,14 +159,14 @@ func (p *profiles) of(subject presence.Ref, a presence.Audience) json.RawMessage
 	return p.all[subject.ID].told(a)
 }
 
-// generation changes whenever what is told of somebody does.
+// generation changes whenever the info of a user does.
 func (p *profiles) generation() uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.changes
 }
 
-// listed reports whether a row of the tracker is a member here.
+// listed reports whether a row of the tracker is a member.
 func (h *Handler) listed(v *presence.View) bool {
 	return v != nil && v.Subject.ID != unspeakable && (h.opts.Roster || v.Class != "" && v.Class != presence.ClassOffline)
 }
@@ -185,9 +186,9 @@ type (
 	}
 )
 
-// render turns a frame of the tracker into those that a client of a presence
-// channel understands. The whole list is told as the answer to a subscription,
-// also in the middle of one: clients put it in the place of what they had.
+// render turns a frame of the tracker into frames of a presence channel. A
+// whole list has the form of the answer to a subscription, also later: clients
+// replace their list with it.
 func (ch *channel) render(f *presence.Frame, a presence.Audience) [][]byte {
 	h, profiles := ch.hub.h, &ch.hub.profiles
 	var frames [][]byte
@@ -215,15 +216,15 @@ func (ch *channel) render(f *presence.Frame, a presence.Audience) [][]byte {
 	return frames
 }
 
-// rendered is a frame of the tracker, made ready for clients once.
+// rendered is a frame of the tracker, turned once into frames for clients.
 type rendered struct {
 	from       *presence.Frame
 	generation uint64
 	to         func() [][]byte
 }
 
-// frames returns what a frame of the tracker is for an audience. The last few
-// are kept, since all who watch the same are sent them at about the same time.
+// frames returns the frames for an audience of a frame of the tracker. It keeps
+// the last few, since watchers of the same get them at about the same time.
 func (ch *channel) frames(f *presence.Frame, a presence.Audience) [][]byte {
 	generation := ch.hub.profiles.generation()
 	ch.recent.Lock()

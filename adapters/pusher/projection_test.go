@@ -18,8 +18,8 @@ import (
 	"github.com/presence-go/presence/preset"
 )
 
-// strict is a policy under which people hide from everybody else, are away while
-// they are not connected, and every audience sees all that there is to see.
+// strict is a policy under which people hide from all others and are away while
+// they are not connected. Every audience sees all fields.
 func strict() presence.Policy {
 	p := presence.DefaultPolicy()
 	p.Name, p.Disconnected = "strict", "away"
@@ -86,7 +86,7 @@ func (c *client) has(channel string) map[string]map[string]any {
 		if name, told := fields["name"]; told {
 			require.Equal(c.t, "The "+id, name)
 		}
-		delete(fields, "name") // which the app told
+		delete(fields, "name") // which the app signed
 		members[id] = fields
 	}
 	return members
@@ -241,8 +241,8 @@ func playRandom(t *testing.T, policy presence.Policy, roster bool, seed uint64) 
 }
 
 // TestHiddenMembersLookLikeThoseWhoLeft plays a script twice: ann hides, or she
-// logs out, and comes back at the same instant. Meanwhile what others are sent is
-// the same to the byte, whatever she does while she hides.
+// logs out, and she returns at the same instant. Meanwhile others get the same
+// bytes, whatever she does while she hides.
 func TestHiddenMembersLookLikeThoseWhoLeft(t *testing.T) {
 	for name, c := range map[string]struct {
 		policy presence.Policy
@@ -287,7 +287,7 @@ func playHiding(t *testing.T, policy presence.Policy, hidden string, from []stri
 		for _, id := range []string{"bob", "visitor-1"} {
 			watching[id] = w.enter(id, "presence-sales")
 		}
-		if r.IntN(3) > 0 { // or else nobody has ever seen her
+		if r.IntN(3) > 0 { // otherwise no client has ever seen her
 			come("Ann")
 		}
 		come("Ann")
@@ -320,7 +320,7 @@ func playHiding(t *testing.T, policy presence.Policy, hidden string, from []stri
 					claim(hidden)
 				}
 			}
-			if n == 4 { // somebody else comes by
+			if n == 4 { // another user subscribes
 				name := fmt.Sprint("visitor-", i)
 				c := w.enter(name, "presence-sales")
 				c.mu.Lock()

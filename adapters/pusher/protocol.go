@@ -14,9 +14,9 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// The codes with which sockets are closed, or that errors carry. After those
-// below 4100 clients do not come back, after those below 4200 they wait first,
-// after those below 4300 they come back at once.
+// The codes of closed sockets and of errors. After a code below 4100 clients
+// stay away, after one below 4200 they wait before they connect again, after
+// one below 4300 they connect again at once.
 const (
 	codeNoApp         = 4001
 	codeQuota         = 4004
@@ -45,7 +45,7 @@ const (
 	maxBatch       = 10       // events of one request
 )
 
-// The kinds of channel, which follow from the name.
+// kind is the kind of a channel, which follows from its name.
 type kind uint8
 
 const (
@@ -53,7 +53,7 @@ const (
 	kindPrivate
 	kindEncrypted
 	kindPresence
-	kindUser // what is sent to one user
+	kindUser // for events to one user
 )
 
 const (
@@ -61,7 +61,8 @@ const (
 	userPrefix     = "#server-to-user-"
 )
 
-// kindOf tells the kind of a channel, and whether it keeps its last event.
+// kindOf returns the kind of a channel, and whether the channel keeps its last
+// event.
 func kindOf(channel string) (k kind, cached bool) {
 	prefix := ""
 	switch {
@@ -89,11 +90,11 @@ func checkChannel(name string) error {
 	user, isUser := strings.CutPrefix(name, userPrefix)
 	switch {
 	case len(name) > maxChannelName:
-		return fmt.Errorf("the name is %d bytes long, at most %d are allowed", len(name), maxChannelName)
+		return fmt.Errorf("its name has %d bytes, allowed are %d", len(name), maxChannelName)
 	case isUser && user != "" && utf8.ValidString(user):
 		return nil
 	case !channelName.MatchString(name):
-		return fmt.Errorf("%q: a name consists of letters, digits and _ - = @ , . ;", name)
+		return fmt.Errorf("its name %q is invalid; allowed: letters, digits and _ - = @ , . ;", name)
 	}
 	return nil
 }
@@ -106,7 +107,7 @@ type envelope struct {
 	UserID  string          `json:"user_id,omitempty"`
 }
 
-// What clients say in the data of their messages.
+// The data of the messages of clients.
 type (
 	subscribeData struct {
 		Channel     string `json:"channel"`
@@ -126,30 +127,31 @@ type (
 func decode(text []byte) (m envelope, err error) {
 	switch err := json.Unmarshal(text, &m); {
 	case !utf8.Valid(text):
-		return envelope{}, errors.New("the message is not UTF-8")
+		return envelope{}, errors.New("malformed message: it is not UTF-8")
 	case err != nil:
-		return envelope{}, fmt.Errorf("the message is not a JSON object with an event and its data: %w", err)
+		return envelope{}, fmt.Errorf("malformed message: it is not a JSON object with an event and its data: %w", err)
 	case m.Event == "":
-		return envelope{}, errors.New("the message names no event")
+		return envelope{}, errors.New("malformed message: it names no event")
 	}
 	return m, nil
 }
 
-// decodeData reads a message's data, which may be an object or its text.
+// decodeData reads the data of a message, which is an object or a text that
+// contains one.
 func decodeData(data json.RawMessage, v any) error {
 	var text string
 	if json.Unmarshal(data, &text) == nil {
 		data = json.RawMessage(text)
 	}
 	if err := json.Unmarshal(data, v); err != nil {
-		return fmt.Errorf("the data is not what the event needs: %w", err)
+		return fmt.Errorf("malformed data: %w", err)
 	}
 	return nil
 }
 
 var integer = regexp.MustCompile(`^-?[0-9]{1,20}$`)
 
-// userOf reads a user that has been signed. Ids may be numbers.
+// userOf reads a signed user. Its id may be a number.
 func userOf(id, info json.RawMessage) (User, error) {
 	u := User{}
 	if err := json.Unmarshal(id, &u.ID); err != nil && integer.Match(id) {
@@ -157,11 +159,11 @@ func userOf(id, info json.RawMessage) (User, error) {
 	}
 	switch {
 	case u.ID == "" || len(u.ID) > presence.MaxID:
-		return User{}, fmt.Errorf("the user's id has to be text of 1 to %d bytes or a whole number", presence.MaxID)
+		return User{}, fmt.Errorf("invalid user id: it is neither a text of 1 to %d bytes nor a whole number", presence.MaxID)
 	case u.ID == unspeakable:
-		return User{}, fmt.Errorf("no user can have the id %s", unspeakable)
+		return User{}, fmt.Errorf("invalid user id %q: clients cannot hold it", unspeakable)
 	case len(info) > maxUserInfo:
-		return User{}, fmt.Errorf("user_info is %d bytes long, at most %d are allowed", len(info), maxUserInfo)
+		return User{}, fmt.Errorf("limit user_info: it has %d bytes, allowed are %d", len(info), maxUserInfo)
 	}
 	if len(info) > 0 && info[0] == '{' {
 		u.Info = bytes.Clone(info)
@@ -169,24 +171,24 @@ func userOf(id, info json.RawMessage) (User, error) {
 	return u, nil
 }
 
-// unspeakable is the one id that clients in JavaScript cannot have in their map
-// of members: it changes the map's prototype.
+// unspeakable is the one id that clients in JavaScript cannot hold: as a key of
+// their map of members it changes the map's prototype.
 const unspeakable = "__proto__"
 
-// text encodes a value as JSON. It is for values made here, which all can be.
+// text encodes a value of this package, all of which can be encoded.
 func text(v any) json.RawMessage {
 	out, _ := json.Marshal(v)
 	return out
 }
 
-// say makes the frame of an event whose data is, as the protocol has it, the
-// text of a JSON value.
+// say returns the frame of an event. By the protocol its data is the text of a
+// JSON value.
 func say(event, channel string, data json.RawMessage) []byte {
 	return frame(envelope{Event: event, Channel: channel, Data: text(string(data))})
 }
 
-// frame makes the bytes that go over the wire for a message, encoded once
-// however many sockets they go to.
+// frame returns the bytes of a message for the connection, encoded once for all
+// sockets.
 func frame(m envelope) []byte { return wire(gobwas.NewTextFrame(text(m))) }
 
 func wire(f gobwas.Frame) []byte {
@@ -196,7 +198,7 @@ func wire(f gobwas.Frame) []byte {
 	return b.Bytes()
 }
 
-// closing makes a close frame.
+// closing returns a close frame.
 func closing(code int, why string) []byte {
 	const most = gobwas.MaxControlFramePayloadSize - 2
 	for len(why) > most || !utf8.ValidString(why) {
@@ -205,8 +207,7 @@ func closing(code int, why string) []byte {
 	return wire(gobwas.NewCloseFrame(gobwas.NewCloseFrameBody(gobwas.StatusCode(code), why)))
 }
 
-// failure makes the frame of an error that concerns the socket. A code of 0 is
-// none.
+// failure returns the frame of an error of the socket. A code of 0 is left out.
 func failure(code int, why string) []byte {
 	data := struct {
 		Code    *int   `json:"code"`
@@ -218,20 +219,20 @@ func failure(code int, why string) []byte {
 	return frame(envelope{Event: "pusher:error", Data: text(data)})
 }
 
-// refusal is why a subscription was refused or has ended.
+// refusal is why a subscription was refused or ended.
 type refusal struct {
 	Type   string `json:"type"`
 	Error  string `json:"error"`
 	Status int    `json:"status"`
 }
 
-// refused makes the frame that tells it.
+// refused returns the frame of a refusal.
 func refused(channel string, err error) []byte {
 	return say("pusher:subscription_error", channel, text(refusalOf(err)))
 }
 
-// refusalOf turns an error into what the client is told. What is wrong inside
-// the server is not for it to know.
+// refusalOf turns an error into the refusal for the client. It hides failures
+// of the server.
 func refusalOf(err error) refusal {
 	if f, ok := errors.AsType[*fault](err); ok {
 		return refusal{f.kind, f.text, f.status}
@@ -243,7 +244,7 @@ func refusalOf(err error) refusal {
 			}
 		}
 	}
-	return refusal{"Unavailable", "this cannot be done now, try again", 503}
+	return refusal{"Unavailable", "unavailable: nothing has changed, try again", 503}
 }
 
 var statuses = []struct {
@@ -258,7 +259,7 @@ var statuses = []struct {
 	{presence.ErrDisabled, "Disabled", 403},
 }
 
-// fault is a refusal of the adapter's own.
+// fault is a refusal by this package.
 type fault struct {
 	kind   string
 	status int

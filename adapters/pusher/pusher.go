@@ -9,23 +9,23 @@
 // # What a presence channel is here
 //
 // The channel presence-sales shows the tracker's channel sales, as the audience
-// of the subscriber sees it. Its members are those whose class is not offline,
-// connected or not, each once however many connections it has. Their user_info has
-// id, status, class, label, color, since and whatever else the audience may see,
-// beside what the app itself signs of the user. A change is a further member_added
-// for a member of the list, which clients put in the place of what they had.
+// of the subscriber sees it. Its members are the subjects whose class is not
+// offline, connected or not, each once. Their user_info has id, status, class,
+// label, color, since and all else that the audience may see, beside what the
+// app signs of the user. A change is a further member_added of a member.
+// Clients replace their entry with it.
 //
 // A user who subscribes, or signs in, is connected as the subject of the user's
-// id while the socket is, and a member by the grants it has. An agent without a
-// grant is refused. Users whose id begins with visitor- only observe: they see the
-// members and are none.
+// id while the socket is open. Grants make it a member. An agent without a
+// grant is refused. Users whose id begins with visitor- only observe: they see
+// the members and are none.
 //
 // # Liveness
 //
-// A socket that was quiet gets pusher:ping, which clients answer from the page's
-// own code. Every message of the page is a heartbeat. The WebSocket's own pings
-// are not, since a browser answers them for a page that is frozen. A client
-// reports no input: see [Options.ClientEvent].
+// A quiet socket gets pusher:ping, which clients answer from the page's own
+// code. Every message of the page is a heartbeat. The WebSocket's own pings are
+// not, since a browser answers them for a frozen page. A client reports no
+// input: see [Options.ClientEvent].
 //
 // # Limits
 //
@@ -60,72 +60,73 @@ import (
 // App is an application: a namespace of channels with its own users.
 type App struct {
 	// ID names the app in the HTTP API, Key in the address that clients connect
-	// to. Secret signs, and no client may know it.
+	// to. Secret signs requests; keep it from clients.
 	ID, Key, Secret string
 	// Tenant is the tenant of the app's subjects and channels.
 	Tenant string
-	// AllowedOrigins lists the origins whose pages may open sockets beside pages of
-	// the request's own host, as "https://app.example.com". "*" allows every page:
-	// use it where a public channel may be read by any page, since public channels
-	// need no signature.
+	// AllowedOrigins lists the origins whose pages may open sockets beside
+	// pages of the request's own host, as "https://app.example.com". "*" allows
+	// every page: with it, any page can read public channels, since they need
+	// no signature.
 	AllowedOrigins []string
 	// MaxConnections limits the app's open sockets. 0 means no limit of its own.
 	MaxConnections int
 	// NoClientEvents refuses all client events.
 	NoClientEvents bool
-	// Webhooks are told what happens on the app's channels.
+	// Webhooks receive the events of the app's channels.
 	Webhooks []Webhook
 }
 
-// Identity is what Identify found about a user that an app has signed.
+// Identity is how a user that an app has signed takes part.
 type Identity struct {
 	// Identity has the actor. Its role is the one in which the user watches:
-	// visitors and systems have no presence of their own and see without being
-	// members. Its subject may be left empty, and is the user in the app's tenant.
+	// visitors and systems have no presence and see members without being one.
+	// An empty subject means the user in the app's tenant.
 	presence.Identity
 	// Audience decides what the user sees; empty means the audience of the role.
 	Audience presence.Audience
 	// Device is the class of device of the user's connection.
 	Device string
-	// Login says that the user has just entered credentials.
+	// Login means that the user has just entered credentials.
 	Login bool
 }
 
-// ClientEvent is what a client tells the others on a channel.
+// ClientEvent is an event that a client sends to the other subscribers of a
+// channel.
 type ClientEvent struct {
-	// Conn is the connection of the member that says it on a presence channel,
-	// and nil on a private one.
+	// Conn is the connection of the sending member of a presence channel. It is
+	// nil on a private channel.
 	Conn    *presence.Conn
 	Channel string
 	Name    string          // it begins with client-
 	Data    json.RawMessage // as the client sent it
 }
 
-// Options configures a [Handler]. Apps are needed; the zero value of every other
-// field stands for its default.
+// Options configures a [Handler]. Apps are needed; the zero value of every
+// other field means its default.
 type Options struct {
 	// Apps are the applications served.
 	Apps []App
-	// Identify finds how a user that an app has signed takes part. An error
+	// Identify returns how a user that an app has signed takes part. An error
 	// refuses the user with status 401, one that wraps [presence.ErrNotAllowed]
 	// with 403 and its text, one that wraps [presence.ErrUnavailable] with 503.
-	// Nil means that users whose id begins with visitor- are
-	// visitors and all others agents.
+	// Nil means that users whose id begins with visitor- are visitors and all
+	// others agents.
 	Identify func(User) (Identity, error)
-	// UserInfo returns what clients get of a subject beside its presence, a JSON
-	// object or nil. It must be quick. Nil means the user_info that the app signed,
-	// remembered for at most MaxUsers users an app and kept from audiences from
-	// which the user hides.
+	// UserInfo returns what clients get of a subject beside its presence, a
+	// JSON object or nil. It must be quick. Nil means the user_info that the
+	// app signed. The handler keeps that of at most MaxUsers users an app, and
+	// hides it from audiences from which the user hides.
 	UserInfo func(subject presence.Ref) json.RawMessage
-	// Roster makes offline subjects members too, with that status. By default
-	// members are those whose class is not offline.
+	// Roster makes offline subjects members too. By default members are the
+	// subjects whose class is not offline.
 	Roster bool
 	// Audience is the audience of the HTTP API and of the webhooks. Empty means the
 	// team.
 	Audience presence.Audience
-	// ClientEvent receives each client event before it is sent on. An error refuses
-	// the event, and the client gets its text. Turn events of a front end into input
-	// or claims here: clients themselves report no input.
+	// ClientEvent receives each client event before it is forwarded. An error
+	// refuses the event, and the client gets its text. Turn events of a front
+	// end into input or claims here: clients report no input by themselves.
 	ClientEvent func(context.Context, ClientEvent) error
 
 	// MaxMessage is the longest message taken from a client, in bytes. 0 means 16 KiB.
@@ -154,8 +155,9 @@ type Options struct {
 	// WriteTimeout is how long a client may take to accept a message before its
 	// connection counts as lost. 0 means 10s.
 	WriteTimeout time.Duration
-	// PingInterval is how long the page may be quiet before it gets a ping. It must be shorter than the policy's lease. 0 means the
-	// heartbeat of the policy of the app's tenant.
+	// PingInterval is how long the page may be quiet before it gets a ping. It
+	// must be shorter than the policy's lease. 0 means the heartbeat of the
+	// policy of the app's tenant.
 	PingInterval time.Duration
 	// PongTimeout is how long the page may take to answer a ping. 0 means 30s.
 	PongTimeout time.Duration
@@ -167,7 +169,7 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// Handler serves the sockets and the HTTP API of some apps. It is safe for
+// Handler serves the sockets and the HTTP API of its apps. It is safe for
 // concurrent use.
 type Handler struct {
 	t     *presence.Tracker
@@ -182,17 +184,17 @@ type Handler struct {
 	sockets map[*socket]bool
 	closed  bool
 
-	stopped context.Context // over once the handler closes
+	stopped context.Context // done once the handler closes
 	stop    context.CancelFunc
-	cut     context.Context // over once nothing may be waited for any more
+	cut     context.Context // done once no wait is allowed any more
 	cutOff  context.CancelFunc
 	running sync.WaitGroup
 	sending sync.WaitGroup // webhooks
 }
 
-// New returns a handler that serves apps before a tracker; nil options mean zero
-// ones. It reports every fault of the options together. Close it to end its
-// goroutines, before the HTTP server; the example of package ws shows the order.
+// New returns a handler that serves apps of a tracker; nil options mean zero
+// ones. It returns all faults of the options together. Close it before the HTTP
+// server to end its goroutines; the example of package ws shows the order.
 func New(t *presence.Tracker, opts *Options) (*Handler, error) {
 	o := Options{}
 	if opts != nil {
@@ -240,7 +242,8 @@ func New(t *presence.Tracker, opts *Options) (*Handler, error) {
 	return h, nil
 }
 
-// addApp adds an app, whose options are at a place among those of the handler.
+// addApp adds an app. at is the place of its options among those of the
+// handler.
 func (h *Handler) addApp(app App, at string, faults *edge.Faults) {
 	b := &hub{
 		App: app, h: h, origins: edge.NewOrigins(faults, at+"AllowedOrigins", app.AllowedOrigins),
@@ -279,7 +282,7 @@ func (h *Handler) addApp(app App, at string, faults *edge.Faults) {
 	h.byID[app.ID], h.byKey[app.Key] = b, b
 }
 
-// identify finds how a user takes part.
+// identify returns how a user takes part.
 func (b *hub) identify(u User) (Identity, error) {
 	who, err := Identity{}, error(nil)
 	switch {
@@ -306,7 +309,7 @@ func (b *hub) identify(u User) (Identity, error) {
 }
 
 // ServeHTTP serves sockets below /app/ and the HTTP API below /apps/. Mounted
-// elsewhere it needs [http.StripPrefix].
+// elsewhere, it needs [http.StripPrefix].
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
 		h.upgrade(w, r)
@@ -315,8 +318,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.mux.ServeHTTP(w, r)
 }
 
-// upgrade opens a socket. A client that is not served is closed with a code, since
-// nothing else reaches a page.
+// upgrade opens a socket. It refuses a client with a close code, since a page
+// sees nothing else.
 func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 	if !edge.CanHijack("pusher", h.log, w) {
 		return
@@ -325,8 +328,8 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 		full.Answer(w)
 		return
 	}
-	// After an error the response has been written, and the connection is ours
-	// where it could be taken over at all.
+	// After an error the response has been written. The connection is ours if
+	// it was taken over.
 	conn, rw, _, err := (gobwas.HTTPUpgrader{Timeout: h.opts.WriteTimeout}).Upgrade(r, w)
 	if err != nil {
 		h.seats.Give(presence.Ref{})
@@ -336,7 +339,7 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 		h.log.Debug("pusher: handshake", "remote", r.RemoteAddr, "error", err)
 		return
 	}
-	// What the client sent early sits in a buffer that is not to be kept.
+	// The bytes that the client sent early are in a buffer that is not kept.
 	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
 	b, code, why := h.admit(r)
 	if why == "" {
@@ -350,7 +353,7 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// turnAway tells a client why it is not served, and lets it go.
+// turnAway closes a refused connection with a code and a reason.
 func (h *Handler) turnAway(conn net.Conn, code int, why string) {
 	defer h.seats.Give(presence.Ref{})
 	defer conn.Close()
@@ -363,15 +366,15 @@ func (h *Handler) turnAway(conn net.Conn, code int, why string) {
 	}
 }
 
-// admit finds the app of a request and makes room for a socket of it, or says
-// why there is none.
+// admit returns the app of a request and takes a place for a socket of it.
+// Otherwise it returns why it refuses the request.
 func (h *Handler) admit(r *http.Request) (b *hub, code int, why string) {
 	key, ok := strings.CutPrefix(r.URL.Path, "/app/")
 	if !ok || strings.Contains(key, "/") {
-		return nil, codeNoPath, "sockets are opened at /app/KEY"
+		return nil, codeNoPath, "unknown path: sockets open at /app/KEY"
 	}
 	if b = h.byKey[key]; b == nil {
-		return nil, codeNoApp, fmt.Sprintf("there is no app with the key %.40q", key)
+		return nil, codeNoApp, fmt.Sprintf("unknown key %.40q", key)
 	}
 	if _, refused := b.origins.Check(r); refused != nil {
 		return nil, codeUnauthorized, refused.Text
@@ -380,23 +383,23 @@ func (h *Handler) admit(r *http.Request) (b *hub, code int, why string) {
 	version, err := strconv.Atoi(given)
 	switch {
 	case given == "":
-		return nil, codeNoVersion, "the version of the protocol is missing"
+		return nil, codeNoVersion, "invalid protocol: the version is missing"
 	case err != nil:
-		return nil, codeBadVersion, "the version of the protocol is not a number"
+		return nil, codeBadVersion, "invalid protocol: the version is not a number"
 	case version < oldestProtocol || version > newestProtocol:
-		return nil, codeVersion, fmt.Sprintf("version %d of the protocol is not spoken here; %d to %d are", version, oldestProtocol, newestProtocol)
+		return nil, codeVersion, fmt.Sprintf("invalid protocol \"%d\"; allowed: %d to %d", version, oldestProtocol, newestProtocol)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.MaxConnections > 0 && b.sockets >= b.MaxConnections {
-		return nil, codeQuota, fmt.Sprintf("the app has %d connections, which is all it may have", b.sockets)
+		return nil, codeQuota, fmt.Sprintf("limit connections: the app has %d, no more are allowed", b.sockets)
 	}
 	b.sockets++
 	return b, 0, ""
 }
 
-// adopt starts a socket in a goroutine of its own, so that the large stack of
-// the HTTP server's is given back.
+// adopt starts a socket in its own goroutine, which gives the large stack of
+// the HTTP server's goroutine back.
 func (h *Handler) adopt(s *socket) {
 	h.mu.Lock()
 	closed := h.closed
@@ -423,8 +426,8 @@ func (b *hub) remove(s *socket) {
 	b.h.seats.Give(presence.Ref{})
 }
 
-// spawn starts a goroutine unless the handler is closed, in which case
-// everything ends anyway.
+// spawn starts a goroutine. It returns false if the handler is closed, which
+// ends all sockets.
 func (h *Handler) spawn(f func()) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -441,11 +444,11 @@ func (h *Handler) Sockets() int {
 	return len(h.sockets)
 }
 
-// Shutdown ends every socket and opens no more. It tells clients to come back, and
-// their connections leave by a drain. It waits until every socket has ended and
-// every waiting webhook has been tried; when ctx is done it cuts off the others and
-// returns the cause of ctx's end. It returns an error wrapping [presence.ErrClosed]
-// if the handler was closed before.
+// Shutdown ends every socket and opens no more. It sends code 4200, after which
+// clients connect again. Their connections leave with the cause drain. It waits
+// until every socket has ended and every waiting webhook has been tried. When
+// ctx is done, it cuts the others off and returns the cause of ctx's end. It
+// returns [presence.ErrClosed] if the handler was closed before.
 func (h *Handler) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	if h.closed {
@@ -479,7 +482,7 @@ func (h *Handler) Shutdown(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// Close is Shutdown that gives clients a second.
+// Close is Shutdown with a limit of one second.
 func (h *Handler) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()

@@ -132,7 +132,7 @@ func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
 	}
 }
 
-// message is what the server says.
+// message is a message of the server.
 type message struct {
 	Event   string          `json:"event"`
 	Channel string          `json:"channel"`
@@ -300,7 +300,7 @@ func (c *client) apply(m message) {
 	}
 }
 
-// take returns what has come since the last time.
+// take returns the messages since the last call.
 func (c *client) take() []message {
 	synctest.Wait()
 	c.mu.Lock()
@@ -310,7 +310,7 @@ func (c *client) take() []message {
 	return got
 }
 
-// events returns the events that have come since the last time, with their channels.
+// events returns the events since the last call, with their channels.
 func (c *client) events() []string {
 	list := []string{}
 	for _, m := range c.take() {
@@ -380,7 +380,7 @@ func encode(v any) string {
 	return string(text)
 }
 
-// send says an event.
+// send sends an event.
 func (c *client) send(event, channel string, data any) {
 	c.t.Helper()
 	m := map[string]any{"event": event, "data": data}
@@ -756,7 +756,7 @@ func TestSubscriptions(t *testing.T) {
 	foreign := pusher.App{Key: "other", Secret: app.Secret}
 	for name, c := range map[string]struct {
 		data   func(*client) map[string]any
-		status int // of the refusal, 0 if there is none
+		status int // of the refusal, 0 for none
 	}{
 		"public":    {func(*client) map[string]any { return map[string]any{"channel": "news", "auth": ""} }, 0},
 		"a user's":  {func(*client) map[string]any { return map[string]any{"channel": "#server-to-user-ann"} }, 403},

@@ -21,11 +21,11 @@ import (
 type User struct {
 	// ID names the user within the app. It is the id of the subject.
 	ID string
-	// Info is what the app tells others about the user, a JSON object, or nil.
+	// Info is what the app shows others of the user, a JSON object, or nil.
 	Info json.RawMessage
 }
 
-// channelData and userData are the forms in which users are signed.
+// channelData and userData are the signed forms of users.
 type (
 	channelData struct {
 		UserID   json.RawMessage `json:"user_id"`
@@ -37,7 +37,7 @@ type (
 	}
 )
 
-// Authorization is what an authorization endpoint answers a client with. Its
+// Authorization is the answer of an authorization endpoint to a client. Its
 // JSON form is the one that clients expect.
 type Authorization struct {
 	Auth        string `json:"auth"`
@@ -45,9 +45,9 @@ type Authorization struct {
 	UserData    string `json:"user_data,omitempty"`
 }
 
-// Authorize allows a socket to subscribe to a private channel, or, as a user, to
-// a presence channel. It is for the app's endpoint, which must have made sure
-// that whoever asks may.
+// Authorize lets a socket subscribe to a private channel, or as a user to a
+// presence channel. Call it in the app's endpoint after a check that the client
+// may. It returns [presence.ErrInvalid].
 func (a App) Authorize(socketID, channel string, user *User) (Authorization, error) {
 	if err := checkSocketID(socketID); err != nil {
 		return Authorization{}, err
@@ -68,8 +68,8 @@ func (a App) Authorize(socketID, channel string, user *User) (Authorization, err
 	return Authorization{Auth: a.Key + ":" + a.sign(subscribeText(socketID, channel, data)), ChannelData: data}, nil
 }
 
-// SignIn authenticates a socket as a user's. It is for the app's endpoint, which
-// must know who asks.
+// SignIn signs a socket in as a user. Call it in the app's endpoint, which must
+// know who asks. It returns [presence.ErrInvalid].
 func (a App) SignIn(socketID string, user User) (Authorization, error) {
 	if err := checkSocketID(socketID); err != nil {
 		return Authorization{}, err
@@ -94,14 +94,14 @@ func checkSocketID(id string) error {
 	first, second, _ := strings.Cut(id, ".")
 	for _, part := range []string{first, second} {
 		if _, err := strconv.ParseUint(part, 10, 64); err != nil {
-			return fmt.Errorf("pusher: %w socket id %q: it is two numbers with a point between them", presence.ErrInvalid, id)
+			return fmt.Errorf("pusher: %w socket id %q: allowed are two numbers with a point between them", presence.ErrInvalid, id)
 		}
 	}
 	return nil
 }
 
-// subscribeText is what is signed for a subscription: the data whenever there is
-// some, whatever the kind of the channel.
+// subscribeText returns the text that is signed for a subscription, with the
+// data if it has any, whatever the kind of the channel.
 func subscribeText(socketID, channel, data string) string {
 	text := socketID + ":" + channel
 	if data != "" {
@@ -125,29 +125,29 @@ func (a *App) signed(auth, text string) bool {
 	return key == a.Key && hmac.Equal([]byte(signature), []byte(a.sign(text)))
 }
 
-// maxSkew is how much the clocks of an app's backend and of this process may
-// differ, and for how long a request can be repeated.
+// maxSkew is how far the clocks of an app's backend and of this process may
+// differ. A request can be repeated for as long.
 const maxSkew = 600 * time.Second
 
 // checkRequest checks the signature of a request to the HTTP API.
 func (a *App) checkRequest(r *http.Request, body []byte, now time.Time) error {
 	q := r.URL.Query()
 	if q.Get("auth_key") != a.Key {
-		return fmt.Errorf("auth_key %q is not the key of app %s", q.Get("auth_key"), a.ID)
+		return fmt.Errorf("invalid auth_key %q: it is not the key of app %s", q.Get("auth_key"), a.ID)
 	}
 	if q.Get("auth_version") != "1.0" {
-		return fmt.Errorf("auth_version %q is not known; send 1.0", q.Get("auth_version"))
+		return fmt.Errorf("invalid auth_version %q; allowed: 1.0", q.Get("auth_version"))
 	}
 	seconds, err := strconv.ParseInt(q.Get("auth_timestamp"), 10, 64)
 	if err != nil {
-		return fmt.Errorf("auth_timestamp %q is not a number of seconds", q.Get("auth_timestamp"))
+		return fmt.Errorf("invalid auth_timestamp %q: it is not a number of seconds", q.Get("auth_timestamp"))
 	}
 	if skew := now.Sub(time.Unix(seconds, 0)).Abs(); skew > maxSkew {
-		return fmt.Errorf("auth_timestamp %d is more than %v away from the server's clock, which says %d", seconds, maxSkew, now.Unix())
+		return fmt.Errorf("invalid auth_timestamp \"%d\": it is more than %v away from the server's clock, which is at %d", seconds, maxSkew, now.Unix())
 	}
 	sum := md5.Sum(body)
 	if given := q.Get("body_md5"); len(body) > 0 && given != hex.EncodeToString(sum[:]) {
-		return fmt.Errorf("body_md5 %q is not that of the body", given)
+		return fmt.Errorf("invalid body_md5 %q: the body has another", given)
 	}
 	// Some libraries sign the path as they write it, others as they send it.
 	for _, path := range []string{r.URL.Path, r.URL.EscapedPath()} {
@@ -155,10 +155,10 @@ func (a *App) checkRequest(r *http.Request, body []byte, now time.Time) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("auth_signature is wrong: it has to be the hexadecimal HMAC SHA-256 of %q with the secret of the key", requestText(r.Method, r.URL.Path, q))
+	return fmt.Errorf("invalid auth_signature: allowed is the hexadecimal HMAC SHA-256 of %q with the secret of the key", requestText(r.Method, r.URL.Path, q))
 }
 
-// requestText is what is signed of a request.
+// requestText returns the text that is signed for a request.
 func requestText(method, path string, q url.Values) string {
 	var params []string
 	for key, values := range q {

@@ -25,8 +25,8 @@ import (
 	"github.com/presence-go/presence/adapters/internal/edge"
 )
 
-// socket is one open WebSocket. Its run goroutine reads, does what is asked and
-// owns everything that is not marked otherwise.
+// socket is one open WebSocket. Its run goroutine reads and carries out
+// messages. That goroutine owns every field without another owner.
 type socket struct {
 	hub    *hub
 	id     string
@@ -36,32 +36,32 @@ type socket struct {
 	cancel context.CancelFunc
 
 	ending atomic.Bool
-	out    chan struct{} // has an element while somebody writes
-	broken bool          // nothing can be written any more; of who writes
+	out    chan struct{} // has an element while a goroutine writes
+	broken bool          // no write can succeed; of the goroutine that writes
 
 	queue    sync.Mutex
-	queued   [][]byte // frames of events, which wait for nobody
+	queued   [][]byte // frames of events, which never wait for the client
 	bytes    int
 	draining bool
 
 	began    time.Time
 	interval time.Duration
-	heard    atomic.Int64 // when the page last said something, since it began
+	heard    atomic.Int64 // time of the page's last message, relative to began
 	life     sync.Mutex
 	timer    *time.Timer
-	pinged   time.Duration // when it was last asked to
+	pinged   time.Duration // time of the last ping, relative to began
 
 	messages  edge.Bucket
 	events    edge.Bucket
 	strikes   edge.Strikes
-	fragments int // of the message that is coming in
+	fragments int // of the incoming message
 
 	pumps sync.WaitGroup
 	mu    sync.Mutex
 	subs  map[string]*subscription
-	user  *User // who signed in
+	user  *User // the signed-in user
 	seats map[presence.Ref]*seat
-	gone  bool // the seats are given up
+	gone  bool // the socket has left its seats
 }
 
 // subscription is a socket's subscription to a channel.
@@ -76,7 +76,7 @@ type subscription struct {
 	member   bool
 	audience presence.Audience
 	watch    *presence.Watch
-	done     chan struct{} // closed when no more of the watch is sent
+	done     chan struct{} // closed once no more frames of the watch are sent
 
 	live bool // events reach it; under the hub's lock
 }
@@ -89,9 +89,9 @@ type seat struct {
 }
 
 const (
-	// readBuffer is what a socket keeps for reading while it is idle.
+	// readBuffer is the size of an idle socket's read buffer, in bytes.
 	readBuffer = 256
-	// maxFragments is in how many parts a message may come.
+	// maxFragments is the number of parts that a message may have.
 	maxFragments = 64
 	// closeTimeout is how long a client may take to answer a close frame.
 	closeTimeout = time.Second
@@ -128,14 +128,15 @@ func newSocket(b *hub, conn net.Conn, early []byte) *socket {
 	return s
 }
 
-// newSocketID makes an id that nobody guesses, since subscriptions are signed for it.
+// newSocketID returns an id that cannot be guessed, since subscriptions are
+// signed for it.
 func newSocketID() string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // it never fails
 	return fmt.Sprintf("%d.%d", binary.BigEndian.Uint32(b[:4]), binary.BigEndian.Uint32(b[4:]))
 }
 
-// errClosed says that the client closed, and has been answered.
+// errClosed means that the client closed and got an answer.
 var errClosed = errors.New("closed by the client")
 
 // run greets the client and serves it until the socket has ended.
@@ -158,8 +159,8 @@ func (s *socket) run() {
 		s.end(presence.CauseLost, 0, "")
 	}
 	if !errors.Is(err, errClosed) {
-		// What still comes in is read for a moment: to close the connection over
-		// it would keep the reason from the client.
+		// The rest of the input is read for a moment. Closing the connection
+		// with input unread would keep the reason from the client.
 		_, _ = io.Copy(io.Discard, s.conn)
 	}
 	s.conn.Close()
@@ -175,10 +176,10 @@ func isProtocolError(err error) bool {
 	return ok || errors.Is(err, gobwas.ErrHeaderLengthMSB) || errors.Is(err, gobwas.ErrHeaderLengthUnexpected)
 }
 
-// buffers are for messages that are coming in; idle sockets have none.
+// buffers holds buffers for incoming messages. Idle sockets have none.
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// serve takes in messages and does what they ask, until it cannot.
+// serve reads and carries out messages, until an error.
 func (s *socket) serve() error {
 	for {
 		s.fragments = 0
@@ -197,8 +198,8 @@ func (s *socket) serve() error {
 	}
 }
 
-// control deals with a frame of the protocol's own. That a browser answers says
-// nothing about the page, so that it is no heartbeat.
+// control answers a control frame. It is no heartbeat, since a browser answers
+// for a frozen page.
 func (s *socket) control(header gobwas.Header, r io.Reader) error {
 	payload, err := io.ReadAll(io.LimitReader(r, gobwas.MaxControlFramePayloadSize))
 	switch {
@@ -215,7 +216,7 @@ func (s *socket) control(header gobwas.Header, r io.Reader) error {
 	return nil
 }
 
-// message takes in the message that has begun.
+// message reads and handles the message that has begun.
 func (s *socket) message(op gobwas.OpCode) error {
 	buffer := buffers.Get().(*bytes.Buffer)
 	defer buffers.Put(buffer)
@@ -229,7 +230,7 @@ func (s *socket) message(op gobwas.OpCode) error {
 	case s.ending.Load():
 	case !s.allow(now):
 	case op != gobwas.OpText:
-		s.blame(now, 0, "binary messages are not understood; send JSON as text")
+		s.blame(now, 0, "malformed message: it is binary; send JSON as text")
 	default:
 		s.heartbeat()
 		if m, err := decode(buffer.Bytes()); err != nil {
@@ -241,19 +242,18 @@ func (s *socket) message(op gobwas.OpCode) error {
 	return nil
 }
 
-// allow reports whether a message may be processed now, and tells the client if
-// not.
+// allow reports whether a message may be processed now. Otherwise it sends an
+// error.
 func (s *socket) allow(now time.Time) bool {
 	o := &s.hub.h.opts
 	if s.messages.Take(now.Sub(s.began), o.MessagesPerSecond, o.Burst) {
 		return true
 	}
-	s.blame(now, 0, fmt.Sprintf("more than %v messages a second with bursts of %d; this one was dropped", o.MessagesPerSecond, o.Burst))
+	s.blame(now, 0, fmt.Sprintf("limit messages: more than %v a second with bursts of %d; this one was dropped", o.MessagesPerSecond, o.Burst))
 	return false
 }
 
-// blame tells the client what it did wrong, and ends the socket of one that
-// goes on doing wrong.
+// blame sends an error, and ends a socket with too many faults of its client.
 func (s *socket) blame(now time.Time, code int, why string) {
 	s.send(failure(code, why))
 	s.fault(now)
@@ -265,7 +265,7 @@ func (s *socket) fault(now time.Time) {
 	}
 }
 
-// handle does what a message asks for.
+// handle carries out a message.
 func (s *socket) handle(now time.Time, m envelope) {
 	switch m.Event {
 	case "pusher:ping":
@@ -304,7 +304,7 @@ func (s *socket) handle(now time.Time, m envelope) {
 		}
 	default:
 		if !strings.HasPrefix(m.Event, "client-") {
-			s.blame(now, 0, fmt.Sprintf("event %.80q is not known; clients send pusher:ping, pusher:pong, pusher:subscribe, pusher:unsubscribe, pusher:signin and events that begin with client-", m.Event))
+			s.blame(now, 0, fmt.Sprintf("unknown event %.80q; allowed: pusher:ping, pusher:pong, pusher:subscribe, pusher:unsubscribe, pusher:signin, client-…", m.Event))
 			return
 		}
 		if err := s.clientEvent(now, m); err != nil {
@@ -313,8 +313,8 @@ func (s *socket) handle(now time.Time, m envelope) {
 	}
 }
 
-// unavailable reports whether the circumstances are at fault rather than the
-// client, and logs it.
+// unavailable reports whether an error is a failure instead of a fault of the
+// client, and logs a failure.
 func (s *socket) unavailable(err error) bool {
 	if refusalOf(err).Status != http.StatusServiceUnavailable {
 		return false
@@ -323,12 +323,11 @@ func (s *socket) unavailable(err error) bool {
 	return true
 }
 
-// subscribe does what a client that subscribes asks for. It is answered here
-// only where it is refused: the list of a presence channel comes with the
-// channel's first frame.
+// subscribe carries out a subscription. It answers a presence channel only with
+// a refusal: the list follows with the channel's first frame.
 func (s *socket) subscribe(d *subscribeData) error {
 	if err := checkChannel(d.Channel); err != nil {
-		return faultf("Invalid", 400, "channel: %v", err)
+		return faultf("Invalid", 400, "invalid channel: %v", err)
 	}
 	s.mu.Lock()
 	_, twice := s.subs[d.Channel]
@@ -336,9 +335,9 @@ func (s *socket) subscribe(d *subscribeData) error {
 	s.mu.Unlock()
 	switch {
 	case twice:
-		return faultf("Invalid", 400, "there is a subscription to channel %s already", d.Channel)
+		return faultf("Invalid", 400, "invalid channel %q: the socket is subscribed to it already", d.Channel)
 	case n >= s.hub.h.opts.MaxSubscriptions:
-		return faultf("LimitReached", 429, "there are %d subscriptions, which is all a socket may have", n)
+		return faultf("LimitReached", 429, "limit subscriptions: the socket has %d, no more are allowed", n)
 	}
 	sub := &subscription{name: d.Channel}
 	sub.kind, _ = kindOf(d.Channel)
@@ -346,11 +345,11 @@ func (s *socket) subscribe(d *subscribeData) error {
 	case kindPublic:
 	case kindUser:
 		if user == nil || d.Channel != userPrefix+user.ID {
-			return faultf("AuthError", 403, "channel %s is for its user alone, who has to be signed in", d.Channel)
+			return faultf("AuthError", 403, "not allowed channel %q: only its signed-in user may subscribe to it", d.Channel)
 		}
 	default:
 		if !s.hub.signed(d.Auth, subscribeText(s.id, d.Channel, d.ChannelData)) {
-			return faultf("AuthError", 401, "auth is wrong: it has to be the key, a colon and the hexadecimal HMAC SHA-256 of the socket id, a colon and the channel, and of a colon and channel_data if there is any")
+			return faultf("AuthError", 401, "invalid auth: allowed is the key, a colon and the hexadecimal HMAC SHA-256 of SOCKET_ID:CHANNEL, or with channel_data of SOCKET_ID:CHANNEL:CHANNEL_DATA")
 		}
 	}
 	if sub.kind == kindPresence {
@@ -364,7 +363,7 @@ func (s *socket) subscribe(d *subscribeData) error {
 	return nil
 }
 
-// add enters a subscription everywhere.
+// add enters a subscription in its channel and in the socket.
 func (s *socket) add(sub *subscription) error {
 	if err := s.hub.enter(s, sub); err != nil {
 		return err
@@ -382,24 +381,24 @@ func (s *socket) add(sub *subscription) error {
 	return nil
 }
 
-// observe subscribes to a presence channel as the user of the data that was
-// signed, or else as who signed in.
+// observe subscribes to a presence channel as the user of the signed data, or
+// else as the signed-in user.
 func (s *socket) observe(sub *subscription, data string, signedIn *User) error {
 	switch {
 	case data != "":
 		var d channelData
 		if err := json.Unmarshal([]byte(data), &d); err != nil {
-			return faultf("Invalid", 400, "channel_data: %v", err)
+			return faultf("Invalid", 400, "invalid channel_data: %v", err)
 		}
 		u, err := userOf(d.UserID, d.UserInfo)
 		if err != nil {
-			return faultf("Invalid", 400, "channel_data: %v", err)
+			return faultf("Invalid", 400, "invalid channel_data: %v", err)
 		}
 		sub.user = u
 	case signedIn != nil:
 		sub.user = *signedIn
 	default:
-		return faultf("AuthError", 401, "channel %s needs channel_data with a user_id, or a user who is signed in", sub.name)
+		return faultf("AuthError", 401, "invalid channel %q: it needs channel_data with a user_id, or a signed-in user", sub.name)
 	}
 	who, err := s.hub.identify(sub.user)
 	if err != nil {
@@ -411,7 +410,7 @@ func (s *socket) observe(sub *subscription, data string, signedIn *User) error {
 	if err != nil {
 		return err
 	}
-	// The first frame is made when it is read, so that whoever comes is in it.
+	// The first frame is made when it is read, so that it has the new member.
 	err = s.sit(sub.user, who)
 	if err == nil {
 		if err = s.add(sub); err != nil {
@@ -430,7 +429,8 @@ func (s *socket) observe(sub *subscription, data string, signedIn *User) error {
 	return nil
 }
 
-// sit takes part as a subject, with a presence connection unless it observes.
+// sit adds a use of a subject's seat, with a presence connection unless the
+// actor only observes.
 func (s *socket) sit(user User, who Identity) error {
 	s.hub.act(s, user.ID, +1)
 	if !edge.Present(who.Actor) {
@@ -458,7 +458,7 @@ func (s *socket) sit(user User, who Identity) error {
 			s.seats[subject] = place
 		}
 		s.mu.Unlock()
-		if gone { // whoever ended the socket could not see the connection
+		if gone { // the end of the socket came before this connection
 			_ = conn.Leave(presence.CauseLost)
 		}
 	}
@@ -483,8 +483,8 @@ func (s *socket) rise(subject presence.Ref, user string) {
 	}
 }
 
-// heartbeat notes that the page's own code runs. A connection that was given up
-// meanwhile is made again.
+// heartbeat notes that the page's own code runs. It connects again if the
+// connection has ended meanwhile.
 func (s *socket) heartbeat() {
 	s.mu.Lock()
 	places := make([]*seat, 0, len(s.seats))
@@ -512,7 +512,7 @@ func (s *socket) heartbeat() {
 	}
 }
 
-// signIn takes a socket for a user's.
+// signIn signs a socket in as a user.
 func (s *socket) signIn(data json.RawMessage) error {
 	var d signInData
 	if err := decodeData(data, &d); err != nil {
@@ -522,18 +522,18 @@ func (s *socket) signIn(data json.RawMessage) error {
 	twice := s.user != nil
 	s.mu.Unlock()
 	if twice {
-		return faultf("Invalid", 400, "the socket is signed in already")
+		return faultf("Invalid", 400, "invalid event: the socket is signed in already")
 	}
 	if !s.hub.signed(d.Auth, signInText(s.id, d.UserData)) {
-		return faultf("AuthError", 401, "auth is wrong: it has to be the key, a colon and the hexadecimal HMAC SHA-256 of the socket id, ::user:: and user_data")
+		return faultf("AuthError", 401, "invalid auth: allowed is the key, a colon and the hexadecimal HMAC SHA-256 of SOCKET_ID::user::USER_DATA")
 	}
 	var signed userData
 	if err := json.Unmarshal([]byte(d.UserData), &signed); err != nil {
-		return faultf("Invalid", 400, "user_data: %v", err)
+		return faultf("Invalid", 400, "invalid user_data: %v", err)
 	}
 	u, err := userOf(signed.ID, signed.UserInfo)
 	if err != nil {
-		return faultf("Invalid", 400, "user_data: %v", err)
+		return faultf("Invalid", 400, "invalid user_data: %v", err)
 	}
 	who, err := s.hub.identify(u)
 	if err != nil {
@@ -558,7 +558,8 @@ func (s *socket) signIn(data json.RawMessage) error {
 	return nil
 }
 
-// clientEvent passes on what a client tells the others on a channel.
+// clientEvent forwards an event of a client to the other subscribers of the
+// channel.
 func (s *socket) clientEvent(now time.Time, m envelope) error {
 	s.mu.Lock()
 	sub := s.subs[m.Channel]
@@ -566,19 +567,19 @@ func (s *socket) clientEvent(now time.Time, m envelope) error {
 	o := &s.hub.h.opts
 	switch {
 	case s.hub.NoClientEvents:
-		return errors.New("client events are not enabled for this app")
+		return errors.New("not allowed client event: this app has none")
 	case sub == nil:
-		return fmt.Errorf("client event %.80q: there is no subscription to channel %.80q", m.Event, m.Channel)
+		return fmt.Errorf("unknown channel %.80[2]q: client event %.80[1]q needs a subscription to it", m.Event, m.Channel)
 	case sub.kind != kindPrivate && sub.kind != kindPresence:
-		return fmt.Errorf("client event %.80q: only private and presence channels have them", m.Event)
+		return fmt.Errorf("not allowed client event %.80q: only private and presence channels have them", m.Event)
 	case sub.kind == kindPresence && !sub.member:
-		return fmt.Errorf("client event %.80q: only members of channel %s may send some", m.Event, m.Channel)
+		return fmt.Errorf("not allowed client event %.80q: only members of channel %q may send it", m.Event, m.Channel)
 	case len(m.Event) > maxEventName:
-		return fmt.Errorf("the name of the client event is %d bytes long, at most %d are allowed", len(m.Event), maxEventName)
+		return fmt.Errorf("limit client event: its name has %d bytes, allowed are %d", len(m.Event), maxEventName)
 	case len(m.Data) > maxEventData:
-		return fmt.Errorf("the data of client event %q is %d bytes long, at most %d are allowed", m.Event, len(m.Data), maxEventData)
+		return fmt.Errorf("limit client event %q: its data has %d bytes, allowed are %d", m.Event, len(m.Data), maxEventData)
 	case !s.events.Take(now.Sub(s.began), o.ClientEventsPerSecond, o.eventBurst()):
-		return fmt.Errorf("client event %q: more than %v a second are not allowed", m.Event, o.ClientEventsPerSecond)
+		return fmt.Errorf("limit client event %q: more than %v a second are not allowed", m.Event, o.ClientEventsPerSecond)
 	}
 	if o.ClientEvent != nil {
 		var conn *presence.Conn
@@ -595,8 +596,8 @@ func (s *socket) clientEvent(now time.Time, m envelope) error {
 	return nil
 }
 
-// take removes a subscription from the socket if it is there, and, if only is
-// given, if it is that one.
+// take removes a subscription from the socket and returns it, or nil. If only
+// is given, it removes no other subscription.
 func (s *socket) take(name string, only *subscription) *subscription {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -608,7 +609,7 @@ func (s *socket) take(name string, only *subscription) *subscription {
 	return sub
 }
 
-// release gives up what a subscription that was taken out has.
+// release gives up the channel and seat of a removed subscription.
 func (s *socket) release(sub *subscription) {
 	s.hub.leave(s, sub)
 	if sub.kind == kindPresence {
@@ -616,7 +617,7 @@ func (s *socket) release(sub *subscription) {
 	}
 }
 
-// over ends a subscription whose watch has ended by itself.
+// over ends a subscription after the end of its watch.
 func (s *socket) over(sub *subscription, reason error) {
 	if s.ending.Load() || s.take(sub.name, sub) == nil {
 		return
@@ -646,8 +647,8 @@ func (o outlet) Send(_ context.Context, f *presence.Frame) error {
 
 func (outlet) Close(error) error { return nil }
 
-// tick asks the page for a sign of life when none came for some time, and ends
-// the socket of one that gives none.
+// tick sends a ping to a quiet page, and ends the socket of a page that does
+// not answer.
 func (s *socket) tick() {
 	s.life.Lock()
 	defer s.life.Unlock()
@@ -670,8 +671,8 @@ func (s *socket) tick() {
 	}
 }
 
-// post queues a frame and never waits. A client that has too much waiting is
-// lost.
+// post queues a frame and never waits. It ends the socket of a client with too
+// many bytes queued.
 func (s *socket) post(f []byte) {
 	s.queue.Lock()
 	defer s.queue.Unlock()
@@ -710,8 +711,8 @@ func (s *socket) drain() {
 // send writes one frame. A client that does not take it in time is lost.
 func (s *socket) send(f []byte) error {
 	s.out <- struct{}{}
-	// The order of the next two lines and of those in end makes sure that whoever
-	// writes on has the short deadline.
+	// The order of the next two lines and of those in end makes sure that a
+	// later write has the short deadline.
 	_ = s.conn.SetWriteDeadline(time.Now().Add(s.hub.h.opts.WriteTimeout))
 	if s.ending.Load() {
 		<-s.out
@@ -725,16 +726,15 @@ func (s *socket) send(f []byte) error {
 	return err
 }
 
-// writeLocked writes a frame, by who may.
+// writeLocked writes a frame. The caller holds out.
 func (s *socket) writeLocked(f []byte) error {
 	_, err := s.conn.Write(f)
 	s.broken = s.broken || err != nil
 	return err
 }
 
-// end ends the socket for everybody: its connections leave by the cause at once,
-// and the client is told the code, if there is one, and given a moment to close.
-// Only the first call does anything.
+// end ends the socket: its connections leave by the cause at once. With a code
+// the client gets it and a second to close. Only the first call does anything.
 func (s *socket) end(cause presence.Cause, code int, why string) {
 	if s.ending.Swap(true) {
 		return
@@ -755,7 +755,7 @@ func (s *socket) end(cause presence.Cause, code int, why string) {
 	_ = s.conn.SetReadDeadline(time.Now().Add(closeTimeout))
 }
 
-// leave gives up everything that the socket is to others.
+// leave gives up the seats and subscriptions of the socket.
 func (s *socket) leave(cause presence.Cause) {
 	s.mu.Lock()
 	s.gone = true
@@ -780,7 +780,7 @@ func (s *socket) leave(cause presence.Cause) {
 	}
 }
 
-// left says how a connection left.
+// left ends a connection by a cause.
 func (s *socket) left(c *presence.Conn, cause presence.Cause) {
 	if err := c.Leave(cause); err != nil {
 		s.hub.h.log.Debug("pusher: leaving", "app", s.hub.ID, "subject", c.Subject(), "conn", c.ID(), "error", err)

@@ -14,11 +14,11 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// Webhook is where an app is told what happens on its channels.
+// Webhook is an endpoint that gets the events of an app's channels.
 type Webhook struct {
-	// URL is sent a POST with the events as JSON, signed with the app's secret.
+	// URL gets a POST with the events as JSON, signed with the app's secret.
 	URL string
-	// Events are the events to tell: channel_occupied, channel_vacated,
+	// Events are the events to send: channel_occupied, channel_vacated,
 	// member_added, member_removed, client_event, cache_miss. None means all.
 	Events []string
 	// Client sends the requests; nil means one of its own, with a timeout of 10s.
@@ -51,18 +51,18 @@ const (
 	hookQueue   = 10_000          // events waiting at most
 	hookBytes   = 16 << 20        // of their data
 	hookBackoff = time.Second     // before the first repetition, doubled for each further one
-	hookPatient = 5 * time.Minute // how long a request is repeated that fails
+	hookPatient = 5 * time.Minute // how long a failed request is repeated
 	hookTimeout = 10 * time.Second
 )
 
-// outbox sends the webhooks of an app, each endpoint's in order.
+// outbox sends the webhooks of an app, in order for each endpoint.
 type outbox struct {
 	h         *Handler
 	app       *App
 	endpoints []*endpoint
 }
 
-// endpoint is one webhook with the events that wait for it.
+// endpoint is one webhook with its waiting events.
 type endpoint struct {
 	Webhook
 	outbox *outbox
@@ -123,8 +123,8 @@ func (e *endpoint) put(event hookEvent) {
 	}
 }
 
-// take removes what goes into the next request. Where there is nothing, whoever
-// puts the next event has to start a sender.
+// take removes the events of the next request. Without an event it ends the
+// sending: the next put starts it again.
 func (e *endpoint) take() []hookEvent {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -142,7 +142,7 @@ func (e *endpoint) take() []hookEvent {
 	return batch
 }
 
-// send sends what waits.
+// send sends the waiting events.
 func (e *endpoint) send() {
 	for batch := e.take(); len(batch) > 0; batch = e.take() {
 		if err := e.deliver(batch); err != nil {
@@ -151,8 +151,8 @@ func (e *endpoint) send() {
 	}
 }
 
-// deliver sends one request, and again while that fails and the time for it is
-// not over. Once the handler is closed it is tried once.
+// deliver sends one request and repeats it for hookPatient while it fails. Once
+// the handler is closed, it tries once.
 func (e *endpoint) deliver(batch []hookEvent) error {
 	h := e.outbox.h
 	body := text(struct {
@@ -196,13 +196,14 @@ func (e *endpoint) post(body []byte) error {
 	defer answer.Body.Close()
 	_, _ = io.CopyN(io.Discard, answer.Body, 64<<10) // so that the connection can be used again
 	if answer.StatusCode/100 != 2 {
-		return fmt.Errorf("the endpoint answered %s", answer.Status)
+		return fmt.Errorf("the endpoint answered with status %s", answer.Status)
 	}
 	return nil
 }
 
-// census follows the members of a presence channel for the webhooks, from when
-// somebody subscribes until nobody does and nobody is there.
+// census follows the members of a presence channel for the webhooks. It begins
+// with the first subscription and ends once the channel has neither subscribers
+// nor members.
 type census struct {
 	b       *hub
 	channel string
@@ -211,10 +212,10 @@ type census struct {
 
 	// Under the hub's lock.
 	present map[string]bool
-	resting bool // nobody is subscribed
+	resting bool // the channel has no subscriber
 }
 
-// countLocked sees to it that the members of a channel are followed.
+// countLocked starts the census of a channel if a webhook wants it.
 func (b *hub) countLocked(channel string) {
 	if !b.outbox.wants(hookMemberAdded) && !b.outbox.wants(hookMemberRemoved) {
 		return
@@ -232,7 +233,7 @@ func (b *hub) countLocked(channel string) {
 	}
 }
 
-// restLocked notes that nobody is subscribed to a channel any more.
+// restLocked notes that a channel has no subscriber any more.
 func (b *hub) restLocked(channel string) {
 	if c := b.counts[channel]; c != nil {
 		c.resting = true
@@ -262,7 +263,7 @@ func (c *census) run() {
 	}
 }
 
-// follow watches until it ends.
+// follow follows the members until the watch or the census ends.
 func (c *census) follow() error {
 	b := c.b
 	actor := presence.Actor{Subject: presence.Ref{Tenant: b.Tenant, ID: "pusher"}, Role: presence.RoleSystem}
@@ -287,7 +288,7 @@ func (c *census) follow() error {
 	}
 }
 
-// takeLocked tells what a frame changes.
+// takeLocked sends the changes of a frame to the webhooks.
 func (c *census) takeLocked(f *presence.Frame) {
 	tell := func(name, id string) {
 		c.b.outbox.put(hookEvent{Name: name, Channel: c.channel, UserID: id})

@@ -1,6 +1,6 @@
 // Package sse is presence over server-sent events, in the protocol of package
-// wire: a stream that the server writes, and POST requests for what the client
-// has to say. It gets through where WebSockets do not, and curl can read it:
+// wire: a stream that the server writes, and POST requests for the messages of
+// the client. It works where WebSockets do not, and curl can read it:
 //
 //	curl -N 'http://127.0.0.1:8080/presence/events?watch=sales&token=…'
 //
@@ -10,9 +10,10 @@
 //	http.Handle("/presence", ws.Over(server))
 //	http.Handle("/presence/", sse.Over(server))
 //
-// Over HTTP/1.1 a stream is taken over from the HTTP server: while nothing
-// happens it has one goroutine, which waits for the client to leave, and no
-// buffer. Over HTTP/2 it stays with the HTTP server and takes what that takes.
+// Over HTTP/1.1 the handler takes a stream over from the HTTP server. An idle
+// stream then has one goroutine, which waits for the client to leave, and no
+// buffer. Over HTTP/2 the stream stays with the HTTP server, with all that the
+// server needs for it.
 package sse
 
 import (
@@ -46,7 +47,7 @@ type Handler struct {
 }
 
 // NewHandler returns a handler with a server of its own; nil options mean zero
-// ones. It reports every fault of the options together. Close it to end its
+// ones. It returns all faults of the options together. Close it to end its
 // goroutines.
 func NewHandler(t *presence.Tracker, opts *Options) (*Handler, error) {
 	server, err := wire.New(t, opts)
@@ -56,8 +57,8 @@ func NewHandler(t *presence.Tracker, opts *Options) (*Handler, error) {
 	return Over(server), nil
 }
 
-// Over returns a handler that opens streams for a server which may have other
-// transports too. Its other methods are those of the server.
+// Over returns a handler that opens streams for a server, which may have other
+// transports too. Its Sessions, Shutdown and Close are those of the server.
 func Over(server *wire.Server) *Handler { return &Handler{server, server.Carrier()} }
 
 // Sessions returns the number of open sessions.
@@ -66,11 +67,11 @@ func (h *Handler) Sessions() int { return h.server.Sessions() }
 // Shutdown ends every session and opens no more, see [wire.Server.Shutdown].
 func (h *Handler) Shutdown(ctx context.Context) error { return h.server.Shutdown(ctx) }
 
-// Close is Shutdown that gives clients a second.
+// Close is Shutdown with a limit of one second.
 func (h *Handler) Close() error { return h.server.Close() }
 
-// ServeHTTP opens a stream or takes messages. It refuses any other request with a
-// status and a text that says why.
+// ServeHTTP opens a stream or takes messages. It refuses any other request with
+// a status and a text that names the reason.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !h.c.CheckOrigin(w, r) {
 		return
@@ -85,7 +86,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case method == "":
 		http.Error(w, "sse: unknown path: only events and messages are served", http.StatusNotFound)
-	case r.Method == http.MethodOptions: // a page of another origin asks whether it may
+	case r.Method == http.MethodOptions: // the preflight of a page of another origin
 		w.Header().Set("Access-Control-Allow-Methods", method)
 		w.Header().Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Last-Event-ID, Cache-Control")
 		w.Header().Set("Access-Control-Max-Age", "7200")
@@ -113,9 +114,9 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Accel-Buffering", "no") // for proxies that hold back what they pass on
+	w.Header().Set("X-Accel-Buffering", "no") // keeps proxies from buffering
 	control := http.NewResponseController(w)
-	// When coming back they do so at different times.
+	// Clients reconnect at different times.
 	retry := fmt.Appendf(nil, "retry: %d\n\n", 1000+rand.N(2000))
 
 	if conn, _, err := control.Hijack(); err == nil {
@@ -126,7 +127,8 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request) {
 		}
 		h.c.Open(who, conn, framing{}, false, func(s *wire.Session) {
 			s.Begin(hello, watch)
-			// On a fresh stack, the smallest there is, for as long as the stream lasts.
+			// A fresh goroutine has the smallest stack, for as long as the
+			// stream lasts.
 			h.c.Go(func() { await(s, conn) })
 		})
 		return
@@ -149,7 +151,7 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// start sends the head of a response, which goes on until the connection ends.
+// start sends the head of a response that lasts until the connection ends.
 func start(conn net.Conn, header http.Header, first []byte, timeout time.Duration) error {
 	header.Set("Connection", "close")
 	header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
@@ -167,8 +169,8 @@ func start(conn net.Conn, header http.Header, first []byte, timeout time.Duratio
 	return err
 }
 
-// await waits until a client leaves. It has nothing to say on this connection:
-// if it does, that is its end too.
+// await waits until a client leaves. The client sends nothing on this
+// connection: if it sends, that is its end too.
 func await(s *wire.Session, conn net.Conn) {
 	var one [1]byte
 	_, _ = conn.Read(one[:])
@@ -176,9 +178,9 @@ func await(s *wire.Session, conn net.Conn) {
 	s.Detach()
 }
 
-// parseHello reads what a client says of itself in the parameters of a request.
+// parseHello reads the hello in the parameters of a request.
 func parseHello(q url.Values) (wire.Hello, error) {
-	// The strings are copied since they are kept, and the rest of the URL is not.
+	// The clones are kept, the URL is not.
 	hello := wire.Hello{Conn: strings.Clone(q.Get("conn")), Device: strings.Clone(q.Get("device"))}
 	if v := q.Get("v"); v != "" && v != strconv.Itoa(wire.Version) {
 		return hello, fmt.Errorf("sse: invalid version %q; allowed: %d", v, wire.Version)
@@ -206,7 +208,8 @@ func parseHello(q url.Values) (wire.Hello, error) {
 	return hello, nil
 }
 
-// channels lists what a client wants to watch and how far it knows that.
+// channels returns the channels that a client wants to watch, with its position
+// in each.
 func channels(watch, last string) wire.Position {
 	var list wire.Position
 	seen := make(map[string]bool)
@@ -228,7 +231,7 @@ func channels(watch, last string) wire.Position {
 	return list
 }
 
-// framing makes events.
+// framing encodes messages as server-sent events.
 type framing struct{}
 
 func (framing) Streams() bool { return true }
@@ -265,7 +268,7 @@ type flushed struct {
 	cancel  context.CancelFunc
 
 	mu   sync.RWMutex // read-locked while the response is used
-	left bool         // the response is not ours any more
+	left bool         // the response must not be used any more
 }
 
 func (c *flushed) Write(p []byte) (int, error) {
@@ -278,7 +281,7 @@ func (c *flushed) Write(p []byte) (int, error) {
 	if err == nil {
 		err = c.control.Flush()
 	}
-	// A deadline that passes would end the stream, whether anybody writes or not.
+	// A passed deadline would end the stream even between writes.
 	_ = c.control.SetWriteDeadline(time.Time{})
 	return n, err
 }
@@ -289,7 +292,7 @@ func (c *flushed) Close() error {
 	return nil
 }
 
-// leave makes sure that the response is not used any more.
+// leave waits for a use of the response and prevents further ones.
 func (c *flushed) leave() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

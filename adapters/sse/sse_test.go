@@ -202,7 +202,7 @@ func TestClientLeaves(t *testing.T) {
 func TestRequests(t *testing.T) {
 	_, server := setup(t, Options{AllowedOrigins: []string{"https://app.example.com"}}, false)
 	for name, c := range map[string]struct {
-		method, path, origin string // or what a browser says of it where it names none
+		method, path, origin string // or the browser's Sec-Fetch-Site without one
 		status               int
 		text                 string
 	}{
@@ -248,7 +248,7 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// A page of an allowed origin may read what comes.
+// A page of an allowed origin may read the events.
 func TestOtherOrigins(t *testing.T) {
 	for _, allowed := range []string{"https://app.example.com", "*"} {
 		_, server := setup(t, Options{AllowedOrigins: []string{allowed}}, false)
@@ -263,7 +263,7 @@ func TestOtherOrigins(t *testing.T) {
 	}
 }
 
-// A hello that is not taken ends the stream, which says why.
+// A refused hello ends the stream with an error.
 func TestHelloThatIsNotTaken(t *testing.T) {
 	tracker, server := setup(t, Options{}, false)
 	_, err := tracker.Connect(t.Context(), presence.ID("ann"), presence.ConnectOptions{})
@@ -289,7 +289,7 @@ func TestHelloThatIsNotTaken(t *testing.T) {
 
 func long(s string) string { return strings.Repeat(s, 129) }
 
-// Channels that may not be watched are said to be, and the stream goes on.
+// A refused watch is reported, and the stream continues.
 func TestChannelsOfAStream(t *testing.T) {
 	_, server := setup(t, Options{MaxChannels: 2}, false)
 	_, in := get(t, server, "id=bob&watch=sales,,a%2Cb")
@@ -297,7 +297,7 @@ func TestChannelsOfAStream(t *testing.T) {
 	require.Contains(t, got[2]+got[3], `"code":"not-allowed"`)
 	require.Contains(t, got[2]+got[3], `"channel":"sales"`)
 
-	// Ten thousand are too many, and that is said once.
+	// Ten thousand channels are too many, which is reported once.
 	_, in = get(t, server, "id=v&role=visitor&conn=c&watch="+strings.Repeat("x,", 5000)+names(10_000))
 	all := ""
 	for !strings.Contains(all, `"type":"error"`) || strings.Count(all, `"type":"snapshot"`) < 2 {

@@ -1,5 +1,5 @@
-// Package webhook is a presence.Notifier that posts notifications to an HTTP
-// endpoint, signed as Standard Webhooks (https://www.standardwebhooks.com) has it.
+// Package webhook posts notifications to an HTTP endpoint, signed by Standard
+// Webhooks (https://www.standardwebhooks.com). It implements presence.Notifier.
 //
 //	notifier, err := webhook.New(&webhook.Options{URL: "https://example.com/hooks", Secret: "whsec_…"})
 //	tracker, err := presence.New(&presence.Options{Notifier: notifier})
@@ -10,19 +10,19 @@
 //
 //	{"type":"presence.notification","timestamp":"…","data":{…the notification…}}
 //
-// and the headers webhook-id, webhook-timestamp and webhook-signature. The id is
-// that of the notification, with bytes that a header cannot hold, and percent
-// signs, written as %XX. It and the body are the same at every attempt and with
-// them the endpoint can tell that it has the notification already; timestamp and
-// signature are those of the attempt.
+// and the headers webhook-id, webhook-timestamp and webhook-signature. The id
+// is that of the notification. Its bytes that a header cannot hold, and percent
+// signs, are written as %XX. Every attempt has the same id and body, by which
+// the endpoint recognises a repetition. Each attempt has its own timestamp and
+// signature.
 //
 // # Failures
 //
-// Any status from 200 to 299 is success. What may pass, such as a broken
-// connection, 429 Too Many Requests and all of 500 to 599, is tried again; what
-// will not, is not. The endpoint may ask with Retry-After to be left alone for
-// some time. A redirect is followed only if it keeps method and body (307, 308)
-// and leads to the same host.
+// A status from 200 to 299 is success. A failure that may pass is tried again:
+// a broken connection, 429 Too Many Requests, and 500 to 599. Any other failure
+// is final. The endpoint may ask for a pause with Retry-After. A redirect is
+// followed only if it keeps method and body (307, 308) and leads to the same
+// host.
 package webhook
 
 import (
@@ -51,29 +51,31 @@ import (
 // Type is the type that the body names.
 const Type = "presence.notification"
 
-// Options configures a [Notifier]. URL and Secret are needed.
+// Options configures a [Notifier]. URL and Secret are needed; the zero value of
+// every other field means its default.
 type Options struct {
 	// URL is the endpoint, with the scheme http or https.
 	URL string
-	// Secret signs what is sent: whsec_ and the base64 of 24 to 64 bytes.
+	// Secret signs the requests: whsec_ and the base64 of 24 to 64 bytes.
 	Secret string
 	// Client sends the requests; nil means one of its own. Its CheckRedirect is
 	// not used.
 	Client *http.Client
-	// Timeout bounds one attempt. 0 means 5s.
+	// Timeout is the longest time of one attempt. 0 means 5s.
 	Timeout time.Duration
 	// Retries is how often a failed attempt is repeated. 0 means 3, negative
-	// never. The context given to Notify bounds all attempts together, which for
-	// a tracker is 10s; no repetition is waited for that would come too late.
+	// never. The context of Notify, 10s for a tracker, limits all attempts
+	// together. Notify returns at once if the next attempt would begin too
+	// late.
 	Retries int
-	// Backoff is how long to wait at most before the first repetition, and half of
-	// that at least; each further one waits for twice as long. 0 means 500ms.
+	// Backoff is the longest pause before the first repetition. The shortest is
+	// half of it. Each further pause is twice as long. 0 means 500ms.
 	Backoff time.Duration
-	// MaxWait bounds every wait. An endpoint that asks to be left alone for
-	// longer is not tried again. 0 means 30s.
+	// MaxWait is the longest pause. An endpoint that asks for a longer one is
+	// not tried again. 0 means 30s.
 	MaxWait time.Duration
-	// MaxBody is how long a body may be, in bytes; longer notifications are
-	// refused. 0 means 64 KiB.
+	// MaxBody is the longest body in bytes. A longer notification is refused. 0
+	// means 64 KiB.
 	MaxBody int
 }
 
@@ -92,11 +94,11 @@ const (
 	minKey       = 24
 	maxKey       = 64
 	maxHops      = 3
-	maxDrained   = 64 << 10 // of a response, so that the connection can be used again
+	maxDrained   = 64 << 10 // bytes read of a response, so that the connection can be used again
 )
 
-// New returns a notifier; nil options mean zero ones. It reports every fault of the
-// options together.
+// New returns a notifier; nil options mean zero ones. It returns all faults of
+// the options together.
 func New(opts *Options) (*Notifier, error) {
 	o := Options{}
 	if opts != nil {
@@ -119,8 +121,8 @@ func New(opts *Options) (*Notifier, error) {
 	return &Notifier{opts: o, url: endpoint, client: newClient(o.Client), signer: signer}, nil
 }
 
-// parseEndpoint reads the URL of an endpoint. Faults do not repeat it, since it may
-// hold credentials.
+// parseEndpoint reads the URL of an endpoint. Its faults leave the URL out,
+// since it may hold credentials.
 func parseEndpoint(given string, faults *edge.Faults) *url.URL {
 	u, err := url.Parse(given)
 	switch {
@@ -136,7 +138,7 @@ func parseEndpoint(given string, faults *edge.Faults) *url.URL {
 	return u
 }
 
-// newSigner returns what signs with a secret.
+// newSigner returns the signer of a secret.
 func newSigner(secret string) (*standardwebhooks.Webhook, error) {
 	if err := checkSecret(secret); err != nil {
 		return nil, err
@@ -147,26 +149,26 @@ func newSigner(secret string) (*standardwebhooks.Webhook, error) {
 func checkSecret(secret string) error {
 	encoded, ok := strings.CutPrefix(secret, secretPrefix)
 	if !ok {
-		return fmt.Errorf("it does not begin with %s", secretPrefix)
+		return fmt.Errorf("allowed is a text that begins with %s", secretPrefix)
 	}
 	key, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil {
 		return fmt.Errorf("what follows %s is not base64: %w", secretPrefix, err)
 	}
 	if len(key) < minKey || len(key) > maxKey {
-		return fmt.Errorf("it has %d bytes, allowed are %d to %d", len(key), minKey, maxKey)
+		return fmt.Errorf("its key has %d bytes, allowed are %d to %d", len(key), minKey, maxKey)
 	}
 	return nil
 }
 
-// newClient returns a client that follows no redirect elsewhere.
+// newClient returns a client that follows no redirect to another host.
 func newClient(given *http.Client) *http.Client {
 	client := new(http.Client)
 	if given != nil {
 		*client = *given
 	} else if transport, ok := http.DefaultTransport.(*http.Transport); ok {
 		transport = transport.Clone()
-		transport.MaxIdleConnsPerHost = 16 // there is one host, and as many notifications under way
+		transport.MaxIdleConnsPerHost = 16 // all notifications under way have one host
 		client.Transport = transport
 	}
 	client.CheckRedirect = func(next *http.Request, via []*http.Request) error {
@@ -186,22 +188,24 @@ type message struct {
 	Data      presence.Notification `json:"data"`
 }
 
-// Notify posts a notification, and again while that fails and may yet succeed.
-// A notification without an id is given one.
+// Notify posts a notification, and repeats it after a failure that may pass. It
+// gives a notification without an id one. It returns [presence.ErrInvalid] for
+// a faulty notification, [presence.ErrLimit] for one longer than MaxBody, and
+// [presence.ErrUnavailable] after the last attempt.
 func (w *Notifier) Notify(ctx context.Context, n presence.Notification) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	n.ID = cmp.Or(n.ID, rand.Text())
 	if len(n.ID) > presence.MaxID {
-		return fmt.Errorf("webhook: %w notification id: %d bytes, at most %d are allowed", presence.ErrInvalid, len(n.ID), presence.MaxID)
+		return fmt.Errorf("webhook: %w notification: its id has %d bytes, allowed are %d", presence.ErrInvalid, len(n.ID), presence.MaxID)
 	}
 	body, err := json.Marshal(message{Type: Type, Timestamp: n.At, Data: n})
 	if err != nil {
-		return fmt.Errorf("webhook: %w notification %s: %w", presence.ErrInvalid, n.ID, err)
+		return fmt.Errorf("webhook: %w notification %q: %w", presence.ErrInvalid, n.ID, err)
 	}
 	if len(body) > w.opts.MaxBody {
-		return fmt.Errorf("webhook: %w: notification %s is %d bytes long, at most %d are allowed", presence.ErrLimit, n.ID, len(body), w.opts.MaxBody)
+		return fmt.Errorf("webhook: %w notification %q: its body has %d bytes, allowed are %d", presence.ErrLimit, n.ID, len(body), w.opts.MaxBody)
 	}
 	id := headerID(n.ID)
 	for attempt := 0; ; attempt++ {
@@ -210,38 +214,38 @@ func (w *Notifier) Notify(ctx context.Context, n presence.Notification) error {
 			return nil
 		}
 		if ctx.Err() != nil {
-			return fmt.Errorf("webhook: notification %s: %w (attempt %d: %w)", n.ID, context.Cause(ctx), attempt+1, err)
+			return fmt.Errorf("webhook: notification %q: %w (attempt %d: %w)", n.ID, context.Cause(ctx), attempt+1, err)
 		}
 		passing, ok := errors.AsType[*passingError](err)
 		if !ok {
-			return fmt.Errorf("webhook: notification %s: %w", n.ID, err)
+			return fmt.Errorf("webhook: notification %q: %w", n.ID, err)
 		}
 		giveUp := func(why string) error {
-			return fmt.Errorf("webhook: %w: notification %s, after %d attempts%s: %w", presence.ErrUnavailable, n.ID, attempt+1, why, err)
+			return fmt.Errorf("webhook: %w endpoint: notification %q after %d attempts%s: %w", presence.ErrUnavailable, n.ID, attempt+1, why, err)
 		}
 		if attempt >= w.opts.Retries {
 			return giveUp("")
 		}
 		wait := w.backoff(attempt)
 		if passing.retryAfter > w.opts.MaxWait {
-			return giveUp(fmt.Sprintf("; it asks to be left alone for %v", passing.retryAfter))
+			return giveUp(fmt.Sprintf("; it asks for a pause of %v", passing.retryAfter))
 		}
 		wait = max(wait, passing.retryAfter)
 		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
-			return giveUp("; there is no time for another")
+			return giveUp("; the time is over")
 		}
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return fmt.Errorf("webhook: notification %s: %w (attempt %d: %w)", n.ID, context.Cause(ctx), attempt+1, err)
+			return fmt.Errorf("webhook: notification %q: %w (attempt %d: %w)", n.ID, context.Cause(ctx), attempt+1, err)
 		}
 	}
 }
 
-// backoff is how long to wait after an attempt: longer each time, and never for
-// quite the same time as others who failed together with this one.
+// backoff returns the pause after an attempt: longer each time, and at random,
+// so that notifications that failed together are repeated apart.
 func (w *Notifier) backoff(attempt int) time.Duration {
 	wait := w.opts.Backoff
 	for ; attempt > 0 && wait < w.opts.MaxWait; attempt-- {
@@ -251,10 +255,10 @@ func (w *Notifier) backoff(attempt int) time.Duration {
 	return wait/2 + mathrand.N(wait/2+1)
 }
 
-// passingError is a failure that may have passed when it is tried again.
+// passingError is a failure that may pass.
 type passingError struct {
 	err        error
-	retryAfter time.Duration // what the endpoint asks for; 0 for nothing
+	retryAfter time.Duration // the pause that the endpoint asks for, or 0
 }
 
 func (e *passingError) Error() string { return e.err.Error() }
@@ -281,7 +285,7 @@ func (w *Notifier) post(ctx context.Context, id string, body []byte) error {
 	response, err := w.client.Do(request)
 	if err != nil {
 		if u, ok := errors.AsType[*url.Error](err); ok {
-			err = u.Err // without the URL, which may hold credentials
+			err = u.Err // the URL may hold credentials
 		}
 		return &passingError{err: fmt.Errorf("%s cannot be reached: %w", w.url.Host, err)}
 	}
@@ -291,19 +295,19 @@ func (w *Notifier) post(ctx context.Context, id string, body []byte) error {
 	case code >= 200 && code < 300:
 		return nil
 	case code >= 300 && code < 400:
-		return fmt.Errorf("%s redirects (%s), which is not followed", w.url.Host, response.Status)
+		return fmt.Errorf("%s redirects with status %s, which is not followed", w.url.Host, response.Status)
 	case code == http.StatusTooManyRequests, code >= 500:
 		return &passingError{
-			err:        fmt.Errorf("%s answers %s", w.url.Host, response.Status),
+			err:        fmt.Errorf("%s answers with status %s", w.url.Host, response.Status),
 			retryAfter: retryAfter(response.Header.Get("Retry-After"), time.Now()),
 		}
 	default:
-		return fmt.Errorf("%s answers %s", w.url.Host, response.Status)
+		return fmt.Errorf("%s answers with status %s", w.url.Host, response.Status)
 	}
 }
 
-// retryAfter reads the header of that name: seconds or a date. What cannot be
-// read asks for nothing.
+// retryAfter reads the header Retry-After: seconds or a date. It returns 0 for
+// any other value.
 func retryAfter(header string, now time.Time) time.Duration {
 	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
 		return time.Duration(seconds) * time.Second
@@ -314,7 +318,7 @@ func retryAfter(header string, now time.Time) time.Duration {
 	return 0
 }
 
-// headerID writes an id so that it passes through headers unchanged.
+// headerID returns an id in a form that passes through headers unchanged.
 func headerID(id string) string {
 	const hex = "0123456789ABCDEF"
 	var b strings.Builder

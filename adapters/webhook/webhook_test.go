@@ -229,7 +229,7 @@ func TestRetries(t *testing.T) {
 		attempts int
 		wants    error // nil for success
 		says     string
-		// from and to bound how long it takes.
+		// from and to are the limits of how long it takes.
 		from, to time.Duration
 	}{
 		{name: "at once", attempts: 1},
@@ -240,10 +240,10 @@ func TestRetries(t *testing.T) {
 		{name: "after silence", answers: []answer{silent}, opts: webhook.Options{Timeout: 2 * time.Second}, attempts: 2, from: 2250 * time.Millisecond, to: 2500 * time.Millisecond},
 		{
 			name: "never", answers: repeat(9, status(503)), attempts: 4, wants: presence.ErrUnavailable,
-			says: "webhook: unavailable: notification n-1, after 4 attempts: example.com answers 503 Service Unavailable", from: 1750 * time.Millisecond, to: 3500 * time.Millisecond,
+			says: `webhook: unavailable endpoint: notification "n-1" after 4 attempts: example.com answers with status 503 Service Unavailable`, from: 1750 * time.Millisecond, to: 3500 * time.Millisecond,
 		},
 		{name: "without retries", answers: repeat(9, answer(broken)), opts: webhook.Options{Retries: -1}, attempts: 1, wants: errBroken, says: "example.com cannot be reached"},
-		{name: "refused for good", answers: []answer{status(400)}, attempts: 1, says: "webhook: notification n-1: example.com answers 400 Bad Request", wants: errAny},
+		{name: "refused for good", answers: []answer{status(400)}, attempts: 1, says: `webhook: notification "n-1": example.com answers with status 400 Bad Request`, wants: errAny},
 		{name: "gone", answers: []answer{status(410)}, attempts: 1, says: "410 Gone", wants: errAny},
 		{name: "asked to wait", answers: []answer{status(429, "Retry-After", "7")}, attempts: 2, from: 7 * time.Second, to: 7 * time.Second},
 		{name: "asked to wait until", answers: []answer{status(503, "Retry-After", "Sat, 01 Jan 2000 00:00:20 GMT")}, attempts: 2, from: 20 * time.Second, to: 20 * time.Second},
@@ -251,8 +251,8 @@ func TestRetries(t *testing.T) {
 		{name: "asked to wait for less than it would", answers: []answer{status(429, "Retry-After", "0")}, attempts: 2, from: 250 * time.Millisecond, to: 500 * time.Millisecond},
 		{name: "asked in words", answers: []answer{status(429, "Retry-After", "soon")}, attempts: 2, from: 250 * time.Millisecond, to: 500 * time.Millisecond},
 		{name: "asked to wait for as long as it may", answers: []answer{status(429, "Retry-After", "30")}, attempts: 2, from: 30 * time.Second, to: 30 * time.Second},
-		{name: "asked to wait for too long", answers: []answer{status(429, "Retry-After", "31")}, attempts: 1, wants: presence.ErrUnavailable, says: "asks to be left alone for 31s"},
-		{name: "asked to wait for ever", answers: []answer{status(429, "Retry-After", "2147483647")}, attempts: 1, wants: presence.ErrUnavailable, says: "asks to be left alone"},
+		{name: "asked to wait for too long", answers: []answer{status(429, "Retry-After", "31")}, attempts: 1, wants: presence.ErrUnavailable, says: "asks for a pause of 31s"},
+		{name: "asked to wait for ever", answers: []answer{status(429, "Retry-After", "2147483647")}, attempts: 1, wants: presence.ErrUnavailable, says: "asks for a pause of"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -295,7 +295,7 @@ var errAny = errors.New("any error")
 func TestContextBoundsAllAttempts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		// No attempt is waited for that would come too late.
+		// Notify does not wait for an attempt that would begin too late.
 		e := newEndpoint(status(503, "Retry-After", "9"), status(503, "Retry-After", "9"))
 		n := newNotifier(t, webhook.Options{URL: "http://example.com", Client: e.client()})
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -303,11 +303,11 @@ func TestContextBoundsAllAttempts(t *testing.T) {
 		start := time.Now()
 		err := n.Notify(ctx, presence.Notification{ID: "n-1"})
 		require.ErrorIs(t, err, presence.ErrUnavailable)
-		require.ErrorContains(t, err, "there is no time for another")
+		require.ErrorContains(t, err, "the time is over")
 		require.Equal(t, 9*time.Second, time.Since(start))
 		require.Len(t, e.requests, 2)
 
-		// Waiting ends with the context, and says why.
+		// Waiting ends with the context and returns its cause.
 		e = newEndpoint(status(503, "Retry-After", "9"))
 		n = newNotifier(t, webhook.Options{URL: "http://example.com", Client: e.client()})
 		why := errors.New("shutting down")
@@ -378,8 +378,8 @@ func TestRedirects(t *testing.T) {
 	tests := []struct{ path, arrives, says string }{
 		{"/307", "POST here <nil>", ""},
 		{"/308", "POST here <nil>", ""},
-		{"/302", "", "redirects (302 Found), which is not followed"},
-		{"/away", "", "redirects (307 Temporary Redirect), which is not followed"},
+		{"/302", "", "redirects with status 302 Found, which is not followed"},
+		{"/away", "", "redirects with status 307 Temporary Redirect, which is not followed"},
 		{"/tls", "", "which is not followed"},
 		{"/loop", "", "which is not followed"},
 	}
@@ -435,7 +435,7 @@ func TestOptionsAreReportedTogether(t *testing.T) {
 	_, err := webhook.New(&webhook.Options{URL: "ftp://example.com", Secret: "secret", Timeout: -1, Backoff: -1, MaxWait: -1, MaxBody: -1})
 	require.ErrorIs(t, err, presence.ErrInvalid)
 	for _, says := range []string{
-		`"URL": scheme "ftp"; allowed: http, https`, `"Secret": it does not begin with whsec_`, `"Timeout": -1ns is too small`,
+		`"URL": scheme "ftp"; allowed: http, https`, `"Secret": allowed is a text that begins with whsec_`, `"Timeout": -1ns is too small`,
 		`"Backoff": -1ns is too small`, `"MaxWait": -1ns is too small`, `"MaxBody": -1 is too small`,
 	} {
 		require.ErrorContains(t, err, "webhook: invalid option "+says)

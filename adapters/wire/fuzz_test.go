@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzMessages feeds arbitrary bodies to what takes them apart. Whatever comes,
-// every message is answered with something that can be sent.
+// FuzzMessages passes arbitrary bodies to the decoders. Every message gets an
+// answer that can be sent.
 func FuzzMessages(f *testing.F) {
 	for _, text := range []string{
 		`{"type":"hello","v":1,"conn":"c","login":true,"device":"web","idle":12.5,"visible":true}`,

@@ -115,7 +115,7 @@ func join(t *testing.T, h *Server, actor presence.Actor, framing Framing, watch 
 
 var guest = presence.Actor{Subject: presence.ID("guest"), Role: presence.RoleVisitor}
 
-// What piles up behind a slow client goes out in few calls, none of them large.
+// Messages that wait for a slow client leave in few calls, none of them large.
 func TestFramesGoOutTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr, h := serve(t, &presence.Options{WatchBuffer: 10_000}, Options{})
@@ -210,7 +210,7 @@ func TestRefusedStatusListsTheSelectableOnes(t *testing.T) {
 	})
 }
 
-// A hello that nobody says, and a client of which nothing is heard.
+// A client without a hello, and a client without any sign of life.
 func TestSilentClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, h := serve(t, nil, Options{HelloTimeout: 3 * time.Second})
@@ -268,8 +268,8 @@ func joinLate(t *testing.T, h *Server) (ran bool, conn *tape) {
 
 var _ Conn = (net.Conn)(nil)
 
-// What a hello is told of a policy is that of the policy in force, of its tenant,
-// and no more policies are remembered than there is room for.
+// The welcome has the terms of the policy in force of the tenant. No more than
+// maxTerms are kept.
 func TestWelcomesFollowThePolicy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr, h := serve(t, nil, Options{})
@@ -310,8 +310,8 @@ func TestWelcomesFollowThePolicy(t *testing.T) {
 	})
 }
 
-// A heartbeat that tells nothing new is taken in on the spot. Anything else is
-// left to who has more room.
+// A heartbeat without news is handled at once. Any other message is left to
+// Receive.
 func TestHeartbeatOnTheSpot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		policy := presence.DefaultPolicy()

@@ -29,9 +29,9 @@
 // # Memory
 //
 // A session has no goroutine of its own: the transport has one that waits for
-// the client. A few goroutines write for all sessions. A client that does not take
-// a message at once gets a goroutine until it does. A frame is encoded once,
-// however many sessions it goes to.
+// the client. A few goroutines write for all sessions. A client that does not
+// take a message at once gets a goroutine until it does. A frame is encoded
+// once for all sessions.
 package wire
 
 import (
@@ -68,7 +68,7 @@ type Options struct {
 	// AllowedOrigins lists the origins whose pages may open sessions beside
 	// pages of the request's own host, as "https://app.example.com". "*" allows
 	// every page: use it with tokens only, since with cookies any page could
-	// act for its visitor. Authenticate alone decides on a request that no page
+	// act for its visitor. Only Authenticate decides on a request that no page
 	// makes.
 	AllowedOrigins []string
 

@@ -14,10 +14,10 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// BenchmarkIdle reports what a socket or stream takes while nothing happens, in
-// heap, stacks and goroutines. The client's end is in this process too; what it
-// takes is measured by itself, on connections that nobody serves, and taken off.
-// What a supervisor takes is mostly its state in the tracker.
+// BenchmarkIdle reports the heap, stacks and goroutines of an idle socket or
+// stream. The client's end is in this process too. Its share is measured on
+// connections without a server, and subtracted. A supervisor mostly needs its
+// state in the tracker.
 func BenchmarkIdle(b *testing.B) {
 	for _, over := range []string{"ws", "sse"} {
 		for name, query := range map[string]string{"visitor": "id=v%d&role=visitor", "supervisor": "id=a%d&role=supervisor"} {
@@ -66,8 +66,8 @@ func (w *world) idle(query string, watching int) net.Conn {
 	return c.conn
 }
 
-// bareConns opens connections that take part in nothing, and says what the
-// clients' ends of them take.
+// bareConns opens connections without sessions, and returns the memory of the
+// clients' ends.
 func bareConns(b *testing.B, n int) (heap int64, conns []net.Conn) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(b, err)
@@ -125,8 +125,7 @@ func bench(b *testing.B) *world {
 	})
 }
 
-// BenchmarkFanOut measures one change that goes to many sockets, both ends
-// included.
+// BenchmarkFanOut measures one change for many sockets, both ends included.
 func BenchmarkFanOut(b *testing.B) {
 	const n = 2000
 	w := bench(b)
@@ -166,8 +165,8 @@ func BenchmarkFanOut(b *testing.B) {
 	}
 }
 
-// BenchmarkConnect measures what it takes to open a socket, say hello, watch a
-// channel and go, both ends included.
+// BenchmarkConnect measures opening a socket, a hello, a watch and a bye, both
+// ends included.
 func BenchmarkConnect(b *testing.B) {
 	w := bench(b)
 	hello := gobwas.MustCompileFrame(gobwas.MaskFrame(gobwas.NewTextFrame([]byte(`{"type":"hello","v":1,"conn":"tab"}`))))

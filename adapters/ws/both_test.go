@@ -79,7 +79,7 @@ func TestEveryMessage(t *testing.T) {
 	}
 }
 
-// What only the person is told goes to the person, and the own view stays.
+// Messages for the person reach only the person, and the own view stays.
 func TestChallengeAndRequest(t *testing.T) {
 	both(t, func(t *testing.T, over string) {
 		w := setupOver(t, over, nil)
@@ -144,7 +144,7 @@ func TestSuspend(t *testing.T) {
 	})
 }
 
-// What was missed comes as diffs, where the server still has it.
+// Missed changes arrive as diffs, if the server still has them.
 func TestMissedFramesArriveAsDiffs(t *testing.T) {
 	both(t, func(t *testing.T, over string) {
 		w := setupOver(t, over, func(c *conf) { c.tracker.ReplayFrames = 4; c.ws.MessagesPerSecond = 1e6; c.ws.Burst = 1e6 })
@@ -202,7 +202,7 @@ func (w *world) toggle() {
 	require.NoError(w.t, err)
 }
 
-// Somebody who comes back with other rights sees what those rights show.
+// A client that returns with other rights sees what those rights show.
 func TestAnotherAudienceStartsAnew(t *testing.T) {
 	both(t, func(t *testing.T, over string) {
 		w := setupOver(t, over, nil)
@@ -229,7 +229,7 @@ func TestAnotherAudienceStartsAnew(t *testing.T) {
 	})
 }
 
-// A stream goes on by the id of its last event, in a header or as a parameter.
+// A stream resumes by the id of its last event, in a header or as a parameter.
 func TestLastEventID(t *testing.T) {
 	w := setupOver(t, "sse", nil)
 	for _, channel := range []string{"support", "a,b~c d"} {
@@ -274,7 +274,7 @@ func TestLastEventID(t *testing.T) {
 		require.NotEqual(t, id, c.last)
 	}
 
-	// An id that somebody made up is worth nothing.
+	// An invented id is worth nothing.
 	for _, id := range []string{"", "nonsense", "sales//", "sales/x/-1", "sales/%zz/1", "///,,,", strings.Repeat("sales/x/1,", 3000), "sales/" + strings.Repeat("x", 50_000) + "/1"} {
 		c, status, why := w.stream("id=v3&role=visitor&watch=sales", "Last-Event-ID", id)
 		require.Equal(t, http.StatusOK, status, why)
@@ -308,7 +308,8 @@ func marks(id string) (channels []string) {
 	return channels
 }
 
-// A connection goes on over another transport, and the one before is ended.
+// A connection continues over another transport, and the session before is
+// ended.
 func TestConnectionChangesItsTransport(t *testing.T) {
 	w := setup(t, nil)
 	bob, _ := w.enter("id=bob&role=supervisor", "")
@@ -381,7 +382,8 @@ func TestStreamThatBreaks(t *testing.T) {
 	})
 }
 
-// A page that is about to go says so in a beacon, whatever it is connected by.
+// A page that closes sends a bye in a beacon, over whichever transport it is
+// connected.
 func TestBeacon(t *testing.T) {
 	w := setup(t, nil)
 	ann, _ := w.enter("id=ann", `,"conn":"tab"`)
@@ -442,7 +444,7 @@ func TestSecrets(t *testing.T) {
 	c.do(`"type":"input"`)
 }
 
-// forge makes a secret for somebody else with the signature of a good one.
+// forge makes a secret of another subject with the signature of a good one.
 func forge(t *testing.T, secret string) string {
 	who, signature, _ := strings.Cut(secret, ".")
 	raw, err := base64.RawURLEncoding.DecodeString(who)
@@ -512,7 +514,7 @@ func TestPostIsAHeartbeat(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, presence.At(w.clock.Now()), state.Conns[0].Heard)
 	}
-	// Whoever only watches need not say anything.
+	// A client that only watches need not send anything.
 	guest, _ := w.enter("id=v1&role=visitor", "")
 	for range 10 {
 		w.advance(25 * time.Second)
@@ -522,13 +524,12 @@ func TestPostIsAHeartbeat(t *testing.T) {
 	guest.do(`"type":"watch","channel":"sales"`)
 }
 
-// A heartbeat that says of the last input what the one before said is cheap, and
-// exact enough.
+// A heartbeat that repeats the last input is cheap, and exact enough.
 func TestUnchangedIdleHeartbeat(t *testing.T) {
 	both(t, func(t *testing.T, over string) {
 		w := setupOver(t, over, nil)
 		c, _ := w.enter("id=ann", "")
-		steps := func() uint64 { // of reports that were told
+		steps := func() uint64 { // of reports that reached the tracker
 			s, err := w.tracker.State(t.Context(), presence.ID("ann"))
 			require.NoError(t, err)
 			return s.Conns[0].Seq
@@ -564,7 +565,7 @@ func TestUnchangedIdleHeartbeat(t *testing.T) {
 		if over == "sse" {
 			c.post = w.server.URL + "/messages?" + url.Values{"conn": {welcome.Conn}, "secret": {welcome.Secret}}.Encode()
 		}
-		pong(7, 50_000) // which the connection as it is now was not told
+		pong(7, 50_000) // which the resumed connection does not know
 		require.EqualValues(t, 7, steps())
 		require.Equal(t, presence.At(w.clock.Now().Add(-50*time.Second)), input())
 	})

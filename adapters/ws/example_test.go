@@ -58,9 +58,9 @@ func Example() {
 	case <-ctx.Done():
 	}
 
-	// Shutdown of the sessions tells clients to come back, and their connections get
-	// the policy's grace for a planned end. The HTTP server would wait for their
-	// streams. Close of the tracker stores what is left.
+	// Shutdown of the sessions makes clients connect again, and gives their
+	// connections the policy's grace for a drain. Otherwise the HTTP server
+	// would wait for their streams. Close of the tracker stores the rest.
 	bounded, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	err = errors.Join(sessions.Shutdown(bounded), server.Shutdown(bounded), tracker.Close())

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzReader feeds arbitrary bytes to what takes them apart. Whatever comes, it
-// keeps no more of a message than it may and gets no further than its input.
+// FuzzReader passes arbitrary bytes to the reader. The reader keeps no more of
+// a message than it may, and reads no further than its input.
 func FuzzReader(f *testing.F) {
 	wire := func(frames ...gobwas.Frame) []byte {
 		var b bytes.Buffer

@@ -40,7 +40,7 @@ type act struct {
 type play struct {
 	*rand.Rand
 	house house
-	over  string // how the visitor comes
+	over  string // the transport of the visitor
 	acts  []act
 	tabs  []string // of ann, while she is not to be seen
 }
@@ -84,7 +84,7 @@ type stage struct {
 
 	seen  []string // by the visitor
 	team  []string // by bob
-	sent  []string // answers to whoever notified ann
+	sent  []string // answers to senders of notifications to ann
 	scene int
 }
 
@@ -230,7 +230,7 @@ func (st *stage) drain(c *client, mark string, list []string) []string {
 	}
 }
 
-// come opens a tab, or says hello again in one that is open.
+// come opens a tab, or sends a hello again in an open one.
 func (st *stage) come(who, tab string, login bool) {
 	st.t.Helper()
 	hello := fmt.Sprintf(`,"ref":"q","conn":%q,"login":%v`, tab, login)
@@ -245,7 +245,7 @@ func (st *stage) come(who, tab string, login bool) {
 	st.clients[key], _ = st.enter("id="+who, hello)
 }
 
-// over hangs up the socket of a tab once it says something, if anything.
+// over closes the socket of a tab once it has sent a message, if any.
 func (st *stage) over(who, tab, say string) {
 	st.t.Helper()
 	key := who + "/" + tab
@@ -285,7 +285,8 @@ func (st *stage) again(who, tab string) {
 	}
 }
 
-// tell says something in a tab, if it is open. Whether that is taken does not matter.
+// tell sends a message in a tab, if it is open, whether or not the message is
+// accepted.
 func (st *stage) tell(who, tab, fields string) {
 	st.t.Helper()
 	if c := st.clients[who+"/"+tab]; c != nil {
@@ -301,7 +302,8 @@ func (st *stage) pong(who, tab, fields string) {
 	}
 }
 
-// look has another visitor come by and try what may tell something.
+// look makes another visitor connect and try everything that may betray
+// something.
 func (st *stage) look() {
 	st.t.Helper()
 	n := st.handler.Sessions()
@@ -319,7 +321,7 @@ func (st *stage) look() {
 	st.hangUp(c, n)
 }
 
-// move makes up something that somebody does. Those who stay never close their tab.
+// move makes a random act of a client. Clients that stay never close their tab.
 func (p *play) move(ways way, who string, tabs []string, stays bool) {
 	tab := tabs[p.IntN(len(tabs))]
 	name := who + "/" + tab
@@ -363,7 +365,7 @@ func (p *play) sign(ways way, who, tab string) {
 	}
 }
 
-// leave makes up a way to lose a socket, and perhaps to come back.
+// leave loses a socket in a random way, and perhaps connects again.
 func (p *play) leave(ways way, who, tab string) {
 	back := p.IntN(2) == 0
 	name := "closes"
@@ -567,7 +569,7 @@ func TestHiddenIsLikeLoggedOut(t *testing.T) {
 	}
 }
 
-// same compares two streams and tells the play where they differ.
+// same compares two streams and reports to the play where they differ.
 func (p *play) same(t *testing.T, seed uint64, who string, want, got []string) {
 	t.Helper()
 	require.NotEmpty(t, want)

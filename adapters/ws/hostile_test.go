@@ -17,7 +17,7 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// bounded checks that what f does leaves no more than so many bytes behind.
+// bounded checks that f leaves no more than a number of bytes behind.
 func bounded(t *testing.T, limit int64, f func()) {
 	t.Helper()
 	before := use().heap
@@ -34,8 +34,8 @@ func (w *world) gone() {
 	}
 }
 
-// Whatever bytes come over a socket, it is closed for a reason that is
-// documented or goes on, and nothing stays behind.
+// With any bytes a socket continues or closes with a documented reason, and
+// leaves nothing behind.
 func TestNoise(t *testing.T) {
 	w := setup(t, nil)
 	r := rand.New(rand.NewPCG(1, 1))
@@ -53,7 +53,7 @@ func TestNoise(t *testing.T) {
 	bounded(t, 8<<20, func() {
 		for range 300 {
 			c, _ := w.enter("id=ann", `,"conn":"tab"`)
-			// Any of it may come too late, after the server has closed.
+			// Each write may be too late, after the server has closed.
 			_, _ = c.conn.Write(noise())
 			if r.IntN(2) == 0 {
 				_ = gobwas.WriteFrame(c.conn, gobwas.MaskFrame(gobwas.NewTextFrame(noise())))
@@ -126,8 +126,8 @@ func TestMegabytes(t *testing.T) {
 	})
 }
 
-// Whoever asks for ten thousand channels is told that it is too many, and sent
-// away when it does not stop.
+// A client that asks for ten thousand channels gets errors, and is closed if it
+// does not stop.
 func TestTenThousandChannels(t *testing.T) {
 	for name, calm := range map[string]bool{"too fast": false, "slowly": true} {
 		t.Run(name, func(t *testing.T) {
@@ -204,8 +204,8 @@ func TestManyStuckReaders(t *testing.T) {
 	})
 }
 
-// Messages that come beside a stream are as few as those that come over a
-// socket, and as few as its reader can be told of.
+// The messages beside a stream have the limits of those over a socket. The
+// reader of the stream limits them too.
 func TestFloodOfPosts(t *testing.T) {
 	w := setupOver(t, "sse", nil)
 	c, _ := w.enter("id=ann", "")
@@ -245,7 +245,7 @@ func TestFloodOfPosts(t *testing.T) {
 	})
 }
 
-// A room full of sessions that come and go leaves nothing behind.
+// Many sessions that open and close leave nothing behind.
 func TestNothingStaysBehind(t *testing.T) {
 	both(t, func(t *testing.T, over string) {
 		w := setupOver(t, over, nil)
@@ -264,8 +264,8 @@ func TestNothingStaysBehind(t *testing.T) {
 	})
 }
 
-// Who takes nothing holds up nobody else, and once it does take it is sent all
-// there was, in order and whole.
+// A client that takes nothing holds up no other. Once it takes, it gets
+// everything, in order and whole.
 func TestStalledReaderHoldsUpNobody(t *testing.T) {
 	both(t, func(t *testing.T, over string) {
 		w := setupOver(t, over, func(c *conf) {

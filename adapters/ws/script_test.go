@@ -19,7 +19,7 @@ import (
 )
 
 // mirror is a client that keeps a channel's list by the rules of the protocol
-// and no others, and comes and goes.
+// only, and connects and leaves.
 type mirror struct {
 	*script
 	id   string
@@ -30,8 +30,8 @@ type mirror struct {
 	seq     uint64
 	members map[string]presence.View
 	group   presence.Group
-	knew    presence.Role // as which it was told that
-	anew    bool          // what comes next must be a snapshot
+	knew    presence.Role // the role of that list
+	anew    bool          // the next frame must be a snapshot
 }
 
 // script is a random course of events.
@@ -45,11 +45,11 @@ type script struct {
 	granted map[string]bool // of those mirrors that need it
 	marks   int
 	comings int // sessions so far
-	resumed int // how often somebody went on with diffs
+	resumed int // how often a mirror resumed with diffs
 }
 
-// mark makes a change that every audience sees, after all that happened before:
-// somebody new is a member.
+// mark makes a change that every audience sees, after all earlier changes: a
+// new member.
 func (s *script) mark() string {
 	s.t.Helper()
 	s.pass(2 * time.Second) // more than changes are held back
@@ -60,7 +60,7 @@ func (s *script) mark() string {
 	return name
 }
 
-// pass lets time go by; most of those who are connected show that they are.
+// pass moves the clock. Most of the connected subjects send heartbeats.
 func (s *script) pass(d time.Duration) {
 	s.t.Helper()
 	s.advance(d)
@@ -71,7 +71,7 @@ func (s *script) pass(d time.Duration) {
 	}
 }
 
-// happen has somebody do something.
+// happen makes a random act of a subject.
 func (s *script) happen() {
 	s.t.Helper()
 	name := s.people[s.IntN(len(s.people))]
@@ -96,7 +96,7 @@ func (s *script) happen() {
 	}
 }
 
-// come opens a session over either transport and goes on where the mirror was.
+// come opens a session over either transport, from the mirror's position.
 func (m *mirror) come() {
 	m.t.Helper()
 	m.comings++
@@ -134,7 +134,7 @@ func (m *mirror) watch() {
 // may reports whether the mirror may watch.
 func (m *mirror) may() bool { return m.role != presence.RoleAgent || m.granted[m.id] }
 
-// leave ends the session in some way, whatever there is still to be read.
+// leave ends the session in some way, with frames left unread.
 func (m *mirror) leave() {
 	m.t.Helper()
 	if words := []string{`{"type":"suspend"}`, `{"type":"bye"}`, "", ""}[m.IntN(4)]; words != "" {
@@ -149,8 +149,8 @@ func (m *mirror) leave() {
 	m.c = nil
 }
 
-// read takes in what comes until a mark does. It comes back where the
-// server has ended its session.
+// read reads frames until a mark. It opens a new session if the server has
+// ended this one.
 func (m *mirror) read(mark string) {
 	m.t.Helper()
 	came := m.seq
@@ -245,7 +245,7 @@ func (m *mirror) dismiss() {
 	}
 }
 
-// promote gives a mirror another role, with which it comes back.
+// promote gives a mirror another role, with which it connects again.
 func (m *mirror) promote() {
 	m.t.Helper()
 	if m.role == presence.RoleAgent {
@@ -258,8 +258,8 @@ func (m *mirror) promote() {
 	m.anew = m.role != m.knew
 }
 
-// However often and by whichever way a client comes and goes, what it makes of
-// what it is sent is the list that the tracker would give it.
+// However often and by whichever way a client connects and leaves, its mirror
+// equals the list of the tracker.
 func TestMirrorsEqualTheList(t *testing.T) {
 	resumed := 0
 	for seed := range uint64(24) {
@@ -318,7 +318,7 @@ func TestMirrorsEqualTheList(t *testing.T) {
 					m.come()
 				}
 			}
-			for before := -1; before != s.comings; { // until nobody has to come again
+			for before := -1; before != s.comings; { // until no mirror has to connect again
 				before = s.comings
 				mark := s.mark()
 				for _, m := range s.mirrors {

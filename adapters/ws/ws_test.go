@@ -133,7 +133,7 @@ func (w *world) refused(query string) (status int, why string) {
 	return status, why
 }
 
-// authenticate believes what the query says.
+// authenticate believes the query.
 func authenticate(r *http.Request) (presence.Identity, error) {
 	q := r.URL.Query()
 	if q.Get("id") == "" {
@@ -183,7 +183,7 @@ func (w *world) left() presence.Cause {
 	return state.Conns[0].Cause
 }
 
-// frame is anything the server says.
+// frame is any message of the server.
 type frame struct {
 	Type      string
 	V         int
@@ -265,7 +265,7 @@ func (w *world) open(query string) *client {
 	return c
 }
 
-// enter opens a socket and says hello.
+// enter opens a socket and sends a hello.
 func (w *world) enter(query, hello string) (*client, frame) {
 	w.t.Helper()
 	if w.over == "sse" {
@@ -554,7 +554,7 @@ func testOwnViewFollows(t *testing.T, over string) {
 	one.do(`"type":"claim","status":"busy"`)
 	require.Equal(t, "busy", two.until("self").View.Status)
 	two.do(`"type":"release"`)
-	w.advance(5 * time.Minute) // nobody answers: leases end, and before that nothing idles
+	w.advance(5 * time.Minute) // no client answers: leases end, and before that nothing idles
 	f := two.until("self")
 	for f.View.Status != "offline" {
 		f = two.until("self")
@@ -712,7 +712,7 @@ func TestResume(t *testing.T) {
 	require.Greater(t, second.Epoch, first.Epoch)
 	require.EqualValues(t, wire.StatusReplaced, old.closed())
 
-	// The old socket says goodbye in every way it has, and nothing changes.
+	// The old socket leaves in every way it has, and nothing changes.
 	old.write(gobwas.OpText, true, `{"type":"bye","cause":"logout"}`)
 	old.write(gobwas.OpClose, true, "")
 	old.conn.Close()
@@ -740,7 +740,7 @@ func TestHelloUnderAnotherID(t *testing.T) {
 	require.Equal(t, presence.CauseClosed, state.Conns[0].Cause)
 	require.Empty(t, state.Conns[1].Cause)
 
-	// The first id is free for another socket, which ends nobody.
+	// The first id is free for another socket, and ends no session.
 	other, _ := w.enter("id=ann", `,"conn":"one"`)
 	other.do(`"type":"input"`)
 	c.do(`"type":"input"`)
@@ -1046,7 +1046,7 @@ func testRemoved(t *testing.T, over string) {
 	require.Len(t, ann.until("snapshot").Members, 2)
 }
 
-// A frame that is too long to be copied goes out in two parts.
+// A frame too long to be copied is sent in two parts.
 func TestLongFrame(t *testing.T) { both(t, testLongFrame) }
 
 func testLongFrame(t *testing.T, over string) {
@@ -1223,7 +1223,7 @@ func testSwitchedOff(t *testing.T, over string) {
 	require.Equal(t, "disabled", ann.ask(`"type":"hello","v":1`).Code)
 }
 
-// Many sockets come, talk, watch and go at once; the race detector looks on.
+// Many sockets open, send, watch and close at once; run with the race detector.
 func TestCrowd(t *testing.T) {
 	w := setup(t, func(c *conf) { c.ws.MessagesPerSecond, c.ws.Burst = 1e6, 1e6 })
 	var crowd sync.WaitGroup

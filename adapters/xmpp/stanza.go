@@ -14,13 +14,13 @@ type Shown struct {
 	Available bool
 	Show      string           // "", "chat", "away", "xa" or "dnd"
 	Status    string           // text for people
-	IdleSince presence.Instant // none where the subject is not idle
+	IdleSince presence.Instant // 0 unless the subject is idle
 }
 
-// Show is how a view looks unless [Options.Show] says otherwise. Of class
-// available, somebody to whom work may be handed is free for chat; of class
-// away, somebody who is not connected at all is away for longer. Who is offline,
-// unknown or hidden is unavailable, and nothing more is said.
+// Show returns how a view looks unless [Options.Show] is set. A subject of
+// class available is free for chat if work may be handed to it. A subject of
+// class away that is not connected is extended away. An offline, unknown or
+// hidden subject is unavailable, with nothing else.
 func Show(v presence.View) Shown {
 	s := Shown{Available: true, Status: cmp.Or(v.Text, v.Label)}
 	switch v.Class {
@@ -44,7 +44,7 @@ func Show(v presence.View) Shown {
 	return s
 }
 
-// element is a stanza to be sent.
+// element is an outgoing stanza.
 type element struct {
 	XMLName xml.Name
 	From    string     `xml:"from,attr"`
@@ -84,7 +84,7 @@ type stanzaErr struct {
 
 func name(local string) xml.Name { return xml.Name{Local: local} }
 
-// told is the stanza that tells how a subject looks. The follower is locked.
+// told returns the stanza of how a subject looks. The follower is locked.
 func (g *Gateway) told(f *follower, to string) element {
 	e := element{XMLName: name("presence"), From: g.jid(f.Node) + "/" + resource, To: to}
 	if !f.shown.Available {
@@ -103,7 +103,7 @@ const (
 	nsPing  = "urn:xmpp:ping"
 )
 
-// iq answers a question, as everybody must.
+// iq answers a request, as the protocol demands.
 func (g *Gateway) iq(s *stanza, node string) {
 	asked := xml.Name{}
 	if len(s.First) > 0 {
@@ -124,12 +124,12 @@ func (g *Gateway) iq(s *stanza, node string) {
 	g.send(answer)
 }
 
-// refuse says that nothing here takes such a stanza.
+// refuse answers that the gateway does not take such a stanza.
 func (g *Gateway) refuse(s *stanza) {
 	g.send(element{XMLName: name(s.XMLName.Local), From: s.To, To: s.From, Type: "error", ID: s.ID, Error: &stanzaErr{Type: "cancel"}})
 }
 
-// jid is the bare JID of a node.
+// jid returns the bare JID of a node.
 func (g *Gateway) jid(node string) string { return node + "@" + g.opts.Domain }
 
 // cutJID splits a JID.
@@ -141,22 +141,22 @@ func cutJID(jid string) (node, domain, resource string) {
 	return "", jid, resource
 }
 
-// bare is a JID without its resource.
+// bare returns a JID without its resource.
 func bare(jid string) string {
 	jid, _, _ = strings.Cut(jid, "/")
 	return jid
 }
 
-// escapes are what XEP-0106 writes in nodes instead of characters that may not
-// be in them.
+// escapes are the sequences of XEP-0106 for characters that a node must not
+// have.
 var escapes = map[byte]string{
 	' ': `\20`, '"': `\22`, '&': `\26`, '\'': `\27`, '/': `\2f`, ':': `\3a`, '<': `\3c`, '>': `\3e`, '@': `\40`, '\\': `\5c`,
 }
 
-// Node returns the node of a subject's JID: its id, with characters that may not
-// be in a node escaped (XEP-0106). Ann Lee of example.org is then
-// Ann\20Lee@agents.example.org; servers turn that into lower case, so that an id
-// that is not needs [Options.Subject].
+// Node returns the node of a subject's JID: its id, with characters that a node
+// must not have escaped (XEP-0106). Ann Lee of example.org is then
+// Ann\20Lee@agents.example.org. Servers turn nodes into lower case, so that an
+// id with capitals needs [Options.Subject].
 func Node(id string) string {
 	var b strings.Builder
 	for i := range len(id) {
@@ -171,7 +171,7 @@ func Node(id string) string {
 	return b.String()
 }
 
-// unescaped returns the character that s begins with in its escaped form, or 0.
+// unescaped returns the character whose escaped form s begins with, or 0.
 func unescaped(s string) byte {
 	for c, e := range escapes {
 		if strings.HasPrefix(s, e) {

@@ -1,27 +1,27 @@
-// Package xmpp shows presence to XMPP: to any client of any server, each
-// subject is a contact of an external component (XEP-0114) that it can add.
+// Package xmpp shows presence to XMPP clients of any server. Each subject is a
+// contact of an external component (XEP-0114), which users can add.
 //
 //	gateway, err := xmpp.New(tracker, &xmpp.Options{
 //		Domain: "agents.example.org", Secret: secret, Address: "localhost:5347", Observer: observer,
 //	})
 //	err = gateway.Run(ctx)
 //
-// Ann is then ann@agents.example.org. A user who subscribes to her sees what the
-// tracker shows the audience of the actor that Options.Observer returns. Nothing
-// goes the other way: what XMPP users do is not presence here.
+// Ann is then ann@agents.example.org. A user who subscribes to her sees what
+// the tracker shows the audience of the actor of Options.Observer. The presence
+// of XMPP users does not reach the tracker.
 //
 // # Subscriptions
 //
 // The user's own server remembers a subscription and asks for the state again
-// ("probes") whenever the user logs in. Nothing needs to be stored here. Give
-// [Options.Subscriptions] so that users who stay logged in see the state at once
-// after this process restarts.
+// ("probes") at each login of the user. So the gateway need not store it. Give
+// [Options.Subscriptions] so that logged-in users see the state at once after
+// this process restarts.
 //
 // # Connection
 //
-// [Gateway.Run] connects, and connects again with growing pauses. While it is not
-// connected nothing queues up. After it connects it sends every observer the
-// present state.
+// [Gateway.Run] connects, and connects again with growing pauses. While it is
+// not connected, nothing is queued. After it connects, it sends every observer
+// the present state.
 package xmpp
 
 import (
@@ -45,36 +45,40 @@ import (
 	"github.com/presence-go/presence/adapters/internal/edge"
 )
 
-// Subscription says that an XMPP user watches a subject.
+// Subscription is an XMPP user's watch of a subject.
 type Subscription struct {
 	Observer string // the bare JID of the user, as "bob@example.org"
 	Node     string // of the subject's JID, before the "@"; see [Node]
 }
 
 // Options configures a [Gateway]. Domain, Secret, Observer, and Address or Dial
-// are needed; the zero value of every other field stands for its default.
+// are needed; the zero value of every other field means its default.
 type Options struct {
-	// Domain is the component's domain, Secret the one that its server has for it.
+	// Domain is the component's domain, Secret its secret in the server's
+	// configuration.
 	Domain string
 	Secret string
-	// Address is where the server takes components, as "localhost:5347". The
-	// protocol has no encryption of its own: give Dial instead where the network is
-	// not trusted.
+	// Address is the server's address for components, as "localhost:5347". The
+	// protocol has no encryption of its own: give Dial instead if the network
+	// is not trusted.
 	Address string
 	Dial    func(context.Context) (net.Conn, error)
 
-	// Observer returns the actor of a bare JID, such as a visitor. An error that
-	// wraps [presence.ErrNotAllowed] refuses the subscription. Any other error
-	// leaves it unanswered until the server asks again. It may take 5 seconds.
+	// Observer returns the actor of a bare JID, such as a visitor. An error
+	// that wraps [presence.ErrNotAllowed] refuses the subscription. Any other
+	// error leaves it unanswered until the server asks again. Observer may take
+	// 5 seconds.
 	Observer func(ctx context.Context, jid string) (presence.Actor, error)
-	// Subject returns the id of a node's subject, or "" for none. nil means the node
-	// with the escapes of XEP-0106 undone. Servers turn nodes into lower case.
+	// Subject returns the id of the subject of a node, or "" for none. nil
+	// means the node with the escapes of XEP-0106 undone. Servers turn nodes
+	// into lower case.
 	Subject func(node string) string
 	// Show returns how a view looks in XMPP. nil means [Show].
 	Show func(presence.View) Shown
 
-	// Subscriptions are those of before a restart. The gateway calls Changed when
-	// one begins or ends, so that the application can keep them. It must be quick.
+	// Subscriptions are the subscriptions before a restart. The gateway calls
+	// Changed when one begins or ends, so that the application can store it.
+	// Changed must be quick.
 	Subscriptions []Subscription
 	Changed       func(s Subscription, on bool)
 
@@ -82,7 +86,7 @@ type Options struct {
 	// 0 means 10,000 and 256.
 	MaxSubscriptions int
 	MaxPerObserver   int
-	// MaxStanza is the longest stanza read, in bytes; a longer one ends the
+	// MaxStanza is the longest stanza read, in bytes. A longer one ends the
 	// connection. 0 means 65536.
 	MaxStanza int
 	// WriteTimeout is how long the server may take to accept a stanza. 0 means 10s.
@@ -93,12 +97,12 @@ type Options struct {
 
 const (
 	observerTimeout = 5 * time.Second
-	firstPause      = time.Second // before connecting again, at most
+	firstPause      = time.Second // longest pause before the first reconnect
 	lastPause       = time.Minute
 	maxJID          = 2047 // bytes of a bare JID, the "@" included
 )
 
-// resource is that of the JIDs from which presence is sent.
+// resource is the resource of the JIDs that send presence.
 const resource = "presence"
 
 // Gateway is the component. It is safe for concurrent use.
@@ -114,7 +118,7 @@ type Gateway struct {
 	following  sync.WaitGroup
 
 	out  sync.Mutex // held while writing
-	conn net.Conn   // while there is a session; under out
+	conn net.Conn   // nil without a session; under out
 }
 
 // follower sends one user the presence of one subject.
@@ -123,12 +127,12 @@ type follower struct {
 	watch *presence.Watch
 
 	mu    sync.Mutex
-	shown Shown // as the user knows it, or will on the next connection
+	shown Shown // as sent, or to be sent on the next connection
 	known bool
 }
 
-// New returns a gateway; nil options mean zero ones. It reports every fault of the
-// options together.
+// New returns a gateway; nil options mean zero ones. It returns all faults of
+// the options together.
 func New(t *presence.Tracker, opts *Options) (*Gateway, error) {
 	o := Options{}
 	if opts != nil {
@@ -172,15 +176,16 @@ func New(t *presence.Tracker, opts *Options) (*Gateway, error) {
 	return &Gateway{t: t, opts: o, log: o.Logger, subs: make(map[Subscription]*follower), byObserver: make(map[string]int)}, nil
 }
 
-// Run serves the component until ctx is done. It then tells every observer that the
-// subjects are unavailable, and returns the cause of ctx's end.
+// Run serves the component until ctx is done. It then reports to every observer
+// that the subjects are unavailable, and returns the cause of ctx's end. It
+// returns [presence.ErrInvalid] if it runs already.
 func (g *Gateway) Run(ctx context.Context) error {
 	g.mu.Lock()
 	running := g.running
 	g.running = true
 	g.mu.Unlock()
 	if running {
-		return fmt.Errorf("xmpp: %w: Run is running already", presence.ErrInvalid)
+		return fmt.Errorf("xmpp: %w call: Run is running already", presence.ErrInvalid)
 	}
 	followed, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
@@ -209,7 +214,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		if time.Since(began) > lastPause {
 			pause = firstPause
 		}
-		wait := rand.N(pause) // not all at once after an outage
+		wait := rand.N(pause) // at random, so that gateways reconnect apart after an outage
 		g.log.Warn("xmpp: not connected", "domain", g.opts.Domain, "again", wait, "error", err)
 		timer := time.NewTimer(wait)
 		select {
@@ -221,7 +226,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 }
 
-// stanza is what comes in, as far as it is looked at.
+// stanza is an incoming stanza, as far as it is read.
 type stanza struct {
 	XMLName xml.Name
 	ID      string  `xml:"id,attr"`
@@ -233,13 +238,13 @@ type stanza struct {
 
 type child struct{ XMLName xml.Name }
 
-// limited bounds how much is read for one stanza.
+// limited limits the bytes read for one stanza.
 type limited struct {
 	r    io.Reader
 	left int
 }
 
-var errStanzaTooLong = errors.New("xmpp: stanza too long")
+var errStanzaTooLong = errors.New("xmpp: limit stanza: it is too long")
 
 func (l *limited) Read(p []byte) (int, error) {
 	if l.left <= 0 {
@@ -309,7 +314,7 @@ func (g *Gateway) session(ctx, followed context.Context) error {
 
 const streams = "http://etherx.jabber.org/streams"
 
-// greet opens the stream and proves who we are.
+// greet opens the stream and proves that the gateway knows the secret.
 func (g *Gateway) greet(conn net.Conn, d *xml.Decoder) error {
 	if _, err := fmt.Fprintf(conn, "<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' xmlns:stream='%s' to='%s'>", streams, escapeText(g.opts.Domain)); err != nil {
 		return err
@@ -319,11 +324,11 @@ func (g *Gateway) greet(conn net.Conn, d *xml.Decoder) error {
 		return err
 	}
 	if header.Name.Space != streams || header.Name.Local != "stream" {
-		return fmt.Errorf("xmpp: the server opens with %q, not with a stream", header.Name.Local)
+		return fmt.Errorf("xmpp: invalid element %q: the server opens with it, not with a stream", header.Name.Local)
 	}
 	i := slices.IndexFunc(header.Attr, func(a xml.Attr) bool { return a.Name.Local == "id" })
 	if i < 0 {
-		return errors.New("xmpp: the server's stream has no id")
+		return errors.New("xmpp: invalid stream: it has no id")
 	}
 	proof := sha1.Sum([]byte(header.Attr[i].Value + g.opts.Secret))
 	if _, err := fmt.Fprintf(conn, "<handshake>%s</handshake>", hex.EncodeToString(proof[:])); err != nil {
@@ -336,12 +341,12 @@ func (g *Gateway) greet(conn net.Conn, d *xml.Decoder) error {
 	case answer.Name.Local == "error":
 		return streamError(d, &answer)
 	case answer.Name.Local != "handshake":
-		return fmt.Errorf("xmpp: the server answers the handshake with %q", answer.Name.Local)
+		return fmt.Errorf("xmpp: invalid element %q: the server answers the handshake with it", answer.Name.Local)
 	}
 	return d.Skip()
 }
 
-// start reads up to the next element.
+// start reads up to the next element and returns it.
 func start(d *xml.Decoder) (xml.StartElement, error) {
 	for {
 		t, err := d.Token()
@@ -362,7 +367,7 @@ func streamError(d *xml.Decoder, e *xml.StartElement) error {
 	return fmt.Errorf("xmpp: the server ends the stream: %s", s.First[0].XMLName.Local)
 }
 
-// handle does what a stanza asks for.
+// handle carries out a stanza.
 func (g *Gateway) handle(ctx context.Context, s *stanza) {
 	node, domain, _ := cutJID(s.To)
 	from := bare(s.From)
@@ -399,7 +404,7 @@ func (g *Gateway) presence(ctx context.Context, s *stanza, sub Subscription) {
 		defer f.mu.Unlock()
 		if f.known {
 			g.send(g.told(f, s.From))
-		} // otherwise it is about to be sent
+		} // otherwise the pump is about to send it
 	case "unsubscribe":
 		g.mu.Lock()
 		f := g.subs[sub]
@@ -417,8 +422,9 @@ func (g *Gateway) answer(s Subscription, with string) {
 	g.send(element{XMLName: name("presence"), From: g.jid(s.Node), To: s.Observer, Type: with})
 }
 
-// decline says that a subscription is none, if that is certain: the user's
-// server then forgets it. Somebody nobody has heard of may yet come.
+// decline refuses a subscription, if that is certain: the user's server then
+// forgets it. A probe of an unknown subject is answered with unavailable, since
+// the subject may appear later.
 func (g *Gateway) decline(s *stanza, sub Subscription, err error) {
 	probe := s.Type == "probe"
 	switch {
@@ -429,8 +435,7 @@ func (g *Gateway) decline(s *stanza, sub Subscription, err error) {
 	}
 }
 
-// follow returns what sends a user the presence of a subject. A fresh one has to
-// be started.
+// follow returns the follower of a subscription. A fresh one has to be started.
 func (g *Gateway) follow(ctx context.Context, s Subscription) (f *follower, fresh bool, err error) {
 	g.mu.Lock()
 	f, all, of := g.subs[s], len(g.subs), g.byObserver[s.Observer]
@@ -439,9 +444,9 @@ func (g *Gateway) follow(ctx context.Context, s Subscription) (f *follower, fres
 	case f != nil:
 		return f, false, nil
 	case all >= g.opts.MaxSubscriptions:
-		return nil, false, fmt.Errorf("xmpp: %w: %d subscriptions are known already", presence.ErrLimit, all)
+		return nil, false, fmt.Errorf("xmpp: %w subscriptions: %d are known, no more are allowed", presence.ErrLimit, all)
 	case of >= g.opts.MaxPerObserver:
-		return nil, false, fmt.Errorf("xmpp: %w: %s has %d subscriptions already", presence.ErrLimit, s.Observer, of)
+		return nil, false, fmt.Errorf("xmpp: %w subscriptions: %s has %d, no more are allowed", presence.ErrLimit, s.Observer, of)
 	}
 	id := g.opts.Subject(s.Node)
 	if id == "" {
@@ -476,7 +481,7 @@ func (g *Gateway) changed(s Subscription, on bool) {
 	}
 }
 
-// forget ends a subscription and reports whether that is news.
+// forget ends a subscription and reports whether it was known.
 func (g *Gateway) forget(f *follower) bool {
 	g.mu.Lock()
 	there := g.subs[f.Subscription] == f
@@ -490,7 +495,7 @@ func (g *Gateway) forget(f *follower) bool {
 	return there
 }
 
-// pump sends a user what is new about a subject until access ends.
+// pump sends a user the changes of a subject until access ends.
 func (g *Gateway) pump(ctx context.Context, f *follower) {
 	defer f.watch.Close()
 	for {
@@ -510,8 +515,8 @@ func (g *Gateway) pump(ctx context.Context, f *follower) {
 	}
 }
 
-// look is how a subject looks after a frame. One without a row, because it must
-// not be listed or has been erased, is unavailable.
+// look returns how a subject looks after a frame. Without a row it is
+// unavailable: it must not be listed or has been erased.
 func (g *Gateway) look(frame *presence.Frame) (shown Shown) {
 	for i := range frame.Members {
 		shown = g.opts.Show(frame.Members[i])
@@ -524,7 +529,7 @@ func (g *Gateway) look(frame *presence.Frame) (shown Shown) {
 	return shown
 }
 
-// tell sends a user how a subject looks now, unless that is known.
+// tell sends a user how a subject looks, unless the user knows it.
 func (g *Gateway) tell(f *follower, shown Shown) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -535,7 +540,7 @@ func (g *Gateway) tell(f *follower, shown Shown) {
 	g.send(g.told(f, f.Observer))
 }
 
-// tellAll sends everybody the state, after connecting.
+// tellAll sends every observer the state after a connect.
 func (g *Gateway) tellAll() {
 	g.each(func(f *follower) {
 		f.mu.Lock()
@@ -546,7 +551,7 @@ func (g *Gateway) tellAll() {
 	})
 }
 
-// farewell tells everybody that nobody is there any more.
+// farewell reports every subject unavailable and ends the stream.
 func (g *Gateway) farewell() {
 	g.each(func(f *follower) {
 		f.mu.Lock()
@@ -577,8 +582,8 @@ func (g *Gateway) Subscriptions() int {
 	return len(g.subs)
 }
 
-// send writes a stanza if there is a connection. What cannot be written is made
-// up for by the next connection.
+// send writes a stanza if the gateway is connected. The next connection
+// replaces what it cannot write.
 func (g *Gateway) send(e element) {
 	data, err := xml.Marshal(e)
 	if err != nil {
@@ -597,7 +602,7 @@ func (g *Gateway) write(data []byte) {
 	_ = g.conn.SetWriteDeadline(time.Now().Add(g.opts.WriteTimeout))
 	if _, err := g.conn.Write(data); err != nil {
 		g.log.Debug("xmpp: writing", "error", err)
-		g.conn.Close() // the session notices, and starts anew
+		g.conn.Close() // the session notices and connects again
 		g.conn = nil
 	}
 }

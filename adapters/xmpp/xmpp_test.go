@@ -188,7 +188,7 @@ func (s *server) say(text string) {
 	require.NoError(s.t, err)
 }
 
-// ask sends a stanza and returns what comes in answer.
+// ask sends a stanza and returns the answers.
 func (s *server) ask(text string) []stanza {
 	s.t.Helper()
 	synctest.Wait()
@@ -274,7 +274,8 @@ func TestProbes(t *testing.T) {
 		require.Equal(t, []string{"presence"}, kinds(got))
 		require.Equal(t, "bob@home.example/phone", got[0].To)
 		require.Equal(t, 1, w.gateway.Subscriptions())
-		// Somebody nobody has heard of may yet come; who may not see stays refused.
+		// An unknown subject may appear later. A user who may not see it stays
+		// refused.
 		require.Equal(t, []string{"presence unavailable"}, kinds(s.ask(`<presence type='probe' from='bob@home.example' to='zoe@agents.example'/>`)))
 		require.Equal(t, []string{"presence unsubscribed"}, kinds(s.ask(`<presence type='probe' from='mallory@home.example' to='ann@agents.example'/>`)))
 		require.Equal(t, []string{"presence unavailable"}, kinds(s.ask(`<presence type='probe' from='later@home.example' to='ann@agents.example'/>`)))
@@ -488,7 +489,8 @@ func TestOverlongStanzaEndsTheConnection(t *testing.T) {
 	}
 }
 
-// A server that takes nothing is given up, and bounds hold meanwhile.
+// The gateway gives up a server that takes nothing, and keeps its limits
+// meanwhile.
 func TestStuckServer(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, w *world) {
 		s := w.accept()
@@ -598,8 +600,8 @@ func FuzzNode(f *testing.F) {
 	})
 }
 
-// FuzzStream sends arbitrary bytes as a server might. Whatever comes, the
-// gateway goes on or connects again.
+// FuzzStream sends arbitrary bytes as a server might. The gateway continues or
+// connects again.
 func FuzzStream(f *testing.F) {
 	for _, text := range []string{
 		`<presence type='subscribe' from='bob@home.example' to='ann@agents.example'/>`, `<iq type='get' id='1' from='a' to='agents.example'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>`,
