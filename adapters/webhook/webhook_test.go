@@ -454,8 +454,8 @@ func TestOptionsAreReportedTogether(t *testing.T) {
 		require.NotContains(t, err.Error(), "hidden")
 	}
 	for secret, says := range map[string]string{
-		"whsec_":                              "it has 0 bytes, allowed are 24 to 64",
-		"whsec_c2hvcnQ=":                      "it has 5 bytes, allowed are 24 to 64",
+		"whsec_":                              "its key has 0 bytes, allowed are 24 to 64",
+		"whsec_c2hvcnQ=":                      "its key has 5 bytes, allowed are 24 to 64",
 		"whsec_not base64":                    "not base64",
 		"whsec_" + strings.Repeat("AAAA", 22): "it has 66 bytes",
 	} {
