@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// Role says in which capacity an actor acts. The zero Role means agent.
+// Role is the capacity in which an actor acts. The zero Role means agent.
 type Role string
 
 // The roles.
@@ -22,22 +22,22 @@ const (
 
 var roles = []Role{RoleAgent, RoleSupervisor, RoleAdmin, RoleVisitor, RoleSystem}
 
-// Actor is who does something, as authentication has established it.
+// Actor is the maker of a call, as authentication found it.
 type Actor struct {
 	Subject Ref  `json:"subject"`
 	Role    Role `json:"role,omitzero"`
 }
 
-// Agent returns the actor who acts for the subject of its name.
+// Agent returns an actor that acts for the subject of its name.
 func Agent(subject Ref) Actor { return Actor{Subject: subject, Role: RoleAgent} }
 
-// Supervisor returns an actor who acts for others too.
+// Supervisor returns an actor that acts for other subjects too.
 func Supervisor(subject Ref) Actor { return Actor{Subject: subject, Role: RoleSupervisor} }
 
-// Admin returns an actor who also changes policies.
+// Admin returns an actor that acts for others and changes policies.
 func Admin(subject Ref) Actor { return Actor{Subject: subject, Role: RoleAdmin} }
 
-// Visitor returns an actor who only looks.
+// Visitor returns an actor that only reads.
 func Visitor(subject Ref) Actor { return Actor{Subject: subject, Role: RoleVisitor} }
 
 // System returns the actor of a backend, which names the source of its claims.
@@ -54,7 +54,7 @@ type Identity struct {
 	Actor Actor
 }
 
-// Audience returns the audience an actor belongs to.
+// Audience returns the audience that an actor belongs to.
 func (a Actor) Audience() Audience {
 	switch a.Role {
 	case RoleSupervisor:
@@ -70,7 +70,7 @@ func (a Actor) Audience() Audience {
 	}
 }
 
-// source derives the source of what a does to a subject's claims.
+// source derives the source of a claim that a sets on a subject.
 func (a Actor) source(subject Ref, named Source, m *Machine) (Source, error) {
 	if a.Role != "" && !slices.Contains(roles, a.Role) {
 		return "", unknownRole(a.Role)
@@ -99,8 +99,8 @@ func (a Actor) source(subject Ref, named Source, m *Machine) (Source, error) {
 	return source, nil
 }
 
-// checkFor checks the name of an actor, which stays with what it does to a
-// subject. A system needs none.
+// checkFor checks the name of an actor, which is kept with the claims that it sets.
+// A system needs none.
 func (a Actor) checkFor(subject Ref) error {
 	if a.Subject.Tenant != subject.Tenant {
 		return refuse(ErrNotAllowed, "tenant", subject.Tenant, "%s acts for another tenant than that of %s", a.Subject, subject)
@@ -108,7 +108,7 @@ func (a Actor) checkFor(subject Ref) error {
 	return checkOptionalID("actor", a.Subject.ID)
 }
 
-// Audience is a class of viewers who see the same.
+// Audience is a class of viewers that see the same.
 type Audience string
 
 // The audiences.
@@ -118,7 +118,7 @@ const (
 	AudienceSupervisor Audience = "supervisor"
 	AudienceAdmin      Audience = "admin"
 	AudienceVisitor    Audience = "visitor"
-	AudienceRouter     Audience = "router" // whatever hands out work
+	AudienceRouter     Audience = "router" // code that hands out work
 )
 
 var audiences = []Audience{AudienceSelf, AudienceTeam, AudienceSupervisor, AudienceAdmin, AudienceVisitor, AudienceRouter}
@@ -138,7 +138,7 @@ const (
 )
 
 // Question is what an [Authorizer] is asked: whether an actor may do something.
-// [Action] says which of the other fields are set.
+// [Action] determines which other fields are set.
 type Question struct {
 	Actor   Actor
 	Action  Action
@@ -188,20 +188,20 @@ func (q Question) check() error {
 	return nil
 }
 
-// Authorizer decides what actors may do. The tracker asks it before anything
-// changes. It does not ask what the tracker decides itself: that nothing crosses a
-// tenant, that an agent sees only channels whose member it is and changes only its
-// own status, that a status is selectable. An authorizer cannot allow what the
+// Authorizer decides what actors may do. The tracker asks it before a call changes
+// or shows something. The tracker itself decides four things. No call crosses a
+// tenant. An agent sees only channels that it is a member of. An agent changes only
+// its own status. A status must be selectable. An authorizer cannot allow what the
 // tracker refuses.
 type Authorizer interface {
 	// Allow returns nil if the actor may, and an error that wraps [ErrNotAllowed]
-	// and gives the reason if not. Any other error means that it cannot tell; the
-	// call is then refused with [ErrUnavailable]. Allow may block until ctx is done,
-	// at most 5s, and may be called concurrently.
+	// with the reason if not. Any other error means that it has no answer: the call
+	// returns [ErrUnavailable]. Allow may block until ctx is done, at most 5s. It may
+	// be called concurrently.
 	Allow(ctx context.Context, q Question) error
 }
 
-// roleAuthorizer is the Authorizer of a tracker that is given none.
+// roleAuthorizer is the default Authorizer of a tracker.
 type roleAuthorizer struct{}
 
 func (roleAuthorizer) Allow(_ context.Context, q Question) error {
@@ -220,9 +220,9 @@ func (roleAuthorizer) Allow(_ context.Context, q Question) error {
 	return nil
 }
 
-// RoleAuthorizer returns the authorizer that is used by default. Every role may
-// see. Agents act for themselves; supervisors, admins and systems for others too.
-// Admins and systems change the policy.
+// RoleAuthorizer returns the default authorizer. Every role may see. Agents act for
+// themselves; supervisors, admins and systems for others too. Admins and systems
+// change the policy.
 func RoleAuthorizer() Authorizer { return roleAuthorizer{} }
 
 func unknownRole(r Role) error {

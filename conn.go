@@ -10,15 +10,16 @@ import (
 	"unique"
 )
 
-// claimsPerMinute bounds how often a connection may change its subject's claims.
+// claimsPerMinute limits how often a connection may change its subject's claims.
 const claimsPerMinute = 10
 
-// Conn is the handle of one connection: what comes over it is said through it.
-// It is safe for concurrent use. It is not closed by the end of any context.
+// Conn is the handle of one connection. Call its methods for what the client sends.
+// It is safe for concurrent use. The end of a context does not close it. After the
+// handle has left, its methods return [ErrClosed].
 type Conn struct {
-	// What can be noted without any lock is noted in the pulse, while its mark is
-	// this handle's and the terms allow. The mark is written last. All of it lies
-	// in one line of the processor's cache, and a handle in two.
+	// The pulse takes a sign of life or an input without a lock, while the pulse has
+	// this handle's mark and the terms allow. The mark is written last. These fields
+	// lie in one line of the processor's cache, and a handle in two.
 	t          *Tracker
 	pulse      atomic.Pointer[pulse]
 	mark       atomic.Uint64
@@ -34,12 +35,11 @@ type Conn struct {
 	claims *[claimsPerMinute]Instant // the last ones, none before the first
 }
 
-// pulseTerms is how old what was noted last may be, in ticks, for more to be noted:
-// a sign of life within the lease, input while no idle stage can have been reached.
+// pulseTerms is the age in ticks up to which the last note allows another: lease
+// for a sign of life, patience for input, while no idle stage can begin.
 type pulseTerms struct{ lease, patience uint64 }
 
-// origin is where a connection comes from, of which many have the same: its
-// device and its node.
+// origin is the device and node of a connection. Many connections share one.
 type origin struct{ unique.Handle[[2]string] }
 
 func originOf(device, node string) (o origin) {
@@ -60,17 +60,16 @@ func (o origin) names() (device, node string) {
 // ID returns the connection's id, under which [Tracker.Connect] resumes it.
 func (c *Conn) ID() string { return c.id }
 
-// Subject returns whose connection it is.
+// Subject returns the subject of the connection.
 func (c *Conn) Subject() Ref { return c.handle.ref }
 
 // Epoch returns the connection's epoch. A later Connect under the same id has a
 // higher one and makes this handle stale.
 func (c *Conn) Epoch() uint32 { return c.epoch }
 
-// Heartbeat notes a sign of life. Send one every Policy.Heartbeat. An error that
-// wraps [ErrUnknown] or [ErrStale] says that the connection has left or has been
-// replaced: connect again. The same goes for whatever else is said through the
-// handle.
+// Heartbeat notes a sign of life. Call it every Policy.Heartbeat. It returns
+// [ErrUnknown] if the connection has ended and [ErrStale] if it has left or was
+// replaced: connect again. The other methods of the handle return the same errors.
 func (c *Conn) Heartbeat() error {
 	tick, mark := c.t.time.Coarse(), c.mark.Load()
 	if p := c.pulse.Load(); tick != 0 && note(&p.heard, mark, tick, c.pulseTerms.Load().lease) {
@@ -79,7 +78,7 @@ func (c *Conn) Heartbeat() error {
 	return c.heartbeat()
 }
 
-// heartbeat is what Heartbeat does where no coarse tick can be noted.
+// heartbeat is Heartbeat if the coarse time cannot be noted.
 func (c *Conn) heartbeat() error {
 	if tick, whole := c.t.time.Whole(); whole && !c.t.closed.Load() {
 		mark := c.mark.Load()
@@ -90,15 +89,14 @@ func (c *Conn) heartbeat() error {
 	return c.send(context.Background(), Event{Kind: EventHeartbeat, Age: NoAge}, c.bind)
 }
 
-// bind has the handle note what it can in the pulse of its connection, which is
-// held and has been kept.
+// bind points the handle at the pulse of its connection, whose subject is locked.
 func (c *Conn) bind(h *loaded) {
 	if h.stepped {
 		h.commit()
 	}
 	p, _ := h.pulse(c.epoch)
 	if p == nil {
-		p = new(pulse) // it is never heard
+		p = new(pulse) // that nothing reads
 	}
 	c.pulseTerms.Store(h.tenant.inForce.Load().terms)
 	c.pulse.Store(p)
@@ -109,9 +107,10 @@ func (c *Conn) bind(h *loaded) {
 	c.mark.Store(mark)
 }
 
-// Report is a heartbeat that says how long ago the last input was, as the
-// client knows it. Reports are numbered from 1 so that the age of late ones is
-// ignored; 0 is always taken for new.
+// Report is a heartbeat with the age of the last input, as the client knows it.
+// Number reports from 1: the age in a report with a lower number than an earlier
+// one is ignored. A report with number 0 always counts as new. A negative age means
+// 0.
 func (c *Conn) Report(seq uint64, idleFor time.Duration) error {
 	if idleFor < 0 {
 		idleFor = 0
@@ -119,7 +118,7 @@ func (c *Conn) Report(seq uint64, idleFor time.Duration) error {
 	return c.event(context.Background(), Event{Kind: EventHeartbeat, Seq: seq, Age: idleFor})
 }
 
-// Input notes that the person did something.
+// Input notes an act of the person.
 func (c *Conn) Input() error {
 	tick := c.t.time.Coarse()
 	if tick == 0 {
@@ -136,7 +135,8 @@ func (c *Conn) Input() error {
 	return c.send(context.Background(), Event{Kind: EventInput}, c.bind)
 }
 
-// Focus notes which channel the person looks at; empty for none.
+// Focus notes the channel that the person looks at; empty means none. It returns
+// [ErrInvalid] for a faulty id.
 func (c *Conn) Focus(channel string) error {
 	return c.event(context.Background(), Event{Kind: EventFocus, Channel: channel})
 }
@@ -148,8 +148,9 @@ func (c *Conn) Visible(visible bool) error {
 
 // Claim sets what the person chose over this connection. Under a policy with
 // claimScope connection it binds this connection only. It returns what the person
-// then sees. A connection may change claims 10 times a minute; the next is refused
-// with [ErrLimit]. See [Tracker.SetClaim] for other errors.
+// then sees. A connection may change claims 10 times a minute. The next call
+// returns [ErrLimit], with the time to try again in [Error].Until. See
+// [Tracker.SetClaim] for other errors.
 func (c *Conn) Claim(ctx context.Context, claim Claim) (View, error) {
 	if err := c.throttle(); err != nil {
 		return View{}, err
@@ -161,8 +162,8 @@ func (c *Conn) Claim(ctx context.Context, claim Claim) (View, error) {
 	return c.claimEvent(ctx, Event{Kind: EventSetClaim, Actor: actor, Claim: claim})
 }
 
-// EndClaim ends what the person chose over this connection, of one key or, if
-// that is empty, of every key.
+// EndClaim ends what the person chose over this connection: the claims of a key, or
+// of all keys if key is empty. It counts for the limit of [Conn.Claim].
 func (c *Conn) EndClaim(ctx context.Context, key string) (View, error) {
 	if err := c.throttle(); err != nil {
 		return View{}, err
@@ -178,7 +179,7 @@ func (c *Conn) claimEvent(ctx context.Context, e Event) (view View, err error) {
 	return view, err
 }
 
-// throttle refuses more claims a minute than a person makes.
+// throttle refuses more than claimsPerMinute.
 func (c *Conn) throttle() error {
 	now := c.t.time.Now()
 	c.mu.Lock()
@@ -196,9 +197,9 @@ func (c *Conn) throttle() error {
 	return nil
 }
 
-// Resume returns a handle for the same connection on a new socket. This handle
-// is stale from then on: what is still said through it is refused, and its
-// Close changes nothing.
+// Resume returns a handle for the same connection on a new socket. This handle is
+// stale from then on: its methods return [ErrStale] and change nothing. Resume
+// returns the errors of [Tracker.Connect].
 func (c *Conn) Resume(ctx context.Context) (*Conn, error) {
 	device, node := c.from.names()
 	return c.t.Connect(ctx, c.handle.ref, ConnectOptions{ID: c.id, Device: device, Node: node})
@@ -242,27 +243,29 @@ func (c *Conn) send(ctx context.Context, e Event, done func(*loaded)) error {
 	return c.t.apply(ctx, c.handle, &e, done)
 }
 
-// ConnectOptions says how a connection is.
+// ConnectOptions describes a connection.
 type ConnectOptions struct {
-	// ID names the connection within its subject; empty means a new one. A
-	// connection of the same id is replaced silently: that is how a client
-	// resumes on a new socket.
+	// ID names the connection within its subject; empty means a new id. A connection
+	// of the same id is replaced, and no watcher gets a change. So a client resumes on
+	// a new socket.
 	ID     string
 	Device string // a class of device that the policy may have rules for, such as "mobile"
 	Login  bool   // the person entered credentials: that is input, and policies may reset choices
-	// IdleFor is how long ago the last input was, as the client knows it; 0 says
-	// nothing. It counts only if it is longer ago than what is known here.
+	// IdleFor is the age of the last input, as the client knows it; 0 means unknown.
+	// It counts only if it is more than the age that the tracker knows.
 	IdleFor time.Duration
 	Kind    SubjectKind // of the subject; empty leaves it as it is, human at first
 	// Node is the node that holds the connection; empty means Options.Node.
 	Node string
 }
 
-// Connect notes a connection of a subject and returns the handle for what comes
-// over it. Connecting is not input: a subject that was idle stays so. Where
-// there is storage, it first loads what the subject chose before, and fails with
-// [ErrUnavailable] if that cannot be done. Other errors wrap [ErrInvalid] (an
-// id), [ErrDisabled], [ErrNotAllowed] (an id that has been erased) or [ErrLimit].
+// Connect opens a connection of a subject and returns its handle. Connecting is not
+// input: an idle subject stays idle. With storage, Connect first loads what the
+// subject chose before.
+//
+// It returns [ErrInvalid] for a faulty id, [ErrDisabled] if presence is switched
+// off, [ErrNotAllowed] for an erased id, [ErrLimit] for too many subjects, and
+// [ErrUnavailable] if storage fails.
 func (t *Tracker) Connect(ctx context.Context, subject Ref, opts ConnectOptions) (*Conn, error) {
 	if opts.ID == "" {
 		opts.ID = rand.Text()[:16]
@@ -289,8 +292,8 @@ func (t *Tracker) Connect(ctx context.Context, subject Ref, opts ConnectOptions)
 	return c, nil
 }
 
-// Heartbeat notes a sign of life of a subject over one of its connections, for
-// those who have no handle of it. It is the same as [Conn.Heartbeat].
+// Heartbeat notes a sign of life over a connection, for callers without its handle.
+// It returns the errors of [Conn.Heartbeat].
 func (t *Tracker) Heartbeat(subject Ref, conn string) error {
 	if tick := t.time.Coarse(); tick != 0 && t.noteHeartbeat(subject, conn, tick) {
 		return nil

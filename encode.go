@@ -9,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// AppendJSON appends the frame's JSON form to b: what encoding/json writes, but
-// without allocating where b has room.
+// AppendJSON appends the frame's JSON form to b, as encoding/json writes it. It does
+// not allocate if b has room.
 func (f *Frame) AppendJSON(b []byte) []byte {
 	b = append(b, `{"type":`...)
 	b = appendString(b, f.Kind)
@@ -70,11 +70,12 @@ func (c *Change) appendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// MarshalJSON encodes the view as frames have it: the subject's tenant and id
-// stand beside the other fields.
+// MarshalJSON encodes the view as frames have it: with the subject's tenant and id
+// beside the other fields.
 func (v View) MarshalJSON() ([]byte, error) { return v.appendJSON(nil), nil }
 
-// UnmarshalJSON decodes what MarshalJSON wrote. It ignores unknown fields.
+// UnmarshalJSON decodes what MarshalJSON wrote. It ignores unknown fields. It returns
+// [ErrInvalid] for any other data.
 func (v *View) UnmarshalJSON(data []byte) error {
 	type plain View
 	if err := json.Unmarshal(data, &struct {
@@ -155,8 +156,8 @@ func appendCount(b []byte, key string, c Count) []byte {
 
 const hexDigits = "0123456789abcdef"
 
-// appendString appends a string with the escapes of encoding/json, under which
-// it may stand in HTML.
+// appendString appends a string with the escapes of encoding/json, which make it
+// safe in HTML.
 func appendString[T ~string](b []byte, s T) []byte {
 	b = append(b, '"')
 	plain := 0 // what follows from here needs no escapes so far
@@ -203,18 +204,17 @@ func appendString[T ~string](b []byte, s T) []byte {
 	return append(b, '"')
 }
 
-// encoded is a frame's JSON form once somebody asked for it.
+// encoded is a frame's JSON form, from the first call of JSON on.
 type encoded struct {
 	once sync.Once
 	data []byte
 }
 
-// scratch is what frames are encoded into: what is kept is no larger than it
-// has to be.
+// scratch has buffers for encoding, so that the kept copy is as small as the frame.
 var scratch = sync.Pool{New: func() any { return new([]byte) }}
 
-// JSON returns the frame encoded. It is encoded once however many watchers
-// there are; the bytes must not be changed. The error is always nil.
+// JSON returns the frame encoded. All watchers share the bytes: do not change them.
+// The error is always nil.
 func (f *Frame) JSON() ([]byte, error) {
 	e := f.encoded
 	if e == nil {

@@ -6,43 +6,43 @@ import (
 	"slices"
 )
 
-// Verdict is what the gate says about a notification.
+// Verdict is the answer of the gate to a notification.
 type Verdict string
 
 // The verdicts. An empty one in a policy means Deliver.
 const (
 	Deliver Verdict = "deliver"
-	Skip    Verdict = "skip"  // not now and not later
-	Defer   Verdict = "defer" // ask again when the subject is idle or has left, unless it was read
+	Skip    Verdict = "skip"  // deliver neither now nor later
+	Defer   Verdict = "defer" // ask again when the subject is idle or has left, unless it read the message
 )
 
-// Decision is the gate's verdict and why.
+// Decision is the verdict of the gate with its reason.
 type Decision struct {
 	Verdict Verdict `json:"verdict"`
 	Kind    string  `json:"kind"`
 	// Column is the state of the receiver that decided: here, available, away,
-	// busy, dnd, disconnected; empty for a kind the policy does not gate.
+	// busy, dnd or disconnected. It is empty for a kind that the policy does not gate.
 	Column string `json:"column,omitzero"`
 	Reason string `json:"reason"`
-	Gated  bool   `json:"gated"` // the policy has a row for this kind; without one all is delivered
+	Gated  bool   `json:"gated"` // the policy has a row for this kind; without a row the verdict is Deliver
 }
 
-// Notification is something to be told to a subject outside the application.
+// Notification is a message for a subject that may not be looking at the application.
 type Notification struct {
-	ID      string          `json:"id"`      // the caller's; notifiers pass it on as idempotency key
+	ID      string          `json:"id"`      // of the caller; notifiers use it as idempotency key
 	Subject Ref             `json:"subject"` // the receiver
-	Kind    string          `json:"kind"`    // push, mobile, inapp, email, call, or one of the policy's own
+	Kind    string          `json:"kind"`    // push, mobile, inapp, email, call, or a kind of the policy
 	Channel string          `json:"channel,omitzero"`
 	Payload json.RawMessage `json:"payload,omitempty"`
-	At      Instant         `json:"at"` // when the tracker handed it on; set by it
+	At      Instant         `json:"at"` // when the tracker passed it to the notifier; set by the tracker
 }
 
-// Notifier delivers notifications: a push service, a webhook, a test.
+// Notifier delivers notifications, such as a client of a push service.
 type Notifier interface {
-	// Notify delivers one notification. It may block until ctx is done, is called
-	// concurrently within the tracker's bound, and must not keep n's payload. It
-	// is not called again for the same notification: retrying is its own affair,
-	// under n.ID as the idempotency key.
+	// Notify delivers one notification. It may block until ctx is done, at most 10s.
+	// It may be called concurrently, [Options].NotifyWorkers times. It must not keep
+	// the payload. The tracker logs an error and does not call again: a notifier
+	// retries by itself, with n.ID as idempotency key.
 	Notify(ctx context.Context, n Notification) error
 }
 

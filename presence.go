@@ -37,7 +37,7 @@
 //   - [Ref], [ID], [ChannelID]: names of subjects and channels.
 //   - [Agent], [Supervisor], [Admin], [Visitor], [System]: actors by role.
 //   - [Identity]: what authentication found; adapters ask for it.
-//   - [Error]: what every refusal says.
+//   - [Error]: a refusal, with what was given and what is allowed.
 //   - [Instant], [At], [Count], [NewCount]: values in views.
 //
 // # Map: configure
@@ -111,53 +111,55 @@ import (
 
 // Options configures a [Tracker]. The zero value works.
 type Options struct {
-	// Policy is the policy of every tenant that has none of its own; nil means
-	// [DefaultPolicy]. See [Tracker.SetPolicy].
+	// Policy is the policy of each tenant without its own; see [Tracker.SetPolicy].
+	// Nil means [DefaultPolicy].
 	Policy *Policy
-	// Storage keeps claims and the journal; nil keeps them in this process only.
+	// Storage keeps claims and the journal. Nil keeps them in this process only.
 	Storage Storage
 	// Authorizer decides what actors may do; nil means [RoleAuthorizer].
 	Authorizer Authorizer
-	// AuthorizeEvery is how long an open watch may go on before the authorizer is
-	// asked again. If it cannot tell, the watch goes on for two more such times and
-	// is then suspended until it can. 0 means 5 minutes, negative never. Without an
-	// Authorizer nobody is asked again, since its answers do not change.
+	// AuthorizeEvery is the time after which the tracker asks the authorizer about an
+	// open watch again. If the authorizer fails, the watch continues for two more
+	// such times, and is then suspended until the authorizer answers. 0 means 5
+	// minutes, negative never. Without an Authorizer the tracker never asks again.
 	AuthorizeEvery time.Duration
-	// Notifier delivers what passes the gate; nil delivers nothing.
+	// Notifier delivers the notifications that pass the gate. Nil makes
+	// [Tracker.Notify] return [ErrInvalid].
 	Notifier Notifier
 	// Clock is the source of time; nil means the real one.
 	Clock Clock
-	// Logger receives what goes wrong in the background; nil discards it.
+	// Logger gets the errors of background work; nil discards them.
 	Logger *slog.Logger
 	// Node names this process in the connections it holds. Empty means "local".
 	Node string
 
-	// StorageTimeout bounds one call of storage, and so how long Connect waits for
-	// what was chosen before and a claim for being stored. Erasing may take twelve
-	// times as long, since a file may have to be written anew. 0 means 5s.
+	// StorageTimeout limits one call of storage, and so the time that Connect waits
+	// for earlier choices, or that a claim waits to be stored. Erase may take twelve
+	// times as long, since storage may rewrite a file. 0 means 5s.
 	StorageTimeout time.Duration
-	// WatchBuffer is how many frames a watcher may lag before it is sent a
-	// snapshot instead. 0 means 64.
+	// WatchBuffer is the number of frames that wait for one watch. One more, and the
+	// watch gets a snapshot instead. 0 means 64.
 	WatchBuffer int
-	// ReplayFrames is how many frames each audience's stream of a channel is kept for,
-	// while anybody watches it, so that watchers who come back are sent what they
-	// missed and no snapshot. 0 means 32, negative none.
+	// ReplayFrames is the number of frames kept per channel and audience while it is
+	// watched. A watcher that reconnects gets the frames it missed instead of a
+	// snapshot. 0 means 32, negative none.
 	ReplayFrames int
-	// NotifyWorkers bounds the calls of the notifier under way at once. 0 means 16.
+	// NotifyWorkers limits the calls of the notifier at one time. 0 means 16.
 	NotifyWorkers int
-	// JournalRows is how many rows of a subject's journal are kept in memory
-	// where there is no storage. 0 means 1,000, negative none.
+	// JournalRows is the number of journal rows per subject kept in memory without
+	// storage. 0 means 1,000, negative none.
 	JournalRows int
-	// MaxSubjects, MaxChannels and MaxWatches bound what callers can make the
-	// tracker remember. 0 means 4,000,000, 1,000,000 and 1,000,000.
+	// MaxSubjects, MaxChannels and MaxWatches limit what callers can make the
+	// tracker remember. A call that would exceed one returns [ErrLimit]. 0 means
+	// 4,000,000, 1,000,000 and 1,000,000.
 	MaxSubjects int
 	MaxChannels int
 	MaxWatches  int
 }
 
 // Clock is a source of time. The clocks of github.com/benbjohnson/clock have its
-// methods. A fake embeds a *clock.Mock, overrides Now where it likes, and is
-// driven by [Tracker.Sweep].
+// methods. A fake embeds a *clock.Mock and can override Now. Call [Tracker.Sweep]
+// after moving it.
 type Clock interface {
 	Now() time.Time
 	// Timer returns a timer that fires once, when d has passed. The tracker makes
@@ -176,21 +178,21 @@ type Clock interface {
 //	policing            putting a policy in force: subjects know of two policies at most
 //	sweeping            meeting deadlines in the order of time, and Tracker.sweep
 //	journal.flushing    writing the backlog and the rows: one call at a time; Erase takes it as well
-//	extra.writing       a subject's write lock: its holder alone stores the subject's record
+//	extra.writing       a subject's write lock: only its holder stores the subject's record
 //	mu                  channels, members, links
 //	shard.mu            the subjects of a shard: records, index, the loaded subject
 //	channelHub.mu       a roster, its watchers, its hours
 //	Watch.mu            the frames that wait for one watcher
 //
 // A goroutine holds one shard, one hub and one watch at a time. It waits for
-// storage, an authorizer or a notifier with defining, flushing and write locks
-// alone. It waits for flushing and write locks without mu and without a shard: the
+// storage, an authorizer or a notifier only with defining, flushing and write
+// locks. It waits for flushing and write locks without mu and without a shard: the
 // backlog only tries the write locks of loaded subjects. Every other lock is a
 // leaf: its holder takes no lock. Heartbeats take none, see pulse.
 
-// Tracker drives the state machines of many subjects: it owns the clock, the
-// locks, the timers and the storage. All its methods are safe for concurrent
-// use and return an error wrapping [ErrClosed] after Close.
+// Tracker drives the state machines of many subjects. It owns their locks and
+// timers. All methods are safe for concurrent use. After Close, a method that
+// would change, wait or ask returns [ErrClosed].
 type Tracker struct {
 	opts      Options
 	log       *slog.Logger
@@ -237,7 +239,8 @@ type Tracker struct {
 	warned    atomic.Bool // that deadlines are met late
 }
 
-// New returns a tracker. It reports every fault of the options together.
+// New returns a tracker; nil options mean the zero options. Run [Tracker.Run]
+// beside it. New returns every fault of the options and of their policy together.
 func New(opts *Options) (*Tracker, error) {
 	var o Options
 	if opts != nil {
@@ -328,10 +331,10 @@ func (t *Tracker) Now() Instant {
 	return t.time.Now()
 }
 
-// Run meets deadlines as they fall due and writes to storage what was not
-// written at once, until ctx is done or the tracker is closed. It returns the
-// cause of the context's end, or nil after Close. A second Run beside it is
-// refused.
+// Run meets deadlines when they are due, and writes to storage what was not
+// written at once. It returns the cause of ctx when ctx is done, and nil after
+// Close. End ctx after the connections have left, so that their leaving is stored.
+// It returns [ErrInvalid] while another Run is active.
 func (t *Tracker) Run(ctx context.Context) error {
 	if t.closed.Load() {
 		return t.closedError()
@@ -382,10 +385,10 @@ func (t *Tracker) Run(ctx context.Context) error {
 	}
 }
 
-// Sweep processes every deadline that is due, in the order of time, and writes
-// to storage what was not written at once. It returns the next deadline, or 0
-// for none. Run calls it; a test that moves a mock clock calls it by hand. An
-// error says that storage is behind: the deadlines have been processed.
+// Sweep meets every deadline that is due, in the order of time, and writes to
+// storage what was not written at once. It returns the next deadline, or 0 for
+// none. Call it in a test that moves a mock clock; otherwise use Run. It returns
+// [ErrUnavailable] if storage is behind: the deadlines have been met.
 func (t *Tracker) Sweep(ctx context.Context) (next Instant, err error) {
 	if t.closed.Load() {
 		return 0, t.closedError()
@@ -394,10 +397,10 @@ func (t *Tracker) Sweep(ctx context.Context) (next Instant, err error) {
 	return next, t.flushStorage(ctx)
 }
 
-// Close ends every watch, cancels the notifications under way and waits for
-// them to return, and writes what is left to storage, which it does not close.
-// An error says what could not be written. A second Close changes nothing and
-// says so with [ErrClosed].
+// Close ends every watch, cancels the calls of the notifier and waits for them. It
+// then writes what is left to storage, for at most [Options].StorageTimeout. It
+// does not close storage. Close returns [ErrUnavailable] if something could not be
+// written, and [ErrClosed] if the tracker is closed already.
 func (t *Tracker) Close() error {
 	if t.closed.Swap(true) {
 		return t.closedError()
@@ -435,9 +438,9 @@ func (t *Tracker) SetClaim(ctx context.Context, by Actor, subject Ref, c Claim) 
 	return t.claim(ctx, Question{Action: claimAction(by, subject), Status: c.Status}, Event{Kind: EventSetClaim, Actor: by, Subject: subject, Claim: c})
 }
 
-// EndClaim ends the claims of the actor's source: those of c.Key if it is given,
-// on the connection c.Conn if that is given, the one c.ID if that is given. It
-// changes nothing if there are none.
+// EndClaim ends the claims of the actor's source. Key, Conn and ID of c, if given,
+// restrict it to the claims of that key, connection or id. It changes nothing if no
+// claim matches. It returns the errors of [Tracker.SetClaim].
 func (t *Tracker) EndClaim(ctx context.Context, by Actor, subject Ref, c Claim) (View, error) {
 	return t.claim(ctx, Question{Action: claimAction(by, subject)}, Event{Kind: EventEndClaim, Actor: by, Subject: subject, Claim: c})
 }
@@ -473,9 +476,10 @@ func audienceFor(by Actor, subject Ref) Audience {
 }
 
 // Get returns what an actor sees of a subject now. The status is [StatusUnknown]
-// if nothing is known of the subject, and if the authorizer refuses: a refusal
-// does not reveal whether there is anybody. An actor of another tenant is refused
-// with [ErrNotAllowed].
+// if nothing is known of the subject, and if the authorizer refuses, so that a
+// refusal does not reveal whether the subject exists. It returns [ErrNotAllowed]
+// to an actor of another tenant, [ErrInvalid] for a faulty id or role, and
+// [ErrUnavailable] if the authorizer or storage fails.
 func (t *Tracker) Get(ctx context.Context, by Actor, subject Ref) (View, error) {
 	refused, err := t.maySee(ctx, by, subject)
 	if err != nil {
@@ -493,8 +497,8 @@ const maxMany = 500
 
 // GetMany returns what an actor sees of several subjects, 500 at most, in the
 // order given. It answers for each as [Tracker.Get] does, and loads what is
-// missing with one call of storage. If the authorizer cannot tell about one of
-// them, it returns [ErrUnavailable] and no view.
+// missing with one call of storage. It returns [ErrLimit] for more subjects, and
+// [ErrUnavailable] and no view if the authorizer fails for one of them.
 func (t *Tracker) GetMany(ctx context.Context, by Actor, subjects ...Ref) ([]View, error) {
 	if len(subjects) > maxMany {
 		return nil, refuse(ErrLimit, "subject", "", "%d are given, at most %d are allowed", len(subjects), maxMany)
@@ -521,7 +525,8 @@ func (t *Tracker) GetMany(ctx context.Context, by Actor, subjects ...Ref) ([]Vie
 
 // GetAs returns what an audience sees of a subject now. The status is
 // [StatusUnknown], which is not offline, if nothing is known of the subject.
-// GetAs asks no authorizer: it is for the host.
+// GetAs asks no authorizer: it is for the host. It returns [ErrInvalid] for an
+// audience or id that is none, and [ErrUnavailable] if storage fails.
 func (t *Tracker) GetAs(ctx context.Context, a Audience, subject Ref) (View, error) {
 	v := unknownView(subject)
 	err := t.read(ctx, a, subject, func(m *Machine, s *State) { v = m.View(&s.Current, a) })
@@ -530,7 +535,7 @@ func (t *Tracker) GetAs(ctx context.Context, a Audience, subject Ref) (View, err
 
 func unknownView(subject Ref) View { return View{Subject: subject, Status: StatusUnknown} }
 
-// Explain says in sentences why a subject has the status that an actor sees. It
+// Explain returns sentences why a subject has the status that an actor sees. It
 // returns [ErrUnknown] if nothing is known of the subject, and if the authorizer
 // refuses. An actor of another tenant is refused with [ErrNotAllowed].
 func (t *Tracker) Explain(ctx context.Context, by Actor, subject Ref) ([]string, error) {
@@ -554,8 +559,9 @@ func (t *Tracker) Explain(ctx context.Context, by Actor, subject Ref) ([]string,
 	return lines, nil
 }
 
-// ExplainAs says in sentences why a subject has the status that an audience sees.
-// It asks no authorizer: it is for the host.
+// ExplainAs returns sentences why a subject has the status that an audience sees.
+// It asks no authorizer: it is for the host. It returns the errors of
+// [Tracker.GetAs].
 func (t *Tracker) ExplainAs(ctx context.Context, a Audience, subject Ref) ([]string, error) {
 	lines := []string{StatusUnknown + ": nobody has heard of " + subject.String()}
 	err := t.read(ctx, a, subject, func(m *Machine, s *State) { lines = m.Explain(s, a) })
@@ -570,8 +576,9 @@ func (t *Tracker) MayReveal(ctx context.Context, a Audience, subject Ref) (may b
 	return may, err
 }
 
-// State returns a copy of all that is known of a subject now, or [ErrUnknown].
-// Lists without elements are nil.
+// State returns a copy of all that is known of a subject now. Lists without
+// elements are nil. It asks no authorizer: it is for the host. It returns
+// [ErrUnknown] if nothing is known of the subject.
 func (t *Tracker) State(ctx context.Context, subject Ref) (State, error) {
 	var state State
 	err := t.read(ctx, AudienceSelf, subject, func(_ *Machine, s *State) { state = s.own() })
@@ -703,9 +710,10 @@ func (t *Tracker) Erase(ctx context.Context, ref Ref) error {
 	return nil
 }
 
-// Gate decides whether a notification would be delivered now, and says why. The
-// decision can reveal a hidden subject: keep it from senders. The id, payload and
-// time of the notification do not matter.
+// Gate decides whether a notification would be delivered now, and returns the
+// reason. The decision can reveal a hidden subject: keep it from senders. ID,
+// Payload and At of the notification do not matter. It returns [ErrInvalid] for a
+// faulty kind or subject.
 func (t *Tracker) Gate(ctx context.Context, n Notification) (Decision, error) {
 	d := Decision{Verdict: Skip, Kind: n.Kind, Reason: "nothing is known of the subject"}
 	if err := checkID("kind", n.Kind); err != nil {
@@ -738,7 +746,7 @@ func (t *Tracker) Notify(ctx context.Context, n Notification) error {
 	switch {
 	case t.closed.Load():
 		return t.closedError()
-	case t.notifying.calls >= t.opts.NotifyWorkers: // said of what the gate holds back as well
+	case t.notifying.calls >= t.opts.NotifyWorkers: // also for what the gate holds back
 		return refuse(ErrLimit, "notification", n.ID, "%d are under way", t.opts.NotifyWorkers)
 	case d.Verdict != Deliver:
 		return nil
@@ -840,22 +848,23 @@ func (t *Tracker) ask(ctx context.Context, q Question) error {
 	return refuse(ErrUnavailable, "authorizer", "", "it does not answer: %s", q).because(err)
 }
 
-// Request asks, for a subject itself, that it be allowed a status. The view of
-// the subject shows the request to those who may decide; see
-// [Tracker.DecideRequest]. A new request for the same status replaces the one
-// before.
+// Request asks for a status that the subject may not choose by itself. The view of
+// the subject shows the request to supervisors and admins; see
+// [Tracker.DecideRequest]. A new request for the same status replaces the earlier
+// one. It returns the errors of [Tracker.SetClaim].
 func (t *Tracker) Request(ctx context.Context, by Actor, subject Ref, c Claim) (View, error) {
 	return t.claim(ctx, Question{Action: ActionClaim, Status: c.Status}, Event{Kind: EventRequest, Actor: by, Subject: subject, Claim: c})
 }
 
-// Withdraw takes a subject's own request back: the oldest open one if id is empty.
+// Withdraw withdraws a request of a subject: the oldest open one if id is empty. It
+// returns [ErrUnknown] or [ErrStale] if the request is not open.
 func (t *Tracker) Withdraw(ctx context.Context, by Actor, subject Ref, id string) (View, error) {
 	return t.claim(ctx, Question{Action: ActionClaim}, Event{Kind: EventWithdraw, Actor: by, Subject: subject, ID: id})
 }
 
 // DecideRequest accepts or rejects a request of a subject: the oldest open one if
-// id is empty. It returns [ErrStale] for a request that was decided, withdrawn or
-// replaced before: the first decision stands.
+// id is empty. It returns [ErrUnknown] for an unknown request, and [ErrStale] for
+// one that was decided, withdrawn or replaced before: the first decision stands.
 func (t *Tracker) DecideRequest(ctx context.Context, by Actor, subject Ref, id string, accept bool) (View, error) {
 	return t.claim(ctx, Question{Action: ActionDecide, Request: id}, Event{Kind: EventDecide, Actor: by, Subject: subject, ID: id, Reject: !accept})
 }

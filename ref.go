@@ -105,15 +105,14 @@ const (
 )
 
 // Instant is a point in time, to the nanosecond, from 1608 to 2192. Zero means
-// none. Instants compare with the ordinary operators; [At] and [Instant.Time]
-// convert. They count from 1900, so that a fake clock that starts at 1970 does
-// not start at none.
+// none. Compare instants with the ordinary operators. [At] and [Instant.Time]
+// convert. Instants count from 1900, so that a fake clock at 1970 is not zero.
 type Instant int64
 
 const epochSeconds = -2208988800 // 1900-01-01 in Unix time
 
-// At returns the instant of t: none for the zero time, the nearest there is for
-// one out of range.
+// At returns the instant of t: zero for the zero time, the first or last instant
+// for a time out of range.
 func At(t time.Time) Instant {
 	if t.IsZero() {
 		return 0
@@ -128,7 +127,7 @@ func At(t time.Time) Instant {
 	return Instant(sec*int64(time.Second) + int64(t.Nanosecond()))
 }
 
-// Time returns i in UTC, or the zero time for none.
+// Time returns i in UTC, or the zero time for zero.
 func (i Instant) Time() time.Time {
 	if i == 0 {
 		return time.Time{}
@@ -136,7 +135,8 @@ func (i Instant) Time() time.Time {
 	return time.Unix(epochSeconds, int64(i)).UTC()
 }
 
-// Add returns the instant d after i, or the first or last there is.
+// Add returns the instant d after i. It returns the first or last instant if the sum
+// is out of range.
 func (i Instant) Add(d time.Duration) Instant {
 	switch sum := i + Instant(d); {
 	case d >= 0 && sum < i:
@@ -148,7 +148,8 @@ func (i Instant) Add(d time.Duration) Instant {
 	}
 }
 
-// Sub returns the time from o to i, or the longest there is.
+// Sub returns the time from o to i. It returns the longest duration if the
+// difference is out of range.
 func (i Instant) Sub(o Instant) time.Duration {
 	switch d := time.Duration(i - o); {
 	case i >= o && d < 0:
@@ -160,7 +161,7 @@ func (i Instant) Sub(o Instant) time.Duration {
 	}
 }
 
-// String returns i in RFC 3339, or "" for none.
+// String returns i in RFC 3339, or "" for zero.
 func (i Instant) String() string {
 	if i == 0 {
 		return ""
@@ -171,7 +172,8 @@ func (i Instant) String() string {
 // MarshalText encodes i in RFC 3339.
 func (i Instant) MarshalText() ([]byte, error) { return []byte(i.String()), nil }
 
-// UnmarshalText decodes what MarshalText wrote.
+// UnmarshalText decodes what MarshalText wrote. It returns [ErrInvalid] for any
+// other text.
 func (i *Instant) UnmarshalText(text []byte) error {
 	*i = 0
 	if len(text) == 0 {
@@ -220,10 +222,10 @@ func compareRefs(a, b Ref) int {
 	return strings.Compare(a.ID, b.ID)
 }
 
-// SubjectKind says what a subject is.
+// SubjectKind is the kind of a subject: a person, a bot or a service.
 type SubjectKind string
 
-// The kinds of subject. The zero Kind means human.
+// The kinds of subject. The zero SubjectKind means human.
 const (
 	KindHuman   SubjectKind = "human"
 	KindBot     SubjectKind = "bot"
@@ -271,7 +273,7 @@ func idFault(id string) string {
 	return ""
 }
 
-// plainText reports whether text has printable ASCII characters alone.
+// plainText reports whether text has only printable ASCII characters.
 func plainText(text string) bool {
 	for i := range len(text) {
 		if c := text[i]; c < ' ' || c > '~' {

@@ -7,30 +7,30 @@ import (
 	"strings"
 )
 
-// View is what one audience sees of a subject. Fields the audience is not shown
-// are zero.
+// View is what one audience sees of a subject. A field that the audience may not
+// see is zero.
 type View struct {
 	Subject   Ref         `json:"-"`             // in JSON its tenant and id stand beside the other fields
 	Kind      SubjectKind `json:"kind,omitzero"` // empty for humans
 	Status    string      `json:"status"`
-	Class     Class       `json:"class,omitzero"`  // empty where the status is unknown or disabled
+	Class     Class       `json:"class,omitzero"`  // empty if the status is unknown or disabled
 	Label     string      `json:"label,omitzero"`  // of the status, for people
 	Color     string      `json:"color,omitzero"`  // of the status
-	Reason    string      `json:"reason,omitzero"` // of the claim that shows, as Text and Until are
+	Reason    string      `json:"reason,omitzero"` // Reason, Text and Until are of the claim that shows
 	Text      string      `json:"text,omitzero"`
 	Since     Instant     `json:"since,omitzero"` // when the status began
 	SetAt     Instant     `json:"setAt,omitzero"` // when the claim on top was set, masked or not
 	Until     Instant     `json:"until,omitzero"`
 	Cause     Cause       `json:"cause,omitzero"`
-	Masked    string      `json:"masked,omitzero"`    // the status that would show if the subject were there and not idle
-	LastSeen  Instant     `json:"lastSeen,omitzero"`  // when the last connection left; none while one is there
+	Masked    string      `json:"masked,omitzero"`    // the status that would show without idleness and disconnection
+	LastSeen  Instant     `json:"lastSeen,omitzero"`  // when the last connection left; zero while one is live
 	LastLogin Instant     `json:"lastLogin,omitzero"` // the last one with credentials
 	Routable  bool        `json:"routable,omitzero"`  // may be given new work
 	Work      string      `json:"work,omitzero"`      // finishing, not-receiving, free or active
 	Load      Count       `json:"threads,omitzero"`   // pieces of work
-	Pinned    Count       `json:"pinned,omitzero"`    // what the host shows beside them
+	Pinned    Count       `json:"pinned,omitzero"`    // pieces that the host shows beside them
 	Pending   string      `json:"pending,omitzero"`   // the status that follows once the work is done
-	Request   string      `json:"request,omitzero"`   // the status that has been asked for
+	Request   string      `json:"request,omitzero"`   // the status of the open request
 	Devices   int         `json:"devices,omitzero"`   // connections, live or lingering
 }
 
@@ -38,8 +38,8 @@ type View struct {
 // status of a class other than offline.
 func (v View) Present() bool { return v.Class != "" && v.Class != ClassOffline }
 
-// String returns the subject and its status, with the end if there is one, such as
-// "ann: busy until 2026-01-05T09:30:00Z".
+// String returns the subject, its status and the end of the claim, such as
+// "ann: busy until 2026-01-05T09:30:00Z". Without an end it returns "ann: busy".
 func (v View) String() string {
 	text := v.Subject.String() + ": " + v.Status
 	if v.Until != 0 {
@@ -51,8 +51,8 @@ func (v View) String() string {
 // viewFields are the fields that a policy grants to audiences.
 var viewFields = []string{"since", "setAt", "until", "reason", "text", "cause", "masked", "lastSeen", "lastLogin", "routable", "work", "threads", "pinned", "pending", "request", fieldNameDevices}
 
-// fieldNameDevices is the one field that no audience is shown by default: every
-// tab that somebody opens or closes is then a change.
+// fieldNameDevices is the one field that no audience sees by default, since each
+// tab that opens or closes would be a change.
 const fieldNameDevices = "devices"
 
 type fieldSet uint16
@@ -76,9 +76,9 @@ const (
 	fieldDevices
 )
 
-// View projects a presence for one audience. A subject hidden from it, and one
-// that left where hiding is possible, take the same path: what is shown then
-// depends on nothing but when the audience last saw a difference.
+// View returns what one audience sees of a presence. A subject that is hidden from
+// the audience gives the same view as one that left, so that the view reveals no
+// hiding. Its times then are those at which the audience last saw a difference.
 func (m *Machine) View(p *Presence, a Audience) View {
 	v := View{Subject: p.Subject, Status: StatusUnknown}
 	if !p.Known {
@@ -100,7 +100,7 @@ func (m *Machine) View(p *Presence, a Audience) View {
 	}
 	m.conceal(&full, p, a)
 	if a == AudienceVisitor && full.Cause != CauseLeft {
-		full.Cause = "" // why someone is there is not for strangers
+		full.Cause = "" // strangers do not see why a subject is present
 	}
 	v.Status, v.Class, v.Label, v.Color = full.Status, full.Class, full.Status, ""
 	if def := m.status(full.Status); def != nil {
@@ -159,15 +159,15 @@ func show[T any](shown, field fieldSet, dst *T, value T) {
 	}
 }
 
-// mayReveal reports whether something that a subject does, such as typing,
-// reading or reacting, may be shown to an audience: not while it is hidden from
-// it. What a subject sends is its own disclosure and needs no asking.
+// mayReveal reports whether an act of a subject, such as typing or reading, may be
+// shown to an audience: not while the subject is hidden from it. A message that the
+// subject sends needs no asking, since it discloses itself.
 func (m *Machine) mayReveal(p *Presence, a Audience) bool {
 	return p.Known && !p.Disabled && !slices.Contains(p.HiddenFrom, a)
 }
 
-// Explain says in sentences why a subject has the status that an audience sees,
-// from the same inputs as the status itself. It says no more than the view of the
+// Explain returns sentences why a subject has the status that an audience sees,
+// from the same inputs as the status itself. It reveals no more than the view of the
 // audience shows. Only self and admins get the inputs: connections, claims, work.
 func (m *Machine) Explain(s *State, a Audience) []string {
 	p := s.Current
@@ -191,7 +191,7 @@ func (m *Machine) Explain(s *State, a Audience) []string {
 	return lines
 }
 
-// explainView says what a view shows.
+// explainView describes a view.
 func explainView(v View) []string {
 	head := v.Status
 	if v.Cause != "" {
@@ -209,7 +209,7 @@ func explainView(v View) []string {
 	return lines
 }
 
-// explainConns says which connections count, and until when.
+// explainConns describes the connections and until when each counts.
 func (m *Machine) explainConns(s *State) (lines []string) {
 	live, all := 0, len(s.Conns)
 	for _, c := range s.Conns {
@@ -227,7 +227,7 @@ func (m *Machine) explainConns(s *State) (lines []string) {
 	return slices.Insert(lines, 0, fmt.Sprintf("%d of %d connections live", live, all))
 }
 
-// explainClaims says which claims there are, the highest first.
+// explainClaims describes the claims, the highest first.
 func (m *Machine) explainClaims(s *State) (lines []string) {
 	for _, c := range slices.SortedFunc(slices.Values(s.Claims), func(x, y Claim) int {
 		return cmp.Or(m.rankOf(x.Source)-m.rankOf(y.Source), cmp.Compare(y.SetAt, x.SetAt), cmp.Compare(y.Serial, x.Serial))
@@ -244,8 +244,7 @@ func (m *Machine) explainClaims(s *State) (lines []string) {
 	return lines
 }
 
-// explainWork says how much work a subject has, what it asked for, and what it
-// was asked.
+// explainWork describes the work, the requests and the challenge of a subject.
 func (m *Machine) explainWork(s *State) (lines []string) {
 	w := s.Work
 	if w == nil {
