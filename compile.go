@@ -325,7 +325,7 @@ func (c *compiler) idle(m *Machine) {
 				continue
 			}
 			if to.order <= on.order {
-				c.fault(fmt.Sprintf("%s.on[%d]", path, j), "%q does not come before %q in availability; idleness only lowers it", id, rule.To)
+				c.fault(fmt.Sprintf("%s.on[%d]", path, j), "%q must be more available than %q, since an idle stage only lowers availability", id, rule.To)
 				continue
 			}
 			m.firstIdle = min(m.firstIdle, rule.After)

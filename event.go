@@ -209,7 +209,7 @@ func (e *Event) validateEndpoint() error {
 	switch e.Endpoint.Kind {
 	case EndpointPush, EndpointBot, EndpointService:
 	default:
-		return refuse(ErrInvalid, "kind", string(e.Endpoint.Kind), "endpoint %s has no such kind", e.Endpoint.ID).
+		return refuse(ErrInvalid, "kind", string(e.Endpoint.Kind), "endpoint %s has an unknown kind", e.Endpoint.ID).
 			allow(string(EndpointPush), string(EndpointBot), string(EndpointService))
 	}
 	return e.checkSubjectKind()
@@ -254,7 +254,7 @@ func (c *Claim) validate() error {
 		}
 	}
 	if c.For < 0 {
-		return refuse(ErrInvalid, "until", c.For.String(), "a duration must be positive")
+		return refuse(ErrInvalid, "until", c.For.String(), "a duration must not be negative")
 	}
 	if c.For > 0 && c.Until != 0 {
 		return refuse(ErrInvalid, "until", c.Until.String(), "a claim has either an end or a duration")
@@ -280,7 +280,7 @@ func (e *Event) validateWork() error {
 		return checkOptionalID("challenge", e.ID)
 	case EventChallenge:
 		if e.Claim.For < 0 {
-			return refuse(ErrInvalid, "until", e.Claim.For.String(), "a duration must be positive")
+			return refuse(ErrInvalid, "until", e.Claim.For.String(), "a duration must not be negative")
 		}
 		return checkOptionalID("challenge", e.ID)
 	}

@@ -63,7 +63,7 @@ const (
 	ListNone        = "none"       // WidgetRule.List: no member
 	DrainRequeue    = "requeue"    // WorkRule.SupervisorDrain: the work is given to others at once
 	WithdrawClosed  = "closed"     // WorkRule.WithdrawOn: a closed connection withdraws requests, as a logout does
-	WithdrawNever   = "never"      // WorkRule.WithdrawOn: leaving withdraws none
+	WithdrawNever   = "never"      // WorkRule.WithdrawOn: leaving withdraws no request
 )
 
 // What may count as input; see Policy.Activity.
@@ -199,7 +199,7 @@ type GateRow struct {
 // preset, and change what differs. The JSON form has the keys of the field tags
 // and durations as strings such as "5m". [ParsePolicy] reads it.
 type Policy struct {
-	Version float64 `json:"version"`          // [PolicyVersion]; 0 means that
+	Version float64 `json:"version"`          // [PolicyVersion]; 0 means that version
 	Name    string  `json:"name,omitzero"`    // for people and messages
 	Extends string  `json:"extends,omitzero"` // in a file: the policy to start from
 
@@ -235,7 +235,7 @@ type Policy struct {
 	// LogoutScope is "session" (the default) or "account": what a logout over one
 	// connection ends.
 	LogoutScope string `json:"logoutScope,omitzero"`
-	// SupervisorWhenOffline is "mask" (the default) or "refuse": what becomes of a
+	// SupervisorWhenOffline is "mask" (the default) or "refuse": what happens to a
 	// supervisor's claim for a subject that is not connected.
 	SupervisorWhenOffline string `json:"supervisorWhenOffline,omitzero"`
 
@@ -253,9 +253,9 @@ type Policy struct {
 
 	Work WorkRule `json:"work,omitzero"` // how work is handed out
 	// Retired maps a removed status to its replacement: claims to the one count as
-	// claims to the other. A removed status without an entry, or with an available
-	// replacement of another class, counts as the first status of its class that is
-	// not available.
+	// claims to the other. A removed status without an entry counts as the first
+	// status of its class that is not available. An available replacement does not
+	// count for a status of another class.
 	Retired map[string]string `json:"retired,omitzero"`
 
 	Group GroupRule `json:"group"` // which group status the members of each class count for

@@ -75,8 +75,8 @@ type Claim struct {
 	HidesFrom        []Audience    `json:"hidesFrom,omitzero"`        // hides also from these audiences, which Policy.Hideable must list
 }
 
-// UnmarshalJSON reads a claim. For is a number of nanoseconds, as MarshalJSON
-// writes it, or a duration such as "5m".
+// UnmarshalJSON reads a claim. For is a number of nanoseconds, as
+// [json.Marshal] writes it, or a duration such as "5m".
 func (c *Claim) UnmarshalJSON(data []byte) error {
 	type plain Claim
 	read := struct {
@@ -255,7 +255,7 @@ const (
 	EndSupervisor   EndReason = "supervisor"   // work is taken away: a supervisor chose a status
 
 	EndAccepted  EndReason = "accepted"  // a request's status was claimed
-	EndRejected  EndReason = "rejected"  // a request was refused
+	EndRejected  EndReason = "rejected"  // an actor rejected a request
 	EndWithdrawn EndReason = "withdrawn" // the subject withdrew a request, or left
 	EndExpired   EndReason = "expired"   // a request's time ran out, or the subject chose another status
 )

@@ -48,7 +48,7 @@ type durable struct {
 }
 
 // Record returns the record of s, with the revision that the caller gives. It has
-// everything but the connections and the load.
+// everything but connections, loads and challenges.
 func (m *Machine) Record(s *State, revision uint64) (Record, error) {
 	d := durable{
 		Version: stateVersion, Kind: s.Kind, Claims: s.Claims, Endpoints: s.Endpoints, Input: m.lastInput(s),
@@ -159,10 +159,10 @@ type Storage interface {
 type JournalQuery struct {
 	Subject  Ref
 	From, To Instant
-	// After is the last row of the page before, or the zero row. Only its ID
-	// counts; for a tenant its Subject and At count as well. If that row was
-	// deleted, the query starts again from the first row of the subject, or from
-	// the instant of the row for a tenant.
+	// After is the last row of the page before, or the zero row. Of a subject's row
+	// only the ID counts; of a tenant's row also Subject and At. If the row was
+	// deleted, a subject's rows are selected from the first again, a tenant's rows
+	// from the row's instant.
 	After JournalRow
 	Limit int
 }

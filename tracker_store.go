@@ -516,9 +516,9 @@ func (t *Tracker) try(ctx context.Context, w handle, e *Event, now Instant) (*tr
 	return tried, err
 }
 
-// takeOver replaces the state by the stored record after another process wrote it,
-// or after a write of this one whose result is unknown. The caller holds the write
-// lock.
+// takeOver replaces the stored part of a state by the record in storage. It is called
+// after another process wrote the record, or after a write whose result is unknown.
+// The caller holds the write lock.
 func (t *Tracker) takeOver(ctx context.Context, w handle) error {
 	records, err := t.loadRecords(ctx, w.ref)
 	if err != nil {

@@ -339,7 +339,7 @@ func (st *stepper) resolveDrain() {
 func (st *stepper) offer(e *Event) error {
 	s, m := st.s, st.m
 	if e.Revision != 0 && e.Revision != s.Current.Revision {
-		return refuse(ErrStale, "revision", e.Revision.String(), "what %s receives has changed since, at %s", s.Subject, s.Current.Revision)
+		return refuse(ErrStale, "revision", e.Revision.String(), "the present revision of %s is %s; look again", s.Subject, s.Current.Revision)
 	}
 	n := max(e.Load.N, 1)
 	r, room, limited := m.Receives(s, e.Load.On)
@@ -515,14 +515,14 @@ func (st *stepper) request(e *Event) error {
 	return nil
 }
 
-// closeRequests closes the open requests for which which returns true.
-func (st *stepper) closeRequests(which func(*Request) bool, how EndReason, by string) {
+// closeRequests closes the open requests for which match returns true.
+func (st *stepper) closeRequests(match func(*Request) bool, how EndReason, by string) {
 	s := st.s
 	if s.Work == nil {
 		return
 	}
 	s.Work.Requests = slices.DeleteFunc(s.Work.Requests, func(r Request) bool {
-		if !which(&r) {
+		if !match(&r) {
 			return false
 		}
 		st.persist()
