@@ -358,8 +358,8 @@ func (t *Tracker) AddMember(ctx context.Context, channel Channel, subject Ref) e
 	return h.join(ch, now)
 }
 
-// SetMembers makes exactly these subjects the members of a channel in one step,
-// ordered by id. Members by a link stay. It returns ErrLimit if one of the subjects
+// SetMembers makes exactly these subjects the members of a channel in one step. It
+// adds and removes them in the order of their ids. Members by a link stay. It returns ErrLimit if one of the subjects
 // would be in more than 256 channels. After an error the members are unchanged.
 func (t *Tracker) SetMembers(ctx context.Context, channel Channel, subjects ...Ref) error {
 	if err := checkRef("channel", Ref(channel)); err != nil {

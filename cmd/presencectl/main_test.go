@@ -127,7 +127,7 @@ func TestPolicyFaults(t *testing.T) {
 		"name":    {"nosuch", `unknown preset "nosuch"; allowed: chatwoot, default`},
 		"missing": {filepath.Join(t.TempDir(), "none.json"), "none.json"},
 		"policy":  {write(t, "bad.json", `{"version": 1, "extends": "respondio", "default": "lunch"}`), `"lunch" is not a status`},
-		"extends": {write(t, "base.json", `{"version": 1, "extends": "lunch"}`), `"extends": there is no policy "lunch"; want one of chatwoot, default`},
+		"extends": {write(t, "base.json", `{"version": 1, "extends": "lunch"}`), `"extends": no policy is named "lunch"; want one of chatwoot, default`},
 		"key":     {write(t, "key.json", `{"version": 1, "extends": "respondio", "grace": {"closed": "5s"}}`), `"grace.closed": unknown key; allowed: logout, close, loss`},
 	} {
 		code, out, wrong := call("policy", args.arg)
