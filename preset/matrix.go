@@ -22,7 +22,7 @@ func Matrix() presence.Policy {
 		offline("Offline"),
 	}
 	p.Default, p.Disconnected = "online", "offline"
-	p.ClaimScope = "connection"
+	p.ClaimScope = presence.ScopeConnection
 	p.Fold = []string{"busy", "online", "unavailable", "invisible"}
 	p.Heartbeat, p.Lease = 20*time.Second, 30*time.Second
 	p.Grace = presence.Grace{Close: 10 * time.Second, Loss: 10 * time.Second, Node: 10 * time.Second, Drain: 30 * time.Second}

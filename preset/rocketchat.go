@@ -26,7 +26,7 @@ func RocketChat() presence.Policy {
 	p.Heartbeat, p.Lease = time.Minute, 5*time.Minute
 	p.Grace = presence.Grace{}
 	p.Idle = []presence.IdleStage{{After: 5 * time.Minute, To: "away", On: []string{"online"}}}
-	p.Virtual = map[string]presence.VirtualRule{"bot": {Show: "top", Routable: true}, "service": {Show: "top"}}
+	p.Virtual = map[string]presence.VirtualRule{"bot": {Show: presence.ShowTop, Routable: true}, "service": {Show: presence.ShowTop}}
 	p.Gate = map[string]presence.GateRow{"push": {
 		Here: presence.Skip, Available: presence.Skip, Away: presence.Deliver, Busy: presence.Deliver, DND: presence.Skip, Disconnected: presence.Deliver,
 	}}

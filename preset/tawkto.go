@@ -18,8 +18,8 @@ func TawkTo() presence.Policy {
 		{ID: "offline", Label: "Offline", Color: "#8a8f98", Class: presence.ClassOffline, SelectableBy: []string{presence.ByNobody}},
 	}
 	p.Default, p.Disconnected = "online", "offline"
-	p.Login = presence.LoginRule{Mode: "reset", Status: "online"}
-	p.ClaimScope = "connection"
+	p.Login = presence.LoginRule{Mode: presence.LoginReset, Status: "online"}
+	p.ClaimScope = presence.ScopeConnection
 	p.Fold = []string{"online", "away", "invisible"}
 	// Visitors are shown what could tell hiding from leaving, and it does not.
 	p.Views = map[presence.Audience][]string{presence.AudienceVisitor: {"since", "cause", "lastSeen"}}

@@ -23,8 +23,8 @@ func Threads() presence.Policy {
 		{ID: "offline", Label: "Offline", Color: "#8a8f98", Class: presence.ClassOffline, SelectableBy: []string{presence.ByNobody}, Omits: []string{"threads"}},
 	}
 	p.Default, p.Disconnected = "active", "offline"
-	p.Login = presence.LoginRule{Mode: "reset", Status: "not-ready"}
-	p.SupervisorWhenOffline = "refuse"
+	p.Login = presence.LoginRule{Mode: presence.LoginReset, Status: "not-ready"}
+	p.SupervisorWhenOffline = presence.OfflineRefuse
 	p.Work = presence.WorkRule{KickedOut: "kicked-out"}
 	p.Views = map[presence.Audience][]string{
 		presence.AudienceTeam: {"since", "reason", "text", "lastSeen", "lastLogin", "work", "threads", "pinned", "pending"},

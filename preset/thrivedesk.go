@@ -16,7 +16,7 @@ func ThriveDesk() presence.Policy {
 		{ID: "away", Label: "Away", Color: "#e0a100", Class: presence.ClassAway},
 	}
 	p.Default, p.Disconnected = "online", "away"
-	p.Grace.Loss, p.Grace.LossFrom = 0, "lease"
+	p.Grace.Loss, p.Grace.LossFrom = 0, presence.LossFromLease
 	onlineOnly := presence.GateRow{
 		Here: presence.Deliver, Available: presence.Deliver,
 		Away: presence.Skip, Busy: presence.Skip, DND: presence.Skip, Disconnected: presence.Skip,

@@ -17,7 +17,7 @@ func XMPP() presence.Policy {
 		{ID: "unavailable", Label: "Offline", Color: "#8a8f98", Class: presence.ClassOffline, SelectableBy: []string{presence.ByNobody}},
 	}
 	p.Default, p.Disconnected = "available", "unavailable"
-	p.ClaimScope = "connection"
+	p.ClaimScope = presence.ScopeConnection
 	p.Fold = []string{"chat", "available", "dnd", "away", "xa", "invisible"}
 	p.Grace.Close, p.Grace.Loss = 0, resumption
 	return p
