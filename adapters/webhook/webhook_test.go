@@ -457,7 +457,7 @@ func TestOptionsAreReportedTogether(t *testing.T) {
 		"whsec_":                              "its key has 0 bytes, allowed are 24 to 64",
 		"whsec_c2hvcnQ=":                      "its key has 5 bytes, allowed are 24 to 64",
 		"whsec_not base64":                    "not base64",
-		"whsec_" + strings.Repeat("AAAA", 22): "it has 66 bytes",
+		"whsec_" + strings.Repeat("AAAA", 22): "its key has 66 bytes",
 	} {
 		_, err := webhook.New(&webhook.Options{URL: "http://example.com", Secret: secret})
 		require.ErrorContains(t, err, says)
