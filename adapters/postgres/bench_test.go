@@ -122,11 +122,9 @@ func bareEngine(b *testing.B, rows, conns int) func(worker, n int) error {
 	}
 }
 
-// BenchmarkReopen reports what opening and reading costs where a million subjects
-// are stored.
-func BenchmarkReopen(b *testing.B) {
-	const subjects = 1_000_000
-	opts := postgres.Options{Schema: "million"}
+// fill stores a record and a row of each of count subjects in a new schema "million".
+func fill(b *testing.B, opts postgres.Options, count int) {
+	b.Helper()
 	storage := open(b, server, opts)
 	tracker, err := presence.New(&presence.Options{Storage: storage})
 	require.NoError(b, err)
@@ -138,7 +136,15 @@ func BenchmarkReopen(b *testing.B) {
 	require.NoError(b, tracker.Close())
 	sql(b, server, "postgres", fmt.Sprintf(`
 		INSERT INTO million.records SELECT tenant, 'subject-' || n, revision, data FROM million.records, generate_series(1, %[1]d) n;
-		INSERT INTO million.journal (tenant, subject, id, at, entry) SELECT tenant, 'subject-' || n, id, at, entry FROM million.journal, generate_series(1, %[1]d) n`, subjects-1))
+		INSERT INTO million.journal (tenant, subject, id, at, entry) SELECT tenant, 'subject-' || n, id, at, entry FROM million.journal, generate_series(1, %[1]d) n`, count-1))
+}
+
+// BenchmarkReopen reports what opening and reading costs where a million subjects
+// are stored.
+func BenchmarkReopen(b *testing.B) {
+	const subjects = 1_000_000
+	opts := postgres.Options{Schema: "million"}
+	fill(b, opts, subjects)
 	name := func(i int) presence.Ref { return presence.ID("subject-" + strconv.Itoa(i)) }
 	var opening, batches, single, connecting, journal time.Duration
 	turns := 0

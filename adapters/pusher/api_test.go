@@ -74,15 +74,18 @@ func (w *world) call(method, path, params, body string) (int, string) {
 	return w.request(method, path+"?"+q.Encode(), body)
 }
 
-func TestAPI(t *testing.T) {
+// apiCase is a request to the HTTP API with its answer.
+type apiCase struct {
+	method, path, params, body string
+	status                     int
+	answer                     string // exact where it is an object, else contained
+	heard                      []string
+}
+
+func apiCases() map[string]apiCase {
 	long := strings.Repeat("x", 10<<10)
 	event := func(more string) string { return `{"name":"e","data":"1","channel":"news"` + more + `}` }
-	for name, c := range map[string]struct {
-		method, path, params, body string
-		status                     int
-		answer                     string // exact where it is an object, else contained
-		heard                      []string
-	}{
+	return map[string]apiCase{
 		"an event": {method: "POST", path: "events", body: event(""), status: 200, answer: `{}`, heard: []string{"e news"}},
 		"an event on channels": {method: "POST", path: "events", body: `{"name":"e","data":"1","channels":["news","presence-sales","nobody"]}`,
 			status: 200, answer: `{}`, heard: []string{"e news", "e presence-sales"}},
@@ -120,7 +123,11 @@ func TestAPI(t *testing.T) {
 		"a user's end":                  {method: "POST", path: "users/bob/terminate_connections", body: `{}`, status: 200, answer: `{}`},
 		"another path":                  {method: "POST", path: "elsewhere", status: 404},
 		"another method":                {method: "GET", path: "events", status: 405},
-	} {
+	}
+}
+
+func TestAPI(t *testing.T) {
+	for name, c := range apiCases() {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, nil, func(w *world) {
 				ann, bob := w.enter("ann", "presence-sales"), w.enter("bob", "presence-sales")

@@ -746,72 +746,67 @@ func TestWhoLosesAccessSeesNothingAnyMore(t *testing.T) {
 	})
 }
 
-func TestSubscriptions(t *testing.T) {
-	auth := func(c *client, channel string, u *pusher.User) pusher.Authorization {
-		a, err := app.Authorize(c.id, channel, u)
-		require.NoError(t, err)
-		return a
+// asks returns the data of a subscription, signed by an app for a channel and a
+// user.
+func asks(a pusher.App, channel string, u *pusher.User, signedFor string) func(*client) map[string]any {
+	return func(c *client) map[string]any {
+		signed, err := a.Authorize(c.id, signedFor, u)
+		if err != nil {
+			panic(err)
+		}
+		data := map[string]any{"channel": channel, "auth": signed.Auth}
+		if signed.ChannelData != "" {
+			data["channel_data"] = signed.ChannelData
+		}
+		return data
 	}
-	other := pusher.App{Key: app.Key, Secret: "other"}
-	foreign := pusher.App{Key: "other", Secret: app.Secret}
-	for name, c := range map[string]struct {
+}
+
+// subscriptionCases are subscriptions with the status of their refusal, 0 for none.
+func subscriptionCases() map[string]struct {
+	data   func(*client) map[string]any
+	status int
+} {
+	ann := &pusher.User{ID: "ann"}
+	other, foreign := pusher.App{Key: app.Key, Secret: "other"}, pusher.App{Key: "other", Secret: app.Secret}
+	unsigned := func(data map[string]any) func(*client) map[string]any {
+		return func(*client) map[string]any { return data }
+	}
+	long := "presence-" + strings.Repeat("x", 129)
+	return map[string]struct {
 		data   func(*client) map[string]any
-		status int // of the refusal, 0 for none
+		status int
 	}{
-		"public":    {func(*client) map[string]any { return map[string]any{"channel": "news", "auth": ""} }, 0},
-		"a user's":  {func(*client) map[string]any { return map[string]any{"channel": "#server-to-user-ann"} }, 403},
-		"no name":   {func(*client) map[string]any { return map[string]any{} }, 400},
-		"bad name":  {func(*client) map[string]any { return map[string]any{"channel": "a b"} }, 400},
-		"long name": {func(*client) map[string]any { return map[string]any{"channel": strings.Repeat("x", 201)} }, 400},
-		"private": {func(c *client) map[string]any {
-			return map[string]any{"channel": "private-a", "auth": auth(c, "private-a", nil).Auth}
-		}, 0},
-		"private, with data that is signed": {func(c *client) map[string]any {
-			a := auth(c, "private-a", &pusher.User{ID: "ann"})
-			return map[string]any{"channel": "private-a", "auth": a.Auth, "channel_data": a.ChannelData}
-		}, 0},
+		"public":                            {unsigned(map[string]any{"channel": "news", "auth": ""}), 0},
+		"a user's":                          {unsigned(map[string]any{"channel": "#server-to-user-ann"}), 403},
+		"no name":                           {unsigned(map[string]any{}), 400},
+		"bad name":                          {unsigned(map[string]any{"channel": "a b"}), 400},
+		"long name":                         {unsigned(map[string]any{"channel": strings.Repeat("x", 201)}), 400},
+		"private":                           {asks(app, "private-a", nil, "private-a"), 0},
+		"private, with data that is signed": {asks(app, "private-a", ann, "private-a"), 0},
 		"private, with data that is not": {func(c *client) map[string]any {
-			return map[string]any{"channel": "private-a", "auth": auth(c, "private-a", nil).Auth, "channel_data": "{}"}
+			data := asks(app, "private-a", nil, "private-a")(c)
+			data["channel_data"] = "{}"
+			return data
 		}, 401},
-		"private, without auth": {func(*client) map[string]any { return map[string]any{"channel": "private-a"} }, 401},
-		"private, of another channel": {func(c *client) map[string]any {
-			return map[string]any{"channel": "private-a", "auth": auth(c, "private-b", nil).Auth}
-		}, 401},
+		"private, without auth":       {unsigned(map[string]any{"channel": "private-a"}), 401},
+		"private, of another channel": {asks(app, "private-a", nil, "private-b"), 401},
 		"private, of another socket": {func(*client) map[string]any {
-			return map[string]any{"channel": "private-a", "auth": auth(&client{id: "1.1"}, "private-a", nil).Auth}
+			return asks(app, "private-a", nil, "private-a")(&client{id: "1.1"})
 		}, 401},
-		"private, with another secret": {func(c *client) map[string]any {
-			a, _ := other.Authorize(c.id, "private-a", nil)
-			return map[string]any{"channel": "private-a", "auth": a.Auth}
-		}, 401},
-		"private, with another key": {func(c *client) map[string]any {
-			a, _ := foreign.Authorize(c.id, "private-a", nil)
-			return map[string]any{"channel": "private-a", "auth": a.Auth}
-		}, 401},
-		"encrypted": {func(c *client) map[string]any {
-			return map[string]any{"channel": "private-encrypted-a", "auth": auth(c, "private-encrypted-a", nil).Auth}
-		}, 0},
-		"presence, without a user": {func(c *client) map[string]any {
-			return map[string]any{"channel": "presence-sales", "auth": auth(c, "presence-sales", nil).Auth}
-		}, 401},
-		"presence, without a grant": {func(c *client) map[string]any {
-			a := auth(c, "presence-vip", &pusher.User{ID: "ann"})
-			return map[string]any{"channel": "presence-vip", "auth": a.Auth, "channel_data": a.ChannelData}
-		}, 403},
-		"presence, of a name too long": {func(c *client) map[string]any {
-			channel := "presence-" + strings.Repeat("x", 129)
-			a := auth(c, channel, &pusher.User{ID: "ann"})
-			return map[string]any{"channel": channel, "auth": a.Auth, "channel_data": a.ChannelData}
-		}, 400},
-		"presence, of an id that clients cannot hold": {func(c *client) map[string]any {
-			a := auth(c, "presence-sales", &pusher.User{ID: "__proto__"})
-			return map[string]any{"channel": "presence-sales", "auth": a.Auth, "channel_data": a.ChannelData}
-		}, 400},
-		"presence, of an id too long": {func(c *client) map[string]any {
-			a := auth(c, "presence-sales", &pusher.User{ID: strings.Repeat("x", 129)})
-			return map[string]any{"channel": "presence-sales", "auth": a.Auth, "channel_data": a.ChannelData}
-		}, 400},
-	} {
+		"private, with another secret":                {asks(other, "private-a", nil, "private-a"), 401},
+		"private, with another key":                   {asks(foreign, "private-a", nil, "private-a"), 401},
+		"encrypted":                                   {asks(app, "private-encrypted-a", nil, "private-encrypted-a"), 0},
+		"presence, without a user":                    {asks(app, "presence-sales", nil, "presence-sales"), 401},
+		"presence, without a grant":                   {asks(app, "presence-vip", ann, "presence-vip"), 403},
+		"presence, of a name too long":                {asks(app, long, ann, long), 400},
+		"presence, of an id that clients cannot hold": {asks(app, "presence-sales", &pusher.User{ID: "__proto__"}, "presence-sales"), 400},
+		"presence, of an id too long":                 {asks(app, "presence-sales", &pusher.User{ID: strings.Repeat("x", 129)}, "presence-sales"), 400},
+	}
+}
+
+func TestSubscriptions(t *testing.T) {
+	for name, c := range subscriptionCases() {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, nil, func(w *world) {
 				s := w.open()
@@ -824,7 +819,7 @@ func TestSubscriptions(t *testing.T) {
 				}
 				require.True(t, s.open())
 				if state, err := w.tracker.State(w.t.Context(), presence.ID("ann")); err == nil {
-					require.Empty(t, state.Conns, "who was refused is not there")
+					require.Empty(t, state.Conns, "a refused user is not connected")
 				}
 			})
 		})

@@ -170,14 +170,9 @@ func (e *bare) round(int) {
 	}
 }
 
-// BenchmarkReopen opens a file with a million subjects, and lets those connect
-// whose number it is run with.
-func BenchmarkReopen(b *testing.B) {
-	const count = 1_000_000
-	path := filepath.Join(b.TempDir(), "presence.db")
-	s, err := sqlite.Open(b.Context(), path, &sqlite.Options{NoSync: true})
-	require.NoError(b, err)
-	ref := func(i int) presence.Ref { return presence.ID(fmt.Sprintf("subject-%07d", i*7919%count)) }
+// fill stores a record and a row of each of count subjects.
+func fill(b *testing.B, s *sqlite.Storage, count int, ref func(int) presence.Ref) {
+	b.Helper()
 	data := `{"version":1,"claims":[{"id":"0123456789abcdef","serial":2,"status":"busy","class":"busy","source":"manual","key":"base","setAt":"2026-01-05T09:00:00Z","by":"ann"}],"input":"2026-01-05T09:00:00Z","epoch":1,"serial":3,"status":"busy","class":"busy","cause":"manual","since":"2026-01-05T09:00:00Z","reach":3}`
 	for i := 0; i < count; {
 		var writes []presence.Write
@@ -189,6 +184,17 @@ func BenchmarkReopen(b *testing.B) {
 		require.NoError(b, s.Save(b.Context(), writes...))
 		require.NoError(b, s.Append(b.Context(), rows...))
 	}
+}
+
+// BenchmarkReopen opens a file with a million subjects, and lets those connect
+// whose number it is run with.
+func BenchmarkReopen(b *testing.B) {
+	const count = 1_000_000
+	path := filepath.Join(b.TempDir(), "presence.db")
+	s, err := sqlite.Open(b.Context(), path, &sqlite.Options{NoSync: true})
+	require.NoError(b, err)
+	ref := func(i int) presence.Ref { return presence.ID(fmt.Sprintf("subject-%07d", i*7919%count)) }
+	fill(b, s, count, ref)
 	require.NoError(b, s.Close())
 
 	var opened, connected, erased time.Duration

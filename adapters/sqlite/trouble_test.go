@@ -183,6 +183,23 @@ func TestLostFile(t *testing.T) {
 
 // A damaged page fails what lies on it and nothing else, is never taken for an
 // empty one, and is over when a backup is put back.
+// pageSize is the size of the engine's pages.
+const pageSize = 4096
+
+// corrupted returns a copy of a file with a damaged leaf of the table, that of a
+// subject.
+func corrupted(good []byte, id string) []byte {
+	bad := bytes.Clone(good)
+	leaf := bytes.Index(bad, []byte(id+strings.Repeat("x", 30))) / pageSize * pageSize
+	if leaf < 0 {
+		leaf = bytes.LastIndex(bad, bytes.Repeat([]byte("x"), 300)) / pageSize * pageSize
+	}
+	for i := range pageSize {
+		bad[leaf+i] ^= 0xa5
+	}
+	return bad
+}
+
 func TestCorruptedFile(t *testing.T) {
 	t.Parallel()
 	const count = 400
@@ -196,15 +213,7 @@ func TestCorruptedFile(t *testing.T) {
 	require.NoError(t, s.Close())
 	good, err := os.ReadFile(path)
 	require.NoError(t, err)
-	const page = 4096
-	bad := bytes.Clone(good)
-	leaf := bytes.Index(bad, []byte(refs[count/2].ID+strings.Repeat("x", 30))) / page * page // of the table
-	if leaf < 0 {
-		leaf = bytes.LastIndex(bad, bytes.Repeat([]byte("x"), 300)) / page * page
-	}
-	for i := range page {
-		bad[leaf+i] ^= 0xa5
-	}
+	bad := corrupted(good, refs[count/2].ID)
 	require.NoError(t, os.WriteFile(path, bad, 0o644))
 
 	s = open(t, path, nil)
@@ -235,7 +244,7 @@ func TestCorruptedFile(t *testing.T) {
 	require.NoError(t, s.Close())
 
 	// The beginning, and a file that was cut off.
-	for _, broken := range [][]byte{append([]byte("no database"), good[11:]...), good[:len(good)/2/page*page]} {
+	for _, broken := range [][]byte{append([]byte("no database"), good[11:]...), good[:len(good)/2/pageSize*pageSize]} {
 		require.NoError(t, os.WriteFile(path, broken, 0o644))
 		s, err := sqlite.Open(t.Context(), path, nil)
 		if err == nil {

@@ -219,42 +219,47 @@ func repeat[T any](n int, v T) (list []T) {
 	return list
 }
 
+type answer = func(*http.Request) (*http.Response, error)
+
+// retryCase is a notification to an endpoint that gives some answers.
+type retryCase struct {
+	name     string
+	answers  []answer
+	opts     webhook.Options
+	attempts int
+	wants    error // nil for success
+	says     string
+	// from and to are the limits of how long it takes.
+	from, to time.Duration
+}
+
+var retryCases = []retryCase{
+	{name: "at once", attempts: 1},
+	{name: "created", answers: []answer{status(201)}, attempts: 1},
+	{name: "after a failure", answers: []answer{status(500)}, attempts: 2, from: 250 * time.Millisecond, to: 500 * time.Millisecond},
+	{name: "waiting longer each time", answers: []answer{status(502), broken, status(503)}, attempts: 4, from: 1750 * time.Millisecond, to: 3500 * time.Millisecond},
+	{name: "but not too long", answers: repeat(5, answer(broken)), opts: webhook.Options{Retries: 5, Backoff: time.Second, MaxWait: 3 * time.Second}, attempts: 6, from: 6 * time.Second, to: 12 * time.Second},
+	{name: "after silence", answers: []answer{silent}, opts: webhook.Options{Timeout: 2 * time.Second}, attempts: 2, from: 2250 * time.Millisecond, to: 2500 * time.Millisecond},
+	{
+		name: "never", answers: repeat(9, status(503)), attempts: 4, wants: presence.ErrUnavailable,
+		says: `webhook: unavailable endpoint: notification "n-1" after 4 attempts: example.com answers with status 503 Service Unavailable`, from: 1750 * time.Millisecond, to: 3500 * time.Millisecond,
+	},
+	{name: "without retries", answers: repeat(9, answer(broken)), opts: webhook.Options{Retries: -1}, attempts: 1, wants: errBroken, says: "example.com cannot be reached"},
+	{name: "refused for good", answers: []answer{status(400)}, attempts: 1, says: `webhook: notification "n-1": example.com answers with status 400 Bad Request`, wants: errAny},
+	{name: "gone", answers: []answer{status(410)}, attempts: 1, says: "410 Gone", wants: errAny},
+	{name: "asked to wait", answers: []answer{status(429, "Retry-After", "7")}, attempts: 2, from: 7 * time.Second, to: 7 * time.Second},
+	{name: "asked to wait until", answers: []answer{status(503, "Retry-After", "Sat, 01 Jan 2000 00:00:20 GMT")}, attempts: 2, from: 20 * time.Second, to: 20 * time.Second},
+	{name: "asked to wait until before", answers: []answer{status(503, "Retry-After", "Fri, 31 Dec 1999 00:00:20 GMT")}, attempts: 2, from: 250 * time.Millisecond, to: 500 * time.Millisecond},
+	{name: "asked to wait for less than it would", answers: []answer{status(429, "Retry-After", "0")}, attempts: 2, from: 250 * time.Millisecond, to: 500 * time.Millisecond},
+	{name: "asked in words", answers: []answer{status(429, "Retry-After", "soon")}, attempts: 2, from: 250 * time.Millisecond, to: 500 * time.Millisecond},
+	{name: "asked to wait for as long as it may", answers: []answer{status(429, "Retry-After", "30")}, attempts: 2, from: 30 * time.Second, to: 30 * time.Second},
+	{name: "asked to wait for too long", answers: []answer{status(429, "Retry-After", "31")}, attempts: 1, wants: presence.ErrUnavailable, says: "asks for a pause of 31s"},
+	{name: "asked to wait for ever", answers: []answer{status(429, "Retry-After", "2147483647")}, attempts: 1, wants: presence.ErrUnavailable, says: "asks for a pause of"},
+}
+
 func TestRetries(t *testing.T) {
 	t.Parallel()
-	type answer = func(*http.Request) (*http.Response, error)
-	tests := []struct {
-		name     string
-		answers  []answer
-		opts     webhook.Options
-		attempts int
-		wants    error // nil for success
-		says     string
-		// from and to are the limits of how long it takes.
-		from, to time.Duration
-	}{
-		{name: "at once", attempts: 1},
-		{name: "created", answers: []answer{status(201)}, attempts: 1},
-		{name: "after a failure", answers: []answer{status(500)}, attempts: 2, from: 250 * time.Millisecond, to: 500 * time.Millisecond},
-		{name: "waiting longer each time", answers: []answer{status(502), broken, status(503)}, attempts: 4, from: 1750 * time.Millisecond, to: 3500 * time.Millisecond},
-		{name: "but not too long", answers: repeat(5, answer(broken)), opts: webhook.Options{Retries: 5, Backoff: time.Second, MaxWait: 3 * time.Second}, attempts: 6, from: 6 * time.Second, to: 12 * time.Second},
-		{name: "after silence", answers: []answer{silent}, opts: webhook.Options{Timeout: 2 * time.Second}, attempts: 2, from: 2250 * time.Millisecond, to: 2500 * time.Millisecond},
-		{
-			name: "never", answers: repeat(9, status(503)), attempts: 4, wants: presence.ErrUnavailable,
-			says: `webhook: unavailable endpoint: notification "n-1" after 4 attempts: example.com answers with status 503 Service Unavailable`, from: 1750 * time.Millisecond, to: 3500 * time.Millisecond,
-		},
-		{name: "without retries", answers: repeat(9, answer(broken)), opts: webhook.Options{Retries: -1}, attempts: 1, wants: errBroken, says: "example.com cannot be reached"},
-		{name: "refused for good", answers: []answer{status(400)}, attempts: 1, says: `webhook: notification "n-1": example.com answers with status 400 Bad Request`, wants: errAny},
-		{name: "gone", answers: []answer{status(410)}, attempts: 1, says: "410 Gone", wants: errAny},
-		{name: "asked to wait", answers: []answer{status(429, "Retry-After", "7")}, attempts: 2, from: 7 * time.Second, to: 7 * time.Second},
-		{name: "asked to wait until", answers: []answer{status(503, "Retry-After", "Sat, 01 Jan 2000 00:00:20 GMT")}, attempts: 2, from: 20 * time.Second, to: 20 * time.Second},
-		{name: "asked to wait until before", answers: []answer{status(503, "Retry-After", "Fri, 31 Dec 1999 00:00:20 GMT")}, attempts: 2, from: 250 * time.Millisecond, to: 500 * time.Millisecond},
-		{name: "asked to wait for less than it would", answers: []answer{status(429, "Retry-After", "0")}, attempts: 2, from: 250 * time.Millisecond, to: 500 * time.Millisecond},
-		{name: "asked in words", answers: []answer{status(429, "Retry-After", "soon")}, attempts: 2, from: 250 * time.Millisecond, to: 500 * time.Millisecond},
-		{name: "asked to wait for as long as it may", answers: []answer{status(429, "Retry-After", "30")}, attempts: 2, from: 30 * time.Second, to: 30 * time.Second},
-		{name: "asked to wait for too long", answers: []answer{status(429, "Retry-After", "31")}, attempts: 1, wants: presence.ErrUnavailable, says: "asks for a pause of 31s"},
-		{name: "asked to wait for ever", answers: []answer{status(429, "Retry-After", "2147483647")}, attempts: 1, wants: presence.ErrUnavailable, says: "asks for a pause of"},
-	}
-	for _, test := range tests {
+	for _, test := range retryCases {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
