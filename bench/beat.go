@@ -12,8 +12,8 @@ import (
 	"github.com/presence-go/presence/adapters/wire"
 )
 
-// beats measures what a heartbeat costs within the process, once the transport
-// has it as text: the sessions are real, what carries them is not there.
+// beats measures the cost of a heartbeat within the process, from its text on.
+// The sessions are real; their connections are fakes.
 func beats(r *runner) error {
 	const text = `{"idle":60000,"visible":true,"type":"pong","seq":1}` // as the browser's client writes it
 	data := []byte(text)
@@ -71,8 +71,8 @@ func beats(r *runner) error {
 	}), running.stop())
 }
 
-// silentSessions opens sessions over connections that swallow what is written,
-// each of which has been asked for a heartbeat.
+// silentSessions opens sessions over fake connections that drop all writes.
+// Each session has sent a request for a heartbeat.
 func silentSessions(n int) ([]*wire.Session, func() error, error) {
 	policy := calm()
 	policy.Heartbeat = seldom
@@ -115,7 +115,7 @@ func silentSessions(n int) ([]*wire.Session, func() error, error) {
 	}, nil
 }
 
-// swallowing is a connection to nobody, which tells when something was asked.
+// swallowing is a connection without a client. It signals each write on asked.
 type swallowing struct{ asked chan<- struct{} }
 
 func (c swallowing) Write(p []byte) (int, error) {

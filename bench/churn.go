@@ -17,7 +17,8 @@ const (
 
 func churnSize(o options) int { return o.size(1_000_000, 50_000) }
 
-// churns is G8: everybody connects, in a random order, and disconnects in another.
+// churns is G8: all users connect, in a random order, and disconnect in another
+// order.
 func churns(r *runner) error {
 	n := churnSize(r.options)
 	return r.measure(experiment{
@@ -60,11 +61,11 @@ var churnCases = map[string]freshCase{
 	},
 }
 
-// runChurn has everybody connect and disconnect, and connect again where that
-// is another thing than the first time.
+// runChurn connects and disconnects all users. If again is set, it connects
+// them again, for structures in which that costs something else.
 func runChurn(n int, connect, disconnect func(p *population, i int) error, again bool) (sample, error) {
 	p := newPopulation(n).copied()
-	leaving := newPopulation(p.size() + 1).order // another random order of the same users, and one more
+	leaving := newPopulation(p.size() + 1).order // another random order of the same users, and one user more
 	s := make(sample)
 	phase := func(metric string, order []int, do func(p *population, i int) error) error {
 		freeMemory()
@@ -94,9 +95,9 @@ func runChurn(n int, connect, disconnect func(p *population, i int) error, again
 	return s, nil
 }
 
-// churnOurs makes members of its users by a grant. They stay members when they
-// disconnect, by logging out, since membership follows grants; connecting again
-// is the common case.
+// churnOurs makes members of its users by a grant. They log out and stay
+// members, since membership follows grants. Connecting again is the common
+// case.
 func churnOurs(n int) (sample, error) {
 	t, err := newTracked(presence.Options{}, true)
 	if err != nil {

@@ -9,9 +9,10 @@ import (
 	"github.com/presence-go/presence/internal/timeline"
 )
 
-// steps measures the state machine by itself: a heartbeat fed to the states of
-// many subjects, which lie anywhere in memory, and to one. Then it measures a
-// tracker's step, which also reads the clock, locks, unpacks and packs.
+// steps measures the state machine without a tracker: heartbeats fed to the
+// states of many subjects, in random places of memory, and to one state. Then
+// it measures a tracker's step, which also reads the clock, locks, unpacks and
+// packs.
 func steps(r *runner) error {
 	n := r.size(200_000, 50_000)
 	core, err := newCore(n)
@@ -79,8 +80,8 @@ func newCore(n int) (c *core, err error) {
 	return c, nil
 }
 
-// step feeds a heartbeat to the states at some places, a millisecond later each
-// time.
+// step feeds a heartbeat to the states at some places. Each visit is a
+// millisecond later.
 func (c *core) step(place func(i int) int) visit {
 	now := c.start
 	var out []presence.Output

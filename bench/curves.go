@@ -12,8 +12,8 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// curve is how the cost of something grows with something else. Every point of
-// it is measured in a process of its own, once in each round.
+// curve shows how a cost grows with a size. Each point is measured in a process
+// of its own, once a round.
 type curve struct {
 	id, title string
 	x         string // what grows
@@ -30,16 +30,16 @@ type panel struct {
 	lines []line
 }
 
-// line is a metric as it is drawn.
-type line struct{ metric, name string } // no name where there is one alone
+// line is a metric of a drawing.
+type line struct{ metric, name string } // no name for the only line of a panel
 
-// The metrics of curves, beside those of the experiments they come from.
+// The metrics of curves, beside those of their experiments.
 const (
 	byHandle    = "handle"
 	byUserID    = "id"
 	gcWhole     = "gc-all"  // milliseconds of processors for a full collection
 	perMember   = "member"  // bytes of a membership
-	perWatched  = "watched" // bytes that a member takes in addition once the channel is watched
+	perWatched  = "watched" // bytes that a member takes in addition while the channel is watched
 	listing     = "list"
 	listingEach = "list-member"
 	publication = "publish"
@@ -96,7 +96,7 @@ var curves = []curve{
 	},
 }
 
-// sizes are the points of a curve.
+// sizes are the sizes of the points.
 func (c *curve) sizes(o options) []int {
 	switch {
 	case o.tiny:
@@ -107,7 +107,7 @@ func (c *curve) sizes(o options) []int {
 	return c.full
 }
 
-// curveCases are the points of all curves as fresh cases.
+// curveCases are the points of all curves, as fresh cases.
 func curveCases() map[string]freshCase {
 	all := make(map[string]freshCase)
 	for _, c := range curves {
@@ -120,8 +120,8 @@ func curveCases() map[string]freshCase {
 
 func (c *curve) point(n int) string { return fmt.Sprintf("curve/%s/%d", c.id, n) }
 
-// runCurves measures every curve, and writes the figures and a picture of each to
-// a directory. Every round of every point is kept; none is run again.
+// runCurves measures every curve. It writes the figures and a picture of each
+// to a directory. It keeps every round of every point and runs none again.
 func runCurves(r *runner, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -140,7 +140,7 @@ func runCurves(r *runner, dir string) error {
 	return errors.Join(rep.write(filepath.Join(dir, "curves.json")), rep.draw(dir))
 }
 
-// draw writes a picture of each curve that a report has.
+// draw writes a picture of each curve in a report.
 func (rep *report) draw(dir string) error {
 	for _, c := range curves {
 		res := rep.find("curve/" + c.id)
@@ -158,7 +158,7 @@ func (rep *report) draw(dir string) error {
 	return nil
 }
 
-// usersCurve is a point of the curve of users.
+// usersCurve measures a point of the curve of users.
 func usersCurve(o options, n int) (sample, error) {
 	s, err := oursInMemory(n)
 	if err != nil {
@@ -182,7 +182,7 @@ func usersCurve(o options, n int) (sample, error) {
 	return s, errors.Join(s.visits(o, byHandle, n, t.beat), s.visits(o, byUserID, n, t.beatByID), t.stop())
 }
 
-// add takes over what else was measured.
+// add adds the figures of another sample.
 func (s sample) add(other sample, err error) error {
 	maps.Copy(s, other)
 	return err
@@ -200,7 +200,7 @@ func (s sample) visits(o options, metric string, n int, visit func(from, to int)
 	return err
 }
 
-// membersCurve is a point of the curve of members.
+// membersCurve measures a point of the curve of members.
 func membersCurve(o options, n int) (sample, error) {
 	s := make(sample)
 	if err := s.memberships(o, n); err != nil {
@@ -236,7 +236,8 @@ func membersCurve(o options, n int) (sample, error) {
 	return s, errors.Join(err, w.stop())
 }
 
-// memberships measures what members of channels of n take beside being users.
+// memberships measures the memory of members of channels of n, beside that of
+// users.
 func (s sample) memberships(o options, n int) error {
 	users := n * max(1, o.size(100_000, 10_000)/n)
 	p := newPopulation(users)
@@ -283,12 +284,12 @@ func (s sample) memberships(o options, n int) error {
 	return errors.Join(err, t.stop())
 }
 
-// connectionsCurve is a point of the curve of connections.
+// connectionsCurve measures a point of the curve of connections.
 func connectionsCurve(o options, k int) (sample, error) {
 	s := make(sample)
 	n := o.size(50_000, 10_000)
 	p := newPopulation(n)
-	handles := make([]*presence.Conn, k*n) // the list is there before memory is measured
+	handles := make([]*presence.Conn, k*n) // allocated before memory is measured
 	connect := func(t *tracked, c int) error {
 		for _, i := range p.order {
 			conn, err := t.Connect(context.Background(), t.ref(i), presence.ConnectOptions{ID: fmt.Sprintf("%015d%d", i, c)})
@@ -310,7 +311,7 @@ func connectionsCurve(o options, k int) (sample, error) {
 				return nil, err
 			}
 		}
-		clear(handles) // handles are their owner's
+		clear(handles) // the memory of handles is their owner's
 		return t, nil
 	})
 	if err != nil {

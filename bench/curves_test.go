@@ -67,7 +67,7 @@ func TestNamesOfLinesLieApart(t *testing.T) {
 	require.Equal(t, []float64{10, 42, 26}, apart([]float64{10, 12, 11}))
 }
 
-// The document has a place for everything that is measured.
+// The document has a marker for every table.
 func TestDocumentHasItsPlaces(t *testing.T) {
 	text, err := os.ReadFile("../docs/performance.md")
 	require.NoError(t, err)

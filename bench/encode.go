@@ -21,8 +21,8 @@ func encodings(r *runner) error {
 	return sharedEncoding(r)
 }
 
-// joins is a diff of joins. It is not one that a tracker made, so that nothing
-// keeps its encoding.
+// joins is a diff of joins. A tracker did not make it, so its encoding is not
+// cached.
 func joins(n int) *presence.Frame {
 	p := newPopulation(n)
 	f := &presence.Frame{
@@ -108,8 +108,8 @@ func sharedEncoding(r *runner) error {
 	}), running.stop())
 }
 
-// appendFrame is the floor of encoding: it knows what a diff of people looks
-// like and writes that.
+// appendFrame is the floor of encoding: it writes only the form that a diff of
+// people has.
 func appendFrame(b []byte, f *presence.Frame) []byte {
 	b = append(b, `{"type":"`...)
 	b = append(b, f.Kind...)
@@ -152,8 +152,8 @@ func appendFrame(b []byte, f *presence.Frame) []byte {
 	return append(b, "]}"...)
 }
 
-// appendText writes a string that needs no escapes, and hands any other to the
-// standard library.
+// appendText writes a string that needs no escapes. It passes any other string
+// to the standard library.
 func appendText(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {

@@ -17,16 +17,16 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// What an expiry is like: many users fall silent at one instant while others go
-// on being heard, at a fixed rate. The latency of a heartbeat counts from when
-// it should have been sent, so that one that could not even begin counts too.
+// In an expiry, many users fall silent at one instant, and others send
+// heartbeats at a fixed rate. The latency of a heartbeat counts from its
+// planned instant, so that a delayed start counts too.
 const survivorRate = 20_000 // heartbeats a second, of all survivors
 
 func survivorCount(o options) int { return o.size(10_000, 10_000) }
 
 func expirySize(o options) int { return o.size(1_000_000, 50_000) }
 
-// silence is how long before a user is given up.
+// silence is the time after which a silent user expires.
 func silence(o options) time.Duration { return o.length(40*time.Second, 2*time.Second) }
 
 // The metrics of expiries.
@@ -35,9 +35,9 @@ const (
 	p99    = "p99"
 	most   = "max"
 	event  = "event"  // milliseconds from the first removal to the last
-	spent  = "spent"  // nanoseconds of processors a user removed, without the survivors' own
+	spent  = "spent"  // nanoseconds of processors a removed user, without the survivors' own
 	before = "before" // MB resident before
-	growth = "growth" // percent by which the peak lies above
+	growth = "growth" // percent by which the peak lies above before
 )
 
 // expiries is G6.
@@ -59,7 +59,8 @@ func expiries(r *runner) error {
 			{name: "mutex + map + AfterFunc", role: byHand, fresh: "expire/afterfunc"},
 		},
 		derive: func(res *result) {
-			// Where nobody expires and callers wait all the same, it is for others.
+			// If callers wait although no user expires, other work on the machine
+			// is the cause.
 			if median(res.find("idle").Rounds[p99]) > 500 {
 				for _, c := range res.Cases {
 					c.Noisy = true
@@ -77,7 +78,8 @@ var expiryCases = map[string]freshCase{
 	"expire/afterfunc":  expireAfterFunc,
 }
 
-// removals counts who has expired and notes when, and what had been spent.
+// removals counts expired users, and records their times and the processor time
+// before them.
 type removals struct {
 	all               int64
 	count             atomic.Int64
@@ -101,15 +103,14 @@ func (r *removals) one() {
 	}
 }
 
-// survive has survivors heard at the fixed rate until all removals are done, or
-// for a second where nobody is to be removed. Shortly after it has
-// started it calls begin. It spins, on a thread of its own whose time is not
-// counted.
+// survive sends heartbeats of survivors at the fixed rate until all removals
+// are done, or for a second without removals. It calls begin shortly after its
+// start. It spins on a thread of its own, whose processor time is not counted.
 func survive(r *removals, begin func(), surviving int, heard func(i int) error) (sample, error) {
 	const interval = time.Second / survivorRate
 	took := make([]float32, 0, 80*survivorRate) // microseconds
 	for i := range cap(took) {
-		took[:cap(took)][i] = 1 // so that this memory is there before the event
+		took[:cap(took)][i] = 1 // allocates the memory before the event
 	}
 	freeMemory()
 	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
@@ -144,7 +145,7 @@ func survive(r *removals, begin func(), surviving int, heard func(i int) error) 
 			if ownLast == 0 {
 				ownLast = threadCPU()
 			}
-			over = int64(at) > last // those that had to wait until then count as well
+			over = int64(at) > last // counts the heartbeats that waited until the last removal
 		}
 	}
 	if !over {
@@ -153,14 +154,14 @@ func survive(r *removals, begin func(), surviving int, heard func(i int) error) 
 	return r.sample(took, began, interval, resident, ownLast-ownFirst)
 }
 
-// sample sums up what survivors waited, and what the removals took.
+// sample sums up the survivors' waits and the cost of the removals.
 func (r *removals) sample(took []float32, began, interval time.Duration, resident float64, own time.Duration) (sample, error) {
 	peak, err := memoryStatus("VmHWM")
 	if err != nil {
 		return nil, err
 	}
 	first, last := time.Duration(r.first.Load()), time.Duration(r.last.Load())
-	if r.all > 0 { // only those that should have been sent meanwhile
+	if r.all > 0 { // only heartbeats that were due during the event
 		took = took[min(len(took)-1, int(max(0, first-began)/interval)):min(len(took), 1+int((last-began)/interval))]
 	}
 	slices.Sort(took)
@@ -175,7 +176,7 @@ func (r *removals) sample(took []float32, began, interval time.Duration, residen
 	return s, nil
 }
 
-// memoryStatus returns kilobytes from the process's status.
+// memoryStatus returns a value in kilobytes from the process's status.
 func memoryStatus(name string) (float64, error) {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
@@ -189,9 +190,9 @@ func memoryStatus(name string) (float64, error) {
 	return 0, errors.New("the process's status has no " + name)
 }
 
-// expiryPeople returns those who expire and those who do not.
+// expiryPeople returns the users that expire and the survivors.
 func expiryPeople(o options) (expiring, surviving *population) {
-	return newPopulation(expirySize(o)), newPopulation(survivorCount(o) + 1) // not the same people
+	return newPopulation(expirySize(o)), newPopulation(survivorCount(o) + 1) // the survivors are other users
 }
 
 func expireIdle(o options) (sample, error) {
@@ -206,7 +207,7 @@ func expireIdle(o options) (sample, error) {
 	return survive(newRemovals(0), func() {}, surviving.size(), func(i int) error { return t.beatByID(i, i+1) })
 }
 
-// expireOurs has survivors in a tenant whose policy is patient.
+// expireOurs puts the survivors in a tenant whose policy has a long lease.
 func expireOurs(o options) (sample, error) {
 	expiring, surviving := expiryPeople(o)
 	policy := calm()
@@ -237,7 +238,7 @@ func expireOurs(o options) (sample, error) {
 		}
 	}
 	freeMemory()
-	if err := t.beat(0, expiring.size()); err != nil { // from here on they are silent
+	if err := t.beat(0, expiring.size()); err != nil { // after this they are silent
 		return nil, err
 	}
 	if n := r.count.Load(); n > 0 {

@@ -12,10 +12,10 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// watcherCount is how many watch one channel.
+// watcherCount is the number of watchers of one channel.
 func watcherCount(o options) int { return o.size(10_000, 10_000) }
 
-// fanouts is G10: what is published within the process.
+// fanouts is G10: publishing within the process.
 func fanouts(r *runner) error {
 	return errors.Join(departures(r), publications(r), wakings(r))
 }
@@ -47,7 +47,7 @@ func newWatching(members, watchers int) (*watching, error) {
 	return w, w.drain()
 }
 
-// drain reads everything that waits for the watchers.
+// drain reads all waiting frames of the watchers.
 func (w *watching) drain() error {
 	for _, watch := range w.watches {
 		for {
@@ -66,7 +66,8 @@ func (w *watching) drain() error {
 	return nil
 }
 
-// toggle has a member leave or come back, which is one change to everybody.
+// toggle disconnects a member or connects it again. Either is one change for
+// all watchers.
 func (w *watching) toggle(leave bool) error {
 	if leave {
 		return w.conns[0].Logout()
@@ -74,7 +75,7 @@ func (w *watching) toggle(leave bool) error {
 	return w.connect(0)
 }
 
-// departures measures from the disconnection to the reading of it.
+// departures measures the time from a disconnection until a watcher reads it.
 func departures(r *runner) error {
 	rounds := r.size(20_000, 4_000)
 	var running stopper
@@ -110,7 +111,7 @@ func departures(r *runner) error {
 	}), running.stop())
 }
 
-// latencies measures something over and over.
+// latencies measures an operation in many rounds.
 func latencies(rounds int, do func() (time.Duration, error)) (sample, error) {
 	took := make([]time.Duration, rounds)
 	for i := range took {
@@ -123,8 +124,8 @@ func latencies(rounds int, do func() (time.Duration, error)) (sample, error) {
 	return sample{p50: float64(quantile(took, 0.5)), p99: float64(quantile(took, 0.99))}, nil
 }
 
-// departures has a member leave and come back, and measures how long a goroutine
-// that is the first watcher takes to read that it left.
+// departures disconnects and connects a member. It measures how long the
+// goroutine of the first watcher takes to read that the member left.
 func (w *watching) departures(rounds int) func() (sample, error) {
 	type reading struct {
 		at time.Time
@@ -135,7 +136,7 @@ func (w *watching) departures(rounds int) func() (sample, error) {
 		for {
 			f, err := w.watches[0].Next(context.Background())
 			if err != nil {
-				return // the tracker has been closed
+				return // the tracker is closed
 			}
 			read <- reading{time.Now(), f}
 		}
@@ -163,11 +164,11 @@ func (w *watching) departures(rounds int) func() (sample, error) {
 	}
 }
 
-// publishings is how often something is published in a round: fewer than what a
-// watcher may lag behind.
+// publishings is the number of publications in a round. It is below the number
+// of changes that a watcher may lag behind.
 const publishings = 40
 
-// publishing measures what it costs to publish to many watchers, for each.
+// publishing measures the cost of publishing to many watchers, per watcher.
 func publishing(watchers int, publish func(i int) error, after func() error) func() (sample, error) {
 	return func() (sample, error) {
 		m := startMeter()
@@ -180,7 +181,7 @@ func publishing(watchers int, publish func(i int) error, after func() error) fun
 	}
 }
 
-// publications measures what publishing to many watchers costs the publisher.
+// publications measures the publisher's cost of publishing to many watchers.
 func publications(r *runner) error {
 	watchers := watcherCount(r.options)
 	var running stopper
@@ -205,7 +206,8 @@ type pending struct {
 	queue []*int
 }
 
-// publishingFloors publish to a list of callbacks, of queues, or of channels.
+// publishingFloors publish to a list of callbacks, of queues, or of Go
+// channels.
 func publishingFloors(watchers int) []benchCase {
 	to := func(name string, build func() (publish func(what *int), empty func())) benchCase {
 		return benchCase{name: name, role: floor, setup: func() (run, error) {
@@ -263,8 +265,7 @@ func publishingFloors(watchers int) []benchCase {
 	}
 }
 
-// waking publishes ten times, and waits until all watchers have read one
-// publishing before the next.
+// waking publishes ten times. After each it waits until all watchers have read.
 func waking(watchers int, read *atomic.Int64, publish func(i int) error) run {
 	const publishings = 10
 	return func() (sample, error) {
@@ -282,7 +283,7 @@ func waking(watchers int, read *atomic.Int64, publish func(i int) error) run {
 	}
 }
 
-// wakings measures the same where every watcher is a goroutine that waits.
+// wakings measures publishing to watchers that wait in goroutines.
 func wakings(r *runner) error {
 	watchers := watcherCount(r.options)
 	var running stopper
@@ -319,7 +320,7 @@ func wakings(r *runner) error {
 					go func() {
 						for {
 							if _, err := watch.Next(context.Background()); err != nil {
-								return // the tracker has been closed
+								return // the tracker is closed
 							}
 							read.Add(1)
 						}
@@ -331,7 +332,7 @@ func wakings(r *runner) error {
 	}), running.stop())
 }
 
-// atChannels has a goroutine wait at a channel for each watcher.
+// atChannels starts a goroutine for each watcher, waiting at a Go channel.
 func atChannels(watchers int, read *atomic.Int64) (publish func(i int) error, stop func() error) {
 	queues := make([]chan *int, watchers)
 	for i := range queues {
@@ -355,7 +356,8 @@ func atChannels(watchers int, read *atomic.Int64) (publish func(i int) error, st
 		}
 }
 
-// atCondition has a goroutine for each watcher, all of which wait at a condition.
+// atCondition starts a goroutine for each watcher, all waiting at one
+// condition.
 func atCondition(watchers int, read *atomic.Int64) (publish func(i int) error, stop func() error) {
 	var mu sync.Mutex
 	current := 0

@@ -7,12 +7,11 @@ import (
 	"sync/atomic"
 )
 
-// The floors are structures that do one thing only, as fast as we know how.
-// They have no features: what the library costs beyond them is the price of
-// its features.
+// A floor is a structure with one function and no other feature, as fast as we
+// can make it. The difference between the library and a floor is the cost of
+// the library's features.
 
-// errUnknown says that a floor or a structure by hand does not hold a user that
-// it was given.
+// errUnknown reports that a floor or a structure by hand does not have a user.
 var errUnknown = errors.New("a user is not known")
 
 // handleRecord is what a handle points to, one cache line long.
@@ -22,8 +21,8 @@ type handleRecord struct {
 	_          [56]byte
 }
 
-// handleStore is floor F1: the handles in the order of visits, the records
-// anywhere in memory.
+// handleStore is floor F1: handles in the order of visits, records in random
+// places of memory.
 type handleStore struct {
 	records []handleRecord
 	handles []*handleRecord
@@ -32,7 +31,7 @@ type handleStore struct {
 func newHandleStore(p *population) *handleStore {
 	s := &handleStore{records: make([]handleRecord, p.size()), handles: make([]*handleRecord, p.size())}
 	for k, i := range p.order {
-		s.records[k].generation = 1 // so that this memory is there
+		s.records[k].generation = 1 // touches the memory
 		s.handles[i] = &s.records[k]
 	}
 	return s
@@ -46,7 +45,7 @@ func (s *handleStore) beat(from, to int) error {
 	return nil
 }
 
-// beatOnce does not store what is there already.
+// beatOnce skips the write if the value is stored already.
 func (s *handleStore) beatOnce(from, to int) error {
 	for _, h := range s.handles[from:to] {
 		if now := coarse.Load(); h.heard.Load() != now {
@@ -56,7 +55,7 @@ func (s *handleStore) beatOnce(from, to int) error {
 	return nil
 }
 
-// shardedMap is floor F2: maps under locks, the strings found by a hash.
+// shardedMap is floor F2: maps under locks, with a hash of the strings.
 type shardedMap struct {
 	seed   maphash.Seed
 	shards [256]struct {
@@ -120,9 +119,9 @@ func (m *shardedMap) beat(p *population) func(from, to int) error {
 	}
 }
 
-// table is floor F3: open addressing over cells that hold a part of the hash and
-// the number of a record, and records of one cache line that hold the id. Reads
-// take no lock. One goroutine at a time may change it, while nobody reads.
+// table is floor F3: open addressing. A cell has a part of the hash and the
+// number of a record. A record is one cache line with the id. Reads take no
+// lock. One goroutine at a time may change it, during which no other may read.
 type table struct {
 	seed  maphash.Seed
 	cells []atomic.Uint64 // the upper half of the hash, the record's number + 1
@@ -161,8 +160,8 @@ func (t *table) record(number uint32) *tableRecord {
 
 func (r *tableRecord) is(id string) bool { return string(r.id[:r.n]) == id }
 
-// find returns an id's hash, and the place of its cell or of the first free one
-// if it has none.
+// find returns an id's hash, the index of its cell and its record. If the table
+// does not have the id, it returns the first free cell.
 func (t *table) find(id string) (hash, at uint64, r *tableRecord) {
 	hash = maphash.String(t.seed, id)
 	mask := uint64(len(t.cells) - 1)
@@ -239,7 +238,7 @@ func (t *table) grow() {
 	}
 }
 
-// remove takes an id out and moves back what had to make way for it.
+// remove removes an id, and moves back the cells that it displaced.
 func (t *table) remove(id string) {
 	_, at, r := t.find(id)
 	if r == nil {
@@ -262,8 +261,8 @@ func (t *table) remove(id string) {
 	t.cells[at].Store(0)
 }
 
-// compact is the floor of memory: ids in an arena, records without a pointer,
-// an index of four bytes a cell. It can only grow.
+// compact is the floor of memory: ids in an arena, records without pointers,
+// and an index of four bytes a cell. It cannot remove.
 type compact struct {
 	seed   maphash.Seed
 	index  []uint32 // the record's number + 1
@@ -272,10 +271,10 @@ type compact struct {
 	count  uint32
 }
 
-// compactRecord has what a user with one connection needs, in 44 bytes.
+// compactRecord has the data of a user with one connection, in 44 bytes.
 type compactRecord struct {
 	_      [16]byte  // the connection's id
-	_      [3]uint32 // when it was heard, the last input, since when the status holds
+	_      [3]uint32 // last heard, last input, start of the status
 	arena  uint16
 	_, n   uint8  // the status; the length of the user's id
 	offset uint32 // of the user's id
@@ -339,8 +338,9 @@ func (c *compact) add(id string) {
 	c.index[at] = c.count
 }
 
-// lazyWheel is a floor of timers: a heartbeat only notes the time; the user sits
-// in the slot of a tick and is moved on when that comes, if it was heard since.
+// lazyWheel is a floor of timers: a heartbeat only stores the time. When the
+// slot of a user's tick arrives, a user that was heard meanwhile moves to a
+// later slot.
 type lazyWheel struct {
 	heard   []atomic.Uint32 // ticks
 	slots   [][]uint32
@@ -353,13 +353,13 @@ type lazyWheel struct {
 func newLazyWheel(n int, timeout uint32) *lazyWheel {
 	w := &lazyWheel{heard: make([]atomic.Uint32, n), slots: make([][]uint32, timeout+2), timeout: timeout}
 	for i := range n {
-		due := 1 + uint32(i)%timeout // spread, as they would be after a while
+		due := 1 + uint32(i)%timeout // spread, as after some time
 		w.slots[due] = append(w.slots[due], uint32(i))
 	}
 	return w
 }
 
-// advance goes on by one tick and returns how many users have been silent for
+// advance advances one tick, and returns how many users have been silent for
 // the timeout.
 func (w *lazyWheel) advance() (expired int) {
 	w.now++

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// goal is a figure that the project wants to reach.
+// goal is a target figure of the project.
 type goal struct {
 	id, title string
 	checks    []check
@@ -18,7 +18,7 @@ type check struct {
 	what   string
 	unit   string
 	limit  float64
-	least  bool // the limit is the least that is wanted, not the most
+	least  bool // the limit is a minimum, not a maximum
 	figure func(*runner) figure
 }
 
@@ -27,10 +27,10 @@ type level string
 const (
 	must    level = "must"
 	stretch level = "stretch"
-	inform  level = "" // no goal, but to be said
+	inform  level = "" // no goal: shown for information
 )
 
-// figure is what was measured, by round.
+// figure is the measured values, by round.
 type figure struct {
 	rounds []float64
 	noisy  bool
@@ -56,7 +56,7 @@ func perMillion(experiment, name, metric string) func(*runner) figure {
 	}
 }
 
-// combined works out one figure from others, round by round.
+// combined computes one figure from others, round by round.
 func combined(f func(values []float64) float64, figures ...figure) figure {
 	out := figure{}
 	for round := 0; ; round++ {
@@ -82,7 +82,7 @@ func combine(f func(values []float64) float64, figures ...func(*runner) figure) 
 	}
 }
 
-// ratio is how many times b a is.
+// ratio is a divided by b.
 func ratio(a, b func(*runner) figure) func(*runner) figure {
 	return combine(func(v []float64) float64 { return v[0] / v[1] }, a, b)
 }
@@ -91,17 +91,17 @@ func largest(figures ...func(*runner) figure) func(*runner) figure {
 	return combine(slices.Max, figures...)
 }
 
-// priceOf is what a deadline costs, at least the nanosecond below which it
-// cannot be told.
+// priceOf is the cost of a deadline. It is at least a nanosecond, the precision
+// of the measurement.
 func priceOf(name string) func(*runner) figure {
 	return combine(func(v []float64) float64 { return max(1, v[0]) }, of("paced", name, price))
 }
 
-// together is the row of a policy with a batch interval, as a host with storms
-// would have it.
+// together is the case with a batch interval in the policy, as a host that
+// expects storms would set it.
 const together = "ours, changes of 50 ms together"
 
-// goals are all there are, those that are not measured yet among them.
+// goals are all goals, with those that are not measured yet.
 var goals = []goal{
 	{id: "G1", title: "heartbeat by handle", checks: []check{
 		{must, "hot", "ns", 10, false, of("handle/hot", "ours, 1g", wall)},
@@ -253,7 +253,8 @@ var goals = []goal{
 	}},
 }
 
-// shareOfHeartbeat is what of a heartbeat over a WebSocket is not the transport's.
+// shareOfHeartbeat is the share of a heartbeat over a WebSocket that the
+// transport does not cause.
 var shareOfHeartbeat = combine(func(v []float64) float64 { return 100 * v[0] / (1000 * v[1]) }, of("beat", "ours, a session's", cpu), of("ws-hb", "ours", messageCPU))
 
 func jsonRatio(experiment string) func(*runner) figure {
@@ -264,8 +265,8 @@ func inMicros(f func(*runner) figure) func(*runner) figure {
 	return combine(func(v []float64) float64 { return v[0] / 1000 }, f)
 }
 
-// whole drops fractions of an allocation, which are of what runs beside a case,
-// and noise, which allocations do not have.
+// whole drops fractions of an allocation, which other goroutines cause, and the
+// noise of allocations, which have none.
 func whole(f func(*runner) figure) func(*runner) figure {
 	return func(r *runner) figure {
 		g := combined(func(v []float64) float64 { return math.Floor(v[0]) }, f(r))

@@ -24,7 +24,7 @@ import (
 // options are the flags.
 type options struct {
 	quick     bool
-	tiny      bool // for the test: so small that figures mean nothing, and all in one process
+	tiny      bool // for tests: too small for useful figures, all in one process
 	rounds    int
 	readClock bool
 	only      []string
@@ -34,7 +34,7 @@ type options struct {
 	server    string
 }
 
-// size picks the size of a case.
+// size returns the size of a case.
 func (o options) size(full, quick int) int {
 	switch {
 	case o.tiny:
@@ -45,7 +45,7 @@ func (o options) size(full, quick int) int {
 	return full
 }
 
-// length picks how long something goes on.
+// length returns the duration of a run.
 func (o options) length(full, quick time.Duration) time.Duration {
 	switch {
 	case o.tiny:
@@ -56,14 +56,14 @@ func (o options) length(full, quick time.Duration) time.Duration {
 	return full
 }
 
-// role says what a case stands for.
+// role is the kind of a case.
 type role string
 
 const (
-	floor  role = "floor"   // the least that this machine allows; own code, no features
+	floor  role = "floor"   // the minimum on this machine: own code without features
 	ours   role = "ours"    // the library
-	peer   role = "peer"    // somebody else's library or server
-	byHand role = "by hand" // what people write who have no library
+	peer   role = "peer"    // another library or server
+	byHand role = "by hand" // code as people write it without a library
 )
 
 // The metrics of most cases.
@@ -84,34 +84,34 @@ type run = func() (sample, error)
 // freshCase measures once, in a process of its own.
 type freshCase = func(options) (sample, error)
 
-// benchCase is one line of an experiment's table. It has either a setup, which
-// is called once and returns what is run in every round, or the name of a fresh
-// case, each round of which is a process of its own.
+// benchCase is one line of an experiment's table. It has either a setup or the
+// name of a fresh case. A setup is called once and returns the function for
+// each round. Each round of a fresh case is a process of its own.
 type benchCase struct {
 	name  string
 	role  role
 	setup func() (run, error)
 	fresh string
-	x     float64 // of a point of a curve: where
+	x     float64 // the place on the axis, of a point of a curve
 }
 
-// experiment is a table: cases that run in turn, round by round, so that what
-// else the machine does strikes all of them alike.
+// experiment is a table of cases. They run in turn, round by round, so that
+// other load on the machine affects all of them.
 type experiment struct {
 	id      string
 	goals   []string
 	title   string
 	size    int
-	columns []column // the first that a case has decides whether it was noisy
+	columns []column // the first one that a case has decides whether the case is noisy
 	cases   []benchCase
-	derive  func(*result) // adds what follows from several cases
+	derive  func(*result) // adds figures that follow from several cases
 	once    bool          // noisy cases are not run again
 }
 
-// column is a metric as it is shown.
+// column is the display of a metric.
 type column struct {
 	metric, header string
-	ratio          bool // show beside it how many times ours it is
+	ratio          bool // shows the multiple of ours beside it
 	unit           string
 }
 
@@ -124,29 +124,30 @@ func (c column) MarshalJSON() ([]byte, error) {
 	}{c.metric, c.header, c.ratio, c.unit})
 }
 
-// operationColumns are what is shown of an operation.
+// operationColumns are the columns of an operation.
 var operationColumns = []column{{metric: wall, header: "ns", ratio: true}, {metric: cpu, header: "cpu ns"}, {metric: allocs, header: "allocs"}}
 
-// errNotAvailable says that a case cannot run here, which is no failure.
+// errNotAvailable reports that a case cannot run on this machine. It is no
+// failure.
 var errNotAvailable = errors.New("not available")
 
-// errBusy says that the machine did not let a case run as it must; it is tried
+// errBusy reports that the machine was too busy for a case. The case is run
 // again.
 var errBusy = fmt.Errorf("%w: this machine is too busy", errNotAvailable)
 
-// series is what all rounds of one case measured.
+// series is the figures of all rounds of one case.
 type series struct {
 	Name    string               `json:"name"`
 	Role    role                 `json:"role"`
-	Missing string               `json:"missing,omitempty"` // why it was not run
+	Missing string               `json:"missing,omitempty"` // why it did not run
 	Rounds  map[string][]float64 `json:"rounds,omitempty"`  // by metric
 	Spread  float64              `json:"spread,omitempty"`  // of the rounds, the worst against the best
-	Noisy   bool                 `json:"noisy,omitempty"`   // the spread is too large to tell much
+	Noisy   bool                 `json:"noisy,omitempty"`   // the spread is too large for conclusions
 	Starved bool                 `json:"starved,omitempty"` // two goroutines did not have two cores
 	X       float64              `json:"x,omitempty"`       // of a point of a curve
 }
 
-// result is what an experiment measured.
+// result is the figures of an experiment.
 type result struct {
 	ID      string    `json:"id"`
 	Title   string    `json:"title"`
@@ -160,7 +161,7 @@ type runner struct {
 	options
 	started time.Time
 	results []*result
-	unknown []string // what goals ask for that was not measured
+	unknown []string // figures that goals need and no case measured
 }
 
 func newRunner(o options) *runner { return &runner{options: o, started: time.Now()} }
@@ -171,12 +172,12 @@ func (r *runner) wants(goals []string) bool {
 }
 
 // noisySpread is the ratio of the worst to the best round from which a case is
-// called noisy and is run again.
+// noisy and is run again.
 const noisySpread = 1.5
 
-// measure runs an experiment. If a case is noisy all rounds are run again, up to
-// twice, and the quietest attempt is kept. A quick run that is late has one round
-// of what is left, and calls it noisy.
+// measure runs an experiment. If a case is noisy, it runs all rounds again, up
+// to twice, and keeps the quietest attempt. A quick run that is late runs one
+// round of the remaining cases, and marks it as noisy.
 func (r *runner) measure(x experiment) error {
 	if !r.wants(x.goals) {
 		return nil
@@ -192,7 +193,7 @@ func (r *runner) measure(x experiment) error {
 			return fmt.Errorf("%s, %s: %w", x.id, c.name, err)
 		}
 	}
-	runtime.GC() // so that none is under way when the first case begins
+	runtime.GC() // so that no collection runs when the first case starts
 	var best *result
 	for range 3 {
 		began := time.Now()
@@ -220,8 +221,7 @@ func (r *runner) measure(x experiment) error {
 	return nil
 }
 
-// late reports whether a quick run has taken so long that it must save time to
-// end within two minutes.
+// late reports whether a quick run must save time to end within two minutes.
 func (r *runner) late(after time.Duration) bool {
 	return r.quick && time.Since(r.started) > after
 }
@@ -272,7 +272,7 @@ func (r *runner) attempt(x experiment, runs []run, missing []string) (*result, e
 	return res, nil
 }
 
-// spread is that of the noisiest case of ours, the peers and the floors alike.
+// spread is the spread of the noisiest case, of all roles.
 func (res *result) spread() float64 {
 	worst := 1.0
 	for _, c := range res.Cases {
@@ -300,7 +300,7 @@ func (r *runner) find(experiment string) *result {
 	return r.results[i]
 }
 
-// find returns what a case measured, or nil.
+// find returns the series of a case, or nil.
 func (res *result) find(name string) *series {
 	if res == nil {
 		return nil
@@ -312,12 +312,12 @@ func (res *result) find(name string) *series {
 	return res.Cases[i]
 }
 
-// labelled runs f under a profile label that names the case.
+// labelled runs f under a profile label with the case's name.
 func labelled(experiment string, c benchCase, f func()) {
 	pprof.Do(context.Background(), pprof.Labels("experiment", experiment, "case", c.name, "role", string(c.role)), func(context.Context) { f() })
 }
 
-// profiled runs f under a CPU profile if a file is named.
+// profiled runs f, under a CPU profile if file is not empty.
 func profiled(file string, f func() error) (err error) {
 	if file == "" {
 		return f()
@@ -334,7 +334,7 @@ func profiled(file string, f func() error) (err error) {
 	return f()
 }
 
-// freshCases are the cases that run in a process of their own, by name.
+// freshCases are the cases with a process of their own, by name.
 func freshCases() map[string]freshCase {
 	all := make(map[string]freshCase)
 	for _, family := range []map[string]freshCase{pacedCases, sweepCases, expiryCases, memoryCases, churnCases, socketCases, curveCases()} {
@@ -343,7 +343,7 @@ func freshCases() map[string]freshCase {
 	return all
 }
 
-// spawn runs a case in a fresh process and returns what it measured.
+// spawn runs a case in a fresh process and returns its sample.
 func (r *runner) spawn(name string) (sample, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -371,16 +371,16 @@ func (r *runner) spawn(name string) (sample, error) {
 	return s, nil
 }
 
-// runChild is the other end of spawn.
+// runChild is the child's end of spawn.
 func runChild(o options) error {
 	run := freshCases()[o.child]
 	if run == nil {
-		return fmt.Errorf("bench: there is no case %q", o.child)
+		return fmt.Errorf("bench: unknown case %q", o.child)
 	}
 	var s sample
 	err := profiled(o.profile, func() (err error) { s, err = run(o); return err })
 	for _, why := range []error{errBusy, errNotAvailable} {
-		if errors.Is(err, why) { // which spawn must see at the beginning
+		if errors.Is(err, why) { // spawn looks for it at the start of the line
 			_, err = fmt.Printf("%v: %s\n", why, strings.TrimPrefix(err.Error(), why.Error()+": "))
 			return err
 		}
@@ -391,12 +391,12 @@ func runChild(o options) error {
 	return json.NewEncoder(os.Stdout).Encode(s)
 }
 
-// stopper is what must be stopped once its experiments are over.
+// stopper is the functions that stop what experiments started.
 type stopper []func() error
 
 func (s *stopper) add(stop func() error) { *s = append(*s, stop) }
 
-// stop stops everything and returns what went wrong.
+// stop calls all functions and returns their errors.
 func (s *stopper) stop() error {
 	var faults []error
 	for _, stop := range *s {
@@ -405,7 +405,7 @@ func (s *stopper) stop() error {
 	return errors.Join(faults...)
 }
 
-// meter takes the time, of the wall and of the processors, and the allocations.
+// meter measures wall time, processor time and allocations.
 type meter struct {
 	start   time.Time
 	cpu     time.Duration
@@ -419,7 +419,7 @@ func startMeter() meter {
 	return meter{mallocs: m.Mallocs, busy: machineCPU(), cpu: processCPU(), start: time.Now()}
 }
 
-// per returns what has been used since the start, for each of n operations.
+// per returns the use since the start, divided by n operations.
 func (m meter) per(n int) sample {
 	elapsed, used := time.Since(m.start), processCPU()-m.cpu
 	busy := machineCPU() - m.busy
@@ -430,19 +430,19 @@ func (m meter) per(n int) sample {
 		cpu:    float64(used) / float64(n),
 		cores:  float64(used) / float64(elapsed),
 		others: max(0, float64(busy-used)/float64(elapsed)),
-		allocs: math.Round(1000*float64(now.Mallocs-m.mallocs)/float64(n)) / 1000, // less is of what runs beside it
+		allocs: math.Round(1000*float64(now.Mallocs-m.mallocs)/float64(n)) / 1000, // smaller fractions are from other goroutines
 	}
 }
 
-// machineCPU is the processor time that everybody has used, in steps of 10 ms,
-// that of other machines on the same processors included; 0 if it is not known.
+// machineCPU is the processor time of all processes, in steps of 10 ms, with
+// that of other machines on the same processors. It is 0 if unknown.
 func machineCPU() time.Duration {
 	stat, _ := os.ReadFile("/proc/stat")
 	line, _, _ := strings.Cut(string(stat), "\n")
 	var busy time.Duration
 	for i, field := range strings.Fields(line) {
 		ticks, err := strconv.ParseInt(field, 10, 64)
-		if idle := i == 4 || i == 5; err != nil || idle || i > 8 { // later ones are in earlier ones already
+		if idle := i == 4 || i == 5; err != nil || idle || i > 8 { // later fields are included in earlier ones
 			continue
 		}
 		busy += time.Duration(ticks) * 10 * time.Millisecond
@@ -450,21 +450,21 @@ func machineCPU() time.Duration {
 	return busy
 }
 
-// processCPU is the processor time that this process has used.
+// processCPU is the processor time of this process.
 func processCPU() time.Duration { return usedCPU(unix.RUSAGE_SELF) }
 
-// threadCPU is the processor time that the calling thread has used.
+// threadCPU is the processor time of the calling thread.
 func threadCPU() time.Duration { return usedCPU(unix.RUSAGE_THREAD) }
 
 func usedCPU(who int) time.Duration {
 	var u unix.Rusage
 	if err := unix.Getrusage(who, &u); err != nil {
-		panic(err) // it only fails for arguments that are not used here
+		panic(err) // it fails only for arguments that are not used here
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// freeMemory collects all garbage and returns what it can to the system.
+// freeMemory collects all garbage, and returns free memory to the system.
 func freeMemory() {
 	runtime.GC()
 	debug.FreeOSMemory()
@@ -482,7 +482,7 @@ func median(list []float64) float64 {
 	return sorted[len(sorted)/2]
 }
 
-// spread is the largest of a list against the smallest.
+// spread is the ratio of the largest to the smallest of a list.
 func spread(list []float64) float64 {
 	if len(list) == 0 || slices.Min(list) <= 0 {
 		return 1
@@ -490,7 +490,7 @@ func spread(list []float64) float64 {
 	return slices.Max(list) / slices.Min(list)
 }
 
-// quantile returns the element of a sorted list below which the part p lies.
+// quantile returns the element of a sorted list at the part p.
 func quantile[T cmp.Ordered](sorted []T, p float64) T {
 	return sorted[min(len(sorted)-1, int(p*float64(len(sorted))))]
 }

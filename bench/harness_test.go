@@ -13,7 +13,7 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// Every part of every goal that claims to be measured is measured.
+// Every part of a goal without a reason for later is measured.
 func TestGoalsAreMeasured(t *testing.T) {
 	r := newRunner(options{quick: true, tiny: true, rounds: 1})
 	for _, f := range families {
@@ -56,8 +56,7 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// Ratios are taken round by round: a machine that is slow for one round is slow
-// for both sides of it.
+// Ratios are of one round each: a slow machine in one round affects both sides.
 func TestRatiosAreOfRounds(t *testing.T) {
 	r := &runner{results: []*result{{ID: "x", Cases: []*series{
 		{Name: "a", Rounds: map[string][]float64{wall: {2, 20, 2}}},

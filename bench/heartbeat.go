@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// beatColumns are what is shown of heartbeats.
+// beatColumns are the columns of heartbeats.
 var beatColumns = []column{
 	{metric: wall, header: "ns", ratio: true},
 	{metric: cpu, header: "cpu ns"},
@@ -17,7 +17,8 @@ var beatColumns = []column{
 	{metric: allocs, header: "allocs"},
 }
 
-// heartbeats measures G1 to G3: few users, who fit into the caches, and many.
+// heartbeats measures G1 to G3: with few users, which fit into the caches, and
+// with many.
 func heartbeats(r *runner) error {
 	startCoarse()
 	for _, crowd := range []struct {
@@ -39,8 +40,8 @@ func heartbeats(r *runner) error {
 	return nil
 }
 
-// heartbeatWorld is what the experiments of one size share. Each structure is
-// built when the first case needs it.
+// heartbeatWorld is shared by the experiments of one size. It builds each
+// structure when the first case needs it.
 type heartbeatWorld struct {
 	options
 	p       *population
@@ -54,7 +55,7 @@ func newHeartbeatWorld(o options, n, channels int) *heartbeatWorld {
 	return w
 }
 
-// visiting makes a case of visits by some goroutines.
+// visiting makes a case of visits by a number of goroutines.
 func (w *heartbeatWorld) visiting(name string, role role, goroutines int, build func() (visit, error)) benchCase {
 	return visiting(w.options, name, role, w.p.size(), goroutines, visits, build)
 }
@@ -206,8 +207,8 @@ func (w *heartbeatWorld) byID(crowd string) experiment {
 // manyChannels is how many channels a user of the second half of G2 is in.
 const manyChannels = 20
 
-// channelHeartbeats is G2 with many channels a user: Centrifuge refreshes each of
-// them, for us a heartbeat is one.
+// channelHeartbeats is G2 with many channels a user. Centrifuge refreshes each
+// channel; ours needs one heartbeat.
 func channelHeartbeats(r *runner) error {
 	w := newHeartbeatWorld(r.options, r.size(20_000, 4_000), manyChannels)
 	siblings := func() (visit, error) {

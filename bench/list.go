@@ -26,7 +26,7 @@ func lists(r *runner) error {
 	return nil
 }
 
-// repeated makes a case of something done over and over by one goroutine.
+// repeated makes a case of an operation that one goroutine repeats.
 func repeated(o options, name string, role role, build func() (func() error, error)) benchCase {
 	return benchCase{name: name, role: role, setup: func() (run, error) {
 		do, err := build()
@@ -96,7 +96,7 @@ func listOf(r *runner, n int) error {
 	}), running.stop())
 }
 
-// listFloors are what a list can cost at least.
+// listFloors are the floors of a list.
 func listFloors(o options, p *population) []benchCase {
 	type listed struct {
 		id     string
@@ -129,7 +129,7 @@ func listFloors(o options, p *population) []benchCase {
 	}
 }
 
-// list lists the members of the channel, into the memory of the last time.
+// list lists the members of the channel, into the memory of the previous call.
 func (t *tracked) list(n int) (err error) {
 	t.views, _, err = t.ListAs(context.Background(), presence.AudienceTeam, presence.ChannelID(listedChannel), t.views[:0])
 	return expect(len(t.views), n, err)
@@ -137,13 +137,13 @@ func (t *tracked) list(n int) (err error) {
 
 func expect(got, want int, err error) error {
 	if err == nil && got != want {
-		err = fmt.Errorf("%d members were listed, there are %d", got, want)
+		err = fmt.Errorf("%d members were listed, want %d", got, want)
 	}
 	return err
 }
 
-// readSnapshots measures what the next watcher's first frame costs, encoded,
-// once another has had it.
+// readSnapshots measures the first frame of a watcher, encoded, after another
+// watcher had the same.
 func readSnapshots(t *presence.Tracker, n int) (sample, error) {
 	const watchers = 1000
 	watches := make([]*presence.Watch, watchers)
@@ -183,5 +183,5 @@ func readSnapshots(t *presence.Tracker, n int) (sample, error) {
 	return s, nil
 }
 
-// supervisor may watch what it likes.
+// supervisor may watch every channel.
 var supervisor = presence.Actor{Subject: presence.ID("supervisor"), Role: presence.RoleSupervisor}

@@ -1,6 +1,6 @@
-// Command bench measures presence beside its peers, beside what people write
-// by hand, and beside the least that the machine allows, and says which of the
-// project's figures are reached.
+// Command bench measures presence beside other libraries, beside code without a
+// library, and beside the minimum that the machine allows. It reports which of
+// the project's goals are reached.
 //
 //	go run ./bench             # everything, at full size: about an hour
 //	go run ./bench -quick      # everything, at a tenth of the size: two minutes
@@ -8,7 +8,7 @@
 //	go run ./bench -curves DIR # how costs grow, with pictures
 //	go run ./bench -million    # an hour of a million users
 //
-// README.md says what is measured and how to read it.
+// README.md describes the experiments and how to read the figures.
 package main
 
 import (
@@ -21,7 +21,8 @@ import (
 	"strings"
 )
 
-// families run one after the other; what they build is let go in between.
+// families run one after the other. The memory of a family is freed before the
+// next.
 var families = []struct {
 	goals []string
 	run   func(*runner) error
@@ -56,12 +57,12 @@ func start() error {
 	flag.StringVar(&only, "only", "", "the goals to measure, as in G1,G3; CORE is the state machine by itself")
 	flag.StringVar(&jsonFile, "json", "", "write everything measured to this file")
 	flag.StringVar(&curvesDir, "curves", "", "instead of the goals, measure how costs grow; write curves.json and a picture of each to this directory")
-	million := flag.Bool("million", false, "instead of the goals, have a million users for an hour of virtual time, and compare some with a naive model")
+	million := flag.Bool("million", false, "instead of the goals, run a million users for an hour of virtual time, and compare some with a naive model")
 	flag.Uint64Var(&o.seed, "seed", 1, "of what the million do")
 	flag.IntVar(&o.rounds, "rounds", 0, "rounds of every case; 0 means 7, or 3 with -quick; of curves 5 or 2")
-	flag.BoolVar(&o.readClock, "readclock", false, "read the real clock before every heartbeat of G1 to G3, which gives the latency of one alone")
+	flag.BoolVar(&o.readClock, "readclock", false, "read the real clock before every heartbeat of G1 to G3, which gives the latency of a single one")
 	flag.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile, labelled by case; fresh processes append their case to the name")
-	flag.StringVar(&o.child, "child", "", "for the program itself: run this case, write what it measured to standard output")
+	flag.StringVar(&o.child, "child", "", "for the program itself: run this case, and write its figures to standard output")
 	flag.StringVar(&o.server, "serve", "", "for the program itself: be this server, obey standard input")
 	flag.Parse()
 	if err := o.check(flag.Args(), only, curvesDir != ""); err != nil {
@@ -85,8 +86,7 @@ func start() error {
 	}
 }
 
-// check reports what is wrong with the flags, and sets the rounds unless they are
-// given.
+// check reports wrong flags. It sets the number of rounds unless it is given.
 func (o *options) check(rest []string, only string, curves bool) error {
 	if len(rest) > 0 {
 		return fmt.Errorf("unexpected argument %q", rest[0])
@@ -110,13 +110,13 @@ func (o *options) check(rest []string, only string, curves bool) error {
 	}
 	for _, id := range o.only {
 		if !slices.ContainsFunc(goals, func(g goal) bool { return g.id == id }) {
-			return fmt.Errorf("there is no goal %q", id)
+			return fmt.Errorf("unknown goal %q", id)
 		}
 	}
 	return nil
 }
 
-// runFamilies runs those families of which some goal is wanted.
+// runFamilies runs the families that have a wanted goal.
 func (r *runner) runFamilies() error {
 	for _, f := range families {
 		if !r.wants(f.goals) {
@@ -130,7 +130,7 @@ func (r *runner) runFamilies() error {
 	return nil
 }
 
-// publish prints a report, and writes it to a file if one is named.
+// publish prints a report, and writes it to file unless that is empty.
 func (rep *report) publish(file string) error {
 	rep.print(os.Stdout)
 	if file == "" {

@@ -19,7 +19,7 @@ const (
 
 func memorySize(o options) int { return o.size(1_000_000, 50_000) }
 
-// memories is G7: a user with one connection and one channel, ids copied.
+// memories is G7: a user with one connection and one channel, with copied ids.
 func memories(r *runner) error {
 	n := memorySize(r.options)
 	return r.measure(experiment{
@@ -73,7 +73,7 @@ func oursInMemory(n int) (sample, error) {
 		if err := t.fill(p.copied(), 1); err != nil {
 			return nil, err
 		}
-		t.people, t.conns = nil, nil // handles are their owner's
+		t.people, t.conns = nil, nil // the memory of handles is their owner's
 		return t, nil
 	})
 }
@@ -95,8 +95,8 @@ func centrifugeInMemory(o options, channels func(*population) []string) (sample,
 	})
 }
 
-// copied returns a population whose ids are strings of their own, as those that
-// arrive over a connection are: what keeps one keeps nothing else.
+// copied returns a population with each id in a string of its own, like ids
+// that arrive over a connection: one kept id keeps no other memory.
 func (p *population) copied() *population {
 	c := *p
 	c.ids = make([]string, p.size())
@@ -106,7 +106,7 @@ func (p *population) copied() *population {
 	return &c
 }
 
-// inMemory measures what is there in addition once a structure has been built.
+// inMemory measures the additional memory of a built structure.
 func inMemory(p *population, build func(p *population) (any, error)) (sample, error) {
 	n := float64(p.size())
 	use := func() (heap, objects, resident float64, err error) {
@@ -129,7 +129,7 @@ func inMemory(p *population, build func(p *population) (any, error)) (sample, er
 	if err != nil {
 		return nil, err
 	}
-	runtime.KeepAlive(p) // it was there before, and goes now
+	runtime.KeepAlive(p) // it was allocated before, and must not be freed earlier
 	full := collection()
 	runtime.KeepAlive(built)
 	return sample{

@@ -22,16 +22,16 @@ import (
 	"github.com/presence-go/presence/internal/timeline"
 )
 
-// The million is an hour of virtual time of a million users, who do what users
-// do, in ticks of 100 ms: as fast as it goes, and then for a while at the speed
-// of the real clock.
+// The million is an hour of virtual time of a million users, in ticks of 100
+// ms. The hour runs as fast as the machine can, and then some time runs at the
+// speed of the real clock.
 const (
 	millionTick = 100 * time.Millisecond
 	beatTicks   = int(25 * time.Second / millionTick) // between two heartbeats of one user
-	comingTicks = int(5 * time.Minute / millionTick)  // in which everybody logs in, before the hour
-	watchedRoom = 10                                  // one room in so many is watched
-	watchersOf  = 2                                   // a watched room
-	lookTimes   = 24                                  // how often each witness is looked at, besides at the end
+	comingTicks = int(5 * time.Minute / millionTick)  // in which all users log in, before the hour
+	watchedRoom = 10                                  // one room in this number is watched
+	watchersOf  = 2                                   // watchers of a watched room
+	lookTimes   = 24                                  // how often each witness is compared, besides at the end
 )
 
 const millionID = "million"
@@ -40,17 +40,17 @@ const millionID = "million"
 type phase int
 
 const (
-	coming  phase = iota // everybody logs in
-	passing              // the hour passes as fast as it goes
-	pacing               // as fast as the real clock
+	coming  phase = iota // all users log in
+	passing              // the hour, as fast as possible
+	pacing               // at the speed of the real clock
 	phases
 )
 
 // millionSize is how large a run is.
 type millionSize struct {
 	users, witnesses int
-	hour             int           // ticks as fast as it goes
-	paced            time.Duration // at the speed of the real clock
+	hour             int           // ticks of the hour
+	paced            time.Duration // time at the speed of the real clock
 }
 
 func (o options) million() millionSize {
@@ -63,7 +63,7 @@ func (o options) million() millionSize {
 	return millionSize{1_000_000, 1_000, int(time.Hour / millionTick), time.Minute}
 }
 
-// crowd is a tracker, its users and what they are about to do.
+// crowd is a tracker with its users and their next actions.
 type crowd struct {
 	*presence.Tracker
 	size    millionSize
@@ -80,7 +80,7 @@ type crowd struct {
 	claims   []atomic.Pointer[claimed]
 	watchers []*watcher
 	watching sync.WaitGroup
-	frames   atomic.Int64 // with the change of a claim, that were read
+	frames   atomic.Int64 // read frames with the change of a claim
 
 	empty   float64       // bytes on the heap before there was a tracker
 	longest time.Duration // of a sweep
@@ -92,23 +92,23 @@ type person struct {
 	witness int32 // 1 is the first, 0 none
 	seq     uint32
 	mood    mood
-	here    bool // its heartbeats are to be sent
+	here    bool // sends heartbeats
 	active  bool // it gives input
-	reports bool // its client says how long ago the last input was
+	reports bool // its client reports the age of the last input
 	watched bool
 }
 
-// mood is how a person comes back who is not here.
+// mood is the way in which an absent user connects again.
 type mood uint8
 
 const (
-	loggedOut mood = iota // by logging in
+	loggedOut mood = iota // by a login
 	reloading             // with a new page
 	resuming              // over a new socket
-	cutOff                // over the same connections, if they are still there
+	cutOff                // over the same connections, unless they have ended
 )
 
-// claimed is a claim whose way to the watchers is timed.
+// claimed is a claim that is timed until watchers read it.
 type claimed struct {
 	at     presence.Instant
 	status string
@@ -125,20 +125,21 @@ type watcher struct {
 	err   error
 }
 
-// worker is half of the users, and whoever of them comes back when.
+// worker runs half of the users. It has the times at which absent users
+// connect.
 type worker struct {
 	*crowd
 	*rand.Rand
-	agenda  map[int][]int // users by tick
+	agenda  map[int][]int // users that connect, by tick
 	beats   int
 	others  int
-	changed [phases]int // claims whose change watchers must see
+	changed [phases]int // claims that watchers must read
 	err     error
 }
 
-// runMillion measures the million, and compares its witnesses with the naive
-// model under the policy judging, which is the one in force unless a difference
-// is to be seen.
+// runMillion measures the million. It compares the witnesses with the naive
+// model under the policy judging. That is the policy in force, except in a test
+// that must find a difference.
 func runMillion(r *runner, judging func(*presence.Policy)) error {
 	size := r.million()
 	s := make(sample)
@@ -151,7 +152,7 @@ func runMillion(r *runner, judging func(*presence.Policy)) error {
 	if err := c.comeIn(); err != nil {
 		return err
 	}
-	heapHere := heapInUse() - c.empty // witnesses have hardly anything written down yet
+	heapHere := heapInUse() - c.empty // the recordings of witnesses are still small
 	if err := c.watchRooms(); err != nil {
 		return err
 	}
@@ -202,8 +203,8 @@ func (s sample) million(title string, users int) *result {
 	return &result{ID: millionID, Title: title, Size: users, Columns: millionFacts, Cases: []*series{{Name: "ours", Role: ours, Rounds: rounds}}}
 }
 
-// leaveNothing lets go of watches, handles and the tracker, one after the other,
-// and measures what each took.
+// leaveNothing frees the watches, the handles and the tracker in turn, and
+// measures the memory of each.
 func (c *crowd) leaveNothing(s sample) error {
 	n := float64(c.size.users)
 	heapAll := heapInUse()
@@ -235,7 +236,7 @@ func (c *crowd) judge(s sample, judging func(*presence.Policy), seed uint64) err
 	if err != nil {
 		return err
 	}
-	policy := machine.Policy() // nothing left out
+	policy := machine.Policy() // the whole policy, with its defaults
 	if judging != nil {
 		judging(&policy)
 	}
@@ -244,7 +245,7 @@ func (c *crowd) judge(s sample, judging func(*presence.Policy), seed uint64) err
 	return err
 }
 
-// millionFacts are what a run measures, in the order in which it is told.
+// millionFacts are the figures of a run, in the order of the report.
 var millionFacts = []column{
 	{metric: "heap-here", header: "heap a user, everybody connected once, with the handle", unit: "bytes"},
 	{metric: "beats", header: "heartbeats"},
@@ -276,7 +277,7 @@ var millionFacts = []column{
 	{metric: "turns", header: "their transitions"},
 }
 
-// printMillion writes what was measured of a million.
+// printMillion writes the figures of a million.
 func printMillion(to io.Writer, res *result) {
 	fmt.Fprintf(to, "\n%s\n", res.Title)
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
@@ -323,7 +324,8 @@ func newCrowd(size millionSize, seed uint64) (*crowd, error) {
 	return c, err
 }
 
-// observe notes the transitions of witnesses. A subject's come one after the other.
+// observe records the transitions of witnesses. Those of one subject arrive in
+// order.
 func (c *crowd) observe(who presence.Ref, out *presence.Output) {
 	if out.Kind != presence.OutputTransition {
 		return
@@ -333,8 +335,8 @@ func (c *crowd) observe(who presence.Ref, out *presence.Output) {
 	}
 }
 
-// setClock moves the clock to a tick. Most begin with a whole millisecond, as by
-// the tracker's own clock; some do not.
+// setClock moves the clock to a tick. Most ticks begin at a whole millisecond,
+// as by the tracker's own clock, and some do not.
 func (c *crowd) setClock(tick int) {
 	at := c.origin.Add(time.Duration(tick) * millionTick)
 	if tick%16 == 15 {
@@ -345,16 +347,16 @@ func (c *crowd) setClock(tick int) {
 
 func (c *crowd) now() presence.Instant { return presence.At(c.clock.Now()) }
 
-// part is the users whose heartbeats are due in a tick, and which of them are the
-// first worker's.
+// part is the users whose heartbeats are due in a tick, and the first worker's
+// part of them.
 func (c *crowd) part(tick int) (from, middle, to int) {
 	turn := tick % beatTicks
 	from, to = len(c.users)*turn/beatTicks, len(c.users)*(turn+1)/beatTicks
 	return from, (from + to) / 2, to
 }
 
-// comeIn makes everybody a member of a room and has them log in, one after the
-// other, who then do nothing but be there.
+// comeIn makes each user a member of a room and logs all users in, one after
+// the other. After that they only send heartbeats.
 func (c *crowd) comeIn() error {
 	for _, i := range c.people.order {
 		err := c.AddMember(context.Background(), presence.ChannelID(c.people.rooms[i]), c.ref(i))
@@ -394,9 +396,9 @@ func (c *crowd) watchRooms() error {
 	return nil
 }
 
-// run reads frames and takes the time since the claims that they tell of.
+// run reads frames, and measures the time since the claims that they show.
 func (w *watcher) run(c *crowd) {
-	counted := make(map[int32]presence.Instant) // the last claim of each user that was timed
+	counted := make(map[int32]presence.Instant) // the last timed claim of each user
 	for {
 		f, err := w.watch.Next(context.Background())
 		if err != nil {
@@ -417,7 +419,7 @@ func (w *watcher) run(c *crowd) {
 			user := c.watched[v.Subject.ID]
 			claim := c.claims[user].Load()
 			for claim != nil && claim.at > v.Since {
-				claim = claim.before // this watcher is that late
+				claim = claim.before // the watcher lags by one claim
 			}
 			if claim == nil || v.Since != claim.at || v.Status != claim.status || counted[user] == claim.at {
 				continue
@@ -429,7 +431,7 @@ func (w *watcher) run(c *crowd) {
 	}
 }
 
-// awaitFrames waits until the watchers have read everything that was claimed.
+// awaitFrames waits until the watchers have read all claims.
 func (c *crowd) awaitFrames() {
 	want := 0
 	for _, w := range c.workers {
@@ -442,7 +444,7 @@ func (c *crowd) awaitFrames() {
 	}
 }
 
-// closeWatches ends the watchers and adds up what they saw.
+// closeWatches ends the watchers and sums up their figures.
 func (c *crowd) closeWatches(s sample) error {
 	var faults []error
 	for _, w := range c.watchers {
@@ -475,14 +477,13 @@ func (c *crowd) closeWatches(s sample) error {
 	return errors.Join(faults...)
 }
 
-// run has users do what users do for some ticks.
+// run runs the users for some ticks.
 func (c *crowd) run(from, ticks int, phase phase) error {
 	return c.ticks(from, ticks, phase, func(w *worker, i int) { w.live(i, phase) })
 }
 
-// ticks goes through some ticks: in each, the workers visit the users whose turn
-// it is while the deadlines are met, and then, in the hour, some witnesses are
-// looked at.
+// ticks runs some ticks. In each, the workers visit the users that are due
+// while deadlines are processed. In the hour, some witnesses are then compared.
 func (c *crowd) ticks(from, ticks int, phase phase, visit func(*worker, int)) error {
 	began := time.Now()
 	each := max(1, ticks/lookTimes)
@@ -527,7 +528,7 @@ func (w *worker) tick(tick, from, to int, visit func(*worker, int)) {
 
 func (c *crowd) ref(i int) presence.Ref { return presence.ID(c.people.ids[i]) }
 
-// note writes down what was said of a user, if it is a witness.
+// note records an event of a user, if the user is a witness.
 func (u *person) note(c *crowd, s said, err error) {
 	if u.witness > 0 {
 		s.at, s.accepted = c.now(), err == nil
@@ -536,20 +537,20 @@ func (u *person) note(c *crowd, s said, err error) {
 	}
 }
 
-// over writes down what was said over a connection.
+// over records an event over a connection.
 func (u *person) over(c *crowd, conn *presence.Conn, s said, err error) {
 	s.conn, s.epoch = conn.ID(), conn.Epoch()
 	u.note(c, s, err)
 }
 
-// fail keeps the first error that there must not be.
+// fail keeps the first unexpected error.
 func (w *worker) fail(i int, what string, err error) {
 	if err != nil && w.err == nil {
 		w.err = fmt.Errorf("%s of %s: %w", what, w.ref(i), err)
 	}
 }
 
-// beat is a heartbeat over each connection of a user.
+// beat sends a heartbeat over each connection of a user.
 func (w *worker) beat(i int) {
 	u := &w.users[i]
 	for _, conn := range u.conns {
@@ -579,7 +580,7 @@ func (w *worker) connect(i, place int, id string, login bool) {
 
 func (w *worker) newID() string { return strconv.FormatUint(w.Uint64()|1<<63, 36) }
 
-// again has a user who is not here come back after a while.
+// again plans that an absent user connects after a time.
 func (w *worker) again(i int, how mood, after time.Duration) {
 	w.users[i].here, w.users[i].mood = false, how
 	now := int(w.clock.Now().Sub(w.origin) / millionTick)
@@ -587,12 +588,12 @@ func (w *worker) again(i int, how mood, after time.Duration) {
 	w.agenda[at] = append(w.agenda[at], i)
 }
 
-// between is a random time, of whole ticks.
+// between is a random time, in whole ticks.
 func (w *worker) between(from, to time.Duration) time.Duration {
 	return from + time.Duration(w.Int64N(int64(to-from)))
 }
 
-// comeBack has a user come back who is not here.
+// comeBack connects an absent user.
 func (w *worker) comeBack(i int) {
 	u := &w.users[i]
 	u.here = true
@@ -611,15 +612,15 @@ func (w *worker) comeBack(i int) {
 			w.beats++
 			err := conn.Heartbeat()
 			u.over(w.crowd, conn, said{kind: presence.EventHeartbeat}, err)
-			if err != nil { // it had been gone for too long
+			if err != nil { // the connection has ended
 				w.connect(i, place, conn.ID(), false)
 			}
 		}
 	}
 }
 
-// live is what a user does when its heartbeat is due. Out of 7,200 visits, which
-// are those of 50 hours, it claims something 50 times, and so on.
+// live runs a user whose heartbeat is due. The numbers are of 7,200 visits,
+// which are those of 50 hours: in them a user claims 50 times, and so on.
 func (w *worker) live(i int, phase phase) {
 	u := &w.users[i]
 	conn := u.conns[0]
@@ -637,42 +638,42 @@ func (w *worker) live(i int, phase phase) {
 	switch {
 	case n < 50:
 		w.claim(i, conn, phase)
-	case n < 70: // the telephone rings
+	case n < 70: // a call
 		c := presence.Claim{Source: presence.SourceCall, Status: "busy", For: w.between(30*time.Second, 8*time.Minute)}
 		_, err := w.SetClaim(context.Background(), host, w.ref(i), c)
 		u.note(w.crowd, said{kind: presence.EventSetClaim, claim: &c}, err)
 		w.fail(i, "a call", err)
-	case n < 142: // the page is loaded anew, sometimes slowly
+	case n < 142: // the page is reloaded, sometimes slowly
 		leave(conn, presence.CauseClosed)
 		after := w.between(300*time.Millisecond, 3*time.Second)
 		if w.IntN(10) == 0 {
 			after = w.between(4*time.Second, 20*time.Second)
 		}
 		w.again(i, reloading, after)
-	case n < 156: // the network is gone, and nobody notices
+	case n < 156: // the network fails without notice
 		w.again(i, cutOff, w.between(20*time.Second, 3*time.Minute))
-	case n < 166: // the network is gone, and the transport notices
+	case n < 166: // the network fails, and the transport notices
 		leave(conn, presence.CauseLost)
 		w.again(i, resuming, w.between(time.Second, 40*time.Second))
 	case n < 180 && u.conns[1] == nil:
 		leave(conn, presence.CauseLogout)
 		w.again(i, loggedOut, w.between(time.Minute, 30*time.Minute))
-	case n < 180: // everywhere
+	case n < 180: // on all connections
 		err := w.Logout(context.Background(), w.ref(i))
 		u.note(w.crowd, said{kind: presence.EventLogout}, err)
 		w.fail(i, "a logout", err)
 		u.conns[1] = nil
 		w.again(i, loggedOut, w.between(time.Minute, 30*time.Minute))
-	case n < 216 && u.conns[1] == nil: // another device
+	case n < 216 && u.conns[1] == nil: // opens another device
 		w.connect(i, 1, w.newID(), false)
-	case n < 286 && u.conns[1] != nil: // is put away
+	case n < 286 && u.conns[1] != nil: // closes the other device
 		conn = u.conns[1]
 		leave(conn, presence.CauseClosed)
 		u.conns[1] = nil
 	}
 }
 
-// act has a user do something on the page, or begin or cease to.
+// act makes a user act on the page, or start or stop to act.
 func (w *worker) act(i int) {
 	u := &w.users[i]
 	conn := u.conns[0]
@@ -698,7 +699,7 @@ func (w *worker) act(i int) {
 	}
 }
 
-// claim is a person's choice.
+// claim sets a claim of a person.
 func (w *worker) claim(i int, conn *presence.Conn, phase phase) {
 	u := &w.users[i]
 	c := presence.Claim{}
@@ -718,7 +719,7 @@ func (w *worker) claim(i int, conn *presence.Conn, phase phase) {
 		return
 	}
 	now := w.now()
-	timed := u.watched && c.Status == "busy" // any other may have begun this very instant by itself
+	timed := u.watched && c.Status == "busy" // other statuses may have started by themselves at this instant
 	if timed {
 		w.claims[i].Store(&claimed{now, c.Status, time.Now(), phase, w.claims[i].Load()})
 	}
@@ -730,7 +731,7 @@ func (w *worker) claim(i int, conn *presence.Conn, phase phase) {
 	}
 }
 
-// heapInUse is the bytes on the heap that are in use.
+// heapInUse is the number of heap bytes in use.
 func heapInUse() float64 {
 	freeMemory()
 	freeMemory()
@@ -739,7 +740,7 @@ func heapInUse() float64 {
 	return float64(m.HeapAlloc)
 }
 
-// gcStats is what the runtime says of its garbage collections so far.
+// gcStats is the runtime's figures of garbage collection so far.
 type gcStats struct {
 	pauses rtmetrics.Float64Histogram
 	count  uint64
@@ -754,11 +755,11 @@ func readGC() gcStats {
 	return s
 }
 
-// collections adds what the collections between two readings took. Pauses are
-// counted in classes; what is given is the upper bound of one.
+// collections adds the figures of the collections between two readings. The
+// runtime counts pauses in classes; the figure is the upper end of a class.
 func (s sample) collections(before, after gcStats) {
 	s["gc-count"], s["gc-cpu"] = float64(after.count-before.count), after.cpu-before.cpu
-	s["gc-p99"], s["gc-max"] = 0, 0 // there may have been none
+	s["gc-p99"], s["gc-max"] = 0, 0 // without a collection
 	total := uint64(0)
 	for i := range after.pauses.Counts {
 		total += after.pauses.Counts[i] - before.pauses.Counts[i]

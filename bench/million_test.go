@@ -12,14 +12,14 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// Everything that is told of a million is measured, of a few thousand.
+// All figures of a million are measured, with a few thousand users.
 func TestMillionIsMeasured(t *testing.T) {
 	r := newRunner(options{quick: true, tiny: true, seed: 1})
 	require.NoError(t, runMillion(r, nil))
 	rounds := r.find(millionID).Cases[0].Rounds
 	for _, f := range millionFacts {
 		if rounds["paced-frames"][0] == 0 && slices.Contains([]string{"paced-p50", "paced-p99", "paced-max"}, f.metric) {
-			continue // in so short a time nobody may have claimed anything
+			continue // in a short run there may be no claim
 		}
 		require.Len(t, rounds[f.metric], 1, f.header)
 	}
@@ -31,8 +31,8 @@ func TestMillionIsMeasured(t *testing.T) {
 	require.Contains(t, text.String(), "2,000 users for 10m0s, seed 1")
 }
 
-// A difference is noticed, and told with whom it is about, the seed and what
-// happened: here the model has everybody idle a nanosecond later.
+// A difference is found and reported with its subject, the seed and the
+// history. In this test, the model's idle stage starts a nanosecond later.
 func TestMillionNoticesWhatDiffers(t *testing.T) {
 	r := newRunner(options{quick: true, tiny: true, seed: 7})
 	err := runMillion(r, func(p *presence.Policy) { p.Idle[0].After++ })
@@ -42,7 +42,7 @@ func TestMillionNoticesWhatDiffers(t *testing.T) {
 	require.Empty(t, r.results)
 }
 
-// A witness's answers are compared one by one.
+// Each answer of a witness is compared.
 func TestWitnessNoticesWhatDiffers(t *testing.T) {
 	ctx := context.Background()
 	c, err := newCrowd(millionSize{users: 100, witnesses: 1}, 1)
@@ -90,7 +90,7 @@ func TestWitnessNoticesWhatDiffers(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// change sets a value and returns what sets it back.
+// change sets a value and returns the function that restores it.
 func change[T any](at *T, to T) func() {
 	before := *at
 	*at = to

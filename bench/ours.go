@@ -10,11 +10,11 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// connID is the id of every user's only connection. Ids of connections need to
-// differ within one user alone.
+// connID is the id of every user's only connection. Ids of connections must
+// differ only within one user.
 const connID = "0123456789abcdef"
 
-// calm is a policy under which nothing falls due while a measurement lasts.
+// calm is a policy without deadlines during a measurement.
 func calm() *presence.Policy {
 	p := presence.DefaultPolicy()
 	p.Lease = 24 * time.Hour
@@ -22,20 +22,20 @@ func calm() *presence.Policy {
 	return &p
 }
 
-// tracked is a tracker full of users, in our words.
+// tracked is a tracker full of users.
 type tracked struct {
 	*presence.Tracker
 	people *population
 	conns  []*presence.Conn // in the order of visits
-	ownIDs bool             // every connection has an id of its own, which takes memory
+	ownIDs bool             // each connection has an id of its own, which takes memory
 	views  []presence.View  // see list
 	stop   func() error
 
 	beforeEach func(k int) // called before the k-th user connects
 }
 
-// newTracked starts a tracker and, where run is set, what meets its deadlines.
-// Its journal is off: a history is not what is measured.
+// newTracked starts a tracker. If run is set, it also runs the deadlines. The
+// journal is off, because histories are not measured.
 func newTracked(o presence.Options, run bool) (*tracked, error) {
 	o.JournalRows = -1
 	t, err := presence.New(&o)
@@ -51,8 +51,9 @@ func newTracked(o presence.Options, run bool) (*tracked, error) {
 	return &tracked{Tracker: t, stop: func() error { return errors.Join(t.Close(), <-ran) }}, nil
 }
 
-// fill connects a population, each user a member of some channels. Records are
-// made by the first grant, in a random order; handles in the order of visits.
+// fill connects a population, and makes each user a member of some channels.
+// The first grant makes a record, in a random order. Handles are in the order
+// of visits.
 func (t *tracked) fill(p *population, channels int) error {
 	t.people, t.conns = p, make([]*presence.Conn, p.size())
 	for n := range channels {
@@ -70,7 +71,7 @@ func (t *tracked) fill(p *population, channels int) error {
 		if err := t.connect(i); err != nil {
 			return err
 		}
-		if i%50_000 == 0 { // however long filling takes, nobody's lease runs out
+		if i%50_000 == 0 { // so that no lease ends while filling takes long
 			for _, early := range t.conns[:i] {
 				if err := early.Heartbeat(); err != nil {
 					return fmt.Errorf("%w: %w", errBusy, err)
@@ -81,8 +82,8 @@ func (t *tracked) fill(p *population, channels int) error {
 	return nil
 }
 
-// filled returns a tracker full of users, made when it is first asked for and
-// stopped with the rest.
+// filled returns a tracker full of users. It is made at the first call, and
+// stopped by the stopper.
 func (s *stopper) filled(p *population, channels int) func() (*tracked, error) {
 	return sync.OnceValues(func() (*tracked, error) {
 		t, err := newTracked(presence.Options{Policy: calm()}, true)
@@ -102,7 +103,7 @@ func (t *tracked) join(i int, channel string) error {
 func (t *tracked) connect(i int) (err error) {
 	o := presence.ConnectOptions{ID: connID}
 	if t.ownIDs {
-		o.ID = "" // the tracker makes one, of 16 bytes
+		o.ID = "" // the tracker makes an id of 16 bytes
 	}
 	t.conns[i], err = t.Connect(context.Background(), t.ref(i), o)
 	return err
@@ -110,7 +111,7 @@ func (t *tracked) connect(i int) (err error) {
 
 func (t *tracked) ref(i int) presence.Ref { return presence.ID(t.people.ids[i]) }
 
-// beat is a heartbeat through each connection's handle.
+// beat sends a heartbeat through each connection's handle.
 func (t *tracked) beat(from, to int) error {
 	for _, c := range t.conns[from:to] {
 		if err := c.Heartbeat(); err != nil {
@@ -120,7 +121,7 @@ func (t *tracked) beat(from, to int) error {
 	return nil
 }
 
-// beatByID is a heartbeat of users known by their ids only.
+// beatByID sends heartbeats of users by their ids only.
 func (t *tracked) beatByID(from, to int) error {
 	for _, id := range t.people.ids[from:to] {
 		if err := t.Heartbeat(presence.ID(id), connID); err != nil {

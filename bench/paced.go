@@ -11,14 +11,14 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// What a paced run is like: every user is heard once an interval, and would be
-// lost after the timeout. What a deadline costs is the difference to a run that
+// In a paced run every user sends a heartbeat once an interval, and is lost
+// after the timeout. The cost of a deadline is the difference to a run that
 // only stores the time.
 func pace(o options) (n int, interval, timeout, length time.Duration) {
 	return o.size(1_000_000, 50_000), o.length(4*time.Second, 250*time.Millisecond), o.length(10*time.Second, 700*time.Millisecond), o.length(16*time.Second, time.Second)
 }
 
-// price is what a heartbeat costs beyond storing the time.
+// price is the cost of a heartbeat beyond storing the time.
 const price = "price"
 
 // paced is G4.
@@ -59,9 +59,9 @@ var pacedCases = map[string]freshCase{
 	"paced/timingwheel": pacedTimingWheel,
 }
 
-// runPaced visits everybody once an interval, a little every 10 milliseconds. The
-// coarse clock runs in every case, needed or not, so that its ticking is in the
-// difference of none.
+// runPaced visits all users once an interval, a part every 10 milliseconds. The
+// coarse clock runs in every case, also where it is not needed, so that no
+// difference contains its cost.
 func runPaced(o options, visit func(from, to int) error) (sample, error) {
 	startCoarse()
 	n, interval, _, length := pace(o)
@@ -86,8 +86,7 @@ func runPaced(o options, visit func(from, to int) error) (sample, error) {
 	return m.per(done), nil
 }
 
-// pacedScan keeps the times in a list by themselves, so that one can go through
-// it quickly.
+// pacedScan keeps the times in a separate list, for a quick scan.
 func pacedScan(o options) (sample, error) {
 	n, _, timeout, _ := pace(o)
 	heard := make([]atomic.Uint32, n)
@@ -138,7 +137,7 @@ func pacedOurs(o options) (sample, error) {
 	n, interval, timeout, _ := pace(o)
 	policy := calm()
 	policy.Heartbeat, policy.Lease = interval, timeout
-	policy.Grace.Loss = time.Hour // whoever is lost while the others connect comes back by being heard
+	policy.Grace.Loss = time.Hour // a user that was lost during filling returns by its next heartbeat
 	var pacing atomic.Bool
 	var lost atomic.Int64
 	t, err := newTracked(presence.Options{Policy: policy}, false)
@@ -159,12 +158,12 @@ func pacedOurs(o options) (sample, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	if _, err := t.Sweep(ctx); err != nil { // the deadlines of those who waited for the others to connect
+	if _, err := t.Sweep(ctx); err != nil { // the deadlines of users that waited while others connected
 		return nil, err
 	}
 	go t.Run(ctx)
 	s, err := runPaced(o, func(from, to int) error {
-		if to-from < n { // else it is the first visit to all, before the measurement
+		if to-from < n { // a visit to all users is the first, before the measurement
 			pacing.Store(true)
 		}
 		return t.beat(from, to)
@@ -217,7 +216,7 @@ func pacedTimingWheel(o options) (sample, error) {
 	return s, nobodyLost(err, lost.Load())
 }
 
-// nobodyLost refuses a measurement in which deadlines were not kept off.
+// nobodyLost fails a measurement in which users were lost.
 func nobodyLost(err error, lost int64) error {
 	if err == nil && lost > 0 {
 		return fmt.Errorf("%w: %d users were lost although they should have been heard in time", errBusy, lost)

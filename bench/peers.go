@@ -8,13 +8,13 @@ import (
 	"github.com/centrifugal/centrifuge"
 )
 
-// centrifugePresence is Centrifuge's presence in memory. Like its own clients do
-// it uses one string for a client's id throughout, and it is spared the making
-// of a ClientInfo with every refresh, which its clients are not.
+// centrifugePresence is Centrifuge's presence in memory. As in Centrifuge's own
+// clients, one string is a client's id throughout. Unlike its clients, it makes
+// no ClientInfo for each refresh.
 type centrifugePresence struct {
 	*centrifuge.MemoryPresenceManager
 	people  *population
-	clients []string // ids of clients; those of users unless set
+	clients []string // ids of clients; those of users if nil
 	infos   []*centrifuge.ClientInfo
 }
 
@@ -45,7 +45,8 @@ func (c *centrifugePresence) add(channel string, i int) error {
 	return c.AddPresence(channel, c.clients[i], c.infos[i])
 }
 
-// refresh is what its clients do every 25 seconds for each of their channels.
+// refresh is the refresh of each channel that its clients make every 25
+// seconds.
 func (c *centrifugePresence) refresh(channels []string) func(from, to int) error {
 	return func(from, to int) error {
 		for i := from; i < to; i++ {
@@ -57,11 +58,11 @@ func (c *centrifugePresence) refresh(channels []string) func(from, to int) error
 	}
 }
 
-// oneChannel has everybody in the same channel.
+// oneChannel puts all users in the same channel.
 func oneChannel(p *population) []string { return slices.Repeat([]string{listedChannel}, p.size()) }
 
-// handTimers is what is written most often: a map under a mutex and, for each
-// user, a timer that is reset with every heartbeat.
+// handTimers is the usual code without a library: a map under a mutex and, for
+// each user, a timer that each heartbeat resets.
 type handTimers struct {
 	mu    sync.Mutex
 	users map[string]*handUser
@@ -115,8 +116,8 @@ func (h *handTimers) heard(id string) bool {
 	return true
 }
 
-// sweep removes who has been silent since a time, under the lock of all, and
-// returns how many those were.
+// sweep removes users that have been silent since a time, under the lock of
+// all. It returns their number.
 func (h *handTimers) sweep(since time.Time) (gone int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -141,7 +142,7 @@ func (h *handTimers) beat(p *population) func(from, to int) error {
 	}
 }
 
-// syncMap is the other thing that is written: a sync.Map of users.
+// syncMap is the other usual code: a sync.Map of users.
 type syncMap struct{ users sync.Map }
 
 func newSyncMap(p *population) *syncMap {

@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// population is the users of a measurement. Their ids, 16 to 36 bytes long, lie
-// one behind the other in the order in which users are visited, as in a buffer
-// that was received. Records are made in a random order, so that a visit finds
-// its record anywhere in memory.
+// population is the users of a measurement. Their ids have 16 to 36 bytes, and
+// lie in memory in the order of visits, as in a receive buffer. Records are
+// made in a random order, so that a visit finds its record in a random place of
+// memory.
 type population struct {
 	ids   []string
-	order []int // the users in the order in which their records are made
+	order []int // in the order in which records are made
 	rooms []string
 }
 
-// roomSize is how many users share a channel.
+// roomSize is the number of users that share a channel.
 const roomSize = 50
 
 func newPopulation(n int) *population {
@@ -52,8 +52,8 @@ func newPopulation(n int) *population {
 	return p
 }
 
-// siblings returns for each user the n-th channel beside its room; the room
-// itself is number 0. Members of one channel share its string.
+// siblings returns each user's n-th channel; number 0 is the room. Members of
+// one channel share its string.
 func (p *population) siblings(n int) []string {
 	if n == 0 {
 		return p.rooms
@@ -84,22 +84,22 @@ var startCoarse = sync.OnceFunc(func() {
 	}()
 })
 
-// beater visits a population in several goroutines, each its own part, and goes
-// on where it stopped the last time, so that what has not been visited for long
-// has left the caches.
+// beater visits a population in several goroutines, each with a part of its
+// own. It continues after the last visit, so that the next user is no longer in
+// the caches.
 type beater struct {
 	n         int
 	length    time.Duration
 	readClock bool
-	next      []int // where each goroutine goes on
-	chunk     int   // visits between two looks at the clock
+	next      []int // where each goroutine continues
+	chunk     int   // visits between two readings of the clock
 }
 
 func newBeater(o options, n int) *beater {
 	return &beater{n: n, length: o.length(200*time.Millisecond, 40*time.Millisecond), readClock: o.readClock, next: make([]int, 2), chunk: visits}
 }
 
-// visits is how many users are usually visited between two looks at the clock.
+// visits is the usual number of visits between two readings of the clock.
 const visits = 500
 
 // run visits users for the beater's length. It returns the first error.
@@ -139,10 +139,10 @@ func (b *beater) run(goroutines int, do visit) (sample, error) {
 	return s, nil
 }
 
-// visit visits users, from one to another.
+// visit visits the users from one index to another.
 type visit = func(from, to int) error
 
-// visiting makes a case of visits to n users by some goroutines.
+// visiting makes a case of visits to n users by a number of goroutines.
 func visiting(o options, name string, role role, n, goroutines, chunk int, build func() (visit, error)) benchCase {
 	return benchCase{name: name, role: role, setup: func() (run, error) {
 		do, err := build()
@@ -155,8 +155,8 @@ func visiting(o options, name string, role role, n, goroutines, chunk int, build
 	}}
 }
 
-// readingClock reads the real clock before every visit. Its reading waits for
-// what is under way in the processor, so that visits no longer overlap.
+// readingClock reads the real clock before every visit. The reading waits for
+// running instructions of the processor, so that visits do not overlap.
 func readingClock(do visit) visit {
 	return func(from, to int) error {
 		for i := from; i < to; i++ {

@@ -14,16 +14,16 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// redisServer is a server of our own, without persistence, spoken to over a
-// unix socket, which is the fastest way there is to speak to one.
+// redisServer is a server of our own, without persistence, over a unix socket,
+// which is the fastest connection.
 type redisServer struct {
 	*redis.Client
 	dir    string
 	server *exec.Cmd
 }
 
-// startRedis starts a server if the program is installed, and says that it is
-// not available otherwise.
+// startRedis starts a server. It returns errNotAvailable if the program is not
+// installed.
 func startRedis() (*redisServer, error) {
 	program, err := exec.LookPath("redis-server")
 	if err != nil {
@@ -51,17 +51,18 @@ func startRedis() (*redisServer, error) {
 	}
 }
 
-// stop ends the server and removes what it left.
+// stop ends the server and removes its files.
 func (s *redisServer) stop() error {
 	err := errors.Join(s.Close(), s.server.Process.Kill())
-	_ = s.server.Wait() // it says that it was killed
+	_ = s.server.Wait() // the error reports the signal
 	return errors.Join(err, os.RemoveAll(s.dir))
 }
 
-// redisBatch is how many commands go out together.
+// redisBatch is the number of commands that are sent together.
 const redisBatch = 100
 
-// heartbeats notes when each user was heard, as scores of a sorted set.
+// heartbeats stores the time of each user's heartbeat, as scores of a sorted
+// set.
 func (s *redisServer) heartbeats(ids []string) error {
 	for len(ids) > 0 {
 		batch := ids[:min(redisBatch, len(ids))]
@@ -98,7 +99,7 @@ func (s *redisServer) expiring(ids []string) error {
 	return nil
 }
 
-// memory is how many bytes the server says that it uses.
+// memory is the number of bytes that the server reports as used.
 func (s *redisServer) memory() (float64, error) {
 	info, err := s.Info(context.Background(), "memory").Result()
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"text/tabwriter"
 )
 
-// report is everything that was measured.
+// report is all figures of a run.
 type report struct {
 	Quick   bool      `json:"quick"`
 	Machine machine   `json:"machine"`
@@ -21,7 +21,7 @@ type report struct {
 	Goals   []verdict `json:"goals,omitempty"`
 }
 
-// machine is where.
+// machine describes the machine.
 type machine struct {
 	Go        string `json:"go"`
 	OS        string `json:"os"`
@@ -30,7 +30,7 @@ type machine struct {
 	Load      string `json:"load"` // at the end
 }
 
-// verdict says whether one part of a goal is reached.
+// verdict is the result of one part of a goal.
 type verdict struct {
 	Goal     string   `json:"goal"`
 	Title    string   `json:"title"`
@@ -47,7 +47,7 @@ type verdict struct {
 const (
 	reached     = "reached"
 	notReached  = "not reached"
-	undecided   = "undecided" // it would be reached, but is noisy
+	undecided   = "undecided" // within the limit, but noisy
 	notMeasured = "not measured yet"
 	notRun      = "not run"
 	noGoal      = "no goal"
@@ -200,8 +200,8 @@ func (res *result) print(to io.Writer) {
 	w.Flush()
 }
 
-// againstOurs is how many times ours a case is: ours of the same number of
-// goroutines if there is one.
+// againstOurs is a metric as a multiple of ours, with the same number of
+// goroutines if possible.
 func (res *result) againstOurs(c *series, metric string) string {
 	var own *series
 	for _, o := range res.Cases {
@@ -219,7 +219,7 @@ func (res *result) againstOurs(c *series, metric string) string {
 	return short(median(f.rounds))
 }
 
-// short writes a number with three digits that count, and thousands apart.
+// short writes a number with three significant digits, and separates thousands.
 func short(v float64) string {
 	digits := 0
 	switch abs := max(v, -v); {
@@ -259,7 +259,7 @@ func thousands(digits string) string {
 
 func thisMachine() machine {
 	m := machine{Go: runtime.Version(), OS: runtime.GOOS + "/" + runtime.GOARCH, Cores: runtime.NumCPU(), Processor: "unknown processor", Load: "unknown"}
-	info, _ := os.ReadFile("/proc/cpuinfo") // without it the report says unknown
+	info, _ := os.ReadFile("/proc/cpuinfo") // without it the report shows unknown
 	for line := range strings.Lines(string(info)) {
 		if name, ok := strings.CutPrefix(line, "model name"); ok {
 			m.Processor = strings.TrimSpace(strings.TrimLeft(name, "\t :"))

@@ -14,24 +14,24 @@ import (
 	"github.com/presence-go/presence/internal/fleet"
 )
 
-// A server that clients connect to is a process of its own, on a processor of
-// its own; its clients are in the process of the case, on another one.
+// A server for clients is a process of its own, on a processor of its own. Its
+// clients are in the process of the case, on another processor.
 
-// service is what a server process serves.
+// service is the service of a server process.
 type service struct {
 	serve    func(net.Listener) error
-	sessions func() int            // how many clients there are
-	invite   func(gathering) error // tells it beforehand who belongs where
+	sessions func() int            // the number of clients
+	invite   func(gathering) error // announces the rooms of clients before they connect
 	do       map[string]func() (sample, error)
 	stop     func()
 }
 
-// What every server can do; some can do more.
+// The requests to a server. Some servers have more.
 const (
-	doUsage  = "usage"  // the processor time used so far
-	doMemory = "memory" // what is in use, after collections
-	doEmpty  = "empty"  // wait until no client is left; then as usage
-	doInvite = "invite" // followed by a place and a number: everybody belongs to their room
+	doUsage  = "usage"  // the processor time since the start
+	doMemory = "memory" // the memory in use, after collections
+	doEmpty  = "empty"  // waits until no client is left; then as usage
+	doInvite = "invite" // followed by a place and a number: clients belong to rooms
 )
 
 // The metrics of servers.
@@ -43,11 +43,11 @@ const (
 	goroutines = "goroutines"
 )
 
-// runService serves on an address of its own until there is nothing more to do.
+// runService serves on an address of its own until its input ends.
 func runService(name string, o options, in io.Reader, out io.Writer) error {
 	start := services[name]
 	if start == nil {
-		return fmt.Errorf("bench: there is no server %q", name)
+		return fmt.Errorf("bench: unknown server %q", name)
 	}
 	s, err := start(o)
 	if err != nil {
@@ -107,8 +107,8 @@ func (s *service) memory() (sample, error) {
 // server is a server process as its clients see it.
 type server struct{ *fleet.Child }
 
-// withServer runs f beside a server, each on its processor. In the test the
-// server is part of this process.
+// withServer runs f beside a server, each on its processor. In tests the server
+// is part of this process.
 func withServer(o options, name string, f func(*server) (sample, error)) (got sample, err error) {
 	if o.tiny {
 		child, err := fleet.LocalChild(func(in io.Reader, out io.Writer) error { return runService(name, o, in, out) })
@@ -122,7 +122,7 @@ func withServer(o options, name string, f func(*server) (sample, error)) (got sa
 	if o.profile != "" {
 		args = append(args, "-cpuprofile", o.profile+".server")
 	}
-	start := func(cmd *exec.Cmd) error { return onProcessor(0, cmd.Start) } // it inherits the processor
+	start := func(cmd *exec.Cmd) error { return onProcessor(0, cmd.Start) } // the child inherits the processor
 	child, err := fleet.StartChild(start, args...)
 	if err != nil {
 		return nil, err
@@ -132,13 +132,14 @@ func withServer(o options, name string, f func(*server) (sample, error)) (got sa
 	return got, err
 }
 
-// do has the server do something.
+// do sends a request to the server.
 func (s *server) do(what string) (got sample, err error) {
 	err = s.Ask(what, &got)
 	return got, err
 }
 
-// spends returns the nanoseconds of processors that the server uses meanwhile.
+// spends returns the nanoseconds of processors that the server uses while
+// meanwhile runs.
 func (s *server) spends(meanwhile func() error) (float64, error) {
 	before, err := s.do(doUsage)
 	if err != nil {
@@ -151,14 +152,14 @@ func (s *server) spends(meanwhile func() error) (float64, error) {
 	return after[usedNs] - before[usedNs], err
 }
 
-// onProcessor runs f on one processor, the first or the last of those that this
-// process may use. A process that f starts is confined to it, all of it.
+// onProcessor runs f on one processor: the first or the last that this process
+// may use. A process that f starts is limited to that processor too.
 func onProcessor(which int, f func() error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var all, one unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &all); err != nil {
-		return fmt.Errorf("which processors there are: %w", err)
+		return fmt.Errorf("listing processors: %w", err)
 	}
 	first, last := -1, -1
 	for i := range 1024 {

@@ -25,10 +25,10 @@ import (
 	"github.com/presence-go/presence/internal/fleet"
 )
 
-// services are the servers there are, by name.
+// services are all servers, by name.
 var services map[string]func(options) (*service, error)
 
-func init() { // they would refer to themselves otherwise
+func init() { // a literal would refer to itself
 	services = map[string]func(options) (*service, error){
 		"ours":             func(options) (*service, error) { return serveOurs(0, 0, false) },
 		"ours-storm":       func(options) (*service, error) { return serveOurs(0, stormBuffer, false) },
@@ -45,23 +45,23 @@ func init() { // they would refer to themselves otherwise
 	}
 }
 
-// publishInterval is how long changes are held back where they go out together.
+// publishInterval is the batch interval of servers with one.
 const publishInterval = 50 * time.Millisecond
 
-// stormBuffer is how many changes a watcher may lag behind where storms are
-// expected. One that lags further is sent everything anew, of a large channel
-// again and again.
+// stormBuffer is the number of changes that a watcher may lag behind where
+// storms are expected. A watcher that lags further gets a snapshot, of a large
+// channel again and again.
 const stormBuffer = 4096
 
-// tunedBuffers is what Centrifuge recommends for many connections.
+// tunedBuffers are the buffers that Centrifuge recommends for many connections.
 var tunedBuffers = centrifuge.WebsocketConfig{ReadBufferSize: 512, WriteBufferSize: 512, UseWriteBufferPool: true}
 
-// withoutPings keeps Centrifuge from letting clients go that are too busy to
-// answer, which those of ours would be as well, but are not pinged so soon.
+// withoutPings keeps Centrifuge from disconnecting clients that are too busy to
+// answer. The clients of ours would be too busy as well, but get a ping later.
 var withoutPings = centrifuge.WebsocketConfig{PingPongConfig: centrifuge.PingPongConfig{PingInterval: -1, PongTimeout: -1}}
 
-// asked is what a client's request says: who it is, where it belongs, and in
-// which role it comes.
+// asked returns the parameters of a client's request: its id, its room and its
+// role.
 func asked(r *http.Request) (id, room, role string) {
 	q := r.URL.Query()
 	return q.Get("id"), q.Get("room"), q.Get("role")
@@ -73,13 +73,14 @@ func requestOf(path, id, room, role string) string {
 	return fleet.Upgrade("127.0.0.1", path+"?"+query.Encode(), fleet.Key, nil)
 }
 
-// seldom is the time between two pings of a server that sends them when told to.
+// seldom is the time between two pings of a server that pings on request.
 const seldom = 6 * time.Hour
 
-// serveOurs serves presence over WebSockets and streams. Members are granted
-// their channel beforehand, or as they come if they say which. There is no grace,
-// so that leaving shows at once, as it does with Centrifuge. Clients are asked for
-// heartbeats as usual, or only when told to.
+// serveOurs serves presence over WebSockets and streams. Members get the grant
+// of their channel before they connect or, if the request names a channel, with
+// the request. Grace is off, so that a departure shows at once, as with
+// Centrifuge. Clients get the usual requests for heartbeats, or with toldTo
+// only those of doPing.
 func serveOurs(batch time.Duration, buffer int, toldTo bool) (*service, error) {
 	policy := calm()
 	policy.Grace, policy.CoalesceChannel = presence.Grace{}, batch
@@ -138,14 +139,15 @@ func serveOurs(batch time.Duration, buffer int, toldTo bool) (*service, error) {
 	return s, nil
 }
 
-// What some servers can do beside the rest.
+// The additional requests to some servers.
 const (
-	doPing    = "ping"    // ask every client for a heartbeat
-	doPublish = "publish" // one change, to everybody
-	doWrite   = "write"   // the bytes of the last change, to every socket, by write(2)
+	doPing    = "ping"    // asks each client for a heartbeat
+	doPublish = "publish" // makes one change for all clients
+	doWrite   = "write"   // writes the bytes of the last change to every socket by write(2)
 )
 
-// fan has one member of a channel that everybody watches come and go.
+// fan is a channel that all clients watch, with one member that connects and
+// disconnects.
 type fan struct {
 	t        *tracked
 	listened *recorder
@@ -184,8 +186,8 @@ func (f *fan) publish() (_ sample, err error) {
 	return nil, err
 }
 
-// recorder keeps the connections that a listener accepts, for those who write to
-// them without any library.
+// recorder keeps the connections that a listener accepts, for writing to them
+// without a library.
 type recorder struct {
 	net.Listener
 	mu    sync.Mutex
@@ -209,7 +211,7 @@ func (r *recorder) Accept() (net.Conn, error) {
 	return c, err
 }
 
-// write writes to every connection by the system's call alone.
+// write writes to every connection by the system call only.
 func (r *recorder) write(data []byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -237,7 +239,7 @@ func serveCentrifuge(config centrifuge.WebsocketConfig) (*service, error) {
 		return nil, err
 	}
 	node.OnConnect(func(c *centrifuge.Client) {
-		member := c.UserID()[0] != 'w' // others watch only
+		member := c.UserID()[0] != 'w' // other clients only watch
 		c.OnSubscribe(func(_ centrifuge.SubscribeEvent, reply centrifuge.SubscribeCallback) {
 			reply(centrifuge.SubscribeReply{Options: centrifuge.SubscribeOptions{EmitPresence: member, EmitJoinLeave: member, PushJoinLeave: true}}, nil)
 		})
@@ -275,13 +277,15 @@ func serveCentrifuge(config centrifuge.WebsocketConfig) (*service, error) {
 	}, nil
 }
 
-// heardByHand is where a heartbeat over Centrifuge goes that people write by hand.
+// heardByHand counts the heartbeats over Centrifuge that people would implement
+// by hand.
 var heardByHand atomic.Int64
 
-// serveGoroutines is the floor of sockets: a goroutine for each, its buffer on
-// the stack, no library. A diff of a room goes to its members as it comes, or
-// those within a window go together. It understands nothing: what is said second
-// is a heartbeat, or joins before that.
+// serveGoroutines is the floor of sockets: a goroutine for each, with its
+// buffer on the stack and without a library. It sends each diff of a room to
+// the members at once, or all diffs of a window together. It parses no
+// messages: it answers a client's first message with a welcome, the second one
+// joins the room, and later ones are heartbeats.
 func serveGoroutines(window time.Duration) *service {
 	f := &handServer{window: window, rooms: make(map[string]*handRoom)}
 	return &service{serve: f.serve, sessions: func() int { return int(f.open.Load()) }, stop: func() {}}
@@ -323,10 +327,10 @@ func (f *handServer) serve(l net.Listener) error {
 	}
 }
 
-// switching is the answer to the key that all clients here send.
+// switching is the response to the key of all clients here.
 var switching = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + fleet.Accept(fleet.Key) + "\r\n\r\n"
 
-// greet answers the request and goes on on a fresh stack.
+// greet answers the request, and continues on a fresh stack.
 func (f *handServer) greet(c net.Conn) {
 	head := make([]byte, 1024)
 	n, err := c.Read(head)
@@ -372,7 +376,7 @@ func (f *handServer) wait(s *handSocket, said int) {
 		for data := buf[:n]; len(data) >= 6; {
 			length := int(data[1] & 127)
 			if len(data) < 6+length {
-				break // the floor's clients send a frame at a time
+				break // the floor's clients send one frame at a time
 			}
 			mask, payload := data[2:6], data[6:6+length]
 			for i := range payload {
@@ -383,7 +387,7 @@ func (f *handServer) wait(s *handSocket, said int) {
 			if said++; said <= 2 && s.room != nil {
 				f.spoken(s, said)
 				if said == 2 {
-					go f.wait(s, said) // on a fresh stack: what was just done made this one grow
+					go f.wait(s, said) // on a fresh stack: the handshake has grown this one
 					return
 				}
 			}
@@ -405,7 +409,8 @@ func (f *handServer) spoken(s *handSocket, said int) {
 	f.change(s, presence.OpJoined)
 }
 
-// change has a socket join or leave its room, and tells the members.
+// change adds a socket to its room or removes it, and sends that to the
+// members.
 func (f *handServer) change(s *handSocket, op presence.Op) {
 	r := s.room
 	r.mu.Lock()
@@ -437,7 +442,7 @@ func (f *handServer) change(s *handSocket, op presence.Op) {
 	}
 }
 
-// flush sends what is pending to all members.
+// flush sends the pending diffs to all members.
 func (r *handRoom) flush() {
 	r.seq++
 	diff := appendFrame(nil, &presence.Frame{
@@ -447,11 +452,11 @@ func (r *handRoom) flush() {
 	r.frame = fleet.AppendServer(r.frame[:0], fleet.OpText, diff)
 	r.pending, r.last = r.pending[:0], time.Now()
 	for _, id := range slices.Sorted(maps.Keys(r.members)) {
-		_, _ = r.members[id].Write(r.frame) // a client that is gone is found out by its reader
+		_, _ = r.members[id].Write(r.frame) // the reader of a client finds that it is gone
 	}
 }
 
-// serveEpoll is the least that a socket can be: its number, and who it is.
+// serveEpoll is the minimum of a socket: its number and its id.
 func serveEpoll() (*service, error) {
 	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
@@ -468,7 +473,7 @@ func serveEpoll() (*service, error) {
 				if err != nil {
 					return err
 				}
-				file, err := c.(*net.TCPConn).File() // a second number for it, without the runtime's poller
+				file, err := c.(*net.TCPConn).File() // a second descriptor, outside the runtime's poller
 				if err != nil {
 					return err
 				}
@@ -494,7 +499,7 @@ func epollLoop(ep int, open *atomic.Int64, ended *atomic.Bool) {
 		heard int64
 		id    [36]byte
 	}
-	var states []state // by number of the socket
+	var states []state // by descriptor of the socket
 	events := make([]unix.EpollEvent, 256)
 	buf := make([]byte, 4096)
 	for !ended.Load() {
@@ -536,8 +541,8 @@ func epollLoop(ep int, open *atomic.Int64, ended *atomic.Bool) {
 	}
 }
 
-// serveByHand is an event stream as people write it: the handler stays, and
-// waits at a channel.
+// serveByHand is an event stream as people write it: the handler waits at a Go
+// channel.
 func serveByHand() *service {
 	var open atomic.Int64
 	over := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -15,25 +15,25 @@ type clients struct {
 	speech
 	*fleet.Epoll
 	still   time.Duration // see stillness
-	sockets []*socket     // by client; nil for one that is not connected
+	sockets []*socket     // by client; nil if not connected
 
-	ready  int       // clients that have reached the end of the script
-	frames int       // those with news in them
-	last   time.Time // when the last news came
+	ready  int       // clients that have completed the script
+	frames int       // frames with news
+	last   time.Time // the time of the last news
 }
 
-// speech is what the clients of a server say, and how they understand it.
+// speech is the messages of clients to a server, and how they read its answers.
 type speech struct {
-	request func(client int) string // of HTTP
-	// After the response, or the upgrade, each line is sent once the one before was
-	// answered by a message that contains its word. The last answer makes a client
-	// ready. The first line goes without waiting.
+	request func(client int) string // the HTTP request
+	// After the response, or the upgrade, a client sends each line once a message
+	// with the word of the line before has arrived. After the last answer the
+	// client is ready. It sends the first line at once.
 	script  func(client int) []turn
-	stream  bool // events rather than frames, and nothing is said
+	stream  bool // receives events instead of frames, and sends nothing
 	news    func(message []byte) int
-	counts  bool // news say how many members there are
-	invited bool // the server is told beforehand who belongs where
-	joins   int  // which line makes others see that the client is there
+	counts  bool // news contain the number of members
+	invited bool // the server gets the rooms of clients before
+	joins   int  // the line after which others see the client
 }
 
 type turn struct{ say, until string }
@@ -41,12 +41,12 @@ type turn struct{ say, until string }
 // socket is one client.
 type socket struct {
 	*fleet.Socket
-	step    int // in the script
+	step    int // the next line of the script
 	script  []turn
-	news    int // how much it has received
-	count   int // how many members there were by the last message that said so; -1 if none did
+	news    int // number of received news
+	count   int // the number of members by the last message with one; -1 without
 	said    time.Time
-	heard   time.Time // when the last news came
+	heard   time.Time // the time of the last news
 	pinged  int       // number of the last ping of ours
 	isReady bool
 }
@@ -72,18 +72,18 @@ func (c *clients) drop(s *socket) {
 	c.Drop(s.Socket)
 }
 
-// opening is how many clients at most are on their way at once.
+// opening is the maximum number of clients that connect at the same time.
 const opening = 256
 
-// patience is how long a server may take for anything.
+// patience is the time limit of every wait for a server.
 const patience = 2 * time.Minute
 
-// until reads until something is so.
+// until reads until a condition holds.
 func (c *clients) until(so func() bool) error {
 	return c.reading(100*time.Millisecond, func() (bool, error) { return so(), nil })
 }
 
-// reading reads for some time again and again, until done or an error.
+// reading reads for a time again and again, until done or an error.
 func (c *clients) reading(wait time.Duration, so func() (bool, error)) error {
 	for deadline := time.Now().Add(patience); ; {
 		if done, err := so(); done || err != nil {
@@ -93,12 +93,13 @@ func (c *clients) reading(wait time.Duration, so func() (bool, error)) error {
 			return err
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%w: what was waited for did not come within %v", errBusy, patience)
+			return fmt.Errorf("%w: the server did not answer within %v", errBusy, patience)
 		}
 	}
 }
 
-// connect opens clients, from one to another, and returns once all are ready.
+// connect connects the clients from one index to another. It returns once all
+// are ready.
 func (c *clients) connect(from, to int) error {
 	before, next := c.ready, from
 	return c.reading(100*time.Millisecond, func() (bool, error) {
@@ -116,7 +117,7 @@ func (c *clients) connect(from, to int) error {
 	})
 }
 
-// quiet reads until no news has come for so long.
+// quiet reads until no news have arrived for a time.
 func (c *clients) quiet(long time.Duration) error {
 	began := time.Now()
 	return c.reading(10*time.Millisecond, func() (bool, error) {
@@ -125,16 +126,16 @@ func (c *clients) quiet(long time.Duration) error {
 	})
 }
 
-// poll reads what has arrived, and waits for something first.
+// poll waits for input and reads it.
 func (c *clients) poll(wait time.Duration) error {
 	err := c.Poll(wait)
-	if closed, ok := errors.AsType[*fleet.ClosedError](err); ok && closed.Reason == "no pong" { // it was sent, or is about to be
+	if closed, ok := errors.AsType[*fleet.ClosedError](err); ok && closed.Reason == "no pong" { // the pong was sent, or is the next message
 		return fmt.Errorf("%w: Centrifuge did not see the answers to its pings in time", errBusy)
 	}
 	return err
 }
 
-// hear understands one message.
+// hear reads one message.
 func (c *clients) hear(s *socket, message []byte) error {
 	if n := c.news(message); n > 0 {
 		s.news += n
@@ -159,8 +160,8 @@ func (c *clients) hear(s *socket, message []byte) error {
 	return nil
 }
 
-// isPing reports whether a ping of Centrifuge is in a message, beside others
-// perhaps, each on a line.
+// isPing reports whether a message contains a ping of Centrifuge. The message
+// may have other lines.
 func isPing(message []byte) bool {
 	for line := range bytes.SplitSeq(message, []byte("\n")) {
 		if string(line) == "{}" {
@@ -170,7 +171,7 @@ func isPing(message []byte) bool {
 	return false
 }
 
-// advance says the line that is next, or nothing to one who listens only.
+// advance sends the next line. A client that only listens sends none.
 func (c *clients) advance(s *socket) error {
 	if s.step == len(s.script) {
 		s.isReady = true
@@ -186,7 +187,7 @@ func (c *clients) advance(s *socket) error {
 	return c.Say(s.Socket, s.script[s.step].say)
 }
 
-// number is the number that follows some words, the first time they are there.
+// number is the number after the first occurrence of some words.
 func number(message []byte, words string) (int, bool) {
 	_, digits, _ := bytes.Cut(message[:min(len(message), 512)], []byte(words))
 	n := 0

@@ -35,5 +35,5 @@ func TestServersSayWhatTheyCannotDo(t *testing.T) {
 	_, err := withServer(o, "goroutine", func(s *server) (sample, error) { return s.do("dance") })
 	require.ErrorContains(t, err, `this server cannot do "dance"`)
 	_, err = withServer(o, "nobody", func(*server) (sample, error) { return nil, nil })
-	require.ErrorContains(t, err, `there is no server "nobody"`)
+	require.ErrorContains(t, err, `unknown server "nobody"`)
 }

@@ -22,10 +22,10 @@ const (
 	lineHeight    = 16
 )
 
-// lineColours can be told apart by the colour-blind too.
+// lineColours differ for the colour-blind too.
 var lineColours = []string{"#0072b2", "#d55e00", "#009e73", "#aa4499"}
 
-// picture draws the panels of a curve, two beside each other. All axes are
+// picture draws the panels of a curve, in two columns. All axes are
 // logarithmic.
 func (c *curve) picture(under string, res *result) []byte {
 	var d svg.Canvas
@@ -41,16 +41,16 @@ func (c *curve) picture(under string, res *result) []byte {
 	return d.Document(width, height)
 }
 
-// point is a point of a line: the rounds of one case, by their median.
+// point is a point of a line: the median of the rounds of one case.
 type point struct {
 	svg.Point
 	rounds []float64
 }
 
-// points are the cases of a result that measured a metric.
+// points are the cases of a result with the metric.
 func (l line) points(res *result) (list []point) {
 	for _, c := range res.Cases {
-		rounds := slices.DeleteFunc(slices.Clone(c.Rounds[l.metric]), func(v float64) bool { return v <= 0 }) // which have no logarithm
+		rounds := slices.DeleteFunc(slices.Clone(c.Rounds[l.metric]), func(v float64) bool { return v <= 0 }) // values without a logarithm
 		if m := median(c.Rounds[l.metric]); m > 0 {
 			list = append(list, point{svg.Point{X: cmp.Or(c.X, 1), Y: m}, rounds})
 		}
@@ -77,7 +77,7 @@ func (p *panel) draw(d *svg.Canvas, res *result) {
 		X: along(slices.Min(xs), slices.Max(xs)), Y: svg.Rounded(slices.Min(ys), slices.Max(ys)), Grid: true,
 	}
 	d.Axes(plot)
-	var ends []float64 // how high the lines end
+	var ends []float64 // the heights of the lines' ends
 	for i, points := range lines {
 		if len(points) > 0 {
 			drawLine(d, plot, points, lineColours[i%len(lineColours)])
@@ -95,7 +95,7 @@ func (p *panel) draw(d *svg.Canvas, res *result) {
 	}
 }
 
-// along is the axis of what grows. It begins a little before the first point.
+// along is the axis of the size. It begins a little before the first point.
 func along(least, most float64) svg.Scale {
 	most = max(most, 2*least)
 	marks := []float64{1, 2, 4, 8}
@@ -108,7 +108,7 @@ func along(least, most float64) svg.Scale {
 	}
 }
 
-// drawLine draws a line with a dot at each point and a bar over its rounds.
+// drawLine draws a line, with a dot at each point and a bar over its rounds.
 func drawLine(d *svg.Canvas, plot *svg.Plot, points []point, colour string) {
 	var path []svg.Point
 	for _, at := range points {
@@ -124,7 +124,7 @@ func drawLine(d *svg.Canvas, plot *svg.Plot, points []point, colour string) {
 	d.Curve(plot, path, colour)
 }
 
-// apart moves what lies closer together than a line of text apart and keeps its
+// apart moves texts apart that are closer than a line of text. It keeps their
 // order.
 func apart(at []float64) []float64 {
 	order := make([]int, len(at))

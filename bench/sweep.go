@@ -11,8 +11,8 @@ import (
 	"github.com/presence-go/presence/internal/timeline"
 )
 
-// A sweep is measured in virtual time: 30 seconds in ticks of 100 ms, in which
-// everybody is heard three times and nobody expires.
+// A sweep is measured in virtual time: 30 seconds in ticks of 100 ms. Each user
+// sends three heartbeats, and no user expires.
 const (
 	sweepTick    = 100 * time.Millisecond
 	sweepPeriod  = 30 * time.Second
@@ -25,9 +25,9 @@ const (
 const (
 	share    = "share"    // percent of one core
 	worst    = "worst"    // milliseconds of the longest tick
-	waited   = "waited"   // milliseconds that a heartbeat by id waited at most for a tick; not there if none had to
-	hold     = "hold"     // milliseconds that a lock was held at most, by what is known
-	lateness = "lateness" // milliseconds after a deadline until it was met, at most
+	waited   = "waited"   // milliseconds that a heartbeat by id waited for a tick, at most; absent if none waited
+	hold     = "hold"     // milliseconds that a lock was held, at most, as far as known
+	lateness = "lateness" // milliseconds from a deadline until it was processed, at most
 )
 
 // sweeps is G5.
@@ -56,9 +56,9 @@ var sweepCases = map[string]freshCase{
 	"sweep/map":   sweepMap,
 }
 
-// runSweep goes through the period, before every tick of which the users whose
-// turn it is are heard. Then it goes through another third of it while somebody
-// else calls probe all the time, to see how long a sweep keeps callers waiting.
+// runSweep runs the period. Before each tick it sends the heartbeats that are
+// due. Then it runs another third of the period while another goroutine calls
+// probe repeatedly, to measure how long a sweep delays callers.
 func runSweep(n int, beat func(from, to int) error, tick func() error, probe func(i int) error) (sample, error) {
 	freeMemory()
 	var used, longest time.Duration
@@ -154,8 +154,8 @@ func sweepWheel(o options) (sample, error) {
 	return s, nobodyLost(err, lost)
 }
 
-// sweepMap goes through a whole map with its lock held. By the real clock the
-// measurement is far shorter than the timeout, so that nobody is silent.
+// sweepMap scans a whole map under its lock. The measurement is far shorter
+// than the timeout, so that no user is silent.
 func sweepMap(o options) (sample, error) {
 	p := newPopulation(sweepSize(o))
 	h := newHandTimers(p, 0)
@@ -166,8 +166,8 @@ func sweepMap(o options) (sample, error) {
 	return s, nobodyLost(err, lost)
 }
 
-// stragglers is the tenant of a few users who do fall silent while the period
-// lasts, so that it can be seen how late that is noticed.
+// stragglers is a tenant with a few users that fall silent in the period, to
+// measure the delay of their removal.
 const stragglers = "stragglers"
 
 func sweepOurs(n int) (sample, error) {
@@ -184,7 +184,7 @@ func sweepOurs(n int) (sample, error) {
 		case out.Kind != presence.OutputTransition || out.Trigger != presence.CauseLost:
 		case who.Tenant == stragglers:
 			late.Add(1)
-			latest.Store(max(latest.Load(), int64(presence.At(mock.Now()).Sub(out.At)))) // they fall silent one by one
+			latest.Store(max(latest.Load(), int64(presence.At(mock.Now()).Sub(out.At)))) // they fall silent one after the other
 		default:
 			lost.Add(1)
 		}
@@ -192,7 +192,7 @@ func sweepOurs(n int) (sample, error) {
 	p := newPopulation(n)
 	t.beforeEach = func(k int) {
 		if k%(p.size()/100) == 0 {
-			mock.Add(sweepTick) // so that not all deadlines are the same
+			mock.Add(sweepTick) // so that deadlines differ
 		}
 	}
 	if err := t.fill(p, 1); err != nil {

@@ -13,28 +13,28 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// The metrics of servers with many clients, all of the server's process.
+// The metrics of servers with many clients. They are of the server's process.
 const (
-	connectCPU    = "connect cpu"    // microseconds of processors a client, until it and all it brought about is quiet
+	connectCPU    = "connect cpu"    // microseconds of processors a client, until all effects are over
 	connectRate   = "connect rate"   // clients a second, until all are ready
-	toldAll       = "told"           // milliseconds from the first connection to the last thing told
-	delivered     = "delivered"      // messages, in thousands, in which others were told of
-	deliveredMB   = "delivered MB"   // and everything that was sent
+	toldAll       = "told"           // milliseconds from the first connection to the last news
+	delivered     = "delivered"      // thousands of messages with news of others
+	deliveredMB   = "delivered MB"   // megabytes sent, all messages together
 	clientRSS     = "client rss"     // resident bytes a client
 	clientHeap    = "client heap"    // of the heap
 	clientStack   = "client stack"   // of stacks
 	clientGo      = "client go"      // goroutines a client
 	disconnectCPU = "disconnect cpu" // microseconds of processors a client, when all leave at once
-	disconnectAll = "disconnect all" // milliseconds until the server has forgotten all
+	disconnectAll = "disconnect all" // milliseconds until the server has removed all
 	leaveCPU      = "leave cpu"      // milliseconds of processors, when half of every room leaves at once
-	leaveAll      = "leave all"      // milliseconds until those who stay were told of all of them
-	eventP50      = "event p50"      // microseconds from one client's joining to the last of its room being told
+	leaveAll      = "leave all"      // milliseconds until the remaining clients have the news of all departures
+	eventP50      = "event p50"      // microseconds from one client's join until its room has the news
 	eventP99      = "event p99"
 	messageCPU    = "message cpu" // microseconds of the server's processors a message
-	writeCPU      = "write cpu"   // the same of write(2) alone, of the same bytes to the same sockets
+	writeCPU      = "write cpu"   // write(2) only, of the same bytes to the same sockets
 	againstWrite  = "against write"
 	lastArrival   = "last"       // milliseconds until the last client has it
-	lastWrite     = "last write" // the same of write(2) alone
+	lastWrite     = "last write" // write(2) only
 )
 
 // webSockets are G11 to G13, G15 and G16.
@@ -174,15 +174,15 @@ func eventStreams(r *runner) error {
 	})
 }
 
-// gathering is who meets where.
+// gathering is the assignment of clients to rooms.
 type gathering struct {
 	clients int
-	place   string   // the name of how they are put into rooms
+	place   string   // the name of the assignment
 	rooms   []string // of each client
 	ids     []string
 }
 
-// places are how clients are put into rooms.
+// places are the assignments of clients to rooms.
 var places = map[string]func(*population) []string{"own": roomOfOne, "rooms": ownRoom, "one": oneChannel}
 
 func gather(clients int, place string) gathering {
@@ -190,7 +190,7 @@ func gather(clients int, place string) gathering {
 	return gathering{clients, place, places[place](p), p.ids}
 }
 
-// roomOfOne gives everybody a room of its own.
+// roomOfOne gives each user a room of its own.
 func roomOfOne(p *population) []string {
 	rooms := make([]string, p.size())
 	for i := range rooms {
@@ -199,7 +199,7 @@ func roomOfOne(p *population) []string {
 	return rooms
 }
 
-// The sizes, smaller still in the test.
+// The numbers of clients, smaller in tests.
 func clientCount(o options, full, quick int) int {
 	if o.tiny {
 		return quick / 5
@@ -211,7 +211,7 @@ func idleClients(o options) int  { return clientCount(o, 10_000, 500) }
 func roomClients(o options) int  { return clientCount(o, 5_000, 500) }
 func crowdClients(o options) int { return clientCount(o, 2_500, 250) }
 
-// What clients of a server say.
+// speechOf is the speech for a kind of server.
 func speechOf(kind string, g gathering, role string) speech {
 	var s speech
 	switch kind {
@@ -271,7 +271,8 @@ func speechOf(kind string, g gathering, role string) speech {
 	return s
 }
 
-// cmpRole is the id of a client, which says of watchers that they are.
+// cmpRole is the id of a client. The id of a client with a role, which only
+// watches, begins with w.
 func cmpRole(role, id string) string {
 	if role != "" {
 		return "w" + id
@@ -279,7 +280,7 @@ func cmpRole(role, id string) string {
 	return "m" + id
 }
 
-// serviceOf is the server that clients of a kind go to.
+// serviceOf is the server for a kind of clients.
 func serviceOf(kind string) string {
 	switch kind {
 	case "centrifuge-list":
@@ -292,17 +293,16 @@ func serviceOf(kind string) string {
 	return kind
 }
 
-// stillness is how long no news must come for a server to be called quiet. It is
-// in none of the times.
+// stillness is the time without news after which a server is quiet. No figure
+// contains it.
 func stillness(o options) time.Duration {
 	return o.length(250*time.Millisecond, 80*time.Millisecond)
 }
 
-// scene is something that happens once clients have met.
+// scene is a part of a measurement, once all clients are connected.
 type scene func(*server, *clients, gathering, sample) error
 
-// meeting has clients connect to a server and measures that, and then what else
-// happens.
+// meeting measures how clients connect to a server, and then the scenes.
 func meeting(o options, service string, words speech, g gathering, then ...scene) (sample, error) {
 	return withServer(o, service, func(s *server) (got sample, err error) {
 		got = make(sample)
@@ -361,27 +361,27 @@ func sizes(rooms []string) func(client int) int {
 	return func(client int) int { return count[rooms[client]] }
 }
 
-// told returns whether every client knows how many are in its room, as far as
-// the server says so.
+// told returns whether every client has the number of clients in its room, for
+// servers that send it.
 func (f *clients) told(members func(client int) int) func() bool {
 	return func() bool {
 		return !f.counts || !slices.ContainsFunc(f.sockets, func(s *socket) bool { return s != nil && s.count != members(s.Client) })
 	}
 }
 
-// settle reads until it is quiet and something is so.
+// settle reads until the server is quiet and a condition holds.
 func (f *clients) settle(so func() bool) error {
 	for deadline := time.Now().Add(patience); ; {
 		if err := f.quiet(f.still); err != nil || so() {
 			return err
 		}
 		if time.Now().After(deadline) {
-			return errors.New("it is quiet, but not everybody was told everything")
+			return errors.New("the server is quiet, but some clients miss news")
 		}
 	}
 }
 
-// everybodyLeaves has all clients close at once.
+// everybodyLeaves closes all clients at once.
 func everybodyLeaves(s *server, f *clients, g gathering, got sample) error {
 	used, err := s.spends(func() error {
 		began := time.Now()
@@ -396,7 +396,7 @@ func everybodyLeaves(s *server, f *clients, g gathering, got sample) error {
 	return err
 }
 
-// someCome has single clients leave and come back, one after the other.
+// someCome closes single clients and connects them again, one after the other.
 func someCome(events int) scene {
 	return func(_ *server, f *clients, g gathering, got sample) error {
 		var took []time.Duration
@@ -432,7 +432,7 @@ func someCome(events int) scene {
 	}
 }
 
-// heardBy returns whether each of some clients has had news since.
+// heardBy returns whether each of some clients has received news since.
 func heardBy(list []*socket) func() bool {
 	before := make([]int, len(list))
 	for i, s := range list {
@@ -448,7 +448,7 @@ func heardBy(list []*socket) func() bool {
 	}
 }
 
-// halfLeaves has half of every room close at once.
+// halfLeaves closes half of every room at once.
 func halfLeaves(s *server, f *clients, g gathering, got sample) error {
 	seen := make(map[string]int)
 	var leaving, staying []*socket
@@ -483,14 +483,15 @@ func halfLeaves(s *server, f *clients, g gathering, got sample) error {
 	return err
 }
 
-// What the beating of hearts is like: all clients are heard in turn, at a fixed
-// rate, and are answered nothing.
+// beating returns the sizes of a run of heartbeats. All clients send in turn,
+// at a fixed rate, and get no answer.
 func beating(o options) (clients, rate int, length time.Duration) {
 	return idleClients(o), o.size(20_000, 5_000), o.length(3*time.Second, 500*time.Millisecond)
 }
 
-// heartbeatsOver paces heartbeats and takes the server's processor time. Theirs
-// are those of an idle page: nothing has happened there since the last one.
+// heartbeatsOver sends heartbeats at a rate and measures the server's processor
+// time. Unless active, they are those of an idle page, without input since the
+// last.
 func heartbeatsOver(kind string, active bool) freshCase {
 	return func(o options) (sample, error) {
 		n, rate, length := beating(o)
@@ -514,13 +515,13 @@ func heartbeatsOver(kind string, active bool) freshCase {
 					return err
 				}
 			}
-			if _, err := f.pace(rate, time.Duration(float64(time.Second)*float64(n)/float64(rate)), say); err != nil { // once each
+			if _, err := f.pace(rate, time.Duration(float64(time.Second)*float64(n)/float64(rate)), say); err != nil { // one heartbeat of each client
 				return err
 			}
 			sent := 0
 			used, err := s.spends(func() (err error) {
 				sent, err = f.pace(rate, length, say)
-				time.Sleep(20 * time.Millisecond) // the last are being read
+				time.Sleep(20 * time.Millisecond) // until the last ones are read
 				return err
 			})
 			if err != nil {
@@ -535,9 +536,9 @@ func heartbeatsOver(kind string, active bool) freshCase {
 	}
 }
 
-// heartbeatOf returns what makes the text of a heartbeat.
+// heartbeatOf returns the function for the text of a heartbeat.
 func heartbeatOf(kind string, active bool) func() string {
-	if kind == "centrifuge" { // which knows of no such thing
+	if kind == "centrifuge" { // Centrifuge has no heartbeats with an age
 		return func() string { return `{"send":{"data":{"idle":60000,"visible":true}}}` }
 	}
 	began := time.Now()
@@ -550,8 +551,8 @@ func heartbeatOf(kind string, active bool) func() string {
 	}
 }
 
-// pace has clients say something in turn, at a rate a second for some time, and
-// returns how often.
+// pace makes clients send in turn, at a rate a second for some time. It returns
+// the number of messages.
 func (c *clients) pace(rate int, length time.Duration, say func() string) (sent int, err error) {
 	for start := time.Now(); ; {
 		elapsed := time.Since(start)
@@ -569,8 +570,8 @@ func (c *clients) pace(rate int, length time.Duration, say func() string) (sent 
 	}
 }
 
-// broadcasts has one change go to everybody, alternately by the library and by
-// write(2) alone, and takes both.
+// broadcasts sends one change to all clients, alternately by the library and by
+// write(2) only, and measures both.
 func broadcasts(kind string) freshCase {
 	return func(o options) (sample, error) {
 		n := idleClients(o)
@@ -589,7 +590,7 @@ func broadcasts(kind string) freshCase {
 				})
 				return used / float64(n) / 1e3, ms(f.last.Sub(began)), err
 			}
-			for range 2 { // the first is more than one change
+			for range 2 { // the first round has more than one change
 				if _, _, err := one(doPublish); err != nil {
 					return err
 				}

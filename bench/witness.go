@@ -15,18 +15,17 @@ import (
 	"github.com/presence-go/presence/internal/naive"
 )
 
-// witness is a user who is followed closely: everything that is said of it to
-// the tracker is written down as it is said, what the tracker answers at some
-// instants, and every transition that it tells. Afterwards the naive model is
-// told the same and asked the same.
+// witness is a user whose history is recorded: each event, the tracker's
+// answers at some instants, and each transition. Afterwards the naive model
+// gets the same events and must give the same answers.
 type witness struct {
 	ref   presence.Ref
 	past  []said
-	turns []naive.Turn // as the tracker told them
+	turns []naive.Turn // transitions of the tracker
 }
 
-// said is an event as it was fed to the tracker, in little room, and whether it
-// was accepted; or a sighting.
+// said is a compact record of an event and whether it was accepted, or of a
+// sighting.
 type said struct {
 	at       presence.Instant
 	kind     presence.EventKind
@@ -40,18 +39,18 @@ type said struct {
 	seen     *sighting
 }
 
-// sighting is what the tracker answered at one instant.
+// sighting is the tracker's answer at one instant.
 type sighting struct {
 	state       presence.State
 	team, admin presence.View
-	lines       []string // of Explain, to an admin
+	lines       []string // of Explain, for an admin
 }
 
-// host is who speaks of users on behalf of other systems.
+// host is the actor that sets claims on behalf of other systems.
 var host = presence.Actor{Subject: presence.ID("host"), Role: presence.RoleSystem}
 
-// event is what was said as the state machine is told it. A claim that names its
-// source is the host's, any other the user's own.
+// event is the event of the state machine. A claim with a source is the host's,
+// any other the user's own.
 func (s *said) event(who presence.Ref) presence.Event {
 	e := presence.Event{Kind: s.kind, Subject: who, Conn: s.conn, Epoch: s.epoch, Cause: s.cause, Seq: s.seq, Age: presence.NoAge}
 	switch {
@@ -69,7 +68,7 @@ func (s *said) event(who presence.Ref) presence.Event {
 	return e
 }
 
-// look has the tracker say what it knows of a witness.
+// look records the tracker's answers about a witness.
 func (w *witness) look(t *presence.Tracker, now presence.Instant) error {
 	s := new(sighting)
 	var faults [4]error
@@ -81,11 +80,11 @@ func (w *witness) look(t *presence.Tracker, now presence.Instant) error {
 	return errors.Join(faults[:]...)
 }
 
-// judged counts what was compared.
+// judged counts comparisons.
 type judged struct{ events, sightings, turns int }
 
-// judge tells the naive model everything that a witness saw, and returns the
-// first difference, with the history that leads to it.
+// judge gives the naive model the history of a witness. It returns the first
+// difference, with the history that leads to it.
 func (w *witness) judge(policy presence.Policy, seed uint64) (judged, error) {
 	n := &naive.Model{Subject: w.ref, Policies: []presence.Policy{policy}}
 	differs := func(upto int, format string, args ...any) error {
@@ -124,15 +123,15 @@ func (w *witness) judge(policy presence.Policy, seed uint64) (judged, error) {
 	return count, nil
 }
 
-// judgeTurns compares the transitions, and since when each sighting held. It
-// returns how much of the past led to the first difference.
+// judgeTurns compares the transitions, and the start of each sighting's status.
+// It returns how much of the past led to the first difference.
 func (w *witness) judgeTurns(want []naive.Turn) (upto int, err error) {
 	for i := range max(len(want), len(w.turns)) {
 		switch {
 		case i >= len(w.turns):
-			return len(w.past), fmt.Errorf("transition %d was not told: %s", i, want[i])
+			return len(w.past), fmt.Errorf("transition %d was not reported: %s", i, want[i])
 		case i >= len(want):
-			return len(w.past), fmt.Errorf("transition %d was told and is none: %s", i, w.turns[i])
+			return len(w.past), fmt.Errorf("transition %d was reported and did not happen: %s", i, w.turns[i])
 		case want[i] != w.turns[i]:
 			return len(w.past), fmt.Errorf("transition %d:\n want %s\n got  %s", i, want[i], w.turns[i])
 		}
@@ -157,7 +156,7 @@ func (w *witness) judgeTurns(want []naive.Turn) (upto int, err error) {
 	return 0, nil
 }
 
-// says compares what was answered with what the model says.
+// says compares a sighting with the model's answer.
 func (s *sighting) says(a naive.Answer) error {
 	v := &s.admin
 	if got := (naive.Answer{Known: a.Known, Reach: a.Reach, Status: v.Status, Masked: v.Masked, Cause: v.Cause, Routable: v.Routable}); got != a {
@@ -174,7 +173,7 @@ func (s *sighting) says(a naive.Answer) error {
 	return nil
 }
 
-// judgeAll judges every witness, on all cores.
+// judgeAll judges all witnesses, on all cores.
 func judgeAll(list []*witness, policy presence.Policy, seed uint64) (total judged, err error) {
 	var next atomic.Int64
 	counts, faults := make([]judged, len(list)), make([]error, len(list))
