@@ -15,16 +15,16 @@ import (
 	"github.com/presence-go/presence/routing"
 )
 
-// errDrill says that a drill found a fault.
+// errDrill reports that a drill found a fault.
 var errDrill = errors.New("the drill failed")
 
-// drill runs a contact centre through a day in virtual time: agents take
-// breaks, lose their connections, do not answer and finish what they have,
-// while work comes in. It checks every single assignment.
+// drill runs a contact centre through a day of virtual time. Agents take
+// breaks, lose their connections, miss challenges and finish their work, while
+// new work arrives. It checks every assignment.
 func drill(flags *flag.FlagSet) action {
 	d := &centre{}
-	flags.IntVar(&d.agents, "agents", 200, "how many agents work")
-	flags.IntVar(&d.pieces, "work", 5000, "how many pieces of work come in")
+	flags.IntVar(&d.agents, "agents", 200, "number of agents")
+	flags.IntVar(&d.pieces, "work", 5000, "number of pieces of work")
 	seed := flags.Uint64("seed", 1, "the `seed` of all chance; the same seed gives the same day")
 	return func(ctx context.Context, args []string, stdout, _ io.Writer) error {
 		if len(args) > 0 || d.agents < 1 || d.pieces < 1 {
@@ -35,7 +35,7 @@ func drill(flags *flag.FlagSet) action {
 	}
 }
 
-// centre is a contact centre under a drill.
+// centre is a contact centre in a drill.
 type centre struct {
 	agents, pieces int
 	rand           *rand.Rand
@@ -47,19 +47,19 @@ type centre struct {
 	staff   []*agent
 	faults  []string
 
-	// What each agent received under each revision, and what was asked for, as
-	// the state machines told it.
+	// The routing of each agent at each revision, and the ids of requeued work, as
+	// the state machines reported them.
 	received map[presence.Ref]map[presence.Instant]presence.Routing
 	requeued map[string]int
 
 	given, moved, breaks, drains, losses int
-	kicked, requeues                     int // by challenges, and for them
+	kicked, requeues                     int // by challenges, and the requeues that follow
 }
 
 type agent struct {
 	ref   presence.Ref
 	conn  *presence.Conn
-	quiet bool // does not answer
+	quiet bool // answers no challenge
 }
 
 var channel = presence.ChannelID("desk")
@@ -120,7 +120,7 @@ func (d *centre) run(ctx context.Context) error {
 			return d.report(second)
 		}
 		if second == 24*3600 {
-			d.fault("after a day there is work left that nobody has done")
+			d.fault("after a day some work is not done")
 			return d.report(second)
 		}
 	}
@@ -130,7 +130,7 @@ func (d *centre) fault(format string, args ...any) {
 	d.faults = append(d.faults, fmt.Sprintf(format, args...))
 }
 
-// note takes down what state machines say.
+// note records the outputs of state machines.
 func (d *centre) note(ref presence.Ref, o *presence.Output) {
 	switch o.Kind {
 	case presence.OutputTransition, presence.OutputUpdated:
@@ -139,12 +139,12 @@ func (d *centre) note(ref presence.Ref, o *presence.Output) {
 			revisions = make(map[presence.Instant]presence.Routing)
 			d.received[ref] = revisions
 		}
-		// Within a revision only capacity may change, which the machine checks.
+		// Within a revision only capacity may change. The machine checks that.
 		revisions[o.Presence.Revision] = o.Presence.Routing
 	case presence.OutputRequeue:
-		key := ref.String() + " " + o.ID // an id is the subject's own
+		key := ref.String() + " " + o.ID // ids are unique only within a subject
 		if d.requeued[key]++; d.requeued[key] > 1 {
-			d.fault("requeue %s was told %d times", key, d.requeued[key])
+			d.fault("requeue %s was reported %d times", key, d.requeued[key])
 		}
 		if o.Reason == presence.EndChallenge {
 			d.requeues++
@@ -156,7 +156,7 @@ func (d *centre) note(ref presence.Ref, o *presence.Output) {
 	}
 }
 
-// check looks at every piece of work that came to lie elsewhere.
+// check checks each piece of work whose place changed.
 func (d *centre) check(w routing.Work) {
 	switch w.Place {
 	case routing.Given:
@@ -180,7 +180,7 @@ func (d *centre) connect(ctx context.Context, a *agent) (err error) {
 	return err
 }
 
-// live is what an agent does in a second. Towards the end everybody works on.
+// live runs an agent for a second. With closing set, agents stay and work.
 func (d *centre) live(ctx context.Context, a *agent, second int, closing bool) error {
 	chance := func(n int) bool { return d.rand.IntN(n) == 0 }
 	if a.conn == nil {
@@ -219,7 +219,7 @@ func (d *centre) live(ctx context.Context, a *agent, second int, closing bool) e
 		if chance(120) || closing {
 			return claim(presence.Agent(a.ref), "active")
 		}
-	case chance(1500) && !closing: // the network is gone, or the tab
+	case chance(1500) && !closing: // the network fails, or the tab closes
 		a.conn, d.losses = nil, d.losses+1
 	case chance(1200) && !closing:
 		d.breaks++
@@ -239,7 +239,7 @@ func (d *centre) live(ctx context.Context, a *agent, second int, closing bool) e
 	return nil
 }
 
-// done reports whether all work is.
+// done reports whether all work is done.
 func (d *centre) done() bool {
 	if len(d.queue.List(channel)) > 0 {
 		return false
@@ -252,7 +252,7 @@ func (d *centre) done() bool {
 	return true
 }
 
-// report counts everything once more and says what was found.
+// report counts all work again and prints the result.
 func (d *centre) report(seconds int) error {
 	finished := 0
 	for i := range d.pieces {
@@ -277,8 +277,8 @@ func (d *centre) report(seconds int) error {
 		d.fault("%d kick-outs, and %d requeues for them", d.kicked, d.requeues)
 	}
 	fmt.Fprintf(d.out, `%d agents, %v of virtual time
-work      %d came in, %d done, %d lost
-given     %d times, each to an agent who received it at that revision
+work      %d arrived, %d done, %d lost
+given     %d times, each to an agent that received work at that revision
 came back %d times
 breaks    %d, %d of them after the present work was done
 losses    %d

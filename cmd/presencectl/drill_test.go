@@ -14,14 +14,14 @@ func TestDrill(t *testing.T) {
 	for _, seed := range []string{"1", "2"} {
 		var out bytes.Buffer
 		require.Equal(t, exitFine, run([]string{"drill", "-agents", "15", "-work", "150", "-seed", seed}, &out, &out), out.String())
-		require.Contains(t, out.String(), "150 came in, 150 done, 0 lost")
+		require.Contains(t, out.String(), "150 arrived, 150 done, 0 lost")
 	}
 	var out bytes.Buffer
 	require.Equal(t, exitWrong, run([]string{"drill", "-agents", "0"}, &out, &out))
 	require.Equal(t, exitWrong, run([]string{"drill", "now"}, &out, &out))
 }
 
-// TestDrillNoticesFaults: what the drill is there to find, it finds.
+// TestDrillNoticesFaults checks that a drill finds each kind of fault.
 func TestDrillNoticesFaults(t *testing.T) {
 	ann := presence.ID("ann")
 	fresh := func() *centre {
@@ -51,7 +51,7 @@ func TestDrillNoticesFaults(t *testing.T) {
 	requeue := &presence.Output{Kind: presence.OutputRequeue, ID: "h1", Reason: presence.EndChallenge}
 	d.note(ann, requeue)
 	d.note(ann, requeue)
-	require.Len(t, d.faults, 1, "one requeue told twice")
+	require.Len(t, d.faults, 1, "one requeue reported twice")
 
 	d = fresh()
 	d.out, d.pieces = &bytes.Buffer{}, 1

@@ -40,7 +40,8 @@ func TestLoad(t *testing.T) {
 	require.Contains(t, wrong, "-for 0s: want 1s to")
 }
 
-// TestLoadFails: a server that closes whoever it has welcomed is at fault.
+// TestLoadFails checks that a server that closes each connection after the
+// welcome is at fault.
 func TestLoadFails(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, _, _, err := ws.UpgradeHTTP(r, w)

@@ -6,16 +6,16 @@
 //	presencectl simulate -svg lunch.svg lunch.txt
 //	presencectl policy                          list the presets
 //	presencectl policy respondio                print one as JSON
-//	presencectl policy ./lunch.json             print a policy whole
+//	presencectl policy ./lunch.json             print a policy with its defaults
 //	presencectl policy -check ./lunch.json      check a policy
 //	presencectl policy -diff slack ./lunch.json list the paths at which two policies differ
 //	presencectl grammar                         print the language of scenarios
-//	presencectl journal presence.db ann         print what happened, as JSON
+//	presencectl journal presence.db ann         print the journal, as JSON
 //	presencectl report -from 2026-01-05T00:00:00Z -to 2026-01-06T00:00:00Z presence.db
 //	presencectl explain presence.db ann         print why a subject has its status
 //	presencectl erase presence.db ann           delete all that is stored of a subject
 //	presencectl drill                           route work through a bad day, and check every step
-//	presencectl load                            put load on a server over WebSockets, and check what everybody saw
+//	presencectl load                            put load on a server over WebSockets, and check every client's list
 //	presencectl version                         print the version
 //
 // "presencectl COMMAND -h" lists the flags of a command. The command exits with 1
@@ -34,7 +34,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strings"
-	_ "time/tzdata" // for the opening hours of scenarios, wherever this runs
+	_ "time/tzdata" // for opening hours in scenarios, on systems without time zones
 
 	"github.com/presence-go/presence/cmd/presencectl/internal/load"
 	"github.com/presence-go/presence/presencetest/scenario"
@@ -51,8 +51,8 @@ const (
 type command struct {
 	name, args string
 	about      string // one line
-	// prepare declares the flags and returns the function that carries the command
-	// out with the other arguments.
+	// prepare declares the flags. It returns the function that runs the command
+	// with the remaining arguments.
 	prepare func(*flag.FlagSet) action
 }
 
@@ -62,12 +62,12 @@ var commands = []command{
 	{"simulate", "[FLAGS] FILE...", "run scenario files", simulate},
 	{"policy", "[FLAGS] [NAME | FILE.json]...", "list the presets; print, check or compare policies", policy},
 	{"grammar", "", "print the language of scenario files", grammar},
-	{"journal", "[FLAGS] FILE [SUBJECT]", "print what happened, one row a line as JSON, from a file of adapters/sqlite", journal},
+	{"journal", "[FLAGS] FILE [SUBJECT]", "print the journal, one row a line as JSON, from a file of adapters/sqlite", journal},
 	{"report", "-from T -to T [FLAGS] FILE [SUBJECT...]", "print how long each subject had each status, from a file of adapters/sqlite", reports},
 	{"explain", "[FLAGS] FILE SUBJECT", "print why a server that starts now with a file of adapters/sqlite shows a subject's status", explain},
 	{"erase", "[FLAGS] FILE SUBJECT...", "delete the records and journals of subjects from a file of adapters/sqlite that no server has open", erase},
 	{"drill", "[FLAGS]", "route work through a bad day in virtual time, and check every step", drill},
-	{"load", "[FLAGS]", "put load on a server over WebSockets, and check what everybody saw", nil},
+	{"load", "[FLAGS]", "put load on a server over WebSockets, and check every client's list", nil},
 	{"version", "", "print the version", version},
 }
 
@@ -95,7 +95,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 func execute(ctx context.Context, name string, args []string, stdout, stderr io.Writer) error {
 	switch name {
-	case "load": // it reads its own flags, and reports all that are wrong together
+	case "load": // it reads its own flags, and reports all errors in them
 		err := load.Command(ctx, args, stdout, stderr)
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
@@ -117,8 +117,8 @@ func execute(ctx context.Context, name string, args []string, stdout, stderr io.
 	return fmt.Errorf("unknown command %q; allowed: %s", name, strings.Join(names, ", "))
 }
 
-// execute reads the flags, which may stand before, between and after the other
-// arguments, and carries the command out.
+// execute reads the flags, which may be anywhere between the arguments, and
+// runs the command.
 func (c *command) execute(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
@@ -221,8 +221,8 @@ func versionOf(info *debug.BuildInfo) string {
 	return text
 }
 
-// simulate runs files one after the other and stops at the first that does not
-// pass. What has happened until then is drawn all the same.
+// simulate runs files one after the other, and stops at the first failure. The
+// picture shows the files that ran.
 func simulate(flags *flag.FlagSet) action {
 	live := flags.Bool("live", false, "run through a whole tracker instead of the pure core")
 	svg := flags.String("svg", "", "draw the statuses of all subjects into this `file`")

@@ -15,14 +15,14 @@ import (
 	"github.com/presence-go/presence/preset"
 )
 
-// call runs the command and returns what it exits with and prints.
+// call runs the command and returns its exit code and its output.
 func call(args ...string) (code int, stdout, stderr string) {
 	var out, wrong strings.Builder
 	code = run(args, &out, &wrong)
 	return code, out.String(), wrong.String()
 }
 
-// write puts a file into a fresh folder and returns its name.
+// write writes a file in a fresh folder and returns its name.
 func write(t *testing.T, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -50,7 +50,7 @@ func TestSimulate(t *testing.T) {
 
 		code, out, wrong = call(append(mode, good, bad, good)...)
 		require.Equal(t, exitFailed, code)
-		require.Equal(t, "ok  "+good+"  2 expectations\n", out, "it goes on no further")
+		require.Equal(t, "ok  "+good+"  2 expectations\n", out, "it stops at the first failure")
 		require.Equal(t, "presencectl: "+bad+":7: wanted alice busy, got alice offline\n", wrong)
 	}
 }
@@ -102,7 +102,7 @@ func TestPolicy(t *testing.T) {
 		require.Equal(t, name, p.Name)
 	}
 
-	// What is printed is a file that prints the same.
+	// The output is a file with the same output.
 	file := write(t, "again.json", out)
 	code, again, wrong := call("policy", file)
 	require.Equal(t, exitFine, code, wrong)
@@ -176,7 +176,7 @@ func TestPolicyDiff(t *testing.T) {
 	}
 }
 
-// H15: every command lists its flags, each with an explanation.
+// TestHelp checks that every command lists its flags, each with an explanation.
 func TestHelp(t *testing.T) {
 	_, all, _ := call("help")
 	for _, c := range commands {

@@ -67,8 +67,7 @@ func policy(flags *flag.FlagSet) action {
 	}
 }
 
-// readPolicy reads a policy by the name of a preset or of a file. It warns of
-// keys that it does not know.
+// readPolicy reads a preset or a file. It warns of unknown keys.
 func readPolicy(name string, stderr io.Writer) (presence.Policy, error) {
 	if p, found := preset.Lookup(name); found {
 		return p, nil
@@ -90,7 +89,8 @@ func readPolicy(name string, stderr io.Writer) (presence.Policy, error) {
 	return p, nil
 }
 
-// comparePolicies lists the paths at which two policies differ, with both values.
+// comparePolicies lists the paths at which two policies differ, with both
+// values.
 func comparePolicies(a, b string, stdout, stderr io.Writer) error {
 	var values [2]map[string]string
 	paths := make(map[string]bool)
@@ -135,8 +135,9 @@ func comparePolicies(a, b string, stdout, stderr io.Writer) error {
 	return nil
 }
 
-// flatten notes each value of a JSON tree by the path that [presence.Policy.Set]
-// takes. An element of a list is named by its id, or else by its index.
+// flatten records each value of a JSON tree by the path for
+// [presence.Policy.Set]. An element of a list has its id in the path, or
+// without one its index.
 func flatten(values map[string]string, path string, tree any) {
 	under := func(key string) string { return strings.TrimPrefix(path+"."+key, ".") }
 	switch tree := tree.(type) {

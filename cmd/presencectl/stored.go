@@ -24,7 +24,7 @@ type stored struct {
 
 // open opens a file that exists.
 func open(ctx context.Context, name string, policy *presence.Policy) (*stored, error) {
-	if _, err := os.Stat(name); err != nil { // sqlite.Open creates a file where none is
+	if _, err := os.Stat(name); err != nil { // sqlite.Open would create the file
 		return nil, err
 	}
 	file, err := sqlite.Open(ctx, name, nil)
@@ -46,7 +46,7 @@ type unchanged struct{ *sqlite.Storage }
 func (unchanged) Save(context.Context, ...presence.Write) error        { return nil }
 func (unchanged) Append(context.Context, ...presence.JournalRow) error { return nil }
 
-// tenantFlag is a flag that several commands have, as are the next ones.
+// tenantFlag is a flag of several commands, like the next ones.
 func tenantFlag(flags *flag.FlagSet) *string {
 	return flags.String("tenant", "", "the `tenant` of the subjects; empty means the default tenant")
 }
@@ -73,8 +73,7 @@ func refs(tenant string, ids []string) (list []presence.Ref) {
 	return list
 }
 
-// journal prints what happened to a subject, or to all of a tenant, as a file has
-// it.
+// journal prints the stored journal of a subject, or of a whole tenant.
 func journal(flags *flag.FlagSet) action {
 	tenant := tenantFlag(flags)
 	from, to := periodFlags(flags)
@@ -121,7 +120,7 @@ func reports(flags *flag.FlagSet) action {
 		}
 		defer func() { err = errors.Join(err, s.close()) }()
 		q := report.Query{Subjects: refs(*tenant, args[1:]), From: *from, To: *to, Every: *every}
-		if len(q.Subjects) == 0 { // all that have rows: an earlier status may last
+		if len(q.Subjects) == 0 { // all subjects with rows: an earlier status may last
 			if q.Subjects, err = s.subjects(ctx, *tenant, *to); err != nil {
 				return err
 			}
@@ -160,7 +159,7 @@ func (s *stored) subjects(ctx context.Context, tenant string, to presence.Instan
 func explain(flags *flag.FlagSet) action {
 	tenant := tenantFlag(flags)
 	name := flags.String("policy", "default", "the `policy` of the server: a preset, or a file that ends in .json")
-	audience := flags.String("audience", string(presence.AudienceAdmin), "the `audience` to whom it is explained: self, team, supervisor, admin, visitor or router")
+	audience := flags.String("audience", string(presence.AudienceAdmin), "the `audience` of the explanation: self, team, supervisor, admin, visitor or router")
 	return func(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
 		if len(args) != 2 {
 			return fmt.Errorf("explain: %w: got %d", errUsage, len(args))

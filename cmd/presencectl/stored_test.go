@@ -80,7 +80,7 @@ func TestJournalFaults(t *testing.T) {
 	require.NoFileExists(t, missing)
 }
 
-// day is a file with what Ann and Bob did, as trackers stored it.
+// day is a file with the history of Ann and Bob, stored by trackers.
 func day(t *testing.T) (path string) {
 	path = filepath.Join(t.TempDir(), "presence.db")
 	s, err := sqlite.Open(t.Context(), path, nil)
@@ -119,7 +119,7 @@ func TestReport(t *testing.T) {
 ,bob,2026-01-05T09:00:00Z,2026-01-05T10:00:00Z,offline,,3560,1
 `, out)
 
-	// A subject without a change in the period has a status all the same.
+	// A subject without a change in the period has a status too.
 	code, out, wrong = call("report", "-from", "2026-01-05T09:30:00Z", "-to", ten, "-every", "15m", path)
 	require.Equal(t, exitFine, code, wrong)
 	require.Equal(t, 4, strings.Count(out, ",offline,,900,"), out)
@@ -164,7 +164,7 @@ func TestExplain(t *testing.T) {
 	_, visitor, _ := call("explain", "-audience", "visitor", path, "ann")
 	require.NotContains(t, visitor, "busy")
 
-	// Under a policy that resets what was chosen at the next login, and another default.
+	// A policy that resets the choice at the next login, with another default.
 	mine := write(t, "mine.json", `{"version": 1, "extends": "respondio", "disconnected": "busy"}`)
 	code, under, wrong := call("explain", "-policy", mine, path, "ann")
 	require.Equal(t, exitFine, code, wrong)

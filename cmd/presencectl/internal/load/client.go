@@ -17,12 +17,11 @@ import (
 	"github.com/presence-go/presence/internal/fleet"
 )
 
-// claimsPerMinute is the number of claims that a client sends, one less than a
-// server takes of a connection.
+// claimsPerMinute is the number of claims that a client sends a minute. It is
+// one less than a server accepts of a connection.
 const claimsPerMinute = 9
 
-// The things that clients do by themselves. Those from actReload on end the
-// session.
+// The actions of clients. Those from actReload on end the session.
 const (
 	actClaim = iota
 	actInput
@@ -34,51 +33,50 @@ const (
 	actions
 )
 
-// client is somebody who comes and goes: an agent or a visitor, one connection
-// after the other. It has one goroutine, which waits for what comes until
-// something is to be done.
+// client is an agent or a visitor with one connection after another. Its
+// goroutine waits for messages until the next action is due.
 type client struct {
 	r     *runner
 	who   *person // nil for a visitor
-	id    string  // who it says it is
-	conn  string  // the id of its connection, of an agent
+	id    string  // the id that it sends
+	conn  string  // the id of an agent's connection
 	every *[actions]time.Duration
 
 	due    [actions]time.Time
-	claims [claimsPerMinute]time.Time // the latest, the oldest at next
+	claims [claimsPerMinute]time.Time // the times of the latest claims, the oldest at next
 	next   int
-	input  time.Time // the last one
+	input  time.Time // the time of the last input
 
 	sock    *fleet.Conn
-	asked   time.Time // when it sent a claim that has not been answered
-	ref     string    // of that
-	begun   time.Time // when it began to open the session
-	watched time.Time // when it asked for the list in this session
-	hoped   bool      // for diffs, where it knows the list
-	status  string    // shown of itself
+	asked   time.Time // when it sent the claim without an answer
+	ref     string    // of that claim
+	begun   time.Time // the start of the session
+	watched time.Time // when it sent watch in this session
+	hoped   bool      // it knows a list and expects diffs
+	status  string    // the status that it last received of itself
 
 	mu      sync.Mutex
-	waiting bool // for something to come, and may be told that it is over
-	there   bool // connected and welcome
-	asking  bool // and waiting for the answer to a claim
+	waiting bool // blocked in a read; wake may end it
+	there   bool // connected, and welcome received
+	asking  bool // waiting for the answer to a claim
 	list    list
 }
 
-// over is how the last session of a client ends.
+// over is the end of a client's last session.
 const over = "end of the load"
 
-// errDue says that nothing came before it was time to do something.
+// errDue reports that an action was due before a message arrived.
 var errDue = errors.New("due")
 
-// errRefused is why no session was opened.
+// errRefused is the reason why no session was opened.
 type errRefused struct {
 	text     string
-	answered bool // by a server
+	answered bool // an answer of a server
 }
 
 func (e errRefused) Error() string { return e.text }
 
-// live comes and goes until the load is over.
+// live opens sessions, one after another, until the load is over.
 func (c *client) live() {
 	if !c.r.pause(jitter(c.r.Ramp)) {
 		return
@@ -107,7 +105,7 @@ func (c *client) live() {
 		login = how == "logout" || login && err != nil
 		if err == nil {
 			failed = 0
-			if c.who == nil && rand.IntN(4) > 0 { // somebody else comes
+			if c.who == nil && rand.IntN(4) > 0 { // another visitor
 				c.id = c.r.nextVisitor()
 				c.mu.Lock()
 				c.list = list{rows: c.list.rows[:0]}
@@ -117,7 +115,7 @@ func (c *client) live() {
 	}
 }
 
-// jitter is between nothing and all of a duration.
+// jitter is a random part of a duration.
 func jitter(d time.Duration) time.Duration {
 	if d <= 0 {
 		return 0
@@ -125,7 +123,7 @@ func jitter(d time.Duration) time.Duration {
 	return rand.N(d)
 }
 
-// plan says when something is to be done next, as often as is wished on average.
+// plan sets the next time of an action, by the average rate of the options.
 func (c *client) plan(action int, now time.Time) {
 	c.due[action] = time.Time{}
 	if c.every[action] > 0 {
@@ -133,7 +131,7 @@ func (c *client) plan(action int, now time.Time) {
 	}
 }
 
-// soonest is what is to be done next, and when; zero if nothing is.
+// soonest is the next action and its time, which is zero if none is planned.
 func (c *client) soonest() (action int, at time.Time) {
 	for i, due := range c.due {
 		if !due.IsZero() && (at.IsZero() || due.Before(at)) {
@@ -143,8 +141,8 @@ func (c *client) soonest() (action int, at time.Time) {
 	return action, at
 }
 
-// session is one from its beginning to its end, and says how that came about: an
-// error if the server brought it about.
+// session runs one session. It returns how the session ended, or an error if
+// the server ended it.
 func (c *client) session(login bool) (how string, err error) {
 	err = c.open(context.Background(), login)
 	for err == nil && how == "" {
@@ -165,7 +163,7 @@ func (c *client) session(login bool) (how string, err error) {
 	return how, err
 }
 
-// blame notes how the server ended a session, or did not begin it.
+// blame counts how the server ended a session or refused to open it.
 func (r *runner) blame(err error, name string) {
 	closed, isClosed := errors.AsType[*fleet.ClosedError](err)
 	_, refused := errors.AsType[errRefused](err)
@@ -182,7 +180,7 @@ func (r *runner) blame(err error, name string) {
 		r.faults.add("protocol", "%s: %v", name, err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		r.ends.add("server was silent")
-		r.faults.add("silent", "%s: the server neither took nor said anything for %v", name, r.patience)
+		r.faults.add("silent", "%s: the server neither read nor sent anything for %v", name, r.patience)
 	default:
 		r.ends.add("cut off")
 		r.faults.add("cut off", "%s: the connection ended without a close frame: %v", name, err)
@@ -196,7 +194,7 @@ func (c *client) name() string {
 	return "agent " + c.id + " (" + c.conn + ")"
 }
 
-// gone forgets the socket.
+// gone drops the socket.
 func (c *client) gone() {
 	c.mu.Lock()
 	if c.there {
@@ -211,7 +209,7 @@ func (c *client) gone() {
 	c.asked = time.Time{}
 }
 
-// open opens a socket and says hello.
+// open opens a socket and sends hello.
 func (c *client) open(ctx context.Context, login bool) error {
 	c.begun = time.Now()
 	address, header := c.r.address(c.who != nil, c.id)
@@ -229,7 +227,7 @@ func (c *client) open(ctx context.Context, login bool) error {
 	return c.send(hello)
 }
 
-// step takes in what comes next, or does what is due.
+// step reads the next message, or carries out an action that is due.
 func (c *client) step() (how string, err error) {
 	action, at := c.soonest()
 	limit := c.begun.Add(c.r.patience)
@@ -268,7 +266,7 @@ func (c *client) step() (how string, err error) {
 	return c.act(action, now)
 }
 
-// act does something.
+// act carries out an action.
 func (c *client) act(action int, now time.Time) (how string, err error) {
 	switch action {
 	case actClaim:
@@ -276,7 +274,7 @@ func (c *client) act(action int, now time.Time) (how string, err error) {
 	case actInput:
 		c.input = now
 		return "", c.send(`{"type":"input"}`)
-	case actIdle: // as a page says that comes back after an hour in which nobody was there
+	case actIdle: // the message of a page after an hour without input
 		c.input = now.Add(-time.Hour)
 		return "", c.send(fmt.Sprintf(`{"type":"hello","v":1,"conn":%s,"idle":%d,"visible":true}`, quote(c.conn), time.Hour.Milliseconds()))
 	case actReload:
@@ -290,7 +288,7 @@ func (c *client) act(action int, now time.Time) (how string, err error) {
 	}
 }
 
-// claim chooses a status that is not shown now.
+// claim sets a status that is not shown now.
 func (c *client) claim(now time.Time) error {
 	var choices []string
 	for _, s := range c.r.choices() {
@@ -333,7 +331,7 @@ func (c *client) isThere() bool {
 
 // quote writes a text as JSON.
 func quote(text string) string {
-	data, _ := json.Marshal(text) // a string always can be
+	data, _ := json.Marshal(text) // a string can always be encoded
 	return string(data)
 }
 
@@ -343,7 +341,7 @@ func (c *client) send(message string) error {
 	return c.sock.Send(message)
 }
 
-// leave ends the session the way that was chosen.
+// leave ends the session in the chosen way.
 func (c *client) leave(how string) error {
 	want := fleet.CloseNormal
 	var err error
@@ -361,7 +359,7 @@ func (c *client) leave(how string) error {
 	}
 	deadline := time.Now().Add(c.r.patience)
 	for err == nil {
-		// What was under way still counts.
+		// Messages that arrive before the close frame still count.
 		_ = c.sock.SetReadDeadline(deadline)
 		err = c.message(true)
 	}
@@ -371,7 +369,7 @@ func (c *client) leave(how string) error {
 	return err
 }
 
-// wake has the client find that the load is over, if it waits for something.
+// wake ends the client's read, if it waits, because the load is over.
 func (c *client) wake() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -380,8 +378,7 @@ func (c *client) wake() {
 	}
 }
 
-// read takes in the next message, if one comes before it is time for something
-// else.
+// read reads the next message. It returns errDue if none arrives in time.
 func (c *client) read(until time.Time) error {
 	c.mu.Lock()
 	if c.r.isFinishing() {
@@ -393,7 +390,7 @@ func (c *client) read(until time.Time) error {
 	c.mu.Unlock()
 	var err error
 	if !until.IsZero() && !time.Now().Before(until) {
-		err = os.ErrDeadlineExceeded // however much there is to read
+		err = os.ErrDeadlineExceeded // the time is over, also if more can be read
 	} else {
 		err = c.sock.Wait()
 	}
@@ -410,11 +407,11 @@ func (c *client) read(until time.Time) error {
 	return c.message(false)
 }
 
-// messages are for what is coming in.
+// messages has the buffers of received messages.
 var messages = sync.Pool{New: func() any { return new([]byte) }}
 
-// message takes in one message, or one control frame. A client that is leaving
-// answers nothing.
+// message reads one message or control frame. A client that is leaving answers
+// no ping.
 func (c *client) message(leaving bool) error {
 	buffer := messages.Get().(*[]byte)
 	defer messages.Put(buffer)
@@ -434,12 +431,12 @@ func (c *client) message(leaving bool) error {
 	return c.handle(payload, leaving)
 }
 
-// wrong is something that the server may not send.
+// wrong is the error for a message that the protocol forbids.
 func wrong(format string, args ...any) error {
 	return &fleet.ProtocolError{Err: fmt.Errorf(format, args...)}
 }
 
-// message is all that a server sends beside frames of a channel.
+// message has the fields of all server messages beside frames of a channel.
 type message struct {
 	Type     string `json:"type"`
 	Ref      string `json:"ref"`
@@ -455,7 +452,7 @@ type message struct {
 	} `json:"statuses"`
 }
 
-// handle does what a message asks for.
+// handle handles a message of the server.
 func (c *client) handle(payload []byte, leaving bool) error {
 	if isFrame(payload) {
 		return c.frame(payload)
@@ -510,7 +507,7 @@ func (c *client) handle(payload []byte, leaving bool) error {
 	return nil
 }
 
-// refused notes what the server refuses. A refusal before the welcome ends the
+// refused counts a refusal of the server. A refusal before the welcome ends the
 // session.
 func (c *client) refused(m *message) error {
 	c.r.refusals.add(m.Code)
@@ -524,8 +521,8 @@ func (c *client) refused(m *message) error {
 	return nil
 }
 
-// welcome begins what a session is for: watching the channel, from where it is
-// known.
+// welcome starts the work of a session: it watches the channel, from the known
+// position if there is one.
 func (c *client) welcome(leaving bool) error {
 	c.mu.Lock()
 	first := !c.there
@@ -551,7 +548,7 @@ func (c *client) welcome(leaving bool) error {
 	return c.send(fmt.Sprintf(`{"type":"watch","ref":"watch","channel":%s}`, quote(c.r.Channel)))
 }
 
-// frame takes a frame of the channel in.
+// frame applies a frame of the channel.
 func (c *client) frame(payload []byte) error {
 	f, err := c.r.frames.take(payload)
 	now := time.Now()
@@ -577,7 +574,7 @@ func (c *client) frame(payload []byte) error {
 		c.r.faults.add("out of order", "%s: %v", c.name(), err)
 		return nil
 	}
-	// What happened while nobody was watching took no time to arrive.
+	// A change from before the watch has no latency.
 	if !f.sent.IsZero() && f.sent.After(c.watched) {
 		c.r.changes.Add(now.Sub(f.sent))
 	}
@@ -591,7 +588,7 @@ func (c *Config) pattern(agent bool) string {
 	return c.VisitorURL
 }
 
-// address is where somebody goes, and with what headers.
+// address is the URL of a client, with its headers.
 func (r *runner) address(agent bool, id string) (string, http.Header) {
 	token, known := r.tokens[id]
 	if !known {

@@ -9,8 +9,8 @@ import (
 	"unicode"
 )
 
-// tally counts by names, of which the server may make up some: what is beyond
-// maxNames is counted together. It is safe for concurrent use.
+// tally counts by names. The server may invent names: those beyond maxNames
+// share one count. It is safe for concurrent use.
 type tally struct {
 	mu     sync.Mutex
 	counts map[string]uint64
@@ -21,7 +21,7 @@ const (
 	otherNames = "others"
 )
 
-// plain is a text that may be the server's, short and fit for a terminal.
+// plain makes a server's text short, and safe for a terminal.
 func plain(text string, most int) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -50,7 +50,7 @@ func (t *tally) all() map[string]uint64 {
 	return maps.Clone(t.counts)
 }
 
-// listed writes counts the most frequent first.
+// listed writes counts, the most frequent first.
 func listed(counts map[string]uint64) string {
 	if len(counts) == 0 {
 		return "none"
@@ -69,19 +69,19 @@ func listed(counts map[string]uint64) string {
 	return strings.Join(parts, ", ")
 }
 
-// faults are what a healthy server would not have brought about: each kind with
-// how often it happened and how it was the first time.
+// faults are the faults of the server: for each kind the count and the text of
+// the first.
 type faults struct {
 	mu    sync.Mutex
 	list  []Fault
 	total uint64
 }
 
-// Fault is something that went wrong.
+// Fault is one kind of fault of the server.
 type Fault struct {
 	Kind  string `json:"kind"`
 	Count uint64 `json:"count"`
-	First string `json:"first"` // what was the matter with the first
+	First string `json:"first"` // the text of the first
 }
 
 func (f *faults) add(kind, format string, args ...any) {
@@ -92,7 +92,7 @@ func (f *faults) add(kind, format string, args ...any) {
 	i := slices.IndexFunc(f.list, func(k Fault) bool { return k.Kind == kind })
 	if i < 0 {
 		if len(f.list) >= maxNames {
-			return // the total has it
+			return // only the total counts it
 		}
 		i = len(f.list)
 		f.list = append(f.list, Fault{Kind: kind, First: plain(fmt.Sprintf(format, args...), 400)})

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// frame is a snapshot or diff of a channel, taken apart once however many
-// watchers are sent it.
+// frame is a snapshot or diff of a channel. It is decoded once for all watchers
+// that receive it.
 type frame struct {
 	snapshot bool
 	lagged   bool
@@ -20,11 +20,11 @@ type frame struct {
 	epoch    string
 	seq      uint64
 	cells    []cell
-	sent     time.Time // when the claim was sent that the frame is about; zero if there is none
+	sent     time.Time // when the claim that the frame shows was sent; zero without one
 }
 
-// cell is a row of a list: the number of the subject, and a sum over what is
-// shown of it; 0 takes the row away. Number 0 is the group.
+// cell is a row of a list: the number of the subject, and a hash of its view; 0
+// removes the row. Number 0 is the group.
 type cell struct{ number, sum uint32 }
 
 // view is a row as the server sends it.
@@ -34,22 +34,22 @@ type view struct {
 	Text   string `json:"text"`
 }
 
-// frames takes frames apart. What it remembers lets thousands of watchers of a
-// channel share the work. It is safe for concurrent use.
+// frames decodes frames, so that thousands of watchers of a channel share the
+// work. It is safe for concurrent use.
 type frames struct {
 	seed maphash.Seed
 
 	mu      sync.Mutex
-	known   map[uint64]*frame // by what they say
-	ring    [1024]uint64      // the keys of those, the oldest at next
+	known   map[uint64]*frame // by a hash of the bytes
+	ring    [1024]uint64      // the keys of known, the oldest at next
 	next    int
 	numbers map[string]uint32 // of subjects
 	names   []string          // by number
 	people  map[string]*person
-	seen    uint64 // claims that some watcher was shown
+	seen    uint64 // claims that a watcher has received
 }
 
-// maxSubjects bounds how many subjects a server may speak of.
+// maxSubjects is the limit of subjects that a server may name.
 const maxSubjects = 1 << 20
 
 func newFrames(people map[string]*person) *frames {
@@ -59,13 +59,13 @@ func newFrames(people map[string]*person) *frames {
 	}
 }
 
-// isFrame reports whether a message is a frame of a channel, if it can be told
-// without decoding it.
+// isFrame reports whether a message is a frame of a channel. It looks only at
+// the first bytes.
 func isFrame(payload []byte) bool {
 	return bytes.HasPrefix(payload, []byte(`{"type":"diff"`)) || bytes.HasPrefix(payload, []byte(`{"type":"snapshot"`))
 }
 
-// take takes a frame apart, or finds one that says the same.
+// take decodes a frame, or returns an earlier one with the same bytes.
 func (fs *frames) take(payload []byte) (*frame, error) {
 	key := maphash.Bytes(fs.seed, payload)
 	fs.mu.Lock()
@@ -84,7 +84,7 @@ func (fs *frames) take(payload []byte) (*frame, error) {
 	return f, nil
 }
 
-// encoded is a frame as the server sends it.
+// encoded is a frame in the JSON of the server.
 type encoded struct {
 	Type    string            `json:"type"`
 	Channel view              `json:"channel"`
@@ -177,8 +177,8 @@ func (fs *frames) number(id string) (uint32, error) {
 	return n, nil
 }
 
-// sum is the same for the same JSON value, in whatever order its fields are, and
-// 0 for none only.
+// sum is a hash of a JSON value, equal for any order of its fields. It is 0
+// only without a value.
 func (fs *frames) sum(data json.RawMessage) (uint32, error) {
 	if len(data) == 0 {
 		return 0, nil
@@ -198,16 +198,16 @@ func (fs *frames) name(number int) string {
 	return fs.names[number]
 }
 
-// list is a watcher's own list of a channel, by the rules of the protocol and no
-// others. It takes four bytes a subject.
+// list is a watcher's own list of a channel, built only by the rules of the
+// protocol. It takes four bytes a subject.
 type list struct {
 	epoch string // empty before the first snapshot
 	seq   uint64
 	rows  []uint32 // sums, by number
 }
 
-// apply takes a frame in. An error says that it may not come here; it is taken
-// in all the same.
+// apply applies a frame. An error reports that the protocol forbids it here;
+// the frame is applied nevertheless.
 func (l *list) apply(f *frame) (err error) {
 	switch {
 	case f.snapshot:
@@ -229,7 +229,7 @@ func (l *list) apply(f *frame) (err error) {
 	return err
 }
 
-// differs returns the numbers of the rows in which two lists differ.
+// differs returns the numbers of the rows that differ between two lists.
 func (l *list) differs(from *list) (numbers []int) {
 	at := func(rows []uint32, i int) uint32 {
 		if i < len(rows) {
@@ -245,28 +245,28 @@ func (l *list) differs(from *list) (numbers []int) {
 	return numbers
 }
 
-// person is a subject on whose behalf claims are sent, over one or several
-// connections. It has one claim under way at a time, so that what watchers see
-// can be told to be of it.
+// person is a subject whose clients send claims, over one or several
+// connections. It sends one claim at a time, so that a watcher's change belongs
+// to a known claim.
 type person struct {
 	id string
 
 	mu     sync.Mutex
-	status string // claimed last
+	status string // of the last claim
 	text   string
 	sent   time.Time
-	seen   []string // the epochs in which it has been seen
+	seen   []string // the epochs in which watchers have received it
 }
 
 const (
-	// between is how far apart the claims of one person are at least.
+	// between is the minimum time between two claims of one person.
 	between = time.Second
-	// maxEpochs is in how many streams a claim is looked for: one for each
+	// maxEpochs is the number of streams in which a claim is timed: one for each
 	// audience.
 	maxEpochs = 8
 )
 
-// claims begins a claim, unless the one before was just now.
+// claims starts a claim, unless the last one is less than between ago.
 func (p *person) claims(now time.Time, status, text string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -277,12 +277,13 @@ func (p *person) claims(now time.Time, status, text string) bool {
 	return true
 }
 
-// shows returns when the claim was sent that a view is the first to show in an
-// epoch, or zero if it shows none, and whether it is the first in any.
+// shows returns the time when the claim in a view was sent, if the view is the
+// first with it in its epoch, and else zero. It also reports whether the view
+// is the first in any epoch.
 func (p *person) shows(v view, epoch string) (sent time.Time, first bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	// Not every audience is shown the text.
+	// Some audiences do not receive the text.
 	if p.sent.IsZero() || v.Status != p.status || v.Text != "" && v.Text != p.text || len(p.seen) >= maxEpochs || slices.Contains(p.seen, epoch) {
 		return time.Time{}, false
 	}

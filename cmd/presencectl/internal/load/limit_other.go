@@ -2,6 +2,5 @@
 
 package load
 
-// maxFiles is how many files this process may have open, or 0 if that is not
-// known.
+// maxFiles is the limit of open files of this process, or 0 if it is unknown.
 func maxFiles() uint64 { return 0 }

@@ -4,8 +4,8 @@ package load
 
 import "syscall"
 
-// maxFiles is how many files this process may have open, or 0 if that is not
-// known. The Go runtime has raised it as far as may be.
+// maxFiles is the limit of open files of this process, or 0 if it is unknown.
+// The Go runtime has raised it to the maximum.
 func maxFiles() uint64 {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

@@ -1,6 +1,6 @@
-// Package load puts load on a running server of presence: agents and visitors
-// over real WebSockets, who speak the protocol of adapters/wire, each with a list
-// of its own that is compared with a fresh one in the end.
+// Package load puts load on a running presence server. Agents and visitors use
+// real WebSockets and the protocol of adapters/wire. Each builds its own list,
+// which is compared with a fresh one at the end.
 package load
 
 import (
@@ -25,67 +25,68 @@ import (
 	"github.com/presence-go/presence/internal/fleet"
 )
 
-// ErrFaults says that the server did what a healthy one would not have done.
+// ErrFaults reports that the server made an error.
 var ErrFaults = errors.New("the server is at fault")
 
-// Usage is what the command takes.
+// Usage is the help text of the command.
 const Usage = `usage:
   presencectl load [FLAGS]          put load on a server, by default on examples/helpdesk
   presencectl load -serve [FLAGS]   put load on a server of its own
 
-Agents keep their connections, answer pings, choose statuses, idle, reload, lose the network and log out; visitors watch
-the channel and come and go. What everybody saw is compared with fresh lists in the end.
+Agents keep their connections, answer pings, choose statuses, idle, reload, lose the network and log out. Visitors watch
+the channel, leave, and others follow. At the end the list of every client is compared with a fresh one.
 
 how much
   -agents N         connections of agents (6)
   -visitors N       visitors at a time (24)
   -for D            how long (30s)
-  -ramp D           the time in which they come at first (a fifth of -for)
+  -ramp D           the time in which all connect at first (a fifth of -for)
 
 where
   -url URL          of the server, ws or wss (ws://127.0.0.1:8080/ws)
-  -as-agent TEXT    what is appended to it for an agent (?agent={id})
-  -as-visitor TEXT  what is appended to it for a visitor (?visitor={id})
+  -as-agent TEXT    appended to -url for an agent (?agent={id})
+  -as-visitor TEXT  appended to -url for a visitor (?visitor={id})
   -header TEXT      a header such as 'Cookie: user={id}' of every request; may be repeated
   -tokens FILE      tokens, "ID TOKEN" on each line, * as ID for all others; sent as Authorization: Bearer, or where an
                     address or header has {token}
-  -channel ID       the channel that everybody watches; agents need a grant of it (sales)
-  -names LIST       who the agents are: ids that take turns, separated by commas, or one with {n} for a number (ann,bob)
-  -visitor-names T  who the visitors are, with {n} (load-{n})
+  -channel ID       the channel that all clients watch; agents need a grant of it (sales)
+  -names LIST       ids of agents, which take turns, separated by commas, or one with {n} for a number (ann,bob)
+  -visitor-names T  ids of visitors, with {n} for a number (load-{n})
   -serve            start a server instead, with the default policy and agents agent-1 and so on
 
-how often one of them does something on average; 0 for never
+the average time between two actions of a client; 0 for never
   -claim D          an agent chooses a status (10s; a server takes 10 a minute, 9 are sent)
   -input D          types or clicks (5s)
-  -idle D           comes back to a page where nobody was for an hour (1m)
+  -idle D           returns to a page without input for an hour (1m)
   -reload D         reloads the page (1m)
   -lose D           loses the connection (2m)
-  -logout D         logs out, and in again (5m)
-  -stay D           how long a visitor stays (30s; 0 for all the time)
+  -logout D         logs out and in (5m)
+  -stay D           a visitor leaves (30s; 0 for staying)
 
-what comes of it
-  -svg FILE         draw it
+results
+  -svg FILE         write a picture
   -json FILE        write all figures
-  -pid PID          the server's process, if it is on this machine, to tell its memory and CPU
+  -pid PID          the server's process on this machine, to report its memory and CPU
 
-It exits with 1 if there was anything that a healthy server would not have done: sessions that ended or were not opened,
-messages refused or not answered, frames out of order, lists that differ.
+It exits with 1 if the server made an error: sessions that ended or were not opened, messages refused or not answered,
+frames out of order, lists that differ.
 `
 
 const (
 	maxClients = 100_000
-	// maxTabs is how many connections one agent has at most: half of what a server
-	// takes, since one that was lost may be counted with the next.
+	// maxTabs is the maximum number of connections of one agent. It is half of the
+	// server's limit, because a lost connection may still count beside its
+	// successor.
 	maxTabs = 16
-	// spareFiles are for all else that a process has open.
+	// spareFiles is the number of open files for other uses.
 	spareFiles = 32
 	maxFor     = 7 * 24 * time.Hour
 )
 
-// flagName finds the flag that an error of package flag is about.
+// flagName finds the flag in an error of package flag.
 var flagName = regexp.MustCompile(`for flag -([a-z-]+):`)
 
-// command is what the flags say.
+// command is the options of the flags.
 type command struct {
 	Config
 	url, asAgent, asVisitor string
@@ -93,7 +94,7 @@ type command struct {
 	serve                   bool
 }
 
-// paces are the flags of how often a client does something.
+// paces are the flags for how often a client acts.
 var paces = []struct {
 	name         string
 	action       int
@@ -108,7 +109,7 @@ var paces = []struct {
 	{"stay", actLeave, 30 * time.Second, time.Second},
 }
 
-// parse reads flags and reports everything that is wrong with them together.
+// parse reads flags. It returns all errors in them joined.
 func parse(args []string, maxFiles uint64) (*command, error) {
 	c := &command{Config: Config{patience: 10 * time.Second}}
 	flags := flag.NewFlagSet("load", flag.ContinueOnError)
@@ -125,10 +126,10 @@ func parse(args []string, maxFiles uint64) (*command, error) {
 			return nil, err
 		}
 		fault("%w", err)
-		// What the flag should have been is not to be complained about as well.
+		// The flag has an error already: reset it, so that it has no second one.
 		if m := flagName.FindStringSubmatch(err.Error()); m != nil {
 			if f := flags.Lookup(m[1]); f != nil && f.DefValue != "" {
-				_ = f.Value.Set(f.DefValue) // it was one
+				_ = f.Value.Set(f.DefValue) // the default is valid
 			}
 		}
 		args = flags.Args()
@@ -172,7 +173,7 @@ func (c *command) declare(flags *flag.FlagSet) {
 	}
 }
 
-// addHeader adds a header of every request.
+// addHeader adds a header for every request.
 func (c *command) addHeader(text string) error {
 	name, value, found := strings.Cut(text, ":")
 	if !found || name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f }) ||
@@ -212,14 +213,14 @@ func (c *command) checkAmounts(given map[string]bool, maxFiles uint64, fault fun
 	if !given["ramp"] {
 		c.Ramp = max(c.For/5, 0)
 	} else if c.Ramp < 0 || c.Ramp > c.For {
-		fault("-ramp %v: want 0 to what -for says, %v", c.Ramp, c.For)
+		fault("-ramp %v: want 0 to the value of -for, %v", c.Ramp, c.For)
 	}
 }
 
 func (c *command) checkServe(given map[string]bool, fault func(string, ...any)) {
 	for _, name := range []string{"url", "as-agent", "as-visitor", "header", "tokens", "pid", "visitor-names"} {
 		if given[name] {
-			fault("-%s is for the server of somebody else, and -serve starts one", name)
+			fault("-%s is for a running server, and -serve starts one", name)
 		}
 	}
 	if !given["names"] {
@@ -268,7 +269,7 @@ func (c *command) checkFiles(fault func(string, ...any)) {
 	}
 }
 
-// usable reports whether this system tells what processes use.
+// usable reports whether this system shows the use of processes.
 func usable() bool {
 	_, _, err := fleet.Usage(os.Getpid())
 	return err == nil
@@ -279,7 +280,7 @@ func (c *command) checkNames(fault func(string, ...any)) {
 		fault("-channel %q: want 1 to 128 bytes", c.Channel)
 	}
 	if !strings.Contains(c.VisitorNames, "{n}") {
-		fault("-visitor-names %q: want {n} in it, since every visitor is somebody else", c.VisitorNames)
+		fault("-visitor-names %q: want {n} in it, since every visitor has an id of its own", c.VisitorNames)
 	}
 	people := make(map[string]int)
 	for i := range min(max(c.Agents, 0), maxClients) {
@@ -315,12 +316,12 @@ func readTokens(name string) (map[string]string, error) {
 		}
 	}
 	if len(tokens) == 0 && lines.Err() == nil {
-		return nil, fmt.Errorf("%s: there is no token in it", name)
+		return nil, fmt.Errorf("%s: the file has no token", name)
 	}
 	return tokens, lines.Err()
 }
 
-// urls are the addresses that the load goes to.
+// urls are the addresses of the load.
 func (c *Config) urls() []string {
 	var list []string
 	if c.Agents > 0 {
@@ -332,9 +333,9 @@ func (c *Config) urls() []string {
 	return slices.Compact(list)
 }
 
-// Command runs the command until it is through or ctx is done, which ends it with
-// what there is until then. The error is one of the flags' or of the server's not
-// being there, or wraps [ErrFaults].
+// Command runs the command until the load is over or ctx is done. If ctx is
+// done, the result covers the time until then. It returns an error for wrong
+// flags or an absent server, and [ErrFaults] for faults of the server.
 func Command(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	c, err := parse(args, maxFiles())
 	if errors.Is(err, flag.ErrHelp) {
@@ -349,7 +350,7 @@ func Command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		if err != nil {
 			return fmt.Errorf("load: %w", err)
 		}
-		defer func() { _ = own.Stop() }() // its faults are on stderr
+		defer func() { _ = own.Stop() }() // the child has written its errors to stderr
 		c.PID = own.PID
 		c.AgentURL, c.VisitorURL = own.Address+c.asAgent, own.Address+c.asVisitor
 	}
@@ -372,8 +373,8 @@ func Command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	return errors.Join(faults...)
 }
 
-// Run puts the load on, and tells how it goes. An error says that nobody was let
-// in.
+// Run runs the load and reports progress. It returns an error if the server
+// accepts no client.
 func Run(ctx context.Context, c *Config, progress io.Writer) (*Result, error) {
 	if err := newRunner(c, progress).try(ctx); err != nil {
 		return nil, err

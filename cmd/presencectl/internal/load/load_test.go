@@ -37,8 +37,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// config is a load on a server of its own in this process, by way of whatever
-// stands between.
+// config is a load on a server of its own in this process, through a proxy if
+// between is set.
 func config(t *testing.T, agents, visitors int, between func(address string) string) *Config {
 	t.Helper()
 	handler, stop, err := newServer("desk", "agent-{n}", agents, &ws.Options{PingInterval: time.Second})
@@ -56,8 +56,7 @@ func config(t *testing.T, agents, visitors int, between func(address string) str
 	}
 }
 
-// until is where progress is told to: it ends the load once there has been
-// enough of it.
+// until receives the progress. It ends the load once enough has happened.
 type until struct {
 	stop   context.CancelFunc
 	enough func() bool
@@ -71,7 +70,7 @@ func (u *until) Write(b []byte) (int, error) {
 	return u.text.Write(b)
 }
 
-// execute runs a load until there has been enough of it.
+// execute runs a load until enough reports true.
 func execute(t *testing.T, c *Config, enough func(*runner) bool) (*Result, string) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
@@ -124,7 +123,7 @@ func TestLoad(t *testing.T) {
 	for _, n := range result.Disconnects {
 		gone += n
 	}
-	require.Equal(t, result.Connects, gone, "whoever comes goes: %v", result.Disconnects)
+	require.Equal(t, result.Connects, gone, "every client disconnects: %v", result.Disconnects)
 	require.Contains(t, progress, "claims")
 
 	var text bytes.Buffer
@@ -156,14 +155,14 @@ func requireXML(t *testing.T, data []byte, parts ...string) {
 	}
 }
 
-// TestSVGOfNothing: where nothing happened there is a picture all the same.
+// TestSVGOfNothing checks that a load without events has a picture too.
 func TestSVGOfNothing(t *testing.T) {
 	t.Parallel()
 	requireXML(t, (&Result{}).svg(), "none was seen")
 	requireXML(t, (&Result{Seconds: 3, FaultCount: 2, Server: &fleet.Process{}, Samples: []Sample{{At: 1, Change: fleet.Quantiles{Count: 1, P50: 1, P90: 1, P99: 1, Max: 1}}, {At: 2}, {At: 3}}}).svg(), "2 faults")
 }
 
-// TestServe: the command brings its own server, and says what that used.
+// TestServe checks that the command starts its own server and reports its use.
 func TestServe(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
@@ -184,18 +183,18 @@ func TestServe(t *testing.T) {
 	require.Equal(t, 15, result.Compared)
 }
 
-// proxy stands between clients and a server, and does to what the server sends
-// what it is told to.
+// proxy is a proxy between clients and a server. It changes the server's
+// messages.
 type proxy struct {
 	net.Listener
 	to      string
-	treat   func(conn int, payload []byte) []byte // nil drops a message; must not keep it
-	end     func(conn int) *gobwas.Frame          // asked before each message; the last frame, or an empty one to cut
+	treat   func(conn int, payload []byte) []byte // nil drops a message; it must not keep the payload
+	end     func(conn int) *gobwas.Frame          // called before each message; returns the last frame, or an empty one to cut the connection
 	running sync.WaitGroup
 	conns   atomic.Int64
 }
 
-// between starts a proxy; its address is for the clients.
+// between starts a proxy and returns its address for clients.
 func (p *proxy) between(t *testing.T) func(string) string {
 	return func(address string) string {
 		var err error
@@ -228,7 +227,7 @@ func (p *proxy) pass(n int, client net.Conn) {
 		_, _ = io.Copy(server, client)
 		server.Close()
 	})
-	// The answer to the handshake ends with an empty line.
+	// An empty line ends the response to the handshake.
 	var head []byte
 	for one := make([]byte, 1); !bytes.HasSuffix(head, []byte("\r\n\r\n")); {
 		if _, err := server.Read(one); err != nil {
@@ -253,7 +252,7 @@ func (p *proxy) pass(n int, client net.Conn) {
 				if last := p.end(n); last != nil {
 					if last.Header.Fin {
 						_ = gobwas.WriteFrame(client, *last)
-						_, _ = io.Copy(io.Discard, server) // until the client has closed
+						_, _ = io.Copy(io.Discard, server) // until the client closes
 					}
 					return
 				}
@@ -278,14 +277,14 @@ func kinds(r *Result) (list []string) {
 	return list
 }
 
-// TestBrokenServers: what a server does wrong is found.
+// TestBrokenServers checks that faults of a server are found.
 func TestBrokenServers(t *testing.T) {
 	t.Parallel()
 	isDiff := func(payload []byte) bool { return bytes.HasPrefix(payload, []byte(`{"type":"diff"`)) }
 	closing := gobwas.NewCloseFrame(gobwas.NewCloseFrameBody(gobwas.StatusPolicyViolation, "no more"))
 	for name, c := range map[string]struct {
-		proxy  func(done *atomic.Int64) *proxy // counts how often it did wrong
-		visits time.Duration                   // how long visitors stay
+		proxy  func(done *atomic.Int64) *proxy // counts its faults
+		visits time.Duration                   // the stay of visitors
 		want   string
 		says   string
 	}{
@@ -407,7 +406,7 @@ func TestBrokenServers(t *testing.T) {
 						return true
 					}
 				}
-				return c.want == "list differs" && done.Load() > 0 // which is found in the end
+				return c.want == "list differs" && done.Load() > 0 // this fault is found at the end
 			})
 			require.Contains(t, kinds(result), c.want, "%v", result.Faults)
 			for _, f := range result.Faults {
@@ -423,7 +422,7 @@ func TestBrokenServers(t *testing.T) {
 	}
 }
 
-// TestTokens: everybody brings a token where the server wants one.
+// TestTokens checks that each client sends a token to a server that needs one.
 func TestTokens(t *testing.T) {
 	t.Parallel()
 	handler, stop, err := newServer("desk", "ann,bob", 2, &ws.Options{})
@@ -447,7 +446,8 @@ func TestTokens(t *testing.T) {
 	require.Contains(t, out.String(), "faults       none")
 }
 
-// TestNotLetIn: who may not do what the load is to do is told before it begins.
+// TestNotLetIn checks that a missing permission is reported before the load
+// starts.
 func TestNotLetIn(t *testing.T) {
 	t.Parallel()
 	c := config(t, 2, 2, nil)
@@ -472,7 +472,8 @@ func TestNotLetIn(t *testing.T) {
 	require.NotErrorIs(t, err, ErrFaults)
 }
 
-// TestCompare: whose list differs from a fresh one is found, and who is on the way is waited for.
+// TestCompare checks that a list that differs from a fresh one is found, and
+// that a list with changes under way gets time.
 func TestCompare(t *testing.T) {
 	t.Parallel()
 	at := func(seq uint64, rows ...uint32) list { return list{epoch: "e", seq: seq, rows: rows} }

@@ -9,10 +9,10 @@ import (
 	"github.com/presence-go/presence/internal/fleet"
 )
 
-// Result is what came of a load. Latencies are in milliseconds.
+// Result is the result of a load. Latencies are in milliseconds.
 type Result struct {
 	Started     time.Time `json:"started"`
-	Seconds     float64   `json:"seconds"` // in which clients did things
+	Seconds     float64   `json:"seconds"` // from the start of the first client to the end of actions
 	Interrupted bool      `json:"interrupted"`
 	URLs        []string  `json:"urls"`
 	Channel     string    `json:"channel"`
@@ -35,32 +35,32 @@ type Result struct {
 	Claims     uint64          `json:"claims"`
 	ClaimsRate float64         `json:"claimsPerSecond"`
 	Answered   uint64          `json:"claimsAnswered"`
-	Seen       uint64          `json:"claimsSeen"`      // by at least one watcher
+	Seen       uint64          `json:"claimsSeen"`      // received by at least one watcher
 	Answer     fleet.Quantiles `json:"answerLatency"`   // from sending a claim to its answer
 	Change     fleet.Quantiles `json:"changeLatency"`   // from sending a claim to its arrival at a watcher
 	Changes    []fleet.Bar     `json:"changeLatencies"` // their distribution
 
 	Snapshots uint64 `json:"snapshots"`
 	Diffs     uint64 `json:"diffs"`
-	Resumed   uint64 `json:"resumed"` // lists gone on with
-	Resyncs   uint64 `json:"resyncs"` // snapshots where diffs would have done
+	Resumed   uint64 `json:"resumed"` // watches resumed with diffs
+	Resyncs   uint64 `json:"resyncs"` // snapshots in place of diffs
 
 	Refusals    map[string]uint64 `json:"refusals"`    // by code
 	Disconnects map[string]uint64 `json:"disconnects"` // by reason
 
-	Compared int `json:"listsCompared"` // at the end, with fresh ones
+	Compared int `json:"listsCompared"` // at the end, with fresh lists
 	Same     int `json:"listsSame"`
 
-	Server  *fleet.Process  `json:"server"` // null if it is not known
-	Self    *fleet.Process  `json:"self"`   // likewise
-	Late    fleet.Quantiles `json:"late"`   // how much later than planned clients did things
+	Server  *fleet.Process  `json:"server"` // null if unknown
+	Self    *fleet.Process  `json:"self"`   // null if unknown
+	Late    fleet.Quantiles `json:"late"`   // delay of clients' actions
 	Samples []Sample        `json:"samples"`
 
 	FaultCount uint64  `json:"faultCount"`
 	Faults     []Fault `json:"faults"`
 }
 
-// Sample is a moment of a load: rates and latencies since the one before.
+// Sample is a part of a load: rates and latencies since the sample before.
 type Sample struct {
 	At        float64         `json:"at"` // seconds
 	Connected int64           `json:"connected"`
@@ -69,11 +69,11 @@ type Sample struct {
 	Out       float64         `json:"messagesOutPerSecond"`
 	Claims    float64         `json:"claimsPerSecond"`
 	Change    fleet.Quantiles `json:"changeLatency"`
-	RSS       uint64          `json:"serverRSS"` // 0 if it is not known
+	RSS       uint64          `json:"serverRSS"` // 0 if unknown
 	Faults    uint64          `json:"faultCount"`
 }
 
-// mark is how far things were at some time.
+// mark is the counters at some time.
 type mark struct {
 	at                      time.Time
 	opened, in, out, claims uint64
@@ -86,7 +86,7 @@ func (r *runner) mark() *mark {
 	return m
 }
 
-// sample is what happened between two marks.
+// sample is the difference between two marks.
 func (r *runner) sample(from, to *mark) Sample {
 	seconds := max(to.at.Sub(from.at).Seconds(), 0.001)
 	_, faulty := r.faults.all()
@@ -97,8 +97,8 @@ func (r *runner) sample(from, to *mark) Sample {
 	}
 }
 
-// result sums everything up, once it is over. Rates are of the time in which
-// clients did things.
+// result sums up a load that is over. Rates are over the time in which clients
+// acted.
 func (r *runner) result(interrupted bool) *Result {
 	list, faulty := r.faults.all()
 	r.frames.mu.Lock()
@@ -119,7 +119,7 @@ func (r *runner) result(interrupted bool) *Result {
 	}
 }
 
-// say prints how it goes.
+// say prints a line of progress.
 func (r *runner) say(s Sample) {
 	change := "no change seen yet"
 	if q := r.changes.Quantiles(); q.Count > 0 {
@@ -129,7 +129,7 @@ func (r *runner) say(s Sample) {
 		s.At, s.Connected, len(r.crowd), round(s.Connects), round(s.In), round(s.Out), round(s.Claims), change, s.Faults)
 }
 
-// round writes a number with a decimal where it is small.
+// round writes a number, with a decimal if it is small.
 func round(x float64) string {
 	if x < 10 {
 		return fmt.Sprintf("%.1f", x)

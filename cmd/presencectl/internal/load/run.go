@@ -16,7 +16,7 @@ import (
 	"github.com/presence-go/presence/internal/fleet"
 )
 
-// Config is what load is put on, and how much.
+// Config is the target and the size of a load.
 type Config struct {
 	AgentURL, VisitorURL string // with {id} and {token}
 	Channel              string
@@ -24,9 +24,9 @@ type Config struct {
 	Names, VisitorNames  string
 	For, Ramp            time.Duration
 	patience             time.Duration // how long the server may take to open, answer and close
-	PID                  int           // of the server, 0 if it is not known
+	PID                  int           // of the server, 0 if unknown
 
-	every   [actions]time.Duration // how often a client does something, on average; 0 for never
+	every   [actions]time.Duration // the average time between two actions; 0 for never
 	tokens  map[string]string      // by id; "*" for all others
 	headers []header
 }
@@ -37,16 +37,16 @@ type header struct{ name, value string }
 type runner struct {
 	*Config
 	progress io.Writer
-	run      string // distinguishes this run from others
+	run      string // the name of this run
 	began    time.Time
-	ended    time.Time // when clients stopped doing things
+	ended    time.Time // when clients stopped acting
 
 	people   map[string]*person
 	frames   *frames
 	crowd    []*client
 	clients  sync.WaitGroup
-	stopped  chan struct{} // nobody does anything by itself any more
-	finished chan struct{} // everybody leaves
+	stopped  chan struct{} // closed: clients start no more actions
+	finished chan struct{} // closed: clients leave
 
 	statuses atomic.Pointer[[]string]
 	visitors atomic.Uint64
@@ -63,7 +63,7 @@ type runner struct {
 	compared, same                     int
 	most                               int64
 	samples                            []Sample
-	totals                             Sample // of the whole time
+	totals                             Sample // over the whole time
 	server, self                       fleet.Meter
 }
 
@@ -94,8 +94,8 @@ func newRunner(c *Config, progress io.Writer) *runner {
 	return r
 }
 
-// numbered is the name of the one with an index: of a pattern with {n}, or the
-// next of several, which take turns.
+// numbered is the name with an index: from a pattern with {n}, or from a list
+// of names that take turns.
 func numbered(names string, i int) string {
 	if strings.Contains(names, "{n}") {
 		return strings.ReplaceAll(names, "{n}", strconv.Itoa(i+1))
@@ -108,7 +108,7 @@ func (r *runner) nextVisitor() string {
 	return strings.ReplaceAll(r.VisitorNames, "{n}", r.run+"-"+strconv.FormatUint(r.visitors.Add(1), 10))
 }
 
-// patterns is all in which something may stand for who is connecting.
+// patterns is all texts that may contain the id or the token of a client.
 func (c *Config) patterns() string {
 	list := []string{c.AgentURL, c.VisitorURL}
 	for _, h := range c.headers {
@@ -126,7 +126,7 @@ func (r *runner) choices() []string {
 
 func (r *runner) offer(statuses []string) { r.statuses.Store(&statuses) }
 
-// pause waits, and reports whether the load still goes on.
+// pause waits, and reports whether the load continues.
 func (r *runner) pause(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -150,8 +150,8 @@ func isClosed(c chan struct{}) bool {
 	}
 }
 
-// execute puts the load on until its time is over or ctx is done, looks at what
-// everybody has seen, and has everybody leave.
+// execute runs the load until its time is over or ctx is done. Then it checks
+// all lists and ends all clients.
 func (r *runner) execute(ctx context.Context) *Result {
 	r.began = time.Now()
 	r.server.Read()
@@ -175,15 +175,15 @@ func (r *runner) execute(ctx context.Context) *Result {
 	r.ended = time.Now()
 	stop()
 	watcher.Wait()
-	fmt.Fprintln(r.progress, "comparing what everybody was told")
+	fmt.Fprintln(r.progress, "comparing the lists of all clients")
 	checkers := r.check()
 	r.finish(append(checkers, r.crowd...))
 	return r.result(interrupted)
 }
 
-// try opens a session of an agent and one of a visitor, to find out whether they
-// may do what they are to do. Whatever else is wrong with the server is left for
-// the load to find. The runner is of no use after that.
+// try opens a session of an agent and one of a visitor, to check their
+// permissions. It leaves other faults of the server for the load to find. The
+// runner cannot be used afterwards.
 func (r *runner) try(ctx context.Context) error {
 	var tried []*client
 	for _, c := range r.crowd {
@@ -197,7 +197,7 @@ func (r *runner) try(ctx context.Context) error {
 	for _, of := range tried {
 		c := &client{r: r, who: of.who, id: of.id, conn: of.conn, every: &[actions]time.Duration{}}
 		err := c.open(ctx, true)
-		// Until then everybody must have been told everything.
+		// Wait until the client has the list or a refusal.
 		for limit := time.Now().Add(r.patience); err == nil && c.list.epoch == "" && len(r.refusals.all()) == 0 && time.Now().Before(limit); {
 			err = c.read(limit)
 		}
@@ -219,20 +219,20 @@ func (r *runner) try(ctx context.Context) error {
 	return nil
 }
 
-// finish has everybody leave and waits until they have.
+// finish ends all clients and waits for them.
 func (r *runner) finish(all []*client) {
 	close(r.finished)
 	for i, c := range all {
 		c.wake()
 		if i%500 == 499 {
-			time.Sleep(50 * time.Millisecond) // a thousand a tenth of a second, so as to be no storm
+			time.Sleep(50 * time.Millisecond) // a thousand in 50 ms, so that they are no storm
 		}
 	}
 	r.clients.Wait()
 }
 
-// check compares the list of everybody with one that the server makes anew. It
-// returns those who asked for that.
+// check compares all lists with fresh ones of the server. It returns the
+// clients that requested those.
 func (r *runner) check() (checkers []*client) {
 	by := make(map[bool]*client)
 	for _, c := range r.crowd {
@@ -253,7 +253,7 @@ func (r *runner) check() (checkers []*client) {
 	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	// Until then everybody must have been told everything.
+	// Wait until all clients have received all changes.
 	for limit := time.Now().Add(r.patience); ; <-tick.C {
 		last := time.Now().After(limit)
 		waiting := left[:0]
@@ -268,8 +268,8 @@ func (r *runner) check() (checkers []*client) {
 	}
 }
 
-// compare compares the list of a client with a fresh one, and reports whether
-// there is nothing more to wait for: something may be on the way to either.
+// compare compares the list of a client with a fresh one. It reports whether
+// the result is final: a change may be on its way to either.
 func (r *runner) compare(c, fresh *client, last bool) (settled bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -277,7 +277,7 @@ func (r *runner) compare(c, fresh *client, last bool) (settled bool) {
 	defer fresh.mu.Unlock()
 	switch {
 	case !c.there:
-		return true // which is a fault of its own
+		return true // another fault has counted it
 	case fresh.list.epoch == "":
 		if last {
 			r.faults.add("not compared", "%s: no fresh list came within %v to compare with", c.name(), r.patience)
@@ -310,8 +310,8 @@ func (r *runner) compare(c, fresh *client, last bool) (settled bool) {
 	return true
 }
 
-// watch says how it goes once a second, and takes samples, of which there are at
-// most some hundreds.
+// watch prints progress once a second. It also takes samples, a few hundred at
+// most.
 func (r *runner) watch(ctx context.Context) {
 	every := min(max(r.For/60, 500*time.Millisecond), time.Second)
 	if r.For > 10*time.Minute {

@@ -17,13 +17,13 @@ import (
 	"github.com/presence-go/presence/internal/fleet"
 )
 
-// ServerCommand is the first argument of the process that -serve starts, which
-// runs [Serve] with the others.
+// ServerCommand is the first argument of the process that -serve starts. That
+// process runs [Serve] with the other arguments.
 const ServerCommand = "load-server"
 
-// Serve is a server for a load: with the default policy, in memory, open to
-// whoever is on this machine. Its arguments are the channel, the names of the
-// agents and their number. It prints where it is and ends when stdin does.
+// Serve runs a server for a load: with the default policy, in memory, open to
+// all users of this machine. Its arguments are the channel, the names of the
+// agents and their number. It prints its address and ends when stdin does.
 func Serve(args []string, stdin io.Reader, stdout io.Writer) error {
 	if len(args) != 3 {
 		return fmt.Errorf("%s wants the channel, the names of the agents and their number, got %q", ServerCommand, args)
@@ -32,7 +32,7 @@ func Serve(args []string, stdin io.Reader, stdout io.Writer) error {
 	if err != nil || n < 0 || n > maxClients {
 		return fmt.Errorf("%s: %q is no number of agents from 0 to %d", ServerCommand, args[2], maxClients)
 	}
-	// Control-C is for the process that puts the load on; this one ends after it.
+	// Control-C interrupts the parent. This process ends after it.
 	signal.Ignore(os.Interrupt)
 	handler, stop, err := newServer(args[0], args[1], n, &ws.Options{})
 	if err != nil {
@@ -55,7 +55,8 @@ func Serve(args []string, stdin io.Reader, stdout io.Writer) error {
 	return err
 }
 
-// newServer is the handler of such a server, and what ends it.
+// newServer returns the handler of such a server, and the function that stops
+// it.
 func newServer(channel, names string, agents int, opts *ws.Options) (handler *ws.Handler, stop func(), err error) {
 	tracker, err := presence.New(nil)
 	if err != nil {
@@ -66,7 +67,7 @@ func newServer(channel, names string, agents int, opts *ws.Options) (handler *ws
 	go func() { ran <- tracker.Run(ctx) }()
 	stop = func() {
 		if handler != nil {
-			_ = handler.Close() // they are being ended all the same
+			_ = handler.Close() // the connections end in any case
 		}
 		cancel()
 		<-ran

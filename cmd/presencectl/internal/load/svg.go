@@ -12,20 +12,20 @@ import (
 // The measures of the picture, in pixels.
 const (
 	svgMargin = 24
-	svgLeft   = 84 // of what shows time
+	svgLeft   = 84 // of the part that shows time
 	svgPlot   = 900
 	svgPanel  = 130
 	svgGap    = 62
 	svgChar   = 6.6 // width of a character of 12 pixels, about
 )
 
-// curve is a figure over time. Where it has none, NaN, the line has a gap.
+// curve is a figure over time. NaN makes a gap in the line.
 type curve struct {
 	name, colour string
 	at           func(*Sample) float64
 }
 
-// picture is a picture under way: y is where its lower end is.
+// picture is a picture in progress: y is its lower end.
 type picture struct {
 	svg.Canvas
 	y float64
@@ -125,7 +125,7 @@ func (d *picture) axes(title string, up, along svg.Scale, unit string) *svg.Plot
 	return p
 }
 
-// distribution draws how many changes took how long.
+// distribution draws the distribution of the latencies of changes.
 func (d *picture) distribution() {
 	const title = "how long changes took to arrive, in % of them"
 	q := d.r.Change
@@ -152,7 +152,7 @@ func (d *picture) distribution() {
 	d.marks(p)
 }
 
-// marks draws where the quantiles lie.
+// marks draws the quantiles.
 func (d *picture) marks(p *svg.Plot) {
 	q := d.r.Change
 	for row, m := range []struct {

@@ -44,9 +44,9 @@ func TestFlags(t *testing.T) {
 		"-as-agent ?a={token}":                     {"{token} stands for what -tokens gives"},
 		"-header X":                                {"want 'NAME: VALUE'"},
 		"-names , -channel  -visitor-names x":      {`-names ","`, `-visitor-names "x": want {n}`},
-		"-serve -url ws://x/ -pid 1 -tokens x":     {"-url is for the server of somebody else", "-pid is for", "-tokens is for"},
+		"-serve -url ws://x/ -pid 1 -tokens x":     {"-url is for a running server", "-pid is for", "-tokens is for"},
 		"-tokens " + bad:                           {":1: want an id and a token"},
-		"-tokens " + empty:                         {"there is no token in it"},
+		"-tokens " + empty:                         {"the file has no token"},
 		"-tokens /no/such/file -svg /no/such/x.sv": {"/no/such/file", "/no/such"},
 		"-pid -5": {"-pid -5: want the number of a process"},
 		"now":     {`it takes flags only, got ["now"]`},
@@ -80,7 +80,7 @@ func TestAddress(t *testing.T) {
 	address, h := r.address(true, "ann&bob")
 	require.Equal(t, "ws://x/a?id=ann%26bob", address)
 	require.Equal(t, "user=ann&bob", h.Get("Cookie"))
-	require.Empty(t, h.Get("Authorization"), "the token goes where {token} is")
+	require.Empty(t, h.Get("Authorization"), "the token replaces {token}")
 	address, _ = r.address(false, "ann")
 	require.Equal(t, "ws://x/v?id=ann&t=a%2Bb", address)
 	address, _ = r.address(false, "bob")
@@ -91,7 +91,7 @@ func TestAddress(t *testing.T) {
 	require.Equal(t, "Bearer a+b", h.Get("Authorization"))
 }
 
-// TestBounds: what the server makes up is bounded.
+// TestBounds checks the limits for names that the server invents.
 func TestBounds(t *testing.T) {
 	t.Parallel()
 	var names tally
@@ -146,7 +146,7 @@ func TestFrames(t *testing.T) {
 	require.ErrorContains(t, l.apply(take(strings.Replace(text, `"e"`, `"g"`, 1))), "epoch g came after")
 	require.ErrorContains(t, new(list).apply(f), "before a snapshot")
 
-	// The order of fields makes no difference, and a row that goes leaves nothing.
+	// The order of fields makes no difference, and a removed row leaves nothing.
 	var a, b list
 	require.NoError(t, a.apply(take(`{"type":"snapshot",`+head+`,"epoch":"e","seq":1,"members":[{"id":"ann","status":"away"},{"id":"bob"}]}`)))
 	require.NoError(t, a.apply(take(`{"type":"diff",`+head+`,"epoch":"e","seq":2,"changes":[{"op":"left","subject":{"id":"bob"}}]}`)))
