@@ -12,8 +12,8 @@ import (
 	"github.com/presence-go/presence/schedule"
 )
 
-// Opening hours close a channel to visitors, whoever is there. To the team nobody
-// changes.
+// Opening hours close a channel to visitors, also while agents are present. The
+// team's view does not change.
 func ExampleSchedule_OpenAt() {
 	ctx := context.Background()
 	plan, err := schedule.Parse("mon-fri 09:00-17:00; 2026-12-25 closed; zone Europe/Berlin")

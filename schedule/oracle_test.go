@@ -19,8 +19,8 @@ import (
 	"github.com/presence-go/presence/schedule"
 )
 
-// The oracle knows nothing of intervals: it asks what a clock on the wall shows
-// at one instant, and whether the plan has that minute of that date.
+// The oracle does not use intervals. It takes the time that a clock shows at
+// one instant, and looks up whether the plan has that minute of that date.
 func openByTheClock(p *schedule.Plan, shown time.Time) bool {
 	hour, m, _ := shown.Clock()
 	minute := schedule.TimeOfDay(hour*60 + m)
@@ -42,7 +42,7 @@ func openByTheClock(p *schedule.Plan, shown time.Time) bool {
 	return false
 }
 
-// planned returns the hours of the date shown, or of one some days from it.
+// planned returns the hours of the shown date, or of a date some days from it.
 func planned(p *schedule.Plan, shown time.Time, days int) (hours schedule.Day, exception bool) {
 	if len(p.Exceptions) > 0 {
 		y, m, d := shown.Date()
@@ -56,14 +56,14 @@ func planned(p *schedule.Plan, shown time.Time, days int) (hours schedule.Day, e
 	return p.Week[(int(shown.Weekday())+days+7)%7], false
 }
 
-// A place is a zone, and those whose clocks are set as its are.
+// A place is a zone, with the names of zones whose clocks are set like its own.
 type place struct {
 	zone  *time.Location
 	names []string
 	sets  []set
 }
 
-// A set is an instant at which clocks are set, by some seconds.
+// A set is an instant at which clocks are set, and by how many seconds.
 type set struct {
 	at int64
 	by int
@@ -71,8 +71,8 @@ type set struct {
 
 var from2020, to2041 = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC).Unix(), time.Date(2041, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
 
-// places reads every zone that comes with Go, in the order of their names. Zones
-// whose clocks are the same from 2020 to 2040 are one place.
+// places reads every zone that Go has, in the order of their names. Zones with
+// the same clocks from 2020 to 2040 are one place.
 var places = sync.OnceValues(readPlaces)
 
 func allPlaces(t testing.TB) []*place {
@@ -97,7 +97,7 @@ func readPlaces() (list []*place, err error) {
 		return nil, err
 	}
 	defer archive.Close()
-	known := make(map[string]*place) // by the data, and by how clocks are set
+	known := make(map[string]*place) // by the data, and by the sets of clocks
 	for _, f := range archive.File {
 		if f.FileInfo().IsDir() {
 			continue
@@ -135,8 +135,8 @@ func offset(zone *time.Location, unix int64) int {
 	return offset
 }
 
-// scan looks at the offset of every day, and where it has changed for the second
-// at which it did.
+// scan compares the offsets of consecutive days. Where they differ, it finds
+// the second of the change.
 func scan(zone *time.Location) (sets []set) {
 	const step = 86400
 	for at := from2020; at < to2041; at += step {
@@ -171,10 +171,10 @@ func (p *place) repeated(unix int64) bool {
 	return false
 }
 
-// compare goes through the minutes of a time and returns how many there were and
-// in how many of them schedule and oracle differ. They may only in those that
-// clocks show twice, and there only in what closes and opens again: so where
-// there are no exceptions, which begin with their date, the schedule is open.
+// compare compares schedule and oracle in each minute of a time. It returns the
+// number of minutes, and of those with a difference. They may differ only in
+// times that clocks show twice, where the schedule does not close and open
+// again. Except for exceptions, which start with their date, it is open there.
 func (p *place) compare(plan *schedule.Plan, from, to int64) (minutes, differing int, err error) {
 	s, err := schedule.New(*plan, &schedule.Options{Location: p.zone})
 	if err != nil {
@@ -190,7 +190,7 @@ func (p *place) compare(plan *schedule.Plan, from, to int64) (minutes, differing
 			open = open[1:]
 		}
 		got := len(open) > 0 && open[0].From.Unix() <= at
-		shown := time.Unix(at+int64(offset(p.zone, at)), 0).UTC() // what the clock there shows
+		shown := time.Unix(at+int64(offset(p.zone, at)), 0).UTC() // the time on a clock there
 		if want := openByTheClock(plan, shown); got != want {
 			differing++
 			if !p.repeated(at) || !got && len(plan.Exceptions) == 0 {
@@ -201,8 +201,8 @@ func (p *place) compare(plan *schedule.Plan, from, to int64) (minutes, differing
 	return minutes, differing, nil
 }
 
-// randomDay returns hours whose beginnings and ends are among some times of day,
-// or anywhere.
+// randomDay returns hours that begin and end at some of the given times of day,
+// or at random times.
 func randomDay(r *rand.Rand, near ...schedule.TimeOfDay) (day schedule.Day) {
 	var times []schedule.TimeOfDay
 	for range 2 * r.IntN(4) {
@@ -232,7 +232,7 @@ func randomDay(r *rand.Rand, near ...schedule.TimeOfDay) (day schedule.Day) {
 	return day
 }
 
-// randomPlan returns hours of which many begin or end where a clock is set, and
+// randomPlan returns hours that often begin or end where a clock is set, and
 // exceptions around a date.
 func randomPlan(r *rand.Rand, around time.Time, near ...schedule.TimeOfDay) schedule.Plan {
 	var p schedule.Plan
@@ -253,8 +253,8 @@ func randomPlan(r *rand.Rand, around time.Time, near ...schedule.TimeOfDay) sche
 	return p
 }
 
-// near are the times of day at, between and around what clocks show before and
-// after they are set.
+// near are the times of day at, between and around the times that clocks show
+// before and after they are set.
 func (s set) near(zone *time.Location) (times []schedule.TimeOfDay) {
 	before := time.Unix(s.at-1, 0).In(zone).Add(time.Second)
 	shown := before.Hour()*60 + before.Minute()
@@ -265,7 +265,7 @@ func (s set) near(zone *time.Location) (times []schedule.TimeOfDay) {
 }
 
 // Schedule and oracle agree in the 48 hours around each instant at which clocks
-// are set, anywhere, from 2020 to 2040.
+// are set, in every zone, from 2020 to 2040.
 func TestOracleWhereClocksAreSet(t *testing.T) {
 	t.Parallel()
 	var zones, sets, minutes, differing int
@@ -286,7 +286,7 @@ func TestOracleWhereClocksAreSet(t *testing.T) {
 	require.Positive(t, differing, "nothing was opened or closed in a repeated hour")
 }
 
-// And in a thousand random weeks.
+// Schedule and oracle agree in a thousand random weeks.
 func TestOracleInRandomWeeks(t *testing.T) {
 	t.Parallel()
 	all := allPlaces(t)

@@ -18,15 +18,15 @@ const (
 	wantSpan   = "want hours such as 09:00-12:00"
 )
 
-// Parse reads a plan from text: rules separated by semicolons, each for days of
-// the week or for dates, and the zone if there is a rule for it.
+// Parse reads a plan from text. The text has rules separated by semicolons:
+// each for days of the week or for dates, and one for the zone.
 //
 //	mon-fri 09:00-12:00,13:00-17:00; sat,sun 10:00-14:00; 2026-12-25,2026-12-26 closed; zone Europe/Berlin
 //
-// Days without a rule are closed, and "closed" alone is a week without hours. A
-// time of day may be written without its leading zero, and 24:00 as 00:00 at an
-// end. All faults are reported together. Whether the zone exists and hours fit
-// together is for [Plan.Validate] and [New] to say.
+// Days without a rule are closed. The text "closed" is a week without hours. A
+// time of day may be written without its leading zero. 24:00 may be written as
+// 00:00 at an end. Parse returns all faults joined. [Plan.Validate] and [New]
+// check whether the zone exists and the hours do not overlap.
 func Parse(text string) (Plan, error) {
 	if len(text) > MaxText {
 		return Plan{}, fault("%d bytes of text, allowed are %d", len(text), MaxText)
@@ -41,7 +41,7 @@ func Parse(text string) (Plan, error) {
 		}
 	}
 	if len(p.faults) > maxFaults {
-		p.faults = append(p.faults[:maxFaults], fault("there are %d more faults", len(p.faults)-maxFaults))
+		p.faults = append(p.faults[:maxFaults], fault("%d more faults", len(p.faults)-maxFaults))
 	}
 	if err := errors.Join(p.faults...); err != nil {
 		return Plan{}, err
@@ -49,12 +49,12 @@ func Parse(text string) (Plan, error) {
 	return p.plan, nil
 }
 
-// maxFaults is how many faults of one text are spelled out.
+// maxFaults is the number of faults of one text that are listed.
 const maxFaults = 20
 
 type parser struct {
 	plan   Plan
-	given  [7]bool // weekdays that have a rule
+	given  [7]bool // weekdays with a rule
 	faults []error
 }
 
@@ -70,7 +70,7 @@ func (p *parser) rule(rule string) {
 	}
 	if words[0] == zoneWord {
 		if p.plan.Zone != "" {
-			p.fault("zone %.64s: there is one already, %.64s", words[1], p.plan.Zone)
+			p.fault("zone %.64s: the zone is already %.64s", words[1], p.plan.Zone)
 		}
 		p.plan.Zone = words[1]
 		return
@@ -118,7 +118,7 @@ func (p *parser) hours(text string) (hours Day) {
 	return hours
 }
 
-// closeUp takes away the spaces around commas.
+// closeUp removes the spaces around commas.
 func closeUp(s string) string {
 	parts := strings.Split(s, ",")
 	for i := range parts {
@@ -147,7 +147,7 @@ func parseSpan(s string) (Span, bool) {
 	a, okA := parseTime(from)
 	b, okB := parseTime(to)
 	if b == 0 {
-		b = endOfDay // midnight at an end is that of the day
+		b = endOfDay // midnight at an end is the end of the day
 	}
 	return Span{a, b}, ok && okA && okB && a < endOfDay
 }
@@ -160,7 +160,7 @@ func parseTime(s string) (TimeOfDay, bool) {
 	return t, ok && okH && okM && t <= endOfDay
 }
 
-// digits reads a number of at least so many digits and at most two.
+// digits reads a number of least to two digits.
 func digits(s string, least, most int) (int, bool) {
 	if len(s) < least || len(s) > 2 || strings.ContainsFunc(s, func(r rune) bool { return r < '0' || r > '9' }) {
 		return 0, false
@@ -169,8 +169,8 @@ func digits(s string, least, most int) (int, bool) {
 	return n, err == nil && n <= most
 }
 
-// String returns a plan in the form that [Parse] reads, the days with equal
-// hours together. Names of exceptions are not part of it.
+// String returns a plan in the form that [Parse] reads. It groups days with
+// equal hours, and leaves out the names of exceptions.
 func (p Plan) String() string {
 	var rules []string
 	if week := p.Week.String(); week != closedWord {
@@ -188,15 +188,15 @@ func (p Plan) String() string {
 	return strings.Join(rules, "; ")
 }
 
-// String returns a week as mon-fri 09:00-12:00,13:00-17:00; sat 10:00-14:00, or
-// closed.
+// String returns a week in the form mon-fri 09:00-12:00,13:00-17:00; sat
+// 10:00-14:00, or closed.
 func (w Week) String() string {
 	var rules []string
 	for i, day := range weekdays {
 		hours := w[day]
 		same := func(d time.Weekday) bool { return slices.Equal(w[d], hours) }
 		if len(hours) == 0 || slices.ContainsFunc(weekdays[:i], same) {
-			continue // not written, or already
+			continue // closed, or written already
 		}
 		var days []string
 		for j := i; j < len(weekdays); j++ {

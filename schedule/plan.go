@@ -1,4 +1,4 @@
-// Package schedule says when something is open: weekly hours in a time zone,
+// Package schedule decides when something is open: weekly hours in a time zone,
 // with exceptions by date.
 //
 //	plan, err := schedule.Parse("mon-fri 09:00-12:00,13:00-17:00; 2026-12-24 09:00-12:00; 2026-12-25 closed")
@@ -10,27 +10,27 @@
 //
 // # What hours mean
 //
-// Hours belong to the date on which they begin. Those that end no later than
-// they begin go on past midnight: "fri 22:00-06:00" ends on Saturday. "24:00" is
-// the end of a day, so that "00:00-24:00" is all of it. Hours that follow each
-// other without a gap, also those of two days, are one time of being open.
+// Hours belong to the date on which they begin. Hours whose end is not after
+// their beginning continue past midnight: "fri 22:00-06:00" ends on Saturday.
+// "24:00" is the end of a day, so "00:00-24:00" is the whole day. Hours without
+// a gap between them, also those of two days, are one open time.
 //
-// An exception says all about its date: whatever the week says of it does not
-// hold, and hours that began the day before end with that day.
+// An exception replaces the hours of its date. The hours of the week do not
+// hold on it, and hours that began the day before end with that day.
 //
 // # Where clocks are set
 //
 // Hours open at the first instant at which a clock in the zone shows their
-// beginning or later, and close at the last at which it shows their end or
-// earlier. So a time of day that does not exist, because clocks are set forward
-// over it, is the end of the gap; of one that comes twice, because clocks are
-// set back, the first counts for opening and the second for closing. Nothing
-// closes and opens again within an hour that is repeated. Days have as many
-// hours as they have, and a day that a place skipped has none.
+// beginning or later. They close at the last instant at which it shows their
+// end or earlier. A time of day that a clock skips when it is set forward is
+// the end of the gap. Of a time that a clock shows twice when it is set back,
+// the first counts for opening and the second for closing. Hours do not close
+// and open again within a repeated hour. A day has as many hours as its clocks
+// show. A day that a place skipped has none.
 //
-// Everything here is a pure function of its arguments and of the zone's data,
-// which is read when a schedule is made: after an update of that data, make it
-// anew and set it again.
+// All functions here are pure functions of their arguments and of the zone's
+// data. [New] reads that data: after an update of it, make the schedule again
+// and set it again.
 package schedule
 
 import (
@@ -46,14 +46,14 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// Limits on a plan.
+// The limits of a plan.
 const (
 	MaxSpans      = 24     // hours of one day
 	MaxExceptions = 10_000 // of one plan
 	MaxName       = 128    // bytes of an exception's name
 )
 
-// Plan is what opening hours say, as data. Its JSON form is
+// Plan is opening hours as data. Its JSON form is
 //
 //	{
 //	  "zone": "Europe/Berlin",
@@ -61,32 +61,32 @@ const (
 //	  "exceptions": [{"date": "2026-12-25", "name": "Christmas"}, {"date": "2026-12-24", "hours": ["09:00-12:00"]}]
 //	}
 //
-// and its text form that of [Parse].
+// and its text form is that of [Parse].
 type Plan struct {
-	// Zone is the time zone of all hours by its IANA name, such as
-	// "Europe/Berlin"; empty means UTC.
+	// Zone is the time zone of all hours by its IANA name, such as "Europe/Berlin";
+	// empty means UTC.
 	Zone string `json:"zone,omitzero"`
 	Week Week   `json:"week"`
-	// Exceptions are the dates on which other hours hold than those of the week.
-	// Where several are for one date the last counts.
+	// Exceptions are dates with other hours than those of the week. Of several for
+	// one date the last counts.
 	Exceptions []Exception `json:"exceptions,omitzero"`
 }
 
 // Week has the hours of each day, by [time.Weekday].
 type Week [7]Day
 
-// Day has the hours of one day, in order and without overlaps; none if it is
-// closed all day.
+// Day has the hours of one day, in order and without overlaps. A day without
+// hours is closed.
 type Day []Span
 
-// Span is one stretch of hours. One whose To is not after its From ends on the
-// next day.
+// Span is a time between two times of day. If To is not after From, it ends on
+// the next day.
 type Span struct {
 	From TimeOfDay // 00:00 to 23:59
 	To   TimeOfDay // 00:01 to 24:00
 }
 
-// TimeOfDay is what a clock shows, in minutes after midnight; 1,440 is the end
+// TimeOfDay is the time on a clock, in minutes after midnight; 1,440 is the end
 // of the day.
 type TimeOfDay int16
 
@@ -99,24 +99,24 @@ type Date struct {
 	Day   int
 }
 
-// Exception has the hours of one date in place of those of the week; without
-// hours it is closed all day.
+// Exception has the hours of one date, in place of those of the week. Without
+// hours the date is closed.
 type Exception struct {
 	Date  Date   `json:"date"`
 	Hours Day    `json:"hours,omitzero"`
-	Name  string `json:"name,omitzero"` // why, for people
+	Name  string `json:"name,omitzero"` // the reason, for people
 }
 
-// wraps reports whether a span goes on past midnight.
+// wraps reports whether a span continues past midnight.
 func (s Span) wraps() bool { return s.To <= s.From }
 
-// Validate reports every fault of a plan, joined into one error.
+// Validate returns all faults of a plan joined, or nil.
 func (p Plan) Validate() error {
 	_, err := p.zone()
 	return p.validate(err)
 }
 
-// validate reports the faults of a plan, those of its zone given.
+// validate returns the faults of a plan, with the given fault of its zone.
 func (p Plan) validate(zone error) error {
 	faults := []error{zone}
 	for _, day := range weekdays {
@@ -132,7 +132,7 @@ func (p Plan) validate(zone error) error {
 	return errors.Join(faults...)
 }
 
-// zone loads the zone that a plan names.
+// zone loads the zone of a plan.
 func (p Plan) zone() (*time.Location, error) {
 	if p.Zone == "Local" {
 		return nil, fault("zone %q is wherever this process runs; want the name of a place such as Europe/Berlin", p.Zone)
@@ -163,7 +163,7 @@ func (d Day) validate(name string) (faults []error) {
 
 func (e Exception) validate(i int) (faults []error) {
 	if day := e.Date.number(); e.Date.Year < 1 || e.Date.Year > 9999 || dateOf(day) != e.Date {
-		faults = append(faults, fault("exception %d: there is no date %s", i+1, e.Date))
+		faults = append(faults, fault("exception %d: %s is no date", i+1, e.Date))
 	}
 	if len(e.Name) > MaxName || !utf8.ValidString(e.Name) || strings.ContainsFunc(e.Name, unicode.IsControl) {
 		faults = append(faults, fault("exception %d: name %.32q: want at most %d bytes of UTF-8 without control characters", i+1, e.Name, MaxName))
@@ -171,12 +171,12 @@ func (e Exception) validate(i int) (faults []error) {
 	return append(faults, e.Hours.validate(e.Date.String())...)
 }
 
-// fault makes an error out of what is wrong with a plan.
+// fault returns an error about a plan.
 func fault(format string, args ...any) error {
 	return &presence.Error{Err: presence.ErrInvalid, What: "plan", Text: fmt.Sprintf(format, args...)}
 }
 
-// clone returns a copy of a plan that shares nothing with it.
+// clone returns a copy of a plan that shares no memory with it.
 func (p Plan) clone() Plan {
 	for day := range p.Week {
 		p.Week[day] = slices.Clone(p.Week[day])
@@ -188,21 +188,21 @@ func (p Plan) clone() Plan {
 	return p
 }
 
-// number counts days since the first of January 1970.
+// number counts the days since 1 January 1970.
 func (d Date) number() int64 {
 	return wall(time.Date(d.Year, d.Month, d.Day, 0, 0, 0, 0, time.UTC).Unix()).day()
 }
 
-// dateOf is the date of a day by its number.
+// dateOf returns the date of a day by its number.
 func dateOf(day int64) Date {
 	year, month, dom := time.Unix(day*daySeconds, 0).UTC().Date()
 	return Date{year, month, dom}
 }
 
-// weekdayOf is the weekday of a day by its number; the first was a Thursday.
+// weekdayOf returns the weekday of a day by its number. Day 0 was a Thursday.
 func weekdayOf(day int64) time.Weekday { return time.Weekday(((day+4)%7 + 7) % 7) }
 
-// DateIn returns the date that a calendar shows in a zone, nil for UTC.
+// DateIn returns the date of an instant in a zone; nil means UTC.
 func DateIn(zone *time.Location, now time.Time) Date {
 	if zone == nil {
 		zone = time.UTC
@@ -210,7 +210,7 @@ func DateIn(zone *time.Location, now time.Time) Date {
 	return dateOf(local(zone, within(now).Unix()).day())
 }
 
-// weekdays and their names, Monday first as hours are written.
+// The weekdays and their names, Monday first as in texts of hours.
 var (
 	weekdays = []time.Weekday{time.Monday, time.Tuesday, time.Wednesday, time.Thursday, time.Friday, time.Saturday, time.Sunday}
 	dayNames = [7]string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
@@ -219,7 +219,7 @@ var (
 // String returns a date as 2026-12-25.
 func (d Date) String() string { return fmt.Sprintf("%04d-%02d-%02d", d.Year, d.Month, d.Day) }
 
-// MarshalText encodes a date as String does.
+// MarshalText encodes a date like String.
 func (d Date) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
 // UnmarshalText decodes a date such as 2026-12-25.
@@ -243,7 +243,7 @@ func (t TimeOfDay) String() string {
 // String returns a span as 09:00-12:00.
 func (s Span) String() string { return s.From.String() + "-" + s.To.String() }
 
-// MarshalText encodes a span as String does.
+// MarshalText encodes a span like String.
 func (s Span) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText decodes a span such as 09:00-12:00.
@@ -268,7 +268,8 @@ func (d Day) String() string {
 	return strings.Join(spans, ",")
 }
 
-// MarshalJSON encodes a week as an object of days with hours, by mon to sun.
+// MarshalJSON encodes a week as an object with the days that have hours, by the
+// keys mon to sun.
 func (w Week) MarshalJSON() ([]byte, error) {
 	days := make(map[string]Day)
 	for day, hours := range w {
@@ -279,8 +280,7 @@ func (w Week) MarshalJSON() ([]byte, error) {
 	return json.Marshal(days)
 }
 
-// UnmarshalJSON decodes what MarshalJSON writes. Days that it does not name are
-// closed.
+// UnmarshalJSON decodes the form of MarshalJSON. Days without a key are closed.
 func (w *Week) UnmarshalJSON(data []byte) error {
 	var days map[string]Day
 	if err := json.Unmarshal(data, &days); err != nil {

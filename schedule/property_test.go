@@ -13,9 +13,9 @@ import (
 	"github.com/presence-go/presence/schedule"
 )
 
-// All questions have one answer: what changes next is where the intervals begin
-// and end, it is open in them and nowhere else, and a time that is looked at in
-// two parts is the same as in one.
+// All methods agree. The next change is the beginning or the end of an
+// interval. The schedule is open in the intervals and nowhere else. Intervals
+// of two parts of a time equal those of the whole.
 func TestAnswersAgree(t *testing.T) {
 	t.Parallel()
 	all := allPlaces(t)
@@ -83,8 +83,8 @@ func TestAnswersAgree(t *testing.T) {
 	}
 }
 
-// Whatever text is read is written so that it is read as the same, also through
-// JSON, and whatever is valid can be asked anything.
+// A parsed text is written so that it parses to the same plan, also through
+// JSON. A valid plan answers every question.
 func FuzzParse(f *testing.F) {
 	for _, text := range []string{
 		"mon-fri 09:00-12:00,13:00-17:00", "closed", "fri-mon 22:00-6:00; sat closed; 2026-12-25,2026-12-26 closed; zone Europe/Berlin",

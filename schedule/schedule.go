@@ -8,19 +8,19 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// Options are what a plan cannot say as data.
+// Options are the settings of a schedule that are not data.
 type Options struct {
-	// Location is the zone of all hours in place of the one that the plan names,
-	// for places that have no name there, such as one of [time.FixedZone].
+	// Location replaces the zone that the plan names, for zones without a name,
+	// such as one of [time.FixedZone].
 	Location *time.Location
 	// Holidays reports whether a date is closed as a holiday, and its name. It is
-	// asked for dates without an exception. It must be a pure function and quick.
+	// called for dates without an exception. It must be a pure function and fast.
 	// Nil means no holidays.
 	Holidays func(Date) (name string, closed bool)
 }
 
-// Schedule is a plan, validated and with its zone's data. It is immutable and
-// safe for concurrent use.
+// Schedule is a validated plan with its zone's data. It is immutable and safe
+// for concurrent use.
 type Schedule struct {
 	plan     Plan
 	loc      *time.Location
@@ -28,11 +28,11 @@ type Schedule struct {
 	holidays func(Date) (string, bool)
 }
 
-// A Schedule gates the channel of a tracker.
+// A Schedule can be the hours of a tracker's channel.
 var _ presence.Hours = (*Schedule)(nil)
 
-// New makes a schedule of a plan; opts may be nil. It reports every fault of the
-// plan together.
+// New makes a schedule of a plan; opts may be nil. It returns all faults of the
+// plan joined.
 func New(plan Plan, opts *Options) (*Schedule, error) {
 	s := &Schedule{plan: plan.clone(), dated: make(map[int64]*Exception, len(plan.Exceptions))}
 	var zone error
@@ -54,7 +54,7 @@ func New(plan Plan, opts *Options) (*Schedule, error) {
 	return s, nil
 }
 
-// Plan returns a copy of the plan that s was made of.
+// Plan returns a copy of the plan of s.
 func (s *Schedule) Plan() Plan { return s.plan.clone() }
 
 // Location returns the zone of the hours.
@@ -63,7 +63,8 @@ func (s *Schedule) Location() *time.Location { return s.loc }
 // String returns the plan as text.
 func (s *Schedule) String() string { return s.plan.String() }
 
-// hours returns what holds on a day, and why if that is not what the week says.
+// hours returns the hours of a day, and the name of an exception or a holiday
+// that replaces those of the week.
 func (s *Schedule) hours(day int64) (hours Day, name string, special bool) {
 	if e := s.dated[day]; e != nil {
 		return e.Hours, e.Name, true
@@ -76,15 +77,15 @@ func (s *Schedule) hours(day int64) (hours Day, name string, special bool) {
 	return s.plan.Week[weekdayOf(day)], "", false
 }
 
-// stretch is a time of being open by one span of one day, as clocks show it.
+// stretch is an open time of one span of one day, in times on a clock.
 type stretch struct {
 	from, to wall
-	cut      bool // it ends because the next date has an exception
+	cut      bool // an exception of the next date ends it
 	day      int64
 	span     Span
 }
 
-// instants returns a stretch in Unix seconds, the first inclusive.
+// instants returns a stretch in Unix seconds; to is not included.
 func (s *Schedule) instants(st stretch) (from, to int64) {
 	if st.cut {
 		return first(s.loc, st.from), first(s.loc, st.to)
@@ -92,12 +93,12 @@ func (s *Schedule) instants(st stretch) (from, to int64) {
 	return first(s.loc, st.from), last(s.loc, st.to)
 }
 
-// reach is how many days a stretch can have begun before the day on which it
-// holds: one past midnight, and what a clock may be set.
+// reach is the number of days before a day on which an open time of that day
+// may have begun: one for midnight, and the rest for set clocks.
 const reach = 3
 
-// stretches yields all that may be open between two instants, in the order of
-// beginnings.
+// stretches yields all possible open times between two instants, ordered by
+// their beginnings.
 func (s *Schedule) stretches(after, until int64) iter.Seq[stretch] {
 	return func(yield func(stretch) bool) {
 		ends := local(s.loc, until).day() + reach
@@ -121,8 +122,8 @@ func (s *Schedule) stretches(after, until int64) iter.Seq[stretch] {
 	}
 }
 
-// joined yields the stretches, with those that touch on the clock made one: they
-// touch whatever clocks are set to, so that nobody has to look.
+// joined yields the stretches, joining those that touch on the clock. They
+// touch for any setting of clocks, so no lookup is needed.
 func (s *Schedule) joined(after, until int64) iter.Seq[stretch] {
 	return func(yield func(stretch) bool) {
 		var whole stretch
@@ -145,8 +146,9 @@ func (s *Schedule) joined(after, until int64) iter.Seq[stretch] {
 	}
 }
 
-// opened yields the times of being open between two instants in order, with a
-// gap between each two. The first may have begun before, the last end after.
+// opened yields the open times between two instants in order, with a gap
+// between each two. The first may have begun before, and the last may end
+// after.
 func (s *Schedule) opened(after, until int64) iter.Seq2[int64, int64] {
 	return func(yield func(from, to int64) bool) {
 		var from, to int64
@@ -159,7 +161,7 @@ func (s *Schedule) opened(after, until int64) iter.Seq2[int64, int64] {
 			switch {
 			case closes <= max(opens, after):
 				continue
-			case some && opens <= to: // in an hour that is repeated
+			case some && opens <= to: // in a repeated hour
 				to = max(to, closes)
 				continue
 			case some && !yield(from, to):
@@ -173,10 +175,10 @@ func (s *Schedule) opened(after, until int64) iter.Seq2[int64, int64] {
 	}
 }
 
-// Horizon is how far ahead changes are looked for.
+// Horizon is how far into the future a schedule looks for changes.
 const Horizon = 5 * 366 * 24 * time.Hour
 
-// change returns whether it is open and when that changes next, in Unix seconds.
+// change returns whether it is open, and the next change in Unix seconds.
 func (s *Schedule) change(now time.Time) (open bool, next int64, ok bool) {
 	now = within(now)
 	at, until := now.Unix(), within(now.Add(Horizon)).Unix()
@@ -189,24 +191,24 @@ func (s *Schedule) change(now time.Time) (open bool, next int64, ok bool) {
 	return false, 0, false
 }
 
-// Why says why it is open or closed.
+// Why is the reason for being open or closed.
 type Why struct {
 	Open bool `json:"open"`
-	// Date is the date that decides: the one on which the hours began, or the one
-	// that it is.
+	// Date is the deciding date: the one on which the hours began, or the current
+	// one.
 	Date Date `json:"date"`
-	// Span is the hours by which it is open; zero if it is closed.
+	// Span is the current hours; zero if closed.
 	Span Span `json:"span,omitzero"`
-	// Hours are all those of the date.
+	// Hours are all hours of the date.
 	Hours Day `json:"hours,omitzero"`
-	// Exception is set where an exception or a holiday decides in place of the
+	// Exception reports whether an exception or a holiday decides in place of the
 	// week, and Name is its name.
 	Exception bool   `json:"exception,omitzero"`
 	Name      string `json:"name,omitzero"`
 }
 
-// String says it in a line, such as "closed: fri 2026-12-25 is closed
-// (Christmas)".
+// String returns the reason in one line, such as "closed: fri 2026-12-25 is
+// closed (Christmas)".
 func (w Why) String() string {
 	day := dayNames[weekdayOf(w.Date.number())] + " " + w.Date.String()
 	text := "closed: " + day + " has " + w.Hours.String()
@@ -225,7 +227,7 @@ func (w Why) String() string {
 	return text
 }
 
-// Open reports whether it is open at an instant, and why.
+// Open reports whether it is open at an instant, and the reason.
 func (s *Schedule) Open(now time.Time) (open bool, why Why) {
 	at := within(now).Unix()
 	day := local(s.loc, at).day()
@@ -242,7 +244,7 @@ func (s *Schedule) Open(now time.Time) (open bool, why Why) {
 }
 
 // NextChange returns the first instant after now at which it opens or closes.
-// If nothing changes within [Horizon], ok is false.
+// Without a change within [Horizon], ok is false.
 func (s *Schedule) NextChange(now time.Time) (at time.Time, ok bool) {
 	_, next, ok := s.change(now)
 	if !ok {
@@ -251,8 +253,8 @@ func (s *Schedule) NextChange(now time.Time) (at time.Time, ok bool) {
 	return s.time(next), true
 }
 
-// NextOpen returns when it is open next: now itself while it is open, else the
-// next opening. If there is none within [Horizon], ok is false.
+// NextOpen returns now if it is open, and else the next opening. Without one
+// within [Horizon], ok is false.
 func (s *Schedule) NextOpen(now time.Time) (at time.Time, ok bool) {
 	open, next, ok := s.change(now)
 	switch {
@@ -264,7 +266,7 @@ func (s *Schedule) NextOpen(now time.Time) (at time.Time, ok bool) {
 	return s.time(next), true
 }
 
-// Interval is a time of being open.
+// Interval is an open time.
 type Interval struct {
 	From time.Time `json:"from"`
 	To   time.Time `json:"to"` // not included
@@ -275,9 +277,9 @@ func (i Interval) String() string {
 	return fmt.Sprintf("%s/%s", i.From.Format(time.RFC3339), i.To.Format(time.RFC3339))
 }
 
-// Intervals returns the times of being open from one instant to another, clipped
-// to that, in order and with a gap between each two. They are computed as the
-// caller goes on.
+// Intervals returns the open times between two instants, in order and with a
+// gap between each two. It cuts them at these instants, and computes them
+// during the iteration.
 func (s *Schedule) Intervals(from, to time.Time) iter.Seq[Interval] {
 	return func(yield func(Interval) bool) {
 		from, to := within(from).In(s.loc), within(to).In(s.loc)
@@ -299,12 +301,13 @@ func (s *Schedule) Intervals(from, to time.Time) iter.Seq[Interval] {
 	}
 }
 
-// EndOfDay returns the end of the day that it is where the hours are. See
+// EndOfDay returns the end of the current day in the zone of the hours. See
 // [EndOfDay].
 func (s *Schedule) EndOfDay(now time.Time) time.Time { return EndOfDay(s.loc, now) }
 
-// OpenAt reports whether it is open at an instant and when that changes next, 0
-// if not within [Horizon]. It makes a schedule the [presence.Hours] of a channel.
+// OpenAt reports whether it is open at an instant, and the next change, or 0
+// without one within [Horizon]. It makes a schedule the [presence.Hours] of a
+// channel.
 func (s *Schedule) OpenAt(now presence.Instant) (open bool, next presence.Instant) {
 	open, at, ok := s.change(now.Time())
 	if ok {

@@ -40,8 +40,8 @@ func at(t testing.TB, text string) time.Time {
 	return time.Time{}
 }
 
-// intervals writes what is open between two instants in UTC, or in another zone
-// if the schedule is in one.
+// intervals writes the open times between two instants in UTC, or in the zone
+// of the schedule.
 func intervals(s *schedule.Schedule, from, to time.Time) (list []string) {
 	const layout = "Mon 02 15:04 -0700"
 	for i := range s.Intervals(from, to) {
@@ -223,7 +223,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// What never changes, and what is so far away that nobody looks.
+// Schedules that never change, and changes beyond the horizon.
 func TestNoChange(t *testing.T) {
 	now := at(t, "2026-01-05 10:00")
 	for text, open := range map[string]bool{
@@ -248,7 +248,7 @@ func TestNoChange(t *testing.T) {
 	require.Equal(t, at(t, "2030-01-01 00:00"), next)
 }
 
-// Instants that no calendar reaches are answered all the same.
+// Instants beyond every calendar have answers too.
 func TestFarInstants(t *testing.T) {
 	always, night := hours(t, "mon-sun 00:00-24:00"), hours(t, "mon-sun 22:00-06:00; zone America/Santiago")
 	far := []time.Time{{}, time.Unix(math.MinInt64, 0), time.Unix(math.MaxInt64, 999_999_999), time.Unix(1<<40, 0), presence.Instant(math.MinInt64).Time(), presence.Instant(math.MaxInt64).Time()}
@@ -289,7 +289,7 @@ func TestLocation(t *testing.T) {
 	require.ErrorContains(t, err, "want less than a day")
 }
 
-// A schedule keeps what it was made of to itself.
+// A schedule does not share memory with its plan.
 func TestScheduleIsImmutable(t *testing.T) {
 	plan := parse(t, "mon 09:00-17:00; 2026-01-06 09:00-12:00")
 	s, err := schedule.New(plan, nil)
@@ -354,7 +354,7 @@ func TestValidate(t *testing.T) {
 	for _, want := range []string{
 		`zone "Europe/Atlantis"`, "mon: 11:00-15:00 begins before 09:00-12:00 has ended", "tue: 09:00-09:00: opens and closes at the same time",
 		"wed: -1 minutes-09:00", "wed: 24:00-09:00", "wed: 09:00-24:01", "thu: 23:00-24:00 begins before 22:00-06:00", "fri: 25 times of being open, allowed are 24",
-		"exception 1: there is no date 2026-02-30", "exception 2: name", "2026-02-04: 00:05-00:05", "exception 4: there is no date 0000-00-00",
+		"exception 1: 2026-02-30 is no date", "exception 2: name", "2026-02-04: 00:05-00:05", "exception 4: 0000-00-00 is no date",
 	} {
 		require.ErrorContains(t, err, want)
 	}
@@ -411,8 +411,8 @@ func TestParse(t *testing.T) {
 			`"09:00-25:00"`, `"9-17"`, `"24:00-05:00"`, `"09:0-10:00"`, `"009:00-10:00"`, `"09:60-10:00"`, `"+9:00-10:00"`, `"24:01-01:00"`, `"٠9:00-10:00"`,
 		},
 		"mon 09:00-12:00; mon-tue 13:00-17:00": {"mon has two rules"},
-		"zone Asia/Tokyo; zone Asia/Seoul":     {"zone Asia/Seoul: there is one already, Asia/Tokyo"},
-		strings.Repeat("x;", 1000):             {"there are 980 more faults"},
+		"zone Asia/Tokyo; zone Asia/Seoul":     {"zone Asia/Seoul: the zone is already Asia/Tokyo"},
+		strings.Repeat("x;", 1000):             {"980 more faults"},
 		"zone \xff":                            {"want UTF-8 text"},
 		strings.Repeat(" ", 70_000):            {"70000 bytes of text, allowed are 65536"},
 	} {

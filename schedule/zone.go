@@ -5,14 +5,13 @@ import (
 	"time"
 )
 
-// wall is what a clock on the wall shows, as the seconds that have passed on it
-// since it showed the first of January 1970. Counting in it is plain arithmetic:
-// every day has 24 hours.
+// wall is the time on a clock, in seconds since it showed 1 January 1970. Every
+// day of it has 24 hours, so counting in it is plain arithmetic.
 type wall int64
 
 const daySeconds = 24 * 60 * 60
 
-// on returns what a clock shows on a day, counted like wall, at a time of it.
+// on returns the wall time of a time of day on a day.
 func on(day int64, t TimeOfDay) wall { return wall(day*daySeconds + int64(t)*60) }
 
 func (w wall) day() int64 {
@@ -23,8 +22,8 @@ func (w wall) day() int64 {
 	return day
 }
 
-// local returns what a clock in a place shows at an instant. This direction is
-// total and has one answer, so that everything here is made of it.
+// local returns the time that a clock in a zone shows at an instant. This
+// direction has exactly one answer, so that all other functions use it.
 func local(loc *time.Location, unix int64) wall { return wall(unix + offset(loc, unix)) }
 
 func offset(loc *time.Location, unix int64) int64 {
@@ -32,8 +31,8 @@ func offset(loc *time.Location, unix int64) int64 {
 	return int64(seconds)
 }
 
-// first returns the first instant at which a clock shows w or later: of a time
-// that comes twice the first, of one that never comes the end of the gap.
+// first returns the first instant at which a clock shows w or later. For a
+// repeated time that is the first one, for a skipped time the end of the gap.
 func first(loc *time.Location, w wall) int64 {
 	found, at := false, int64(0)
 	periods(loc, w, func(p period) {
@@ -44,8 +43,8 @@ func first(loc *time.Location, w wall) int64 {
 	return at
 }
 
-// last returns the last instant at which a clock shows w or earlier: of a time
-// that comes twice the second, of one that never comes the end of the gap.
+// last returns the last instant at which a clock shows w or earlier. For a
+// repeated time that is the second one, for a skipped time the end of the gap.
 func last(loc *time.Location, w wall) (at int64) {
 	periods(loc, w, func(p period) {
 		if until := int64(w) - p.offset; until >= p.from {
@@ -55,8 +54,8 @@ func last(loc *time.Location, w wall) (at int64) {
 	return at
 }
 
-// over returns the instant from which on a clock shows nothing before w. It
-// differs from last where a clock is set back to just w.
+// over returns the instant after which a clock never again shows a time before
+// w. It differs from last where a clock is set back to exactly w.
 func over(loc *time.Location, w wall) (at int64) {
 	periods(loc, w, func(p period) {
 		if until := int64(w) - p.offset; until > p.from {
@@ -66,19 +65,19 @@ func over(loc *time.Location, w wall) (at int64) {
 	return at
 }
 
-// period is a time in which the clocks of a place are not set.
+// period is a time in which the clocks of a zone are not set.
 type period struct {
-	from, to int64 // in Unix seconds, from inclusive
-	offset   int64 // of what clocks show
+	from, to int64 // in Unix seconds; to is not included
+	offset   int64 // of the time on clocks
 }
 
-// around is how far from a guess clocks may be set for it to matter: further
-// than they were ever set at once, a day.
+// around is how far from a guess a set clock matters. Clocks were never set by
+// more than a day at once.
 const around = 2 * daySeconds
 
-// periods calls f for the periods in which a clock may show w, in order. It looks
-// at each day's offset and does not ask [time.Time.ZoneBounds], which has an end
-// before the instant asked about on the last day of some leap years.
+// periods calls f for the periods in which a clock may show w, in order. It
+// compares the offsets of days. It does not use [time.Time.ZoneBounds], whose
+// end is before the given instant on the last day of some leap years.
 func periods(loc *time.Location, w wall, f func(period)) {
 	guess := int64(w) - offset(loc, int64(w))
 	at := guess - around
@@ -86,7 +85,7 @@ func periods(loc *time.Location, w wall, f func(period)) {
 	for at < guess+around {
 		next := at + daySeconds
 		if offset(loc, next) != p.offset {
-			for at+1 < next { // set within (at, next]
+			for at+1 < next { // set in (at, next]
 				if mid := at + (next-at)/2; offset(loc, mid) == p.offset {
 					at = mid
 				} else {
@@ -102,9 +101,9 @@ func periods(loc *time.Location, w wall, f func(period)) {
 	f(p)
 }
 
-// EndOfDay returns the end of the day that it is in a zone, nil for UTC: the
-// instant from which on clocks there never show that date again. The day then
-// has lasted 24 hours, or 23, 25 or whatever else where clocks were set.
+// EndOfDay returns the end of the current day in a zone; nil means UTC. From
+// that instant on, clocks there never show the date again. The day has 24
+// hours, or more or fewer where clocks are set.
 func EndOfDay(zone *time.Location, now time.Time) time.Time {
 	if zone == nil {
 		zone = time.UTC
@@ -114,11 +113,11 @@ func EndOfDay(zone *time.Location, now time.Time) time.Time {
 	return time.Unix(over(zone, on(day+1, 0)), 0).In(zone)
 }
 
-// The instants between which calendars are asked: the years 1 and 9999, with
-// room for any zone.
+// The first and the last instant of calendars: the years 1 and 9999, with room
+// for any zone.
 var earliest, latest = time.Date(1, 1, 3, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 29, 0, 0, 0, 0, time.UTC)
 
-// within moves an instant to the nearest one that calendars reach.
+// within moves an instant into the range of calendars.
 func within(t time.Time) time.Time {
 	switch {
 	case t.Before(earliest):
