@@ -11,9 +11,9 @@ import (
 	"github.com/presence-go/presence/routing"
 )
 
-// The queue follows a tracker: it gives work to whoever may have more, and what
-// nobody can take waits until somebody can. A program has the real clock and a
-// goroutine in queue.Run instead of the calls of Step.
+// The queue follows a tracker. It gives work to agents with room for it, and
+// work that no agent can take waits. A program has the real clock, and a
+// goroutine in queue.Run in place of the calls of Step.
 func ExampleQueue() {
 	ctx := context.Background()
 	mock := clock.NewMock()

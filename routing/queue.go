@@ -15,27 +15,27 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// Desk is where a queue looks up its agents and gives them work: a
-// [presence.Tracker], or a fake. Methods may block. A queue calls one at a time.
-// They must not call the queue, except that Observe's f may be called at any time.
+// Desk is the part of a [presence.Tracker], or of a fake, that a queue uses to
+// look up agents and give them work. Methods may block. A queue calls one at a
+// time. They must not call the queue, but Observe may call f at any time.
 type Desk interface {
 	// Members returns the members of a channel.
 	Members(channel presence.Channel) ([]presence.Ref, error)
-	// State returns the state of a subject as of now, which the queue does not
-	// change, or an error wrapping [presence.ErrUnknown].
+	// State returns the current state of a subject, or an error wrapping
+	// [presence.ErrUnknown]. The queue does not change the state.
 	State(ctx context.Context, subject presence.Ref) (presence.State, error)
-	// Apply feeds an EventOffer or EventDone to its subject.
+	// Apply applies an EventOffer or EventDone to its subject.
 	Apply(ctx context.Context, e presence.Event) error
 	// Machine returns the policy in force for a tenant.
 	Machine(tenant string) *presence.Machine
-	// Now returns the present instant.
+	// Now returns the current instant.
 	Now() presence.Instant
 	// Observe calls f with every output of the agents' state machines, until stop
 	// is called.
 	Observe(f func(presence.Ref, *presence.Output)) (stop func())
 }
 
-// Place says where a piece of work lies.
+// Place is the place of a piece of work.
 type Place string
 
 // The places.
@@ -48,39 +48,39 @@ const (
 // Work is one piece of work: a conversation, a call, a task.
 type Work struct {
 	ID      string
-	Channel presence.Channel // whose members may get it
+	Channel presence.Channel // the work is for its members
 	On      string           // the work channel whose capacity it takes; empty for the one without a name
-	Client  string           // whose it is; empty for nobody's
-	// To is whom it is meant for. It is theirs while they take work, and moves
-	// on in the moment they no longer do, unless it has been started. It is then
-	// meant for whoever it has moved on to.
+	Client  string           // the client that it belongs to; empty for none
+	// To is the subject that the work is meant for. While that subject takes work,
+	// no other gets it. If the subject stops taking work before the work has
+	// started, another subject gets it and becomes To.
 	To presence.Ref
 
 	Place    Place
-	Agent    presence.Ref     // who has it, or had it last
-	Started  bool             // it stays with its agent whatever the agent's status
-	Arrived  presence.Instant // or came back
-	Since    presence.Instant // when it came to where it lies
-	Revision presence.Instant // under which it was given
+	Agent    presence.Ref     // the current or the last agent
+	Started  bool             // it stays with its agent in any status
+	Arrived  presence.Instant // at the queue, first or again
+	Since    presence.Instant // in its place
+	Revision presence.Instant // at which it was given
 	order    uint64
 }
 
 // Options configures a Queue. The zero value works.
 type Options struct {
-	// Open says whether a channel takes new work now; nil means always. Work that
-	// is under way goes on to its end.
+	// Open reports whether a channel takes new work now; nil means always. Work
+	// that an agent has continues to its end.
 	Open func(channel presence.Channel, now presence.Instant) (open bool, next presence.Instant)
-	// Observe is told of every piece of work that came to lie elsewhere. It is
+	// Observe is called with every piece of work whose place has changed. It is
 	// called in order, with the queue locked, and must not call the queue.
 	Observe func(Work)
-	// MaxWork bounds the pieces of work that are not done, MaxDone those that
-	// are remembered after. 0 means 1,000,000 and 10,000.
+	// MaxWork limits the pieces of work that are not done. MaxDone limits the done
+	// pieces that are kept. 0 means 1,000,000 and 10,000.
 	MaxWork, MaxDone int
 }
 
-// Queue hands out work by presence. It remembers who has what, so that work is
-// neither lost nor given twice; whether an agent may have it, the agent's state
-// machine decides, in the moment it is given. Its methods are safe for
+// Queue hands out work by presence. It records the agent of each piece, so that
+// no work is lost or given twice. The agent's state machine decides whether the
+// agent may have the work, at the instant of giving. Its methods are safe for
 // concurrent use.
 type Queue struct {
 	desk Desk
@@ -90,11 +90,11 @@ type Queue struct {
 	work    map[string]*Work
 	waiting map[presence.Channel][]*Work // by channel, in order of arrival
 	given   map[presence.Ref][]*Work     // by agent
-	done    []string                     // the ids of what is done, oldest first
+	done    []string                     // the ids of done work, oldest first
 	last    map[string]affinity          // by client
 	latest  map[string]*Work             // by client
 	turn    map[presence.Channel]presence.Ref
-	took    map[presence.Ref][]string // what was last taken from an agent
+	took    map[presence.Ref][]string // the work last taken from each agent
 	serial  uint64
 
 	dirtyMu sync.Mutex
@@ -102,17 +102,18 @@ type Queue struct {
 	wake    chan struct{}
 }
 
-// affinity is who has or had a client's last work, and until when the client is
-// theirs: while it is open, and then for as long as the policy says.
+// affinity is the agent of a client's last work, and until when the client
+// stays with that agent. It stays while the work is open, and then for the time
+// of the policy.
 type affinity struct {
 	agent presence.Ref
 	work  string
 	until presence.Instant
 }
 
-// New returns an empty queue over a desk, which it observes for as long as the
-// desk lives. Its time is the desk's. Run [Queue.Run] beside the queue, or call
-// [Queue.Step] by hand. New reports every fault of its arguments together.
+// New returns an empty queue over a desk. The queue observes the desk, whose
+// clock it uses. Run [Queue.Run] beside the queue, or call [Queue.Step]. New
+// returns all faults of its arguments joined.
 func New(desk Desk, opts *Options) (*Queue, error) {
 	var o Options
 	if opts != nil {
@@ -150,8 +151,8 @@ func refuse(sentinel error, what, given, format string, args ...any) *presence.E
 	return &presence.Error{Err: sentinel, What: what, Given: given, Text: fmt.Sprintf(format, args...)}
 }
 
-// changed notes that something about a subject has changed. It calls nothing of
-// the desk, which may hold the subject's lock.
+// changed records that a subject has changed. It does not call the desk, which
+// may hold the subject's lock.
 func (q *Queue) changed(subject presence.Ref, o *presence.Output) {
 	switch o.Kind {
 	case presence.OutputTransition, presence.OutputUpdated, presence.OutputRequeue:
@@ -167,23 +168,23 @@ func (q *Queue) changed(subject presence.Ref, o *presence.Output) {
 	}
 }
 
-// Run carries out what follows from changes until ctx is done, and returns its
-// cause. What could not be done because the desk failed is tried again with the
-// next change.
+// Run runs the steps that follow from changes until ctx is done, and returns
+// its cause. It tries a step that failed because of the desk again at the next
+// change.
 func (q *Queue) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-q.wake:
-			_ = q.Step(ctx) // the desk is unavailable; nothing is lost, it stays noted
+			_ = q.Step(ctx) // the desk is unavailable: the change stays recorded
 		}
 	}
 }
 
-// Step carries out what follows from the changes so far: takes work from those
-// who were kicked out, moves on what was meant for those who no longer take it,
-// and hands out what waits.
+// Step processes the changes so far. It takes work from agents that were kicked
+// out, passes on work that was meant for agents that stopped taking work, and
+// hands out waiting work.
 func (q *Queue) Step(ctx context.Context) error {
 	for {
 		q.dirtyMu.Lock()
@@ -230,9 +231,9 @@ func (q *Queue) sync(ctx context.Context, changed map[presence.Ref]bool) error {
 	return nil
 }
 
-// settle compares what an agent has with what its state says. What was given
-// before its work was taken away comes back, whatever has happened since: the
-// revision tells.
+// settle compares the work of an agent with the agent's state. Work that was
+// given before the state machine took it away returns to the queue, also after
+// later changes: its revision is older.
 func (q *Queue) settle(ctx context.Context, agent presence.Ref) error {
 	mine := q.given[agent]
 	if len(mine) == 0 {
@@ -260,7 +261,7 @@ func (q *Queue) settle(ctx context.Context, agent presence.Ref) error {
 	}
 	for _, w := range back {
 		q.took[agent] = append(q.took[agent], w.ID)
-		w.Started, w.To = false, presence.Ref{} // to the general queue
+		w.Started, w.To = false, presence.Ref{} // for any agent
 		q.unbind(w)
 		q.wait(w)
 	}
@@ -274,7 +275,7 @@ func (q *Queue) settle(ctx context.Context, agent presence.Ref) error {
 	return nil
 }
 
-// members returns the states of the members of a channel that are known.
+// members returns the states of a channel's known members.
 func (q *Queue) members(ctx context.Context, channel presence.Channel) ([]presence.State, error) {
 	refs, err := q.desk.Members(channel)
 	if err != nil {
@@ -298,14 +299,14 @@ func (q *Queue) member(s *presence.State, w *Work) Member {
 	return MemberOf(q.desk.Machine(s.Subject.Tenant), s, w.On)
 }
 
-// unbind ends that a client belongs to whom this work was with.
+// unbind ends the affinity of a client to the agent of this work.
 func (q *Queue) unbind(w *Work) {
 	if a, ok := q.last[w.Client]; ok && a.work == w.ID {
 		delete(q.last, w.Client)
 	}
 }
 
-// wait puts work back in its channel's line, at the place of its first arrival.
+// wait returns work to its channel's line, in the place of its first arrival.
 func (q *Queue) wait(w *Work) {
 	q.release(w)
 	w.Place, w.Since = Waiting, q.desk.Now()
@@ -315,7 +316,7 @@ func (q *Queue) wait(w *Work) {
 	q.tell(w)
 }
 
-// release takes work from where it lies.
+// release removes work from its place.
 func (q *Queue) release(w *Work) {
 	switch w.Place {
 	case Waiting:
@@ -340,8 +341,8 @@ func (q *Queue) tell(w *Work) {
 	}
 }
 
-// hand gives the work that waits in a channel to those who take it, in order of
-// arrival. Nobody available is no fault: it goes on waiting.
+// hand gives the waiting work of a channel to members that take it, in order of
+// arrival. Work that no member takes continues to wait, and is no error.
 func (q *Queue) hand(ctx context.Context, channel presence.Channel) error {
 	for _, w := range slices.Clone(q.waiting[channel]) {
 		if err := q.place(ctx, w); err != nil {
@@ -351,9 +352,9 @@ func (q *Queue) hand(ctx context.Context, channel presence.Channel) error {
 	return nil
 }
 
-// place tries to give a piece of work to somebody: to whom it is meant for, to
-// whose client it is, or to the first who takes it. An agent who has become
-// unavailable since it was looked up refuses, and the next one is tried.
+// place tries to give a piece of work to an agent: to the one it is meant for,
+// to the one of its client, or to the first that takes it. An agent that has
+// become unavailable since the lookup refuses. place then tries the next one.
 func (q *Queue) place(ctx context.Context, w *Work) error {
 	states, err := q.members(ctx, w.Channel)
 	if err != nil {
@@ -392,7 +393,7 @@ func (q *Queue) place(ctx context.Context, w *Work) error {
 	return nil
 }
 
-// offer gives work to a member under the revision it was looked up with.
+// offer gives work to a member at the revision of the lookup.
 func (q *Queue) offer(ctx context.Context, w *Work, to Member, how presence.Routing) (bool, error) {
 	err := q.desk.Apply(ctx, presence.Event{
 		Kind: presence.EventOffer, Subject: to.Subject, Load: presence.Load{On: w.On, N: 1}, Routing: how, Revision: to.Revision,
@@ -401,7 +402,7 @@ func (q *Queue) offer(ctx context.Context, w *Work, to Member, how presence.Rout
 	case err == nil:
 	case errors.Is(err, presence.ErrStale), errors.Is(err, presence.ErrNotAllowed), errors.Is(err, presence.ErrUnknown),
 		errors.Is(err, presence.ErrDisabled), errors.Is(err, presence.ErrLimit):
-		return false, nil // whatever changed there is told by itself
+		return false, nil // the desk reports that change too
 	default:
 		return false, err
 	}
@@ -420,9 +421,9 @@ func (q *Queue) offer(ctx context.Context, w *Work, to Member, how presence.Rout
 	return true, nil
 }
 
-// Add brings a piece of work and tries to place it at once. It returns where it
-// lies then: with an agent, or waiting because nobody is available. Adding work
-// of the same id again changes nothing.
+// Add adds a piece of work and tries to place it. It returns the work with its
+// place: an agent, or waiting if none is available. Adding work of a known id
+// changes nothing.
 func (q *Queue) Add(ctx context.Context, w Work) (Work, error) {
 	if err := w.check(); err != nil {
 		return Work{}, err
@@ -449,7 +450,8 @@ func (q *Queue) Add(ctx context.Context, w Work) (Work, error) {
 	return *fresh, err
 }
 
-// check refuses work that no desk could ever place: it would hold up all other.
+// check refuses work that no desk can place, because it would block all other
+// work.
 func (w *Work) check() error {
 	for _, id := range []struct {
 		what, id string
@@ -481,8 +483,9 @@ func (q *Queue) open(channel presence.Channel) error {
 	return closed
 }
 
-// Assign gives a piece of work to a subject by hand. Status informs whoever
-// does so and forbids nothing; an actor of the role visitor may not.
+// Assign gives a piece of work to a subject by an actor's choice. The subject's
+// status does not prevent it. It returns [presence.ErrNotAllowed] for a
+// visitor.
 func (q *Queue) Assign(ctx context.Context, by presence.Actor, id string, to presence.Ref) (Work, error) {
 	if by.Role == presence.RoleVisitor {
 		return Work{}, refuse(presence.ErrNotAllowed, "role", string(by.Role), "%s may not assign work", by)
@@ -502,7 +505,7 @@ func (q *Queue) Assign(ctx context.Context, by presence.Actor, id string, to pre
 	if w.Place == Given && w.Agent == to {
 		return *w, nil
 	}
-	for range 3 { // the receiver may be changing just now
+	for range 3 { // the receiver may change at the same time
 		s, err := q.desk.State(ctx, to)
 		if err != nil {
 			return *w, err
@@ -535,7 +538,8 @@ func (q *Queue) finish(ctx context.Context, agent presence.Ref, on string, revis
 	return q.desk.Apply(ctx, presence.Event{Kind: presence.EventDone, Subject: agent, Load: presence.Load{On: on, N: 1}, Revision: revision})
 }
 
-// Start notes that the agent has begun: the work no longer moves on by itself.
+// Start records that the agent has started: the work no longer moves to another
+// agent by itself.
 func (q *Queue) Start(id string) (Work, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -550,8 +554,8 @@ func (q *Queue) Start(id string) (Work, error) {
 	return *w, nil
 }
 
-// Finish ends a piece of work. Its client stays its agent's for the time that
-// the policy gives.
+// Finish ends a piece of work. Its client stays with the agent for the time of
+// the policy.
 func (q *Queue) Finish(ctx context.Context, id string) (Work, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -582,7 +586,7 @@ func (q *Queue) Finish(ctx context.Context, id string) (Work, error) {
 	return *w, nil
 }
 
-// forget drops what is done, and with it whose the client was.
+// forget drops done work, and the affinity of its client if that has ended.
 func (q *Queue) forget(id string) {
 	if w := q.work[id]; w != nil {
 		q.unbind(w)
@@ -593,9 +597,9 @@ func (q *Queue) forget(id string) {
 	}
 }
 
-// Message notes that a client has written again. What is open of the client's
-// stays with its agent; what is done is taken up anew, by the same agent while
-// the client is still theirs.
+// Message records that a client has written again. The client's open work stays
+// with its agent. Done work is opened again, for the same agent while the
+// client's affinity lasts.
 func (q *Queue) Message(ctx context.Context, client string) (Work, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -630,10 +634,10 @@ func (q *Queue) Get(id string) (Work, bool) {
 	return Work{}, false
 }
 
-// List returns the work that waits in a channel, in order of arrival.
+// List returns the waiting work of a channel, in order of arrival.
 func (q *Queue) List(channel presence.Channel) []Work { return copies(q, q.waiting, channel) }
 
-// Of returns the work that an agent has, in the order in which it was given.
+// Of returns the work of an agent, in the order of giving.
 func (q *Queue) Of(agent presence.Ref) []Work { return copies(q, q.given, agent) }
 
 // copies returns copies of the work in a list of an index, which q guards.
@@ -648,16 +652,15 @@ func copies[K comparable](q *Queue, index map[K][]*Work, at K) []Work {
 }
 
 // Taken returns the ids of the work that was last taken from an agent because
-// it was kicked out or left.
+// the agent was kicked out or left.
 func (q *Queue) Taken(agent presence.Ref) []string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return slices.Clone(q.took[agent])
 }
 
-// Ranked returns the members of a channel in the order in which new work would
-// be offered, with those who would get none at the end; the first n of them
-// would get some.
+// Ranked returns the members of a channel in the order for offers of new work.
+// The first n of them take work.
 func (q *Queue) Ranked(ctx context.Context, channel presence.Channel, on string) (members []Member, n int, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -44,7 +44,7 @@ func newHouse(t *testing.T, p presence.Policy, opts routing.Options) *house {
 	return h
 }
 
-// between lets something happen between a look at an agent and the offer.
+// between calls a function between the lookup of an agent and the offer.
 type between struct {
 	routing.Desk
 	h *house
@@ -87,9 +87,9 @@ func (h *house) load(t *testing.T, subject presence.Ref) int {
 	return s.Work.Total()
 }
 
-// TestX22OfferRaces: an agent goes on a break, or is kicked out, between being
-// chosen and being given the work. The revision refuses it and the next agent
-// gets it, or it waits: it never lands on one who has become unavailable.
+// TestX22OfferRaces checks the race of an offer with a break or a kick-out. The
+// agent is chosen, and becomes unavailable before it gets the work. The
+// revision refuses the offer. The next agent gets the work, or it waits.
 func TestX22OfferRaces(t *testing.T) {
 	h := newHouse(t, preset.Threads(), routing.Options{})
 	h.employ(t, ann, "active")
@@ -107,8 +107,8 @@ func TestX22OfferRaces(t *testing.T) {
 	require.Equal(t, bob, h.add(t, "w2").Agent, "ann was less loaded, and is gone")
 	require.Equal(t, 2, h.load(t, bob))
 
-	// Back and forth between look and offer: the agent is available again, but
-	// under another revision, and is offered the work anew.
+	// The agent leaves and returns between lookup and offer. It is available under
+	// another revision, and gets a second offer.
 	h.claim(t, presence.Agent(ann), ann, "active")
 	h.hook = func() {
 		h.claim(t, presence.Agent(ann), ann, "lunch")
@@ -120,8 +120,8 @@ func TestX22OfferRaces(t *testing.T) {
 	require.Equal(t, routing.Given, w.Place)
 }
 
-// TestX21RequeuedOnce: work that a kick-out took away comes back once, whether
-// the queue hears of it at once, late, or together with the agent's return.
+// TestX21RequeuedOnce checks that a kick-out requeues work once. The queue may
+// notice the kick-out at once, late, or together with the agent's return.
 func TestX21RequeuedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var moves []string
@@ -135,7 +135,7 @@ func TestX21RequeuedOnce(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		_, err := h.Sweep(t.Context())
 		require.NoError(t, err)
-		h.claim(t, boss, ann, "active") // let in again before the queue has looked
+		h.claim(t, boss, ann, "active") // back before the queue has looked
 		require.NoError(t, h.queue.Step(t.Context()))
 		require.NoError(t, h.queue.Step(t.Context()))
 		require.Equal(t, []string{
@@ -147,7 +147,7 @@ func TestX21RequeuedOnce(t *testing.T) {
 	})
 }
 
-// TestHandedOutByRun: with Run beside it a queue needs no hand.
+// TestHandedOutByRun checks that Run hands out work without calls of Step.
 func TestHandedOutByRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, preset.RespondIO(), routing.Options{})
@@ -243,10 +243,9 @@ func TestBounds(t *testing.T) {
 	require.Zero(t, h.load(t, ann))
 }
 
-// TestNothingLostUnderRaces: agents come, go, take breaks and are kicked out
-// while work is added and finished from many goroutines. At the end every piece
-// is where the queue says, once, and the loads that the agents' states have are
-// those of the queue.
+// TestNothingLostUnderRaces changes agents at random while many goroutines add
+// and finish work. At the end every piece is in its place, once. The loads of
+// the agents' states equal those of the queue.
 func TestNothingLostUnderRaces(t *testing.T) {
 	p := preset.Threads()
 	p.Work.Capacity = 3
@@ -315,7 +314,7 @@ func TestNothingLostUnderRaces(t *testing.T) {
 	require.True(t, slices.IsSortedFunc(h.queue.List(desk), func(a, b routing.Work) int { return a.Arrived.Time().Compare(b.Arrived.Time()) }))
 }
 
-// Nobody assigns another tenant's work, whoever gets it.
+// An actor cannot assign another tenant's work, to any agent.
 func TestAssignStaysWithinTheTenant(t *testing.T) {
 	h := newHouse(t, presence.DefaultPolicy(), routing.Options{})
 	foreign := presence.Ref{Tenant: "acme", ID: "ann"}
@@ -327,7 +326,7 @@ func TestAssignStaysWithinTheTenant(t *testing.T) {
 	require.Equal(t, routing.Waiting, h.add(t, "w").Place)
 }
 
-// Work that can never be placed is refused, and holds up no other.
+// The queue refuses work that it can never place. It blocks no other work.
 func TestWorkThatCannotBePlaced(t *testing.T) {
 	h := newHouse(t, presence.DefaultPolicy(), routing.Options{})
 	require.NoError(t, h.AddMember(t.Context(), desk, ann))

@@ -1,7 +1,7 @@
-// Package routing decides who gets the next piece of work. [Rank] and
-// [Candidates] are pure functions over a snapshot of a channel's members; a
-// [Queue] does it live, on a tracker, and survives that its agents come, go and
-// are kicked out meanwhile.
+// Package routing decides which agent gets the next piece of work. [Rank] and
+// [Candidates] are pure functions over a snapshot of a channel's members. A
+// [Queue] routes work on a tracker, while its agents connect, leave and are
+// kicked out.
 package routing
 
 import (
@@ -11,23 +11,24 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// Member is what a choice goes by of one member of a channel.
+// Member is what the choice of an agent depends on, for one member of a
+// channel.
 type Member struct {
 	Subject presence.Ref
-	// Routing is which work reaches the member; Room is for how much more it has
-	// capacity, where Bounded.
+	// Routing is the work that reaches the member. If Bounded, Room is its
+	// remaining capacity.
 	Routing presence.Routing
 	Room    int
 	Bounded bool
-	// Availability is the place of its status from the most to the least
+	// Availability is the place of its status, from the most to the least
 	// available.
 	Availability int
 	Load         int              // pieces of work over all work channels
-	Given        presence.Instant // when work was last given or ended; none is the longest ago
-	Revision     presence.Instant // to be named in the offer
+	Given        presence.Instant // when work was last given or ended; 0 counts as the longest ago
+	Revision     presence.Instant // for the offer
 }
 
-// MemberOf returns what a choice goes by of a subject, for one work channel.
+// MemberOf returns the member for a subject, for one work channel.
 func MemberOf(m *presence.Machine, s *presence.State, on string) Member {
 	member := Member{Subject: s.Subject, Availability: m.StatusOrder(s.Current.Status), Load: s.Work.Total(), Revision: s.Current.Revision}
 	member.Routing, member.Room, member.Bounded = m.Receives(s, on)
@@ -42,17 +43,19 @@ func (m *Member) takes() bool {
 	return (m.Routing == presence.RouteAll || m.Routing == presence.RouteLast) && (!m.Bounded || m.Room > 0)
 }
 
-// receives reports whether the member may be given what already belongs to it.
+// receives reports whether the member may be given work that already belongs to
+// it.
 func (m Member) receives() bool {
 	return m.Routing == presence.RouteAll || m.Routing == presence.RouteLast || m.Routing == presence.RouteSticky
 }
 
-// Rank puts members in the order in which work should be offered to them: those
-// who take it before those who do only if nobody else can, before those who do
-// not; then by availability, then by the rule of the policy's [presence.WorkRule],
-// then by id. For [presence.OrderRoundRobin], after is whose turn it was last.
+// Rank sorts members in the order for offers of work. First are those that take
+// work, then those that take it only if no other does, then those that take
+// none. Within these groups, Rank sorts by availability, then by the order of
+// the policy's [presence.WorkRule], then by id. For [presence.OrderRoundRobin],
+// after is the last member that had a turn.
 func Rank(members []Member, order string, after presence.Ref) {
-	turn := func(m *Member) int { // those after the last one come before the others
+	turn := func(m *Member) int { // members behind the last one precede the others
 		if order == presence.OrderRoundRobin && compareRefs(m.Subject, after) <= 0 {
 			return 1
 		}
@@ -85,8 +88,8 @@ func (m *Member) reluctance() int {
 	return 0
 }
 
-// Candidates ranks members and returns those who may be given new work. There
-// may be none, which is an answer.
+// Candidates ranks members and returns those that may be given new work. An
+// empty list is a valid answer.
 func Candidates(members []Member, order string, after presence.Ref) []Member {
 	Rank(members, order, after)
 	n := slices.IndexFunc(members, func(m Member) bool { return !m.takes() })
