@@ -12,7 +12,7 @@ import (
 	"github.com/presence-go/presence/report"
 )
 
-// Ann's morning, as it was and summed up, for a spreadsheet.
+// Ann's morning, as a log and summed up, for a spreadsheet.
 func Example() {
 	ctx := context.Background()
 	mock := clock.NewMock()

@@ -1,6 +1,6 @@
-// Package report reads a journal as two reports: the status log, which has every
-// change of status with its time and cause, and the workload, which sums up how
-// long each subject had each status.
+// Package report makes two reports of a journal. The status log has every
+// change of status with its time and cause. The workload sums up how long each
+// subject had each status.
 package report
 
 import (
@@ -20,23 +20,23 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// MaxPeriods bounds the periods of one workload.
+// MaxPeriods is the limit of periods of one workload.
 const MaxPeriods = 1000
 
-// Query says what a report is about. From and To are required: a report of an
-// open period would change while it is read.
+// Query selects the subjects and the time of a report. From and To are
+// required, because a report of an open period would change while it is read.
 type Query struct {
 	Subjects []presence.Ref
 	From, To presence.Instant // From is included, To is not
-	// Every cuts the time into periods of this length, counted from From; zero
-	// means one period. See [Query.At] for days of the calendar.
+	// Every divides the time into periods of this length, counted from From; zero
+	// means one period. For days of the calendar use At.
 	Every time.Duration
-	// At lists the instants between From and To at which a period ends and the
-	// next begins, in order, such as the midnights of a time zone. It excludes Every.
+	// At lists the ends of periods between From and To, in order, such as the
+	// midnights of a time zone. It excludes Every.
 	At []presence.Instant
 }
 
-// Journal is where a report reads; [presence.Tracker.Journal] is one.
+// Journal is the source of a report. [presence.Tracker.Journal] is one.
 type Journal func(context.Context, presence.JournalQuery) iter.Seq2[presence.JournalRow, error]
 
 // Entry is one line of the status log.
@@ -50,12 +50,12 @@ type Entry struct {
 	At      presence.Instant `json:"at"`
 }
 
-// Sum is how long a subject had a status in one period.
+// Sum is the time that a subject had a status in one period.
 type Sum struct {
 	Subject presence.Ref     `json:"subject"`
 	From    presence.Instant `json:"from"` // of the period
 	To      presence.Instant `json:"to"`
-	Status  string           `json:"status"` // presence.StatusUnknown before anything was known
+	Status  string           `json:"status"` // presence.StatusUnknown before the first row
 	Reason  string           `json:"reason,omitzero"`
 	For     time.Duration    `json:"seconds"` // in JSON and CSV as seconds
 	Times   int              `json:"times"`   // how often it began in the period
@@ -90,7 +90,7 @@ func (q *Query) check() error {
 	return nil
 }
 
-// refuse returns the error of a query with a faulty field.
+// refuse returns the error for a field of a query.
 func refuse(sentinel error, field, format string, args ...any) error {
 	return &presence.Error{Err: sentinel, What: "option", Given: field, Text: fmt.Sprintf(format, args...)}
 }
@@ -106,9 +106,9 @@ func (q *Query) bounds() []presence.Instant {
 	return append(list, q.To)
 }
 
-// Log yields the changes of status in the order of the subjects given, each
-// subject's in the order of time. Rows are fetched page by page as the caller
-// goes on. After an error it ends.
+// Log yields the changes of status, subject by subject in the given order, each
+// subject's in the order of time. It fetches the rows page by page during the
+// iteration. It ends after an error.
 func Log(ctx context.Context, j Journal, q Query) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		if err := q.check(); err != nil {
@@ -133,9 +133,9 @@ func entry(row presence.JournalRow) Entry {
 }
 
 // Workload yields how long each subject had each status and reason, period by
-// period, in the order in which they first occurred; the sums of one subject
-// and period add up to the period. What came before the journal's first row
-// counts as [presence.StatusUnknown].
+// period, in the order of first occurrence. The sums of one subject and period
+// add up to the period. The time before the journal's first row counts as
+// [presence.StatusUnknown].
 func Workload(ctx context.Context, j Journal, q Query) iter.Seq2[Sum, error] {
 	return func(yield func(Sum, error) bool) {
 		if err := q.check(); err != nil {
@@ -159,7 +159,8 @@ func Workload(ctx context.Context, j Journal, q Query) iter.Seq2[Sum, error] {
 
 func workload(ctx context.Context, j Journal, subject presence.Ref, bounds []presence.Instant) ([]Sum, error) {
 	w := tally{subject: subject, bounds: bounds, at: bounds[0], status: presence.StatusUnknown}
-	// Everything from the beginning: the status at From began before it.
+	// Read from the start of the journal: the status at From may be older than
+	// From.
 	for row, err := range j(ctx, presence.JournalQuery{Subject: subject, To: bounds[len(bounds)-1]}) {
 		if err != nil {
 			return nil, err
@@ -172,12 +173,12 @@ func workload(ctx context.Context, j Journal, subject presence.Ref, bounds []pre
 	return w.sums, nil
 }
 
-// tally adds up one subject's time.
+// tally adds up the time of one subject.
 type tally struct {
 	subject        presence.Ref
 	bounds         []presence.Instant
 	period         int
-	first          int // of the sums of the present period
+	first          int // index of the first sum of the current period
 	at             presence.Instant
 	status, reason string
 	sums           []Sum
@@ -191,7 +192,7 @@ func (w *tally) change(row presence.JournalRow) {
 	}
 }
 
-// pass lets time pass in the present status.
+// pass adds time in the current status.
 func (w *tally) pass(to presence.Instant) {
 	for w.at < to {
 		end := w.bounds[w.period+1]
@@ -202,7 +203,7 @@ func (w *tally) pass(to presence.Instant) {
 	}
 }
 
-// turn begins the next period once the present one is over.
+// turn starts the next period at the end of the current one.
 func (w *tally) turn() {
 	if w.at == w.bounds[w.period+1] && w.period+2 < len(w.bounds) {
 		w.period++
@@ -220,7 +221,7 @@ func (w *tally) sum() *Sum {
 	return &w.sums[len(w.sums)-1]
 }
 
-// Spent returns how long a subject had a status, whatever the reason.
+// Spent returns how long a subject had a status, over all reasons.
 func Spent(ctx context.Context, j Journal, subject presence.Ref, status string, from, to presence.Instant) (d time.Duration, err error) {
 	for s, err := range Workload(ctx, j, Query{Subjects: []presence.Ref{subject}, From: from, To: to}) {
 		if err != nil {
@@ -233,7 +234,7 @@ func Spent(ctx context.Context, j Journal, subject presence.Ref, status string, 
 	return d, nil
 }
 
-// WriteJSON writes what a report yields as one JSON array.
+// WriteJSON writes the rows of a report as one JSON array.
 func WriteJSON[T any](w io.Writer, rows iter.Seq2[T, error]) error {
 	sep := "["
 	for row, err := range rows {
@@ -257,15 +258,15 @@ func WriteJSON[T any](w io.Writer, rows iter.Seq2[T, error]) error {
 	return err
 }
 
-// LogCSV writes a status log with a head line. Cells that a spreadsheet would
-// take for a formula are led by an apostrophe.
+// LogCSV writes a status log with a header line. A cell that a spreadsheet
+// would read as a formula starts with an apostrophe.
 func LogCSV(w io.Writer, rows iter.Seq2[Entry, error]) error {
 	return writeCSV(w, rows, []string{"tenant", "subject", "at", "from", "to", "reason", "cause", "trigger"}, func(e Entry) []string {
 		return []string{e.Subject.Tenant, e.Subject.ID, e.At.String(), e.From, e.To, e.Reason, string(e.Cause), string(e.Trigger)}
 	})
 }
 
-// WorkloadCSV writes a workload with a head line, durations in seconds.
+// WorkloadCSV writes a workload with a header line. Durations are in seconds.
 func WorkloadCSV(w io.Writer, rows iter.Seq2[Sum, error]) error {
 	return writeCSV(w, rows, []string{"tenant", "subject", "from", "to", "status", "reason", "seconds", "times"}, func(s Sum) []string {
 		seconds := strconv.FormatFloat(s.For.Seconds(), 'f', -1, 64)

@@ -20,7 +20,7 @@ import (
 	"github.com/presence-go/presence/report"
 )
 
-// fixed is a journal of fixed rows, in pages as a tracker would read them.
+// fixed is a journal of fixed rows, in pages like those of a tracker.
 func fixed(rows ...presence.JournalRow) report.Journal {
 	return func(_ context.Context, q presence.JournalQuery) iter.Seq2[presence.JournalRow, error] {
 		return func(yield func(presence.JournalRow, error) bool) {
@@ -117,8 +117,8 @@ func TestWorkload(t *testing.T) {
 	require.Equal(t, 40*time.Minute, spent)
 }
 
-// TestSumsFillThePeriod: whatever the history and wherever it is cut, the sums
-// of a subject add up to the time observed.
+// TestSumsFillThePeriod checks that the sums of a subject add up to the
+// observed time, for random histories and periods.
 func TestSumsFillThePeriod(t *testing.T) {
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 1))
@@ -224,7 +224,7 @@ func TestFaults(t *testing.T) {
 	require.ErrorIs(t, report.WriteJSON(&out, report.Log(t.Context(), j, query("ann"))), broken)
 }
 
-// A period longer than a duration can be is bounded as well.
+// A period longer than the longest duration has a limit too.
 func TestLongestPeriod(t *testing.T) {
 	q := report.Query{Subjects: []presence.Ref{presence.ID("ann")}, From: presence.At(time.Date(1700, 1, 1, 0, 0, 0, 0, time.UTC)), To: presence.At(time.Date(2150, 1, 1, 0, 0, 0, 0, time.UTC)), Every: 24 * time.Hour}
 	for _, err := range report.Workload(t.Context(), fixed(), q) {
@@ -235,7 +235,7 @@ func TestLongestPeriod(t *testing.T) {
 	require.Equal(t, -time.Hour, q.From.Sub(q.From.Add(time.Hour)))
 }
 
-// No text of a cell begins what a spreadsheet would take for a formula.
+// No cell starts like a formula of a spreadsheet.
 func TestCellsAreNoFormulas(t *testing.T) {
 	for _, reason := range []string{"=1", "+1", "-1", "@x", "\t=1", "\r=1", "\n=1", "\uff1d1", "\uff0b1", "\uff0d1", "\uff20x"} {
 		var out strings.Builder
