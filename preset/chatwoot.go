@@ -6,10 +6,10 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// Chatwoot is the policy of Chatwoot: agents are online, busy or offline by
-// choice, and who has not been heard of for a minute is offline. For agents who
-// are not to be taken offline by that, the host claims their status as source
-// "always". New conversations go to those who are online.
+// Chatwoot is the policy of Chatwoot: agents choose online, busy or offline,
+// and an agent not heard of for a minute is offline. For agents that must stay
+// online, the host sets a claim with the source "always". New conversations are
+// given to agents that are online.
 func Chatwoot() presence.Policy {
 	p := common("chatwoot")
 	p.Statuses = []presence.Status{

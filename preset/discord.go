@@ -6,8 +6,9 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// Discord is the policy of Discord: one choice for all devices, idle once all of
-// them are, and invisible like one who is not there to everybody else.
+// Discord is the policy of Discord: one choice for all devices, and idle once
+// all devices are idle. To others, an invisible subject looks like one that is
+// not connected.
 func Discord() presence.Policy {
 	p := common("discord")
 	p.Statuses = []presence.Status{

@@ -7,7 +7,7 @@ import (
 	"github.com/presence-go/presence/preset"
 )
 
-// What somebody may choose under a preset, and what becomes of it at a login.
+// The choices of a subject under a preset, and how a login changes them.
 func ExampleLookup() {
 	for _, name := range []string{"thrivedesk", "threads"} {
 		policy, known := preset.Lookup(name)

@@ -6,12 +6,12 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// Matrix is the policy of Matrix as Synapse keeps it: every device says what it
-// is, and busy wins over online and unavailable. Busy ends after an hour. Five
-// idle minutes make online unavailable.
+// Matrix is the policy of Matrix as Synapse implements it: every device sends
+// its status, and busy wins over online and unavailable. Busy ends after an
+// hour. Five idle minutes make online unavailable.
 //
-// Different from the original, busy is a choice of its own that no sync can
-// clear, and what one who is offline does betrays nothing.
+// Unlike the original, busy is a choice of its own that no sync can clear, and
+// the acts of an offline subject do not show.
 func Matrix() presence.Policy {
 	p := common("matrix")
 	p.Statuses = []presence.Status{

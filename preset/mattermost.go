@@ -6,14 +6,14 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// Mattermost is the policy of Mattermost: online turns to away after five idle
-// minutes, do not disturb has an end, and what somebody chose shows whether they
-// are connected or not. Out of office is claimed by the system as source "ooo".
-// Invisible is its "offline" chosen by hand.
+// Mattermost is the policy of Mattermost: online becomes away after five idle
+// minutes, and do not disturb has an end. A choice shows with and without a
+// connection. The host claims out of office with the source "ooo". Invisible is
+// its "offline" chosen by hand.
 //
-// Different from the original, a choice whose time is over while nobody is
-// connected shows offline, connecting is not input, and an extended do not
-// disturb ends in what was there before the first.
+// Unlike the original, a choice that ends without a connection shows offline,
+// connecting is not input, and an extended do not disturb ends in the status
+// before the first.
 func Mattermost() presence.Policy {
 	p := common("mattermost")
 	p.Statuses = []presence.Status{

@@ -2,10 +2,10 @@ package preset
 
 import "github.com/presence-go/presence"
 
-// ONPortal is the policy of ON Portal's presence setting: available while logged
-// in, away only by choice, offline when not logged in. There is no idle rule.
-// Whether a choice survives the next login is left open by the product; here it
-// does, and login.mode=reset gives the other reading.
+// ONPortal is the policy of ON Portal's presence setting: available while
+// logged in, away only by choice, offline when not logged in. Idle time has no
+// effect. The product does not define whether a choice survives the next login.
+// Here it does; login.mode=reset gives the other reading.
 func ONPortal() presence.Policy {
 	p := common("onportal")
 	p.Statuses = []presence.Status{

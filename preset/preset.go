@@ -1,5 +1,5 @@
-// Package preset has the policies of products whose presence rules are known,
-// each in a file of its own, ready to be used or changed.
+// Package preset has the policies of products with known presence rules, each
+// in a file of its own. Use them as they are or change them.
 package preset
 
 import (
@@ -57,8 +57,8 @@ func Parse(data []byte) (p presence.Policy, warnings []string, err error) {
 	return p, warnings, err
 }
 
-// common is what the presets have in common: the heartbeat, the lease, and the
-// graces of a product that says nothing about them.
+// common is the common part of the presets: the heartbeat, the lease, and the
+// grace of products that do not define one.
 func common(name string) presence.Policy {
 	p := presence.DefaultPolicy()
 	p.Name, p.Statuses, p.Default, p.Disconnected = name, nil, "", ""
@@ -66,20 +66,20 @@ func common(name string) presence.Policy {
 	return p
 }
 
-// inactivity is the time without input after which products that name no other
-// one take a person for inactive.
+// inactivity is the time without input after which a person is inactive, for
+// products that do not define one.
 const inactivity = 10 * time.Minute
 
-// resumption is for how long a stream that broke can be taken up again.
+// resumption is how long a broken stream can be resumed.
 const resumption = time.Minute
 
-// offline is the status of those who are not there, which nobody can choose.
+// offline is the status of disconnected subjects. A subject cannot choose it.
 func offline(label string) presence.Status {
 	return presence.Status{ID: "offline", Label: label, Color: "#8a8f98", Class: presence.ClassOffline, SelectableBy: []string{presence.ByNobody}}
 }
 
-// invisible is the status of those who are there and seem not to be, to
-// everybody but themselves and admins.
+// invisible is the status of connected subjects that look disconnected, except
+// to themselves and to admins.
 func invisible(label string) presence.Status {
 	return presence.Status{
 		ID: "invisible", Label: label, Color: "#8a8f98", Class: presence.ClassAvailable, Routing: presence.RouteNone,
@@ -87,8 +87,8 @@ func invisible(label string) presence.Status {
 	}
 }
 
-// elsewhere is the gate of those who are told on another device only once they
-// no longer look at this one.
+// elsewhere is the gate of products that notify other devices only while the
+// subject is not at this one.
 var elsewhere = presence.GateRow{
 	Here: presence.Skip, Available: presence.Defer, Away: presence.Deliver, Busy: presence.Deliver, DND: presence.Skip, Disconnected: presence.Deliver,
 }

@@ -2,10 +2,10 @@ package preset
 
 import "github.com/presence-go/presence"
 
-// RespondIO is the policy of respond.io's user activity status: online and busy
-// are chosen and kept over logins; offline cannot be chosen. It masks either of
-// them after ten minutes without interaction, connected or not, and the choice
-// shows again with the next interaction.
+// RespondIO is the policy of respond.io's user activity status. Online and busy
+// are chosen and survive logins; offline cannot be chosen. Offline masks the
+// choice after ten minutes without interaction, with and without a connection.
+// The choice shows again at the next interaction.
 func RespondIO() presence.Policy {
 	p := common("respondio")
 	p.Statuses = []presence.Status{

@@ -6,13 +6,12 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// RocketChat is the policy of Rocket.Chat: a call stands above the own choice,
-// which stands above the calendar; whoever is not connected is offline at once,
-// except bots. Clients report how long they have been idle. Invisible is its
+// RocketChat is the policy of Rocket.Chat: a call ranks above the subject's own
+// choice, and that above the calendar. A subject without a connection is
+// offline at once, except bots. Clients send their idle time. Invisible is its
 // "offline" chosen by hand.
 //
-// Different from the original, any number of claims may overlap and end in any
-// order.
+// Unlike the original, any number of claims may overlap and end in any order.
 func RocketChat() presence.Policy {
 	p := common("rocketchat")
 	p.Statuses = []presence.Status{

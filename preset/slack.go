@@ -6,9 +6,9 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// Slack is the policy of Slack: somebody is active or away, and whoever is not
-// connected is away. Active turns to away after ten idle minutes. Do not disturb
-// holds notifications back. Others are told no more than the status.
+// Slack is the policy of Slack: a subject is active or away, and away without a
+// connection. Active becomes away after ten idle minutes. Do not disturb defers
+// notifications. Others see only the status.
 func Slack() presence.Policy {
 	p := common("slack")
 	p.Statuses = []presence.Status{

@@ -2,10 +2,11 @@ package preset
 
 import "github.com/presence-go/presence"
 
-// TawkTo is the policy of tawk.to's online, away and invisible: every login sets
-// online, each device has its own choice, and the most available of them counts.
-// Invisible is a status the team sees, while visitors see someone who left.
-// claimScope=subject gives the reading in which a choice is the account's.
+// TawkTo is the policy of tawk.to's online, away and invisible: every login
+// sets online, each device has its own choice, and the most available of them
+// counts. The team sees the status invisible, while visitors see a subject that
+// left. claimScope=subject gives the reading in which a choice is the
+// account's.
 func TawkTo() presence.Policy {
 	p := common("tawkto")
 	p.Statuses = []presence.Status{
@@ -21,7 +22,8 @@ func TawkTo() presence.Policy {
 	p.Login = presence.LoginRule{Mode: presence.LoginReset, Status: "online"}
 	p.ClaimScope = presence.ScopeConnection
 	p.Fold = []string{"online", "away", "invisible"}
-	// Visitors are shown what could tell hiding from leaving, and it does not.
+	// Visitors get the fields that could distinguish hiding from leaving. The test
+	// checks that they do not.
 	p.Views = map[presence.Audience][]string{presence.AudienceVisitor: {"since", "cause", "lastSeen"}}
 	return p
 }

@@ -6,15 +6,15 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// Teams is the policy of Microsoft Teams: what somebody prefers stands above
-// what the sessions of applications say, which a system claims for its
-// connection with an end; of those, do not disturb wins over busy over available
-// over away. Even available can be preferred, and then nothing below shows.
-// Preferences end by themselves: do not disturb and busy after a day, the others
-// after a week. Available fades in two stages.
+// Teams is the policy of Microsoft Teams. What a person prefers ranks above the
+// statuses of application sessions. A system claims those for its connection,
+// with an end. Among them, do not disturb wins over busy over available over
+// away. Available can be preferred too, and then no lower claim shows. A
+// preference ends by itself: do not disturb and busy after a day, the others
+// after a week. Available fades in two idle stages.
 //
-// Different from the original, an application's session that has ended counts
-// for nothing, and not as offline.
+// Unlike the original, an ended application session has no effect, and does not
+// count as offline.
 func Teams() presence.Policy {
 	const day, week = 24 * time.Hour, 7 * 24 * time.Hour
 	p := common("teams")

@@ -3,9 +3,9 @@ package preset
 import "github.com/presence-go/presence"
 
 // Threads is the policy of the agent status widget of a threads and queues
-// product: an agent logs in as not ready, goes active, and takes breaks for
-// reasons that have a status each. A supervisor may change the status of
-// whoever is not offline. Nobody but the system kicks an agent out.
+// product. An agent logs in as not ready, becomes active, and takes breaks,
+// with a status for each reason. A supervisor may change the status of every
+// agent that is not offline. Only the system kicks an agent out.
 func Threads() presence.Policy {
 	p := common("threads")
 	reason := func(id, label string) presence.Status {

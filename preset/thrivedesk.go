@@ -3,12 +3,12 @@ package preset
 import "github.com/presence-go/presence"
 
 // ThriveDesk is the policy of ThriveDesk's user availability: agents are online
-// or away and nothing else. Whoever is not connected is away, whatever they
-// chose; a choice is kept over logins. Idleness changes nothing. Push and mobile
-// notifications reach only those who are shown online.
+// or away only. An agent without a connection is away, with any choice. A
+// choice survives logins. Idle time has no effect. Push and mobile
+// notifications reach only agents that are shown online.
 //
-// A lost connection is shown once its lease has run out, without a further
-// grace, also if the loss was reported earlier.
+// A lost connection shows once its lease has ended, without a further grace,
+// also if the loss was reported earlier.
 func ThriveDesk() presence.Policy {
 	p := common("thrivedesk")
 	p.Statuses = []presence.Status{

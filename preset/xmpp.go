@@ -2,9 +2,10 @@ package preset
 
 import "github.com/presence-go/presence"
 
-// XMPP is the policy of XMPP: every resource shows what its client says, and
-// the most available of them stands for all; going idle is the client's to say.
-// A stream that breaks has the time in which it can be resumed.
+// XMPP is the policy of XMPP: every resource shows the status of its client,
+// and the most available of them counts for the subject. Clients send their own
+// idle statuses. A broken stream lingers for the time in which it can be
+// resumed.
 func XMPP() presence.Policy {
 	p := common("xmpp")
 	p.Statuses = []presence.Status{

@@ -6,9 +6,9 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// Zulip is the policy of Zulip: nobody chooses to be away; who has not touched
-// anything for five minutes is idle, and who has missed three pings is offline.
-// One may hide altogether. Notifications wait until somebody stops reading.
+// Zulip is the policy of Zulip: away cannot be chosen. A subject without input
+// for five minutes is idle, and one that missed three pings is offline. A
+// subject may be invisible. Notifications wait until the subject stops reading.
 func Zulip() presence.Policy {
 	p := common("zulip")
 	p.Statuses = []presence.Status{
