@@ -123,7 +123,7 @@ func unprivileged() (*syscall.Credential, error) {
 			return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 		}
 	}
-	return nil, errors.New("pgtest: the tests run as root, as which PostgreSQL refuses to run, and there is neither a user postgres nor nobody")
+	return nil, errors.New("pgtest: PostgreSQL refuses to run as root; run the tests as another user, or add a user postgres or nobody")
 }
 
 // own makes files belong to whom the server runs as.

@@ -1,5 +1,5 @@
-// Command phoenix serves the adapter for Phoenix and Supabase to clients that
-// nobody here wrote, and tells their tests what the core says.
+// Command phoenix serves the adapter for Phoenix and Supabase to clients of
+// other projects. It gives their tests the view of the core.
 package main
 
 import (
@@ -34,7 +34,7 @@ func main() {
 	}
 }
 
-// server is a tracker with both dialects before it.
+// server is a tracker behind both dialects.
 type server struct {
 	tracker *presence.Tracker
 	npm     string
@@ -88,7 +88,7 @@ func serve(ctx context.Context, npm string) error {
 	return nil
 }
 
-// note keeps the connections that became sockets, so that they can be cut.
+// note keeps the connections of sockets, so that tests can cut them.
 func (s *server) note(c net.Conn, state http.ConnState) {
 	if state == http.StateHijacked {
 		s.mu.Lock()
@@ -97,17 +97,17 @@ func (s *server) note(c net.Conn, state http.ConnState) {
 	}
 }
 
-// authenticate believes a token that is a name and, after a colon, a role.
+// authenticate accepts every token: a name, a colon and a role.
 func authenticate(c phoenix.Credentials) (presence.Identity, error) {
 	id, role, _ := strings.Cut(c.Token, ":")
 	if id == "" || id == "mallory" {
-		return presence.Identity{}, fmt.Errorf("%w: nobody of that name", presence.ErrNotAllowed)
+		return presence.Identity{}, fmt.Errorf("%w: unknown name", presence.ErrNotAllowed)
 	}
 	return presence.Identity{Actor: presence.Actor{Subject: presence.ID(id), Role: presence.Role(role)}}, nil
 }
 
-// members says what an audience must see of a channel: by key, one entry a
-// device.
+// members returns what an audience must see of a channel: by key, with one
+// entry a device.
 func (s *server) members(w http.ResponseWriter, r *http.Request) {
 	views, _, err := s.tracker.ListAs(r.Context(), presence.Audience(r.FormValue("audience")), presence.ChannelID("sales"), nil)
 	if err != nil {
@@ -129,7 +129,7 @@ func (s *server) members(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(list)
 }
 
-// do does what a test asks for that no client can.
+// do carries out requests of tests that a client cannot make.
 func (s *server) do(w http.ResponseWriter, r *http.Request) {
 	ctx, id := r.Context(), presence.ID(r.FormValue("id"))
 	var err error
@@ -163,7 +163,7 @@ func (s *server) do(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// script lets people come, go and change their minds by chance.
+// script makes people connect, leave and change their status at random.
 func (s *server) script(ctx context.Context, seed uint64) error {
 	r := rand.New(rand.NewPCG(seed, 7))
 	root := presence.Actor{Subject: presence.ID("root"), Role: presence.RoleSystem}
@@ -172,7 +172,7 @@ func (s *server) script(ctx context.Context, seed uint64) error {
 		if err := s.tracker.AddMember(ctx, presence.ChannelID("sales"), p); err != nil {
 			return err
 		}
-		// What is left of the script before.
+		// End the connections of the previous script.
 		if err := s.tracker.Logout(ctx, p); err != nil {
 			return err
 		}
@@ -210,7 +210,7 @@ func (s *server) script(ctx context.Context, seed uint64) error {
 	return nil
 }
 
-// page is where a browser loads the packages, as they are.
+// page is the page on which a browser loads the packages.
 func (s *server) page(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	fmt.Fprint(w, `<!doctype html><title>interop</title>
@@ -222,8 +222,8 @@ func (s *server) page(w http.ResponseWriter, _ *http.Request) {
 }}</script>`)
 }
 
-// module serves a file of a package, also without its extension, as the modules
-// of packages name each other.
+// module serves a file of a package, also without its extension, because
+// modules name each other like that.
 func (s *server) module(w http.ResponseWriter, r *http.Request) {
 	name := path.Join(s.npm, path.Clean(strings.TrimPrefix(r.URL.Path, "/npm")))
 	if path.Ext(name) != ".js" && path.Ext(name) != ".mjs" {

@@ -1,5 +1,5 @@
-// Command pusher serves the adapter for Pusher clients to some that nobody here
-// wrote, and tells their tests what the core says.
+// Command pusher serves the adapter for Pusher clients to clients of other
+// projects. It gives their tests the view of the core.
 package main
 
 import (
@@ -34,18 +34,18 @@ func main() {
 	}
 }
 
-// grace is long enough for a page to come back in, also on a busy machine.
+// grace is long enough for a page to connect again, also on a busy machine.
 const grace = 3 * time.Second
 
-// The apps differ in their policies only.
+// The apps differ only in their policies.
 var apps = map[string]func() presence.Policy{
 	"default":    presence.DefaultPolicy,
 	"thrivedesk": preset.ThriveDesk,
 	"tawkto":     preset.TawkTo,
 }
 
-// server is a tracker with the adapter before it, and what an app's own backend
-// would be.
+// server is a tracker behind the adapter, with the part of an app's own
+// backend.
 type server struct {
 	tracker *presence.Tracker
 	handler *pusher.Handler
@@ -121,7 +121,8 @@ func serve(ctx context.Context, npm string) error {
 	return nil
 }
 
-// identify lets supervisors and visitors in, and whoever wants to see herself.
+// identify accepts supervisors and visitors, and subjects that watch
+// themselves.
 func identify(u pusher.User) (who pusher.Identity, err error) {
 	switch {
 	case strings.HasPrefix(u.ID, "visitor-"):
@@ -132,7 +133,7 @@ func identify(u pusher.User) (who pusher.Identity, err error) {
 	return who, nil
 }
 
-// user says who makes a request. Whoever asks is who they say they are.
+// user returns the user of a request. It accepts every name.
 func user(r *http.Request) *pusher.User {
 	id := cmp.Or(r.Header.Get("X-User"), r.FormValue("user"))
 	info, _ := json.Marshal(map[string]string{"id": id, "name": "The " + id})
@@ -166,7 +167,7 @@ func answer(w http.ResponseWriter) func(v any, err error) {
 	}
 }
 
-// do does what no client can.
+// do carries out requests of tests that a client cannot make.
 func (s *server) do(w http.ResponseWriter, r *http.Request) {
 	tenant := s.apps[r.PathValue("app")].Tenant
 	ref := func(name string) presence.Ref { return presence.Ref{Tenant: tenant, ID: r.FormValue(name)} }
@@ -189,8 +190,8 @@ func (s *server) do(w http.ResponseWriter, r *http.Request) {
 	}())
 }
 
-// members tells what an audience sees of a channel: the rows of those who are
-// there, as the core has them.
+// members returns the rows of a channel's present members, as an audience sees
+// them.
 func (s *server) members(w http.ResponseWriter, r *http.Request) {
 	channel := presence.Channel{Tenant: s.apps[r.PathValue("app")].Tenant, ID: r.PathValue("channel")}
 	views, group, err := s.tracker.ListAs(r.Context(), presence.Audience(r.FormValue("audience")), channel, nil)
@@ -206,7 +207,7 @@ func (s *server) members(w http.ResponseWriter, r *http.Request) {
 	answer(w)(rows, err)
 }
 
-// hook keeps a webhook as it came, for the app's own library to check.
+// hook keeps a webhook as received, for the app's own library to check.
 func (s *server) hook(_ http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(io.LimitReader(r.Body, 1<<20))
 	headers := make(map[string]string)
@@ -225,7 +226,7 @@ func (s *server) hooked(w http.ResponseWriter, _ *http.Request) {
 	answer(w)(s.hooks, nil)
 }
 
-// track keeps the connections of sockets, and cut cuts them off without a word.
+// track keeps the connections of sockets. cut cuts them without a close frame.
 func (s *server) track(c net.Conn, state http.ConnState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -246,7 +247,7 @@ func (s *server) cut() {
 	clear(s.conns)
 }
 
-// page is an empty page with the clients as they come from npm.
+// page is an empty page with the clients from npm.
 func page(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/html")
 	io.WriteString(w, `<!doctype html><title>Pusher</title>

@@ -1,5 +1,5 @@
-// Command xmpp is a gateway to an XMPP server, and tells the tests of its users
-// what the core says.
+// Command xmpp is a gateway to an XMPP server. It gives the tests of the
+// server's users the view of the core.
 package main
 
 import (
@@ -36,7 +36,7 @@ func main() {
 
 const domain = "agents.localhost"
 
-// people are the subjects: ann, whom tests move, and some for scripts.
+// people are the subjects: tests change ann, and scripts the others.
 var people = []string{"ann", "dan", "eve lee", "fay"}
 
 type server struct {
@@ -102,7 +102,7 @@ func observer(_ context.Context, jid string) (presence.Actor, error) {
 	return presence.Actor{Subject: presence.ID(id), Role: role}, nil
 }
 
-// shown says what a user must see of everybody: by JID, type, show and text.
+// shown returns what a user must see of all others: JID, type, show and text.
 func (s *server) shown(w http.ResponseWriter, r *http.Request) {
 	actor, _ := observer(r.Context(), r.FormValue("user"))
 	list := make(map[string]string)
@@ -121,7 +121,7 @@ func (s *server) shown(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(list)
 }
 
-// do does what tests ask for.
+// do carries out requests of tests.
 func (s *server) do(w http.ResponseWriter, r *http.Request) {
 	id := r.FormValue("id")
 	c := s.conns[id]
@@ -148,7 +148,7 @@ func (s *server) do(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// script lets people come, go and change their minds by chance.
+// script makes people connect, leave and change their status at random.
 func (s *server) script(seed uint64) error {
 	r := rand.New(rand.NewPCG(seed, 7))
 	root := presence.Actor{Subject: presence.ID("root"), Role: presence.RoleSystem}

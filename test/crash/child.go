@@ -20,22 +20,22 @@ const (
 	idleAfter = 25 * time.Millisecond
 )
 
-// childVariable is set in the environment of a process that is to be killed.
+// childVariable is set in the environment of a process that will be killed.
 const childVariable = "PRESENCE_CRASH_CHILD"
 
-// assignment is what such a process is to do.
+// assignment is the task of such a process.
 type assignment struct {
 	Store   string `json:"store"`
 	Address string `json:"address"`
 	Relaxed bool   `json:"relaxed"`
-	Life    int    `json:"life"` // how many there were before
+	Life    int    `json:"life"` // number of lives before
 	Seed    uint64 `json:"seed"`
 }
 
 func subjectName(i int) presence.Ref { return presence.ID("s" + strconv.Itoa(i)) }
 
-// story is the child's end of the pipe. Each line is one write, so that what was
-// said before the process was killed arrives whole, and in order.
+// story is the child's end of the pipe. Each line is one write, so that every
+// line before the kill arrives whole and in order.
 type story struct {
 	mu  sync.Mutex
 	out *os.File
@@ -47,21 +47,21 @@ func (s *story) tell(format string, args ...any) {
 	fmt.Fprintf(s.out, format+"\n", args...)
 }
 
-// live is what the child does until it is killed. It tells, a line each:
+// live runs the child until it is killed. It reports, a line each:
 //
 //	ready                 storage is open
-//	row SUBJECT ID        a row of the journal has come about, and may be stored from now on
-//	try SUBJECT CLAIM     a change begins after which the subject has this claim, "-" for none
+//	row SUBJECT ID        the journal has a new row, which may be stored from now on
+//	try SUBJECT CLAIM     a change starts after which the subject has this claim, "-" for none
 //	done SUBJECT CLAIM    the call returned without an error: the change is promised
 //	failed SUBJECT CLAIM  the call returned an error: whether the change is stored is not known
-//	settled SUBJECT       a call returned: its rows are in the hands of the tracker
-//	writing               a flush begins
-//	written               it returned without an error: all rows settled before it began are promised
+//	settled SUBJECT       a call returned: the tracker has its rows
+//	writing               a flush starts
+//	written               it returned without an error: all rows settled before its start are promised
 func live(a assignment) error {
 	ctx := context.Background()
 	tell := (&story{out: os.Stdout}).tell
 	storage, err := openStore(ctx, a.Store, a.Address, a.Relaxed)
-	for err != nil { // the server was killed just now; if it is not that, whoever checks finds out
+	for err != nil { // the server was killed just now; the parent finds any other cause
 		time.Sleep(10 * time.Millisecond)
 		storage, err = openStore(ctx, a.Store, a.Address, a.Relaxed)
 	}
@@ -106,7 +106,7 @@ func live(a assignment) error {
 	}
 }
 
-// act does one thing that a person might do, and tells of it.
+// act makes one change as a person would, and reports it.
 func act(ctx context.Context, tracker *presence.Tracker, conn *presence.Conn, random *rand.Rand, id string, tell func(string, ...any), gone func()) {
 	ref := conn.Subject()
 	change := func(claim string, do func() error) {
@@ -138,7 +138,8 @@ func act(ctx context.Context, tracker *presence.Tracker, conn *presence.Conn, ra
 	tell("settled %s", ref.ID)
 }
 
-// liveIfChild does not return in a process that is to be killed.
+// liveIfChild runs a child and does not return, in a process that will be
+// killed.
 func liveIfChild() {
 	text := os.Getenv(childVariable)
 	if text == "" {

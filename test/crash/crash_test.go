@@ -38,7 +38,7 @@ func TestNothingPromisedIsLost(t *testing.T) {
 	}
 }
 
-// Where storage does not wait for the disk, the harness notices.
+// If storage does not wait for the disk, the harness finds a loss.
 func TestLossIsNoticed(t *testing.T) {
 	for name, o := range map[string]options{
 		"sqlite":             {store: "sqlite", mode: "drop", relaxed: true, rounds: 10},

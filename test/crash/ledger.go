@@ -12,22 +12,22 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// told is what a child has said of one subject in one life.
+// told is the report of a child about one subject in one life.
 type told struct {
-	rows    []string // of the journal, as they came about
-	settled int      // how many of them are in the tracker's hands
-	writing int      // how many were when the flush under way began
-	written int      // how many are promised
-	claim   string   // the last one promised, "-" for none
-	maybe   []string // those tried since
-	promise bool     // whether a claim was promised in this life
+	rows    []string // of the journal, in order
+	settled int      // number of rows that the tracker has
+	writing int      // number of settled rows when the running flush started
+	written int      // number of promised rows
+	claim   string   // the last promised one, "-" for none
+	maybe   []string // claims tried since
+	promise bool     // whether this life promised a claim
 }
 
-// life is all that a child has said.
+// life is the whole report of a child.
 type life struct {
 	ready    chan struct{} // closed when storage is open
 	subjects map[string]*told
-	promises int // changes of claims
+	promises int // promised changes of claims
 	flushes  int
 }
 
@@ -40,7 +40,7 @@ func (l *life) of(subject string) *told {
 	return t
 }
 
-// listen reads what a child says until it is dead.
+// listen reads the report of a child until the child is dead.
 func (l *life) listen(r io.Reader) error {
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
@@ -81,7 +81,7 @@ func (l *life) listen(r io.Reader) error {
 	return lines.Err()
 }
 
-// ledger is what storage must hold, and what it was seen to hold.
+// ledger is what storage must contain, and what it contained at the last check.
 type ledger struct {
 	subjects map[string]*account
 	counts   counts
@@ -97,8 +97,8 @@ type account struct {
 type counts struct {
 	Rounds, Promises, Flushes int
 	Rows                      int // stored
-	Lost                      int // rows that were never promised, and are not stored
-	Behind                    int // claims that were promised, whose row was not, and is not stored
+	Lost                      int // rows that were not promised and are not stored
+	Behind                    int // promised claims without a stored row, which was not promised
 }
 
 func newLedger() *ledger {
@@ -109,8 +109,8 @@ func newLedger() *ledger {
 	return l
 }
 
-// check compares what storage holds with what a life was promised, and returns
-// every difference. If whole, all of the journal is read, not only what is new.
+// check compares the stored data with the promises of a life, and returns every
+// difference. If whole, it reads the whole journal and not only the new rows.
 func (l *ledger) check(ctx context.Context, s store, lived *life, whole bool) error {
 	var faults []string
 	l.counts.Rounds++
@@ -135,7 +135,7 @@ func (l *ledger) check(ctx context.Context, s store, lived *life, whole bool) er
 func (a *account) check(ctx context.Context, s store, ref presence.Ref, t *told, whole bool, c *counts) (faults []string, err error) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 
-	// The claim is the last one promised, or one tried later.
+	// The claim is the last promised one, or one tried later.
 	records, err := s.Load(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -170,8 +170,8 @@ func (a *account) check(ctx context.Context, s store, ref presence.Ref, t *told,
 	}
 	a.claim, a.revision = claim, revision
 
-	// The journal is what it was before, and then a beginning of what the life
-	// told, at least as long as was promised.
+	// The journal is the one before, followed by the first rows of this life, at
+	// least the promised ones.
 	var rows []presence.JournalRow
 	q := presence.JournalQuery{Subject: ref, Limit: 1000}
 	if !whole && len(a.rows) > 0 {
@@ -204,7 +204,7 @@ func (a *account) check(ctx context.Context, s store, ref presence.Ref, t *told,
 	expected := make([]string, 0, len(t.rows))
 	promised := 0
 	for i, id := range t.rows {
-		if !a.known[id] && !slices.Contains(expected, id) { // what is told again is stored once
+		if !a.known[id] && !slices.Contains(expected, id) { // a repeated row is stored once
 			expected = append(expected, id)
 		}
 		if i < t.written {
@@ -238,11 +238,11 @@ func (a *account) check(ctx context.Context, s store, ref presence.Ref, t *told,
 	return faults, nil
 }
 
-// chain checks that what one life has stored of a subject has no gap in itself:
-// each transition begins with the status in which the one before ended, and a
-// claim is set before it ends, and once.
+// chain checks that the stored rows of one life have no gap. Each transition
+// begins with the status that the previous one ended with. A claim is set
+// before it ends, and only once.
 func chain(rows []presence.JournalRow) (faults []string) {
-	const unknown = "?" // what was so before
+	const unknown = "?" // the status before
 	status, claim := unknown, unknown
 	for _, r := range rows {
 		switch r.Kind {

@@ -1,5 +1,5 @@
-// Command crash kills processes that use a durable store, and the store's server,
-// and checks that nothing is lost that was promised. See the README.
+// Command crash kills processes that use a durable store, and the store's
+// server. It checks that no promised change is lost. See the README.
 package main
 
 import (
@@ -48,34 +48,34 @@ type options struct {
 	seed        uint64
 }
 
-// results are what a run has seen.
+// results are the figures of a run.
 type results struct {
 	counts
-	ServerKills, Restarts    int // of those the rounds, in which the server was killed too, and in which it came back under the child
-	Writes, Syncs, Forgotten int // by the trace, if there is one
-	Compared                 int // files found as the trace says
+	ServerKills, Restarts    int // of those, the rounds that also killed the server, and those that started it again under the child
+	Writes, Syncs, Forgotten int // by the trace; 0 without one
+	Compared                 int // files that equal the trace
 }
 
-// violation is a promise that was not kept.
+// violation is a broken promise.
 type violation struct{ error }
 
 func (v violation) Unwrap() error { return v.error }
 
-// rig is what kills are done to, apart from the child.
+// rig is the store under test, without the child.
 type rig interface {
 	// start makes the store usable, and returns its address.
 	start(ctx context.Context) (string, error)
-	// childTrace is the command that the child is put behind, if any.
+	// childTrace is the command that traces the child, or nil.
 	childTrace() []string
-	// strike kills the server, if there is one, and says whether the child is to
-	// be given time to notice. It may start it again.
+	// strike kills the server, if the rig has one. It reports whether the child
+	// gets time to notice. It may start the server again.
 	strike(ctx context.Context, random *rand.Rand, r *results) error
-	// finish ends what is left after the child is dead, and loses what is to be lost.
+	// finish ends what is left after the child's death, and drops unsynced data.
 	finish(ctx context.Context, random *rand.Rand, r *results) error
 	io.Closer
 }
 
-// crash runs rounds, and returns an error for the first one that went wrong.
+// crash runs rounds, and returns the error of the first that failed.
 func crash(ctx context.Context, o options) (r results, err error) {
 	random := rand.New(rand.NewPCG(o.seed, 1))
 	var g rig
@@ -140,7 +140,7 @@ func oneRound(ctx context.Context, g rig, o options, round int, random *rand.Ran
 	heard := make(chan error, 1)
 	go func() { heard <- lived.listen(pipe) }()
 
-	early := random.IntN(10) == 0 // while it is still opening
+	early := random.IntN(10) == 0 // while it opens storage
 	if !early {
 		select {
 		case <-lived.ready:
@@ -153,7 +153,7 @@ func oneRound(ctx context.Context, g rig, o options, round int, random *rand.Ran
 		if len(command) == 1 {
 			_ = child.Process.Kill()
 		}
-		for _, pid := range pgtest.Children(child.Process.Pid) { // of the tracer, once it has started it
+		for _, pid := range pgtest.Children(child.Process.Pid) { // of the tracer, once it has started the child
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 		select {
@@ -189,7 +189,7 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// keep is how likely what was not synced survives in a mode.
+// keep is the probability that unsynced data survives in a mode.
 func keep(mode string) float64 {
 	if mode == "some" {
 		return 0.5
@@ -197,7 +197,7 @@ func keep(mode string) float64 {
 	return 0
 }
 
-// forget rebuilds a directory as a disk would hold it after losing its power.
+// forget rebuilds a directory as a disk would have it after a power loss.
 func forget(o options, trace, base, dir string, random *rand.Rand, r *results) error {
 	d, err := replay(trace, base, dir)
 	if err != nil {
@@ -228,7 +228,7 @@ func newServerRig(ctx context.Context, o options) (*serverRig, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(work, 0o777); err != nil { // the server, which is another user, writes its trace there
+	if err := os.Chmod(work, 0o777); err != nil { // the server is another user, and writes its trace there
 		return nil, err
 	}
 	server, err := pgtest.New(ctx)
@@ -242,11 +242,11 @@ func newServerRig(ctx context.Context, o options) (*serverRig, error) {
 	return g, nil
 }
 
-// database is the one that every server has.
+// database is a database that every server has.
 const database = "template1"
 
-// prepare leaves the server one database: a server that was killed syncs all its
-// files when it starts, which takes long where each sync is traced.
+// prepare leaves only one database. A killed server syncs all its files at its
+// start, which takes long with a trace of each sync.
 func (g *serverRig) prepare(ctx context.Context) error {
 	if err := g.server.Start(ctx); err != nil {
 		return err
@@ -256,7 +256,7 @@ func (g *serverRig) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	g.server.Settings = map[string]string{"wal_writer_delay": "10s"} // what nobody waits for stays unwritten for long
+	g.server.Settings = map[string]string{"wal_writer_delay": "10s"} // so that writes without a waiting client stay unwritten for long
 	return g.server.Stop()
 }
 
@@ -285,7 +285,7 @@ func (g *serverRig) childTrace() []string { return nil }
 
 func (g *serverRig) strike(ctx context.Context, random *rand.Rand, r *results) error {
 	if g.o.mode == "kill" && !g.o.relaxed && random.IntN(4) == 0 {
-		return nil // the child alone
+		return nil // kill only the child
 	}
 	r.ServerKills++
 	g.running = false
@@ -317,8 +317,8 @@ func (g *serverRig) finish(ctx context.Context, random *rand.Rand, r *results) e
 	return g.server.Restore(g.base())
 }
 
-// settle waits until a server that lives has carried out what the child had asked
-// for when it was killed: that may be stored or not, but not stored later.
+// settle waits until a living server has carried out the child's last requests.
+// They may be stored or not, but must not be stored later.
 func (g *serverRig) settle(ctx context.Context) error {
 	for g.running {
 		n, err := g.server.Exec(ctx, database, `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'presence'`)
@@ -335,7 +335,7 @@ func (g *serverRig) settle(ctx context.Context) error {
 
 func (g *serverRig) Close() error { return errors.Join(g.server.Close(), os.RemoveAll(g.work)) }
 
-// fileRig is a directory with a file of an embedded database.
+// fileRig is a directory with the file of an embedded database.
 type fileRig struct {
 	o    options
 	work string
@@ -358,8 +358,8 @@ func (g *fileRig) start(context.Context) (string, error) {
 	return filepath.Join(g.dir(), "presence.db"), nil
 }
 
-// childTrace copies the directory first: the trace says what is done to it from
-// then on.
+// childTrace copies the directory first, because the trace has only the later
+// changes.
 func (g *fileRig) childTrace() []string {
 	if g.o.mode == "kill" {
 		return nil

@@ -10,14 +10,14 @@ import (
 	"github.com/presence-go/presence/adapters/sqlite"
 )
 
-// store is storage whose journal can be read.
+// store is storage with a readable journal.
 type store interface {
 	presence.Storage
 	presence.JournalReader
 	io.Closer
 }
 
-// openStore opens what is to be tested. Relaxed switches durability off.
+// openStore opens the store under test. If relaxed, durability is off.
 func openStore(ctx context.Context, name, address string, relaxed bool) (store, error) {
 	switch name {
 	case "postgres":

@@ -16,27 +16,25 @@ import (
 	"strings"
 )
 
-// traced are the system calls that change files, or make changes durable.
+// traced are the system calls that change files or make changes durable.
 const traced = "openat,open,creat,write,writev,pwrite64,pwritev,pwritev2,ftruncate,truncate,fallocate,lseek," +
 	"rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir,fsync,fdatasync,sync,syncfs,copy_file_range,sendfile"
 
-// tracer is the command that a process is put behind so that what it does to
-// files is written down.
+// tracer is the command that records the changes of a process to files.
 func tracer(file string) []string {
 	return []string{"strace", "-f", "--seccomp-bpf", "-qq", "-y", "-xx", "-s", "67108864", "-e", "signal=none", "-e", "trace=" + traced, "-o", file}
 }
 
-// disk is a directory on a disk that has forgotten what was not synced: the
-// files as they were at first, and what a trace says that was done to them. Names
-// are never forgotten, only what files contain: a file that was made, renamed or
-// removed stays so.
+// disk is a directory on a disk that has lost unsynced data. It has the files
+// at the start, and the changes of a trace. It loses contents of files, but no
+// names: a created, renamed or removed file stays so.
 type disk struct {
-	base    string           // the directory as it was
-	dir     string           // the name that it had for the traced process
-	files   map[string]*file // those touched, by path in the directory; nil for one that is gone
-	offsets map[string]int64 // where the next write goes, by process, descriptor and path
+	base    string           // the directory at the start
+	dir     string           // its name for the traced process
+	files   map[string]*file // touched files, by path in the directory; nil for a removed one
+	offsets map[string]int64 // the offset of the next write, by process, descriptor and path
 	busy    map[string]string
-	began   map[string]mark // syncs under way, by process
+	began   map[string]mark // running syncs, by process
 	dying   map[string]bool // processes whose last write could not be read
 
 	Writes, Syncs, Forgotten int
@@ -44,12 +42,12 @@ type disk struct {
 
 type file struct {
 	data    []byte   // what is on disk
-	pending []change // what may be
-	last    int64    // where the last write went
-	unsure  bool     // a change was under way when the process was killed
+	pending []change // perhaps on disk
+	last    int64    // the offset of the last write
+	unsure  bool     // a change was running when the process was killed
 }
 
-// change is a write at an offset, or, without data, a cut to a size.
+// change is a write at an offset or, without data, a truncation to a size.
 type change struct {
 	at   int64
 	data []byte
@@ -61,8 +59,7 @@ type mark struct {
 	n    int
 }
 
-// replay reads a trace of what was done to dir, of which base is a copy that was
-// made before.
+// replay reads a trace of the changes to dir. base is an earlier copy of dir.
 func replay(trace, base, dir string) (*disk, error) {
 	f, err := os.Open(trace)
 	if err != nil {
@@ -82,7 +79,7 @@ func replay(trace, base, dir string) (*disk, error) {
 			break
 		}
 	}
-	for _, call := range d.busy { // what was under way when the process died
+	for _, call := range d.busy { // running when the process died
 		if fds := descriptors.FindStringSubmatch(call); fds != nil {
 			if path, ok := d.path(fds[2]); ok {
 				if f, err := d.file(path); err == nil && f != nil {
@@ -112,10 +109,10 @@ func (d *disk) line(line string) error {
 	case strings.HasPrefix(text, "+++"), strings.HasPrefix(text, "---"):
 		return nil
 	case d.dying[pid]:
-		return errors.New("less data than was written before, and goes on")
+		return errors.New("the trace misses data of a write, and the process continued")
 	case strings.HasSuffix(text, " <unfinished ...>"):
 		if text = strings.TrimSuffix(text, " <unfinished ...>"); strings.HasPrefix(text, "<... ") {
-			return nil // still under way
+			return nil // still running
 		}
 		d.busy[pid] = text
 		if strings.HasPrefix(text, "fsync(") || strings.HasPrefix(text, "fdatasync(") {
@@ -127,8 +124,8 @@ func (d *disk) line(line string) error {
 		delete(d.busy, pid)
 	}
 	r := result.FindStringSubmatch(text)
-	if r == nil || strings.Contains(text, "= -1 (errno ") { // which is what a tracer reads of one that is dead
-		d.busy[pid] = text // it was killed in the middle
+	if r == nil || strings.Contains(text, "= -1 (errno ") { // a tracer reads this of a dead process
+		d.busy[pid] = text // killed during the call
 		return nil
 	}
 	if strings.HasPrefix(r[3], "-") {
@@ -141,8 +138,8 @@ func (d *disk) line(line string) error {
 	return d.call(pid, r[1], r[2], n, r[4])
 }
 
-// call does what a system call did, which returned n, and the name of a file if
-// it opened one.
+// call applies a system call that returned n. opened is the name of a file that
+// it opened.
 func (d *disk) call(pid, name, args string, n int64, opened string) error {
 	var fd, target string
 	if m := descriptors.FindStringSubmatch("(" + args); m != nil {
@@ -188,7 +185,7 @@ func (d *disk) call(pid, name, args string, n int64, opened string) error {
 			data = append(data, part...)
 		}
 		if int64(len(data)) < n {
-			// The memory of one that is being killed is gone before the tracer looks.
+			// The memory of a killed process is gone before the tracer reads it.
 			d.dying[pid] = true
 			f, err := d.file(path)
 			if err == nil && f != nil {
@@ -254,7 +251,7 @@ func (d *disk) call(pid, name, args string, n int64, opened string) error {
 				m.file.data = c.apply(m.file.data)
 			}
 			m.file.pending = slices.Delete(m.file.pending, 0, m.n)
-			for other, o := range d.began { // of the same file, begun earlier or later
+			for other, o := range d.began { // of the same file, started earlier or later
 				if other != pid && o.file == m.file {
 					d.began[other] = mark{o.file, max(0, o.n-m.n)}
 				}
@@ -307,7 +304,8 @@ func (d *disk) call(pid, name, args string, n int64, opened string) error {
 	return errors.New("not known here")
 }
 
-// beginSync notes what a sync that begins will have made durable when it ends.
+// beginSync records the changes that a starting sync will make durable at its
+// end.
 func (d *disk) beginSync(pid, call string) error {
 	m := descriptors.FindStringSubmatch(call)
 	if m == nil {
@@ -333,8 +331,7 @@ func (d *disk) beginSync(pid, call string) error {
 	return nil
 }
 
-// path returns where in the directory a file is, whose name is given as the
-// trace does.
+// path returns the path in the directory of a file, from the name in the trace.
 func (d *disk) path(escaped string) (string, bool) {
 	name, err := hex.DecodeString(strings.ReplaceAll(escaped, `\x`, ""))
 	if err != nil || len(name) == 0 {
@@ -351,7 +348,8 @@ func (d *disk) path(escaped string) (string, bool) {
 	return rel, true
 }
 
-// names returns the names among the arguments, "" for those elsewhere.
+// names returns the names among the arguments, "" for those outside the
+// directory.
 func (d *disk) names(args string) (names []string) {
 	for _, m := range quoted.FindAllStringSubmatch(args, -1) {
 		p, _ := d.path(m[1])
@@ -368,7 +366,7 @@ func (d *disk) two(args string) (from, to string, err error) {
 	return names[0], names[1], nil
 }
 
-// file returns a file, nil where there is none.
+// file returns a file, or nil if it does not exist.
 func (d *disk) file(path string) (*file, error) {
 	if f, ok := d.files[path]; ok {
 		return f, nil
@@ -400,7 +398,7 @@ func (c change) apply(data []byte) []byte {
 	return data
 }
 
-// live is what the process itself saw in the file.
+// live is the content of the file as the process saw it.
 func (f *file) live() []byte {
 	data := bytes.Clone(f.data)
 	for _, c := range f.pending {
@@ -409,11 +407,11 @@ func (f *file) live() []byte {
 	return data
 }
 
-// compare checks the trace against the directory as the process left it: with
-// nothing forgotten, they must be the same. It returns how many files it compared.
-// The server's log may differ from where it was last written: the trace has what
-// was in memory when that began, to which other processes add meanwhile. What
-// they add is nobody's to rely on before it is written again.
+// compare checks the trace against the directory as the process left it:
+// without a loss, they must be equal. It returns the number of compared files.
+// The server's log may differ after its last write: the trace has the memory at
+// the start of the write, and other processes may change that meanwhile. No
+// process relies on those changes before the next write.
 func (d *disk) compare() (n int, err error) {
 	for path, f := range d.files {
 		if f != nil && f.unsure {
@@ -423,12 +421,12 @@ func (d *disk) compare() (n int, err error) {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			if f != nil {
-				return n, fmt.Errorf("crash: by the trace there is a file %s, and there is none", path)
+				return n, fmt.Errorf("crash: the trace has a file %s, the directory does not", path)
 			}
 		case err != nil:
 			return n, err
 		case f == nil:
-			return n, fmt.Errorf("crash: by the trace there is no file %s, and there is one", path)
+			return n, fmt.Errorf("crash: the directory has a file %s, the trace does not", path)
 		default:
 			same := equalUntil(data, f.live())
 			if strings.HasPrefix(path, "pg_wal/") && int64(same) >= f.last {
@@ -443,7 +441,7 @@ func (d *disk) compare() (n int, err error) {
 	return n, nil
 }
 
-// equalUntil returns how many bytes are the same at the beginning of two.
+// equalUntil returns the length of the common prefix.
 func equalUntil(a, b []byte) int {
 	n := min(len(a), len(b))
 	for i := range n {
@@ -454,8 +452,8 @@ func equalUntil(a, b []byte) int {
 	return n
 }
 
-// forget makes the copy of the directory what a disk would hold that lost its
-// power: of what was not synced, each change survives with the probability keep.
+// forget changes the copy of the directory into what a disk would have after a
+// power loss. Each unsynced change survives with the probability keep.
 func (d *disk) forget(keep float64, random *rand.Rand) error {
 	for path, f := range d.files {
 		path = filepath.Join(d.base, path)

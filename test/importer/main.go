@@ -1,4 +1,4 @@
-// Command importer uses the root module and adapters/ws as an application does:
+// Command importer uses the root module and adapters/ws as an application does.
 // scripts/standalone runs it outside the workspace.
 package main
 

@@ -67,11 +67,11 @@ func run(out, set string, tags bool) error {
 type repository struct {
 	files    []string // with slashes
 	released []*modfile.Replace
-	own      string // the path of the root module, which begins those of all others
+	own      string // the path of the root module, a prefix of all others
 	version  string
 }
 
-// read reads the repository and returns all its faults together.
+// read reads the repository and returns all its faults joined.
 func read() (*repository, error) {
 	list, err := exec.Command("git", "ls-files", "-co", "--exclude-standard", "-z").Output()
 	if err != nil {
@@ -142,7 +142,7 @@ func read() (*repository, error) {
 				fault(file, mod.Module.Syntax, "go.work has %s in ./%s", mod.Module.Mod.Path, want)
 			}
 			for _, m := range mod.Replace {
-				fault(file, m.Syntax, "it replaces %s, which holds for nobody who requires the module; go.work replaces", m.Old.Path)
+				fault(file, m.Syntax, "it replaces %s, which has no effect in modules that require this one; replace it in go.work", m.Old.Path)
 			}
 			for _, m := range mod.Require {
 				switch _, found := folders[m.Mod.Path]; {
@@ -158,7 +158,7 @@ func read() (*repository, error) {
 	return r, errors.Join(faults...)
 }
 
-// owns reports whether a module is one of the repository's.
+// owns reports whether a module belongs to the repository.
 func (r *repository) owns(name string) bool {
 	return name == r.own || strings.HasPrefix(name, r.own+"/")
 }

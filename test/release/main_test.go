@@ -13,8 +13,8 @@ import (
 	"golang.org/x/mod/zip"
 )
 
-// clone makes a repository in a temporary folder of what the scripts read of this
-// one, and changes into it.
+// clone copies the files that the scripts read into a temporary folder, and
+// changes into it.
 func clone(t *testing.T) {
 	t.Helper()
 	root, err := filepath.Abs("../..")
@@ -25,7 +25,7 @@ func clone(t *testing.T) {
 	for name := range strings.Lines(list) {
 		name = strings.TrimSpace(name)
 		data, err := os.ReadFile(filepath.Join(root, name))
-		if os.IsNotExist(err) { // deleted, and not committed yet
+		if os.IsNotExist(err) { // deleted, but not committed yet
 			continue
 		}
 		require.NoError(t, err)
@@ -115,8 +115,8 @@ func TestProxy(t *testing.T) {
 	}
 }
 
-// TestRelease: scripts/release sets the version everywhere, tests and commits.
-// It makes no tag, and refuses a version that has one.
+// TestRelease checks that scripts/release sets the version everywhere, tests
+// and commits. It makes no tag, and refuses a version that has one.
 func TestRelease(t *testing.T) {
 	clone(t)
 	git := func(args ...string) string {
@@ -143,7 +143,7 @@ func TestRelease(t *testing.T) {
 	require.NoError(t, err, "go.work and every go.mod agree")
 	require.Equal(t, "v0.7.3", r.version)
 
-	// Again: there is nothing to commit.
+	// A second run has nothing to commit.
 	require.Equal(t, out, command(t, "scripts/release", "v0.7.3"))
 	require.Equal(t, head, strings.TrimSpace(git("rev-parse", "HEAD")))
 
