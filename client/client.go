@@ -1,4 +1,4 @@
-// Package client holds the browser's side of presence for servers that serve it
+// Package client has the browser client of presence, for servers that serve it
 // themselves, without npm:
 //
 //	http.Handle("GET /presence/", http.StripPrefix("/presence/", http.FileServerFS(client.Files())))

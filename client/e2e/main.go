@@ -1,5 +1,5 @@
 // Command e2e serves pages that use the browser client, for run.js to drive in
-// Chromium. Whoever asks is who the address says: it is for tests alone.
+// Chromium. It accepts every name in the address, so use it only for tests.
 package main
 
 import (
@@ -45,14 +45,14 @@ func main() {
 	}
 }
 
-// entry is a change of somebody's status, as the tracker has it.
+// entry is a change of a subject's status in the tracker.
 type entry struct {
 	Status  string         `json:"status"`
 	Cause   presence.Cause `json:"cause"`
 	Trigger presence.Cause `json:"trigger"`
 }
 
-// site is the tracker and what is known of it.
+// site is the tracker and its recorded history.
 type site struct {
 	tracker *presence.Tracker
 	server  *wire.Server
@@ -111,7 +111,7 @@ func run(ctx context.Context, policy presence.Policy) error {
 	return nil
 }
 
-// authenticate believes a token of the form agent=ann or visitor=kim.
+// authenticate accepts a token of the form agent=ann or visitor=kim.
 func authenticate(r *http.Request) (presence.Identity, error) {
 	role, name, _ := strings.Cut(wire.Token(r), "=")
 	switch {
@@ -120,10 +120,10 @@ func authenticate(r *http.Request) (presence.Identity, error) {
 	case role == "visitor" && name != "":
 		return presence.Identity{Actor: presence.Actor{Subject: presence.ID("visitor-" + name), Role: presence.RoleVisitor}}, nil
 	}
-	return presence.Identity{}, errors.New("e2e: the token says who you are, as agent=NAME or visitor=NAME")
+	return presence.Identity{}, errors.New("e2e: want a token agent=NAME or visitor=NAME")
 }
 
-// page serves the one page there is. An agent who opens it may see to the inbox.
+// page serves the page. An agent that opens it becomes a member of the inbox.
 func (s *site) page(files fs.FS) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if agent := r.URL.Query().Get("agent"); agent != "" {
@@ -137,7 +137,7 @@ func (s *site) page(files fs.FS) http.HandlerFunc {
 	}
 }
 
-// observe is told by the tracker, while a subject is locked: it only takes note.
+// observe records an output. The tracker calls it with the subject locked.
 func (s *site) observe(subject presence.Ref, o *presence.Output) {
 	if o.Kind != presence.OutputTransition {
 		return
@@ -147,7 +147,7 @@ func (s *site) observe(subject presence.Ref, o *presence.Output) {
 	s.history[subject.ID] = append(s.history[subject.ID], entry{o.Presence.Status, o.Presence.Cause, o.Trigger})
 }
 
-// facts answers with what the server knows of an agent.
+// facts returns the server's data about an agent.
 func (s *site) facts(w http.ResponseWriter, r *http.Request) {
 	agent := r.URL.Query().Get("agent")
 	state, err := s.tracker.State(r.Context(), presence.ID(agent))

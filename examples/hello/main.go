@@ -1,4 +1,4 @@
-// Hello is the smallest server of presence with a page. Open it in two windows.
+// Hello is the smallest presence server with a page. Open it in two windows.
 package main
 
 import (
@@ -22,7 +22,7 @@ func main() {
 	go tracker.Run(context.Background())
 	team := presence.ChannelID("team")
 	sockets, err := ws.NewHandler(tracker, &ws.Options{Authenticate: func(r *http.Request) (presence.Identity, error) {
-		name := presence.ID(r.FormValue("name")) // an application asks its login instead
+		name := presence.ID(r.FormValue("name")) // an application takes the name from its login
 		return presence.Identity{Actor: presence.Agent(name)}, tracker.AddMember(r.Context(), team, name)
 	}})
 	check(err)

@@ -27,8 +27,8 @@ import (
 //go:embed web
 var assets embed.FS
 
-// desk is the help desk: a tracker, the sockets of its pages, and what the pages
-// need besides.
+// desk is the help desk: a tracker, the sockets of its pages, and the other
+// data of the pages.
 type desk struct {
 	storage *sqlite.Storage
 	tracker *presence.Tracker
@@ -36,9 +36,9 @@ type desk struct {
 	queue   *routing.Queue
 	feed    *feed
 
-	// The clock goes at a speed of its own. Nothing runs by itself then: beat
-	// moves it and sweeps what is due. A program without a speed-up gives
-	// presence.Options no clock at all and calls Tracker.Run.
+	// The clock has a speed of its own. Therefore nothing runs by itself: beat
+	// moves the clock and sweeps. A program without a speed-up sets no clock in
+	// presence.Options and calls Tracker.Run.
 	clock  *timeline.Still
 	ticker *time.Ticker
 	stop   context.CancelFunc
@@ -47,7 +47,7 @@ type desk struct {
 	mu        sync.Mutex
 	speed     float64
 	policy    string
-	greetings map[string]string // by rung
+	greetings map[string]string // by group status
 	messages  []note            // left by customers
 	notes     []note            // of the team, to show that the desk can be used
 	hours     map[string]hours  // by channel
@@ -60,7 +60,7 @@ type note struct {
 	At   presence.Instant `json:"at"`
 }
 
-// maxNotes bounds what people can leave behind.
+// maxNotes is the limit of stored messages and notes.
 const maxNotes = 50
 
 func open(ctx context.Context, db string, p presence.Policy, speed float64) (_ *desk, err error) {
@@ -126,8 +126,8 @@ func (d *desk) close() {
 	_ = d.storage.Close()
 }
 
-// startClock sets the clock to now, or to where it was if it went faster than
-// time when the file was last used: a history must not go back.
+// startClock sets the clock to now, or to its last time if the last run went
+// faster. The time of a history must not step back.
 func (d *desk) startClock(ctx context.Context) error {
 	now := time.Now().UTC()
 	q := presence.JournalQuery{From: presence.At(now)}
@@ -146,7 +146,7 @@ func (d *desk) startClock(ctx context.Context) error {
 	return nil
 }
 
-// beat moves the clock as fast as is wished and processes what falls due.
+// beat moves the clock at the chosen speed and processes what is due.
 func (d *desk) beat(ctx context.Context) {
 	storing := true
 	for last := time.Now(); ; {
@@ -171,12 +171,12 @@ func (d *desk) beat(ctx context.Context) {
 	}
 }
 
-// authenticate believes whatever it is told; see the package comment.
+// authenticate accepts every name; see the package comment.
 func authenticate(r *http.Request) (presence.Identity, error) {
 	q := r.URL.Query()
 	if agent := q.Get("agent"); agent != "" {
 		if agents[agent] == nil {
-			return presence.Identity{}, fmt.Errorf("helpdesk: there is no agent %q: %w", agent, presence.ErrNotAllowed)
+			return presence.Identity{}, fmt.Errorf("helpdesk: unknown agent %q: %w", agent, presence.ErrNotAllowed)
 		}
 		return presence.Identity{Actor: presence.Agent(presence.ID(agent))}, nil
 	}
@@ -223,7 +223,7 @@ func (d *desk) routes() http.Handler {
 	return mux
 }
 
-// state is what the pages need to know besides presence.
+// state returns the data of the pages besides presence.
 func (d *desk) state(w http.ResponseWriter, _ *http.Request) {
 	m := d.tracker.Machine("")
 	d.mu.Lock()
@@ -244,7 +244,7 @@ func (d *desk) explain(w http.ResponseWriter, r *http.Request) {
 	reply(w, lines)
 }
 
-// request is what the pages post; which fields are read depends on the path.
+// request is a request of the pages. The path decides which fields are read.
 type request struct {
 	Speed  float64 `json:"speed"`
 	Policy string  `json:"policy"`
@@ -281,7 +281,7 @@ func post(do func(context.Context, request) error) http.HandlerFunc {
 
 func reply(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(v) // the client may have gone
+	_ = json.NewEncoder(w).Encode(v) // the client may be gone
 }
 
 func checkSpeed(speed float64) error {
@@ -324,7 +324,7 @@ func (d *desk) setGreeting(_ context.Context, q request) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, known := d.greetings[q.Rung]; !known {
-		return fmt.Errorf("helpdesk: there is no greeting for %q", q.Rung)
+		return fmt.Errorf("helpdesk: unknown group status %q", q.Rung)
 	}
 	d.greetings[q.Rung] = q.Text
 	d.feed.say("greeting", q.Rung)
@@ -340,8 +340,8 @@ func (d *desk) leaveMessage(_ context.Context, q request) error {
 	return nil
 }
 
-// addNote is something that can be done at the desk while logged in, whatever
-// others see of one.
+// addNote adds a note of a logged-in agent, also of one that is shown as logged
+// out.
 func (d *desk) addNote(ctx context.Context, q request) error {
 	s, err := d.tracker.State(ctx, presence.ID(q.From))
 	if err != nil || s.Current.Reach < presence.ReachLingering {

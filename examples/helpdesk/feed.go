@@ -10,8 +10,8 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// feed tells the pages what happens, as server-sent events, and remembers what
-// happened. A page that does not keep up loses its stream and begins anew.
+// feed sends events to the pages, as server-sent events, and keeps the history.
+// A page that does not keep up loses its stream and starts again.
 type feed struct {
 	mu      sync.Mutex
 	past    []json.RawMessage
@@ -19,7 +19,7 @@ type feed struct {
 	closed  bool
 }
 
-// Bounds of the feed.
+// The limits of the feed.
 const (
 	maxPast    = 2000
 	maxReaders = 64
@@ -27,7 +27,7 @@ const (
 
 func newFeed() *feed { return &feed{readers: make(map[chan []byte]bool)} }
 
-// entry is a change of somebody's status.
+// entry is a change of a subject's status.
 type entry struct {
 	Type    string           `json:"type"` // status
 	Agent   string           `json:"agent"`
@@ -41,7 +41,7 @@ type entry struct {
 	Noticed presence.Instant `json:"noticed"`
 }
 
-// observe is told by the tracker, while a subject is locked: it only takes note.
+// observe records an output. The tracker calls it with the subject locked.
 func (f *feed) observe(subject presence.Ref, o *presence.Output) {
 	switch o.Kind {
 	case presence.OutputTransition, presence.OutputUpdated:
@@ -60,7 +60,7 @@ func (f *feed) observe(subject presence.Ref, o *presence.Output) {
 		Reach: p.Reach.String(), At: o.At, Noticed: o.Noticed,
 	})
 	if err != nil {
-		return // nothing in an entry can fail
+		return // an entry can always be encoded
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -70,7 +70,7 @@ func (f *feed) observe(subject presence.Ref, o *presence.Output) {
 	f.tellLocked(data)
 }
 
-// say tells the pages that something else has changed.
+// say sends another change to the pages.
 func (f *feed) say(what string, value any) {
 	data, err := json.Marshal(map[string]any{"type": what, "value": value})
 	if err != nil {
@@ -120,7 +120,7 @@ func (f *feed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	flusher := http.NewResponseController(w)
-	fmt.Fprint(w, "data: {\"type\":\"begin\"}\n\n") // ask for what happened before
+	fmt.Fprint(w, "data: {\"type\":\"begin\"}\n\n") // the page then requests the history
 	for {
 		if flusher.Flush() != nil {
 			return
@@ -137,7 +137,7 @@ func (f *feed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// history answers with the changes that are remembered, oldest first.
+// history returns the kept changes, oldest first.
 func (f *feed) history(w http.ResponseWriter, _ *http.Request) {
 	f.mu.Lock()
 	past := slices.Clip(f.past)

@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	limit := time.Now().Add(10 * time.Second)
 	left := behind()
 	for ; len(left) > 0 && time.Now().Before(limit); left = behind() {
-		runtime.Gosched() // those that have nothing left to do but to return
+		runtime.Gosched() // lets goroutines return
 	}
 	if len(left) > 0 {
 		fmt.Fprintf(os.Stderr, "goroutines were left behind:\n%s\n", strings.Join(left, "\n\n"))
@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// behind returns the stacks of goroutines besides that of the tests.
+// behind returns the stacks of goroutines other than that of the tests.
 func behind() []string {
 	stacks := make([]byte, 1<<22)
 	list := strings.Split(string(stacks[:runtime.Stack(stacks, true)]), "\n\n")[1:]
@@ -51,13 +51,13 @@ func behind() []string {
 	})
 }
 
-// serve runs a help desk and returns where, and a function that ends it.
+// serve runs a help desk. It returns the address, and a function that stops it.
 func serve(t *testing.T, policy string) (url string, stop func()) {
 	t.Helper()
 	return serveOn(t, "", policy)
 }
 
-// serveOn is serve with a file that stays.
+// serveOn is serve with a permanent file.
 func serveOn(t *testing.T, db, policy string) (url string, stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -96,7 +96,7 @@ type page struct {
 	in   io.ReadWriter
 }
 
-// message is what the tests look at in what a page is told.
+// message has the fields of messages to a page that tests read.
 type message struct {
 	Type     string
 	Ref      string
@@ -130,7 +130,7 @@ func (p *page) say(format string, args ...any) {
 	require.NoError(p.t, wsutil.WriteClientText(p.conn, fmt.Appendf(nil, format, args...)))
 }
 
-// until reads up to a message that fits.
+// until reads until a message fits.
 func (p *page) until(fits func(message) bool) message {
 	p.t.Helper()
 	for {
@@ -148,7 +148,7 @@ func typed(kind string) func(message) bool {
 	return func(m message) bool { return m.Type == kind }
 }
 
-// turned fits a diff in which somebody's status becomes the one given.
+// turned fits a diff in which a subject's status becomes the given one.
 func turned(who, status string) func(message) bool {
 	return func(m message) bool {
 		return slices.ContainsFunc(m.Changes, func(c presence.Change) bool {
@@ -221,7 +221,7 @@ func TestPages(t *testing.T) {
 		require.Equal(t, http.StatusOK, status, path)
 		require.Contains(t, header.Get("Content-Type"), "text/html", path)
 		require.Contains(t, text, "<!doctype html>", path)
-		for piece := range strings.SplitSeq(text, `src="/web/`) { // the scripts are there too
+		for piece := range strings.SplitSeq(text, `src="/web/`) { // the scripts exist too
 			if name, _, found := strings.Cut(piece, `.js"`); found && !strings.ContainsAny(name, "<> ") {
 				status, _, _ := fetch(t, "GET", url+"/web/"+name+".js", "")
 				require.Equal(t, http.StatusOK, status, name)
@@ -286,7 +286,7 @@ func TestStateAndSpeed(t *testing.T) {
 	} {
 		status, text, _ := fetch(t, "POST", url+"/api/"+path, body)
 		require.Equal(t, http.StatusNoContent, status, text)
-		if path == "speed" { // so that she is not lost meanwhile
+		if path == "speed" { // so that she does not lose her connection meanwhile
 			status, _, _ = fetch(t, "POST", url+"/api/speed", `{"speed":0.1}`)
 			require.Equal(t, http.StatusNoContent, status)
 		}
@@ -332,15 +332,14 @@ func TestFlags(t *testing.T) {
 	require.ErrorContains(t, err, "-addr")
 }
 
-// What was chosen is there after the desk was started again, and nothing else is
-// shown first.
+// Choices survive a restart of the desk, and no other status shows first.
 func TestStartedAgain(t *testing.T) {
 	db := filepath.Join(t.TempDir(), "desk.db")
 	url, stop := serveOn(t, db, "default")
 	ann := connect(t, url, "agent=ann")
 	ann.say(`{"type":"hello","v":1,"conn":"tab","login":true}`)
 	ann.until(typed("welcome"))
-	status, _, _ := fetch(t, "POST", url+"/api/speed", `{"speed":600}`) // so that the clock is ahead of time
+	status, _, _ := fetch(t, "POST", url+"/api/speed", `{"speed":600}`) // so that the clock is ahead of the real time
 	require.Equal(t, http.StatusNoContent, status)
 	ann.say(`{"type":"claim","ref":"c","status":"busy"}`)
 	require.Equal(t, "busy", ann.until(func(m message) bool { return m.Ref == "c" }).View.Status)
@@ -355,7 +354,7 @@ func TestStartedAgain(t *testing.T) {
 	require.ErrorIs(t, err, presence.ErrUnavailable)
 }
 
-// With pages open, feeds among them, the end does not wait for them to go.
+// The desk stops while pages are open, without waiting for them.
 func TestStops(t *testing.T) {
 	url, stop := serve(t, "default")
 	ann := connect(t, url, "agent=ann")

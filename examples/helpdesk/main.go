@@ -1,9 +1,9 @@
-// Command helpdesk serves a small help desk, to see presence at work: consoles
-// of several agents, a customer's widget, and a timeline of what everybody's
-// status was and why. Open it in several windows, break the network, put the
-// computer to sleep, and speed up the clock to see what follows.
+// Command helpdesk serves a small help desk that shows presence at work:
+// consoles of several agents, a customer's widget, and a timeline of all
+// statuses and their causes. Open it in several windows, break the network,
+// suspend the computer, and speed up the clock.
 //
-// Whoever asks is who they say they are: it is a demonstration and must not be
+// It accepts every name without a login: it is a demonstration and must not be
 // reachable by others.
 package main
 
@@ -20,7 +20,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-	_ "time/tzdata" // opening hours know every zone, on every machine
+	_ "time/tzdata" // opening hours can name every zone, on every machine
 
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/preset"
@@ -29,7 +29,7 @@ import (
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "address to serve on")
 	policy := flag.String("policy", "default", "preset to begin with: "+strings.Join(preset.Names(), ", "))
-	speed := flag.Float64("speed", 1, "how much faster than real time the clock goes, 0.1 to 600")
+	speed := flag.Float64("speed", 1, "the speed of the clock as a multiple of real time, 0.1 to 600")
 	db := flag.String("db", "", "file to keep claims and the journal in, for the next start; empty means one that is removed at the end")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -41,7 +41,7 @@ func main() {
 	}
 }
 
-// run serves until ctx is done. It calls ready with the address once it does.
+// run serves until ctx is done. It calls ready with the address once it serves.
 func run(ctx context.Context, addr, db, policy string, speed float64, ready func(url string)) error {
 	p, known := preset.Lookup(policy)
 	if !known {
@@ -71,7 +71,7 @@ func run(ctx context.Context, addr, db, policy string, speed float64, ready func
 	select {
 	case err = <-ended:
 	case <-ctx.Done():
-		d.close() // ends the sockets and feeds, which Shutdown would wait for
+		d.close() // ends the sockets and feeds, for which Shutdown would wait
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 		defer cancel()
 		err = server.Shutdown(bounded)
@@ -82,7 +82,7 @@ func run(ctx context.Context, addr, db, policy string, speed float64, ready func
 	return err
 }
 
-// The agents, what they may see to, and the widgets that lead there.
+// The agents, their channels, and the widgets of the channels.
 var (
 	agents = map[string][]string{
 		"ann": {"sales-inbox", "support-inbox"},

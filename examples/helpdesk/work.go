@@ -15,7 +15,7 @@ import (
 	"github.com/presence-go/presence/schedule"
 )
 
-// boss is who the supervisor's page acts as.
+// boss is the actor of the supervisor's page.
 var boss = presence.Actor{Subject: presence.ID("boss"), Role: presence.RoleSupervisor}
 
 // chat is a conversation of a customer, as pages show it.
@@ -36,8 +36,8 @@ func shown(w routing.Work) chat {
 	return c
 }
 
-// work answers with all conversations that are not over: what waits, by channel,
-// and what agents have.
+// work returns all conversations that are not done: the waiting ones by
+// channel, and those of agents.
 func (d *desk) work(w http.ResponseWriter, _ *http.Request) {
 	list := []chat{}
 	for _, channel := range sorted(channels) {
@@ -53,7 +53,7 @@ func (d *desk) work(w http.ResponseWriter, _ *http.Request) {
 	reply(w, list)
 }
 
-// team answers with everybody as a supervisor sees them.
+// team returns the views of all agents, for a supervisor.
 func (d *desk) team(w http.ResponseWriter, r *http.Request) {
 	views := make(map[string]presence.View)
 	for _, channel := range sorted(channels) {
@@ -73,18 +73,18 @@ func (d *desk) team(w http.ResponseWriter, r *http.Request) {
 	reply(w, map[string]any{"now": presence.At(d.clock.Now()), "members": list})
 }
 
-// told tells the pages of a piece of work that lies elsewhere now.
+// told sends a piece of work whose place has changed to the pages.
 func (d *desk) told(w routing.Work) { d.feed.say("work", shown(w)) }
 
-// doWork is everything that changes work. What is said in whose name is taken on
-// trust, as everywhere here.
+// doWork carries out every request that changes work. It accepts every name, as
+// all of this program does.
 func (d *desk) doWork(ctx context.Context, q request) error {
 	agent := presence.ID(q.Agent)
 	var err error
 	switch q.Do {
-	case "start": // a customer begins a conversation
+	case "start": // a customer starts a conversation
 		if _, known := channels[q.Channel]; !known {
-			return fmt.Errorf("helpdesk: there is no channel %q", q.Channel)
+			return fmt.Errorf("helpdesk: unknown channel %q", q.Channel)
 		}
 		d.mu.Lock()
 		d.chats++
@@ -125,17 +125,17 @@ func (d *desk) doWork(ctx context.Context, q request) error {
 	return errors.Join(err, d.queue.Step(ctx))
 }
 
-// hours are when a channel is open.
+// hours are the opening hours of a channel.
 type hours struct {
 	text, zone string
 	*schedule.Schedule
 }
 
-// setHours sets when a channel is open: q.Text in the zone q.Status, or always
-// without a text.
+// setHours sets the opening hours of a channel: q.Text in the zone q.Status, or
+// always open without a text.
 func (d *desk) setHours(ctx context.Context, q request) error {
 	if _, known := channels[q.Channel]; !known {
-		return fmt.Errorf("helpdesk: there is no channel %q", q.Channel)
+		return fmt.Errorf("helpdesk: unknown channel %q", q.Channel)
 	}
 	var set presence.Hours
 	fresh := hours{text: q.Text, zone: q.Status}
@@ -157,7 +157,7 @@ func (d *desk) setHours(ctx context.Context, q request) error {
 	return d.tracker.SetHours(ctx, presence.ChannelID(q.Channel), set)
 }
 
-// openNow says whether a channel takes new conversations.
+// openNow reports whether a channel takes new conversations.
 func (d *desk) openNow(channel presence.Channel, now presence.Instant) (open bool, next presence.Instant) {
 	d.mu.Lock()
 	h := d.hours[channel.ID].Schedule
@@ -168,7 +168,7 @@ func (d *desk) openNow(channel presence.Channel, now presence.Instant) (open boo
 	return h.OpenAt(now)
 }
 
-// hoursLocked is what pages show of the hours.
+// hoursLocked returns the hours for pages.
 func (d *desk) hoursLocked() map[string]any {
 	shown := make(map[string]any)
 	for channel := range channels {
@@ -183,7 +183,7 @@ func (d *desk) hoursLocked() map[string]any {
 	return shown
 }
 
-// reports answers with the status log or the workload of everybody, of the last
+// reports returns the status log or the workload of all agents in the last
 // hours, as JSON or CSV.
 func (d *desk) reports(w http.ResponseWriter, r *http.Request) {
 	now := presence.At(d.clock.Now())
@@ -218,7 +218,7 @@ func (d *desk) reports(w http.ResponseWriter, r *http.Request) {
 	case kind == "workload":
 		err = report.WriteJSON(w, report.Workload(ctx, d.tracker.Journal, q))
 	default:
-		http.Error(w, "helpdesk: there are the reports log and workload", http.StatusNotFound)
+		http.Error(w, "helpdesk: unknown report; want log or workload", http.StatusNotFound)
 	}
 	if err != nil {
 		fmt.Fprintf(w, "\nhelpdesk: the report ends here: %v\n", err)

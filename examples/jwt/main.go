@@ -1,5 +1,5 @@
-// Jwt is a server of presence whose clients bring tokens: short-lived, signed,
-// and good for one session each.
+// Jwt is a presence server whose clients send tokens: short-lived, signed, and
+// valid for one session each.
 package main
 
 import (
@@ -32,7 +32,7 @@ func main() {
 	}
 }
 
-// run serves until ctx is done, and then ends in the order of the example of
+// run serves until ctx is done. It then stops in the order of the example of
 // package ws.
 func run(ctx context.Context, address string, out io.Writer) error {
 	key := make([]byte, 32)
@@ -45,7 +45,7 @@ func run(ctx context.Context, address string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer tracker.Close() // where it has not been closed
+	defer tracker.Close() // if it is not closed yet
 	go tracker.Run(context.WithoutCancel(ctx))
 	for _, id := range []string{"ann", "bob"} {
 		if err := tracker.AddMember(ctx, presence.ChannelID("team"), presence.ID(id)); err != nil {
@@ -87,8 +87,8 @@ func serve(tracker *presence.Tracker, tokens *Tokens, origins []string) (http.Ha
 	mux := http.NewServeMux()
 	mux.Handle("/presence", ws.Over(sessions))
 	mux.Handle("/presence/", sse.Over(sessions))
-	// An application issues tokens to those who are logged in, by its own session
-	// cookie. This one believes everybody.
+	// An application issues tokens to logged-in users, by its own session cookie.
+	// This one accepts every name.
 	mux.HandleFunc("/token", func(w http.ResponseWriter, r *http.Request) {
 		token, err := tokens.Issue(presence.Actor{Subject: presence.ID(r.FormValue("id")), Role: presence.RoleAgent}, time.Minute)
 		if err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// clock is a time that is moved by hand.
+// clock is a clock that tests move.
 type clock struct {
 	mu sync.Mutex
 	at time.Time
@@ -88,14 +88,14 @@ func TestTokenOpensOneSession(t *testing.T) {
 	}
 	require.Contains(t, welcome, `"self":{"id":"ann"`)
 
-	// Again it is refused, until it is over and after.
+	// A second use is refused, before and after the token's end.
 	for range 3 {
 		response := open(t, server, token)
 		require.Equal(t, http.StatusUnauthorized, response.StatusCode)
 		clock.add(40 * time.Second)
 	}
 
-	// The session goes on, with a secret of its own.
+	// The session continues with a secret of its own.
 	_, rest, _ := strings.Cut(welcome, `"secret":"`)
 	secret, _, _ := strings.Cut(rest, `"`)
 	post, err := http.Post(server.URL+"/presence/messages?conn=tab&secret="+secret, "", strings.NewReader(`{"type":"claim","status":"busy","ref":"1"}`))
@@ -106,7 +106,7 @@ func TestTokenOpensOneSession(t *testing.T) {
 	}
 	require.Contains(t, in.Text(), `"status":"busy"`)
 
-	// Over a WebSocket a token comes as a subprotocol.
+	// Over a WebSocket the token is a subprotocol.
 	for _, want := range []int{http.StatusSwitchingProtocols, http.StatusUnauthorized} {
 		if want == http.StatusSwitchingProtocols {
 			token = issue(t, tokens, time.Minute)
@@ -171,7 +171,7 @@ func TestBadTokens(t *testing.T) {
 	require.Equal(t, http.StatusOK, open(t, server, good).StatusCode)
 }
 
-// What is remembered of used tokens is bounded, and forgotten in time.
+// The number of kept used tokens has a limit, and they are dropped in time.
 func TestUsedTokensAreBounded(t *testing.T) {
 	tokens, clock, server := setup(t, 3)
 	for range 3 {

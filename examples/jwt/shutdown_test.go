@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// asProgram has the test's binary be the program.
+// asProgram is the variable that makes the test's binary the program.
 const asProgram = "PRESENCE_JWT_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -47,7 +47,7 @@ func TestInterruptClosesSockets(t *testing.T) {
 	}
 }
 
-// addressOf reads where the program listens from what it prints.
+// addressOf reads the program's address from its output.
 func addressOf(t *testing.T, out io.Reader) string {
 	t.Helper()
 	lines := bufio.NewScanner(out)
@@ -67,7 +67,7 @@ type socket struct {
 	in   *bufio.Reader
 }
 
-// openSocket opens a socket with a token that the program issues, and says hello.
+// openSocket opens a socket with a token of the program, and sends hello.
 func openSocket(t *testing.T, address string) *socket {
 	t.Helper()
 	response, err := http.Get("http://" + address + "/token?id=ann")

@@ -17,14 +17,14 @@ import (
 
 const (
 	audience = "presence"
-	// maxLife is the longest life of a token that is taken. What is remembered of
-	// used tokens is forgotten with them, so that it bounds that too.
+	// maxLife is the longest accepted life of a token. Used tokens are kept until
+	// they end, so that it also limits their number.
 	maxLife = 2 * time.Minute
-	// maxID is the longest id of a token that is taken, in bytes.
+	// maxID is the longest accepted id of a token, in bytes.
 	maxID = 64
 )
 
-// claims is what a token says: who, in which tenant and role.
+// claims is the contents of a token: the subject, the tenant and the role.
 type claims struct {
 	Tenant string        `json:"tenant,omitempty"`
 	Role   presence.Role `json:"role,omitempty"`
@@ -41,11 +41,11 @@ type Tokens struct {
 
 	mu   sync.Mutex
 	used map[string]bool
-	ends spent // the same ids, by when they are over
+	ends spent // the same ids, by their end
 }
 
-// NewTokens returns tokens signed with a key of 32 bytes or more, of which at
-// most max used ones are remembered.
+// NewTokens returns tokens signed with a key of 32 bytes or more. It keeps at
+// most max used tokens.
 func NewTokens(key []byte, max int, now func() time.Time) (*Tokens, error) {
 	if len(key) < 32 || max < 1 {
 		return nil, fmt.Errorf("jwt: a key of %d bytes and room for %d tokens: at least 32 and 1 are needed", len(key), max)
@@ -53,13 +53,13 @@ func NewTokens(key []byte, max int, now func() time.Time) (*Tokens, error) {
 	return &Tokens{
 		key: key, max: max, now: now, used: make(map[string]bool),
 		parser: jwt.NewParser(
-			jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), // and no other that a token may name
+			jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), // a token cannot choose another one
 			jwt.WithAudience(audience), jwt.WithExpirationRequired(), jwt.WithTimeFunc(now),
 		),
 	}, nil
 }
 
-// Issue returns a token for somebody.
+// Issue returns a token for an actor.
 func (t *Tokens) Issue(actor presence.Actor, life time.Duration) (string, error) {
 	now := t.now()
 	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims{actor.Subject.Tenant, actor.Role, jwt.RegisteredClaims{
@@ -68,9 +68,9 @@ func (t *Tokens) Issue(actor presence.Actor, life time.Duration) (string, error)
 	}}).SignedString(t.key)
 }
 
-// Authenticate finds who opens a session, for [wire.Options]. It takes each token
-// once: one that is seen again was copied, or is brought by a client that should
-// have fetched another.
+// Authenticate returns the identity for a new session, for [wire.Options]. It
+// accepts each token once. A second use is by a copy, or by a client that must
+// fetch another token.
 func (t *Tokens) Authenticate(r *http.Request) (presence.Identity, error) {
 	var c claims
 	if _, err := t.parser.ParseWithClaims(wire.Token(r), &c, func(*jwt.Token) (any, error) { return t.key, nil }); err != nil {
@@ -78,7 +78,7 @@ func (t *Tokens) Authenticate(r *http.Request) (presence.Identity, error) {
 	}
 	switch c.Role {
 	case presence.RoleAgent, presence.RoleSupervisor, presence.RoleAdmin, presence.RoleVisitor:
-	default: // such as that of a backend, which has other ways in
+	default: // such as an administrator's, who has other ways in
 		return presence.Identity{}, fmt.Errorf("jwt: role %q is not for browsers", c.Role)
 	}
 	if c.Subject == "" || c.ID == "" || len(c.ID) > maxID {
@@ -90,7 +90,7 @@ func (t *Tokens) Authenticate(r *http.Request) (presence.Identity, error) {
 	return presence.Identity{Actor: presence.Actor{Subject: presence.Ref{Tenant: c.Tenant, ID: c.Subject}, Role: c.Role}}, nil
 }
 
-// spend notes that a token has been used, until it is over anyway.
+// spend records that a token has been used, until the token ends.
 func (t *Tokens) spend(id string, ends time.Time) error {
 	now := t.now()
 	t.mu.Lock()
@@ -104,7 +104,7 @@ func (t *Tokens) spend(id string, ends time.Time) error {
 	case t.used[id]:
 		return errors.New("jwt: the token has been used before")
 	case len(t.used) >= t.max:
-		// To forget one that lives would let it be used again.
+		// A dropped token that has not ended could be used again.
 		return fmt.Errorf("jwt: %w: %d tokens have been used within %v", presence.ErrUnavailable, t.max, maxLife)
 	}
 	t.used[id] = true
@@ -112,7 +112,7 @@ func (t *Tokens) spend(id string, ends time.Time) error {
 	return nil
 }
 
-// spent orders used tokens by when they are over.
+// spent orders used tokens by their end.
 type spent []end
 
 type end struct {

@@ -1,8 +1,8 @@
-// Command laravel-echo shows presence to a front end that it already has: a page
-// with Laravel Echo and pusher-js as they come from npm. Agents choose a status,
-// visitors look on. Open it in several windows.
+// Command laravel-echo shows presence to an existing front end: a page with
+// Laravel Echo and pusher-js from npm. Agents choose a status, visitors watch.
+// Open it in several windows.
 //
-// Whoever asks is who they say they are: it is a demonstration and must not be
+// It accepts every name without a login: it is a demonstration and must not be
 // reachable by others.
 package main
 
@@ -46,13 +46,14 @@ func main() {
 	}
 }
 
-// The agents, and the names that others see.
+// The agents, and their names for others.
 var agents = map[string]string{"ann": "Ann Archer", "bob": "Bob Baker"}
 
 // app has the credentials that a Laravel application would have in its .env.
 var app = pusher.App{ID: "1", Key: "demo", Secret: "change me"}
 
-// desk is the example: a tracker, Pusher before it, and an app's own endpoints.
+// desk is the example: a tracker behind the Pusher adapter, and an app's own
+// endpoints.
 type desk struct {
 	tracker *presence.Tracker
 	pusher  *pusher.Handler
@@ -72,7 +73,7 @@ func open(ctx context.Context, npm string) (*desk, error) {
 	}
 	handler, err := pusher.New(tracker, &pusher.Options{
 		Apps: []pusher.App{app},
-		// Pusher clients report no input. The page whispers when there is some.
+		// Pusher clients report no input. The page sends a whisper at each input.
 		ClientEvent: func(_ context.Context, e pusher.ClientEvent) error {
 			if e.Conn != nil && e.Name == "client-input" {
 				return e.Conn.Input()
@@ -99,7 +100,8 @@ func (d *desk) routes() http.Handler {
 	return mux
 }
 
-// auth is what Laravel's channel routes are for: it says who may listen as whom.
+// auth does the work of Laravel's channel routes: it decides which user may
+// listen to which channel.
 func (d *desk) auth(w http.ResponseWriter, r *http.Request) {
 	id, channel := r.Header.Get("X-User"), r.FormValue("channel_name")
 	name, agent := agents[id]
@@ -120,7 +122,7 @@ func (d *desk) auth(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// status is what an agent chooses.
+// status sets the status that an agent chooses.
 func (d *desk) status(w http.ResponseWriter, r *http.Request) {
 	who := presence.ID(r.Header.Get("X-User"))
 	if _, err := d.tracker.SetClaim(r.Context(), presence.Agent(who), who, presence.Claim{Status: r.FormValue("status")}); err != nil {

@@ -1,7 +1,7 @@
-// Command phoenix serves a page written for Phoenix Channels: its presence list
-// comes from a Go server, over the npm package phoenix as it is.
+// Command phoenix serves a page written for Phoenix Channels. Its presence list
+// is from a Go server, over the unchanged npm package phoenix.
 //
-// Whoever asks is who they say they are: it is a demonstration and must not be
+// It accepts every name without a login: it is a demonstration and must not be
 // reachable by others.
 package main
 
@@ -35,12 +35,12 @@ func main() {
 	log.Print(server.ListenAndServe())
 }
 
-// open returns what serves a tracker whose agents are ann and bob, and what ends
-// both.
+// open returns the handler of a tracker with the agents ann and bob, and a
+// function that stops both.
 func open(ctx context.Context, npm string) (handler http.Handler, end func(), err error) {
 	policy := presence.DefaultPolicy()
 	policy.Views = map[presence.Audience][]string{
-		// Colleagues see one entry a device; customers are not told of devices.
+		// Colleagues see one entry a device. Customers see no devices.
 		presence.AudienceTeam: {"since", "text", "devices"},
 	}
 	tracker, err := presence.New(&presence.Options{Policy: &policy})

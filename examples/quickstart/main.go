@@ -1,5 +1,5 @@
-// Quickstart is presence in one process: ann comes, is busy for two seconds and
-// leaves, and bob, her teammate, sees it.
+// Quickstart is presence in one process: ann connects, is busy for two seconds
+// and leaves. Bob, her teammate, watches.
 package main
 
 import (
@@ -30,7 +30,7 @@ func main() {
 			fmt.Println(change.Subject, change.Op+":", change.View.Label)
 		}
 	}
-	next() // the first frame is the team as it is: nobody there
+	next() // the first frame is the current team: no member is present
 	conn, err := tracker.Connect(ctx, ann, presence.ConnectOptions{Login: true})
 	check(err)
 	next()

@@ -1,5 +1,5 @@
-// Package greeting is a small piece of an application that depends on presence,
-// to show how such code is tested: see greeting_test.go.
+// Package greeting is a small part of an application that depends on presence.
+// It shows how to test such code: see greeting_test.go.
 package greeting
 
 import (
@@ -8,7 +8,7 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// For returns what the chat widget of a channel says to a visitor now.
+// For returns the current greeting of the chat widget of a channel.
 func For(ctx context.Context, tracker *presence.Tracker, channel presence.Channel) (string, error) {
 	_, group, err := tracker.ListAs(ctx, presence.AudienceVisitor, channel, nil)
 	if err != nil {

@@ -72,15 +72,15 @@ func TestGreetingWithMockClock(t *testing.T) {
 	}
 	expect(t, tracker, slow)
 
-	pass(60*time.Second - 1) // silence: the lease runs out, then the grace
+	pass(60*time.Second - 1) // silence: the lease ends, then the grace
 	pass(15 * time.Second)
 	expect(t, tracker, slow)
 	pass(1)
 	expect(t, tracker, closed)
 }
 
-// In a bubble the real clock is used, the tracker runs as it does in production,
-// and an hour passes in no time.
+// In a synctest bubble the tracker runs as in production, with the real clock,
+// and an hour passes at once.
 func TestGreetingInABubble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tracker, conn := connected(t, nil)
@@ -99,7 +99,7 @@ func TestGreetingInABubble(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(5*time.Second - 1)
-		expect(t, tracker, open) // she may only have reloaded the page
+		expect(t, tracker, open) // a page reload looks the same
 		time.Sleep(time.Nanosecond)
 		expect(t, tracker, closed)
 
