@@ -176,7 +176,7 @@ func TestPolicyDiff(t *testing.T) {
 	}
 }
 
-// TestHelp checks that every command lists its flags, each with an explanation.
+// H15: every command lists its flags, each with an explanation.
 func TestHelp(t *testing.T) {
 	_, all, _ := call("help")
 	for _, c := range commands {
