@@ -114,13 +114,133 @@ func TestMembersAreTheTrackersOwn(t *testing.T) {
 	}
 }
 
+// randomAudience are the audiences of users by id; the others watch as the team.
+var randomAudience = map[string]presence.Audience{"visitor-1": presence.AudienceVisitor, "sam": presence.AudienceSupervisor, "dan": presence.AudienceSelf}
+
+// randomPlay is a random script of people with tabs.
+type randomPlay struct {
+	*rand.Rand
+	w      *world
+	policy presence.Policy
+	roster bool
+	tabs   []*tab
+	script []string
+}
+
+func (p *randomPlay) note(format string, args ...any) {
+	p.script = append(p.script, fmt.Sprintf(format, args...))
+}
+
+// compare checks that every tab equals the list of the tracker.
+func (p *randomPlay) compare() {
+	synctest.Wait()
+	for _, tab := range p.tabs {
+		if !tab.on || tab.slow || !tab.open() {
+			continue
+		}
+		a := tab.audience
+		if a == "" {
+			a = presence.AudienceTeam
+		}
+		if tab.has("presence-sales") == nil {
+			continue
+		}
+		require.Equal(p.w.t, p.w.wanted(a, tab.user, p.roster), tab.has("presence-sales"), "%s sees\n%s", tab.user, strings.Join(p.script, "\n"))
+	}
+}
+
+// act makes one random act.
+func (p *randomPlay) act() {
+	people := []string{"ann", "bob", "cyd", "dan", "sam", "visitor-1"}
+	p.tabs = slices.DeleteFunc(p.tabs, func(tab *tab) bool { return !tab.slow && !tab.open() })
+	who := people[p.IntN(len(people))]
+	var some *tab
+	if len(p.tabs) > 0 {
+		some = p.tabs[p.IntN(len(p.tabs))]
+	}
+	switch n := p.IntN(24); {
+	case n < 5 && len(p.tabs) < 12:
+		p.note("%s opens a tab", who)
+		fresh := &tab{client: p.w.open(), user: who, audience: randomAudience[who]}
+		fresh.subscribe("presence-sales", who)
+		got := one(p.w.t, fresh.take())
+		fresh.on = got.Event != "pusher:subscription_error"
+		p.tabs = append(p.tabs, fresh)
+	case n < 6 && some != nil && !some.slow:
+		p.note("%s leaves a page", some.user)
+		some.leave()
+	case n < 7 && some != nil && !some.slow:
+		p.note("%s is cut off", some.user)
+		some.lose()
+	case n < 8 && some != nil:
+		p.note("%s freezes a page", some.user)
+		some.mu.Lock()
+		some.mute = true
+		some.mu.Unlock()
+	case n < 9 && some != nil && !some.slow && some.on:
+		p.note("%s unsubscribes", some.user)
+		some.send("pusher:unsubscribe", "", map[string]string{"channel": "presence-sales"})
+		some.on = false
+	case n < 10 && some != nil && !some.slow && !some.on:
+		p.note("%s subscribes again", some.user)
+		some.subscribe("presence-sales", some.user)
+		got := some.take()
+		some.on = got[len(got)-1].Event != "pusher:subscription_error"
+	default:
+		p.actOn(n, who, some)
+	}
+}
+
+// actOn makes the n-th act, of a person or a tab, or lets time pass.
+func (p *randomPlay) actOn(n int, who string, some *tab) {
+	switch {
+	case n < 11 && some != nil && some.on:
+		if some.slow {
+			p.note("%s reads on", some.user)
+			some.resume()
+		} else {
+			p.note("%s stops reading", some.user)
+			some.pause()
+		}
+		some.slow = !some.slow
+	case n < 16:
+		statuses := p.policy.Statuses
+		status := statuses[p.IntN(len(statuses))].ID
+		p.note("%s chooses %s", who, status)
+		_, _ = p.w.tracker.SetClaim(p.w.t.Context(), presence.Agent(presence.ID(who)), presence.ID(who), presence.Claim{Status: status, For: time.Duration(p.IntN(3)) * 20 * time.Second, Text: "as I like"})
+	case n < 17 && who != "visitor-1":
+		p.note("%s loses access", who)
+		require.NoError(p.w.t, p.w.tracker.RemoveMember(p.w.t.Context(), presence.ChannelID("sales"), presence.ID(who)))
+		for _, tab := range p.tabs {
+			if tab.user == who && who != "sam" {
+				tab.on = false
+			}
+		}
+	case n < 19 && who != "visitor-1":
+		p.note("%s is granted access", who)
+		p.w.grant(who, "sales")
+	case n < 20 && who != "visitor-1":
+		p.note("%s is terminated", who)
+		require.NoError(p.w.t, p.w.handler.Terminate(p.w.app.ID, who))
+	case n < 21 && some != nil && some.on && !some.slow:
+		p.note("%s says something", some.user)
+		some.send("client-x", "presence-sales", 1)
+	default:
+		d := time.Duration(p.IntN(20_000)) * time.Millisecond
+		if p.IntN(6) == 0 {
+			d *= 20
+		}
+		p.note("%v later", d)
+		p.w.pass(d)
+	}
+}
+
 func playRandom(t *testing.T, policy presence.Policy, roster bool, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 7))
-	audience := map[string]presence.Audience{"visitor-1": presence.AudienceVisitor, "sam": presence.AudienceSupervisor, "dan": presence.AudienceSelf}
 	inWorld(t, func(c *conf) {
 		c.tracker.Policy, c.tracker.WatchBuffer, c.pusher.Roster = &policy, 2+r.IntN(4), roster
 		c.pusher.Identify = func(u pusher.User) (pusher.Identity, error) {
-			who := pusher.Identity{Audience: audience[u.ID]}
+			who := pusher.Identity{Audience: randomAudience[u.ID]}
 			switch u.ID {
 			case "visitor-1":
 				who.Actor.Role = presence.RoleVisitor
@@ -130,113 +250,22 @@ func playRandom(t *testing.T, policy presence.Policy, roster bool, seed uint64) 
 			return who, nil
 		}
 	}, func(w *world) {
-		people := []string{"ann", "bob", "cyd", "dan", "sam", "visitor-1"}
 		for _, id := range []string{"cyd", "dan"} {
 			w.grant(id, "sales")
 		}
-		var tabs []*tab
-		var script []string
-		note := func(format string, args ...any) { script = append(script, fmt.Sprintf(format, args...)) }
-		compare := func() {
-			synctest.Wait()
-			for _, tab := range tabs {
-				if !tab.on || tab.slow || !tab.open() {
-					continue
-				}
-				a := tab.audience
-				if a == "" {
-					a = presence.AudienceTeam
-				}
-				if tab.has("presence-sales") == nil {
-					continue
-				}
-				require.Equal(t, w.wanted(a, tab.user, roster), tab.has("presence-sales"), "%s sees\n%s", tab.user, strings.Join(script, "\n"))
-			}
-		}
+		p := &randomPlay{Rand: r, w: w, policy: policy, roster: roster}
 		for range 100 {
-			tabs = slices.DeleteFunc(tabs, func(tab *tab) bool { return !tab.slow && !tab.open() })
-			who := people[r.IntN(len(people))]
-			var some *tab
-			if len(tabs) > 0 {
-				some = tabs[r.IntN(len(tabs))]
-			}
-			switch n := r.IntN(24); {
-			case n < 5 && len(tabs) < 12:
-				note("%s opens a tab", who)
-				fresh := &tab{client: w.open(), user: who, audience: audience[who]}
-				fresh.subscribe("presence-sales", who)
-				got := one(t, fresh.take())
-				fresh.on = got.Event != "pusher:subscription_error"
-				tabs = append(tabs, fresh)
-			case n < 6 && some != nil && !some.slow:
-				note("%s leaves a page", some.user)
-				some.leave()
-			case n < 7 && some != nil && !some.slow:
-				note("%s is cut off", some.user)
-				some.lose()
-			case n < 8 && some != nil:
-				note("%s freezes a page", some.user)
-				some.mu.Lock()
-				some.mute = true
-				some.mu.Unlock()
-			case n < 9 && some != nil && !some.slow && some.on:
-				note("%s unsubscribes", some.user)
-				some.send("pusher:unsubscribe", "", map[string]string{"channel": "presence-sales"})
-				some.on = false
-			case n < 10 && some != nil && !some.slow && !some.on:
-				note("%s subscribes again", some.user)
-				some.subscribe("presence-sales", some.user)
-				got := some.take()
-				some.on = got[len(got)-1].Event != "pusher:subscription_error"
-			case n < 11 && some != nil && some.on:
-				if some.slow {
-					note("%s reads on", some.user)
-					some.resume()
-				} else {
-					note("%s stops reading", some.user)
-					some.pause()
-				}
-				some.slow = !some.slow
-			case n < 16:
-				statuses := policy.Statuses
-				status := statuses[r.IntN(len(statuses))].ID
-				note("%s chooses %s", who, status)
-				_, _ = w.tracker.SetClaim(w.t.Context(), presence.Agent(presence.ID(who)), presence.ID(who), presence.Claim{Status: status, For: time.Duration(r.IntN(3)) * 20 * time.Second, Text: "as I like"})
-			case n < 17 && who != "visitor-1":
-				note("%s loses access", who)
-				require.NoError(t, w.tracker.RemoveMember(w.t.Context(), presence.ChannelID("sales"), presence.ID(who)))
-				for _, tab := range tabs {
-					if tab.user == who && who != "sam" {
-						tab.on = false
-					}
-				}
-			case n < 19 && who != "visitor-1":
-				note("%s is granted access", who)
-				w.grant(who, "sales")
-			case n < 20 && who != "visitor-1":
-				note("%s is terminated", who)
-				require.NoError(t, w.handler.Terminate(w.app.ID, who))
-			case n < 21 && some != nil && some.on && !some.slow:
-				note("%s says something", some.user)
-				some.send("client-x", "presence-sales", 1)
-			default:
-				d := time.Duration(r.IntN(20_000)) * time.Millisecond
-				if r.IntN(6) == 0 {
-					d *= 20
-				}
-				note("%v later", d)
-				w.pass(d)
-			}
-			compare()
+			p.act()
+			p.compare()
 		}
-		for _, tab := range tabs {
+		for _, tab := range p.tabs {
 			if tab.slow {
 				tab.slow = false
 				tab.resume()
 			}
 		}
 		w.pass(2 * time.Minute)
-		compare()
+		p.compare()
 	})
 }
 
@@ -267,6 +296,38 @@ func TestHiddenMembersLookLikeThoseWhoLeft(t *testing.T) {
 	}
 }
 
+// annComes subscribes as ann with a name, in a new client.
+func (w *world) annComes(name string) *client {
+	w.t.Helper()
+	c := w.open()
+	auth, err := w.app.Authorize(c.id, "presence-sales", &pusher.User{ID: "ann", Info: json.RawMessage(fmt.Sprintf(`{"name":%q}`, name))})
+	require.NoError(w.t, err)
+	c.send("pusher:subscribe", "", map[string]string{"channel": "presence-sales", "auth": auth.Auth, "channel_data": auth.ChannelData})
+	synctest.Wait()
+	return c
+}
+
+// annActs makes an act of hidden ann, by number. It returns her tabs.
+func (w *world) annActs(n, i int, tabs []*client, hide func()) []*client {
+	switch n {
+	case 0:
+		tabs = append(tabs, w.annComes(fmt.Sprint("Ann ", i)))
+		hide()
+	case 1:
+		if len(tabs) > 0 {
+			tabs[0].leave()
+			tabs = tabs[1:]
+		}
+	case 2:
+		for _, tab := range tabs {
+			tab.send("client-typing", "presence-sales", i)
+		}
+	case 3:
+		hide()
+	}
+	return tabs
+}
+
 func playHiding(t *testing.T, policy presence.Policy, hidden string, from []string, roster, hides bool, seed uint64) map[string][]string {
 	r := rand.New(rand.NewPCG(seed, 11))
 	sent := make(map[string][]string)
@@ -275,22 +336,14 @@ func playHiding(t *testing.T, policy presence.Policy, hidden string, from []stri
 			_, err := w.tracker.SetClaim(w.t.Context(), presence.Agent(presence.ID("ann")), presence.ID("ann"), presence.Claim{Status: status})
 			require.NoError(t, err)
 		}
-		come := func(name string) *client {
-			c := w.open()
-			auth, err := w.app.Authorize(c.id, "presence-sales", &pusher.User{ID: "ann", Info: json.RawMessage(fmt.Sprintf(`{"name":%q}`, name))})
-			require.NoError(t, err)
-			c.send("pusher:subscribe", "", map[string]string{"channel": "presence-sales", "auth": auth.Auth, "channel_data": auth.ChannelData})
-			synctest.Wait()
-			return c
-		}
 		watching := make(map[string]*client)
 		for _, id := range []string{"bob", "visitor-1"} {
 			watching[id] = w.enter(id, "presence-sales")
 		}
 		if r.IntN(3) > 0 { // otherwise no client has ever seen her
-			come("Ann")
+			w.annComes("Ann")
 		}
-		come("Ann")
+		w.annComes("Ann")
 		w.pass(time.Duration(r.IntN(40_000)) * time.Millisecond)
 
 		if hides {
@@ -303,22 +356,7 @@ func playHiding(t *testing.T, policy presence.Policy, hidden string, from []stri
 		for i := range 20 {
 			n, d := r.IntN(7), time.Duration(1+r.IntN(20_000))*time.Millisecond
 			if hides {
-				switch n {
-				case 0:
-					tabs = append(tabs, come(fmt.Sprint("Ann ", i)))
-					claim(hidden)
-				case 1:
-					if len(tabs) > 0 {
-						tabs[0].leave()
-						tabs = tabs[1:]
-					}
-				case 2:
-					for _, tab := range tabs {
-						tab.send("client-typing", "presence-sales", i)
-					}
-				case 3:
-					claim(hidden)
-				}
+				tabs = w.annActs(n, i, tabs, func() { claim(hidden) })
 			}
 			if n == 4 { // another user subscribes
 				name := fmt.Sprint("visitor-", i)

@@ -460,16 +460,8 @@ func (p *play) whileUnseen() {
 	}
 }
 
-func newPlay(seed uint64, h house) *play {
-	p := &play{Rand: rand.New(rand.NewPCG(seed, 8)), house: h, over: []string{"ws", "sse"}[seed/2%2], tabs: []string{"one", "two"}[:1+seed%2]}
-	for range 2 + p.IntN(8) {
-		if p.IntN(3) > 0 {
-			p.move(anyWay, "ann", []string{"one", "two"}, false)
-		} else {
-			p.others()
-		}
-		p.pass()
-	}
+// vanish makes ann log in and then hide, log out or leave, by the way of the play.
+func (p *play) vanish(h house) {
 	p.add(anyWay, func(st *stage) {
 		st.logout("one", "two")
 		st.endCall()
@@ -494,22 +486,10 @@ func newPlay(seed uint64, h house) *play {
 	p.add(logsOut, func(st *stage) { st.logout(p.tabs...) }, "ann logs out")
 	p.add(goesAway, all("away"), "ann goes away")
 	p.pass()
-	for range 4 + p.IntN(14) {
-		if p.IntN(3) > 0 {
-			p.whileUnseen()
-		} else {
-			p.others()
-		}
-		p.pass()
-	}
-	p.add(hides, func(st *stage) {
-		p, err := st.tracker.State(st.t.Context(), presence.ID("ann"))
-		require.NoError(st.t, err)
-		if p.Current.Reach != presence.ReachNone {
-			require.Contains(st.t, p.Current.HiddenFrom, presence.AudienceVisitor, "ann hides no more")
-		}
-	}, "ann hides still")
+}
 
+// reappear makes ann visible again.
+func (p *play) reappear(h house) {
 	p.add(logsOut|goesAway, func(st *stage) { st.come("ann", "one", true) }, "ann logs in")
 	p.add(hides, func(st *stage) {
 		if len(p.tabs) > 1 { // it would go on when the other one has left
@@ -531,6 +511,36 @@ func newPlay(seed uint64, h house) *play {
 			st.clients["ann/one"].do(fmt.Sprintf(`"type":"claim","status":%q`, h.policy.Default))
 		}, "ann shows herself")
 	}
+}
+
+func newPlay(seed uint64, h house) *play {
+	p := &play{Rand: rand.New(rand.NewPCG(seed, 8)), house: h, over: []string{"ws", "sse"}[seed/2%2], tabs: []string{"one", "two"}[:1+seed%2]}
+	for range 2 + p.IntN(8) {
+		if p.IntN(3) > 0 {
+			p.move(anyWay, "ann", []string{"one", "two"}, false)
+		} else {
+			p.others()
+		}
+		p.pass()
+	}
+	p.vanish(h)
+	for range 4 + p.IntN(14) {
+		if p.IntN(3) > 0 {
+			p.whileUnseen()
+		} else {
+			p.others()
+		}
+		p.pass()
+	}
+	p.add(hides, func(st *stage) {
+		p, err := st.tracker.State(st.t.Context(), presence.ID("ann"))
+		require.NoError(st.t, err)
+		if p.Current.Reach != presence.ReachNone {
+			require.Contains(st.t, p.Current.HiddenFrom, presence.AudienceVisitor, "ann hides no more")
+		}
+	}, "ann hides still")
+
+	p.reappear(h)
 	p.pass()
 	for range 3 + p.IntN(6) {
 		if p.IntN(3) > 0 {

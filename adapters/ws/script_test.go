@@ -258,6 +258,69 @@ func (m *mirror) promote() {
 	m.anew = m.role != m.knew
 }
 
+// act makes one random act of the script.
+func (s *script) act() {
+	m := s.mirrors[s.IntN(len(s.mirrors))]
+	switch n := s.IntN(20); {
+	case n < 8:
+		s.happen()
+	case n < 10:
+		s.pass(time.Duration(s.IntN(4000)) * time.Millisecond)
+	case n < 13:
+		mark := s.mark()
+		for _, m := range s.mirrors {
+			if m.c != nil && m.may() && s.IntN(3) > 0 {
+				m.read(mark)
+			}
+		}
+	case n < 18:
+		if m.c == nil {
+			m.come()
+		} else if s.IntN(2) == 0 {
+			m.leave()
+		}
+	case n < 19:
+		m.dismiss()
+	default:
+		m.promote()
+	}
+}
+
+// finish makes every mirror read all that is left.
+func (s *script) finish() {
+	for _, m := range s.mirrors {
+		if !m.may() {
+			m.dismiss()
+		}
+		if m.c == nil {
+			m.come()
+		}
+	}
+	for before := -1; before != s.comings; { // until no mirror has to connect again
+		before = s.comings
+		mark := s.mark()
+		for _, m := range s.mirrors {
+			m.read(mark)
+		}
+	}
+}
+
+// compare checks that every mirror equals the list of the tracker.
+func (s *script) compare(t *testing.T) {
+	t.Helper()
+	for _, m := range s.mirrors {
+		actor := presence.Actor{Subject: presence.ID(m.id), Role: m.role}
+		views, group, err := s.tracker.ListAs(t.Context(), actor.Audience(), presence.ChannelID("sales"), nil)
+		require.NoError(t, err)
+		want := make(map[string]presence.View)
+		for _, v := range views {
+			want[v.Subject.ID] = v
+		}
+		require.Equal(t, asJSON(t, want), asJSON(t, m.members), "seed %d: what %s sees as %s", s.seed, m.id, m.role)
+		require.Equal(t, group, m.group)
+	}
+}
+
 // However often and by whichever way a client connects and leaves, its mirror
 // equals the list of the tracker.
 func TestMirrorsEqualTheList(t *testing.T) {
@@ -285,57 +348,10 @@ func TestMirrorsEqualTheList(t *testing.T) {
 				}
 			}
 			for range 120 {
-				m := s.mirrors[s.IntN(len(s.mirrors))]
-				switch n := s.IntN(20); {
-				case n < 8:
-					s.happen()
-				case n < 10:
-					s.pass(time.Duration(s.IntN(4000)) * time.Millisecond)
-				case n < 13:
-					mark := s.mark()
-					for _, m := range s.mirrors {
-						if m.c != nil && m.may() && s.IntN(3) > 0 {
-							m.read(mark)
-						}
-					}
-				case n < 18:
-					if m.c == nil {
-						m.come()
-					} else if s.IntN(2) == 0 {
-						m.leave()
-					}
-				case n < 19:
-					m.dismiss()
-				default:
-					m.promote()
-				}
+				s.act()
 			}
-			for _, m := range s.mirrors {
-				if !m.may() {
-					m.dismiss()
-				}
-				if m.c == nil {
-					m.come()
-				}
-			}
-			for before := -1; before != s.comings; { // until no mirror has to connect again
-				before = s.comings
-				mark := s.mark()
-				for _, m := range s.mirrors {
-					m.read(mark)
-				}
-			}
-			for _, m := range s.mirrors {
-				actor := presence.Actor{Subject: presence.ID(m.id), Role: m.role}
-				views, group, err := s.tracker.ListAs(t.Context(), actor.Audience(), presence.ChannelID("sales"), nil)
-				require.NoError(t, err)
-				want := make(map[string]presence.View)
-				for _, v := range views {
-					want[v.Subject.ID] = v
-				}
-				require.Equal(t, asJSON(t, want), asJSON(t, m.members), "seed %d: what %s sees as %s", seed, m.id, m.role)
-				require.Equal(t, group, m.group)
-			}
+			s.finish()
+			s.compare(t)
 			resumed += s.resumed
 		})
 	}
