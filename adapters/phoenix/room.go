@@ -265,8 +265,8 @@ func appendMember(b []byte, key string, list, before []meta) []byte {
 }
 
 // metas returns the entries of a member, or none if the member is not shown. An
-// entry's ref is a hash of its content, so that it is the same for all who see
-// the same, also after a reconnect or a restart.
+// entry's ref is a hash of its content. So it is the same for all who see the
+// same, also after a reconnect or a restart.
 func (h *Handler) metas(v *presence.View) []meta {
 	if v == nil || v.Class == "" || v.Class == presence.ClassOffline && !h.opts.Absent {
 		return nil

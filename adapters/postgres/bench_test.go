@@ -15,9 +15,9 @@ import (
 	"github.com/presence-go/presence/adapters/postgres"
 )
 
-// BenchmarkClaims compares durable claims through a tracker, whose journal is
-// written beside them, with an UPDATE by hand of a row of the same size, in turns
-// on the same server.
+// BenchmarkClaims compares durable claims through a tracker, with their
+// journal, with an UPDATE by hand of a row of the same size. They take turns on
+// the same server.
 func BenchmarkClaims(b *testing.B) {
 	for name, workers := range map[string]int{"one-by-one": 1, "by-8-at-once": 8, "by-32-at-once": 32} {
 		b.Run(name, func(b *testing.B) {

@@ -250,8 +250,8 @@ func TestWhatPostgresCannotHold(t *testing.T) {
 	require.Equal(t, []presence.JournalRow{r}, rows)
 }
 
-// Batches of several processes that overlap in any order wait for each other in
-// one order, so that none is ended as the victim of a deadlock.
+// Batches of several processes that overlap in any order lock rows in one
+// order. So the server ends none of them because of a deadlock.
 func TestBatchesDoNotDeadlock(t *testing.T) {
 	t.Parallel()
 	schema := newSchema()

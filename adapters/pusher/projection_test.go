@@ -101,9 +101,9 @@ type tab struct {
 	slow     bool
 }
 
-// TestMembersAreTheTrackersOwn plays random scripts. At the end of each, and at
-// times in between, every client's map of members is the tracker's list for its
-// audience, and each member came and left in turn.
+// TestMembersAreTheTrackersOwn plays random scripts. After each act every client's
+// map of members is the tracker's list for its audience. Each member was added and
+// removed in turn.
 func TestMembersAreTheTrackersOwn(t *testing.T) {
 	for name, policy := range policies {
 		for _, roster := range []bool{false, true} {

@@ -15,7 +15,7 @@ import (
 )
 
 // The codes of closed sockets and of errors. After a code below 4100 clients
-// stay away, after one below 4200 they wait before they connect again, after
+// stay away. After one below 4200 they wait before they connect again. After
 // one below 4300 they connect again at once.
 const (
 	codeNoApp         = 4001

@@ -145,9 +145,9 @@ type Options struct {
 	MaxQueued int
 	// MaxSockets limits the open sockets in all. 0 means 100,000.
 	MaxSockets int
-	// MaxChannels, MaxCached and MaxUsers limit, for each app, the channels in
-	// use, those of them that keep an event, and the users whose info is
-	// remembered. 0 means 100,000, 10,000 and 100,000.
+	// MaxChannels, MaxCached and MaxUsers are limits of each app. They limit
+	// the channels in use, the channels that keep an event, and the users whose
+	// info is kept. 0 means 100,000, 10,000 and 100,000.
 	MaxChannels int
 	MaxCached   int
 	MaxUsers    int

@@ -746,8 +746,8 @@ func TestWhoLosesAccessSeesNothingAnyMore(t *testing.T) {
 	})
 }
 
-// asks returns the data of a subscription, signed by an app for a channel and a
-// user.
+// asks returns the data of a subscription to a channel. An app signs it for a user,
+// and for the channel signedFor.
 func asks(a pusher.App, channel string, u *pusher.User, signedFor string) func(*client) map[string]any {
 	return func(c *client) map[string]any {
 		signed, err := a.Authorize(c.id, signedFor, u)

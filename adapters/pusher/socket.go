@@ -26,7 +26,7 @@ import (
 )
 
 // socket is one open WebSocket. Its run goroutine reads and carries out
-// messages. That goroutine owns every field without another owner.
+// messages. It owns every field that is not marked otherwise.
 type socket struct {
 	hub    *hub
 	id     string

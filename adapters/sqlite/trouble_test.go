@@ -181,9 +181,7 @@ func TestLostFile(t *testing.T) {
 	require.NoError(t, s.Save(t.Context(), write(ann, 2, 3, "three once more")))
 }
 
-// A damaged page fails what lies on it and nothing else, is never taken for an
-// empty one, and is over when a backup is put back.
-// pageSize is the size of the engine's pages.
+// pageSize is the size of the engine's pages, in bytes.
 const pageSize = 4096
 
 // corrupted returns a copy of a file with a damaged leaf of the table, that of a
@@ -200,6 +198,8 @@ func corrupted(good []byte, id string) []byte {
 	return bad
 }
 
+// A damaged page fails the records on it and no others, and is never taken for
+// an empty one. A backup ends the fault.
 func TestCorruptedFile(t *testing.T) {
 	t.Parallel()
 	const count = 400

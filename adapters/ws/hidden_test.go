@@ -555,8 +555,8 @@ func newPlay(seed uint64, h house) *play {
 	return p
 }
 
-// What arrives at the sockets of those from whom someone hides is, to the byte,
-// what would arrive if they had logged out and in again.
+// Clients from which a subject hides receive, to the byte, what they would
+// receive if it had logged out and in again.
 func TestHiddenIsLikeLoggedOut(t *testing.T) {
 	for _, h := range houses() {
 		for seed := range uint64(40) {

@@ -33,7 +33,7 @@ func (f *Faults) Tracker(t *presence.Tracker) {
 	}
 }
 
-// Err returns all faults joined, or nil if there are none.
+// Err returns all faults joined, or nil without a fault.
 func (f *Faults) Err() error { return errors.Join(f.list...) }
 
 // AtLeast sets an option that is zero to its default, and adds a fault if the
