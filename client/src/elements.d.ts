@@ -1,10 +1,10 @@
 import type { Presence, View } from "./presence.js";
 
-/** Says which presence elements use that were given none of their own. */
+/** Sets the presence of elements without one of their own. */
 export declare function usePresence(presence: Presence): void;
 
 declare class Follower extends HTMLElement {
-  /** The presence that it follows; usePresence gives one to all. */
+  /** The presence of the element. usePresence sets a default. */
   presence: Presence | undefined;
 }
 
@@ -13,7 +13,7 @@ export declare class PresenceDot extends Follower {}
 
 /** `<presence-widget channel available away offline unknown nomembers>` */
 export declare class PresenceWidget extends Follower {
-  /** Gives a member's view its name to show. The id by default. */
+  /** Returns the name to show for a member's view. Default: the id. */
   nameOf: (view: View) => string;
 }
 

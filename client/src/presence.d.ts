@@ -1,4 +1,4 @@
-/** What somebody shows to those who look. Which fields there are depends on who looks. */
+/** What a viewer sees of a subject. The fields depend on the audience. */
 export interface View {
   /** Absent in the default tenant. */
   tenant?: string;
@@ -16,7 +16,7 @@ export interface View {
   setAt?: string;
   until?: string;
   cause?: string;
-  /** The status chosen, where another is shown. */
+  /** The chosen status, if another one is shown. */
   masked?: string;
   lastSeen?: string;
   lastLogin?: string;
@@ -66,7 +66,7 @@ export interface Change {
 export declare class PresenceError extends Error {
   /** See the protocol. "unavailable" also when no answer came within ten seconds. */
   code: string;
-  /** What would have done, where that is a short list. */
+  /** The allowed values, if they are a short list. */
   allowed?: string[];
   channel?: string;
 }
@@ -76,7 +76,7 @@ export declare class PresenceError extends Error {
  * - connecting
  * - open
  * - waiting: before another try
- * - refused: the server does not want it back; open again to try all the same
+ * - refused: the server refused the connection; call open to try again
  * - suspended: the page is frozen, or kept by the browser for its back button
  * - logout: by logout, in this page or another
  */
@@ -84,14 +84,13 @@ export type State = "closed" | "connecting" | "open" | "waiting" | "refused" | "
 
 export interface Options {
   /**
-   * Names who is there. Pages of one origin with the same name share one
-   * connection, so it must name the person that the server will find in them:
-   * give the user's id. Default: the url.
+   * The name of the connection. Pages of one origin with the same name share one
+   * connection, so use the id of the logged-in user. Default: the url.
    */
   name?: string;
-  /** Where the fallback to server-sent events is, without /events. None by default. */
+  /** The URL of the fallback to server-sent events, without /events. No fallback by default. */
   sse?: string;
-  /** A token for the server, or what gets one. Asked anew for each try. */
+  /** A token for the server, or a function that returns one. Called for each try. */
   token?: string | (() => string | Promise<string>);
   /** The class of device, for which the policy may have rules. */
   device?: string;
@@ -106,54 +105,53 @@ export interface PresenceEvents {
   state: CustomEvent<State>;
   /** The own view has changed. */
   self: CustomEvent<View | null>;
-  /** A channel has changed, or its list has come for the first time. */
+  /** A channel has changed, or its first list has arrived. */
   change: CustomEvent<{ channel: Channel; changes: Change[] }>;
   /** Access to a channel has ended, or watching it was refused. */
   removed: CustomEvent<{ channel: Channel; error: PresenceError }>;
-  /** The server complains about something that nobody waits for. */
+  /** The server refused a message without a pending call. */
   error: CustomEvent<PresenceError>;
-  /** Every message of the server, as the protocol has it. */
+  /** Every message of the server, in the form of the protocol. */
   message: CustomEvent<{ type: string; [field: string]: unknown }>;
 }
 
 export interface Presence extends EventTarget {
   readonly state: State;
-  /** The own view; null for those who only watch. */
+  /** The own view; null for a visitor. */
   readonly self: View | null;
   /** The statuses that the person may choose. */
   readonly statuses: readonly Status[];
 
-  /** Begins. With login, the person has just entered credentials. */
+  /** Opens the connection. Set login if the person has just entered credentials. */
   open(how?: { login?: boolean }): void;
-  /** Ends, for this page; others go on. */
+  /** Closes the connection for this page. Other pages keep it. */
   close(): void;
   /**
-   * Ends for all pages with the same name. Nobody waits for the person to come
-   * back. Without a connection the server does not hear of it: the person is lost
-   * then, as after any silence.
+   * Logs out all pages with the same name, without a grace. Without a connection
+   * the server does not receive it, and the person is lost after the lease.
    */
   logout(): void;
-  /** Asks for the statuses anew, after a change of the policy. */
+  /** Requests the statuses again, after a change of the policy. */
   refresh(): void;
 
-  /** Chooses a status, for so many milliseconds if `for` is given. Resolves to the own view. */
+  /** Chooses a status, until `for` milliseconds have passed if given. Resolves to the own view. */
   claim(status: string, options?: { for?: number; reason?: string; text?: string }): Promise<View>;
-  /** Ends what was chosen: of one key, or all of it. */
+  /** Ends the claim of a key, or all claims. */
   release(key?: "base" | "timed"): Promise<View>;
   /**
-   * Says anything else of the protocol that is answered, such as
+   * Sends any other message of the protocol with an answer, such as
    * `{ type: "request", status: "lunch" }` or `{ type: "ack", id }`.
    */
   ask(message: { type: string; [field: string]: unknown }): Promise<View | undefined>;
 
   /** Follows a channel. Resolves once its members are known; rejects with a PresenceError. */
   watch(channel: string): Promise<Channel>;
-  /** Takes one call of watch back. */
+  /** Ends one call of watch. */
   unwatch(channel: string): void;
 
-  /** The person looks at a channel in this page, whenever it has the focus. */
+  /** Sets the channel that the person looks at while this page has the focus. */
   focus(channel?: string): void;
-  /** The person did something that the page cannot notice by itself. */
+  /** Reports an input that the page cannot notice by itself. */
   input(): void;
 
   addEventListener<K extends keyof PresenceEvents>(type: K, listener: (event: PresenceEvents[K]) => void, options?: boolean | AddEventListenerOptions): void;
