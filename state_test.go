@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -218,4 +219,56 @@ func TestEventsAreForOneSubject(t *testing.T) {
 	require.NoError(t, err)
 	_, _, err = m.Step(&s, &Event{Kind: EventGrant, Subject: ID("bob")}, 3, nil)
 	require.ErrorContains(t, err, `invalid subject "bob": the state is of ann`)
+}
+
+// A claim beyond the limit ends the oldest claim of an ended connection. It is
+// refused if no claim is one.
+func TestLimitOfClaimsEndsThatOfAnEndedConnection(t *testing.T) {
+	policy := DefaultPolicy()
+	policy.ClaimScope = ScopeConnection
+	m := must(Compile(policy))
+	ann := ID("ann")
+	now := At(time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
+	var s State
+	step := func(e Event) ([]Output, error) {
+		e.Subject, e.Age = ann, NoAge
+		out, _, err := m.Step(&s, &e, now, nil)
+		return out, err
+	}
+	claim := func(conn string) ([]Output, error) {
+		return step(Event{Kind: EventSetClaim, Conn: conn, Actor: Agent(ann), Claim: Claim{Status: "busy"}})
+	}
+	madeRoom := func(out []Output) (conns []string) {
+		for _, o := range out {
+			if o.Kind == OutputClaimEnded && o.Reason == EndLimit {
+				conns = append(conns, o.Claim.Conn)
+			}
+		}
+		return conns
+	}
+	for i := MaxClaims; i > 0; i-- { // so that the oldest is not the first by id
+		id := fmt.Sprintf("tab-%02d", i)
+		must(step(Event{Kind: EventConnect, Conn: id}))
+		must(claim(id))
+	}
+	require.Len(t, s.Claims, MaxClaims)
+	for _, id := range []string{"tab-05", "tab-20"} {
+		must(step(Event{Kind: EventDisconnect, Conn: id, Cause: CauseClosed}))
+	}
+	must(step(Event{Kind: EventEndClaim, Conn: "tab-01", Actor: Agent(ann)}))
+	must(claim("tab-01"))
+	require.Len(t, s.Claims, MaxClaims)
+	now = now.Add(policy.Grace.Close)
+	must(step(Event{Kind: EventTick}))
+	require.Len(t, s.Conns, MaxClaims-2)
+
+	must(step(Event{Kind: EventConnect, Conn: "new"}))
+	require.Equal(t, []string{"tab-20"}, madeRoom(must(claim("new"))))
+	require.Len(t, s.Claims, MaxClaims)
+	require.Empty(t, madeRoom(must(claim("tab-01"))), "a claim that replaces one needs no room")
+	require.Equal(t, []string{"tab-05"}, madeRoom(must(step(Event{Kind: EventSetClaim, Actor: Supervisor(ID("kim")), Claim: Claim{Status: "away"}}))))
+	before := s.own()
+	_, err := step(Event{Kind: EventSetClaim, Actor: System(ID("calendar")), Claim: Claim{Status: "busy", Source: SourceCalendar}})
+	require.ErrorIs(t, err, ErrLimit)
+	require.Equal(t, before, s.own())
 }

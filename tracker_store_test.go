@@ -558,6 +558,59 @@ func TestConflictWithoutEndIsRefused(t *testing.T) {
 	}
 }
 
+// A connection that opens while a claim is stored is there after the claim.
+func TestChangeWhileAClaimIsStored(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newStored(t)
+		o.connect(ann, "tab")
+		o.sweep()
+		held, release := o.storage.Hold(presencetest.Save)
+		claimed := make(chan error, 1)
+		go func() { claimed <- o.claim(ann, presence.Claim{Status: "busy"}) }()
+		<-held
+		phone := o.connect(ann, "phone")
+		release()
+		require.NoError(t, <-claimed)
+		require.Equal(t, "busy", o.status(ann))
+		require.Len(t, o.state(ann).Conns, 2)
+		require.NoError(t, phone.Heartbeat())
+		require.NoError(t, phone.Logout())
+		require.Len(t, o.state(ann).Conns, 1)
+	})
+}
+
+// A claim that ends while the record before its end is stored is ended in storage
+// by the next sweep.
+func TestChangeWhileTheBacklogIsStored(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newStored(t)
+		laptop, phone := o.connect(ann, "laptop"), o.connect(ann, "phone")
+		for _, conn := range []string{"laptop", "phone"} {
+			require.NoError(t, o.claim(ann, presence.Claim{Status: "busy", Conn: conn, DropOnDisconnect: true}))
+		}
+		o.sweep()
+		require.NoError(t, laptop.Logout())
+		held, release := o.storage.Hold(presencetest.Save)
+		swept := make(chan error, 1)
+		go func() {
+			_, err := o.Sweep(t.Context())
+			swept <- err
+		}()
+		<-held
+		require.NoError(t, phone.Logout())
+		release()
+		require.NoError(t, <-swept)
+		stored, _ := o.stored(ann)
+		require.Len(t, stored.Claims, 1, "the claim over the phone had not ended yet")
+		require.Equal(t, 1, o.Stats().RecordsBehind)
+		o.sweep()
+		stored, _ = o.stored(ann)
+		require.Empty(t, stored.Claims)
+	})
+}
+
 // What happens to a subject while storage is asked does not make storage hold
 // anything else than what is known.
 func TestStoredIsWhatIsKnown(t *testing.T) {
