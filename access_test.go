@@ -73,3 +73,16 @@ func TestQuestions(t *testing.T) {
 		require.Equal(t, test.want, asked, name)
 	}
 }
+
+// A question prints as a sentence that names all it is about.
+func TestQuestionsPrint(t *testing.T) {
+	t.Parallel()
+	for want, q := range map[string]presence.Question{
+		"may visitor v1 see channel sales?":                        {Actor: visitor, Action: presence.ActionSee, Channel: sales},
+		"may supervisor boss claim-other subject ann status busy?": {Actor: boss, Action: presence.ActionClaimOther, Subject: ann, Status: "busy"},
+		"may admin root policy policy strict?":                     {Actor: admin, Action: presence.ActionPolicy, Policy: "strict"},
+		"may supervisor boss decide subject ann request r1?":       {Actor: boss, Action: presence.ActionDecide, Subject: ann, Request: "r1"},
+	} {
+		require.Equal(t, want, q.String())
+	}
+}

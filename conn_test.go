@@ -127,3 +127,66 @@ func TestHeartbeatsAfterClose(t *testing.T) {
 		})
 	}
 }
+
+// A report ages the last input. A report that comes late, and an age below 0,
+// change nothing.
+func TestReports(t *testing.T) {
+	t.Parallel()
+	d := newTracker(t, nil)
+	c := d.connect(ann, "tab")
+	require.Equal(t, "tab", c.ID())
+	require.Equal(t, ann, c.Subject())
+	require.NoError(t, c.Report(2, 10*time.Minute))
+	require.Equal(t, "away", d.status(ann))
+	require.NoError(t, c.Report(1, 0))
+	require.Equal(t, "away", d.status(ann), "a report that comes late")
+	require.NoError(t, c.Report(3, -time.Second))
+	require.Equal(t, "available", d.status(ann), "an age below 0 is an input of now")
+	require.NoError(t, c.Close())
+	require.ErrorIs(t, c.Report(4, 0), presence.ErrClosed)
+}
+
+// A connection keeps its device and node when it is resumed.
+func TestResumeKeepsDeviceAndNode(t *testing.T) {
+	t.Parallel()
+	d := newTracker(t, nil)
+	old, err := d.Connect(t.Context(), ann, presence.ConnectOptions{ID: "tab", Device: "web", Node: "n2", IdleFor: 10 * time.Minute})
+	require.NoError(t, err)
+	require.Equal(t, "away", d.status(ann), "it opens with the age of the last input")
+	require.NoError(t, old.Close())
+	fresh, err := old.Resume(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, old.ID(), fresh.ID())
+	conn := d.state(ann).Conns[0]
+	require.Equal(t, []string{"web", "n2"}, []string{conn.Device, conn.Node})
+}
+
+// A choice that the authorizer refuses changes nothing, and neither does one more
+// choice than a connection may make in a minute.
+func TestChoicesThatAreRefused(t *testing.T) {
+	t.Parallel()
+	var answer error
+	d := newTracker(t, &presence.Options{Authorizer: authorizerFunc(func() error { return answer })})
+	c := d.connect(ann, "tab")
+	_, err := c.Claim(t.Context(), presence.Claim{Status: "busy"})
+	require.NoError(t, err)
+	answer = presence.ErrNotAllowed
+	_, err = c.Claim(t.Context(), presence.Claim{Status: "away"})
+	require.ErrorIs(t, err, presence.ErrNotAllowed)
+	_, err = c.EndClaim(t.Context(), "")
+	require.ErrorIs(t, err, presence.ErrNotAllowed)
+	require.Equal(t, "busy", d.status(ann))
+	answer = nil
+	for range 7 {
+		_, err = c.EndClaim(t.Context(), presence.KeyTimed)
+		require.NoError(t, err)
+	}
+	_, err = c.EndClaim(t.Context(), "")
+	require.ErrorIs(t, err, presence.ErrLimit)
+	require.Equal(t, "busy", d.status(ann))
+	d.clock.Add(time.Minute)
+	require.NoError(t, c.Heartbeat())
+	_, err = c.EndClaim(t.Context(), "")
+	require.NoError(t, err)
+	require.Equal(t, "available", d.status(ann))
+}

@@ -613,3 +613,12 @@ func TestEraseLeavesNothingInStorage(t *testing.T) {
 	require.Equal(t, "available", o.status(ann), "nothing of before is left")
 	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy"}))
 }
+
+// Notify needs a notifier.
+func TestNotifyWithoutANotifier(t *testing.T) {
+	t.Parallel()
+	d := newTracker(t, nil)
+	d.connect(ann, "tab")
+	require.ErrorIs(t, d.Notify(t.Context(), presence.Notification{ID: "n", Subject: ann, Kind: "push"}), presence.ErrInvalid)
+	require.Equal(t, d.opts.Clock, d.Clock())
+}

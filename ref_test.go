@@ -7,10 +7,12 @@ import (
 	"go/parser"
 	"go/token"
 	"go/types"
+	"math"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -683,4 +685,36 @@ func nameless(t *testing.T, err error, names ...presence.Ref) presence.Error {
 		e.Given, e.Text = strings.ReplaceAll(e.Given, name.ID, "X"), strings.ReplaceAll(e.Text, name.ID, "X")
 	}
 	return e
+}
+
+// Instants count from 1608 to 2192. Beyond them they stay at the first or last.
+func TestInstantsStayInTheirRange(t *testing.T) {
+	t.Parallel()
+	const first, last = presence.Instant(math.MinInt64), presence.Instant(math.MaxInt64)
+	require.Zero(t, presence.At(time.Time{}))
+	require.True(t, presence.Instant(0).Time().IsZero())
+	require.Equal(t, last, presence.At(time.Date(2300, 1, 1, 0, 0, 0, 0, time.UTC)))
+	require.Equal(t, first, presence.At(time.Date(1500, 1, 1, 0, 0, 0, 0, time.UTC)))
+	require.Equal(t, last, last.Add(1))
+	require.Equal(t, last-1, last.Add(-1))
+	require.Equal(t, first, first.Add(-1))
+	require.Equal(t, time.Duration(math.MaxInt64), last.Sub(first))
+	require.Equal(t, time.Duration(math.MinInt64), first.Sub(last))
+	require.Equal(t, time.Hour, start.Add(time.Hour).Sub(start))
+	var i presence.Instant
+	require.ErrorIs(t, i.UnmarshalText([]byte("noon")), presence.ErrInvalid)
+}
+
+// An error text has what is known of the refusal, and nothing else.
+func TestErrorsPrint(t *testing.T) {
+	t.Parallel()
+	at := presence.At(time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
+	for want, e := range map[string]*presence.Error{
+		"presence: unknown status": {Err: presence.ErrUnknown, What: "status"},
+		`presence: unknown status "lunhc": it is not in the policy; allowed: away, busy`: {
+			Err: presence.ErrUnknown, What: "status", Given: "lunhc", Text: "it is not in the policy", Allowed: []string{"away", "busy"}},
+		"presence: limit claim; try again at 2026-01-05T09:00:00Z: why": {Err: presence.ErrLimit, What: "claim", Until: at, Cause: errors.New("why")},
+	} {
+		require.EqualError(t, e, want)
+	}
 }

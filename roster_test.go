@@ -207,3 +207,22 @@ func TestClosedStreamsEndNoOther(t *testing.T) {
 	r.closeStream(old)
 	require.Len(t, r.Put(&Presence{Subject: ID("ann"), Known: true, Status: "available", Class: ClassAvailable}, 1), 1)
 }
+
+// List and Group of a roster are those of the snapshot that an audience gets.
+func TestRosterListsWhatItSends(t *testing.T) {
+	t.Parallel()
+	policy := DefaultPolicy()
+	policy.Widget.List = "online"
+	r := NewRoster(ChannelID("sales"), must(Compile(policy)))
+	for _, p := range []Presence{{Status: "available", Class: ClassAvailable}, {Status: "offline", Class: ClassOffline}} {
+		p.Subject, p.Known = ID(p.Status), true
+		r.Put(&p, 1)
+	}
+	for _, a := range audiences {
+		f := r.Open(a, ID("offline"), func() string { return "1" })
+		require.Equal(t, f.Members, r.List(a, ID("offline")), a)
+		require.Equal(t, f.Group, r.Group(a, ID("offline")), a)
+	}
+	require.Len(t, r.List(AudienceVisitor, Ref{}), 1)
+	require.Len(t, r.List(AudienceTeam, Ref{}), 2)
+}

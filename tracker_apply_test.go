@@ -108,3 +108,15 @@ func TestClaimsAtOnce(t *testing.T) {
 	require.Equal(t, claims, o.state(ann).Claims)
 	require.False(t, slices.Contains(o.statuses(ann), "available"))
 }
+
+// Connections are opened by Connect alone. An event for all subjects takes no
+// subject.
+func TestEventsThatApplyRefuses(t *testing.T) {
+	t.Parallel()
+	d := newTracker(t, nil)
+	for _, kind := range []presence.EventKind{presence.EventConnect, presence.EventLogin} {
+		require.ErrorIs(t, d.Apply(t.Context(), presence.Event{Kind: kind, Subject: ann, Conn: "tab"}), presence.ErrInvalid)
+	}
+	_, err := d.State(t.Context(), ann)
+	require.ErrorIs(t, err, presence.ErrUnknown)
+}

@@ -143,3 +143,37 @@ func TestStrangersAreRefused(t *testing.T) {
 		require.ErrorIs(t, tracker.Join(t.Context(), presence.Agent(presence.ID("stranger")), sales), presence.ErrNotAllowed)
 	}
 }
+
+// A request that is turned down is reported to its subject, and to no other.
+func TestRejectedRequestsAreReported(t *testing.T) {
+	t.Parallel()
+	policy := presence.DefaultPolicy()
+	require.NoError(t, policy.Set("statuses.away.needsApproval", "true"))
+	d := newTracker(t, &presence.Options{Policy: &policy})
+	d.login(ann, "tab")
+	require.NoError(t, d.AddMember(t.Context(), sales, ann))
+	own, err := d.Watch(t.Context(), presence.Agent(ann), sales, presence.WatchOptions{Audience: presence.AudienceSelf})
+	require.NoError(t, err)
+	others := d.watch(boss, sales)
+	for _, w := range []*presence.Watch{own, others} {
+		read(t, w)
+	}
+	_, err = d.Request(t.Context(), presence.Agent(ann), ann, presence.Claim{Status: "away"})
+	require.NoError(t, err)
+	id := d.state(ann).Work.Requests[0].ID
+	_, err = d.DecideRequest(t.Context(), boss, ann, id, false)
+	require.NoError(t, err)
+	rejected := func(w *presence.Watch) (list []presence.Change) {
+		_, frames := read(t, w)
+		for _, f := range frames {
+			for _, c := range f.Changes {
+				if c.Op == presence.OpRejected {
+					list = append(list, c)
+				}
+			}
+		}
+		return list
+	}
+	require.Equal(t, []presence.Change{{Op: presence.OpRejected, Subject: ann, ID: id, Status: "away"}}, rejected(own))
+	require.Empty(t, rejected(others))
+}

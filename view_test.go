@@ -3,6 +3,7 @@ package presence_test
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -91,4 +92,31 @@ func TestDevicesAreCountedForThoseWhoAreShownThem(t *testing.T) {
 	policy.Views = map[presence.Audience][]string{presence.AudienceVisitor: {"devices"}}
 	_, err := presence.Compile(policy)
 	require.ErrorContains(t, err, `invalid policy "views.visitor": "devices" is not for an audience that can be hidden from`)
+}
+
+// Explain names the connections, the claims, the highest first, and the work.
+func TestExplainedClaimsAndWork(t *testing.T) {
+	t.Parallel()
+	p := presence.DefaultPolicy()
+	p.ClaimScope, p.Work.Capacity = presence.ScopeConnection, 3
+	x := newSubject(t, p)
+	x.login(0, "tab")
+	x.login(0, "phone")
+	at := func(seconds float64) string { return second(seconds).String() }
+	x.do(1, presence.Event{Kind: presence.EventSetClaim, Conn: "tab", Actor: presence.Agent(ann), Claim: presence.Claim{Status: "busy", Until: second(600)}})
+	x.do(2, presence.Event{Kind: presence.EventSetClaim, Actor: boss, Claim: presence.Claim{Status: "busy"}})
+	x.do(3, presence.Event{Kind: presence.EventLoad, Load: presence.Load{On: "chat", N: 2}})
+	x.do(4, presence.Event{Kind: presence.EventSetClaim, Conn: "phone", Actor: presence.Agent(ann), Claim: presence.Claim{Status: "away"}})
+	x.do(5, presence.Event{Kind: presence.EventDisconnect, Conn: "phone", Cause: presence.CauseClosed})
+	lines := x.m.Explain(&x.s, presence.AudienceAdmin)
+	for _, want := range []string{
+		"1 of 2 connections live",
+		"connection phone left (closed) at " + at(5) + ", counts until " + at(10),
+		"claim busy (supervisor) set by boss at " + at(2),
+		"claim busy (manual) set by ann at " + at(1) + " on connection tab, until " + at(600),
+		"2 pieces of work in chat, room for 1 more",
+	} {
+		require.Contains(t, lines, want)
+	}
+	require.NotContains(t, strings.Join(x.m.Explain(&x.s, presence.AudienceTeam), ""), "connection ")
 }
