@@ -30,7 +30,7 @@ func TestFaultsOfPolicies(t *testing.T) {
 		}, `"manual" is ranked twice`},
 		"not ranked":     {func(p *presence.Policy) { p.Sources = presence.DefaultSources()[:1] }, `must be ranked`},
 		"masks nothing":  {func(p *presence.Policy) { p.Idle[0].On = []string{} }, `lists no status to mask`},
-		"raises":         {func(p *presence.Policy) { p.Idle[0].On, p.Idle[0].To = []string{"away"}, "available" }, `idleness only lowers`},
+		"raises":         {func(p *presence.Policy) { p.Idle[0].On, p.Idle[0].To = []string{"away"}, "available" }, `an idle stage only lowers availability`},
 		"viewer":         {func(p *presence.Policy) { p.Views = map[presence.Audience][]string{"mars": nil} }, `"views": "mars" is not an audience; allowed: self`},
 		"field":          {func(p *presence.Policy) { p.Views = map[presence.Audience][]string{presence.AudienceTeam: {"mood"}} }, `"mood" is not a field of views; allowed: `},
 		"capacity":       {func(p *presence.Policy) { p.Work.Capacity = -1 }, `"work.capacity": -1 is not from 0 to`},
