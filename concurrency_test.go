@@ -13,8 +13,8 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// Many do everything at once. When they are done, whoever watched has been told
-// exactly what there is to see, and lists, reads and watches agree.
+// Many goroutines do everything at once. When they are done, lists, reads and the
+// frames of watches agree.
 func TestEverythingAtOnce(t *testing.T) {
 	for seed := range uint64(3) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { everythingAtOnce(t, seed) })
@@ -41,7 +41,7 @@ func everythingAtOnce(t *testing.T, seed uint64) {
 		watches[i], err = tracker.Watch(ctx, boss, room(i), presence.WatchOptions{Audience: presence.AudienceTeam})
 		require.NoError(t, err)
 	}
-	// What may be refused, because somebody else was quicker.
+	// These refusals are expected, because another goroutine was quicker.
 	expected := func(err error) bool {
 		for _, is := range []error{presence.ErrUnknown, presence.ErrStale, presence.ErrClosed, presence.ErrNotAllowed, presence.ErrLimit, presence.ErrDisabled} {
 			if errors.Is(err, is) {

@@ -113,14 +113,14 @@ func TestClaimsAreThrottledPerConnection(t *testing.T) {
 	})
 }
 
-// A heartbeat after Close is refused, and so is the one after that.
+// Each heartbeat after Close is refused.
 func TestHeartbeatsAfterClose(t *testing.T) {
 	for range 50 {
 		synctest.Test(t, func(t *testing.T) {
 			d := newRunning(t, nil)
 			c := d.login(ann, "tab")
 			require.NoError(t, d.Close())
-			for range 3 { // while Run comes to its end
+			for range 3 { // while Run ends
 				require.ErrorIs(t, c.Heartbeat(), presence.ErrClosed)
 				require.ErrorIs(t, d.Heartbeat(ann, "tab"), presence.ErrClosed)
 			}
@@ -128,7 +128,7 @@ func TestHeartbeatsAfterClose(t *testing.T) {
 	}
 }
 
-// A report ages the last input. A report that comes late, and an age below 0,
+// A report ages the last input. A late report, and an age below 0,
 // change nothing.
 func TestReports(t *testing.T) {
 	t.Parallel()

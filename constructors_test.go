@@ -25,7 +25,7 @@ import (
 )
 
 // faultyCalls call each constructor of the root module with several faults, by
-// the package and the name, and say which options its error must name.
+// the package and the name, with the options that its error must name.
 var faultyCalls = map[string]struct {
 	call  func(*presence.Tracker) error
 	names []string // none where no option can be wrong

@@ -19,7 +19,7 @@ func goCommand(t *testing.T, args ...string) []string {
 	return strings.Fields(string(out))
 }
 
-// Whoever imports this package gets the standard library, the clock, x/sync and
+// An importer of this package gets the standard library, the clock, x/sync and
 // packages of its own, and nothing else.
 func TestDependencies(t *testing.T) {
 	allowed := []string{"github.com/presence-go/presence", "github.com/benbjohnson/clock", "golang.org/x/sync"}

@@ -53,7 +53,7 @@ func fillIn(rng *rand.Rand, v reflect.Value) {
 	}
 }
 
-// plainView and its like are encoded by the standard library alone, as a second
+// The standard library encodes plainView and its like, as a second
 // opinion of the encoder.
 type plainView struct {
 	presence.Ref

@@ -366,7 +366,7 @@ func (d *testTracker) idle(c *presence.Conn) {
 	require.Equal(d.t, "away", d.status(c.Subject()))
 }
 
-// statuses returns every status of a subject that was told since the tracker
+// statuses returns every status of a subject that was shown since the tracker
 // was opened.
 func (d *testTracker) statuses(ref presence.Ref) (list []string) {
 	d.mu.Lock()
@@ -379,7 +379,7 @@ func (d *testTracker) statuses(ref presence.Ref) (list []string) {
 	return list
 }
 
-// told returns the rows of a subject's journal as the outputs had them.
+// told has the rows of a subject's journal as the outputs had them.
 func (d *testTracker) told(ref presence.Ref) (rows []presence.JournalRow) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -57,7 +57,7 @@ func FuzzParsePolicy(f *testing.F) {
 	})
 }
 
-// Ids are taken or refused by what the documentation says, whatever they are of.
+// Ids of every kind are taken or refused as the documentation states.
 func FuzzIDs(f *testing.F) {
 	for _, id := range []string{"ann", "", "a b", "ünïcode", "\x00", "\xff", "__proto__", string(make([]byte, 200))} {
 		f.Add(id)

@@ -479,7 +479,7 @@ func (g *generator) event() happened {
 	case n < 96:
 		e.Kind = presence.EventGrant
 	case n < 98:
-		// The driver says so once it runs again, before anything else.
+		// The driver reports it once it runs again, before anything else.
 		e.Kind, e.Subject, e.From = presence.EventSuspended, presence.Ref{}, g.now
 		g.now = g.now.Add(pickOne(g, 10*time.Second, time.Minute, 4*time.Minute))
 		e.To = g.now
@@ -530,7 +530,7 @@ func (g *generator) actor(e *presence.Event) {
 	}
 }
 
-// over has some claims come over a connection.
+// over makes some claims over a connection.
 func (g *generator) over(e *presence.Event, s *presence.State) {
 	if g.IntN(5) == 0 {
 		e.Conn = g.conn(s)

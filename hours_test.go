@@ -58,7 +58,7 @@ var hourRulings = sync.OnceValue(func() (list []ruling) {
 	return list
 })
 
-// bestRung is the group's rung as members alone make it, found naively.
+// bestRung is the status of the group by its members, without hours, found naively.
 func bestRung(m *presence.Machine, members []presence.View) string {
 	ladder := m.Policy().Group
 	best := presence.GroupOffline
@@ -74,8 +74,8 @@ func bestRung(m *presence.Machine, members []presence.View) string {
 }
 
 // Invariant 12: to visitors a closed group is offline, an open one is what its
-// members are, but for what the policy says of hours, and one more available
-// member never lowers it. Hours change nothing else: whoever applies every frame
+// members are, but for what the policy has about hours, and one more available
+// member never lowers it. Hours change nothing else: a watcher that applies every frame
 // of a channel with hours has the same list as of one without.
 func TestGroupIsGatedByHours(t *testing.T) {
 	t.Parallel()
@@ -95,7 +95,7 @@ func TestGroupIsGatedByHours(t *testing.T) {
 			for i, e := range h.events {
 				for _, r := range []*room{with, without} {
 					r.feed(e)
-					r.pass(r.now) // what came due while nobody looked
+					r.pass(r.now) // what was due meanwhile
 				}
 				for v := range screens {
 					for s, r := range map[*screen]*room{screens[v]: with, twins[v]: without} {

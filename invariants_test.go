@@ -70,7 +70,7 @@ func (h *history) run() *follower {
 }
 
 // requireAlways fails with the smallest history for which check returns an
-// error, if it does so for this one.
+// error, if it fails for this one.
 func requireAlways(t *testing.T, h *history, check func(*history) error) {
 	t.Helper()
 	if check(h) == nil {
@@ -255,8 +255,8 @@ func (f *follower) unreachable() error {
 	return nil
 }
 
-// claims is invariants 3 and 13: what changes the set of claims is told, and is
-// either the event or one of the ends that time alone may bring.
+// claims is invariants 3 and 13: each change of the set of claims has an output. Its
+// reason is the event, or one of the ends that time may bring.
 func (f *follower) claims(e *happened, out []presence.Output, held map[string]presence.Claim) error {
 	slot := func(c presence.Claim) string { return fmt.Sprint(c.Source, "/", c.Key, "/", c.Conn) }
 	for _, o := range out {
@@ -354,7 +354,7 @@ func (f *follower) spent() error {
 }
 
 // Invariant 4: an event with an identity of its own changes nothing when it
-// comes again.
+// is repeated.
 func TestRepeatedEventsChangeNothing(t *testing.T) {
 	t.Parallel()
 	eachSeed(t, 600, func(t *testing.T, seed uint64) {
@@ -385,7 +385,7 @@ func TestRepeatedEventsChangeNothing(t *testing.T) {
 	})
 }
 
-// Invariant 5: when the machine is told that time passes is no matter. A tick
+// Invariant 5: the instants of ticks are no matter. A tick
 // at every deadline, ticks at random or none at all give the same transitions at
 // the same instants; and what is due is due at the deadline foretold.
 func TestTicksAreNoMatter(t *testing.T) {
@@ -400,7 +400,7 @@ func TestTicksAreNoMatter(t *testing.T) {
 			for i, e := range h.events {
 				e.at = max(e.at, from) // a tick before a clock was set back is the later of the two
 				if e.event.Kind == presence.EventSuspended {
-					from = e.at // nothing could be said while all stood still
+					from = e.at // nothing was sent during the standstill
 				}
 				for range r.IntN(4) {
 					if e.at > from {
@@ -517,7 +517,7 @@ func TestStepForetellsTheNextDeadline(t *testing.T) {
 	}
 }
 
-// told writes down the transitions and claims among outputs.
+// told lists the transitions and claims among outputs.
 func told(out []presence.Output) (list []string) {
 	for _, o := range out {
 		if row, ok := o.Row(); ok {

@@ -12,7 +12,7 @@ import (
 	"github.com/presence-go/presence/preset"
 )
 
-// H11: a policy goes through JSON as any value does, and comes back as it was.
+// H11: a policy survives JSON as any value does.
 func TestPoliciesAreJSON(t *testing.T) {
 	for _, name := range preset.Names() {
 		p, _ := preset.Lookup(name)
@@ -83,7 +83,7 @@ func TestDurationsOfClaims(t *testing.T) {
 }
 
 // Whatever is wrong with a document is reported at once: values that do not fit
-// their keys beside keys that there are not.
+// their keys beside unknown keys.
 func TestPolicyFaultsOfEveryKindTogether(t *testing.T) {
 	t.Parallel()
 	_, _, err := presence.ParsePolicy([]byte(`{"version": 1, "moon": "full", "lease": "soon", "grace": {"closed": "5s"}}`), nil)

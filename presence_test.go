@@ -165,7 +165,7 @@ func TestLimitsHold(t *testing.T) {
 }
 
 // X48: the same person in two tenants is two subjects: claims, policies, work and
-// requests of one say nothing about the other, and nobody acts across.
+// requests of one show nothing of the other, and no actor acts across.
 func TestX48TenantsDoNotMeet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newRunning(t, nil)

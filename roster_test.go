@@ -25,7 +25,7 @@ func TestStreamsForgetThoseWhoLeft(t *testing.T) {
 		p := Presence{Subject: ID(fmt.Sprint(i)), Known: true, Status: "available", Class: ClassAvailable}
 		r.Put(&p, now)
 		if i%2 == 0 {
-			now = now.Add(policy.CoalesceSubject) // otherwise it has gone before it may be said
+			now = now.Add(policy.CoalesceSubject) // otherwise it leaves before it may be sent
 		}
 		r.Remove(p.Subject, now)
 		if i%3 == 0 {
@@ -41,7 +41,7 @@ func TestStreamsForgetThoseWhoLeft(t *testing.T) {
 	require.Empty(t, s.pending)
 }
 
-// However many come in the meantime, a stream has one diff about them for each
+// A stream has one diff about all changes of a batch interval, one for each
 // batch interval, with the newest state of each.
 func TestBatchesOfAStorm(t *testing.T) {
 	t.Parallel()

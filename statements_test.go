@@ -32,8 +32,7 @@ var everyone = []presence.Audience{
 
 // inEveryHistory checks that something holds of one subject after every event of
 // random histories under a policy, at every deadline, and just before it.
-// Presence is never switched off in them, and nobody hides beyond what a status
-// says.
+// Presence is never switched off in them, and no claim hides more than its status.
 func inEveryHistory(t *testing.T, p presence.Policy, holds func(m *presence.Machine, s *presence.State) error) {
 	t.Helper()
 	eachSeed(t, 150, func(t *testing.T, seed uint64) {
@@ -63,7 +62,7 @@ func (h *history) atEveryInstant(holds func(*presence.Machine, *presence.State) 
 	for i, e := range h.events {
 		until := e.at
 		if e.event.Kind == presence.EventSuspended {
-			until = e.event.From // nobody could look while all stood still
+			until = e.event.From // nothing was read during the standstill
 		}
 		for {
 			due, ok := f.m.Next(&f.s)
@@ -151,7 +150,7 @@ func onlySelectable(t *testing.T, p presence.Policy, selectable ...string) {
 	})
 }
 
-// availableAlone returns on which rung a channel stands that has one member.
+// availableAlone returns the group of a channel that has one member.
 func availableAlone(m *presence.Machine, s *presence.State, a presence.Audience) presence.Group {
 	p := s.Current
 	p.Subject = peter
@@ -165,7 +164,7 @@ func TestStatementA8(t *testing.T) {
 	inEveryHistory(t, preset.ThriveDesk(), func(m *presence.Machine, s *presence.State) error { return shownAs(m, s, words...) })
 	onlySelectable(t, preset.ThriveDesk(), words...)
 
-	// And in what is told: nobody leaves, and no frame has another word.
+	// And in the frames: no member leaves, and no frame has another word.
 	eachSeed(t, 60, func(t *testing.T, seed uint64) {
 		h := randomHistory(seed, []presence.Ref{peter}, preset.ThriveDesk())
 		f := follow(h)
@@ -223,7 +222,7 @@ func TestStatementA10(t *testing.T) {
 	})
 }
 
-// What is skipped is gone: nothing of it is sent later, and what comes later is.
+// A skipped notification is never sent later. The next ones are sent.
 func TestStatementA24(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sent := new(presencetest.RecordingNotifier)
@@ -335,7 +334,7 @@ func TestStatementE4(t *testing.T) {
 }
 
 // property is a widget with its members and what a plain account of their
-// devices says of it.
+// devices has of it.
 type property struct {
 	t       *testing.T
 	m       *presence.Machine
@@ -363,7 +362,7 @@ func (p *property) feed(member presence.Ref, at presence.Instant, e presence.Eve
 	}
 }
 
-// offline says whether every member is logged out, or invisible on every device.
+// offline reports whether every member is logged out, or invisible on every device.
 func (p *property) offline(at presence.Instant) bool {
 	for _, devices := range p.devices {
 		for _, d := range devices {
@@ -396,7 +395,7 @@ func TestStatementE12(t *testing.T) {
 			case !d.there && n < 6 || d.status == "":
 				p.feed(member, now, presence.Event{Kind: presence.EventLogin, Conn: name})
 				*d = device{status: "online", there: true}
-			case !d.there: // the same connection comes back, with what was chosen on it
+			case !d.there: // the same connection is resumed, with what was chosen on it
 				p.feed(member, now, presence.Event{Kind: presence.EventConnect, Conn: name})
 				d.there = true
 			case n < 6:
@@ -666,7 +665,7 @@ func TestX26LateAndRepeatedReports(t *testing.T) {
 	require.ErrorIs(t, report(15, 2, 6, 0), presence.ErrUnknown)
 }
 
-// The only active device goes: away at once when its grace is over, since the
+// The only active device leaves: away at once when its grace is over, since the
 // instant it went, and not a fresh idle period later.
 func TestX02ActiveDeviceLeaves(t *testing.T) {
 	x := newSubject(t, presence.DefaultPolicy())
@@ -683,8 +682,8 @@ func TestX02ActiveDeviceLeaves(t *testing.T) {
 	require.Equal(t, second(420), p.Since)
 }
 
-// A node that dies takes its connections into a grace; one that comes back with a
-// new incarnation takes the old ones away at once.
+// The connections of a dead node count for a grace. A node that starts again with
+// a new incarnation ends the old ones at once.
 func TestX28X29Nodes(t *testing.T) {
 	x := newSubject(t, presence.DefaultPolicy())
 	on := func(at float64, conn, node string, incarnation uint64) {
@@ -705,7 +704,7 @@ func TestX28X29Nodes(t *testing.T) {
 	require.Equal(t, "offline", x.s.Current.Status)
 }
 
-// Whatever follows a change to be stored comes after the request to store it.
+// The request to store a change is the first output of the change.
 func TestStoredBeforeTold(t *testing.T) {
 	x := newSubject(t, preset.Threads())
 	x.login(0, "tab")
@@ -723,8 +722,8 @@ func TestStoredBeforeTold(t *testing.T) {
 	}
 }
 
-// X17: whoever sends a notification is told the same about one who hides, one who
-// is away and one who left.
+// X17: the sender of a notification gets the same answer for a subject that hides,
+// is away or has left.
 func TestX17SendersAreToldTheSame(t *testing.T) {
 	policy := preset.TawkTo()
 	policy.Gate = preset.ThriveDesk().Gate
@@ -746,7 +745,7 @@ func TestX17SendersAreToldTheSame(t *testing.T) {
 	}
 }
 
-// What is refused leaves no trace, and what stays of a call is within bounds.
+// A refused event changes nothing, and the parts of a claim have limits.
 func TestRefusalsLeaveNoTrace(t *testing.T) {
 	p := presence.DefaultPolicy()
 	p.Hideable = []presence.Audience{presence.AudienceVisitor}

@@ -17,7 +17,7 @@ func TestClaimsSurviveARestart(t *testing.T) {
 		name  string
 		actor presence.Actor
 		claim presence.Claim
-		away  time.Duration // for which nobody runs
+		away  time.Duration // without a process
 		want  string
 	}{
 		{"chosen", presence.Agent(ann), presence.Claim{Status: "busy"}, time.Hour, "busy"},
@@ -58,8 +58,8 @@ func TestClaimsSurviveARestart(t *testing.T) {
 	}
 }
 
-// Whoever watches before the connection is back does not see it come as
-// available either.
+// A watcher that watches before the connection opens again never sees it as
+// available.
 func TestWatcherOfARestartSeesWhatWasChosen(t *testing.T) {
 	t.Parallel()
 	o := newStored(t)
@@ -93,7 +93,8 @@ func TestRecordThatCannotBeReadIsRefused(t *testing.T) {
 	}
 }
 
-// Who was there when the process ended has the start-up grace to come back.
+// A subject that was connected when the process ended counts for the start-up
+// grace.
 func TestNobodyComesBackAfterARestart(t *testing.T) {
 	t.Parallel()
 	o := newStored(t)
@@ -134,7 +135,7 @@ func TestLoggedOutBeforeARestart(t *testing.T) {
 	require.NotContains(t, o.statuses(ann), "busy")
 }
 
-// Who is idle does not come back fresh after a deploy, nor after a crash.
+// A subject that was idle is idle after a deploy, and after a crash.
 func TestIdleStaysIdleOverARestart(t *testing.T) {
 	t.Parallel()
 	for _, end := range []string{"close", "crash"} {
@@ -155,7 +156,7 @@ func TestIdleStaysIdleOverARestart(t *testing.T) {
 	}
 }
 
-// What stands for the connections of the process before is told in words.
+// Explain names the connections of the process before.
 func TestExplainedAfterARestart(t *testing.T) {
 	t.Parallel()
 	o := newStored(t)

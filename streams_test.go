@@ -157,7 +157,7 @@ type screen struct {
 
 func isPresent(v presence.View) bool { return v.Class != "" && v.Class != presence.ClassOffline }
 
-// apply takes the next frame and says what is wrong with it, if something is.
+// apply takes the next frame and returns what is wrong with it, or nil.
 func (s *screen) apply(f *presence.Frame) error {
 	if f.Kind == presence.FrameSnapshot {
 		s.rows, s.present = make(map[presence.Ref]presence.View), make(map[presence.Ref]bool)
@@ -195,7 +195,7 @@ func (s *screen) apply(f *presence.Frame) error {
 	return nil
 }
 
-// agrees compares the screen with what the members' presences come to.
+// agrees compares the screen with the presences of the members.
 func (s *screen) agrees(r *room) error {
 	rows, count := make(map[presence.Ref]presence.View), 0
 	policy := &r.h.policies[slices.Index(r.h.machines, r.m)]
@@ -225,7 +225,7 @@ func (s *screen) agrees(r *room) error {
 }
 
 // Invariant 7: joined and left alternate, the occupancy is their difference and
-// the number of members present, and whoever applies every change sees what is.
+// the number of members present, and applying every change gives the list.
 func TestJoinedAndLeftAlternate(t *testing.T) {
 	t.Parallel()
 	eachSeed(t, 150, func(t *testing.T, seed uint64) {
@@ -319,7 +319,7 @@ func randomHiding(r *rand.Rand) (p presence.Policy, claim presence.Claim, from [
 		p.Hideable = from
 		claim.Status, claim.HidesFrom = []string{"available", "away", "busy"}[r.IntN(3)], from
 	}
-	if r.IntN(2) == 0 { // show all there is to see, so that everything can betray
+	if r.IntN(2) == 0 { // show every field, so that each can betray
 		all := []string{"since", "setAt", "until", "reason", "text", "cause", "masked", "lastSeen", "lastLogin", "routable"}
 		p.Views = map[presence.Audience][]string{presence.AudienceTeam: all, presence.AudienceVisitor: all}
 	}
@@ -438,14 +438,14 @@ func hiddenHistory(seed uint64, way hiding) *history {
 	common(func(e *presence.Event) bool {
 		switch e.Kind {
 		case presence.EventSetClaim, presence.EventEndClaim:
-			// Others may say what they like, except as peter or over peter's head.
+			// Others may send anything, except as peter or over peter's head.
 			backend := e.Actor.Role == presence.RoleSystem && e.Claim.Source != presence.SourceManual
 			return e.Subject == quinn || backend
 		case presence.EventInput, presence.EventHeartbeat, presence.EventFocus, presence.EventVisible, presence.EventDisconnect, presence.EventConnect, presence.EventLogout:
 			if e.Subject == quinn {
 				return true
 			}
-			// In the other run there is nothing for this to come over.
+			// In the other run no connection can carry this.
 			e.SubjectKind = ""
 			add(whileHidden, false, *e)
 			g.pass()

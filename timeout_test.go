@@ -29,7 +29,7 @@ func TestLeaseAndGraceToTheInstant(t *testing.T) {
 }
 
 // A wall clock that is set back moves whatever ends by it, chosen already or
-// not, and nothing beyond the last instant there is.
+// not, and nothing beyond the last instant.
 func TestEndsFollowTheWallClock(t *testing.T) {
 	p := presence.DefaultPolicy()
 	require.NoError(t, p.Set("statuses.away.drainsFirst", "true"))

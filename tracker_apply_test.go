@@ -109,8 +109,7 @@ func TestClaimsAtOnce(t *testing.T) {
 	require.False(t, slices.Contains(o.statuses(ann), "available"))
 }
 
-// Connections are opened by Connect alone. An event for all subjects takes no
-// subject.
+// Only Connect opens a connection.
 func TestEventsThatApplyRefuses(t *testing.T) {
 	t.Parallel()
 	d := newTracker(t, nil)

@@ -115,7 +115,7 @@ func TestLinkingAgainMovesTheMembers(t *testing.T) {
 	})
 }
 
-// A link is refused that would put somebody into too many channels.
+// A link that would put a subject into too many channels is refused.
 func TestLinksAreBounded(t *testing.T) {
 	t.Parallel()
 	tracker := newTracker(t, nil)
@@ -133,9 +133,9 @@ func TestLinksAreBounded(t *testing.T) {
 	require.NoError(t, tracker.Link(t.Context(), more, crew), "it is linked so already")
 }
 
-// Somebody nobody has heard of is refused like anybody without a grant.
+// An unknown subject is refused like a known one without a grant.
 func TestStrangersAreRefused(t *testing.T) {
-	for range 8 { // wherever names come to lie
+	for range 8 { // for each place of a name in memory
 		tracker := newTracker(t, nil)
 		require.NoError(t, tracker.AddMember(t.Context(), sales, ann))
 		_, err := tracker.Watch(t.Context(), presence.Agent(presence.ID("stranger")), sales, presence.WatchOptions{})

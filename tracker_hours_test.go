@@ -85,7 +85,7 @@ func TestHoursAreDeadlines(t *testing.T) {
 	require.NoError(t, tracker.SetHours(t.Context(), sales, openingHours(t, "mon 08:10-08:20")))
 	require.NoError(t, tracker.SetHours(t.Context(), sales, openingHours(t, "mon 08:35-08:50")))
 	for _, tt := range []struct{ now, next string }{
-		{"08:00", "08:10"}, // of the hours that were replaced: nothing comes of it
+		{"08:00", "08:10"}, // of the hours that were replaced: nothing changes
 		{"08:10", "08:30"}, {"08:30", "08:35"}, {"08:35", "08:45"}, {"08:45", "08:50"}, {"08:50", "09:30"}, {"23:50", ""},
 	} {
 		now, err := time.Parse("15:04", tt.now)
@@ -102,8 +102,8 @@ func TestHoursAreDeadlines(t *testing.T) {
 	require.Equal(t, presence.At(time.Date(2026, 1, 12, 8, 35, 0, 0, time.UTC)), tracker.group(sales).NextOpen)
 }
 
-// A channel with hours is remembered although nobody is in it, and forgotten
-// when they are taken away.
+// A channel with hours is kept without a member or watcher, and forgotten when
+// the hours are removed.
 func TestHoursKeepTheirChannel(t *testing.T) {
 	tracker := staffed(t, presence.Options{MaxChannels: 1})
 	ctx := t.Context()
@@ -121,7 +121,8 @@ func TestHoursKeepTheirChannel(t *testing.T) {
 	require.ErrorIs(t, tracker.SetHours(ctx, sales, answers{}), presence.ErrClosed)
 }
 
-// Hours whose next change lies in the past, or never comes, keep nobody busy.
+// Hours whose next change lies in the past or beyond the last instant cause no
+// loop.
 func TestHoursThatAnswerOddly(t *testing.T) {
 	tracker := staffed(t, presence.Options{})
 	for _, next := range []presence.Instant{0, 1, -1, math.MinInt64, presence.At(tracker.clock.Now()), math.MaxInt64} {
@@ -157,8 +158,8 @@ func TestHoursFollowTheWallClock(t *testing.T) {
 	require.Equal(t, nine, tracker.group(sales).NextOpen)
 }
 
-// X39: after an update of the zones' data, hours that are made anew and set again
-// are asked anew, at once and for what comes.
+// X39: after an update of the zones' data, hours that are made and set again
+// decide from then on.
 func TestX39ZoneDataChanges(t *testing.T) {
 	tracker := staffed(t, presence.Options{})
 	plan, err := schedule.Parse("mon 09:00-17:00; zone Europe/Berlin")
@@ -181,8 +182,8 @@ func TestX39ZoneDataChanges(t *testing.T) {
 	require.Equal(t, presence.GroupOffline, tracker.group(sales).Status)
 }
 
-// Whoever comes after closing time opens nothing, also where nobody has noticed
-// yet that it is over.
+// A member that connects after closing time does not open the group, even before
+// the closing is noticed.
 func TestNothingOpensAfterHours(t *testing.T) {
 	m := mustCompile(presence.DefaultPolicy())
 	roster := presence.NewRoster(sales, m)

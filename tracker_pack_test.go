@@ -14,7 +14,7 @@ import (
 	"github.com/presence-go/presence/internal/vocab"
 )
 
-// packed packs a state and returns what comes back, if it can be packed.
+// packed packs and unpacks a state. It returns false if the state cannot be packed.
 func packed(k *compactor, s *State) (State, bool) {
 	b, ok := k.pack(s, new(packRoom))
 	if !ok {
@@ -26,8 +26,7 @@ func packed(k *compactor, s *State) (State, bool) {
 	return got, true
 }
 
-// Whatever happened to a subject, its state comes back as it was, if it can be
-// packed at all.
+// A state that can be packed is the same after it is unpacked.
 func TestPackedStatesComeBack(t *testing.T) {
 	start := At(time.Date(2026, 5, 4, 9, 0, 0, 0, time.UTC))
 	k := newCompactor(start)
@@ -105,7 +104,7 @@ func TestPackedStatesComeBack(t *testing.T) {
 	require.Greater(t, rich, 1000)
 }
 
-// Whatever a state can say is packed, or makes it one that is not.
+// Each field of a state is packed, or keeps the state from being packed.
 func TestNothingOfAStateIsLost(t *testing.T) {
 	m, err := Compile(DefaultPolicy())
 	require.NoError(t, err)
@@ -176,7 +175,7 @@ func TestNothingOfAStateIsLost(t *testing.T) {
 	require.Contains(t, refused, "Conn.Incarnation")
 }
 
-// A vocabulary that is full numbers nothing new, and goes on with what it has.
+// A full vocabulary numbers no new word, and keeps those that it has.
 func TestVocabularyIsBounded(t *testing.T) {
 	k := newCompactor(1)
 	device := func(i int) State {
@@ -196,7 +195,7 @@ func TestVocabularyIsBounded(t *testing.T) {
 	require.Equal(t, "100", got.Conns[0].Device)
 }
 
-// Whatever letters an id has, it comes back; those of rand.Text take five bits each.
+// An id of any letters survives packing. Letters of rand.Text take five bits each.
 func TestIDsArePackedAsTheyAre(t *testing.T) {
 	k := newCompactor(1)
 	rng := rand.New(rand.NewPCG(1, 2))

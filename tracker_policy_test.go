@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Nobody who is refused leaves a tenant behind.
+// A refused connection leaves no tenant behind.
 func TestRefusedTenantsTakeNoRoom(t *testing.T) {
 	t.Parallel()
 	tracker, err := New(&Options{MaxSubjects: 1})

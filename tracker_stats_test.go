@@ -126,7 +126,7 @@ func TestObserverStopsItself(t *testing.T) {
 	require.Equal(t, own[0], others[0])
 }
 
-// Observers come and go while subjects change.
+// Observers start and stop while subjects change.
 func TestObserversComeAndGo(t *testing.T) {
 	t.Parallel()
 	tracker := newTracker(t, nil)
@@ -431,8 +431,8 @@ func TestStatsOfStorage(t *testing.T) {
 	}
 }
 
-// A caller who gives up says nothing about storage; storage that does not
-// answer in time does.
+// A caller that gives up is no error of storage. Storage that does not answer in
+// time is one.
 func TestStatsOfStorageThatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -275,7 +275,7 @@ func (h *troubledHistory) poll() {
 	}
 }
 
-// lasts reports whether a claim ends by an actor's call alone. Another process
+// lasts reports whether only an actor's call ends a claim. Another process
 // ends a claim that is dropped on disconnect, since it has no connection.
 func (h *troubledHistory) lasts(c presence.Claim) bool {
 	return !c.DropOnDisconnect && (c.Until == 0 || c.Until > presence.At(h.clock.Now()))
@@ -514,8 +514,8 @@ func TestJournalGoesOnAfterARestart(t *testing.T) {
 	}
 }
 
-// What nobody waits for, and may or may not have been stored, is written again,
-// also if the subject has gone on meanwhile.
+// A record of the backlog that may have been stored is written again, also if the
+// subject has changed meanwhile.
 func TestRecordOfUnknownOutcomeIsWrittenAgain(t *testing.T) {
 	t.Parallel()
 	o := newStored(t)
@@ -535,7 +535,7 @@ func TestRecordOfUnknownOutcomeIsWrittenAgain(t *testing.T) {
 	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy"}))
 }
 
-// contested is storage in which somebody else is always quicker.
+// contested is storage in which another process is always quicker.
 type contested struct{ *memory.Storage }
 
 func (contested) Save(context.Context, ...presence.Write) error {
@@ -646,7 +646,7 @@ func TestOneBadRecordHoldsUpNobody(t *testing.T) {
 		require.NoError(t, o.claim(ref, presence.Claim{Status: "busy", DropOnDisconnect: true}))
 	}
 	o.sweep()
-	// Somebody newer has written ann's record.
+	// A newer version has written ann's record.
 	records, err := o.memory.Load(t.Context(), ann)
 	require.NoError(t, err)
 	require.NoError(t, o.memory.Save(t.Context(), presence.Write{
@@ -666,7 +666,7 @@ func TestOneBadRecordHoldsUpNobody(t *testing.T) {
 	require.Equal(t, o.told(bob), o.rows(bob), "and the journal")
 }
 
-// A claim of unknown outcome is in the journal once it is known to be there.
+// A claim of unknown outcome is in the journal once it is known to be stored.
 func TestJournalOfUnknownOutcome(t *testing.T) {
 	for _, id := range []string{"", "x"} {
 		o := newStored(t)
@@ -710,7 +710,7 @@ func TestNoLostUpdate(t *testing.T) {
 	require.Equal(t, state.Claims, s2.Claims)
 }
 
-// What somebody chose is not written anew after another tracker erased them.
+// A choice is not written again after another tracker erased its subject.
 func TestErasedElsewhere(t *testing.T) {
 	o := newStored(t)
 	c := o.connect(ann, "tab")
@@ -797,7 +797,7 @@ func TestStorageDown(t *testing.T) {
 	require.ErrorIs(t, err, presence.ErrUnavailable)
 	require.Equal(t, "busy", o.status(bob))
 
-	// Reads, masks and connections of those who are known go on.
+	// Reads, masks and connections of known subjects still work.
 	o.idle(c)
 	require.Equal(t, "offline", o.status(bob), "its lease has run out")
 	f, err = w.Poll()
@@ -814,7 +814,7 @@ func TestStorageDown(t *testing.T) {
 	_, err = o.Sweep(t.Context())
 	require.ErrorIs(t, err, presence.ErrUnavailable, "and it is said that storage is behind")
 
-	// It goes on without a restart.
+	// It works again without a restart.
 	o.storage.Up()
 	require.NoError(t, o.claim(ann, presence.Claim{Status: "busy"}))
 	require.Equal(t, "busy", o.status(ann))
@@ -905,8 +905,6 @@ func TestClaimOfUnknownOutcomeCanBeRepeated(t *testing.T) {
 	}
 }
 
-// The journal holds what was told, each once and in order, whatever storage
-// does meanwhile.
 // A change that is known to have failed may be stored all the same. Taking it
 // back must then reach storage, although there seems to be nothing to take back.
 func TestChangeOfUnknownOutcomeIsTakenBack(t *testing.T) {
@@ -1038,8 +1036,8 @@ func TestCloseWritesWhatIsLeft(t *testing.T) {
 	require.ErrorIs(t, o.Close(), presence.ErrUnavailable, "it says so if it cannot")
 }
 
-// Two trackers over one record: whoever finds that the other has written takes
-// that over first, so that neither undoes what the other was told to store.
+// Of two trackers over one record, the one that meets a conflict takes over the
+// stored record first, so that neither undoes a change of the other.
 func TestConflictTakesOverWhatIsStored(t *testing.T) {
 	t.Parallel()
 	o := newStored(t)
@@ -1065,8 +1063,8 @@ func TestConflictTakesOverWhatIsStored(t *testing.T) {
 	require.Equal(t, "away", stored.Claims[0].Status)
 }
 
-// Storage that does not answer holds up nobody but those who need it, and them
-// not for long.
+// Storage that does not answer holds up only the callers that need it, for
+// StorageTimeout at most.
 func TestStorageThatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -1145,7 +1143,7 @@ func TestRefresh(t *testing.T) {
 	require.NoError(t, first.Reload(t.Context(), ann))
 	require.Equal(t, "busy", status(ann))
 
-	// What was there already is left alone, whatever else has happened.
+	// Reload writes nothing.
 	before := o.storage.Calls(presencetest.Save)
 	require.NoError(t, first.Reload(t.Context()))
 	require.NoError(t, o.Reload(t.Context()))
@@ -1230,7 +1228,7 @@ func TestDisabledElsewhere(t *testing.T) {
 	require.Equal(t, "offline", o.status(ann), "nobody is back before connecting again")
 }
 
-// Connections come and go from memory while storage is down, also those of a
+// Connections open and close in memory while storage is down, also those of a
 // subject that storage is behind with already.
 func TestLoginAndLogoutWhileStorageIsDown(t *testing.T) {
 	t.Parallel()
@@ -1378,8 +1376,8 @@ func TestRecordsAreWrittenBesideOneThatIsRefused(t *testing.T) {
 	require.Equal(t, bob, records[0].Subject)
 }
 
-// Rows wait within a bound; what did not fit is counted, and what is newest is
-// stored in the end.
+// The rows that wait have a limit. The rows dropped beyond it are counted, and
+// the newest are stored in the end.
 func TestRowsThatWaitAreBounded(t *testing.T) {
 	t.Parallel()
 	o := newStored(t)
@@ -1400,8 +1398,8 @@ func TestRowsThatWaitAreBounded(t *testing.T) {
 	require.Equal(t, presence.Stats{RowsDropped: h.RowsDropped}, storageStats(o))
 }
 
-// A connection waits for what was chosen before, within a bound, and nothing
-// else is shown meanwhile or after.
+// Connect waits for the stored choice, for StorageTimeout at most. Nothing else is
+// shown meanwhile or after.
 func TestConnectWaitsForWhatWasChosen(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

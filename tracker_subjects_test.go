@@ -9,7 +9,7 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// Asking for ids that nobody has heard of takes no room from those who come.
+// Reads of unknown ids take no room from subjects that connect.
 func TestReadsOfUnknownIDsTakeNoRoom(t *testing.T) {
 	t.Parallel()
 	tracker := newTracker(t, &presence.Options{Storage: inMemory(0), MaxSubjects: 2})
@@ -27,7 +27,7 @@ func TestReadsOfUnknownIDsTakeNoRoom(t *testing.T) {
 	}
 }
 
-// What can only be refused of somebody nobody has heard of takes no room.
+// An event that is refused for an unknown subject takes no room.
 func TestRefusedEventsOfUnknownIDsTakeNoRoom(t *testing.T) {
 	t.Parallel()
 	tracker := newTracker(t, &presence.Options{MaxSubjects: 1})
@@ -56,8 +56,8 @@ func TestRefusedEventsOfUnknownIDsTakeNoRoom(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// A record that was given up serves somebody else; handles of who had it before
-// change nothing for them.
+// The place of an erased subject serves another one. Handles of the erased subject
+// change nothing for it.
 func TestErasedSubjectsHandlesReachNobodyElse(t *testing.T) {
 	tracker := newTracker(t, nil)
 	ctx := t.Context()

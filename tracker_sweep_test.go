@@ -14,8 +14,8 @@ import (
 	"github.com/presence-go/presence/presencetest"
 )
 
-// However many are due together, each is told of once, in the order of time and
-// as if there were no others.
+// Subjects that are due together each expire once, in the order of time, as each
+// would by itself.
 func TestManyWhoAreDueTogetherAllExpire(t *testing.T) {
 	const many = 1000
 	gone := make(map[presence.Ref]presence.Output)
@@ -52,7 +52,7 @@ func TestManyWhoAreDueTogetherAllExpire(t *testing.T) {
 
 func TestStandstillGivesConnectionsAnotherChance(t *testing.T) {
 	// The bubble's clock cannot stand still, but one whose readings jump can be
-	// had: a clock that is moved while nobody looks.
+	// had: a clock that is moved between two readings.
 	synctest.Test(t, func(t *testing.T) {
 		jump := &jumpingClock{Clock: clock.New()}
 		d := newRunning(t, &presence.Options{Clock: jump})
@@ -66,12 +66,12 @@ func TestStandstillGivesConnectionsAnotherChance(t *testing.T) {
 	})
 }
 
-// Storage that hangs does not delay what others are told.
+// Storage that hangs does not delay outputs of other subjects.
 func TestMasksInTimeWhileStorageHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		storage := presencetest.NewFaultyStorage(inMemory(0))
-		var told atomic.Int64 // when it was said that ann is idle
+		var told atomic.Int64 // when ann was reported as idle
 		d := newRunning(t, &presence.Options{Storage: storage})
 		d.Observe(func(ref presence.Ref, o *presence.Output) {
 			if ref == ann && o.Trigger == presence.CauseIdle {
@@ -98,8 +98,8 @@ func TestMasksInTimeWhileStorageHangs(t *testing.T) {
 	})
 }
 
-// A change that is held back goes out when its time has come, though nothing
-// else happens by then.
+// A change that is held back is sent when it is due, though nothing else happens
+// by then.
 func TestHeldBackChangesGoOutByThemselves(t *testing.T) {
 	for name, hold := range map[string]func(*presence.Policy){
 		"publish": func(p *presence.Policy) { p.CoalesceSubject = 2 * time.Second },
@@ -131,7 +131,7 @@ func testHeldBackChanges(t *testing.T, hold func(*presence.Policy)) {
 	})
 }
 
-// Whatever changes a list goes out when its time has come.
+// Each change of a list is sent when it is due.
 func TestHeldBackAccessGoesOutByItself(t *testing.T) {
 	crew := presence.ChannelID("crew")
 	policy := presence.DefaultPolicy()

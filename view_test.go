@@ -13,7 +13,7 @@ import (
 	"github.com/presence-go/presence/preset"
 )
 
-// H11: what is printed says what the value is.
+// H11: a printed value shows what it is.
 func TestValuesPrint(t *testing.T) {
 	until := presence.At(time.Date(2026, 1, 5, 9, 30, 0, 0, time.UTC))
 	for want, value := range map[string]any{
@@ -56,8 +56,9 @@ func TestPresent(t *testing.T) {
 	require.False(t, presence.View{Status: presence.StatusDisabled}.Present())
 }
 
-// Who is shown devices sees each come and, once its grace is over, go; nobody
-// else notices, and nobody who can be hidden from may be shown them.
+// An audience that is shown devices sees each connect and, after its grace, leave.
+// No other audience notices. A policy cannot show devices to an audience that can
+// be hidden from.
 func TestDevicesAreCountedForThoseWhoAreShownThem(t *testing.T) {
 	policy := presence.DefaultPolicy()
 	policy.Views = map[presence.Audience][]string{presence.AudienceTeam: {"devices"}}

@@ -16,7 +16,7 @@ import (
 	"github.com/presence-go/presence/preset"
 )
 
-// One goroutine reads every watch: it is told which of them to look at.
+// One goroutine reads every watch: Notify names the next one to read.
 func TestOneGoroutineServesManyWatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newRunning(t, nil)
@@ -30,7 +30,7 @@ func TestOneGoroutineServesManyWatches(t *testing.T) {
 			require.NoError(t, err)
 			watches = append(watches, w)
 		}
-		// drain reads what its callers have been told of, and counts frames by watch.
+		// drain reads the watches that Notify named, and counts frames by watch.
 		drain := func() (frames, calls [channels]int, ended int) {
 			for {
 				synctest.Wait()
@@ -107,7 +107,7 @@ func TestNotifyMayUseTheTracker(t *testing.T) {
 	})
 }
 
-// A watch that is suspended because nobody can say whether it may go on
+// A watch that is suspended because the authorizer cannot answer
 // announces by itself when it is worth asking again.
 func TestSuspendedWatchAnnouncesItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -210,8 +210,8 @@ func (a *slowAuthorizer) Allow(ctx context.Context, _ presence.Question) error {
 	return nil
 }
 
-// An authorizer that hangs holds nobody up for good, whatever the caller's
-// context, and nobody at all once the tracker is closed.
+// An authorizer that hangs holds a caller up for 5 s at most, whatever the
+// context, and not at all once the tracker is closed.
 func TestAuthorizerThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := new(slowAuthorizer)
@@ -245,7 +245,7 @@ func TestAuthorizerThatHangs(t *testing.T) {
 	})
 }
 
-// Who is told when there is something to read never waits for the authorizer, and
+// A watcher with Notify never waits for the authorizer, and
 // sees nothing until it has answered.
 func TestPollDoesNotWaitForTheAuthorizer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -292,8 +292,8 @@ func TestPollDoesNotWaitForTheAuthorizer(t *testing.T) {
 	})
 }
 
-// lateAuthorizer agrees at once, or, when it is slow, a second after nobody waits
-// for its answer any more.
+// lateAuthorizer agrees at once, or, when it is slow, a second after its context
+// is done.
 type lateAuthorizer struct {
 	slow  atomic.Bool
 	asked atomic.Int64 // calls under way
@@ -475,7 +475,7 @@ func (d *testTracker) resume(actor presence.Actor, from position) *presence.Watc
 	return w
 }
 
-// diffs checks that an actor who comes back goes on with so many diffs.
+// diffs checks that an actor who resumes gets so many diffs.
 func (d *testTracker) diffs(actor presence.Actor, from position, want int) {
 	d.t.Helper()
 	w := d.resume(actor, from)
@@ -488,7 +488,7 @@ func (d *testTracker) diffs(actor presence.Actor, from position, want int) {
 	require.NoError(d.t, w.Close())
 }
 
-// snapshot checks that an actor who comes back begins anew.
+// snapshot checks that an actor who resumes gets a snapshot.
 func (d *testTracker) snapshot(actor presence.Actor, from position) {
 	d.t.Helper()
 	w := d.resume(actor, from)
@@ -523,7 +523,7 @@ func TestWatcherComesBack(t *testing.T) {
 		from, _ := read(t, stays)
 		d.diffs(visitor, from, 0)
 
-		// What was missed comes as the frames that it was, and then what happens.
+		// The watcher gets the frames that it missed, and then the next ones.
 		change()
 		change()
 		_, want := read(t, stays)
@@ -536,7 +536,7 @@ func TestWatcherComesBack(t *testing.T) {
 		require.Equal(t, at.seq+1, frames[0].Seq)
 		d.diffs(visitor, from, 3)
 
-		// Too much was missed, or nothing that was ever said.
+		// Too much was missed, or the position is none of the stream.
 		change()
 		d.snapshot(visitor, from)
 		now, _ := read(t, stays)
@@ -544,7 +544,7 @@ func TestWatcherComesBack(t *testing.T) {
 			d.snapshot(visitor, nonsense)
 		}
 
-		// Nothing is remembered for a stream that nobody watches.
+		// Nothing is kept of a stream without a watcher.
 		d.diffs(visitor, now, 0)
 		require.NoError(t, stays.Close())
 		require.NoError(t, w.Close())
@@ -601,7 +601,7 @@ func TestNoStreamIsResumedForAnotherAudience(t *testing.T) {
 	})
 }
 
-// The epochs that an audience sees do not tell who else watches.
+// The epochs that an audience sees do not depend on other watchers.
 func TestEpochsTellNothing(t *testing.T) {
 	epoch := func(others ...presence.Actor) (epoch string) {
 		resumed(t, nil, func(t *testing.T, d *testTracker, _ func()) {
@@ -628,7 +628,7 @@ func TestEpochsAreNeverUsedAgain(t *testing.T) {
 		}
 		next(d, sales)
 		next(d, sales) // at the same instant, in the same channel
-		for range 3 {  // a channel that is forgotten whenever nobody watches it
+		for range 3 {  // a channel that is forgotten without a watcher
 			time.Sleep(time.Nanosecond)
 			next(d, presence.ChannelID("nobody is here"))
 		}
@@ -657,7 +657,7 @@ func TestResumeAcrossAPolicy(t *testing.T) {
 	})
 }
 
-// Whoever lost access and has it again does not learn what happened meanwhile,
+// A watcher that lost access and has it again does not learn what happened meanwhile,
 // also where changes are held back so that the stream stands where it stood.
 func TestResumeAcrossARevocation(t *testing.T) {
 	for _, held := range []time.Duration{0, 10 * time.Second} {
@@ -706,7 +706,7 @@ func TestResumeAcrossARefusal(t *testing.T) {
 	})
 }
 
-// What only the subject itself is told is part of its stream as well.
+// A frame for the subject itself is part of its stream as well.
 func TestResumeAcrossWhatOneIsTold(t *testing.T) {
 	resumed(t, nil, func(t *testing.T, d *testTracker, change func()) {
 		open := func(from position) *presence.Watch {

@@ -207,7 +207,7 @@ func essence(out []presence.Output) (list []string) {
 }
 
 // TestStatementD9: whatever happens, everybody known falls under exactly one of
-// the labels offered, and an available one under the one its work says.
+// the labels offered, and an available one under the label of its work.
 func TestStatementD9(t *testing.T) {
 	met := make(map[string]int)
 	for seed := range uint64(300) {
@@ -249,7 +249,7 @@ func TestStatementD9(t *testing.T) {
 	}
 }
 
-// Ending what is not there leaves alone what waits and what was asked for.
+// Ending an unknown claim changes neither pending statuses nor requests.
 func TestEndingNothingChangesNothing(t *testing.T) {
 	p := presence.DefaultPolicy()
 	require.NoError(t, p.Set("statuses.away.drainsFirst", "true"))
@@ -283,7 +283,7 @@ func TestOffersAreBounded(t *testing.T) {
 }
 
 // Who was kicked out, or takes a break once the work is done, is given none
-// either where the policy gives work to those who left.
+// either where the policy gives work to subjects that left.
 func TestNoWorkForThoseWhoLeftKickedOut(t *testing.T) {
 	p := presence.DefaultPolicy()
 	require.NoError(t, p.Set("statuses.offline.routing", "last"))
