@@ -1,5 +1,5 @@
 // Presence in the browser: one connection for all tabs of a device, which
-// survives what browsers do to pages. See README.md, and presence.d.ts for the
+// survives frozen, hidden and reloaded pages. See README.md, and presence.d.ts for the
 // types. No dependencies.
 //
 // Every page has a Presence. One of those that share a name leads: it holds a Web
@@ -9,14 +9,14 @@
 //   lead    a new leader asks every page to report; who led before follows
 //   tab     a page reports: what is to be merged, what it watches
 //   ask     a page has something for the server
-//   m       the leader passes on what the server says, or its own state
-//   logout  everybody ends
+//   m       the leader passes on a message of the server, or its own state
+//   logout  every page ends
 //
 // Each page keeps its own lists of members from the frames passed on. The leader
 // keeps those of the channels that only others watch as well.
 
 const INPUT = "pointerdown pointermove keydown wheel touchstart touchmove";
-const BEAT = 25e3; // the server's heartbeat, until it says
+const BEAT = 25e3; // the server's heartbeat, until the welcome sets it
 const SPARSE = 15e3; // between two reports of going on with input
 const PATIENCE = 10e3; // for a socket to open, and for an answer
 const CAP = 30e3; // the longest wait before another try
@@ -50,10 +50,10 @@ class Channel {
   constructor(id) {
     this.id = id;
     this.ready = new Promise((resolve, reject) => Object.assign(this, { resolve, reject }));
-    this.ready.catch(() => {}); // whoever watches has it too
+    this.ready.catch(() => {}); // each call of watch gets the error too
   }
 
-  // Takes a frame in. Returns what changed, or nothing if the frame does not fit.
+  // Applies a frame. Returns the changes, or nothing if the frame does not fit.
   apply({ type, epoch, seq, group, members = [], changes = [] }) {
     const was = this.members;
     if (type == "snapshot") {
@@ -94,7 +94,7 @@ function stream(base, token) {
           type == "close" ? end(code) : it.onmessage(e);
         };
       } else if (m.type == "bye" || m.type == "suspend") {
-        navigator.sendBeacon(back, text); // the page may be gone before anything else
+        navigator.sendBeacon(back, text); // the page may end before a request would be sent
       } else {
         sent = sent.then(() => fetch(back, { method: "POST", body: text, credentials: "include" })).then((answer) => answer.ok || end(), end);
       }
@@ -113,7 +113,7 @@ export function createPresence(url, options = {}) {
   const name = "presence:" + (options.name ?? url);
   const me = random();
   const channels = new Map();
-  const pending = new Map(); // what was asked, by ref
+  const pending = new Map(); // calls without an answer, by ref
   let listening; // while open, until close
   let state = "closed"; // as in presence
   let run; // while neither closed nor suspended
@@ -123,7 +123,7 @@ export function createPresence(url, options = {}) {
   let told; // when one was last reported at once
   let dirty; // there was input since the last report
   let faced; // the channel that the person looks at here
-  let heard; // when the server was last heard, or whoever leads
+  let heard; // when the server, or the leading page, was last heard
   let timer; // for what is next: to check, to connect, to give up
   let greeting = { heartbeat: BEAT }; // the last welcome
   let conn; // the connection's id
@@ -138,7 +138,7 @@ export function createPresence(url, options = {}) {
   let streaming; // by server-sent events
   let proven; // that a WebSocket gets through
   let beat; // the number of the last ping
-  let shown; // whether the server thinks that it is visible
+  let shown; // whether the server has it as visible
   let focused; // and looked at
 
   function open(how = {}) {
@@ -252,7 +252,7 @@ export function createPresence(url, options = {}) {
       .catch((e) => {
         if (mine != run) return;
         if (e.name == "AbortError") return true;
-        bus = bus?.close(); // there are no locks for this page: it is on its own
+        bus = bus?.close(); // this page gets no locks: it opens its own socket
         lead();
       });
   }
@@ -264,7 +264,7 @@ export function createPresence(url, options = {}) {
     if (!steal) campaign(); // else the request before the theft still waits
   }
 
-  // Says something to all pages, of which this is one.
+  // Sends a message to all pages, this one included.
   function post(m) {
     m.id = me;
     bus?.postMessage(m);
@@ -319,7 +319,7 @@ export function createPresence(url, options = {}) {
     });
   }
 
-  // Takes in what the leader passes on.
+  // Handles a message that the leader passes on.
   function take(m) {
     heard = mark();
     const { type, channel } = m;
@@ -458,7 +458,7 @@ export function createPresence(url, options = {}) {
     if (!over && code != 1000) later(Math.random() * Math.min(CAP, 1e3 * 2 ** attempts++), connect);
   }
 
-  // There is reason to believe that now is a good time.
+  // Connects at once, because the network or the page has just returned.
   function hurry(fresh) {
     if (leader != me || state == "refused") return;
     if (fresh) attempts = 0;
@@ -480,7 +480,7 @@ export function createPresence(url, options = {}) {
       tabs.forEach((t) => (t.login = false));
     } else if (type == "error") {
       if (code == "stale") return hello();
-      if (code == "rate") return closed(m); // something was dropped, who knows what
+      if (code == "rate") return closed(m); // the server dropped a message, and it is not known which
       watched.forEach((ref, id) => ref == m.ref && (m.channel = id));
     }
     const over = type == "removed" ? m.channel.id : type == "error" && m.channel;
@@ -504,7 +504,7 @@ export function createPresence(url, options = {}) {
     speak({ type: "hello", v: 1, conn, login: [...tabs.values()].some((t) => t.login), device: options.device });
   }
 
-  // The age of the last input goes with the first answer to a ping alone.
+  // Only the first answer to a ping has the age of the last input.
   function pong(again) {
     speak({ type: "pong", seq: beat }, again);
   }
@@ -546,13 +546,13 @@ export function createPresence(url, options = {}) {
     const faces = all.flatMap((t) => t.focus ?? []);
     return {
       visible: all.some((t) => t.visible),
-      idle: Math.min(...ages), // which JSON says as null where there is none
+      idle: Math.min(...ages), // JSON writes Infinity, of pages without input, as null
       focus: faces.find(Boolean) ?? faces[0],
       watches: new Set(all.flatMap((t) => t.watches)),
     };
   }
 
-  // Tells the server what has changed about that.
+  // Sends the server the changes of that state.
   function sync() {
     if (leader != me || state != "open") return;
     const { visible, focus, watches } = merged();

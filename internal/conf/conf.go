@@ -56,7 +56,7 @@ func Encode(src any) ([]byte, error) {
 	return append(out.Bytes(), '\n'), err
 }
 
-// Unknown is a key that no field answers to.
+// Unknown is a key without a field.
 type Unknown struct {
 	Path    string
 	Allowed []string // keys, where it stands
@@ -177,8 +177,8 @@ func fieldNamed(v reflect.Value, name string) reflect.Value {
 	return reflect.Value{}
 }
 
-// entry returns a settable copy of the value of a key of the map v, zero if there
-// is none, and a function that stores it.
+// entry returns a settable copy of the value of a key of the map v, or zero
+// without one, and a function that stores it.
 func entry(v reflect.Value, key string) (value reflect.Value, store func()) {
 	k := reflect.ValueOf(key).Convert(v.Type().Key())
 	value = reflect.New(v.Type().Elem()).Elem()

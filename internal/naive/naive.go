@@ -88,7 +88,7 @@ func (n *Model) policyAt(count int) *presence.Policy {
 	return p
 }
 
-// look is all that can be said of one moment.
+// look is the model's knowledge at one moment.
 type look struct {
 	n *Model
 	w moment
@@ -584,12 +584,12 @@ func meant(p *presence.Policy, c *presence.Claim) *presence.Status {
 	return DisconnectedIn(p)
 }
 
-// DefaultIn is the status of those who are there and have chosen nothing.
+// DefaultIn is the status of a connected subject without a choice.
 func DefaultIn(p *presence.Policy) *presence.Status {
 	return StatusOf(p, cmp.Or(p.Default, p.Statuses[0].ID))
 }
 
-// DisconnectedIn is the status of those who are not there, or nil.
+// DisconnectedIn is the status of a disconnected subject, or nil.
 func DisconnectedIn(p *presence.Policy) *presence.Status {
 	if p.Disconnected != "" {
 		return StatusOf(p, p.Disconnected)
@@ -621,8 +621,8 @@ func foldIn(p *presence.Policy, status string) int {
 	return len(p.Fold) + slices.IndexFunc(p.Statuses, func(s presence.Status) bool { return s.ID == status })
 }
 
-// vote is what competes for the top: a claim, or a connection's wish for the
-// policy default, which is nobody's claim.
+// vote is a candidate for the top: a claim, or a connection's wish for the
+// policy default, which is no claim.
 type vote struct {
 	claim  *presence.Claim
 	status string
@@ -631,7 +631,7 @@ type vote struct {
 	order  int // of setting, among those of one instant
 }
 
-// above says that v comes before o: by rank, then the later one.
+// above reports whether v precedes o: by rank, then the later one.
 func (v vote) above(o vote) bool {
 	return cmp.Or(cmp.Compare(v.rank, o.rank), cmp.Compare(o.setAt, v.setAt), cmp.Compare(o.order, v.order)) < 0
 }
@@ -687,7 +687,7 @@ func (l *look) top(keep func(*presence.Claim) bool) (vote, bool) {
 
 func anyClaim(*presence.Claim) bool { return true }
 
-// Answer is what the model says of one moment.
+// Answer is the model's answer about one moment.
 type Answer struct {
 	Known    bool
 	Status   string
@@ -1070,7 +1070,7 @@ func (n *Model) lookAt(at presence.Instant) *look {
 	return n.look(moment{n: len(n.past), at: at, upto: dueAll})
 }
 
-// Answer is what all that happened comes to at an instant.
+// Answer is the answer at an instant after all past events.
 func (n *Model) Answer(at presence.Instant) Answer {
 	a := n.lookAt(at).answer()
 	a.idleAt = 0
@@ -1126,7 +1126,7 @@ func describeClaim(c *presence.Claim) string {
 	return fmt.Sprintf("claim %s %s %s conn=%s set %s until %s", c.Status, c.Source, c.Key, c.Conn, c.SetAt, c.Until)
 }
 
-// liveFacts is the part of the facts that tells of connections.
+// liveFacts is the part of the facts about connections.
 func liveFacts(facts string) string {
 	conns, _, _ := strings.Cut(facts, ";")
 	return conns

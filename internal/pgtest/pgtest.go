@@ -220,7 +220,7 @@ func (s *Server) Start(ctx context.Context) (err error) {
 	}
 }
 
-// failed tells what the server has logged.
+// failed returns an error with the server's log.
 func (s *Server) failed(why string) error {
 	log, _ := os.ReadFile(s.log.Name())
 	return fmt.Errorf("pgtest: the server did not start: %s\n%s", why, bytes.TrimSpace(log))
@@ -364,7 +364,7 @@ func zombie(pid int) bool {
 	return len(f) > 0 && string(f[0]) == "Z"
 }
 
-// Close kills the server if it is running and removes all that there is of it.
+// Close kills the server if it is running and removes all its files.
 func (s *Server) Close() error {
 	return errors.Join(s.Kill(), os.RemoveAll(s.root))
 }

@@ -15,9 +15,9 @@ const (
 	Max = 256
 )
 
-// Pieces holds pieces that come and go. A piece is named by its class, which
-// follows from its length, and a number. The zero Pieces is empty. It is for one
-// goroutine at a time.
+// Pieces holds pieces that are added and removed. The name of a piece is its
+// class, which follows from its length, and a number. The zero Pieces is empty.
+// Only one goroutine at a time may use it.
 type Pieces struct {
 	classes [Max/grain + 1]class
 	spare   []*[chunkSize]byte // chunks that no class uses at present
@@ -115,9 +115,9 @@ func (p *Pieces) Bytes(c uint8, n uint32) []byte {
 	return p.classes[c].chunks[n/each].bytes[at : at+size : at+size]
 }
 
-// Words holds strings that stay as long as somebody refers to them, one behind
-// the other. The zero Words is empty. Adding is for one goroutine at a time;
-// what has been added may be read by any that knows the chunks.
+// Words holds strings without removing any, one behind the other. The zero
+// Words is empty. One goroutine at a time may add. Any goroutine that has the
+// chunks may read added strings.
 type Words struct {
 	Chunks [][]byte // grows, and is never written to
 	used   int      // of the last

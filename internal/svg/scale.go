@@ -6,7 +6,7 @@ import (
 	"strconv"
 )
 
-// Scale maps values to an axis that goes from 0 to 1.
+// Scale maps values to an axis from 0 to 1.
 type Scale struct {
 	Low, High float64
 	Log       bool

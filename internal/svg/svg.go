@@ -30,7 +30,7 @@ type Canvas struct{ body bytes.Buffer }
 // Add adds one line of SVG.
 func (c *Canvas) Add(format string, args ...any) { fmt.Fprintf(&c.body, format+"\n", args...) }
 
-// Text adds a text at its baseline. The attributes say how it looks.
+// Text adds a text at its baseline. The attributes set its style.
 func (c *Canvas) Text(x, y float64, attributes, text string) {
 	c.Add(`<text x="%.1f" y="%.1f" %s>%s</text>`, x, y, attributes, Escape(text))
 }

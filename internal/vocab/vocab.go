@@ -1,5 +1,5 @@
-// Package vocab numbers values of which there are few, so that a record can
-// hold a number of two bytes in place of the value.
+// Package vocab numbers values of a small set, so that a record holds a number
+// of two bytes in place of the value.
 package vocab
 
 import (

@@ -1,7 +1,7 @@
-// Package wheel holds the deadlines of very many things in slots of time. A
-// thing costs four bytes, and entering it a few nanoseconds however many there
-// are; in return a deadline that lies further ahead is known only roughly, and
-// has to be looked at again when its slot comes.
+// Package wheel holds the deadlines of very many entries in slots of time. An
+// entry costs four bytes, and adding it a few nanoseconds at any number of
+// entries. In return a far deadline is known only roughly, and the caller must
+// check it again when its slot is taken.
 package wheel
 
 import (
@@ -42,8 +42,8 @@ type block struct {
 	values [perBlock]uint32
 }
 
-// Len returns how many entries there are, those included that nobody wants any
-// more.
+// Len returns the number of entries, with those that the caller no longer
+// needs.
 func (w *Wheel) Len() int { return w.count }
 
 // Add enters a value under a tick; one that has passed counts as the present.
@@ -76,7 +76,7 @@ func (w *Wheel) Next() (tick uint64, ok bool) {
 	return tick, ok
 }
 
-// occupied says of every slot whether it has entries.
+// occupied has a bit for every slot with entries.
 type occupied [levels][slots / 64]uint64
 
 // first finds the first slot with entries, a wide one before a narrow one that
@@ -119,7 +119,7 @@ type Slot struct {
 	head     uint32
 }
 
-// Exact reports whether the slot holds one tick alone.
+// Exact reports whether the slot holds exactly one tick.
 func (s *Slot) Exact() bool { return s.To == s.From+1 }
 
 // Take takes the first slot out that begins at now or before, for Drain to
