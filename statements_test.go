@@ -508,28 +508,31 @@ func TestStatementF4SameHistoryWithFakes(t *testing.T) {
 	policy := preset.ThriveDesk()
 	var fake, real outcome
 
-	mock := clock.NewMock()
-	mock.Set(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)) // when a bubble begins
-	out, notifier := new(presencetest.RecordingTransport), new(presencetest.RecordingNotifier)
-	tracker, err := presence.New(&presence.Options{
-		Policy: &policy, Clock: mock, Notifier: notifier,
-		Storage: presencetest.NewFaultyStorage(inMemory(0)),
-	})
-	require.NoError(t, err)
-	fake.journal = live(t, tracker, out, presence.At(mock.Now()), func(d time.Duration) {
-		for end := mock.Now().Add(d); ; {
-			next, err := tracker.Sweep(t.Context())
-			require.NoError(t, err)
-			if next == 0 || next.Time().After(end) {
-				mock.Set(end)
-				_, err = tracker.Sweep(t.Context())
+	synctest.Test(t, func(t *testing.T) {
+		mock := clock.NewMock()
+		mock.Set(time.Now())
+		out, notifier := new(presencetest.RecordingTransport), new(presencetest.RecordingNotifier)
+		tracker, err := presence.New(&presence.Options{
+			Policy: &policy, Clock: mock, Notifier: notifier,
+			Storage: presencetest.NewFaultyStorage(inMemory(0)),
+		})
+		require.NoError(t, err)
+		fake.journal = live(t, tracker, out, presence.At(mock.Now()), func(d time.Duration) {
+			defer synctest.Wait() // until the frames have been sent
+			for end := mock.Now().Add(d); ; {
+				next, err := tracker.Sweep(t.Context())
 				require.NoError(t, err)
-				return
+				if next == 0 || next.Time().After(end) {
+					mock.Set(end)
+					_, err = tracker.Sweep(t.Context())
+					require.NoError(t, err)
+					return
+				}
+				mock.Set(next.Time())
 			}
-			mock.Set(next.Time())
-		}
+		})
+		fake.frames, fake.notified = words(t, out.Frames()), ids(notifier.Notifications())
 	})
-	fake.frames, fake.notified = words(t, out.Frames()), ids(notifier.Notifications())
 
 	synctest.Test(t, func(t *testing.T) {
 		out, err := memory.NewTransport(nil)
