@@ -117,7 +117,7 @@ func BenchmarkUnpack(b *testing.B) {
 func BenchmarkStepPacked(b *testing.B) {
 	m, s, now := benchState(b)
 	k, words := newCompactor(now), new(borrowed)
-	packed, ok := k.pack(&s, &words.packed)
+	packed, _ := k.pack(&s, &words.packed)
 	record := append([]byte(nil), packed...)
 	var back State
 	var out []Output
@@ -127,6 +127,7 @@ func BenchmarkStepPacked(b *testing.B) {
 		k.unpack(record, &back, words)
 		back.Subject, back.Current.Subject = s.Subject, s.Subject
 		out, _, _ = m.Step(&back, &Event{Kind: EventHeartbeat, Conn: "tab", Age: NoAge}, now, out[:0])
+		var ok bool
 		if packed, ok = k.pack(&back, &words.packed); !ok {
 			b.Fatal("the state is not packed")
 		}

@@ -54,7 +54,7 @@ func (t *Tracker) Stats() Stats {
 	j.mu.Lock()
 	s.RecordsBehind, s.RowsBehind, s.RowsDropped = len(distinct(j.dirty))+j.writing.records, len(j.waiting)+j.writing.rows, j.given
 	j.mu.Unlock()
-	s.StorageErr, s.StorageSince = t.health.last()
+	s.StorageSince, s.StorageErr = t.health.last()
 	return s
 }
 
@@ -192,10 +192,10 @@ func (h *health) note(err error, now Instant) {
 	h.err = err
 }
 
-func (h *health) last() (err error, since Instant) {
+func (h *health) last() (since Instant, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.err, h.since
+	return h.since, h.err
 }
 
 // lateBeats is the number of heartbeats by which a deadline may be late before the

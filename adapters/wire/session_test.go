@@ -196,7 +196,7 @@ func TestRefusedStatusListsTheSelectableOnes(t *testing.T) {
 		conn.take()
 		for _, kind := range []string{"claim", "request"} {
 			for status, code := range map[string]string{"lunch": "unknown", "offline": "not-allowed"} {
-				s.Receive([]byte(fmt.Sprintf(`{"type":%q,"ref":"1","status":%q}`, kind, status)))
+				s.Receive(fmt.Appendf(nil, `{"type":%q,"ref":"1","status":%q}`, kind, status))
 				var answer struct {
 					Type, Code string
 					Allowed    []string
