@@ -1,13 +1,13 @@
-// Package conf moves plain configuration structs to JSON and back.
+// Package conf converts plain configuration structs to JSON and back.
 //
 // A configuration is data only: structs whose exported fields carry a
 // `json:"name"` tag, maps with string keys, slices, strings, booleans, whole
 // numbers, float64 and [time.Duration], which is written as "5m" or "250ms".
-// Fields without a name in their tag, or named "-", are left alone. A type that
-// contains anything else, or itself, is refused by every function but [Clone].
+// Fields without a name in their tag, or named "-", are ignored. Every function
+// but [Clone] refuses a type that contains anything else, or itself.
 //
-// A fault starts with the path of the value at fault, or with "conf" where the
-// document as a whole is meant, and says what would have been right.
+// A fault starts with the path of the value at fault, or with "conf" for the
+// document as a whole. It names what is allowed.
 package conf
 
 import (
@@ -28,15 +28,15 @@ import (
 
 const (
 	maxBytes  = 1 << 20 // length of a document
-	maxDepth  = 32      // objects and lists inside each other
-	maxKey    = 256     // bytes of one key, for paths are repeated in faults
+	maxDepth  = 32      // nested objects and lists
+	maxKey    = 256     // bytes of one key, since faults repeat paths
 	maxFaults = 100     // faults of one document that are spelled out
 )
 
 // Encode returns src, a configuration or a pointer to one, as JSON that is
 // indented by two spaces and ends in a newline. Struct keys keep the order of
 // the fields, map keys are sorted. A nil slice is written as [] and a nil map as
-// {}; a field with the option omitzero is left out where it is zero.
+// {}. A field with the option omitzero is left out if it is zero.
 func Encode(src any) ([]byte, error) {
 	v := reflect.ValueOf(src)
 	if v.Kind() == reflect.Pointer {
@@ -59,16 +59,16 @@ func Encode(src any) ([]byte, error) {
 // Unknown is a key without a field.
 type Unknown struct {
 	Path    string
-	Allowed []string // keys, where it stands
+	Allowed []string // the keys of the object that it stands in
 }
 
 // Decode reads the JSON object in data onto dst, a pointer to a struct. Keys
 // that are absent leave their value as it is, scalars and lists replace it, and
 // objects merge: a struct field by field, a map entry by entry.
 //
-// Keys that no field answers to are returned sorted by path; whether they are
-// an error is for the caller to say. All faults are reported in one joined error
-// (the first 100 spelled out, the others counted), and dst is then unchanged.
+// It returns the keys without a field, sorted by path; the caller decides whether
+// they are an error. One joined error has all faults: the first 100 in full, the
+// others as a count. On a fault dst is unchanged.
 func Decode(data []byte, dst any) (unknown []Unknown, err error) {
 	v, err := target(dst)
 	if err != nil {
@@ -95,12 +95,11 @@ func Decode(data []byte, dst any) (unknown []Unknown, err error) {
 // Set changes the value at a path of JSON keys joined by dots in dst, a pointer
 // to a struct; on a fault dst is unchanged.
 //
-// A step through a map is a key, which is added where it is missing. A step
-// through a list is an index or the value of an element's key "id", in this
-// order of precedence; without such a step the rest of the path goes for every
-// element. The value is written as in JSON but without quotes; a boolean may
-// also be yes or no, a list of scalars is separated by commas, and none is an
-// empty list of anything.
+// A step through a map is a key, which is added if it is missing. A step through a
+// list is an index or the value of an element's key "id", in this order of
+// precedence. Without such a step the rest of the path applies to every element.
+// The value is written as in JSON but without quotes. A boolean may also be yes or
+// no. Commas separate a list of scalars, and none is an empty list of any type.
 func Set(dst any, path, value string) error {
 	v, err := target(dst)
 	if err != nil {
@@ -155,7 +154,7 @@ func clone(v reflect.Value) reflect.Value {
 	return out
 }
 
-// fieldsOf returns the fields of a struct that take part, under their JSON names.
+// fieldsOf returns the fields of a struct that have a JSON name, by that name.
 func fieldsOf(t reflect.Type) []reflect.StructField {
 	var list []reflect.StructField
 	for f := range t.Fields() {
@@ -167,7 +166,7 @@ func fieldsOf(t reflect.Type) []reflect.StructField {
 	return list
 }
 
-// fieldNamed returns the field of the struct v, invalid if there is none.
+// fieldNamed returns the field of the struct v, or an invalid value without one.
 func fieldNamed(v reflect.Value, name string) reflect.Value {
 	for _, f := range fieldsOf(v.Type()) {
 		if f.Name == name {
@@ -194,8 +193,8 @@ func entry(v reflect.Value, key string) (value reflect.Value, store func()) {
 }
 
 // check refuses types that the walks below cannot handle. Types that contain
-// themselves run into the depth limit, so that whatever passes is a finite tree
-// and Decode can read all that Encode writes.
+// themselves reach the depth limit. A type that passes is therefore a finite tree,
+// and Decode can read everything that Encode writes.
 func check(t reflect.Type, where string, depth int) error {
 	switch form, _ := want(t); {
 	case form == "":
@@ -229,8 +228,8 @@ func target(dst any) (reflect.Value, error) {
 	return v, check(v.Type(), v.Type().String(), 1)
 }
 
-// want returns the JSON form of values of type t, "" if t is not supported, and
-// how to ask for one.
+// want returns the JSON form of values of type t, and its description for faults.
+// The form is "" if t is not supported.
 func want(t reflect.Type) (form, text string) {
 	switch k := t.Kind(); {
 	case t == reflect.TypeFor[time.Duration]():
@@ -299,7 +298,7 @@ func faultAt(at trail, format string, args ...any) error {
 	return &Fault{path, fmt.Sprintf(format, args...)}
 }
 
-// trail is the way to a value in steps, see [keyStep].
+// trail is the path to a value in steps, see [keyStep].
 type trail []string
 
 func (t trail) String() string {
@@ -417,8 +416,8 @@ func formatDuration(d time.Duration) string {
 	return s
 }
 
-// wellFormed checks that data is one JSON value of bearable size, so that the
-// decoder below can rely on its tokens.
+// wellFormed checks that data is one JSON value within the limits of size, so that
+// the decoder below can rely on its tokens.
 func wellFormed(data []byte) error {
 	if len(data) > maxBytes {
 		return faultAt(nil, "want at most %d bytes, got %d", maxBytes, len(data))
@@ -436,8 +435,8 @@ func wellFormed(data []byte) error {
 	return err
 }
 
-// decoder walks tokens and values together. Below an unknown key or a fault
-// there is no value to set: it is then the zero [reflect.Value].
+// decoder walks tokens and values together. Below an unknown key or a fault the
+// value is the zero [reflect.Value], since nothing is set.
 type decoder struct {
 	tokens  *json.Decoder
 	unknown []Unknown
@@ -542,7 +541,7 @@ func (d *decoder) object(at trail, v reflect.Value) {
 	}
 }
 
-// set changes what the steps lead to within v, which is found at the trail.
+// set changes the value that the steps lead to within v, which stands at the trail.
 func set(v reflect.Value, at trail, steps []string, value string) error {
 	if len(steps) == 0 {
 		return assign(v, at, value)
@@ -585,8 +584,8 @@ func set(v reflect.Value, at trail, steps []string, value string) error {
 	return faultAt(next, "unknown key, allowed: %s", strings.Join(ways(v), ", "))
 }
 
-// ids returns the value of the key "id" of every element of the list v, nothing
-// if its elements have no such string.
+// ids returns the value of the key "id" of every element of the list v, or nil if
+// its elements have no such string.
 func ids(v reflect.Value) (list []string) {
 	for i := range v.Len() {
 		if elem := v.Index(i); elem.Kind() == reflect.Struct {
@@ -600,8 +599,8 @@ func ids(v reflect.Value) (list []string) {
 
 const anyKey = "any key"
 
-// ways lists the steps that lead on from v: those of a list, and then those that
-// go for each of its elements.
+// ways lists the steps that lead on from v: the steps of a list, and then the
+// steps that apply to each of its elements.
 func ways(v reflect.Value) (list []string) {
 	switch v.Kind() {
 	case reflect.Struct:
@@ -618,7 +617,7 @@ func ways(v reflect.Value) (list []string) {
 	return list
 }
 
-// assign gives v, where the path ends, the value.
+// assign sets v, at the end of the path, to the value.
 func assign(v reflect.Value, at trail, value string) error {
 	t := v.Type()
 	_, wanted := want(t)

@@ -50,14 +50,14 @@ type (
 		Groups   []map[string]int          `json:"groups,omitzero"`
 		Grid     [][]string                `json:"grid,omitzero"`
 		Note     string                    `json:"note,omitzero"`
-		Untagged string                    // left alone
+		Untagged string                    // ignored
 		Dashed   string                    `json:"-"`
 		Unnamed  string                    `json:",omitzero"`
 		hidden   string                    // copied as it is
 	}
 )
 
-// MarshalJSON must not be asked: the codec goes by kind alone.
+// MarshalJSON must not be called: the codec looks at the kind only.
 func (level) MarshalJSON() ([]byte, error) { return []byte(`"loud"`), nil }
 
 func sample() config {
@@ -561,7 +561,7 @@ func TestSetLeavesTargetOnFault(t *testing.T) {
 	require.Equal(t, time.Duration(1), c.Idle[0].Steps[0].Wait, "the first element was fine, and still is as before")
 }
 
-// Written out, go vet would refuse such a struct.
+// The type is built at run time, since go vet refuses such a struct in source.
 func TestUnexportedFieldWithTag(t *testing.T) {
 	t.Parallel()
 	c := reflect.New(reflect.StructOf([]reflect.StructField{
@@ -657,7 +657,7 @@ func FuzzDecode(f *testing.F) {
 		written, err := conf.Encode(first)
 		require.NoError(t, err)
 		if len(written) > 1<<20 {
-			return // indentation made it longer than what may be read
+			return // indentation made it longer than the limit
 		}
 		unknown, err := conf.Decode(written, &second)
 		require.NoError(t, err)

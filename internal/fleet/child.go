@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// A child is a server in a process of its own, so that its CPU and memory are its
-// alone. It speaks over its standard input and output. Its first line is its
-// address. Then it answers each line with one of JSON. It ends with its input.
+// A child is a server in a process of its own, so that its CPU and memory can be
+// measured. It uses its standard input and output. Its first line is its address.
+// Then it answers each line with one line of JSON. It ends with its input.
 
 // Child is the parent's end of a child.
 type Child struct {

@@ -24,11 +24,11 @@ const (
 	maxMessage = 32 << 20
 	// readBuffer is the size of a client's buffer for reading.
 	readBuffer = 512
-	// arriving is how much memory a message takes ahead of its bytes.
+	// arriving is the memory in bytes that a message takes ahead of its content.
 	arriving = 64 << 10
 )
 
-// ProtocolError is something that a server may not send.
+// ProtocolError is the error for something that a server may not send.
 type ProtocolError struct{ Err error }
 
 func (e *ProtocolError) Error() string { return e.Err.Error() }
@@ -102,7 +102,7 @@ func (c *Conn) upgrade(ctx context.Context, u *url.URL, fields http.Header) erro
 		return err
 	}
 	if response.StatusCode != http.StatusSwitchingProtocols {
-		body, _ := io.ReadAll(io.LimitReader(response.Body, 300)) // what there is of it
+		body, _ := io.ReadAll(io.LimitReader(response.Body, 300)) // the part that arrived
 		text := strings.TrimSpace(string(body))
 		if text == "" {
 			text = http.StatusText(response.StatusCode)
@@ -121,7 +121,7 @@ type Conn struct {
 	closing bool // the close frame has been sent
 }
 
-// Send sends a text.
+// Send sends a text message.
 func (c *Conn) Send(text string) error { return c.write(AppendClient(nil, OpText, text)) }
 
 // Pong answers a ping.
@@ -139,16 +139,16 @@ func (c *Conn) write(data []byte) error {
 	return err
 }
 
-// Wait waits until something arrives or the read deadline is over.
+// Wait waits until something arrives or the read deadline has passed.
 func (c *Conn) Wait() error {
 	_, err := c.in.Peek(1)
 	return err
 }
 
 // Receive reads one message of any number of frames and appends it to a buffer,
-// or one control frame. It calls ping for each ping on the way. It reports
-// whether it was a message. It answers a close frame and returns it as a
-// [ClosedError], and what no server may send as a [ProtocolError].
+// or one control frame. It calls ping for each ping on the way. It reports whether
+// it read a message. It answers a close frame and returns it as a [ClosedError].
+// It returns a [ProtocolError] for a frame that no server may send.
 func (c *Conn) Receive(buffer []byte, ping func(payload []byte) error) (message []byte, whole bool, err error) {
 	begun := len(buffer)
 	for fragmented := false; ; {
@@ -194,8 +194,8 @@ func (c *Conn) header() (h header, err error) {
 	return h, err
 }
 
-// payload appends bytes of a frame, in parts, so that memory is for what has
-// arrived.
+// payload appends the bytes of a frame in parts, so that it takes memory only for
+// bytes that have arrived.
 func (c *Conn) payload(buffer []byte, length int) ([]byte, error) {
 	for length > 0 {
 		part := min(length, arriving)
@@ -221,7 +221,7 @@ func (c *Conn) control(op byte, payload []byte, ping func([]byte) error) error {
 	return nil
 }
 
-// Sever ends the connection as one that is lost: without a close frame.
+// Sever ends the connection like a lost one: without a close frame.
 func (c *Conn) Sever() {
 	_ = c.tcp.SetLinger(0)
 	c.tcp.Close()

@@ -19,8 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// accepting is a server that answers an upgrade and then sends what it is given.
-// It reads until the client closes and passes that on.
+// accepting is a server that answers an upgrade and then sends the given bytes.
+// It reads until the client closes and passes on what it read.
 func accepting(t *testing.T, secure bool, accept func(key string) string, frames ...[]byte) (address string, heard <-chan []byte, roots *x509.CertPool) {
 	t.Helper()
 	all := make(chan []byte, 1)
@@ -85,7 +85,7 @@ func TestConn(t *testing.T) {
 		require.Equal(t, &ClosedError{CloseGoingAway, "off"}, err)
 		c.Sever()
 		want := string(AppendClient(AppendClient(AppendClient(AppendClient([]byte("/a?b=c ann "), OpText, "hello"), OpPong, "p1"), OpPong, "p2"), OpClose, closePayload(CloseNormal)))
-		if !secure { // which may lose what is under way
+		if !secure { // TLS may lose bytes that have not arrived
 			require.Equal(t, want, string(<-heard))
 		}
 		require.Greater(t, d.In.Load(), uint64(len(long)))

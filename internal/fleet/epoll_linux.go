@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// interesting is the part of a long message that is looked at.
+// interesting is the number of bytes of a long message that Hear gets.
 const interesting = 64 << 10
 
 // Epoll drives many clients in one thread: sockets that never block, and one
-// system call that returns which can be read.
+// system call that returns the readable ones.
 type Epoll struct {
 	// Hear is called for each message, or each event if Streams is set. Of a message
 	// over 64 KB it gets the beginning. It must not keep the message.
@@ -40,7 +40,7 @@ type Socket struct {
 	fd     int
 	ready  bool
 	carry  []byte // of a message that has not arrived as a whole
-	skip   int    // bytes of a long message that are of no interest
+	skip   int    // bytes of a long message that are not read
 }
 
 // NewEpoll returns the clients of the server at an address, none of which is
@@ -100,7 +100,7 @@ func (e *Epoll) Open(client int, request string) (*Socket, error) {
 	return s, e.write(s, []byte(request))
 }
 
-// Say sends a text.
+// Say sends a text message.
 func (e *Epoll) Say(s *Socket, text string) error {
 	e.out = AppendClient(e.out[:0], OpText, text)
 	return e.write(s, e.out)
@@ -112,7 +112,7 @@ func (e *Epoll) write(s *Socket, data []byte) error {
 		err = errors.New("the server does not read")
 	}
 	if err == syscall.EPIPE || err == syscall.ECONNRESET {
-		return nil // reading returns it too
+		return nil // the next read returns it too
 	}
 	return err
 }
@@ -147,7 +147,7 @@ func (e *Epoll) read(s *Socket) error {
 	return e.feed(s, e.buffer[:n])
 }
 
-// feed takes in what was read, and keeps what is not whole.
+// feed takes in the bytes read, and keeps a message that is not whole.
 func (e *Epoll) feed(s *Socket, data []byte) error {
 	skipped := min(s.skip, len(data))
 	s.skip -= skipped
@@ -164,7 +164,7 @@ func (e *Epoll) feed(s *Socket, data []byte) error {
 	return err
 }
 
-// take takes in messages and returns what is left of one that is not whole.
+// take takes in messages and returns the bytes of one that is not whole.
 func (e *Epoll) take(s *Socket, data []byte) (rest []byte, err error) {
 	if !s.ready {
 		answer, after, whole := bytes.Cut(data, []byte("\r\n\r\n"))

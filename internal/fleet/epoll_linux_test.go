@@ -14,8 +14,8 @@ import (
 
 const switching = "HTTP/1.1 101 Switching Protocols\r\n\r\n"
 
-// TestPieces: messages are understood however they are cut on their way. Of long
-// ones only the beginning is looked at.
+// TestPieces: messages are read whole in whatever pieces they arrive. Of a long
+// message only the beginning is passed on.
 func TestPieces(t *testing.T) {
 	sockets := []byte(switching)
 	streams := []byte("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")

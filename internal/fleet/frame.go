@@ -42,7 +42,8 @@ type header struct {
 // isControl reports whether the frame is a close, a ping or a pong.
 func (h header) isControl() bool { return h.op&8 != 0 }
 
-// parseHeader reads the header of a frame. It refuses what no server may send.
+// parseHeader reads the header of a frame. It refuses a frame that no server may
+// send.
 func parseHeader(data []byte) (h header, err error) {
 	if len(data) < 2 {
 		return h, nil
@@ -85,8 +86,8 @@ func AppendServer[T []byte | string](b []byte, op byte, payload T) []byte {
 	return append(appendHead(b, op, len(payload), 0), payload...)
 }
 
-// mask is the mask of all client frames. It need not be secret: no script of a
-// stranger chooses what is sent here.
+// mask is the mask of all client frames. It need not be secret, since no script of
+// a stranger chooses the bytes sent here.
 var mask = [4]byte{0x1f, 0x2e, 0x3d, 0x4c}
 
 // AppendClient appends a whole frame as clients send it.

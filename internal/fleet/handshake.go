@@ -27,7 +27,7 @@ func Upgrade(host, target, key string, fields http.Header) string {
 	return b.String()
 }
 
-// checkUpgrade reports what is wrong with the answer to an upgrade.
+// checkUpgrade returns an error if the answer to an upgrade is wrong.
 func checkUpgrade(response *http.Response, key string) error {
 	for field, want := range map[string]string{"Upgrade": "websocket", "Connection": "upgrade", "Sec-WebSocket-Accept": Accept(key)} {
 		got := strings.Join(response.Header.Values(field), ",")

@@ -40,17 +40,17 @@ func (h *Histogram) Add(d time.Duration) {
 	}
 }
 
-// Counts is what a histogram had counted at some time.
+// Counts are the counts of a histogram at some time.
 type Counts [60 << subBits]uint64
 
-// Counts copies what has been counted.
+// Counts returns a copy of the present counts.
 func (h *Histogram) Counts(c *Counts) {
 	for i := range h.buckets {
 		c[i] = h.buckets[i].Load()
 	}
 }
 
-// Quantiles sum durations up, in milliseconds.
+// Quantiles summarise durations, in milliseconds.
 type Quantiles struct {
 	Count uint64  `json:"count"`
 	P50   float64 `json:"p50"`
@@ -66,7 +66,7 @@ func (q Quantiles) String() string {
 	return fmt.Sprintf("p50 %s, p90 %s, p99 %s, max %s, of %d", Millis(q.P50), Millis(q.P90), Millis(q.P99), Millis(q.Max), q.Count)
 }
 
-// Millis writes milliseconds.
+// Millis returns milliseconds as text.
 func Millis(x float64) string {
 	switch {
 	case x >= 10_000:
@@ -82,7 +82,7 @@ func Millis(x float64) string {
 
 func inMillis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// Since returns the quantiles of what was counted after before. The longest
+// Since returns the quantiles of the durations counted after before. The longest
 // duration is the end of its bucket.
 func (c *Counts) Since(before *Counts) Quantiles { return c.since(before, 0) }
 

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// Process is what a process used between two readings of a [Meter].
+// Process is the CPU and memory that a process used between two readings of a
+// [Meter].
 type Process struct {
 	PID     int     `json:"pid"`
 	RSSMost uint64  `json:"rssMost"` // bytes
@@ -24,8 +25,8 @@ func (p *Process) String() string {
 	return fmt.Sprintf("process %d, %s of memory at most, %s at the end; %.2f s of CPU, %.2f cores", p.PID, Bytes(p.RSSMost), Bytes(p.RSS), p.CPU, p.Cores)
 }
 
-// Meter reads what a process uses, on a system with /proc. A meter without a PID
-// reads nothing.
+// Meter reads the CPU and memory of a process, on a system with /proc. A meter
+// without a PID reads nothing.
 type Meter struct {
 	PID         int
 	began, last time.Time
@@ -33,7 +34,7 @@ type Meter struct {
 	rss, most   uint64
 }
 
-// Read reads again. Once the process has ended the meter stays where it was.
+// Read reads again. After the process has ended the meter keeps its last reading.
 func (m *Meter) Read() {
 	if m.PID == 0 {
 		return
@@ -52,8 +53,7 @@ func (m *Meter) Read() {
 // RSS returns the resident bytes of the last reading, or 0.
 func (m *Meter) RSS() uint64 { return m.rss }
 
-// Process returns what the process used since the first reading, or nil if there
-// is none.
+// Process returns the use since the first reading, or nil without a first reading.
 func (m *Meter) Process() *Process {
 	if m.began.IsZero() {
 		return nil
@@ -103,7 +103,7 @@ func Usage(pid int) (rss uint64, cpu float64, err error) {
 	return n * uint64(os.Getpagesize()), cpu, nil
 }
 
-// Bytes writes a number of bytes.
+// Bytes returns a number of bytes as text.
 func Bytes(n uint64) string {
 	switch {
 	case n >= 10<<20:

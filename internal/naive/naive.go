@@ -1,5 +1,5 @@
-// Package naive is a second implementation of what presence means, to compare
-// the first with: slow, and so plain that it can be read against the rules.
+// Package naive is a second implementation of the rules of presence. Tests
+// compare the first with it. It is slow, and plain enough to read against the rules.
 package naive
 
 import (
@@ -12,18 +12,17 @@ import (
 	"github.com/presence-go/presence"
 )
 
-// Model is the second opinion on what presence means. It keeps nothing but what
-// happened to one subject, and answers every question by reading all of it
-// again: when each connection was heard, fell silent and was gone, when each
-// claim was set and what ended it, and from these, by the precedence of layers,
-// the status. What it is compared with keeps a state and one deadline instead.
+// Model keeps only the events of one subject, and reads all of them again for
+// every answer. From the events follow the times of each connection and claim, and
+// from these, by the precedence of layers, the status. The implementation that it
+// is compared with keeps a state and one deadline instead.
 type Model struct {
 	Subject  presence.Ref
 	Policies []presence.Policy // by index; the first is in force from the beginning
 	past     []happened
 }
 
-// happened is one event of the past, with what was settled about it as it came.
+// happened is one event of the past, with the decisions made when it arrived.
 type happened struct {
 	at     presence.Instant
 	event  presence.Event
@@ -36,7 +35,7 @@ type happened struct {
 	clears bool             // ... and it only ended other claims
 }
 
-// The deadlines of one instant, in the order in which they are considered.
+// The kinds of deadlines of one instant, in the order in which they apply.
 const (
 	dueUntil = iota + 1
 	dueLease
@@ -51,8 +50,8 @@ type moment struct {
 	n    int
 	at   presence.Instant
 	upto int
-	// fresh is the moment of an event itself, before what it makes overdue: a
-	// policy with a shorter lease is in force first, and then loses connections.
+	// fresh is the moment of an event itself, before the deadlines that it makes
+	// overdue: a policy with a shorter lease applies first, then loses connections.
 	fresh bool
 }
 
@@ -60,8 +59,8 @@ func (w moment) due(at presence.Instant, kind int) bool {
 	return at < w.at || at == w.at && kind <= w.upto
 }
 
-// stay is the time from a connection's coming until it is gone, over any number
-// of reconnects.
+// stay is the time from the opening of a connection until it is gone, over any
+// number of reconnects.
 type stay struct {
 	id, device, node string
 	incarnation      uint64
@@ -73,7 +72,7 @@ type stay struct {
 	cause            presence.Cause
 	told             bool
 	openedBy, goneBy int              // how many events had happened
-	gone             presence.Instant // 0 while there
+	gone             presence.Instant // 0 while live or lingering
 }
 
 func (c *stay) lastInput() presence.Instant { return max(c.input, c.acted) }
@@ -94,7 +93,7 @@ type look struct {
 	w moment
 	p *presence.Policy
 
-	stays     []stay // every stay of every connection, by id, those that are over too
+	stays     []stay // every stay of every connection, by id, with the stays that are over
 	there     []stay // the connections that are live or lingering
 	wishes    []wish // the claims that hold
 	endpoints []point
@@ -142,7 +141,7 @@ func (n *Model) staysOf(id string, w moment) []stay {
 	graceEnds := func(w moment, by int) {
 		if c != nil && c.left != 0 {
 			at := max(graceEnd(p, c), ruled)
-			if graceEnd(p, c) > c.left { // where there is a grace, a standstill extends it
+			if graceEnd(p, c) > c.left { // a standstill extends a grace above 0
 				at = max(at, c.extended)
 			}
 			if w.due(at, dueGrace) {
@@ -165,7 +164,7 @@ func (n *Model) staysOf(id string, w moment) []stay {
 		c.told = true
 	}
 	heard := func(at presence.Instant) {
-		c.heard, c.extended = at, 0 // whoever spoke has a lease like any other
+		c.heard, c.extended = at, 0 // every message starts a lease
 		c.left, c.cause = 0, ""
 	}
 	for i := range n.past[:w.n] {
@@ -287,7 +286,7 @@ func (n *Model) staysOf(id string, w moment) []stay {
 	return over
 }
 
-// graceEnd is when a connection that left is gone by the rules of p.
+// graceEnd returns when a connection that left is gone by the rules of p.
 func graceEnd(p *presence.Policy, c *stay) presence.Instant {
 	g := p.Grace
 	if rule := p.Devices[c.device]; rule.OwnGrace {
@@ -310,8 +309,8 @@ func graceEnd(p *presence.Policy, c *stay) presence.Instant {
 	}
 }
 
-// lastInput is the youngest input over the connections that count, or else what
-// it was when the last of them was there.
+// lastInput returns the last input over the connections that count. Without such
+// a connection it returns the last input of the one that was gone last.
 func (l *look) lastInput() presence.Instant {
 	present, before := presence.Instant(0), presence.Instant(0)
 	var gone presence.Instant
@@ -329,13 +328,13 @@ func (l *look) lastInput() presence.Instant {
 	return cmp.Or(present, before)
 }
 
-// wish is a claim that holds, and which event set it.
+// wish is a claim that holds, with the event that set it.
 type wish struct {
 	presence.Claim
 	by int
 }
 
-// listWishes lists everything that was ever claimed, without what has ended since.
+// listWishes lists all claims that were ever set and have not ended.
 func (l *look) listWishes() (list []wish) {
 	p := &l.n.Policies[0]
 	for i := range l.n.past[:l.w.n] {
@@ -360,8 +359,8 @@ func (l *look) listWishes() (list []wish) {
 	return list
 }
 
-// ended reports whether a claim has ended since it was set. It brings its end up
-// to date with the wall clock's.
+// ended reports whether a claim has ended since it was set. It moves the end of
+// the claim with the wall clock.
 func (l *look) ended(c *wish) bool {
 	n := l.n
 	p := n.policyAt(c.by + 1)
@@ -390,7 +389,7 @@ func (l *look) ended(c *wish) bool {
 	}
 	for _, x := range l.stays {
 		if x.gone == 0 || x.goneBy <= c.by {
-			continue // still there, or gone before
+			continue // not gone, or gone before
 		}
 		if c.Conn == x.id {
 			return true
@@ -424,7 +423,7 @@ func (h *happened) ends(p *presence.Policy, c *presence.Claim) bool {
 		s := &h.claim
 		switch {
 		case s.Source == presence.SourceSupervisor && c.Source == presence.SourceSystem && c.Key != presence.KeyLock:
-			return true // whoever supervises lifts what the system imposed
+			return true // a supervisor lifts the claims of the system
 		case h.clears && s.Conn != "":
 			return c.Source == presence.SourceManual && c.Conn == s.Conn
 		case h.clears:
@@ -437,13 +436,13 @@ func (h *happened) ends(p *presence.Policy, c *presence.Claim) bool {
 	return false
 }
 
-// point is an endpoint, and the end that was given for it.
+// point is an endpoint with the end that it was given.
 type point struct {
 	presence.Endpoint
 	said presence.Instant
 }
 
-// listEndpoints lists what makes the subject reachable without a connection.
+// listEndpoints lists the endpoints that the subject has.
 func (l *look) listEndpoints() (list []point) {
 	for i := range l.n.past[:l.w.n] {
 		h := &l.n.past[i]
@@ -472,7 +471,8 @@ func (l *look) listEndpoints() (list []point) {
 	return list
 }
 
-// virtual is the rule by which endpoints count, if any does.
+// virtual returns the rule by which endpoints count. It reports false if none
+// counts.
 func (l *look) virtual() (rule presence.VirtualRule, ok bool) {
 	for _, routable := range []bool{true, false} {
 		for _, point := range l.endpoints {
@@ -498,9 +498,9 @@ func (l *look) reach() presence.Reach {
 	return presence.ReachNone
 }
 
-// departure is how the last connection left.
+// departure returns why the last connection left.
 func (l *look) departure() presence.Cause {
-	cause := presence.CauseLogout // also of one who never came
+	cause := presence.CauseLogout // also without any connection before
 	var last stay
 	for _, c := range l.stays {
 		if c.gone != 0 && (c.left > last.left || c.left == last.left && (c.goneBy > last.goneBy || c.goneBy == last.goneBy && c.gone >= last.gone)) {
@@ -511,7 +511,7 @@ func (l *look) departure() presence.Cause {
 		e := &l.n.past[i].event
 		everywhere := e.Kind == presence.EventLogout && (e.Conn == "" || l.n.policyAt(i).LogoutScope == "account")
 		if everywhere && i >= last.goneBy {
-			cause = presence.CauseLogout // of one who had gone before
+			cause = presence.CauseLogout // a logout after the last connection was gone
 		}
 	}
 	return cause
@@ -558,7 +558,7 @@ func (l *look) known() bool {
 	return false
 }
 
-// StatusOf is a policy's definition of a status, or nil.
+// StatusOf returns a policy's definition of a status, or nil.
 func StatusOf(p *presence.Policy, id string) *presence.Status {
 	for i := range p.Statuses {
 		if p.Statuses[i].ID == id {
@@ -568,8 +568,8 @@ func StatusOf(p *presence.Policy, id string) *presence.Status {
 	return nil
 }
 
-// meant is the definition of a claim's status, or of what stands for it where
-// the policy has it no more.
+// meant returns the definition of a claim's status, or of its replacement if the
+// policy has removed the status.
 func meant(p *presence.Policy, c *presence.Claim) *presence.Status {
 	if s := StatusOf(p, c.Status); s != nil {
 		return s
@@ -584,12 +584,12 @@ func meant(p *presence.Policy, c *presence.Claim) *presence.Status {
 	return DisconnectedIn(p)
 }
 
-// DefaultIn is the status of a connected subject without a choice.
+// DefaultIn returns the status of a connected subject without a choice.
 func DefaultIn(p *presence.Policy) *presence.Status {
 	return StatusOf(p, cmp.Or(p.Default, p.Statuses[0].ID))
 }
 
-// DisconnectedIn is the status of a disconnected subject, or nil.
+// DisconnectedIn returns the status of a disconnected subject, or nil.
 func DisconnectedIn(p *presence.Policy) *presence.Status {
 	if p.Disconnected != "" {
 		return StatusOf(p, p.Disconnected)
@@ -613,7 +613,7 @@ func rankIn(p *presence.Policy, source presence.Source) int {
 	return len(p.Sources)
 }
 
-// foldIn is the place of a status among what connections vote for.
+// foldIn returns the rank of a status among the votes of connections.
 func foldIn(p *presence.Policy, status string) int {
 	if i := slices.Index(p.Fold, status); i >= 0 {
 		return i
@@ -645,9 +645,9 @@ func topVote(votes []vote) (best vote, ok bool) {
 	return best, ok
 }
 
-// top is the first claim of all that keep allows. It reports a vote without a
-// claim where connections voted for the policy default, and false where nothing
-// is claimed at all.
+// top returns the first of all claims that keep allows. It returns a vote without
+// a claim if connections voted for the policy default. It reports false if nothing
+// is claimed.
 func (l *look) top(keep func(*presence.Claim) bool) (vote, bool) {
 	var votes []vote
 	scoped := make(map[string][]vote)
@@ -673,7 +673,7 @@ func (l *look) top(keep func(*presence.Claim) bool) (vote, bool) {
 		for _, s := range l.there {
 			v, ok := topVote(scoped[s.id])
 			if !ok {
-				v = vote{status: DefaultIn(l.p).ID} // connecting is no choice that could be later than one
+				v = vote{status: DefaultIn(l.p).ID} // a connect is no choice, so it is never later than a choice
 			}
 			v.rank = rank
 			fold = append(fold, v)
@@ -699,7 +699,7 @@ type Answer struct {
 	idleAt presence.Instant // when the stage was reached that masks, if one does
 }
 
-// answer is the precedence: switched off, the claim on top, out of reach, idle.
+// answer applies the precedence: disabled, the claim on top, out of reach, idle.
 func (l *look) answer() Answer {
 	if !l.known() {
 		return Answer{}
@@ -732,7 +732,8 @@ func (l *look) answer() Answer {
 	return a
 }
 
-// idle is the status that idleness puts in the place of another, and from when.
+// idle returns the status that an idle stage puts in place of another, and since
+// when.
 func (l *look) idle(chosen *presence.Status) (to *presence.Status, since presence.Instant) {
 	counts := func(c stay) bool { return !l.p.Devices[c.device].IgnoreInput }
 	if l.kind() != presence.KindHuman && !slices.ContainsFunc(l.there, counts) {
@@ -769,7 +770,7 @@ func (n *Model) Feed(at presence.Instant, e presence.Event, policy int) bool {
 		h.at = max(h.at, n.past[len(n.past)-1].at) // time does not go back
 	}
 	if h.event.Kind == presence.EventSuspended {
-		// It is as if known when the standstill began; then the time passes.
+		// The standstill counts from its begin, and the time passes after it.
 		passed := happened{at: h.at}
 		if h.event.To < h.event.From {
 			n.past = append(n.past, passed)
@@ -784,14 +785,14 @@ func (n *Model) Feed(at presence.Instant, e presence.Event, policy int) bool {
 	}
 	accepted := n.settle(&h)
 	if !accepted {
-		h = happened{at: h.at} // all that it says is the time
+		h = happened{at: h.at} // a refused event has only a time
 	}
 	n.past = append(n.past, h)
 	return accepted
 }
 
-// settle decides what an event means as it comes, and reports false if it is to
-// be refused.
+// settle decides the meaning of an event when it arrives. It reports false if the
+// event must be refused.
 func (n *Model) settle(h *happened) bool {
 	l := n.look(moment{n: len(n.past), at: h.at, upto: dueAll})
 	e := &h.event
@@ -809,7 +810,7 @@ func (n *Model) settle(h *happened) bool {
 		}
 		if e.Epoch != 0 && uint64(e.Epoch) != issued+1 {
 			h.void = true
-			return i >= 0 && l.there[i].epoch == uint64(e.Epoch) // said before
+			return i >= 0 && l.there[i].epoch == uint64(e.Epoch) // a repetition
 		}
 		h.input = cmp.Or(l.lastInput(), h.at)
 	case presence.EventHeartbeat, presence.EventInput, presence.EventFocus, presence.EventVisible:
@@ -837,13 +838,13 @@ func (n *Model) settle(h *happened) bool {
 	return true
 }
 
-// heardFrom reports whether something said over a connection counts.
+// heardFrom reports whether an event over a connection counts.
 func (l *look) heardFrom(id string, epoch uint32) bool {
 	i := slices.IndexFunc(l.there, func(c stay) bool { return c.id == id })
 	return i >= 0 && (epoch == 0 || uint64(epoch) == l.there[i].epoch) && (l.there[i].left == 0 || !l.there[i].told)
 }
 
-// sourceOf says as what an actor speaks of a subject.
+// sourceOf returns the source of an actor's claims for a subject.
 func sourceOf(p *presence.Policy, actor presence.Actor, subject presence.Ref, named presence.Source) (presence.Source, bool) {
 	source := presence.SourceSupervisor
 	switch {
@@ -931,8 +932,8 @@ func (l *look) settleClaim(h *happened) bool {
 	h.claim = c
 	plain := c.Reason == "" && c.Text == "" && len(c.HidesFrom) == 0
 	if c.Source == presence.SourceManual && c.Key == presence.KeyBase && c.Status == DefaultIn(p).ID && plain && !p.KeepExplicit {
-		// Nothing special is wanted: what was chosen ends, if then the default
-		// is on top of all that is not above a person's choice.
+		// A plain claim to the default ends the choice, if the default is then on
+		// top of all claims that do not rank above a person's choice.
 		h.clears = true
 		top, some := l.top(func(o *presence.Claim) bool {
 			return rankIn(p, o.Source) >= rankIn(p, presence.SourceManual) && !h.ends(p, o)
@@ -945,17 +946,16 @@ func (l *look) settleClaim(h *happened) bool {
 // Turn is one transition of the status.
 type Turn struct {
 	Prev, Status string
-	Since, Seen  presence.Instant // when it holds from, when it came about
+	Since, Seen  presence.Instant // when it holds from, when it was noticed
 }
 
-// String writes a transition so that a person can follow it.
+// String returns a transition as text for a person.
 func (t Turn) String() string {
 	return fmt.Sprintf("%q to %q since %s, seen %s", t.Prev, t.Status, t.Since, t.Seen)
 }
 
-// Timeline lists every transition, by asking for the status at every instant at
-// which something could happen, whether or not it does. The extra instants are
-// considered as well.
+// Timeline lists every transition. It asks for the status at every instant at
+// which something could happen, and at the extra instants.
 func (n *Model) Timeline(extra []presence.Instant) []Turn {
 	var list []Turn
 	var last Answer
@@ -1008,7 +1008,7 @@ func (n *Model) Timeline(extra []presence.Instant) []Turn {
 		}
 		l := n.look(moment{n: i + 1, at: h.at, upto: dueAll, fresh: true})
 		if f := l.facts(); f != facts {
-			// That claims end with the connections of a dead node is no act of anybody.
+			// Claims that end with the connections of a dead node are no act of an actor.
 			if h.event.Kind != presence.EventNodeUp || liveFacts(f) != liveFacts(facts) {
 				changed = h.at
 			}
@@ -1017,7 +1017,7 @@ func (n *Model) Timeline(extra []presence.Instant) []Turn {
 		a := l.answer()
 		logical := cmp.Or(a.idleAt, h.at)
 		if left := l.leftBefore(); h.event.Kind == presence.EventNodeUp && left != 0 {
-			logical = max(left, a.idleAt) // what a dead node held is no longer waited for
+			logical = max(left, a.idleAt) // connections of a dead node have no grace left
 		}
 		see(a, logical, h.at)
 		deadlines(i+1, h.at)
@@ -1025,7 +1025,7 @@ func (n *Model) Timeline(extra []presence.Instant) []Turn {
 	return list
 }
 
-// leftBefore is when the connections left that are gone at this very moment.
+// leftBefore returns when the connections left that are gone at this very moment.
 func (l *look) leftBefore() (left presence.Instant) {
 	for _, c := range l.stays {
 		if c.gone == l.w.at && c.goneBy == l.w.n {
@@ -1035,7 +1035,7 @@ func (l *look) leftBefore() (left presence.Instant) {
 	return left
 }
 
-// facts names the live connections, the endpoints, the claims and the policy.
+// facts lists the live connections, the endpoints, the claims and the policy.
 func (l *look) facts() string {
 	var b strings.Builder
 	for _, c := range l.there {
@@ -1062,7 +1062,7 @@ func (l *look) facts() string {
 	return b.String()
 }
 
-// lookAt looks at an instant after all that happened, with all that is due.
+// lookAt looks at an instant after all events, with all deadlines that are due.
 func (n *Model) lookAt(at presence.Instant) *look {
 	if len(n.past) > 0 {
 		at = max(at, n.past[len(n.past)-1].at)
@@ -1070,15 +1070,15 @@ func (n *Model) lookAt(at presence.Instant) *look {
 	return n.look(moment{n: len(n.past), at: at, upto: dueAll})
 }
 
-// Answer is the answer at an instant after all past events.
+// Answer returns the answer at an instant after all past events.
 func (n *Model) Answer(at presence.Instant) Answer {
 	a := n.lookAt(at).answer()
 	a.idleAt = 0
 	return a
 }
 
-// Compare compares a state with what all that happened comes to at an instant:
-// the connections and claims, and the answer. It returns what differs.
+// Compare compares a state with the model at an instant: the connections, the
+// claims and the answer. It returns the differences.
 func (n *Model) Compare(s *presence.State, at presence.Instant) error {
 	l := n.lookAt(at)
 	var inputs []string
@@ -1102,7 +1102,7 @@ func (n *Model) Compare(s *presence.State, at presence.Instant) error {
 	return nil
 }
 
-// inputs writes down what the status is made of: the connections and claims.
+// inputs lists the connections and claims that the status is made of.
 func (l *look) inputs() (list []string) {
 	for _, c := range l.there {
 		list = append(list, describeConn(c.id, c.epoch, c.heard, c.lastInput(), c.left, c.cause))
@@ -1126,14 +1126,14 @@ func describeClaim(c *presence.Claim) string {
 	return fmt.Sprintf("claim %s %s %s conn=%s set %s until %s", c.Status, c.Source, c.Key, c.Conn, c.SetAt, c.Until)
 }
 
-// liveFacts is the part of the facts about connections.
+// liveFacts returns the part of the facts about connections.
 func liveFacts(facts string) string {
 	conns, _, _ := strings.Cut(facts, ";")
 	return conns
 }
 
 // candidates lists the instants after one event and up to the next at which a
-// deadline may lie, and many at which none does.
+// deadline may lie. Many of them have no deadline.
 func (n *Model) candidates(count int, from, to presence.Instant, extra []presence.Instant) []presence.Instant {
 	if count == 0 {
 		return nil
@@ -1175,8 +1175,8 @@ var kindNames = [...]string{
 	presence.EventClock: "clock",
 }
 
-// Text writes an event so that a person can follow it, instants as the time since
-// the origin.
+// Text returns an event as text for a person, with instants as the time since the
+// origin.
 func Text(e *presence.Event, policy int, origin presence.Instant) string {
 	words := []string{kindNames[e.Kind]}
 	add := func(given bool, format string, args ...any) {

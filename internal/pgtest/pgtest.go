@@ -1,7 +1,7 @@
-// Package pgtest runs a PostgreSQL server of its own for tests: in a new data
-// directory, on a free port, and gone afterwards. It needs the server's programs,
-// which scripts/postgres installs, and never touches a server that is running
-// already.
+// Package pgtest runs a PostgreSQL server for tests, in a new data directory and
+// on a free port. Close removes the server with its data. The package needs the
+// server's programs, which scripts/postgres installs. It never touches a server
+// that already runs.
 package pgtest
 
 import (
@@ -33,17 +33,17 @@ const (
 type Server struct {
 	// Dir is the server's data directory.
 	Dir string
-	// Settings are added to the server's configuration when it starts. What they
-	// need not contain: where it listens, and its size, which is small.
+	// Settings are added to the server's configuration when it starts. The address
+	// and a small size are set already.
 	Settings map[string]string
 	// Wrap is put before the server's command line when it starts, such as a
 	// program that traces it.
 	Wrap []string
 
-	root    string // what Close removes
+	root    string // removed by Close
 	bin     string
 	port    int
-	as      *syscall.Credential // whom the server runs as; nil for the user of this process
+	as      *syscall.Credential // the user of the server; nil for the user of this process
 	process *exec.Cmd
 	exited  chan struct{}
 	log     *os.File
@@ -74,9 +74,9 @@ func New(ctx context.Context) (s *Server, err error) {
 	if err := s.own(s.root, password); err != nil {
 		return nil, err
 	}
-	// With checksums a page is written from a copy. Without, another process may
-	// note in it meanwhile what is visible to whom, and a trace has other bytes
-	// than the file.
+	// With checksums the server writes a page from a copy. Without them another
+	// process may set visibility bits in the page during the write. A trace then
+	// has other bytes than the file.
 	err = s.run(ctx, "initdb", "--data-checksums", "--pgdata", s.Dir, "--username", User, "--pwfile", password, "--auth-local=trust",
 		"--auth-host=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync")
 	return s, err
@@ -110,8 +110,8 @@ func programs() (string, error) {
 	return filepath.Dir(slices.MaxFunc(found, func(a, b string) int { return version(a) - version(b) })), nil
 }
 
-// unprivileged is whom the server runs as where the tests run as root, which it
-// refuses to.
+// unprivileged returns the user of the server if the tests run as root, since the
+// server refuses to run as root.
 func unprivileged() (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -126,7 +126,7 @@ func unprivileged() (*syscall.Credential, error) {
 	return nil, errors.New("pgtest: PostgreSQL refuses to run as root; run the tests as another user, or add a user postgres or nobody")
 }
 
-// own makes files belong to whom the server runs as.
+// own makes the user of the server the owner of files.
 func (s *Server) own(paths ...string) error {
 	for _, path := range paths {
 		if s.as == nil {
@@ -139,8 +139,8 @@ func (s *Server) own(paths ...string) error {
 	return nil
 }
 
-// Restore makes the data directory what dir is, which is moved. The server must
-// not be running.
+// Restore replaces the data directory by dir, which is moved. The server must not
+// be running.
 func (s *Server) Restore(dir string) error {
 	if err := os.RemoveAll(s.Dir); err != nil {
 		return err
@@ -175,8 +175,8 @@ func (s *Server) run(ctx context.Context, program string, args ...string) error 
 	return nil
 }
 
-// Start starts the server and waits until it can be used. What it does first
-// after a crash is part of that.
+// Start starts the server and waits until it can be used. The wait includes the
+// recovery after a crash.
 func (s *Server) Start(ctx context.Context) (err error) {
 	if s.port, err = freePort(s.port); err != nil {
 		return err
@@ -226,7 +226,7 @@ func (s *Server) failed(why string) error {
 	return fmt.Errorf("pgtest: the server did not start: %s\n%s", why, bytes.TrimSpace(log))
 }
 
-// freePort returns a port that is free now: the one given, if that is.
+// freePort returns a port that is free now: the given one if it is free.
 func freePort(port int) (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
 	if err != nil {
@@ -239,7 +239,7 @@ func freePort(port int) (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// Port is where the server listens, on 127.0.0.1.
+// Port returns the port on 127.0.0.1 on which the server listens.
 func (s *Server) Port() int { return s.port }
 
 // URL returns the address of a database over TCP, which asks for the password.
@@ -262,8 +262,8 @@ func (s *Server) Exec(ctx context.Context, database, sql string) (string, error)
 	return strings.TrimSpace(string(out)), nil
 }
 
-// Base copies the data of another server, which is running, as a standby that
-// follows it. The server must be new.
+// Base copies the data of another running server, so that this one is a standby
+// that follows it. This server must be new.
 func (s *Server) Base(ctx context.Context, primary *Server) error {
 	if err := os.RemoveAll(s.Dir); err != nil {
 		return err
@@ -274,8 +274,8 @@ func (s *Server) Base(ctx context.Context, primary *Server) error {
 // Stop shuts the server down, ending every connection, and waits for it.
 func (s *Server) Stop() error { return s.end(syscall.SIGINT) }
 
-// Crash has the server end at once without tidying up, as if its machine had
-// gone down but for what it had written to files.
+// Crash ends the server at once without a clean shutdown, like a crash of its
+// machine. But everything that the server wrote to files stays.
 func (s *Server) Crash() error { return s.end(syscall.SIGQUIT) }
 
 func (s *Server) end(sig syscall.Signal) error {
@@ -299,7 +299,7 @@ func (s *Server) wait() error {
 }
 
 // Kill ends every process of the server with SIGKILL, the first one first, so
-// that nothing can react.
+// that no process can react.
 func (s *Server) Kill() error {
 	if s.process == nil {
 		return nil
@@ -323,8 +323,8 @@ func (s *Server) Kill() error {
 	return s.wait()
 }
 
-// pid is the server's first process, which is not the one started here if that
-// traces it.
+// pid returns the server's first process. With Wrap it is not the process started
+// here.
 func (s *Server) pid() (int, error) {
 	if len(s.Wrap) == 0 {
 		return s.process.Process.Pid, nil

@@ -17,8 +17,8 @@ type ring[V any] struct {
 	start  int // of the oldest, once full
 }
 
-// New returns rings of at most perKey values each and total values in all; none
-// are kept if perKey is 0 or less.
+// New returns rings of at most perKey values each and total values in all. If
+// perKey is 0 or less, no value is kept.
 func New[K comparable, V any](perKey, total int) *Rings[K, V] {
 	return &Rings[K, V]{perKey: perKey, total: total, rings: make(map[K]*ring[V])}
 }
@@ -41,7 +41,7 @@ func (r *Rings[K, V]) Add(key K, v V) bool {
 		r.rings[key] = g
 	}
 	if len(g.values) < r.perKey && r.count < r.total {
-		if g.start != 0 { // the limit of all keys had been reached, and no longer is
+		if g.start != 0 { // the limit of all keys was reached, and no longer is
 			g.values, g.start = g.list(), 0
 		}
 		g.values = append(g.values, v)

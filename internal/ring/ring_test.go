@@ -136,8 +136,8 @@ func TestDelete(t *testing.T) {
 	require.Equal(t, []int{5}, r.List("a"))
 }
 
-// A ring that has been overwriting in place, because all together were full,
-// grows again when others have made room, and keeps its order.
+// A ring that overwrote its values at the limit of all keys grows again when other
+// keys have made room. It keeps its order.
 func TestGrowsAgain(t *testing.T) {
 	t.Parallel()
 	r := ring.New[string, int](4, 4)
@@ -155,7 +155,7 @@ func TestGrowsAgain(t *testing.T) {
 	require.Equal(t, []int{5, 6, 7, 8}, r.List("a"))
 }
 
-// model does the same as Rings, without any cleverness.
+// model does the same as Rings in the plainest way.
 type model struct {
 	perKey, total int
 	values        map[int][]int
@@ -210,7 +210,7 @@ func TestAgainstModel(t *testing.T) {
 	}
 }
 
-// Many at once neither lose a value nor break the bounds.
+// Concurrent calls lose no value and keep the limits.
 func TestConcurrent(t *testing.T) {
 	t.Parallel()
 	const writers, each = 8, 100

@@ -1,5 +1,5 @@
 // Package slab keeps very many short pieces of bytes in memory that the garbage
-// collector does not look into.
+// collector does not scan.
 package slab
 
 import (
@@ -11,7 +11,7 @@ const (
 	grain     = 8 // a piece takes a multiple of it
 	chunkSize = 16 << 10
 	maxSpare  = 2
-	// Max is the longest piece there can be.
+	// Max is the length of the longest piece, in bytes.
 	Max = 256
 )
 
@@ -25,16 +25,16 @@ type Pieces struct {
 
 type class struct {
 	chunks []chunk
-	open   []uint32 // those with room, perhaps some without
-	empty  []uint32 // those without memory
+	open   []uint32 // all chunks with room, and perhaps some without
+	empty  []uint32 // chunks without memory
 }
 
 // chunk is memory for pieces of one class.
 type chunk struct {
 	bytes      *[chunkSize]byte
 	live, made uint16
-	free       uint16 // the first free piece, counted from 1; its first bytes say which is the next
-	open       bool   // among those with room
+	free       uint16 // the first free piece, counted from 1; its first bytes are the number of the next
+	open       bool   // in the list open
 }
 
 // Class returns the class of pieces of a length from 1 to Max, never 0.
@@ -97,7 +97,7 @@ func (p *Pieces) Free(c uint8, n uint32) {
 	ch.live--
 	switch {
 	case ch.live == 0:
-		if len(p.spare) < maxSpare { // otherwise the garbage collector has it
+		if len(p.spare) < maxSpare { // otherwise the garbage collector frees it
 			p.spare = append(p.spare, ch.bytes)
 		}
 		*ch = chunk{open: ch.open}
@@ -128,8 +128,8 @@ const WordMax = 255
 
 const wordBits = 14
 
-// ChunkSize is the length of each of a Words' chunks. They are slices since to
-// check a pointer to an array the processor would have to look into it.
+// ChunkSize is the length of each chunk of a Words. Chunks are slices, since the
+// nil check of a pointer to an array reads the array's memory.
 const ChunkSize = 1 << wordBits
 
 // Add keeps a copy of a string and returns where it is.

@@ -58,7 +58,7 @@ func TestFreedPiecesAreUsedAgain(t *testing.T) {
 	require.NotEqual(t, first, p.New(c))
 }
 
-// What one class no longer needs serves another.
+// Memory that one class has given back serves another class.
 func TestMemoryGoesFromClassToClass(t *testing.T) {
 	var p slab.Pieces
 	turn := func(length int) {

@@ -10,9 +10,8 @@ import (
 // Few is the number of entries that a Map keeps in a list.
 const Few = 8
 
-// Map is a map that is a list while it has few entries. The zero Map is empty.
-// A list takes a fraction of the room of a map, and few entries are found in it as
-// fast.
+// Map is a map that keeps few entries in a list. The zero Map is empty. A list
+// takes a fraction of the memory of a map. A search through few entries is as fast.
 type Map[K comparable, V any] struct {
 	few  []entry[K, V]
 	many map[K]V
@@ -27,7 +26,7 @@ func (m *Map[K, V]) find(key K) int {
 	return slices.IndexFunc(m.few, func(e entry[K, V]) bool { return e.key == key })
 }
 
-// Get returns the value of a key, or the zero value if there is none.
+// Get returns the value of a key, or the zero value of V without the key.
 func (m *Map[K, V]) Get(key K) (v V) {
 	if m.many != nil {
 		return m.many[key]
@@ -55,7 +54,7 @@ func (m *Map[K, V]) Set(key K, v V) {
 	}
 }
 
-// Delete removes a key. It does nothing if there is none.
+// Delete removes a key. It does nothing without the key.
 func (m *Map[K, V]) Delete(key K) {
 	delete(m.many, key)
 	if i := m.find(key); i >= 0 {
@@ -82,7 +81,7 @@ func (m *Map[K, V]) All() iter.Seq2[K, V] {
 	}
 }
 
-// Keys returns the keys in an order, nil for none.
+// Keys returns the keys in an order, or nil for an empty map.
 func (m *Map[K, V]) Keys(compare func(a, b K) int) []K {
 	if m.Len() == 0 {
 		return nil

@@ -11,7 +11,7 @@ import (
 	"github.com/presence-go/presence/internal/smallmap"
 )
 
-// A Map is a map, however many entries it has.
+// A Map works like a built-in map at any number of entries.
 func TestMap(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{1, smallmap.Few, smallmap.Few + 1, 100} {

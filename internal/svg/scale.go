@@ -56,8 +56,7 @@ func Powers(least, most float64) Scale {
 }
 
 // Rounded returns a logarithmic scale around two values above 0. Its ends begin
-// with 1, 2 or 5. It covers a decade at least, so that what hardly changes looks
-// like it.
+// with 1, 2 or 5. It covers a decade at least, so that a small change looks small.
 func Rounded(least, most float64) Scale {
 	low, high := Round(least, -1), Round(most, 1)
 	for high/low < 9.99 {
@@ -69,8 +68,8 @@ func Rounded(least, most float64) Scale {
 	return Scale{Low: low, High: high, Log: true, Marks: Marks(low, high, 6)}
 }
 
-// Marks returns the numbers of a range that begin with 1, 2 or 5, or those that
-// begin with 1 if the others were more than a few.
+// Marks returns the numbers of a range that begin with 1, 2 or 5. If these are
+// more than a few, it returns only the numbers that begin with 1.
 func Marks(low, high float64, few int) (list []float64) {
 	for v := Round(low*(1-1e-9), 1); v <= high*(1+1e-9); v = Round(v*1.01, 1) {
 		list = append(list, v)
@@ -83,8 +82,8 @@ func Marks(low, high float64, few int) (list []float64) {
 	return list
 }
 
-// Round returns the next number that begins with 1, 2 or 5, downwards if the
-// direction is negative, and else upwards.
+// Round returns the next number that begins with 1, 2 or 5: downwards if the
+// direction is negative, otherwise upwards.
 func Round(v float64, direction int) float64 {
 	base := math.Pow(10, math.Floor(math.Log10(v)+1e-9))
 	round := base
@@ -100,7 +99,7 @@ func Round(v float64, direction int) float64 {
 	return round
 }
 
-// Number writes a number with three digits that count. Thousands end in k,
+// Number returns a number with three significant digits. Thousands end in k,
 // millions in M.
 func Number(v float64) string {
 	unit := ""
@@ -110,6 +109,6 @@ func Number(v float64) string {
 	case v >= 1e3:
 		v, unit = v/1e3, "k"
 	}
-	v, _ = strconv.ParseFloat(strconv.FormatFloat(v, 'g', 3, 64), 64) // it has just been written
+	v, _ = strconv.ParseFloat(strconv.FormatFloat(v, 'g', 3, 64), 64) // FormatFloat wrote it
 	return strconv.FormatFloat(v, 'f', -1, 64) + unit
 }

@@ -71,7 +71,7 @@ func Shorten(s string, most int) string {
 type Plot struct {
 	Left, Top, Width, Height float64
 	X, Y                     Scale
-	Unit                     string // follows the numbers below
+	Unit                     string // follows the numbers of X
 	Grid                     bool   // lines go up from the marks of X
 }
 
@@ -118,7 +118,7 @@ func (c *Canvas) Curve(p *Plot, points []Point, colour string) {
 		x, y := p.At(at.X, at.Y)
 		fmt.Fprintf(&path, "%s%.1f %.1f", letter, x, y)
 		if letter == "M" {
-			path.WriteString("h0.1") // with round ends a dot, where no second point follows
+			path.WriteString("h0.1") // a dot, with round ends, for a point without a second one
 		}
 		letter = "L"
 	}

@@ -17,7 +17,7 @@ func TestScales(t *testing.T) {
 	for _, tc := range []struct{ low, high, from, to float64 }{
 		{3, 40, 2, 50},        // to figures that begin with 1, 2 or 5
 		{100, 100, 20, 200},   // a decade at least
-		{0.9, 1.1, 0.2, 2},    // around what hardly changes
+		{0.9, 1.1, 0.2, 2},    // around a small change
 		{1, 1e6, 1, 1e6},      // as it is
 		{0.002, 9, 0.002, 10}, // any size
 	} {
@@ -53,8 +53,8 @@ func TestShorten(t *testing.T) {
 	require.Equal(t, "äö…", svg.Shorten("äöüß", 3))
 }
 
-// TestPicture: a picture is well formed whatever texts are in it, and a curve has
-// a gap where there is no value.
+// TestPicture: a picture is well formed with any text in it, and a curve has a gap
+// at a missing value.
 func TestPicture(t *testing.T) {
 	var c svg.Canvas
 	p := &svg.Plot{Left: 10, Top: 20, Width: 100, Height: 50, X: svg.LinearTo(10), Y: svg.Linear(4), Unit: " s", Grid: true}

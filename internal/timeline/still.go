@@ -25,7 +25,7 @@ func NewStill(at time.Time) *Still {
 // Now returns the time that was set.
 func (c *Still) Now() time.Time { return time.Unix(0, c.at.Load()).UTC() }
 
-// Set has the clock show another time.
+// Set sets the time that the clock shows.
 func (c *Still) Set(at time.Time) { c.at.Store(at.UnixNano()) }
 
 // Add moves the clock and returns its time.

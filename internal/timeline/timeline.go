@@ -1,4 +1,4 @@
-// Package timeline turns a clock into instants that never go back.
+// Package timeline turns a clock into instants that never decrease.
 package timeline
 
 import (
@@ -10,12 +10,12 @@ import (
 	"github.com/benbjohnson/clock"
 )
 
-// Clock is what a timeline reads.
+// Clock is the clock that a timeline reads.
 type Clock interface{ Now() time.Time }
 
 // Timeline counts from the wall time at its start, by the clock's monotonic time.
-// It absorbs a wall clock that is set back. A wall clock that is set forward, or a
-// process that did not run, shows as a standstill. Both are breaks of time.
+// It absorbs a wall clock that is set back. It reports a standstill if the wall
+// clock is set forward or the process did not run. Both are breaks of time.
 //
 // A timeline also numbers ticks. While many heartbeats are noted by the real
 // clock, Advance keeps a coarse tick, so that noting one needs no reading of the
@@ -34,10 +34,10 @@ type Timeline[I ~int64] struct {
 
 	mu        sync.Mutex
 	last      I
-	read      time.Time     // the clock's time at last
+	read      time.Time     // the clock's time at the last reading
 	shift     time.Duration // added to absorb steps of the clock
 	threshold time.Duration // the longest time between two readings; 0 for any
-	busy      uint64        // the last tick in which a heartbeat had the time read
+	busy      uint64        // the last tick in which a heartbeat needed a reading
 	asked     int           // how often in that tick
 	history   []breaks[I]
 }
@@ -82,8 +82,8 @@ func (t *Timeline[I]) Origin() I { return t.origin }
 // Coarse returns the present tick while Advance keeps it, otherwise 0.
 func (t *Timeline[I]) Coarse() uint64 { return t.coarse.Load() }
 
-// Expect sets the longest time between two readings: after more the process
-// stood still. 0 means that readings may stop.
+// Expect sets the longest time between two readings. A longer time counts as a
+// standstill of the process. 0 means that readings may stop.
 func (t *Timeline[I]) Expect(threshold time.Duration) {
 	t.Now()
 	t.setThreshold(threshold)
@@ -104,8 +104,8 @@ func (t *Timeline[I]) setThreshold(threshold time.Duration) {
 // Breaks returns the number of breaks until time was last read. It wraps at 65,536.
 func (t *Timeline[I]) Breaks() uint16 { return uint16(t.count.Load()) }
 
-// Since returns what happened after so many breaks. It returns the last standstill
-// among them, if stood, and by how much the wall clock was set back.
+// Since reads the breaks after the given number of breaks. It returns the last
+// standstill among them, if stood, and by how much the wall clock was set back.
 func (t *Timeline[I]) Since(told uint16) (now uint16, stood bool, from, to I, behind time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -133,7 +133,7 @@ func (t *Timeline[I]) Tick(at I) uint64 {
 	return uint64(at-t.origin)/uint64(Tick) + 1
 }
 
-// Instant returns when a tick begins, 0 for tick 0.
+// Instant returns the instant at which a tick begins, 0 for tick 0.
 func (t *Timeline[I]) Instant(tick uint64) I {
 	if tick == 0 {
 		return 0
@@ -223,7 +223,7 @@ func (t *Timeline[I]) Now() I {
 	return now
 }
 
-// note notes a break. The lock is held.
+// note records a break. The lock is held.
 func (t *Timeline[I]) note(stood bool, now I, behind time.Duration) {
 	n := t.count.Load()
 	next := t.history[n%maxBreaks]

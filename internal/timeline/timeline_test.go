@@ -53,7 +53,7 @@ func TestWholeTicks(t *testing.T) {
 	require.False(t, ok)
 }
 
-// A clock that is set back is absorbed, and what it is behind adds up.
+// Every step back of the clock is absorbed, and the steps add up.
 func TestClockSetBack(t *testing.T) {
 	t.Parallel()
 	w, line := newWall()
@@ -76,7 +76,7 @@ func TestClockSetBack(t *testing.T) {
 	require.Equal(t, time.Minute+1, behind)
 }
 
-// Time that nobody read is a standstill if readings are expected.
+// A time without a reading is a standstill if readings are expected.
 func TestStandstill(t *testing.T) {
 	t.Parallel()
 	w, line := newWall()
@@ -130,8 +130,8 @@ func TestManyBreaks(t *testing.T) {
 	require.Equal(t, 3*time.Second, behind)
 }
 
-// While many ask for the time by the real clock, Advance keeps a coarse tick; when
-// they stop, it ends.
+// While many heartbeats need the time of the real clock, Advance keeps a coarse
+// tick. When they stop, the coarse tick ends.
 func TestCoarseTick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		line := timeline.New(clock.New(), at)

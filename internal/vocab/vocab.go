@@ -26,15 +26,15 @@ type Vocabulary[T comparable] struct {
 }
 
 // New returns an empty vocabulary. It keeps own(v) of a value v: own returns a
-// copy that shares no memory with what the caller will reuse.
+// copy that shares no memory that the caller will reuse.
 func New[T comparable](own func(T) T) *Vocabulary[T] {
 	v := &Vocabulary[T]{own: own, known: make(map[T]uint16)}
 	v.list.Store(new([]T))
 	return v
 }
 
-// Number returns the number of a value. It reports false for a new value of a
-// full vocabulary.
+// Number returns the number of a value. It reports false for a new value if the
+// vocabulary is full.
 func (v *Vocabulary[T]) Number(value *T) (uint16, bool) {
 	list := *v.list.Load()
 	list = list[:min(len(list), common)]
@@ -46,7 +46,7 @@ func (v *Vocabulary[T]) Number(value *T) (uint16, bool) {
 	return v.add(value)
 }
 
-// add looks the value up among all, and numbers it if it is new.
+// add searches all values for this one, and numbers it if it is new.
 func (v *Vocabulary[T]) add(value *T) (uint16, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

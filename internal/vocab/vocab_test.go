@@ -56,8 +56,8 @@ func TestFull(t *testing.T) {
 	}
 }
 
-// TestConcurrent has goroutines number the same values, each from another start:
-// one value gets one number.
+// TestConcurrent numbers the same values in many goroutines, each from another
+// start. One value gets one number.
 func TestConcurrent(t *testing.T) {
 	const goroutines, values = 8, 500
 	v := vocab.New(func(i int) int { return i })

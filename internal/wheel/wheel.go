@@ -1,7 +1,7 @@
 // Package wheel holds the deadlines of very many entries in slots of time. An
-// entry costs four bytes, and adding it a few nanoseconds at any number of
-// entries. In return a far deadline is known only roughly, and the caller must
-// check it again when its slot is taken.
+// entry takes four bytes. Add takes a few nanoseconds at any number of entries.
+// In return a far deadline is known only roughly: the caller must check the entry
+// again when its slot is taken.
 package wheel
 
 import (
@@ -13,8 +13,8 @@ const (
 	slotBits = 8
 	slots    = 1 << slotBits // in each level
 	levels   = 4
-	// horizon is how far ahead a level reaches in units of its slots: one short
-	// of a turn, so that a slot holds one stretch of time alone.
+	// horizon is the number of slots that a level reaches ahead: one less than a
+	// turn, so that a slot holds only one stretch of time.
 	horizon   = slots - 1
 	perBlock  = 62
 	perChunk  = 64
@@ -42,14 +42,14 @@ type block struct {
 	values [perBlock]uint32
 }
 
-// Len returns the number of entries, with those that the caller no longer
+// Len returns the number of entries, including entries that the caller no longer
 // needs.
 func (w *Wheel) Len() int { return w.count }
 
-// Add enters a value under a tick; one that has passed counts as the present.
+// Add adds a value under a tick. A tick that has passed counts as the present one.
 func (w *Wheel) Add(tick uint64, value uint32) {
 	tick = max(tick, w.pos)
-	level, slot := lastLevel, int((w.pos>>(slotBits*lastLevel)+horizon)%slots) // as far ahead as there is
+	level, slot := lastLevel, int((w.pos>>(slotBits*lastLevel)+horizon)%slots) // as far ahead as the wheel reaches
 	for l := range levels {
 		shift := slotBits * l
 		if tick>>shift-w.pos>>shift <= horizon && (l == 0 || tick>>shift > w.pos>>shift) {
@@ -70,17 +70,17 @@ func (w *Wheel) Add(tick uint64, value uint32) {
 	w.count++
 }
 
-// Next returns where the first slot begins that has entries.
+// Next returns the tick at which the first slot with entries begins.
 func (w *Wheel) Next() (tick uint64, ok bool) {
 	tick, _, ok = w.first(&w.used)
 	return tick, ok
 }
 
-// occupied has a bit for every slot with entries.
+// occupied has a set bit for every slot with entries.
 type occupied [levels][slots / 64]uint64
 
-// first finds the first slot with entries, a wide one before a narrow one that
-// begins with it.
+// first finds the first slot with entries. Of slots that begin at the same tick it
+// finds the widest.
 func (w *Wheel) first(used *occupied) (tick uint64, level int, ok bool) {
 	for l := range levels {
 		shift := slotBits * l
@@ -113,7 +113,7 @@ func (o *occupied) ahead(level, from int) (int, bool) {
 	return 0, false
 }
 
-// Slot is what was taken out of the wheel: the entries of one slot.
+// Slot has the entries of one slot that was taken out of the wheel.
 type Slot struct {
 	From, To uint64 // the ticks, To excluded, under which its values were entered at the time
 	head     uint32
@@ -122,8 +122,8 @@ type Slot struct {
 // Exact reports whether the slot holds exactly one tick.
 func (s *Slot) Exact() bool { return s.To == s.From+1 }
 
-// Take takes the first slot out that begins at now or before, for Drain to
-// empty. What is added meanwhile under the same ticks is not in it.
+// Take takes out the first slot that begins at now or before, for Drain to empty.
+// An entry that is added afterwards under the same ticks is not in it.
 func (w *Wheel) Take(now uint64) (Slot, bool) {
 	tick, level, ok := w.first(&w.used)
 	if !ok || tick > now {
@@ -141,7 +141,7 @@ func (w *Wheel) Take(now uint64) (Slot, bool) {
 }
 
 // Drain appends some of a slot's values, at most 62 of them, and removes them.
-// It adds none once the slot is empty.
+// It appends none if the slot is empty.
 func (w *Wheel) Drain(s *Slot, values []uint32) []uint32 {
 	b := w.block(s.head)
 	if b == nil {
@@ -155,8 +155,8 @@ func (w *Wheel) Drain(s *Slot, values []uint32) []uint32 {
 }
 
 // Peek appends the values of the first slots with entries, as many slots as
-// values has room for. It returns where the first slot begins whose values are
-// not among them, the last tick there is where all are.
+// values has room for. It returns the tick at which the first slot that is left
+// out begins, or the last possible tick if no slot is left out.
 func (w *Wheel) Peek(values []uint32) (_ []uint32, bound uint64) {
 	used := w.used
 	for {

@@ -11,8 +11,9 @@ import (
 	"github.com/presence-go/presence/internal/wheel"
 )
 
-// Whatever is entered comes out exactly once: not before its tick unless its
-// slot is a wide one that holds it, and never after a later one of an exact slot.
+// Take returns every entry exactly once. It returns an entry before its tick only
+// in a wide slot that holds the tick. It never returns it after a later entry of an
+// exact slot.
 func TestEverythingComesInTime(t *testing.T) {
 	for seed := range uint64(4) {
 		rng := rand.New(rand.NewPCG(seed, 1))
@@ -25,7 +26,7 @@ func TestEverythingComesInTime(t *testing.T) {
 			for range rng.IntN(40) {
 				tick := now + rng.Uint64N(1<<rng.IntN(36))
 				if rng.IntN(20) == 0 {
-					tick = now - min(now, 5) // late already
+					tick = now - min(now, 5) // already late
 				}
 				w.Add(tick, next)
 				due[next] = max(tick, now)
@@ -56,7 +57,7 @@ func TestEverythingComesInTime(t *testing.T) {
 								continue
 							}
 						}
-						// Known only roughly so far: it is entered again, as whoever uses a wheel does.
+						// Known only roughly so far: it is added again, as every caller must.
 						w.Add(tick, v)
 						due[v] = tick
 					}
