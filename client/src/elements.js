@@ -1,6 +1,6 @@
-// <presence-dot user="ann" channel="sales"> and <presence-widget channel="sales">:
-// what a channel shows, kept up to date. See README.md for attributes, parts and
-// custom properties. What comes from the server is only ever put in as text.
+// The elements <presence-dot user="ann" channel="sales"> and <presence-widget
+// channel="sales"> show a member and a whole channel. See README.md for
+// attributes, parts and custom properties. Values of the server are set as text only.
 
 const css = `
 :host { display: inline-flex; align-items: center; gap: .4em; }
@@ -27,9 +27,9 @@ li { display: flex; align-items: center; gap: .5em; }
 const rungs = { available: "We are online", away: "We are away", offline: "We are offline" };
 
 let shared; // for elements that have no presence of their own
-const waiting = new Set(); // elements for which there is none yet
+const waiting = new Set(); // elements without a presence so far
 
-/** Says which presence elements use that were given none of their own. */
+/** Sets the presence of the elements that have none of their own. */
 export function usePresence(presence) {
   shared = presence;
   for (const element of [...waiting]) element.follow();
@@ -52,7 +52,7 @@ function rootOf(host, ...children) {
 
 const labelOf = (view, unknown) => view?.label || view?.status || unknown;
 
-// Shows a view as a mark, whose shape tells as much as its colour.
+// Shows a view as a mark, whose shape means the same as its colour.
 function paint(dot, view) {
   dot.className = "dot";
   dot.dataset.class = view?.class ?? "";
@@ -64,8 +64,8 @@ function paint(dot, view) {
 // An element that follows a channel while it is in a document.
 class Follower extends (globalThis.HTMLElement ?? class {}) {
   #own;
-  #ended; // of the present following
-  channelNow = null; // the Channel, once it is there
+  #ended; // ends the present watch
+  channelNow = null; // the Channel, once it is ready
 
   get presence() {
     return this.#own ?? shared;
@@ -91,7 +91,7 @@ class Follower extends (globalThis.HTMLElement ?? class {}) {
     else this.render();
   }
 
-  /** Begins anew to follow the channel. */
+  /** Ends the watch of the channel and starts another. */
   async follow() {
     this.#ended?.abort();
     this.channelNow = null;
@@ -151,7 +151,7 @@ export class PresenceDot extends Follower {
     const text = this.hasAttribute("label");
     this.#label.textContent = text ? label : "";
     this.#label.hidden = !text;
-    // Where the words are to be seen, the mark adds nothing to them.
+    // If the label is visible, a screen reader need not read the mark too.
     this.#dot.setAttribute("role", text ? "none" : "img");
     if (text) this.#dot.removeAttribute("aria-label");
     else this.#dot.setAttribute("aria-label", `${this.getAttribute("name") ?? user}: ${label}`);
@@ -165,7 +165,7 @@ export class PresenceWidget extends Follower {
   #slot = globalThis.document && make("slot", "greeting");
   #list = globalThis.document && make("ul", "members");
 
-  /** Gives a member's view its name to show. */
+  /** Returns the name to show for a member's view. */
   nameOf = (view) => view.id;
 
   constructor() {
@@ -178,7 +178,7 @@ export class PresenceWidget extends Follower {
     const { rung } = this.channelNow?.group ?? { rung: "offline" };
     this.dataset.rung = rung;
     const headline = this.getAttribute(rung) ?? rungs[rung] ?? rung;
-    if (this.#banner.textContent != headline) this.#banner.textContent = headline; // else it would be read out again
+    if (this.#banner.textContent != headline) this.#banner.textContent = headline; // a screen reader reads every change aloud
     this.#banner.setAttribute("part", `banner ${rung in rungs ? rung : "unknown"}`);
     this.#slot.name = rung;
     const views = this.hasAttribute("nomembers") ? [] : [...(this.channelNow?.members.values() ?? [])];

@@ -2,13 +2,13 @@
 // survives frozen, hidden and reloaded pages. See README.md, and presence.d.ts for the
 // types. No dependencies.
 //
-// Every page has a Presence. One of those that share a name leads: it holds a Web
-// Lock and the socket. Pages and leader talk in a few kinds of messages over a
-// BroadcastChannel, which the leader's own page handles like everybody's:
+// Every page has a Presence. Of the pages that share a name one leads: it holds a
+// Web Lock and the socket. Pages send a few kinds of messages over a
+// BroadcastChannel. The leader handles those of its own page in the same way:
 //
-//   lead    a new leader asks every page to report; who led before follows
-//   tab     a page reports: what is to be merged, what it watches
-//   ask     a page has something for the server
+//   lead    a new leader asks every page to report; the leader before it follows
+//   tab     a page reports the state to merge and the channels it watches
+//   ask     a page has a message for the server
 //   m       the leader passes on a message of the server, or its own state
 //   logout  every page ends
 //
@@ -17,13 +17,13 @@
 
 const INPUT = "pointerdown pointermove keydown wheel touchstart touchmove";
 const BEAT = 25e3; // the server's heartbeat, until the welcome sets it
-const SPARSE = 15e3; // between two reports of going on with input
+const SPARSE = 15e3; // between two reports of continued input
 const PATIENCE = 10e3; // for a socket to open, and for an answer
 const CAP = 30e3; // the longest wait before another try
-const ABANDONED = 150e3; // silence of a leader without a connection, whose timers may be slow
+const ABANDONED = 150e3; // the longest silence of a leader without a connection, whose timers may be slow
 
 // A mark is an instant by two clocks. One may stand still while the computer
-// sleeps, the other jumps when it is set: what has passed is the longer of both.
+// sleeps. The other jumps when it is set. The longer of both times has passed.
 const mark = (ago = 0) => [Date.now() - ago, performance.now() - ago];
 const since = ([date, ticks]) => Math.round(Math.max(0, Date.now() - date, performance.now() - ticks));
 
@@ -50,7 +50,7 @@ class Channel {
   constructor(id) {
     this.id = id;
     this.ready = new Promise((resolve, reject) => Object.assign(this, { resolve, reject }));
-    this.ready.catch(() => {}); // each call of watch gets the error too
+    this.ready.catch(() => {}); // each call of watch also rejects with the error
   }
 
   // Applies a frame. Returns the changes, or nothing if the frame does not fit.
@@ -75,10 +75,10 @@ class Channel {
   }
 }
 
-// Server-sent events and POST requests, looking like a WebSocket.
+// Server-sent events and POST requests with the methods of a WebSocket.
 function stream(base, token) {
   let source;
-  let back; // where messages go
+  let back; // the address of the POST requests
   let sent = Promise.resolve();
   const end = (code) => it.onclose({ code });
   const it = {
@@ -109,7 +109,7 @@ export function createPresence(url, options = {}) {
   const presence = Object.assign(new EventTarget(), { state: "closed", self: null, statuses: [], open, close, logout, refresh, claim, release, ask, watch, unwatch, focus, input });
   const tell = (type, detail) => presence.dispatchEvent(new CustomEvent(type, { detail }));
 
-  // Of this page.
+  // The state of this page.
   const name = "presence:" + (options.name ?? url);
   const me = random();
   const channels = new Map();
@@ -117,29 +117,29 @@ export function createPresence(url, options = {}) {
   let listening; // while open, until close
   let state = "closed"; // as in presence
   let run; // while neither closed nor suspended
-  let bus; // to the other pages, if there can be any
+  let bus; // to the other pages, if pages share the connection
   let login;
   let touched; // when the last input was
-  let told; // when one was last reported at once
+  let told; // when input was last reported at once
   let dirty; // there was input since the last report
   let faced; // the channel that the person looks at here
   let heard; // when the server, or the leading page, was last heard
-  let timer; // for what is next: to check, to connect, to give up
+  let timer; // until the next check, connect or end of an attempt
   let greeting = { heartbeat: BEAT }; // the last welcome
   let conn; // the connection's id
-  let leader; // the page that leads, as far as this one knows
+  let leader; // the last page known to lead
   let count = 0;
 
-  // Of the leader.
+  // The state of the leader.
   const tabs = new Map(); // the latest report of every page
   const watched = new Map(); // channels watched at the server, with the ref of the watch
   let socket;
   let attempts = 0;
   let streaming; // by server-sent events
-  let proven; // that a WebSocket gets through
+  let proven; // whether a welcome has arrived over a WebSocket
   let beat; // the number of the last ping
-  let shown; // whether the server has it as visible
-  let focused; // and looked at
+  let shown; // the visibility that the server knows
+  let focused; // the focus that the server knows
 
   function open(how = {}) {
     login = how.login;
@@ -220,7 +220,7 @@ export function createPresence(url, options = {}) {
     bus = new BroadcastChannel(name);
     bus.onmessage = (e) => hear(e.data);
     check();
-    // By this lock, which goes with the page, the leader notices its end.
+    // The browser releases this lock with the page, so that the leader notices its end.
     lock(name + me, {}, () => {
       report({ hi: true });
       campaign();
@@ -243,8 +243,8 @@ export function createPresence(url, options = {}) {
     stop(cause, { type: "bye", cause });
   }
 
-  // Asks for a lock, and keeps it until this page stops unless granted returns
-  // true. Resolves to true when the lock was stolen.
+  // Requests a lock and keeps it until this page stops, unless granted returns
+  // true. Resolves to true if the lock was stolen.
   function lock(name, how, granted) {
     const mine = run;
     return navigator.locks
@@ -261,7 +261,7 @@ export function createPresence(url, options = {}) {
     if (!(await lock(name, { steal }, lead))) return;
     follow();
     report({ hi: true });
-    if (!steal) campaign(); // else the request before the theft still waits
+    if (!steal) campaign(); // after a theft the request before it still waits
   }
 
   // Sends a message to all pages, this one included.
@@ -282,7 +282,7 @@ export function createPresence(url, options = {}) {
   function hear(m) {
     const { k, id } = m;
     if (k == "lead") {
-      if (id != me) follow(); // it may be this page that was replaced
+      if (id != me) follow(); // this page may have led before
       leader = id;
       report({ hi: true });
     } else if (k == "m") id == (leader ??= id) && (m.to ?? me) == me && take(m.m);
@@ -348,7 +348,7 @@ export function createPresence(url, options = {}) {
       presence.state = state = now;
       if (now == "open") {
         pending.forEach(({ m }) => post({ k: "ask", m }));
-        check(); // at the pace that the server has told
+        check(); // at the heartbeat that the server set
       }
       if (now != was) tell("state", now);
     }
@@ -386,9 +386,9 @@ export function createPresence(url, options = {}) {
     timer = setTimeout(f, ms);
   }
 
-  // Notices that nothing was heard for too long: the computer slept, the socket
-  // is dead, or the page that leads has been stopped without a word. It looks
-  // twice, since what this page missed while it was stopped itself comes late.
+  // Notices a silence that is too long: the computer slept, the socket is dead, or
+  // the browser stopped the leading page. It checks twice, since messages arrive
+  // late after this page was stopped itself.
   function check(again) {
     if (!run || (leader == me && state != "open")) return;
     const silent = state != "refused" && since(heard) > (state == "open" ? 2.2 * greeting.heartbeat : ABANDONED);
@@ -408,7 +408,7 @@ export function createPresence(url, options = {}) {
     connect();
   }
 
-  // Is no leader, any longer.
+  // Leads no longer.
   function follow() {
     leader = undefined;
     drop();
@@ -424,7 +424,7 @@ export function createPresence(url, options = {}) {
       conn ??= storage.getItem(name) ?? random();
       storage.setItem(name, conn);
     } catch {
-      conn ??= random(); // nothing may be kept here
+      conn ??= random(); // the page has no access to storage
     }
     const attempt = (socket = {});
     try {
@@ -454,7 +454,7 @@ export function createPresence(url, options = {}) {
     drop();
     const over = code == 1002 || code == 1009;
     become(over ? "refused" : "waiting");
-    if (code == 4009) conn = random(); // another page has taken the old one
+    if (code == 4009) conn = random(); // another page uses the old id
     if (!over && code != 1000) later(Math.random() * Math.min(CAP, 1e3 * 2 ** attempts++), connect);
   }
 
@@ -480,7 +480,7 @@ export function createPresence(url, options = {}) {
       tabs.forEach((t) => (t.login = false));
     } else if (type == "error") {
       if (code == "stale") return hello();
-      if (code == "rate") return closed(m); // the server dropped a message, and it is not known which
+      if (code == "rate") return closed(m); // which message the server dropped is unknown
       watched.forEach((ref, id) => ref == m.ref && (m.channel = id));
     }
     const over = type == "removed" ? m.channel.id : type == "error" && m.channel;
@@ -539,20 +539,20 @@ export function createPresence(url, options = {}) {
     sync();
   }
 
-  // What the pages are together.
+  // Merges the reports of the pages.
   function merged() {
     const all = [...tabs.values()];
     const ages = all.flatMap((t) => (t.at ? since(t.at) : []));
     const faces = all.flatMap((t) => t.focus ?? []);
     return {
       visible: all.some((t) => t.visible),
-      idle: Math.min(...ages), // JSON writes Infinity, of pages without input, as null
+      idle: Math.min(...ages), // Infinity without input, which JSON writes as null
       focus: faces.find(Boolean) ?? faces[0],
       watches: new Set(all.flatMap((t) => t.watches)),
     };
   }
 
-  // Sends the server the changes of that state.
+  // Sends the changes of the merged state to the server.
   function sync() {
     if (leader != me || state != "open") return;
     const { visible, focus, watches } = merged();
