@@ -1,6 +1,6 @@
-// Drives the help desk in real Chromium windows, as people would, and checks
-// what they see. Usage: node helpdesk.mjs URL OUT, with a help desk serving at
-// URL; screenshots go to the folder OUT. Exits 1 if a check fails.
+// Drives the help desk in real Chromium windows, like people, and checks the
+// windows. Usage: node helpdesk.mjs URL OUT. A help desk must serve at URL.
+// Screenshots are written to the folder OUT. Exits 1 if a check fails.
 
 import { mkdirSync, readFileSync, readdirSync } from "node:fs";
 import net from "node:net";
@@ -16,7 +16,8 @@ mkdirSync(out, { recursive: true });
 const SPEED = 20; // heartbeats every 1.25 s, lost after 3 s, idle after 15 s
 const PATIENCE = 45000;
 
-// A cable that can be cut: nothing goes through and nobody is told.
+// A proxy that can be cut. While it is cut it passes on no bytes and closes no
+// socket.
 function cable(to) {
   const sockets = new Set();
   let cut = false;
@@ -36,7 +37,7 @@ function cable(to) {
         cut: () => (cut = true),
         mend() {
           cut = false;
-          for (const s of sockets) s.destroy(); // what was open is dead after an outage
+          for (const s of sockets) s.destroy(); // sockets opened before an outage are dead after it
           sockets.clear();
         },
         close() {
@@ -61,8 +62,8 @@ const launch = () => chromium.launchServer({
 const servers = [await launch(), await launch()];
 const [browser, anns] = await Promise.all(servers.map((s) => chromium.connect(s.wsEndpoint())));
 
-// The processes in which the pages of a browser run. Stopped, they are as frozen
-// as a page can be, while the browser itself goes on answering for them.
+// Returns the processes of a browser's pages. A stopped process freezes its pages
+// wholly, while the browser itself still answers for them.
 function renderers(server) {
   const parent = new Map();
   const found = [];
@@ -71,7 +72,7 @@ function renderers(server) {
       parent.set(pid, Number(readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) \S /, "").split(" ")[0]));
       if (readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("--type=renderer")) found.push(pid);
     } catch {
-      // it has ended meanwhile
+      // the process has ended
     }
   }
   const root = server.process().pid;
@@ -107,7 +108,7 @@ async function check(name, ...steps) {
   shot++;
 }
 
-const open = {}; // the pages of which pictures are taken
+const open = {}; // the pages to take screenshots of
 const sees = (page, selector, attribute, value) => () =>
   page.waitForFunction(([s, a, v]) => document.querySelector(s)?.getAttribute(a) === v, [selector, attribute, value], { timeout: PATIENCE });
 const reads = (page, id, text) => () =>
@@ -117,7 +118,7 @@ const own = (page, status) => sees(page, "[data-testid=own-status]", "data-statu
 const team = (page, who, status) => sees(page, `[data-testid=team-${who}]`, "data-status", status);
 const listed = (page, who, status) => sees(page, `[data-testid=agent-${who}]`, "data-status", status);
 const drawn = (page, who, status, cause) => () => page.waitForFunction(([w, s, c]) => document.querySelector(`[data-agent="${w}"][data-status="${s}"][data-cause="${c}"]`), [who, status, cause], { timeout: PATIENCE });
-// The logout has reached the server, which the page that sent it does not wait for.
+// Waits until the logout has reached the server, since the page does not wait for it.
 const explained = (who, text) => async () => {
   for (const end = Date.now() + PATIENCE; ; await new Promise((next) => setTimeout(next, 20))) {
     const lines = await (await fetch(`${url}/api/explain?agent=${who}`)).json();
@@ -163,7 +164,7 @@ await check("network back", () => line.mend(), own(open.ann, "available"), click
 await check("frozen", signal("SIGSTOP"), ...everywhere("offline"), drawn(open.timeline, "ann", "offline", "lost"));
 await check("thawed", signal("SIGCONT"), click(open.ann, "note"), own(open.ann, "available"), ...everywhere("available"));
 await check("reload is not seen", async () => {
-  await post("/api/speed", { speed: 1 }); // the five seconds of a reload are real ones
+  await post("/api/speed", { speed: 1 }); // the grace of five seconds for a reload runs in real time
   await open.bob.evaluate(() => {
     window.flickers = [];
     new MutationObserver(() => {
@@ -185,12 +186,12 @@ await check("comes back", async () => {
 await check("logged out", click(open.ann, "logout"), ...everywhere("offline"), click(open.ann, "back"), own(open.ann, "available"));
 await check("simulated troubles", click(open.ann, "sleep"), ...everywhere("offline"), click(open.ann, "recover"), click(open.ann, "note"), ...everywhere("available"));
 await check("mistakes are told", async () => {
-  await post("/api/speed", { speed: 1 }); // the minute is a real one, however slow the clicks are
+  await post("/api/speed", { speed: 1 }); // the minute runs in real time, so that slow clicks fit in it
   for (let i = 0; i < 12; i++) await open.ann.getByTestId(i % 2 ? "set-busy" : "set-away").click();
 }, reads(open.ann, "error", "within a minute"), () => post("/api/speed", { speed: SPEED }));
 await check("why", () => open.ann.locator("#why summary").click(), reads(open.ann, "why", "connections live"));
 
-// --- what the products' documents say about screens
+// --- screens by the documents of the products
 
 await open.bob.close();
 await start("respondio");
@@ -233,7 +234,7 @@ await check("E10 invisible works on", click(open.ann, "set-invisible"), own(open
   same(await (await fetch(`${url}/api/state`)).json().then((s) => s.notes.at(-1).text), "I am here all the same", "the last note");
 });
 
-// --- work, and those who supervise it
+// --- work and its supervisors
 
 await start("threads");
 open.boss = await bobsBrowser.newPage();

@@ -5,8 +5,8 @@ import { dot, element, getState, join, listed, post } from "./page.js";
 const agent = new URLSearchParams(location.search).get("agent") ?? "ann";
 const $ = (id) => document.getElementById(id);
 const presence = join(`agent=${encodeURIComponent(agent)}`);
-const channels = new Map(); // those that are this agent's
-const loggedIn = `logged in: ${agent}`; // in this tab, which outlives a reload
+const channels = new Map(); // the channels of this agent
+const loggedIn = `logged in: ${agent}`; // key in the tab's storage, which outlives a reload
 
 document.title = `Console of ${agent}`;
 $("name").textContent = agent;
@@ -36,7 +36,7 @@ function render() {
   );
 }
 
-// Does what was asked for, or says why not.
+// Waits for a call and shows its error.
 async function attempt(promise) {
   $("error").textContent = "";
   try {
@@ -126,7 +126,7 @@ async function refresh() {
   $("notes").textContent = last ? `${last.from}: ${last.text}` : "";
 }
 follow((m) => {
-  if (m.type === "policy") presence.refresh(); // there are other statuses to choose from
+  if (m.type === "policy") presence.refresh(); // the choice of statuses has changed
   if (m.type !== "status") refresh();
 });
 
@@ -134,7 +134,7 @@ listenForInput(presence);
 for (const id of ["sales", "support"]) {
   presence.watch(id).then(
     (channel) => (channels.set(id, channel), render()),
-    () => {}, // a channel that is not this agent's
+    () => {}, // a channel without this agent
   );
 }
 await refresh();

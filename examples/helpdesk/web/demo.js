@@ -1,7 +1,7 @@
-// What only a demonstration needs: the server's clock, which may be sped up, and
-// troubles. Import it before anything opens a socket.
+// The parts for demonstrations only: the server's clock, which may be sped up, and
+// troubles. Import this module before any module opens a socket.
 
-// Ages are told to the server by its own clock.
+// The server's own clock, by which ages are sent to it.
 export const clock = {
   at: 0,
   real: 0,
@@ -16,12 +16,12 @@ export const clock = {
 
 let touched = 0; // the last input
 
-// "network", "sleep" or "freeze" while there is one. The network is cut: nothing
-// goes either way and nobody is told. A computer that sleeps and a page that is
-// frozen look the same to the server.
+// "network", "sleep" or "freeze" during a trouble. A cut network passes on nothing
+// in either direction, and no side gets an error. A sleeping computer and a frozen
+// page look the same to the server.
 let trouble = null;
 const sockets = new Set();
-const left = new Set(); // those closed meanwhile, which nobody was told either
+const left = new Set(); // sockets closed during a trouble, whose close was not sent
 
 window.WebSocket = class extends WebSocket {
   constructor(...where) {
@@ -55,10 +55,10 @@ export function recover() {
   trouble = null;
   for (const s of left) s.close();
   left.clear();
-  if (stale) window.dispatchEvent(new Event("online")); // as after any outage
+  if (stale) window.dispatchEvent(new Event("online")); // as after every outage
 }
 
-// Passes on what a person does in the page, except to the buttons for troubles.
+// Reports the input of a person in the page, except on the buttons for troubles.
 export function listenForInput(presence) {
   for (const type of ["pointerdown", "keydown", "wheel", "touchstart"]) {
     document.addEventListener(

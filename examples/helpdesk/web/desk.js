@@ -1,27 +1,27 @@
-// What the pages about work have in common.
+// The common parts of the pages about work.
 
 export const $ = (id) => document.getElementById(id);
 
-// make builds an element. Text is text, whatever it contains.
+// make returns an element. It inserts strings as text, never as HTML.
 export function make(tag, props = {}, ...children) {
   const e = document.createElement(tag);
   for (const [key, value] of Object.entries(props)) {
     if (key.startsWith("on")) e[key] = value;
     else if (value !== undefined && value !== false) e.setAttribute(key, value === true ? "" : value);
   }
-  e.append(...children.filter((c) => c !== undefined && c !== false)); // so that a part can be left out by &&
+  e.append(...children.filter((c) => c !== undefined && c !== false)); // a condition with && can leave out a child
   return e;
 }
 
-// ask has the desk do something, and hands what it refuses to tell.
+// ask sends a request to the desk and calls tell with the error, or with "".
 export async function ask(what, tell) {
   const answer = await fetch("/api/work", { method: "POST", body: JSON.stringify(what) });
   tell(answer.ok ? "" : (await answer.text()).trim());
   return answer.ok;
 }
 
-// after calls f once things have been quiet for so long, or four times that
-// after the first call.
+// after returns a function that delays f until ms milliseconds pass without a
+// call. The delay ends at the latest 4 × ms after the first call.
 export function after(ms, f) {
   let timer, first;
   return () => {
@@ -35,7 +35,7 @@ export function after(ms, f) {
   };
 }
 
-// since says how long ago an instant is at the desk's own time.
+// since returns the age of an instant at the desk's own time, as text.
 export function since(now, at) {
   const s = Math.max(0, Math.round((Date.parse(now) - Date.parse(at)) / 1000));
   return s < 60 ? `${s} s` : s < 3600 ? `${Math.floor(s / 60)} min` : `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;

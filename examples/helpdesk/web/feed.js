@@ -1,6 +1,6 @@
-// What happens at the desk, as the server tells it. All pages of a browser share
-// one stream, since a browser opens only six connections to a host: whoever
-// holds the lock listens and passes it on.
+// The events of the desk from the server. All pages of a browser share one stream,
+// since a browser opens only six connections to a host. The page that holds the
+// lock listens and passes the events on.
 
 export function follow(take) {
   const others = new BroadcastChannel("helpdesk-feed");
@@ -12,7 +12,7 @@ export function follow(take) {
       take(m);
       others.postMessage(m);
     };
-    return new Promise(() => {}); // until this page goes
+    return new Promise(() => {}); // until this page closes
   });
 }
 

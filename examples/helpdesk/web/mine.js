@@ -1,5 +1,5 @@
-// The work of one agent, beside the console: conversations, the question whether
-// somebody is still there, and what has been asked for.
+// The work of one agent, beside the console: conversations, the challenge "still
+// there?" and requests.
 import { follow } from "./feed.js";
 import { $, after, ask, make } from "./desk.js";
 
@@ -20,7 +20,7 @@ async function refresh() {
         make("button", { class: "what", "data-testid": `finish-${c.id}`, onclick: () => ask({ do: "finish", id: c.id }, says) }, "Finish")),
     ),
   );
-  if ($("asked").contains(document.activeElement)) return; // a choice is being made
+  if ($("asked").contains(document.activeElement)) return; // the person is making a choice
   $("asked").replaceChildren(
     ...(me?.request
       ? [`You have asked for ${me.request}. `, make("button", { "data-testid": "withdraw", onclick: () => ask({ do: "withdraw", agent }, says) }, "Take back")]

@@ -1,10 +1,10 @@
-// What all pages have in common.
+// The common parts of all pages.
 
 import { clock } from "./demo.js";
 import { createPresence } from "/client/presence.js";
 
-// who: "agent=ann" or "visitor=kim". Each page stands for a device of its own,
-// whose troubles are its own, so that none shares its connection.
+// who is "agent=ann" or "visitor=kim". Each page stands for a device with its own
+// troubles, so that no page shares its connection.
 export function join(who) {
   const presence = createPresence(`/ws?${who}`, { name: who, device: "web", shared: false, activity: false });
   presence.addEventListener("message", ({ detail: m }) => m.now && clock.set(m.now));

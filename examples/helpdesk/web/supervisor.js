@@ -44,7 +44,7 @@ function show(agent) {
   render();
 }
 
-let choice; // what is selected on the card and not changed yet
+let choice; // the selection on the card that is not applied yet
 function renderCard() {
   const v = team.members.find((m) => m.id === open);
   $("card").hidden = !v;
@@ -106,7 +106,7 @@ function shape(tag, props, text) {
   return e;
 }
 
-// A bar for each agent, from the status log: what it showed when.
+// Draws a bar of statuses over time for each agent, from the status log.
 function renderChart(log, workload, hours) {
   const to = Date.parse(team.now), from = to - hours * 3600e3, width = 960, left = 60, high = 26;
   const x = (at) => left + ((width - left) * (Math.max(at, from) - from)) / (to - from);
