@@ -10,7 +10,7 @@ const browser = await chromium.launch({
   args: ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
 });
 
-// What a page does to be a client. It runs in the page.
+// The script of a page for each client. It runs in the page.
 const scripts = {
   phoenix: async (token) => {
     const { Socket, Presence } = await import("phoenix");
@@ -37,7 +37,7 @@ const scripts = {
   },
 };
 
-// Opens a page as somebody. It notes who was gone at any time.
+// Opens a page as a user. The page notes every member that was gone at any time.
 async function open(kind, token) {
   const page = await browser.newPage();
   page.on("pageerror", (error) => {

@@ -1,5 +1,5 @@
-// What the checks have in common: a server to ask, patience, and a list of
-// checks whose first failure ends the run.
+// The common parts of the checks: calls to the server, waits, and a list of checks
+// whose first failure ends the run.
 
 import assert from "node:assert/strict";
 
@@ -11,16 +11,16 @@ if (!url) {
 export const sockets = url.replace("http", "ws");
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-// Lets the server do what no client can.
+// Has the server do an action that no client can do.
 export async function server(what, args = {}) {
   const answer = await fetch(`${url}/do?${new URLSearchParams({ what, ...args })}`, { method: "POST" });
   if (!answer.ok) throw new Error(`${what}: ${await answer.text()}`);
 }
 
-// What an audience has to see, from the core.
+// Returns the members that an audience must see, from the core.
 export const members = async (audience) => (await fetch(`${url}/members?audience=${audience}`)).json();
 
-// A member list without what only clients know.
+// Returns a member list without the fields that only clients have.
 export function plain(list) {
   const out = {};
   for (const key of Object.getOwnPropertyNames(list).sort()) {
@@ -29,7 +29,7 @@ export function plain(list) {
   return JSON.parse(JSON.stringify(out));
 }
 
-// Waits until a condition holds; what is not true in time is a failure.
+// Waits until a condition holds. It fails if the condition does not hold in time.
 export async function until(what, holds, patience = 10000) {
   for (const end = Date.now() + patience; ; await sleep(20)) {
     const value = await holds();

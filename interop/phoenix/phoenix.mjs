@@ -5,7 +5,7 @@ import { Presence, Socket } from "phoenix";
 import WebSocket from "ws";
 import { check, members, plain, run, server, settled, sleep, sockets, until } from "./check.mjs";
 
-// A client that watches sales and notes whoever was gone at any time.
+// A client that watches sales and notes every member that was gone at any time.
 function client(token, params = {}) {
   const socket = new Socket(`${sockets}/socket`, { transport: WebSocket, params: { token, ...params } });
   socket.connect();

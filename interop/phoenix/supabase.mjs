@@ -5,7 +5,7 @@ import { RealtimeClient } from "@supabase/realtime-js";
 import WebSocket from "ws";
 import { check, members, run, server, settled, sleep, sockets, until } from "./check.mjs";
 
-// A client that watches sales and notes whoever was gone at any time.
+// A client that watches sales and notes every member that was gone at any time.
 function client(apikey, token) {
   const realtime = new RealtimeClient(`${sockets}/realtime/v1`, { transport: WebSocket, params: { apikey } });
   if (token) realtime.setAuth(token);

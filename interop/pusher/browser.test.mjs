@@ -74,7 +74,7 @@ test("a visitor's window and one that is refused", async (t) => {
   await settled("thrivedesk", "counter", "visitor", members(visitor));
 });
 
-// While a page's code does not run, its browser goes on answering for it.
+// While a page's code does not run, its browser still answers pings for it.
 test("a window whose code stands still is given up, and comes back", async (t) => {
   await grant("default", "still", "ann", "bob");
   const bob = await open(t, "default", "bob", "still");

@@ -1,5 +1,5 @@
-// What the checks have in common: a server to ask, patience, and clients as apps
-// set them up.
+// The common parts of the checks: calls to the server, waits, and clients with the
+// options that apps use.
 
 import assert from "node:assert/strict";
 import Pusher from "pusher-js";
@@ -7,7 +7,7 @@ import Pusher from "pusher-js";
 export const url = process.env.PUSHER_SERVER;
 const { hostname, port } = new URL(url);
 
-// How a client of an app is set up, for the authorization of a user.
+// Returns the options of a client of an app, with the authorization of a user.
 export const options = (app, user) => ({
   cluster: "",
   wsHost: hostname,
@@ -25,12 +25,12 @@ export function connect(t, app, user) {
   return pusher;
 }
 
-// The user id of somebody on a channel. Every channel has people of its own, so
-// that no check meets what another has left behind.
+// Returns the id of a user on a channel. Every channel has users of its own, so
+// that no check finds the state of another.
 export const who = (name, channel) => `${name}.${channel}`;
 export const nameOf = (id) => id.split(".")[0];
 
-// Subscribes to a presence channel and notes what happens on it.
+// Subscribes to a presence channel and notes its events.
 export async function enter(t, app, name, channel, pusher = connect(t, app, who(name, channel))) {
   const subscribed = pusher.subscribe(`presence-${channel}`);
   const seen = {
@@ -45,7 +45,7 @@ export async function enter(t, app, name, channel, pusher = connect(t, app, who(
   return seen;
 }
 
-// Lets the server do what no client can.
+// Has the server do an action that no client can do.
 export async function server(app, what, args = {}) {
   const answer = await fetch(`${url}/do/${app}/${what}?${new URLSearchParams(args)}`, { method: "POST" });
   if (!answer.ok) throw new Error(`${what}: ${await answer.text()}`);
@@ -57,12 +57,12 @@ export async function grant(app, channel, ...names) {
 export const revoke = (app, channel, name) => server(app, "revoke", { subject: who(name, channel), channel });
 export const claim = (app, channel, name, status) => server(app, "claim", { subject: who(name, channel), status });
 
-// How long the server gives who was closed or cut off to come back.
+// The server's grace for a connection that was closed or lost, in milliseconds.
 export const grace = 3000;
 
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-// Waits until a condition holds; what is not true in time is a failure.
+// Waits until a condition holds. It fails if the condition does not hold in time.
 export async function until(what, holds, patience = 30000) {
   for (const end = Date.now() + patience; ; await sleep(20)) {
     const value = await holds();
@@ -71,15 +71,15 @@ export async function until(what, holds, patience = 30000) {
   }
 }
 
-// What an audience has to see, from the core.
+// Returns the members that an audience must see, from the core.
 export async function core(app, channel, audience) {
   const answer = await fetch(`${url}/members/${app}/${channel}?audience=${audience}`);
   if (!answer.ok) throw new Error(await answer.text());
   return answer.json();
 }
 
-// Waits until a client's own map of members is what the core says its audience
-// sees, and the same twice in a row, so that nothing is still on its way.
+// Waits until a client's own map of members equals the core's members for its
+// audience. They must be equal twice in a row, so that no message is still on its way.
 export async function settled(app, channel, audience, members) {
   const bare = (all) => Object.fromEntries(Object.keys(all).sort().map((id) => {
     const { tenant, name, ...rest } = all[id];

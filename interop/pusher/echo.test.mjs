@@ -7,7 +7,7 @@ import Echo from "laravel-echo";
 import Pusher from "pusher-js";
 import { claim, grace, grant, nameOf, options, settled, sleep, until, who } from "./check.mjs";
 
-// An Echo and what a page would keep of a presence channel: here, then upserts.
+// An Echo with the members that a page would keep: those of here, then upserts.
 async function join(t, app, user, channel, broadcaster = "pusher") {
   const { cluster, ...rest } = options(app, who(user, channel));
   const echo = new Echo({ broadcaster, Pusher, key: `key-${app}`, ...rest, ...(broadcaster === "pusher" ? { cluster } : {}) });

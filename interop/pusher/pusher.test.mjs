@@ -180,7 +180,7 @@ test("at the end of a random script every map is the core's", async (t) => {
         case 3: case 4:
           await claim(app, "random", name, statuses[random(statuses.length)]);
           break;
-        case 5: // cyd alone may lose access, and comes back to it
+        case 5: // only cyd may lose access and gets it again
           await revoke(app, "random", "cyd");
           await grant(app, "random", "cyd");
           break;
@@ -193,7 +193,7 @@ test("at the end of a random script every map is the core's", async (t) => {
           for (const { pusher, channel } of Object.values(watchers)) await until("it is back", () => pusher.connection.state === "connected" && channel.subscribed);
       }
     }
-    // Whatever was going to happen by itself has to, and nobody comes or goes then.
+    // Every grace must end first. After that no member is added or removed.
     await sleep(grace + 1000);
     assert.ok(Object.values(watchers).flatMap(({ events }) => events).length > 5, "the script was an idle one");
     for (const [audience, { members, channel }] of Object.entries(watchers)) {

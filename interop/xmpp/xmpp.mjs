@@ -1,5 +1,5 @@
 // The npm package @xmpp/client, unmodified, with Prosody in between. Usage:
-// node xmpp.mjs FOLDER, in which the program gateway is and may be written.
+// node xmpp.mjs FOLDER. The folder has the program gateway and must be writable.
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
@@ -28,7 +28,7 @@ const freePort = () =>
   });
 const [c2s, components] = [await freePort(), await freePort()];
 
-// Prosody, as plain as it can be.
+// Prosody with the smallest configuration.
 for (const folder of ["data", "certs"]) mkdirSync(`${work}/${folder}`);
 writeFileSync(
   `${work}/prosody.cfg.lua`,
@@ -83,13 +83,13 @@ async function server(what, args = {}) {
   if (!answer.ok) throw new Error(`${what}: ${await answer.text()}`);
 }
 
-// A user who notes what is shown of each contact: "unavailable" or "show|text".
+// A user who notes the presence of each contact: "unavailable" or "show|text".
 function login(name, resource) {
   const c = { name, seen: {}, history: [], subscriptions: {} };
   c.xmpp = client({ service: `xmpp://127.0.0.1:${c2s}`, domain: "localhost", resource, username: name, password: "pass" });
-  c.xmpp.on("error", (error) => (c.error = error)); // it reconnects by itself
+  c.xmpp.on("error", (error) => (c.error = error)); // the client reconnects by itself
   c.xmpp.on("online", async () => {
-    // Answers to subscriptions are for those who asked for the contact list.
+    // Prosody sends answers to subscriptions only to clients that requested the roster.
     await c.xmpp.send(xml("iq", { type: "get", id: "roster" }, xml("query", "jabber:iq:roster")));
     await c.xmpp.send(xml("presence"));
   });
@@ -112,7 +112,7 @@ const jids = ["ann", "dan", "eve\\20lee", "fay"].map((node) => `${node}@${domain
 const [ann] = jids;
 const sees = (c, jid, shown) => until(`${c.name} sees ${jid} as ${shown}, not ${c.seen[jid]}`, () => c.seen[jid] === shown);
 
-// Waits until what a user sees is the core's projection.
+// Waits until the contacts of a user equal the core's projection.
 async function settled(c) {
   let core;
   try {
