@@ -1,5 +1,5 @@
-// Minifies src into dist and prints what a page downloads. Fails if the core
-// is larger than it may be.
+// Minifies src into dist and prints the size of a page's download. Fails if the
+// core is larger than its limit.
 import { readFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";

@@ -1,6 +1,6 @@
-// A Chromium to drive by its DevTools protocol, over a pipe. Unlike under a
-// driver for tests, pages in it are treated as people's are: those behind others
-// are hidden and slowed down, and those left go to the back/forward cache.
+// A Chromium driven by its DevTools protocol, over a pipe. Unlike under a test
+// driver, it treats pages like those of people. It hides and slows down pages
+// behind others, and puts pages that are left into the back/forward cache.
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
@@ -62,7 +62,7 @@ export class Browser {
     this.#listeners.add(f);
   }
 
-  // Opens a page in front of those that are open.
+  // Opens a page in front of the open ones.
   async open(url) {
     const { targetId } = await this.send("Target.createTarget", { url: "about:blank" });
     const { sessionId } = await this.send("Target.attachToTarget", { targetId, flatten: true });
@@ -73,8 +73,8 @@ export class Browser {
     return page;
   }
 
-  // The processes in which pages run. Stopped, they are as frozen as a page can
-  // be, while the browser itself goes on answering for them.
+  // Returns the processes of pages. A stopped process freezes its pages wholly,
+  // while the browser itself still answers for them.
   renderers() {
     const parent = new Map();
     const found = [];
@@ -83,7 +83,7 @@ export class Browser {
         parent.set(pid, Number(readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) \S /, "").split(" ")[0]));
         if (readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("--type=renderer")) found.push(pid);
       } catch {
-        // it has ended meanwhile
+        // the process has ended
       }
     }
     return found.filter((pid) => {
@@ -132,7 +132,7 @@ class Page {
     return result.value;
   }
 
-  // Waits until an expression is true. Navigations on the way are no error.
+  // Waits until an expression is true. A navigation meanwhile is no error.
   async until(expression, patience = PATIENCE) {
     for (const end = Date.now() + patience; ; await pause(40)) {
       const value = await this.run(expression).catch(() => false);
@@ -141,7 +141,7 @@ class Page {
     }
   }
 
-  // A person moves the pointer over the page and presses a button.
+  // Moves the pointer over the page and presses a button, like a person.
   async touch() {
     for (const type of ["mouseMoved", "mousePressed", "mouseReleased"]) await this.send("Input.dispatchMouseEvent", { type, x: 200, y: 300, button: type == "mouseMoved" ? "none" : "left", clickCount: 1 });
   }
@@ -150,7 +150,7 @@ class Page {
     return this.browser.send("Target.activateTarget", { targetId: this.target });
   }
 
-  // Closes the tab as a person does, so that the page is told.
+  // Closes the tab like a person, so that the page gets its events.
   async close() {
     await this.send("Page.close");
   }

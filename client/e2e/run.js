@@ -1,7 +1,7 @@
-// Drives pages that use the client in real Chromium windows, and checks what a
-// colleague and a visitor see of it. Usage: node run.js SERVER [--slow] [NAME...]
-// with the program of this folder, built, as SERVER. --slow adds what takes
-// minutes, NAME runs only what has it in its title.
+// Drives pages that use the client in real Chromium windows, and checks the views
+// of a colleague and a visitor. Usage: node run.js SERVER [--slow] [NAME...].
+// SERVER is the built program of this folder. --slow adds the scenarios that take
+// minutes. NAME runs only the scenarios with NAME in their title.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -12,7 +12,7 @@ const [program, ...rest] = process.argv.slice(2);
 const slow = rest.includes("--slow");
 const names = rest.filter((name) => name != "--slow");
 
-// --- what the scenarios are made of
+// --- parts of the scenarios
 
 const undo = [];
 async function serve(...flags) {
@@ -25,8 +25,8 @@ async function serve(...flags) {
   return url;
 }
 
-// A cable that can be cut: nothing goes through, nobody is told, and what was on
-// its way arrives when it is mended, as TCP sees to.
+// A proxy that can be cut. While it is cut it passes on no bytes and closes no
+// socket. After mend the delayed bytes arrive, as with TCP.
 async function cable(to) {
   const { hostname, port } = new URL(to);
   const sockets = new Set();
@@ -50,7 +50,7 @@ async function cable(to) {
   return { url: `http://127.0.0.1:${server.address().port}`, cut: switched(true), mend: switched(false) };
 }
 
-// The agent a scenario is about, and those who look on.
+// Scene is the agent of a scenario with its watchers.
 class Scene {
   pages = [];
   constructor(who, url, browser, watchers) {
@@ -66,29 +66,29 @@ class Scene {
 
   facts = async () => (await fetch(`${this.url}/facts?agent=${encodeURIComponent(this.who)}`)).json();
 
-  // What each of the watchers has seen of the agent so far, without repetitions.
+  // Returns the statuses of the agent that each watcher has seen, without repetitions.
   async timelines() {
     const all = await Promise.all(this.watchers.map((w) => w.run(`seen.filter(([id]) => id == ${JSON.stringify(this.who)})`)));
-    const from = Math.min(...all.flat().map(([, , at]) => at)); // both have begun within moments
+    const from = Math.min(...all.flat().map(([, , at]) => at)); // both watchers began at nearly the same time
     return all.map((seen) => seen.filter(([, status], i) => status != seen[i - 1]?.[1]).map(([, status, at]) => ({ status, at: ((at - from) / 1000).toFixed(1) })));
   }
 
-  // Waits until both see a status.
+  // Waits until both watchers see a status.
   async shows(status, patience = 60_000) {
     const last = `seen.findLast(([id]) => id == ${JSON.stringify(this.who)})?.[1] == ${JSON.stringify(status)}`;
     await Promise.all(this.watchers.map((w) => w.until(last, patience)));
   }
 
-  // Long enough for everything to show that is going to.
+  // Waits until every grace has ended and every change has arrived.
   settles = () => pause(QUICK.closed + QUICK.slack);
 }
 
-const QUICK = { closed: 5000, lost: 6000, slack: 1200 }; // as main.go has it with -quick: the grace, and the lease with its grace, and some more
+const QUICK = { closed: 5000, lost: 6000, slack: 1200 }; // in ms, as in main.go with -quick: the grace, the lease with its grace, a reserve
 
 const scenarios = [];
 const scenario = (title, expected, play, how = {}) => scenarios.push({ title, expected, play, ...how });
 
-const here = ["offline", "available"]; // an agent is listed from the grant on
+const here = ["offline", "available"]; // a watcher sees an agent from its grant on
 
 // --- the scenarios
 
@@ -180,14 +180,14 @@ scenario("elsewhere and back from the cache after a while", { seen: [...here, "o
   await a.run("void history.back()");
   await s.shows("available");
   assert.deepEqual(await a.run("events.filter((e) => e.startsWith('page'))"), ["pageshow false", "pagehide true", "pageshow true"]);
-  await a.run("presence.claim('busy')"); // it is alive
+  await a.run("presence.claim('busy')"); // the page works again
   await s.shows("busy");
 });
 
 scenario("frozen by the browser and resumed", { seen: [...here, "offline", "available"], causes: ["closed"] }, async (s) => {
   const a = await s.open();
   await s.shows("available");
-  await s.browser.open("about:blank").then((page) => s.pages.push(page)); // pages are frozen while they are hidden
+  await s.browser.open("about:blank").then((page) => s.pages.push(page)); // the browser freezes only hidden pages
   await a.until("document.hidden");
   await a.send("Page.setWebLifecycleState", { state: "frozen" });
   await s.shows("offline");
@@ -247,8 +247,8 @@ scenario("the computer sleeps, and wakes an hour later", { seen: [...here, "offl
   const a = await s.open();
   await a.touch();
   await s.shows("available");
-  // The clock on the wall goes on while all else stands still; this one jumps
-  // when the page has been stopped for long.
+  // The wall clock runs on while everything else stands still. This clock jumps
+  // after the page was stopped for more than 4 s.
   await a.run(`void (() => {
     const { now } = Date;
     let last = now(), more = 0;
@@ -286,7 +286,7 @@ scenario("without WebSockets", { seen: [...here, "busy", "available", "offline"]
   await s.shows("available");
   await a.send("Page.reload");
   await a.until("events.length < 3 && Boolean(window.sales) && presence.state == 'open'");
-  await pause(QUICK.lost + QUICK.slack); // it is kept alive
+  await pause(QUICK.lost + QUICK.slack); // its heartbeats continue
   await a.close();
   await s.shows("offline");
 });
@@ -323,7 +323,7 @@ scenario("the elements show it, and only as text", { seen: [...here, "busy", "of
   assert.equal(new Set(shapes.map((m) => m.shape)).size, 3, "three shapes, whatever their colour");
   assert.equal(await other.run("window.hacked"), undefined);
 
-  // What a server must not be able to do to the page.
+  // A server cannot inject HTML, styles or scripts into the page.
   const eve = { id: "eve", status: "s", class: "a b<i>", label: "<b>bold</b>", color: "red; background: url(https://example.com/x)" };
   await other.run(`void (() => {
     const channel = { id: "sales", group: { rung: ${JSON.stringify('x" onload="hacked=1')}, count: 1 }, members: new Map([["eve", ${JSON.stringify(eve)}]]) };
@@ -336,7 +336,7 @@ scenario("the elements show it, and only as text", { seen: [...here, "busy", "of
   assert.equal(await other.run("dot.shadowRoot.querySelector('.dot').style.cssText + dot.shadowRoot.querySelectorAll('b, i').length"), "0");
   assert.equal(await other.run("document.querySelectorAll('presence-dot').length"), 2);
   assert.equal(await other.run("window.hacked"), undefined);
-  // Elements that go stop watching.
+  // Elements that are removed stop watching.
   await other.run("void document.querySelectorAll('presence-dot, presence-widget').forEach((e) => e.remove())");
 });
 
@@ -346,10 +346,10 @@ scenario("hidden for six minutes", { seen: [...here, "away", "available"], cause
   await s.shows("available");
   await s.browser.open("about:blank").then((page) => s.pages.push(page));
   await a.until("document.hidden");
-  // How slow timers are in the end, to be sure that they were.
+  // The gaps between timers show whether the browser slowed them down.
   await a.run("void (() => { window.gaps = []; let last = performance.now(); setInterval(() => { const t = performance.now(); gaps.push(Math.round(t - last)); last = t; }, 1000); })()");
   const began = Date.now();
-  await s.shows("away", 7 * 60_000); // after five minutes, since nobody touches anything
+  await s.shows("away", 7 * 60_000); // after five minutes without input
   await pause(6 * 60_000 + 45_000 - (Date.now() - began));
   const slowest = Math.max(...(await a.run("gaps")));
   s.notes = [`the page's timers were up to ${slowest} ms apart; its states: ${await a.run("states.join()")}`];
@@ -361,7 +361,7 @@ scenario("hidden for six minutes", { seen: [...here, "away", "available"], cause
   await s.shows("available");
 }, { slow: true, own: true });
 
-// --- running them
+// --- the run
 
 let failed = 0;
 async function play({ title, expected, play, own }, number, stage, browser) {
@@ -387,7 +387,7 @@ async function play({ title, expected, play, own }, number, stage, browser) {
   const lines = await s.timelines().catch(() => []);
   report.splice(1, 0, ...lines.map((line, i) => `${stage.names[i].padEnd(8)} ${line.map((e) => `${e.at}s ${e.status}`).join("  ")}`), ...(s.notes ?? []));
   console.log(report.join("\n").replaceAll("\n", "\n      "));
-  for (const page of s.pages) await page.close().catch(() => {}); // some are closed by now
+  for (const page of s.pages) await page.close().catch(() => {}); // some are closed already
   if (own) await browser.close();
 }
 
@@ -406,7 +406,7 @@ try {
   const fast = chosen.some((s) => !s.slow) && (await stage("-quick"));
   const real = chosen.some((s) => s.slow) && (await stage());
   const left = [...chosen.entries()];
-  // Most of the time is spent waiting, so some are played at a time.
+  // Scenarios mostly wait, so several run at a time.
   const lane = async () => {
     const browser = await Browser.launch();
     undo.push(() => browser.close());

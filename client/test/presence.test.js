@@ -161,7 +161,7 @@ test("the leads of one that was replaced and does not know are no concern of oth
     await world.pass(100);
     a.stopped = true;
     await world.pass(90_000);
-    // The news of the theft waits for longer than all else when it goes on.
+    // After the page runs again, the event of the theft arrives later than all others.
     for (const t of world.tasks) if (t.page == a && t.f.toString().includes("stolen")) t.at = world.now + theft;
     a.stopped = false;
     await world.pass(10_000);
@@ -179,7 +179,7 @@ test("a page that closes is missed even if a former leader hangs", async () => {
   const [a, b, c] = [world.open({ hidden: true }), world.open({ hidden: true }), world.open()];
   await world.pass(100);
   a.stopped = c.stopped = true;
-  await world.pass(90_000); // it is b that takes over
+  await world.pass(90_000); // b leads now
   c.stopped = false;
   await world.pass(1000);
   const seen = () => [...world.server.conns.values()][0];
@@ -321,7 +321,7 @@ test("after sleep it reconnects at once, and its idle time has grown", async () 
   await world.pass(100);
   page.press();
   await world.pass(1000);
-  world.server.breakAll(); // while the computer sleeps nothing of this arrives
+  world.server.breakAll(); // none of this arrives while the computer sleeps
   world.tasks = world.tasks.filter((t) => t.page != page || t.at > world.now + 10);
   world.sleep(3_600_000);
   await world.pass(13_000);
@@ -934,7 +934,7 @@ test("where sockets do not get through, a stream of events does", async () => {
   await world.pass(5000);
   assert.equal(page.state, "open");
   assert.equal(world.dials, 1, "and again, without trying a socket first");
-  world.server.streams.clear(); // it has forgotten the stream, and knows of no messages
+  world.server.streams.clear(); // the server has forgotten the stream and its messages
   page.presence.claim("busy").catch(() => {});
   await world.pass(5000);
   assert.equal(kinds(world, "hello").length, 3);

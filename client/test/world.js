@@ -1,7 +1,7 @@
-// A world for the client to live in: pages of one browser profile with their own
-// globals, a clock that is moved by hand, a network that can be cut, and a
-// server that speaks as much of the protocol as there is and checks what it is
-// told. Everything is deterministic given the seed.
+// A simulated world for the client: pages of one browser profile with their own
+// globals, a clock that tests move, and a network that can be cut. Its server
+// implements the protocol and checks the messages that it gets. The same seed
+// gives the same run.
 
 import { readFileSync } from "node:fs";
 import vm from "node:vm";
@@ -14,7 +14,7 @@ EventEmitter.defaultMaxListeners = 0;
 
 const turn = () => new Promise((next) => setImmediate(next));
 
-// A small generator of chance (mulberry32), from 0 up to 1.
+// Returns a small random generator (mulberry32), from 0 up to 1.
 export function chance(seed) {
   return () => {
     seed = (seed + 0x6d2b79f5) | 0;
@@ -25,17 +25,17 @@ export function chance(seed) {
 }
 
 export class World {
-  now = 0; // what performance.now says, in milliseconds
-  date = 1_700_000_000_000; // and Date.now
+  now = 0; // the value of performance.now, in milliseconds
+  date = 1_700_000_000_000; // the value of Date.now
   tasks = []; // {at, n, page, f}
   count = 0;
   pages = [];
   channels = new Set(); // open BroadcastChannels
   storage = new Map();
-  held = new Map(); // name of a lock to who holds it and who waits
+  held = new Map(); // name of a lock to its holder and its waiting requests
   online = true;
   problems = [];
-  theft = 1; // how long it takes until a page is told that its lock was stolen
+  theft = 1; // milliseconds until a page gets the theft of its lock
   dials = 0; // WebSockets tried
 
   constructor({ seed = 1, heartbeat = 25000, lease = 60000 } = {}) {
@@ -43,15 +43,15 @@ export class World {
     this.server = new Server(this, heartbeat, lease);
   }
 
-  // Does f in a page after a while. A stopped page does it when it goes on, one
-  // that has gone never.
+  // Runs f in a page after ms. A stopped page runs it when it is resumed. A closed
+  // page never runs it.
   task(page, ms, f) {
     const task = { at: this.now + ms, n: ++this.count, page, f };
     this.tasks.push(task);
     return task;
   }
 
-  // Lets time pass, with everything that falls into it.
+  // Moves the clock and runs the tasks that become due.
   async pass(ms) {
     const end = this.now + ms;
     await turn();
@@ -78,7 +78,7 @@ export class World {
     this.date += ms;
   }
 
-  // The computer sleeps: only the clock on the wall goes on, and that of the server.
+  // The computer sleeps: only the wall clock and the server's clock move.
   sleep(ms) {
     this.date += ms;
     this.server.skew += ms;
@@ -124,7 +124,7 @@ export class World {
 
 class Page {
   errors = [];
-  told = []; // of the events: [type, detail]
+  told = []; // the events: [type, detail]
 
   constructor(world, { hidden = false, focused = !hidden, start = true, locks = true, url = "/ws", session = new Map(), storing = true, sse, ...options }) {
     this.world = world;
@@ -139,7 +139,7 @@ class Page {
       document: this.document,
       location: new URL("https://desk.example/app"),
       navigator: { locks: locks && this.locks(), sendBeacon: (to, text) => world.server.post(to, text) },
-      ...(storing && { localStorage: storage(world.storage), sessionStorage: storage(session) }), // to name them throws otherwise
+      ...(storing && { localStorage: storage(world.storage), sessionStorage: storage(session) }), // without storage, reading the property throws
       WebSocket: class extends Socket {
         constructor(url, protocols) {
           super(page, url, protocols);
@@ -155,7 +155,7 @@ class Page {
           super(page, url);
         }
       },
-      // A page that goes takes its requests along.
+      // The requests of a closed page end with it.
       fetch: (to, { body }) => new Promise((resolve, reject) => world.task(page, 2, () => (world.online ? resolve({ ok: world.server.post(to, body) }) : reject(new TypeError("the network is down"))))),
       setTimeout: (f, ms = 0) => {
         const task = world.task(page, ms, () => (timers.delete(task.n), f()));
@@ -204,7 +204,7 @@ class Page {
     this.fire(this.document, "visibilitychange");
   }
 
-  // The tab is closed or goes elsewhere. With kept, the browser may show it again.
+  // The tab is closed or navigates. With kept, the browser may show the page again.
   leave(kept = false) {
     this.fire(this.window, "pagehide", { persisted: kept });
     if (kept) this.freeze();
@@ -216,14 +216,14 @@ class Page {
     this.stopped = true;
   }
 
-  // Back from the cache, or from being frozen.
+  // The page returns from the cache, or is no longer frozen.
   resume(fromCache = false) {
     this.stopped = false;
     this.fire(this.document, "resume");
     if (fromCache) this.fire(this.window, "pageshow", { persisted: true });
   }
 
-  // What is open is gone, as the browser tells the others.
+  // The page ends, and the browser closes everything that it had open.
   crash() {
     const { world } = this;
     this.gone = true;
@@ -291,7 +291,7 @@ class Radio {
 
 class Socket {
   readyState = 0;
-  dead = false; // something was lost, so that nothing gets through any more
+  dead = false; // bytes were lost, so that none arrive any more
 
   constructor(page, url, protocols) {
     Object.assign(this, { page, url, protocols });
@@ -340,7 +340,7 @@ class Socket {
   }
 }
 
-// An EventSource. The server sees it as a socket that has said hello.
+// An EventSource. The server sees it as a socket that has sent hello.
 class Source {
   readyState = 1;
 
@@ -381,7 +381,7 @@ class Server {
   sockets = new Set();
   streams = new Map();
   conns = new Map(); // id to {epoch, socket, leaves, present, visible, idle, at}
-  log = []; // what others see of the connections: [now, id, "joined" or "left", cause]
+  log = []; // the connections as others see them: [now, id, "joined" or "left", cause]
   heard = []; // every message: [conn, message]
   lists = new Map(); // channel to {epoch, seq, members, past}
   forbidden = new Set();
@@ -500,7 +500,7 @@ class Server {
     return true;
   }
 
-  // A socket has ended, for the server.
+  // The server notices that a socket has ended.
   ended(s, cause) {
     this.sockets.delete(s);
     const c = this.conns.get(s.conn);
@@ -525,7 +525,7 @@ class Server {
     }
   }
 
-  // The network has been down so long that the server noticed.
+  // The network is down for so long that the server notices.
   breakAll() {
     for (const s of [...this.sockets]) {
       this.ended(s, "lost");
@@ -543,7 +543,7 @@ class Server {
     return { type: "snapshot", v: 1, channel: { id: channel }, epoch, seq, group: group(members), members: [...members.values()] };
   }
 
-  // Somebody's view changes, or without a view the row goes.
+  // Changes the view of a member. Without a view it removes the member.
   change(channel, id, view) {
     const list = this.list(channel);
     const op = !view ? "left" : list.members.has(id) ? "updated" : "joined";
@@ -555,7 +555,7 @@ class Server {
     for (const s of this.sockets) if (s.watches?.has(channel)) s.receive(frame);
   }
 
-  // The client fell behind, or everything began anew.
+  // Sends snapshots, because the client fell behind or the stream starts again.
   renew(channel, lagged) {
     const list = this.list(channel);
     if (!lagged) Object.assign(list, { epoch: `${list.epoch}'`, seq: 0, past: [] });

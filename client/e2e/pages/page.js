@@ -1,8 +1,8 @@
 import { createPresence } from "/client/presence.js";
 import { usePresence } from "/client/elements.js";
 
-// ?agent=ann or ?visitor=kim says who it is. With &alone the page shares no
-// connection, with &nosockets WebSockets do not get through.
+// ?agent=ann or ?visitor=kim names the user. With &alone the page shares no
+// connection. With &nosockets no WebSocket opens.
 const query = new URLSearchParams(location.search);
 const who = query.has("agent") ? `agent=${query.get("agent")}` : `visitor=${query.get("visitor")}`;
 document.querySelector("h1").textContent = who;
@@ -10,8 +10,8 @@ if (query.has("nosockets")) window.WebSocket = class { constructor() { throw new
 
 window.presence = createPresence("/presence/ws", { name: who, token: who, sse: "/presence", shared: !query.has("alone") });
 window.states = [];
-window.seen = []; // of everybody: [who, status, when], as this page sees it
-window.events = []; // of the page's life
+window.seen = []; // of all members: [who, status, when], as this page sees them
+window.events = []; // the lifecycle events of the page
 presence.addEventListener("state", (e) => states.push(e.detail));
 presence.addEventListener("change", (e) => {
   for (const { id, view } of e.detail.changes) seen.push([id, view?.status ?? "gone", Date.now()]);
