@@ -5,11 +5,11 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s '	'
 
 .PHONY: test
-test: ## everything that must hold, as in CI
+test: ## run every check of CI
 	scripts/test
 
 .PHONY: quick
-quick: ## the tests of every module, without the race detector
+quick: ## run the tests of every module, without the race detector
 	go test work
 
 .PHONY: fmt
@@ -17,7 +17,7 @@ fmt: ## format the code
 	gofmt -w $$(git ls-files '*.go')
 
 .PHONY: lint
-lint: ## vet, staticcheck and the modernizers, over every module
+lint: ## run vet, staticcheck and the modernizers over every module
 	scripts/lint
 
 .PHONY: tidy
@@ -25,7 +25,7 @@ tidy: ## tidy every module
 	scripts/standalone -tidy
 
 .PHONY: fuzz
-fuzz: ## a minute of every fuzz target
+fuzz: ## run every fuzz target for a minute
 	scripts/fuzz 60s
 
 .PHONY: helpdesk
@@ -33,9 +33,9 @@ helpdesk: ## serve the help desk example
 	go run ./examples/helpdesk
 
 .PHONY: bench
-bench: ## ours, peers and floors measured side by side, in about an hour
+bench: ## measure presence, peers and floors side by side, in about an hour
 	go run ./bench
 
 .PHONY: bench-quick
-bench-quick: ## the same, smaller, within two minutes
+bench-quick: ## run a smaller benchmark within two minutes
 	go run ./bench -quick
