@@ -2,7 +2,7 @@
 //
 // A configuration is data only: structs whose exported fields carry a
 // `json:"name"` tag, maps with string keys, slices, strings, booleans, whole
-// numbers, float64 and [time.Duration], which is written as "5m" or "250ms".
+// numbers, float64 and [time.Duration]. A duration is written as "5m" or "250ms".
 // Fields without a name in their tag, or named "-", are ignored. Every function
 // but [Clone] refuses a type that contains anything else, or itself.
 //
@@ -472,7 +472,7 @@ func (d *decoder) value(at trail, v reflect.Value) {
 	}
 }
 
-// fits sets v if tok is a scalar, and reports whether tok is what v wants.
+// fits sets v if tok is a scalar, and reports whether tok has the form of v.
 func (d *decoder) fits(at trail, v reflect.Value, tok json.Token) bool {
 	form, wanted := want(v.Type())
 	is, got := "number", fmt.Sprintf("%.40v", tok)

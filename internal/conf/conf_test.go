@@ -364,7 +364,7 @@ func TestDecodeFaults(t *testing.T) {
 		{"long text", `{"active":"` + long + `"}`, `active: want true or false, got "` + long[:40] + `"`},
 		{"long number", `{"active":` + strings.Repeat("1", 50) + `}`, `active: want true or false, got ` + strings.Repeat("1", 40)},
 		{"too deep", `{"x":` + deep(32) + `}`, "x" + strings.Repeat("[0]", 31) + `: nested deeper than 32 levels`},
-		{"faults below are not told", `{"x":` + deep(31)[:31] + `{"a":1,"a":2}` + deep(31)[31:] + `}`,
+		{"faults below are not reported", `{"x":` + deep(31)[:31] + `{"a":1,"a":2}` + deep(31)[31:] + `}`,
 			"x" + strings.Repeat("[0]", 31) + `: nested deeper than 32 levels`},
 		{"far too deep", deep(20000), `conf: line 1, column 10001: invalid character '[' exceeded max depth`},
 		{"nothing", ``, `conf: line 1, column 1: unexpected end of JSON input`},
@@ -398,7 +398,7 @@ func TestDecodeLeavesTargetOnFault(t *testing.T) {
 	unknown, err := conf.Decode([]byte(`{"name":"x","idle":[],"statuses":{"busy":{"labels":{"de":"x"}},"new":{}},
 		"grace":{"close":"9s"},"extra":1,"port":"x"}`), &c)
 	require.EqualError(t, err, `port: want a whole number (uint16), got "x"`)
-	require.Equal(t, []string{"extra"}, paths(unknown), "told all the same")
+	require.Equal(t, []string{"extra"}, paths(unknown), "reported in spite of the fault")
 	require.Equal(t, sample(), c)
 }
 
@@ -486,7 +486,7 @@ func TestSetListPrecedence(t *testing.T) {
 	require.Equal(t, time.Second, c.Idle[1].After, "an index before an id")
 	require.Zero(t, c.Idle[0].After)
 	require.NoError(t, conf.Set(&c, "idle.7.after", "2s"))
-	require.Equal(t, 2*time.Second, c.Idle[1].After, "an id where there is no such index")
+	require.Equal(t, 2*time.Second, c.Idle[1].After, "an id without such an index")
 	require.NoError(t, conf.Set(&c, "idle.after.after", "3s"))
 	require.Equal(t, 3*time.Second, c.Idle[2].After, "an id before a key")
 	require.Equal(t, 2*time.Second, c.Idle[1].After)
@@ -608,8 +608,8 @@ func TestClone(t *testing.T) {
 	require.Equal(t, 7, conf.Clone(7))
 }
 
-// normal replaces empty lists and maps by nil: Decode tells them apart, and
-// Encode writes both the same way.
+// normal replaces empty lists and maps by nil. Decode keeps them apart, but Encode
+// writes both in the same way.
 func normal(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Struct:

@@ -1,6 +1,7 @@
-// Package fleet has the clients that bench and presencectl load put on a server:
-// the frames and the handshake of WebSockets, two ways to drive many of them, the
-// server as a child process with its CPU and memory, and histograms of durations.
+// Package fleet has the clients that bench and presencectl load connect to a
+// server. It has the frames and the handshake of WebSockets, and two ways to drive
+// many of them. It also has the server as a child process, a meter of its CPU and
+// memory, and histograms of durations.
 //
 // [Epoll] drives all clients in one thread, so that a server never waits for its
 // clients. It needs Linux. [Conn] is one client for a goroutine of its own, with

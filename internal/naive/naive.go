@@ -932,8 +932,8 @@ func (l *look) settleClaim(h *happened) bool {
 	h.claim = c
 	plain := c.Reason == "" && c.Text == "" && len(c.HidesFrom) == 0
 	if c.Source == presence.SourceManual && c.Key == presence.KeyBase && c.Status == DefaultIn(p).ID && plain && !p.KeepExplicit {
-		// A plain claim to the default ends the choice, if the default is then on
-		// top of all claims that do not rank above a person's choice.
+		// A plain claim to the default only ends the choice. The default must then be
+		// on top of all claims that do not rank above a person's choice.
 		h.clears = true
 		top, some := l.top(func(o *presence.Claim) bool {
 			return rankIn(p, o.Source) >= rankIn(p, presence.SourceManual) && !h.ends(p, o)

@@ -128,11 +128,11 @@ func TestDelete(t *testing.T) {
 	require.Empty(t, r.List("a"))
 	require.Equal(t, []int{3}, r.List("b"))
 	for i := range 3 {
-		require.True(t, r.Add("c", i), "there is room for as many as were deleted")
+		require.True(t, r.Add("c", i), "deleted values make room for as many others")
 	}
 	require.False(t, r.Add("a", 5), "and for no more")
 	r.Delete("c")
-	require.True(t, r.Add("a", 5), "a deleted key may come back")
+	require.True(t, r.Add("a", 5), "a deleted key may be added again")
 	require.Equal(t, []int{5}, r.List("a"))
 }
 

@@ -32,7 +32,7 @@ func TestScales(t *testing.T) {
 
 	s := svg.Powers(0.3, 70)
 	require.InDelta(t, 0.5, svg.Powers(1, 100).At(10), 1e-9)
-	require.Zero(t, s.At(0), "what has no logarithm lies at the end")
+	require.Zero(t, s.At(0), "a value without a logarithm lies at the low end")
 	require.InEpsilonSlice(t, []float64{0.1, 1, 10, 100}, s.Marks, 1e-9)
 	require.Len(t, svg.Powers(10, 10).Marks, 2)
 

@@ -141,7 +141,7 @@ func TestCoarseTick(t *testing.T) {
 		for range 100 {
 			line.Whole()
 		}
-		require.Zero(t, line.Coarse(), "nobody expects readings")
+		require.Zero(t, line.Coarse(), "no readings are expected")
 		line.Expect(time.Minute)
 		tick, ok := line.Whole()
 		require.True(t, ok)

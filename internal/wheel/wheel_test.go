@@ -40,7 +40,7 @@ func TestEverythingComesInTime(t *testing.T) {
 					break
 				}
 				require.LessOrEqual(t, slot.From, now)
-				require.GreaterOrEqual(t, slot.From, last, "slots come in the order of time")
+				require.GreaterOrEqual(t, slot.From, last, "slots are taken in the order of time")
 				last = slot.From
 				for {
 					values := w.Drain(&slot, nil)
@@ -75,7 +75,7 @@ func TestEverythingComesInTime(t *testing.T) {
 						}
 					}
 				}))
-				require.LessOrEqual(t, at, earliest, "seed %d: nobody would wake up in time", seed)
+				require.LessOrEqual(t, at, earliest, "seed %d: the caller would wake up too late", seed)
 			} else {
 				require.Empty(t, due)
 			}
@@ -94,7 +94,7 @@ func TestPeekShowsTheFirstSlots(t *testing.T) {
 	}
 	w.Add(5000, 99)
 	got, bound = w.Peek(make([]uint32, 0, 69))
-	require.Empty(t, got, "there are more than there is room for")
+	require.Empty(t, got, "no slot fits into the room")
 	require.Equal(t, uint64(768), bound)
 	got, bound = w.Peek(make([]uint32, 0, 70))
 	require.Len(t, got, 70)
