@@ -1,4 +1,4 @@
-/** What a viewer sees of a subject. The fields depend on the audience. */
+/** The view of a subject. Its fields depend on the audience. */
 export interface View {
   /** Absent in the default tenant. */
   tenant?: string;
@@ -58,13 +58,13 @@ export interface Channel {
 export interface Change {
   op: "joined" | "updated" | "left";
   id: string;
-  /** The member's row from now on; without one the row is gone. */
+  /** The member's new view. Without a view the member is removed. */
   view?: View;
 }
 
-/** What the server refused. */
+/** An error of the server, or of a call without an answer. */
 export declare class PresenceError extends Error {
-  /** See the protocol. "unavailable" also when no answer came within ten seconds. */
+  /** A code of the protocol. Also "unavailable" if no answer arrives within 10 s. */
   code: string;
   /** The allowed values, if they are a short list. */
   allowed?: string[];

@@ -13,7 +13,7 @@ function clean(world) {
   for (const page of world.pages) assert.deepEqual(page.errors, []);
 }
 
-test("a page connects, and answers pings with what it knows", async () => {
+test("a page connects, and answers pings with its state", async () => {
   const world = new World();
   const page = world.open({ device: "web" });
   assert.equal(page.state, "connecting");
@@ -21,7 +21,7 @@ test("a page connects, and answers pings with what it knows", async () => {
   assert.equal(page.state, "open");
   assert.deepEqual(page.told.filter(([type]) => type == "state").map(([, state]) => state), ["connecting", "open"]);
   const [hello] = kinds(world, "hello");
-  assert.equal(hello.idle, null, "no input is known of");
+  assert.equal(hello.idle, null, "no input is known");
   assert.equal(hello.device, "web");
   assert.equal(plain(page.presence.self).id, "ann");
   await world.pass(25_000);
@@ -34,7 +34,7 @@ test("a page connects, and answers pings with what it knows", async () => {
   clean(world);
 });
 
-test("going on with input is told sparsely, coming back at once, and its age exactly", async () => {
+test("continued input is reported sparsely, renewed input at once, and its age exactly", async () => {
   const world = new World();
   const page = world.open();
   await world.pass(1000);
@@ -66,7 +66,7 @@ test("two pages share one connection, and are seen as one", async () => {
   assert.equal(seen().visible, true);
   a.hide();
   await world.pass(50);
-  assert.equal(seen().visible, false, "no page is visible, which is told at once");
+  assert.equal(seen().visible, false, "no page is visible, which is reported at once");
   b.hide(false);
   await world.pass(50);
   assert.equal(seen().visible, true);
@@ -80,11 +80,11 @@ test("two pages share one connection, and are seen as one", async () => {
   assert.deepEqual([...world.held.values()].map((l) => l.queue.length).sort(), [0, 1, 1], "one waits for the lead, and the leader once for the end of the other");
   b.leave();
   await world.pass(50);
-  assert.equal(seen().visible, false, "the page that was visible has gone");
+  assert.equal(seen().visible, false, "the visible page has closed");
   clean(world);
 });
 
-test("the leader's page is closed: the other one goes on, and nobody sees it", async () => {
+test("the leader's page is closed: the other page continues, and no watcher sees it", async () => {
   const world = new World();
   world.server.change("sales", "bob", { id: "bob", status: "available" });
   const a = world.open();
@@ -96,7 +96,7 @@ test("the leader's page is closed: the other one goes on, and nobody sees it", a
   assert.equal(b.state, "open");
   assert.equal(conn(world).length, 1);
   const { epoch, seq } = kinds(world, "watch").at(-1);
-  assert.deepEqual([epoch, seq], ["e1", 1], "it goes on where the other one was");
+  assert.deepEqual([epoch, seq], ["e1", 1], "it continues where the other page was");
   world.server.change("sales", "bob", { id: "bob", status: "busy" });
   await world.pass(30_000);
   assert.equal(sales.members.get("bob").status, "busy");
@@ -116,7 +116,7 @@ test("the leader's page crashes: as if it had been closed", async () => {
   clean(world);
 });
 
-test("a leader that is stopped without a word is replaced before others notice", async () => {
+test("a leader that is stopped without a message is replaced before others notice", async () => {
   const world = new World();
   const a = world.open();
   const b = world.open();
@@ -130,20 +130,20 @@ test("a leader that is stopped without a word is replaced before others notice",
   assert.equal(a.state, "open");
   assert.deepEqual(b.told.filter(([type]) => type == "state").length, 4, "nothing of it disturbs the new leader");
   assert.equal(world.server.sockets.size, 1);
-  assert.equal(conn(world).length, 1, "nobody made a second connection");
+  assert.equal(conn(world).length, 1, "no page made a second connection");
   assert.deepEqual(world.server.log.map((l) => l[2]), ["joined"]);
   const heard = kinds(world, "hello").length;
   await world.pass(300_000);
-  assert.equal(kinds(world, "hello").length, heard, "there is peace");
+  assert.equal(kinds(world, "hello").length, heard, "no page sends another hello");
   const { queue } = world.held.get("presence:desk");
-  assert.equal(new Set(queue.map((q) => q.page)).size, queue.length, "nobody stands in line twice");
+  assert.equal(new Set(queue.map((q) => q.page)).size, queue.length, "no page waits for a lock twice");
   assert.ok(queue.some((q) => q.page == a));
   b.stopped = true;
   await world.pass(90_000);
   b.stopped = false;
   await world.pass(90_000);
   assert.deepEqual([a.state, b.state], ["open", "open"]);
-  assert.equal(new Set(queue.map((q) => q.page)).size, queue.length, "nor after it went the other way");
+  assert.equal(new Set(queue.map((q) => q.page)).size, queue.length, "nor after the lead returned");
   a.leave();
   await world.pass(30_000);
   assert.equal(b.state, "open");
@@ -154,7 +154,7 @@ test("a leader that is stopped without a word is replaced before others notice",
   clean(world);
 });
 
-test("the leads of one that was replaced and does not know are no concern of others", async () => {
+test("others ignore a replaced leader that does not know of its theft yet", async () => {
   for (const theft of [1, 501, 515, 530, 700, 2000]) {
     const world = new World();
     const [a, b, c] = [world.open(), world.open(), world.open()];
@@ -165,7 +165,7 @@ test("the leads of one that was replaced and does not know are no concern of oth
     for (const t of world.tasks) if (t.page == a && t.f.toString().includes("stolen")) t.at = world.now + theft;
     a.stopped = false;
     await world.pass(10_000);
-    assert.deepEqual([a.state, b.state, c.state], ["open", "open", "open"], `told after ${theft} ms`);
+    assert.deepEqual([a.state, b.state, c.state], ["open", "open", "open"], `theft reported after ${theft} ms`);
     await world.pass(60_000);
     assert.equal(conn(world).length, 1);
     assert.equal(kinds(world, "hello").length, 2);
@@ -191,7 +191,7 @@ test("a page that closes is missed even if a former leader hangs", async () => {
   clean(world);
 });
 
-test("a frozen page that only follows is missed, and comes back", async () => {
+test("a frozen page that follows is noticed, and returns", async () => {
   const world = new World();
   const a = world.open({ hidden: true });
   const b = world.open();
@@ -202,7 +202,7 @@ test("a frozen page that only follows is missed, and comes back", async () => {
     b.freeze();
     await world.pass(100);
     assert.equal(seen().visible, false);
-    assert.equal(world.held.get("presence:desk").queue.length, 0, "it does not stand in line");
+    assert.equal(world.held.get("presence:desk").queue.length, 0, "it does not wait for the lock");
     await world.pass(60_000);
     b.resume();
     await world.pass(100);
@@ -212,7 +212,7 @@ test("a frozen page that only follows is missed, and comes back", async () => {
   clean(world);
 });
 
-test("the connection goes on without storage, from page to page", async () => {
+test("the connection continues without storage, from page to page", async () => {
   const world = new World();
   const a = world.open({ storing: false });
   world.open({ storing: false });
@@ -223,7 +223,7 @@ test("the connection goes on without storage, from page to page", async () => {
   clean(world);
 });
 
-test("a new page is no news for the others", async () => {
+test("a new page changes nothing for the others", async () => {
   const world = new World();
   world.open();
   const b = world.open();
@@ -249,7 +249,7 @@ test("a page that is closed while it opens stays closed", async () => {
   }
 });
 
-test("a reload goes on with the connection", async () => {
+test("a reload resumes the connection", async () => {
   const world = new World();
   const page = world.open();
   await world.pass(1000);
@@ -262,7 +262,7 @@ test("a reload goes on with the connection", async () => {
   clean(world);
 });
 
-test("back from the cache: the connection goes on, with what was missed", async () => {
+test("back from the cache: the connection resumes, with the missed frames", async () => {
   const world = new World();
   const page = world.open();
   const [sales] = await Promise.all([page.presence.watch("sales"), world.pass(500)]);
@@ -282,7 +282,7 @@ test("back from the cache: the connection goes on, with what was missed", async 
   clean(world);
 });
 
-test("a frozen leader leaves the lead to another page, and comes back as one of many", async () => {
+test("a frozen leader leaves the lead to another page, and returns as a follower", async () => {
   const world = new World();
   const a = world.open();
   const b = world.open();
@@ -302,7 +302,7 @@ test("a frozen leader leaves the lead to another page, and comes back as one of 
   clean(world);
 });
 
-test("frozen alone it is gone, and back when it is shown", async () => {
+test("a single frozen page ends its connection, and opens it again when it is shown", async () => {
   const world = new World();
   const page = world.open();
   await world.pass(200);
@@ -346,7 +346,7 @@ test("tabs that wake together do not fight over the lead", async () => {
   clean(world);
 });
 
-test("a clock that is set back makes nobody younger", async () => {
+test("a clock that is set back makes no input younger", async () => {
   const world = new World();
   const page = world.open();
   await world.pass(100);
@@ -369,7 +369,7 @@ test("tries again with full jitter, up to the cap, and at once when it helps", a
   assert.ok(gaps.length > 20 && gaps.length < 120, `${gaps.length} tries`);
   assert.ok(gaps.every((gap, i) => gap <= Math.min(30_000, 1000 * 2 ** (i + 1))), gaps.join());
   assert.ok(Math.max(...gaps) > 15_000, "it waits long");
-  assert.ok(Math.min(...gaps.slice(8)) < 8_000, "but not always, so that those who come together come back apart");
+  assert.ok(Math.min(...gaps.slice(8)) < 8_000, "but not always, so that pages that connect together reconnect apart");
   world.server.down = false;
   page.fire(page.window, "online");
   await world.pass(100);
@@ -377,7 +377,7 @@ test("tries again with full jitter, up to the cap, and at once when it helps", a
   clean(world);
 });
 
-test("what was a long wait is short again after a time that went well, and when online", async () => {
+test("a long wait is short again after a time without faults, and when online", async () => {
   const world = new World({ seed: 3 });
   const page = world.open();
   const waits = async (n) => {
@@ -456,7 +456,7 @@ test("a dead socket is noticed by silence, within the lease and its grace", asyn
 });
 
 for (const code of [1002, 1009]) {
-  test(`does not come back after ${code}, whatever happens`, async () => {
+  test(`does not reconnect after ${code}, whatever happens`, async () => {
     const world = new World();
     const page = world.open();
     const other = world.open();
@@ -473,12 +473,12 @@ for (const code of [1002, 1009]) {
     page.presence.close();
     page.presence.open();
     await world.pass(100);
-    assert.equal(page.state, "open", "except when asked to");
+    assert.equal(page.state, "open", "open connects again");
     clean(world);
   });
 }
 
-test("after 1000 unasked it comes back when there is reason to", async () => {
+test("after a close with 1000 it reconnects for a reason", async () => {
   const world = new World();
   const page = world.open();
   await world.pass(100);
@@ -503,13 +503,13 @@ test("a duplicated tab on its own takes another connection", async () => {
   assert.equal(world.server.sockets.size, 2);
   assert.equal(conn(world).length, 2);
   await world.pass(60_000);
-  assert.equal(world.server.sockets.size, 2, "and they leave each other alone");
+  assert.equal(world.server.sockets.size, 2, "the connections do not disturb each other");
   clean(world);
 });
 
 for (const [what, options, before] of [
-  ["there are no locks", { locks: false }],
-  ["it is told to", { shared: false }],
+  ["the browser has no locks", { locks: false }],
+  ["the options say so", { shared: false }],
   ["locks are refused", { start: false }, (page) => (page.noLocks = true)],
 ]) {
   test(`a page is on its own if ${what}`, async () => {
@@ -555,12 +555,12 @@ test("claims and releases are answered, by the error of the server too", async (
     assert.equal((await released).status, "available");
   }
   assert.deepEqual(plain(kinds(world, "claim")[0]), { type: "claim", status: "busy", for: 60_000, reason: "call", text: "back at ten", ref: kinds(world, "claim")[0].ref });
-  assert.equal(plain(a.presence.self).status, "busy", "as the last self said");
+  assert.equal(plain(a.presence.self).status, "busy", "as in the last self");
   assert.deepEqual([a.errors, b.errors], [[], []]);
   clean(world);
 });
 
-test("what is asked while there is no connection waits for it, but not for long", async () => {
+test("a call while disconnected waits for a connection, but not for long", async () => {
   const world = new World();
   world.server.down = true;
   const a = world.open();
@@ -580,7 +580,7 @@ test("what is asked while there is no connection waits for it, but not for long"
   clean(world);
 });
 
-test("what is asked before the welcome is asked once", async () => {
+test("a call before the welcome is sent once", async () => {
   const world = new World();
   const page = world.open();
   while (!kinds(world, "hello").length) await world.pass(1);
@@ -591,7 +591,7 @@ test("what is asked before the welcome is asked once", async () => {
   clean(world);
 });
 
-test("what was asked of a leader that went is asked of the next one", async () => {
+test("a call to a leader that closed is sent to the next one", async () => {
   const world = new World();
   const a = world.open();
   const b = world.open();
@@ -613,7 +613,7 @@ test("a connection that the server has forgotten is made again", async () => {
   s.receive({ type: "error", v: 1, code: "stale", ref: kinds(world, "claim")[0].ref, message: "presence: stale" });
   await world.pass(100);
   assert.equal(kinds(world, "hello").length, 2);
-  assert.equal(kinds(world, "claim").length, 2, "what it was about is asked again");
+  assert.equal(kinds(world, "claim").length, 2, "the refused call is sent again");
   await Promise.all([answer.catch(() => {}), world.pass(10_000)]);
   clean(world);
 });
@@ -640,7 +640,7 @@ test("watching: refused, ended by the server, unavailable for a while, watched t
   await world.pass(100);
   assert.equal(kinds(world, "unwatch").length, 1);
   const [third] = await Promise.all([b.presence.watch("sales"), world.pass(100)]);
-  assert.notEqual(third, await first, "what is not watched is forgotten");
+  assert.notEqual(third, await first, "a channel that is not watched is forgotten");
   assert.equal(kinds(world, "watch").at(-1).epoch, undefined, "by the leader too");
   b.presence.unwatch("sales");
   await world.pass(100);
@@ -664,7 +664,7 @@ test("watching: refused, ended by the server, unavailable for a while, watched t
   clean(world);
 });
 
-test("a watch that was refused is not tried again because another page says something", async () => {
+test("a refused watch is not tried again when another page sends a message", async () => {
   const world = new World();
   const [a, b, c] = [world.open(), world.open(), world.open()];
   await world.pass(200);
@@ -711,7 +711,7 @@ test("a frame that does not fit brings a snapshot", async () => {
   clean(world);
 });
 
-test("what comes while a snapshot is on its way brings no second one", async () => {
+test("frames that arrive before a requested snapshot request no second one", async () => {
   const world = new World();
   const pages = [world.open(), world.open()];
   const lists = pages.map((page) => page.presence.watch("sales"));
@@ -726,7 +726,7 @@ test("what comes while a snapshot is on its way brings no second one", async () 
   clean(world);
 });
 
-test("when something was dropped for coming too fast, it begins anew", async () => {
+test("after the server dropped a message over the rate, the page connects again", async () => {
   const world = new World();
   const page = world.open();
   const [sales] = await Promise.all([page.presence.watch("sales"), world.pass(300)]);
@@ -742,7 +742,7 @@ test("when something was dropped for coming too fast, it begins anew", async () 
   clean(world);
 });
 
-test("a page that goes before its stream is there says nothing on it", async () => {
+test("a page that closes before its stream opens sends nothing", async () => {
   const world = new World();
   world.server.onlyStreams = true;
   const page = world.open({ sse: "/presence" });
@@ -755,7 +755,7 @@ test("a page that goes before its stream is there says nothing on it", async () 
   clean(world);
 });
 
-test("a snapshot is told as what it changes", async () => {
+test("a snapshot is reported as its changes", async () => {
   const world = new World();
   const page = world.open();
   world.server.change("sales", "bob", { id: "bob", status: "away" });
@@ -803,7 +803,7 @@ test("logging out ends all pages at once, closing one only that", async () => {
   clean(world);
 });
 
-test("a login is said once, by whoever leads", async () => {
+test("a login is sent once, by the leader", async () => {
   const world = new World();
   const a = world.open();
   await world.pass(200);
@@ -825,7 +825,7 @@ test("a login is said once, by whoever leads", async () => {
   clean(world);
 });
 
-test("what is looked at follows the window that has the focus", async () => {
+test("the focus is that of the focused window", async () => {
   const world = new World();
   const a = world.open();
   const b = world.open({ focused: false });
@@ -848,11 +848,11 @@ test("what is looked at follows the window that has the focus", async () => {
   world.server.breakAll();
   await world.pass(3000);
   assert.equal(kinds(world, "focus").at(-1).channel, "support");
-  assert.equal(kinds(world, "focus").length, 6, "said again over the new socket");
+  assert.equal(kinds(world, "focus").length, 6, "sent again over the new socket");
   clean(world);
 });
 
-test("visitors only watch: nothing is said that is not for them to say", async () => {
+test("visitors only watch: their pages send no message that visitors may not send", async () => {
   const world = new World();
   world.server.visitors = true;
   const page = world.open();
@@ -865,7 +865,7 @@ test("visitors only watch: nothing is said that is not for them to say", async (
   clean(world);
 });
 
-test("a page that is only being prepared is not there yet", async () => {
+test("a prerendered page does not connect yet", async () => {
   const world = new World();
   const page = world.open({ start: false });
   page.document.prerendering = true;
@@ -879,7 +879,7 @@ test("a page that is only being prepared is not there yet", async () => {
   clean(world);
 });
 
-test("a token goes along, fetched anew for each try", async () => {
+test("each try has a token, fetched again", async () => {
   const world = new World();
   let n = 0;
   const page = world.open({
@@ -913,7 +913,7 @@ test("a slow token does not make two sockets", async () => {
   clean(world);
 });
 
-test("where sockets do not get through, a stream of events does", async () => {
+test("a page without WebSockets uses a stream of events", async () => {
   const world = new World();
   world.server.onlyStreams = true;
   const page = world.open({ sse: "/presence" });
@@ -946,7 +946,7 @@ test("where sockets do not get through, a stream of events does", async () => {
   clean(world);
 });
 
-test("sockets that have got through once are not given up", async () => {
+test("a page whose WebSocket opened once never changes to a stream", async () => {
   const world = new World();
   const page = world.open({ sse: "/presence" });
   await world.pass(100);
@@ -1027,7 +1027,7 @@ test("whatever happens, every page ends with the lists of the server, over one c
           assert.deepEqual(channel.group.count, channel.members.size);
         }
       }
-      assert.ok(conn(world).filter((id) => world.server.conns.get(id).present).length <= 1, "one connection is there");
+      assert.ok(conn(world).filter((id) => world.server.conns.get(id).present).length <= 1, "at most one connection is present");
       clean(world);
     } catch (error) {
       t.diagnostic(`seed ${seed}: ${JSON.stringify(trace)}`);

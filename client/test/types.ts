@@ -1,4 +1,4 @@
-// How the package is used, for the compiler to check the types against.
+// Uses the package, so that the compiler checks the types.
 import { createPresence, PresenceError, type Channel, type State, type View } from "@presence-go/client";
 import { usePresence } from "@presence-go/client/elements";
 
@@ -22,7 +22,7 @@ try {
   if (error instanceof PresenceError) console.log(error.code, error.allowed?.join());
 }
 document.querySelector("presence-widget")!.nameOf = (v) => v.id.toUpperCase();
-// @ts-expect-error: there is no such key
+// @ts-expect-error: the key does not exist
 presence.release("other");
-// @ts-expect-error: members are not to be changed
+// @ts-expect-error: members are read-only
 sales.members.set("bob", view!);
