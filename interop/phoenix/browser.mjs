@@ -92,7 +92,7 @@ for (const kind of Object.keys(scripts)) {
     assert.deepEqual(await bob.evaluate(() => window.gone), []);
   });
 
-  check(`${kind}: a reload is not seen`, async () => {
+  check(`${kind}: no watcher sees a reload`, async () => {
     await ann.reload();
     await enter(ann, kind, "ann");
     await sleep(4000);
@@ -100,7 +100,7 @@ for (const kind of Object.keys(scripts)) {
     assert.deepEqual(await bob.evaluate(() => window.gone), []);
   });
 
-  check(`${kind}: cut off, everybody comes back`, async () => {
+  check(`${kind}: after a cut all clients reconnect`, async () => {
     await server("cut");
     await sleep(3000);
     await ann.evaluate(() => window.choose("available"));
@@ -108,7 +108,7 @@ for (const kind of Object.keys(scripts)) {
     await sees(guest, "ann", "available");
   });
 
-  check(`${kind}: a tab that is closed is gone after the grace`, async () => {
+  check(`${kind}: the member of a closed tab is removed after the grace`, async () => {
     await ann.evaluate(() => window.choose("busy"));
     await sees(bob, "ann", "busy");
     await ann.close();

@@ -47,7 +47,7 @@ export async function settled(audience, list) {
       return JSON.stringify(core) === JSON.stringify(mine);
     });
   } catch {
-    assert.deepEqual(mine, core, `what a client of audience ${audience} holds is not what the core says`);
+    assert.deepEqual(mine, core, `the list of a client of audience ${audience} differs from the core's`);
   }
 }
 

@@ -32,7 +32,7 @@ const bob = client("bob");
 const guest = client("guest:visitor");
 let ann = client("ann");
 
-check("who joins is there, a visitor is not", async () => {
+check("an agent that joins is listed, a visitor is not", async () => {
   const reply = await ann.joined;
   assert.equal(reply.key, "ann");
   await until("ann and bob", () => bob.status("ann") === "available" && bob.status("bob") === "available");
@@ -55,7 +55,7 @@ check("a status change without a flicker", async () => {
   await assert.rejects(ann.push("claim", { status: "asleep" }), (refusal) => refusal.reason === "unknown");
 });
 
-check("several devices are several entries for the team, one for visitors", async () => {
+check("several devices are several entries for the team, but one for visitors", async () => {
   const phone = client("ann", { device: "mobile" });
   await until("two", () => bob.metas("ann").length === 2);
   assert.equal(guest.metas("ann").length, 1);
@@ -68,7 +68,7 @@ check("several devices are several entries for the team, one for visitors", asyn
   assert.deepEqual(bob.gone, []);
 });
 
-check("a reload is not seen", async () => {
+check("no watcher sees a reload", async () => {
   await ann.end();
   await sleep(300);
   assert.equal(bob.status("ann"), "away");
@@ -80,7 +80,7 @@ check("a reload is not seen", async () => {
   await settled("team", () => ann.presence.state);
 });
 
-check("a leave has its grace", async () => {
+check("a leave takes effect after its grace", async () => {
   const left = Date.now();
   await ann.end();
   await until("gone", () => !bob.status("ann"));
@@ -91,7 +91,7 @@ check("a leave has its grace", async () => {
   await until("back", () => bob.status("ann") === "away");
 });
 
-check("refused: a channel without a grant, a token of nobody", async () => {
+check("refused: a channel without a grant, a token of an unknown user", async () => {
   const cyd = client("cyd");
   assert.equal((await cyd.joined).reason, "not-allowed");
   assert.equal((await members("team")).cyd, undefined);
@@ -106,7 +106,7 @@ check("refused: a channel without a grant, a token of nobody", async () => {
   socket.disconnect();
 });
 
-check("access taken away closes the channel for good", async () => {
+check("a revoked grant closes the channel for good", async () => {
   await server("revoke", { id: "ann" });
   await until("closed", () => ann.closed?.reason === "not-allowed");
   assert.equal(ann.channel.state, "closed");
@@ -117,7 +117,7 @@ check("access taken away closes the channel for good", async () => {
   await until("back", () => bob.status("ann") === "away");
 });
 
-check("an invisible agent is gone for visitors", async () => {
+check("an invisible agent is hidden from visitors", async () => {
   await ann.push("claim", { status: "invisible" });
   await until("gone", () => !guest.status("ann"));
   assert.equal(bob.status("ann"), "invisible");
@@ -126,7 +126,7 @@ check("an invisible agent is gone for visitors", async () => {
   await settled("visitor", () => guest.presence.state);
 });
 
-check("cut off, everybody reconnects and nobody was gone", async () => {
+check("after a cut all clients reconnect and no member was gone", async () => {
   bob.gone.length = guest.gone.length = 0;
   const synced = new Promise((resolve) => bob.socket.onOpen(resolve));
   await server("cut");

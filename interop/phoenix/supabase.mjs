@@ -36,7 +36,7 @@ const bob = client("bob");
 const guest = client("guest:visitor");
 let ann = client("anon-1:visitor", "ann");
 
-check("who subscribes watches, who tracks is there", async () => {
+check("subscribe watches, track lists the agent", async () => {
   for (const c of [ann, bob, guest]) assert.equal(await c.subscribed, "SUBSCRIBED");
   await sleep(200);
   assert.deepEqual(guest.channel.presenceState(), {});
@@ -75,7 +75,7 @@ check("several devices", async () => {
   assert.deepEqual(bob.gone, []);
 });
 
-check("a leave has its grace, a reload is not seen", async () => {
+check("a leave takes effect after its grace, and no watcher sees a reload", async () => {
   await ann.end();
   ann = client("ann");
   await ann.subscribed;
@@ -92,7 +92,7 @@ check("a leave has its grace, a reload is not seen", async () => {
   bob.gone.length = guest.gone.length = 0;
 });
 
-check("refused: a channel without a grant, a token of somebody else", async () => {
+check("refused: a channel without a grant, a token of another user", async () => {
   const cyd = client("cyd");
   assert.equal(await cyd.subscribed, "CHANNEL_ERROR");
   assert.match(cyd.error.message, /not-allowed/);
@@ -105,7 +105,7 @@ check("refused: a channel without a grant, a token of somebody else", async () =
   assert.equal((await members("team")).cyd, undefined);
 });
 
-check("broadcasts are not carried and do no harm", async () => {
+check("broadcasts are not delivered and do no harm", async () => {
   assert.equal(await ann.channel.send({ type: "broadcast", event: "shout", payload: { loud: true } }), "ok");
   const asking = ann.realtime.channel("sales2", { config: { broadcast: { ack: true } } });
   const status = await new Promise((resolve) => asking.subscribe(resolve));
@@ -114,7 +114,7 @@ check("broadcasts are not carried and do no harm", async () => {
   assert.equal(ann.channel.state, "joined");
 });
 
-check("cut off, everybody reconnects", async () => {
+check("after a cut all clients reconnect", async () => {
   await server("cut");
   await until("rejoined", () => [bob, guest].every((c) => c.statuses.filter((s) => s === "SUBSCRIBED").length > 1), 20000);
   await until("ann", () => ann.channel.state === "joined");

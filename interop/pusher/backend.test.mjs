@@ -9,7 +9,7 @@ const { hostname, port } = new URL(url);
 const backend = new Pusher({ appId: "default", key: "key-default", secret: "secret-default", host: hostname, port, useTLS: false });
 const json = async (answer) => (await answer).json();
 
-test("events reach those who are subscribed, but for one", async (t) => {
+test("events reach all subscribers but one", async (t) => {
   const [a, b] = [connect(t, "default", "ann"), connect(t, "default", "bob")];
   const got = [];
   for (const [name, pusher] of [["a", a], ["b", b]]) {
@@ -25,7 +25,7 @@ test("events reach those who are subscribed, but for one", async (t) => {
   assert.deepEqual(got.sort(), ['a news "ä<&>"', 'a news {"to":"all"}', 'a private-room {"n":2}', 'a private-room {"to":"all"}', 'b news "ä<&>"', 'b private-room {"n":2}']);
 });
 
-test("channels, their users and how many", async (t) => {
+test("channels, their users and the counts", async (t) => {
   await grant("default", "count", "ann", "bob");
   const ann = await enter(t, "default", "ann", "count");
   await enter(t, "default", "ann", "count");
@@ -43,20 +43,20 @@ test("channels, their users and how many", async (t) => {
   assert.ok(ann.channel.subscribed);
 });
 
-test("who signs in is sent what is for one alone, and can be sent away", async (t) => {
+test("a user that signs in gets events for one user, and can be disconnected", async (t) => {
   const pusher = connect(t, "default", "eve");
   pusher.signin();
   await pusher.user.signinDonePromise;
   assert.equal(pusher.user.user_data.id, "eve");
-  await until("subscribed to what is hers", () => pusher.user.serverToUserChannel?.subscribed);
+  await until("subscribed to her own channel", () => pusher.user.serverToUserChannel?.subscribed);
   const got = new Promise((resolve) => pusher.user.bind("hello", resolve));
   await backend.sendToUser("eve", "hello", { you: "there" });
   assert.deepEqual(await got, { you: "there" });
   await backend.terminateUserConnections("eve");
-  await until("she does not come back", () => pusher.connection.state === "disconnected");
+  await until("she does not reconnect", () => pusher.connection.state === "disconnected");
 });
 
-test("a presence channel as who signed in", async (t) => {
+test("a presence channel as the user that signed in", async (t) => {
   await grant("default", "signed", "fay");
   const pusher = connect(t, "default", who("fay", "signed"));
   pusher.config.channelAuthorizer = ({ socketId, channelName }, callback) => callback(null, { auth: backend.authorizeChannel(socketId, channelName).auth });
@@ -74,7 +74,7 @@ test("a channel that keeps its last event", async (t) => {
   assert.deepEqual(await new Promise((resolve) => after.bind("score", resolve)), { home: 1 });
 });
 
-test("webhooks are signed and tell of members once", async (t) => {
+test("webhooks are signed and report each member once", async (t) => {
   await grant("default", "hooks", "gus");
   const first = await enter(t, "default", "gus", "hooks");
   const second = await enter(t, "default", "gus", "hooks");
@@ -84,10 +84,10 @@ test("webhooks are signed and tell of members once", async (t) => {
     for (const hook of hooks) assert.ok(hook.isValid());
     return hooks.flatMap((hook) => hook.getEvents()).filter(({ channel }) => channel === "presence-hooks");
   };
-  await until("the client event is told", async () => (await events()).some(({ name }) => name === "client_event"));
+  await until("the client event is reported", async () => (await events()).some(({ name }) => name === "client_event"));
   first.pusher.disconnect();
   second.pusher.disconnect();
-  await until("gus is told to have left", async () => (await events()).some(({ name }) => name === "member_removed"));
+  await until("the leave of gus is reported", async () => (await events()).some(({ name }) => name === "member_removed"));
   const [occupied, added, said, vacated, removed, ...more] = await events();
   assert.deepEqual(occupied, { name: "channel_occupied", channel: "presence-hooks" });
   assert.deepEqual(added, { name: "member_added", channel: "presence-hooks", user_id: who("gus", "hooks") });

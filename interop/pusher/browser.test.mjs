@@ -75,7 +75,7 @@ test("a visitor's window and one that is refused", async (t) => {
 });
 
 // While a page's code does not run, its browser still answers pings for it.
-test("a window whose code stands still is given up, and comes back", async (t) => {
+test("a window whose code stands still is lost, and reconnects", async (t) => {
   await grant("default", "still", "ann", "bob");
   const bob = await open(t, "default", "bob", "still");
   const other = await browser.newContext(); // and so another process
@@ -96,7 +96,7 @@ test("a window whose code stands still is given up, and comes back", async (t) =
   await settled("default", "still", "team", members(ann));
 });
 
-test("windows come back after the network was gone", async (t) => {
+test("windows reconnect after an outage of the network", async (t) => {
   await grant("default", "offline", "ann", "bob");
   const bob = await open(t, "default", "bob", "offline");
   const ann = await open(t, "default", "ann", "offline");

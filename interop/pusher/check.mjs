@@ -93,7 +93,7 @@ export async function settled(app, channel, audience, members) {
       return JSON.stringify(sorted(theirs)) === JSON.stringify(sorted(mine));
     });
   } catch {
-    assert.deepEqual(mine, theirs, `what a client of audience ${audience} holds is not what the core says`);
+    assert.deepEqual(mine, theirs, `the map of a client of audience ${audience} differs from the core's`);
   }
   for (const [id, info] of Object.entries(await members())) {
     if (info.name !== undefined) assert.equal(info.name, `The ${id}`);

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { claim, connect, enter, grace, grant, nameOf, revoke, server, settled, sleep, until, who } from "./check.mjs";
 
-test("several devices of one user are one member, who leaves with the last", async (t) => {
+test("several devices of one user are one member, which leaves with the last", async (t) => {
   await grant("default", "devices", "ann", "bob");
   const bob = await enter(t, "default", "bob", "devices");
   const laptop = await enter(t, "default", "ann", "devices");
@@ -40,7 +40,7 @@ test("a status changes in place", async (t) => {
   await until("she sees it too", () => ann.get("ann").status === "away");
 });
 
-test("who may not is refused", async (t) => {
+test("a user without access is refused", async (t) => {
   for (const [user, status] of [["mallory", 403], ["nobody", 403]]) {
     const pusher = connect(t, "default", who(user, "refused"));
     const channel = pusher.subscribe("presence-refused");
@@ -60,7 +60,7 @@ test("who may not is refused", async (t) => {
   assert.deepEqual(bob.members(), {}, "who has lost access sees nothing any more");
 });
 
-test("an unknown key and another app's secret are turned away", async (t) => {
+test("an unknown key and another app's secret are refused", async (t) => {
   const lost = connect(t, "unknown", "ann");
   const error = await new Promise((resolve) => lost.connection.bind("error", resolve));
   assert.equal(error.error.data.code, 4001);
@@ -80,7 +80,7 @@ test("a visitor sees and is not listed", async (t) => {
   await enter(t, "thrivedesk", "bob", "shop");
   await until("the visitor sees bob", () => visitor.events.length === 1);
   assert.deepEqual(visitor.events, ["+bob online"]);
-  assert.deepEqual(ann.events, ["+bob online"], "nobody sees visitors come");
+  assert.deepEqual(ann.events, ["+bob online"], "no member sees visitors join");
   ann.pusher.disconnect();
   await until("ann is away", () => visitor.events.length === 2);
   assert.deepEqual(visitor.events, ["+bob online", "+ann away"]);
@@ -88,7 +88,7 @@ test("a visitor sees and is not listed", async (t) => {
   await settled("thrivedesk", "shop", "visitor", visitor.members);
 });
 
-test("who hides is gone for visitors only", async (t) => {
+test("a hidden user is hidden from visitors only", async (t) => {
   await grant("tawkto", "hide", "ann", "bob");
   const [ann, bob, visitor] = [await enter(t, "tawkto", "ann", "hide"), await enter(t, "tawkto", "bob", "hide"), await enter(t, "tawkto", "visitor-1", "hide")];
   await claim("tawkto", "hide", "ann", "invisible");
@@ -104,7 +104,7 @@ test("who hides is gone for visitors only", async (t) => {
   assert.ok(!heard.includes("visitor"));
 });
 
-test("who comes back in time never left", async (t) => {
+test("a user that reconnects in time never left", async (t) => {
   await grant("default", "back", "ann", "bob");
   const bob = await enter(t, "default", "bob", "back");
   const ann = await enter(t, "default", "ann", "back");
@@ -118,7 +118,7 @@ test("who comes back in time never left", async (t) => {
   assert.deepEqual(ann.names(), ["ann", "bob"]);
 });
 
-test("clients come back by themselves after the network broke", async (t) => {
+test("clients reconnect by themselves after the network broke", async (t) => {
   await grant("default", "broken", "ann", "bob");
   const clients = [await enter(t, "default", "ann", "broken"), await enter(t, "default", "bob", "broken"), await enter(t, "default", "super-sam", "broken")];
   const before = clients.map(({ pusher }) => pusher.connection.socket_id);
@@ -130,7 +130,7 @@ test("clients come back by themselves after the network broke", async (t) => {
   await settled("default", "broken", "supervisor", clients[2].members);
 });
 
-test("client events, with who sent them", async (t) => {
+test("client events, with their sender", async (t) => {
   await grant("default", "whisper", "ann", "bob");
   const [ann, bob] = [await enter(t, "default", "ann", "whisper"), await enter(t, "default", "bob", "whisper")];
   const got = new Promise((resolve) => bob.channel.bind("client-typing", (data, { user_id }) => resolve({ data, user_id })));
@@ -141,13 +141,13 @@ test("client events, with who sent them", async (t) => {
   assert.equal((await error).data.code, 4301);
 });
 
-test("a client that is quiet is asked, and answers", async (t) => {
+test("a quiet client gets a ping, and answers", async (t) => {
   await grant("default", "quiet", "ann");
   const ann = await enter(t, "default", "ann", "quiet");
   const id = ann.pusher.connection.socket_id;
   let pings = 0;
   ann.pusher.connection.bind("message", ({ event }) => event === "pusher:ping" && pings++);
-  await until("it was asked five times", () => pings >= 5);
+  await until("five pings", () => pings >= 5);
   assert.equal(ann.pusher.connection.socket_id, id);
   assert.deepEqual(ann.events, []);
 });

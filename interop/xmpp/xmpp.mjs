@@ -121,7 +121,7 @@ async function settled(c) {
       return jids.every((jid) => core[jid] === c.seen[jid]);
     });
   } catch {
-    assert.deepEqual(c.seen, core, `what ${c.name} sees is not what the core says`);
+    assert.deepEqual(c.seen, core, `the contacts of ${c.name} differ from the core's`);
   }
 }
 
@@ -141,13 +141,13 @@ check("users log in and subscribe", async () => {
   }
 });
 
-check("a refused subscription, and one to nobody", async () => {
+check("a refused subscription, and one to an unknown user", async () => {
   await mallory.subscribe(ann);
   await bob.subscribe(`nobody@${domain}`);
   await until("refused", () => mallory.subscriptions[ann] === "unsubscribed" && bob.subscriptions[`nobody@${domain}`] === "unsubscribed");
 });
 
-check("available, free for chat for whom that concerns", async () => {
+check("available, free for chat for supervisors only", async () => {
   await server("connect", { id: "ann" });
   await sees(bob, ann, "|Available");
   await sees(boss, ann, "chat|Available");
@@ -155,7 +155,7 @@ check("available, free for chat for whom that concerns", async () => {
   assert.equal(mallory.seen[ann], undefined);
 });
 
-check("do not disturb, with a text that not everybody is told", async () => {
+check("do not disturb, with a text that only some users get", async () => {
   await server("claim", { id: "ann", status: "dnd", text: `in <a> meeting & "busy"` });
   await sees(bob, ann, `dnd|in <a> meeting & "busy"`);
   await sees(guest, ann, "dnd|Do not disturb");
@@ -174,7 +174,7 @@ check("an invisible agent looks unavailable to visitors", async () => {
   assert.deepEqual(guest.history, []);
 });
 
-check("who logs in later is told the state", async () => {
+check("a user that logs in later gets the state", async () => {
   const later = login("bob", "two");
   await later.started;
   await sees(later, ann, "|psst");
@@ -190,7 +190,7 @@ check("gone", async () => {
   for (const c of [bob, boss, guest]) await sees(c, ann, "unavailable");
 });
 
-check("the server restarts, and the gateway is back", async () => {
+check("the server restarts, and the gateway reconnects", async () => {
   await server("connect", { id: "ann" });
   await server("claim", { id: "ann", status: "available" });
   await sees(bob, ann, "|Available");
@@ -211,7 +211,7 @@ for (const seed of [1, 2, 3]) {
   });
 }
 
-check("the gateway ends, and nobody is there", async () => {
+check("the gateway ends, and all contacts are unavailable", async () => {
   const stopped = ended(gateway);
   gateway.kill("SIGTERM");
   await stopped;
