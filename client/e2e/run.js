@@ -127,7 +127,7 @@ scenario("logged out in one of two tabs", { seen: [...here, "offline"], causes: 
   await a.until("presence.state == 'logout'");
 });
 
-scenario("a reload is not seen", { seen: here }, async (s) => {
+scenario("no watcher sees a reload", { seen: here }, async (s) => {
   const a = await s.open();
   await s.shows("available");
   for (let i = 0; i < 3; i++) {
@@ -160,7 +160,7 @@ scenario("the leader's tab hangs: the other one takes over", { seen: here }, asy
   await a.until("presence.state == 'open'");
   await pause(QUICK.slack);
   assert.equal((await s.facts()).live, 1);
-  assert.deepEqual(await b.run("states"), ["connecting", "open", "connecting", "open"], "it is left in peace");
+  assert.deepEqual(await b.run("states"), ["connecting", "open", "connecting", "open"], "no other page disturbs it");
 });
 
 scenario("elsewhere and back at once", { seen: here }, async (s) => {
@@ -208,14 +208,14 @@ scenario("the leader is frozen by the browser: the other one takes over", { seen
   assert.equal((await s.facts()).live, 1);
 });
 
-scenario("stopped without a word, and going on", { seen: [...here, "offline", "available"], causes: ["lost"] }, async (s) => {
+scenario("stopped without a message, and resumed", { seen: [...here, "offline", "available"], causes: ["lost"] }, async (s) => {
   const a = await s.open();
   await s.shows("available");
   s.browser.signal("SIGSTOP");
   await s.shows("offline");
   s.browser.signal("SIGCONT");
   await s.shows("available");
-  assert.ok((await a.run("events")).length == 1, "the page was told nothing");
+  assert.ok((await a.run("events")).length == 1, "the page got no event");
 }, { own: true });
 
 scenario("offline and online", { seen: [...here, "offline", "available"], causes: ["lost"] }, async (s) => {
@@ -232,7 +232,7 @@ scenario("offline and online", { seen: [...here, "offline", "available"], causes
   await s.shows("available");
 });
 
-scenario("a network that breaks off for a moment", { seen: here }, async (s) => {
+scenario("a network that fails for a moment", { seen: here }, async (s) => {
   const line = await cable(s.url);
   const a = await s.open("", { url: line.url });
   await s.shows("available");
@@ -266,7 +266,7 @@ scenario("the computer sleeps, and wakes an hour later", { seen: [...here, "offl
   await s.shows("available");
 }, { own: true });
 
-scenario("two tabs that share nothing", { seen: here }, async (s) => {
+scenario("two tabs that share no connection", { seen: here }, async (s) => {
   const a = await s.open("&alone");
   await s.open("&alone");
   await s.shows("available");
@@ -291,7 +291,7 @@ scenario("without WebSockets", { seen: [...here, "busy", "available", "offline"]
   await s.shows("offline");
 });
 
-scenario("the elements show it, and only as text", { seen: [...here, "busy", "offline"], causes: ["manual", "closed"] }, async (s) => {
+scenario("the elements show views, and only as text", { seen: [...here, "busy", "offline"], causes: ["manual", "closed"] }, async (s) => {
   const evil = `<img src=x onerror="hacked=1">`;
   const a = await s.open("", { who: s.who });
   const other = await s.open("", { who: evil });
