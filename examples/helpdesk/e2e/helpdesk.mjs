@@ -163,7 +163,7 @@ await check("network lost", () => line.cut(), ...everywhere("offline"), drawn(op
 await check("network back", () => line.mend(), own(open.ann, "available"), click(open.ann, "note"), ...everywhere("available"));
 await check("frozen", signal("SIGSTOP"), ...everywhere("offline"), drawn(open.timeline, "ann", "offline", "lost"));
 await check("thawed", signal("SIGCONT"), click(open.ann, "note"), own(open.ann, "available"), ...everywhere("available"));
-await check("reload is not seen", async () => {
+await check("reload unseen", async () => {
   await post("/api/speed", { speed: 1 }); // the grace of five seconds for a reload runs in real time
   await open.bob.evaluate(() => {
     window.flickers = [];
@@ -179,13 +179,13 @@ await check("reload is not seen", async () => {
   same((await open.bob.evaluate(() => window.flickers)).join(), "", "bob saw ann flicker");
 }, click(open.ann, "note"));
 await check("tab closed", () => open.ann.close({ runBeforeUnload: false }), ...everywhere("offline"), drawn(open.timeline, "ann", "offline", "closed"));
-await check("comes back", async () => {
+await check("opened again", async () => {
   open.ann = await annsBrowser.newPage();
   await open.ann.goto(`${line.url}/console?agent=ann`);
 }, () => own(open.ann, "available")(), ...everywhere("available"));
 await check("logged out", click(open.ann, "logout"), ...everywhere("offline"), click(open.ann, "back"), own(open.ann, "available"));
 await check("simulated troubles", click(open.ann, "sleep"), ...everywhere("offline"), click(open.ann, "recover"), click(open.ann, "note"), ...everywhere("available"));
-await check("mistakes are told", async () => {
+await check("errors shown", async () => {
   await post("/api/speed", { speed: 1 }); // the minute runs in real time, so that slow clicks fit in it
   for (let i = 0; i < 12; i++) await open.ann.getByTestId(i % 2 ? "set-busy" : "set-away").click();
 }, reads(open.ann, "error", "within a minute"), () => post("/api/speed", { speed: SPEED }));
