@@ -323,8 +323,8 @@ func (s *Server) Kill() error {
 	return s.wait()
 }
 
-// pid returns the server's first process. With Wrap it is not the process started
-// here.
+// pid returns the server's first process. With Wrap it may differ from the process
+// started here.
 func (s *Server) pid() (int, error) {
 	if len(s.Wrap) == 0 {
 		return s.process.Process.Pid, nil
