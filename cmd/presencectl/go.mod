@@ -3,6 +3,7 @@ module github.com/presence-go/presence/cmd/presencectl
 go 1.26.0
 
 require (
+	github.com/benbjohnson/clock v1.3.5
 	github.com/gobwas/ws v1.5.0
 	github.com/presence-go/presence v0.1.0
 	github.com/presence-go/presence/adapters/sqlite v0.1.0
@@ -11,7 +12,6 @@ require (
 )
 
 require (
-	github.com/benbjohnson/clock v1.3.5 // indirect
 	github.com/dustin/go-humanize v1.0.1 // indirect
 	github.com/gobwas/httphead v0.1.0 // indirect
 	github.com/google/uuid v1.6.0 // indirect
