@@ -188,7 +188,7 @@ await check("simulated troubles", click(open.ann, "sleep"), ...everywhere("offli
 await check("errors shown", async () => {
   await post("/api/speed", { speed: 1 }); // the minute runs in real time, so that slow clicks fit in it
   for (let i = 0; i < 12; i++) await open.ann.getByTestId(i % 2 ? "set-busy" : "set-away").click();
-}, reads(open.ann, "error", "within a minute"), () => post("/api/speed", { speed: SPEED }));
+}, reads(open.ann, "error", "times a minute"), () => post("/api/speed", { speed: SPEED }));
 await check("why", () => open.ann.locator("#why summary").click(), reads(open.ann, "why", "connections live"));
 
 // --- screens by the documents of the products
