@@ -28,7 +28,12 @@ func byNobody(t *testing.T, path string) string {
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = os.RemoveAll(dir) })
 		require.NoError(t, os.Chmod(dir, 0o755))
-		require.NoError(t, os.WriteFile(filepath.Join(dir, "test"), program, 0o755))
+		// A program that is open for writing cannot be run, and a child that another
+		// test forks meanwhile holds the file open until it runs its own program.
+		syscall.ForkLock.RLock()
+		err = os.WriteFile(filepath.Join(dir, "test"), program, 0o755)
+		syscall.ForkLock.RUnlock()
+		require.NoError(t, err)
 		c = exec.Command(filepath.Join(dir, "test"))
 		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	}
