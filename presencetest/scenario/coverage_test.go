@@ -285,7 +285,7 @@ func spans(lines []int) string {
 	return strings.Join(parts, ", ")
 }
 
-// goTests returns the files of the repository's test functions, by name.
+// goTests returns the files of the repository's tests and fuzz targets, by name.
 func goTests(t *testing.T) map[string]string {
 	t.Helper()
 	where := make(map[string]string)
@@ -303,7 +303,7 @@ func goTests(t *testing.T) map[string]string {
 			return err
 		}
 		for _, d := range f.Decls {
-			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && strings.HasPrefix(fn.Name.Name, "Test") {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && (strings.HasPrefix(fn.Name.Name, "Test") || strings.HasPrefix(fn.Name.Name, "Fuzz")) {
 				where[fn.Name.Name], err = filepath.Rel(root, name)
 			}
 		}
@@ -374,6 +374,7 @@ func TestCoverage(t *testing.T) {
 			require.GreaterOrEqual(t, len(byFiles), readings[id], "want a scenario for each reading")
 		})
 	}
+	out.WriteString(faultTable(t, tests))
 	if *search != "" {
 		t.Log(suggestions(t))
 	}
