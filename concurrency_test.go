@@ -11,12 +11,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/internal/seeds"
 )
 
 // Many goroutines do everything at once. When they are done, lists, reads and the
 // frames of watches agree.
 func TestEverythingAtOnce(t *testing.T) {
-	for seed := range uint64(3) {
+	for _, seed := range seeds.List(t, 3) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { everythingAtOnce(t, seed) })
 	}
 }

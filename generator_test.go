@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/presence-go/presence"
@@ -238,23 +237,20 @@ func mustCompile(p presence.Policy) *presence.Machine {
 	return m
 }
 
-// rulings are random policies, each with two that may follow it. Of these one
-// often differs in a detail only, as when a setting is changed.
-var rulings = sync.OnceValue(func() (list []ruling) {
-	r := rand.New(rand.NewPCG(1, 1))
-	for range 150 {
-		policies := []presence.Policy{randomPolicy(r), randomPolicy(r), randomPolicy(r)}
-		varied := policies[0].Clone()
-		v := variations[r.IntN(len(variations))]
-		v.apply(&varied)
-		varied.Name += "+" + v.name
-		if _, err := presence.Compile(varied); err == nil {
-			policies[1] = varied
-		}
-		list = append(list, newRuling(policies...))
+// randomRuling is three random policies. The second often differs from the first in
+// a detail only, as when a setting is changed.
+func randomRuling(seed uint64) ruling {
+	r := rand.New(rand.NewPCG(seed, 21))
+	policies := []presence.Policy{randomPolicy(r), randomPolicy(r), randomPolicy(r)}
+	varied := policies[0].Clone()
+	v := variations[r.IntN(len(variations))]
+	v.apply(&varied)
+	varied.Name += "+" + v.name
+	if _, err := presence.Compile(varied); err == nil {
+		policies[1] = varied
 	}
-	return list
-})
+	return newRuling(policies...)
+}
 
 // generator makes random histories. It runs the machine beside, only to aim at
 // the instants at which something is due.
@@ -274,8 +270,7 @@ type generator struct {
 // if none is, under random ones.
 func randomHistory(seed uint64, subjects []presence.Ref, policies ...presence.Policy) *history {
 	if len(policies) == 0 {
-		list := rulings()
-		return ruledHistory(seed, list[seed%uint64(len(list))], subjects...)
+		return ruledHistory(seed, randomRuling(seed), subjects...)
 	}
 	return ruledHistory(seed, newRuling(policies...), subjects...)
 }

@@ -4,13 +4,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/internal/seeds"
 	"github.com/presence-go/presence/schedule"
 )
 
@@ -42,21 +42,18 @@ func openingHours(t testing.TB, text string) *schedule.Schedule {
 	return s
 }
 
-// hourRulings are policies with every way to read hours.
-var hourRulings = sync.OnceValue(func() (list []ruling) {
-	r := rand.New(rand.NewPCG(5, 1))
-	for range 40 {
-		policies := []presence.Policy{randomPolicy(r), randomPolicy(r), randomPolicy(r)}
-		for i := range policies {
-			policies[i].ScheduleOpenEmpty = []string{"offline", "offline", "visible"}[r.IntN(3)]
-			policies[i].AssumeStaffed = r.IntN(4) == 0
-			policies[i].Group.Away = []string{"away", "offline"}[r.IntN(2)]
-			policies[i].Widget.List = []string{"all", "online", "none"}[r.IntN(3)]
-		}
-		list = append(list, newRuling(policies...))
+// hourRuling is policies with every way to read hours.
+func hourRuling(seed uint64) ruling {
+	r := rand.New(rand.NewPCG(seed, 24))
+	policies := []presence.Policy{randomPolicy(r), randomPolicy(r), randomPolicy(r)}
+	for i := range policies {
+		policies[i].ScheduleOpenEmpty = []string{"offline", "offline", "visible"}[r.IntN(3)]
+		policies[i].AssumeStaffed = r.IntN(4) == 0
+		policies[i].Group.Away = []string{"away", "offline"}[r.IntN(2)]
+		policies[i].Widget.List = []string{"all", "online", "none"}[r.IntN(3)]
 	}
-	return list
-})
+	return newRuling(policies...)
+}
 
 // bestRung is the status of the group by its members, without hours, found naively.
 func bestRung(m *presence.Machine, members []presence.View) string {
@@ -81,8 +78,7 @@ func TestGroupIsGatedByHours(t *testing.T) {
 	t.Parallel()
 	closed, unstaffed, open := 0, 0, 0
 	eachSeed(t, 250, func(t *testing.T, seed uint64) {
-		list := hourRulings()
-		h := ruledHistory(seed, list[seed%uint64(len(list))], peter, quinn, rosa)
+		h := ruledHistory(seed, hourRuling(seed), peter, quinn, rosa)
 		draw := rand.New(rand.NewPCG(seed, 12))
 		hours := turnsEvery{time.Duration(1+draw.IntN(600)) * time.Second, draw.IntN(2) == 0}
 		requireAlways(t, h, func(h *history) error {
@@ -166,7 +162,9 @@ func TestGroupIsGatedByHours(t *testing.T) {
 			return nil
 		})
 	})
-	require.Positive(t, closed)
-	require.Positive(t, unstaffed)
-	require.Positive(t, open)
+	if !seeds.Single() {
+		require.Positive(t, closed)
+		require.Positive(t, unstaffed)
+		require.Positive(t, open)
+	}
 }

@@ -2,7 +2,6 @@ package presence_test
 
 import (
 	"encoding/json"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
@@ -15,25 +14,14 @@ import (
 
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/internal/naive"
+	"github.com/presence-go/presence/internal/seeds"
 )
 
-var (
-	onlySeed = flag.Uint64("seed", 0, "run the random histories of this seed alone")
-	long     = flag.Bool("long", false, "run many more random histories")
-)
-
-// eachSeed calls f with one seed after the other, or with the one asked for.
+// eachSeed calls f with one drawn seed after the other, or with the one asked for.
 func eachSeed(t *testing.T, count int, f func(t *testing.T, seed uint64)) {
 	t.Helper()
-	if *onlySeed != 0 {
-		f(t, *onlySeed)
-		return
-	}
-	if *long {
-		count *= 40
-	}
-	for seed := range uint64(count) {
-		f(t, seed+1)
+	for seed := range seeds.Range(t, count) {
+		f(t, seed)
 	}
 }
 
@@ -73,6 +61,8 @@ func (h *history) run() *follower {
 // error, if it fails for this one.
 func requireAlways(t *testing.T, h *history, check func(*history) error) {
 	t.Helper()
+	seeds.Count(t, "histories", 1)
+	seeds.Count(t, "events", len(h.events))
 	if check(h) == nil {
 		return
 	}
@@ -112,8 +102,7 @@ func (h *history) verdicts(from int) (list []verdict) {
 func TestOrderOfSimultaneousEventsIsNoMatter(t *testing.T) {
 	t.Parallel()
 	eachSeed(t, 700, func(t *testing.T, seed uint64) {
-		list := rulings()
-		g := newGenerator(seed, list[seed%uint64(len(list))], peter)
+		g := newGenerator(seed, randomRuling(seed), peter)
 		for range 3 + g.IntN(15) {
 			g.pass()
 			g.add(g.event())
@@ -512,7 +501,7 @@ func TestStepForetellsTheNextDeadline(t *testing.T) {
 			return nil
 		})
 	})
-	if *onlySeed == 0 {
+	if !seeds.Single() {
 		require.Greater(t, refused, 500)
 	}
 }

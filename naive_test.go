@@ -10,6 +10,7 @@ import (
 
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/internal/naive"
+	"github.com/presence-go/presence/internal/seeds"
 )
 
 func (f *follower) turns() (list []naive.Turn) {
@@ -71,9 +72,10 @@ func TestComparisonNoticesWhatDiffers(t *testing.T) {
 	rules := newRuling(p)
 	policy := rules.policies[0]
 	var histories []*history // all of them without any difference as long as the policy is the same
+	from := seeds.List(t, 1)[0]
 	agreeing := func(i int) *history {
 		if i == len(histories) {
-			h := ruledHistory(uint64(i)+1, rules, peter)
+			h := ruledHistory(from+uint64(i), rules, peter)
 			requireAlways(t, h, func(h *history) error { return compareWithNaive(h, h.policies) })
 			histories = append(histories, h)
 		}

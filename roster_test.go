@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/presence-go/presence/internal/seeds"
 )
 
 // A stream keeps nothing of members who have gone: when they were last spoken of
@@ -116,7 +118,7 @@ func TestRosterEmitsWhatItReturns(t *testing.T) {
 		machines = append(machines, m)
 	}
 	frames, held := 0, 0
-	for seed := range uint64(200) {
+	for seed := range seeds.Range(t, 200) {
 		draw := rand.New(rand.NewPCG(seed, 7))
 		m := machines[draw.IntN(len(machines))]
 		var emitted []*Frame
@@ -141,8 +143,10 @@ func TestRosterEmitsWhatItReturns(t *testing.T) {
 			emitted = nil
 		}
 	}
-	require.Greater(t, frames, 1000)
-	require.Greater(t, held, 1000)
+	if !seeds.Single() {
+		require.Greater(t, frames, 1000)
+		require.Greater(t, held, 1000)
+	}
 }
 
 // randomAct returns something to do to a roster.

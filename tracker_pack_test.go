@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/presence-go/presence/internal/seeds"
 	"github.com/presence-go/presence/internal/vocab"
 )
 
@@ -31,7 +32,7 @@ func TestPackedStatesComeBack(t *testing.T) {
 	start := At(time.Date(2026, 5, 4, 9, 0, 0, 0, time.UTC))
 	k := newCompactor(start)
 	plain, rich := 0, 0
-	for seed := range uint64(150) {
+	for seed := range seeds.Range(t, 150) {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		p := DefaultPolicy()
 		p.Activity = []string{"input", "login", "claim", "focus", "show"}
@@ -92,7 +93,8 @@ func TestPackedStatesComeBack(t *testing.T) {
 			got, ok := packed(k, &s)
 			if !ok {
 				rich++
-				require.True(t, len(s.Conns) > 1 || len(s.Claims) > 0 || s.Work != nil || s.Now == 0, "seed %d: a plain state was refused: %+v", seed, s)
+				long := len(s.Conns) == 1 && len(s.Conns[0].ID)+len(s.Conns[0].Focus) > 200 // too large to be packed
+				require.True(t, long || len(s.Conns) > 1 || len(s.Claims) > 0 || s.Work != nil || s.Now == 0, "seed %d: a plain state was refused: %+v", seed, s)
 				continue
 			}
 			plain++
@@ -100,8 +102,10 @@ func TestPackedStatesComeBack(t *testing.T) {
 			require.Equal(t, want, got.own(), "seed %d", seed)
 		}
 	}
-	require.Greater(t, plain, 4000)
-	require.Greater(t, rich, 1000)
+	if !seeds.Single() {
+		require.Greater(t, plain, 4000)
+		require.Greater(t, rich, 1000)
+	}
 }
 
 // Each field of a state is packed, or keeps the state from being packed.
@@ -198,7 +202,7 @@ func TestVocabularyIsBounded(t *testing.T) {
 // An id of any letters survives packing. Letters of rand.Text take five bits each.
 func TestIDsArePackedAsTheyAre(t *testing.T) {
 	k := newCompactor(1)
-	rng := rand.New(rand.NewPCG(1, 2))
+	rng := rand.New(rand.NewPCG(seeds.List(t, 1)[0], 2))
 	try := func(id string) int {
 		s := State{Now: 5, Conns: []ConnState{{ID: id}}}
 		b, ok := k.pack(&s, new(packRoom))

@@ -11,13 +11,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/internal/seeds"
 	"github.com/presence-go/presence/presencetest"
 )
 
 // A heartbeat or an input that is merely noted must end in the same state as one
 // that is stepped through the machine.
 func TestNotedReportsEqualStepped(t *testing.T) {
-	for seed := range uint64(16) {
+	for seed := range seeds.Range(t, 16) {
 		rng := rand.New(rand.NewPCG(seed, 7))
 		noted := newTracker(t, nil)
 		mock := noted.clock

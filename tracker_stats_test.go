@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/internal/seeds"
 	"github.com/presence-go/presence/presencetest"
 	"github.com/presence-go/presence/routing"
 )
@@ -42,8 +43,7 @@ func outputLine(ref presence.Ref, o *presence.Output) string {
 // the same order, until stop is called.
 func TestObserversGetTheSameInOrder(t *testing.T) {
 	t.Parallel()
-	const seed = 16
-	t.Log("seed", seed)
+	seed := seeds.List(t, 1)[0]
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	mock := clock.NewMock()
 	policy := presence.DefaultPolicy()
@@ -85,7 +85,7 @@ func TestObserversGetTheSameInOrder(t *testing.T) {
 			}
 		}
 	}
-	act(150)
+	act(250)
 	require.Greater(t, len(first), 100)
 	require.Equal(t, first, queued)
 	require.Equal(t, first, last)
@@ -159,7 +159,7 @@ func TestObserversComeAndGo(t *testing.T) {
 // storage and without.
 func TestStatusCountsEqualARecount(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(40) {
+	for _, seed := range seeds.List(t, 40) {
 		t.Run(fmt.Sprint("seed-", seed), func(t *testing.T) {
 			t.Parallel()
 			newCensus(t, seed).run()

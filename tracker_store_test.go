@@ -3,7 +3,6 @@ package presence_test
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -19,10 +18,9 @@ import (
 
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/adapters/memory"
+	"github.com/presence-go/presence/internal/seeds"
 	"github.com/presence-go/presence/presencetest"
 )
-
-var storageSeed = flag.Uint64("storage.seed", 0, "the seed of the histories over storage with faults; 0 draws one")
 
 // A trouble is what storage does with a call.
 type trouble int
@@ -464,21 +462,15 @@ func (h *troubledHistory) restart() {
 // actor did is stored before it is reported. What was reported is there after a
 // restart.
 func TestTroubledStorage(t *testing.T) {
-	seed := *storageSeed
-	if seed == 0 {
-		seed = rand.Uint64()
-	}
-	t.Logf("run again with -storage.seed=%d", seed)
-	const histories, steps = 3, 20
-	for i := range uint64(histories) {
-		t.Run(fmt.Sprint(i), func(t *testing.T) {
+	const steps = 20
+	for _, seed := range seeds.List(t, 3) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
-			seed := seed + i
 			calls := newTroubledHistory(t, "no trouble").run(seed, steps)
 			require.Positive(t, calls)
 			for first := 1; first <= calls; first++ {
 				for kind := range troubles {
-					h := newTroubledHistory(t, fmt.Sprintf("-storage.seed=%d: call %d in trouble %d", seed, first, kind))
+					h := newTroubledHistory(t, fmt.Sprintf("-seed %d: call %d in trouble %d", seed, first, kind))
 					h.storage.kind, h.storage.first = kind, first
 					h.storage.last = first + rand.New(rand.NewPCG(seed, uint64(first))).IntN(3)
 					h.run(seed, steps)
@@ -928,7 +920,7 @@ func TestChangeOfUnknownOutcomeIsTakenBack(t *testing.T) {
 func TestJournalHoldsEachRowOnceInOrder(t *testing.T) {
 	t.Parallel()
 	refs := []presence.Ref{ann, bob, {Tenant: "acme", ID: "ann"}}
-	for seed := range uint64(40) {
+	for seed := range seeds.Range(t, 40) {
 		random := rand.New(rand.NewPCG(seed, 7))
 		o := newStored(t)
 		conns := make(map[presence.Ref]*presence.Conn)

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/internal/seeds"
 	"github.com/presence-go/presence/report"
 )
 
@@ -120,7 +121,7 @@ func TestWorkload(t *testing.T) {
 // TestSumsFillThePeriod checks that the sums of a subject add up to the
 // observed time, for random histories and periods.
 func TestSumsFillThePeriod(t *testing.T) {
-	for seed := range uint64(300) {
+	for seed := range seeds.Range(t, 300) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		var rows []presence.JournalRow
 		for minute := -r.IntN(50); minute < 200; minute += r.IntN(20) {

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/internal/seeds"
 	"github.com/presence-go/presence/preset"
 	"github.com/presence-go/presence/routing"
 )
@@ -259,9 +260,10 @@ func TestNothingLostUnderRaces(t *testing.T) {
 	ran := make(chan error, 1)
 	go func() { ran <- h.queue.Run(ctx) }()
 	var group sync.WaitGroup
+	seed := seeds.List(t, 1)[0]
 	for g := range 4 {
 		group.Go(func() {
-			r := rand.New(rand.NewPCG(uint64(g), 5))
+			r := rand.New(rand.NewPCG(seed, uint64(g)))
 			for i := range 300 {
 				agent := agents[r.IntN(len(agents))]
 				switch r.IntN(6) {

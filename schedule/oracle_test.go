@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/presence-go/presence/internal/seeds"
 	"github.com/presence-go/presence/schedule"
 )
 
@@ -290,7 +291,7 @@ func TestOracleWhereClocksAreSet(t *testing.T) {
 func TestOracleInRandomWeeks(t *testing.T) {
 	t.Parallel()
 	all := allPlaces(t)
-	for seed := range uint64(1000) {
+	for seed := range seeds.Range(t, 1000) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		p := all[r.IntN(len(all))]
 		from := (from2020 + r.Int64N(to2041-from2020-7*86400)) / 60 * 60

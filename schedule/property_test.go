@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/internal/seeds"
 	"github.com/presence-go/presence/schedule"
 )
 
@@ -19,7 +20,7 @@ import (
 func TestAnswersAgree(t *testing.T) {
 	t.Parallel()
 	all := allPlaces(t)
-	for seed := range uint64(400) {
+	for seed := range seeds.Range(t, 400) {
 		r := rand.New(rand.NewPCG(seed, 11))
 		p := all[r.IntN(len(all))]
 		from := time.Unix(from2020+r.Int64N(to2041-from2020), r.Int64N(2)*r.Int64N(1e9))

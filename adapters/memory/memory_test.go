@@ -14,6 +14,7 @@ import (
 
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/adapters/memory"
+	"github.com/presence-go/presence/internal/seeds"
 	"github.com/presence-go/presence/presencetest"
 )
 
@@ -149,7 +150,7 @@ func TestJournalDefaultBound(t *testing.T) {
 // Deleting gives back the room, whatever came in which order.
 func TestJournalAgainstModel(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(50) {
+	for seed := range seeds.Range(t, 50) {
 		random := rand.New(rand.NewPCG(seed, 2))
 		opts := memory.StorageOptions{JournalRows: 1 + random.IntN(4), JournalTotal: 1 + random.IntN(8)}
 		s, err := memory.NewStorage(&opts)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/adapters/phoenix"
+	"github.com/presence-go/presence/internal/seeds"
 )
 
 func TestMalformedMessagesEndTheSocket(t *testing.T) {
@@ -319,7 +320,7 @@ func TestHiddenIsGone(t *testing.T) {
 // After random acts every client holds what the core shows its audience.
 func TestRandomScripts(t *testing.T) {
 	for dialect, topic := range map[phoenix.Dialect]string{phoenix.Phoenix: "sales", phoenix.Supabase: "realtime:sales"} {
-		for seed := range uint64(30) {
+		for _, seed := range seeds.List(t, 30) {
 			t.Run(fmt.Sprintf("%d-%d", dialect, seed), func(t *testing.T) {
 				bubble(t, func(c *conf) {
 					c.phoenix.Dialect, c.phoenix.Absent, c.tracker.WatchBuffer = dialect, seed%3 == 0, 2+int(seed%5)

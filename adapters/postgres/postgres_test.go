@@ -21,6 +21,7 @@ import (
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/adapters/postgres"
 	"github.com/presence-go/presence/internal/pgtest"
+	"github.com/presence-go/presence/internal/seeds"
 )
 
 var ann, bob = presence.ID("ann"), presence.ID("bob")
@@ -262,10 +263,11 @@ func TestBatchesDoNotDeadlock(t *testing.T) {
 	var working sync.WaitGroup
 	errs := make([]error, 6)
 	conflicts := make([]int, len(errs))
+	seed := seeds.List(t, 1)[0]
 	for i := range errs {
 		storage := open(t, server, postgres.Options{Schema: schema})
 		working.Go(func() {
-			random := rand.New(rand.NewPCG(uint64(i), 1))
+			random := rand.New(rand.NewPCG(seed, uint64(i)))
 			for n := range 60 {
 				var writes []presence.Write
 				var rows []presence.JournalRow

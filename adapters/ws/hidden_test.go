@@ -16,6 +16,7 @@ import (
 
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/adapters/wire"
+	"github.com/presence-go/presence/internal/seeds"
 	"github.com/presence-go/presence/preset"
 )
 
@@ -559,7 +560,7 @@ func newPlay(seed uint64, h house) *play {
 // receive if it had logged out and in again.
 func TestHiddenIsLikeLoggedOut(t *testing.T) {
 	for _, h := range houses() {
-		for seed := range uint64(40) {
+		for _, seed := range seeds.List(t, 40) {
 			t.Run(fmt.Sprintf("%s-seed-%d", h.name, seed), func(t *testing.T) {
 				t.Parallel()
 				h := h

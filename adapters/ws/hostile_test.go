@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/internal/seeds"
 )
 
 // bounded checks that f leaves no more than a number of bytes behind.
@@ -38,7 +39,7 @@ func (w *world) gone() {
 // leaves nothing behind.
 func TestNoise(t *testing.T) {
 	w := setup(t, nil)
-	r := rand.New(rand.NewPCG(1, 1))
+	r := rand.New(rand.NewPCG(seeds.List(t, 1)[0], 1))
 	noise := func() []byte {
 		b := make([]byte, 1+r.IntN(2000))
 		for i := range b {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/adapters/wire"
+	"github.com/presence-go/presence/internal/seeds"
 )
 
 // mirror is a client that keeps a channel's list by the rules of the protocol
@@ -325,7 +326,7 @@ func (s *script) compare(t *testing.T) {
 // equals the list of the tracker.
 func TestMirrorsEqualTheList(t *testing.T) {
 	resumed := 0
-	for seed := range uint64(24) {
+	for _, seed := range seeds.List(t, 24) {
 		t.Run(fmt.Sprint("seed-", seed), func(t *testing.T) {
 			policy := presence.DefaultPolicy()
 			if seed%3 == 0 {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/adapters/xmpp"
+	"github.com/presence-go/presence/internal/seeds"
 	"github.com/presence-go/presence/preset"
 )
 
@@ -541,7 +542,7 @@ func TestShow(t *testing.T) {
 
 // Whatever happens, in the end every user has been sent the core's projection.
 func TestRandomScripts(t *testing.T) {
-	for seed := range uint64(20) {
+	for _, seed := range seeds.List(t, 20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			bubble(t, func(o *presence.Options, _ *xmpp.Options) { o.WatchBuffer = 1 + int(seed%4) }, func(t *testing.T, w *world) {
 				r := rand.New(rand.NewPCG(seed, 3))

@@ -687,6 +687,54 @@ func (l *look) top(keep func(*presence.Claim) bool) (vote, bool) {
 
 func anyClaim(*presence.Claim) bool { return true }
 
+// voices lists the claims that speak: from the top down in rank, up to and including
+// the first of manual rank or below. A vote without a claim is for the policy default.
+func (l *look) voices() (list []vote) {
+	var above []wish // what ranks above a person's choice, the highest first
+	for _, c := range l.wishes {
+		if rankIn(l.p, c.Source) < rankIn(l.p, presence.SourceManual) {
+			above = append(above, c)
+		}
+	}
+	asVote := func(c wish) vote { return vote{rank: rankIn(l.p, c.Source), setAt: c.SetAt, order: c.by + 1} }
+	slices.SortFunc(above, func(a, b wish) int {
+		if asVote(a).above(asVote(b)) {
+			return -1
+		}
+		return 1
+	})
+	for n := 0; n <= len(above); n++ {
+		v, ok := l.top(func(c *presence.Claim) bool {
+			return !slices.ContainsFunc(above[:n], func(o wish) bool { return o.Source == c.Source && o.Key == c.Key && o.Conn == c.Conn })
+		})
+		if !ok {
+			v = vote{status: DefaultIn(l.p).ID}
+		}
+		list = append(list, v)
+	}
+	return list
+}
+
+// hiddenFrom lists the audiences to which the subject looks as if it had left.
+func (l *look) hiddenFrom() (list []presence.Audience) {
+	if !l.known() || l.disabled() || l.p.Disabled {
+		return nil
+	}
+	for _, v := range l.voices() {
+		list = append(list, StatusOf(l.p, v.status).HiddenFrom...)
+		if v.claim != nil {
+			list = append(list, v.claim.HidesFrom...)
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// leftFor reports whether a subject is unreachable as far as an actor may know.
+func (l *look) leftFor(a presence.Actor) bool {
+	return l.reach() == presence.ReachNone || a.Role != presence.RoleSystem && slices.Contains(l.hiddenFrom(), a.Audience())
+}
+
 // Answer is the model's answer about one moment.
 type Answer struct {
 	Known    bool
@@ -917,7 +965,7 @@ func (l *look) settleClaim(h *happened) bool {
 			return false
 		}
 	}
-	if c.Source == presence.SourceSupervisor && p.SupervisorWhenOffline == "refuse" && l.reach() == presence.ReachNone {
+	if c.Source == presence.SourceSupervisor && p.SupervisorWhenOffline == "refuse" && l.leftFor(e.Actor) {
 		return false
 	}
 	c.SetAt, c.Class = h.at, def.Class

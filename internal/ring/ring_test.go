@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence/internal/ring"
+	"github.com/presence-go/presence/internal/seeds"
 )
 
 // add is one call of Add and the answer it must get.
@@ -183,7 +184,7 @@ func (m *model) add(key, v int) bool {
 func TestAgainstModel(t *testing.T) {
 	t.Parallel()
 	const keys = 4
-	for seed := range uint64(100) {
+	for _, seed := range seeds.List(t, 100) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		perKey, total := random.IntN(5), random.IntN(10)
 		t.Run(fmt.Sprintf("seed %d: %d of %d", seed, perKey, total), func(t *testing.T) {

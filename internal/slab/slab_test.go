@@ -8,11 +8,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/presence-go/presence/internal/seeds"
 	"github.com/presence-go/presence/internal/slab"
 )
 
 func TestPiecesKeepWhatIsWritten(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 1))
+	rng := rand.New(rand.NewPCG(seeds.List(t, 1)[0], 1))
 	type piece struct {
 		class  uint8
 		number uint32

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/presence-go/presence/internal/seeds"
 	"github.com/presence-go/presence/internal/wheel"
 )
 
@@ -15,7 +16,7 @@ import (
 // in a wide slot that holds the tick. It never returns it after a later entry of an
 // exact slot.
 func TestEverythingComesInTime(t *testing.T) {
-	for seed := range uint64(4) {
+	for seed := range seeds.Range(t, 4) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		var w wheel.Wheel
 		due := map[uint32]uint64{} // by value, its tick

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/internal/seeds"
 	"github.com/presence-go/presence/presencetest/scenario"
 )
 
@@ -730,7 +731,7 @@ func TestCheck(t *testing.T) {
 // TestEnginesAgree runs random scripts on the core and through a tracker, and
 // compares all that happens. A line that the core refuses expects the refusal.
 func TestEnginesAgree(t *testing.T) {
-	for seed := range uint64(60) {
+	for _, seed := range seeds.List(t, 60) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			lines := randomScript(rand.New(rand.NewPCG(seed, 1)))
