@@ -11,11 +11,7 @@ require (
 	golang.org/x/sys v0.48.0
 )
 
-require (
-	github.com/benbjohnson/clock v1.3.5 // indirect
-	github.com/gobwas/httphead v0.1.0 // indirect
-	github.com/gobwas/ws v1.5.0 // indirect
-)
+require github.com/benbjohnson/clock v1.3.5 // indirect
 
 require (
 	github.com/FZambia/eagle v0.2.0 // indirect

@@ -46,7 +46,7 @@ type message struct {
 }
 
 // errMalformed means that a message is not one of the protocol.
-var errMalformed = errors.New("phoenix: invalid message: it is not a list of join_ref, ref, topic, event and payload")
+var errMalformed = &edge.Violation{Status: edge.StatusText, Text: "phoenix: invalid message: it is not a list of join_ref, ref, topic, event and payload"}
 
 // decode reads a text message.
 func decode(data []byte) (m message, err error) {

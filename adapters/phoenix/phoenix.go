@@ -24,7 +24,6 @@
 package phoenix
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/base64"
@@ -36,8 +35,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	gobwas "github.com/gobwas/ws"
 
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/adapters/internal/edge"
@@ -112,9 +109,6 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// closeTimeout is how long a client may take to answer a close frame.
-const closeTimeout = time.Second
-
 // Handler serves the sockets of one tracker. It is safe for concurrent use.
 type Handler struct {
 	t       *presence.Tracker
@@ -183,18 +177,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refused.Answer(w)
 		return
 	}
-	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
-		w.Header().Set("Upgrade", "websocket")
-		w.Header().Set("Connection", "Upgrade")
-		http.Error(w, "phoenix: invalid request: it does not open a WebSocket, and long polling is not served", http.StatusUpgradeRequired)
+	if !edge.CanUpgrade("phoenix", h.log, w, r) {
 		return
 	}
 	params := r.URL.Query()
 	if vsn := params.Get("vsn"); !strings.HasPrefix(vsn, "2.") {
 		http.Error(w, fmt.Sprintf("phoenix: invalid vsn %q; allowed: 2.0.0", vsn), http.StatusBadRequest)
-		return
-	}
-	if !edge.CanHijack("phoenix", h.log, w) {
 		return
 	}
 	params.Del("vsn")
@@ -210,18 +198,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refused.Answer(w)
 		return
 	}
-	upgrader := gobwas.HTTPUpgrader{Timeout: h.opts.WriteTimeout, Protocol: func(name string) bool { return name == "phoenix" }}
-	conn, rw, _, err := upgrader.Upgrade(r, w)
+	conn, early, err := edge.Upgrade(w, r, h.opts.WriteTimeout, "phoenix")
 	if err != nil {
 		h.seats.Give(actor.Subject)
-		if conn != nil {
-			conn.Close()
-		}
 		h.log.Debug("phoenix: handshake", "remote", r.RemoteAddr, "error", err)
 		return
 	}
-	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
-	h.adopt(newSocket(h, actor, c, conn, bytes.Clone(early)))
+	h.adopt(newSocket(h, actor, c, conn, early))
 }
 
 // authenticate returns whose credentials these are, or refuses them.
@@ -234,16 +217,14 @@ func (h *Handler) authenticate(c Credentials) (presence.Actor, *edge.Refusal) {
 // subprotocolToken returns the token that newer clients send as a subprotocol,
 // which keeps it out of logs of addresses.
 func subprotocolToken(r *http.Request) string {
-	for _, list := range r.Header.Values("Sec-WebSocket-Protocol") {
-		for name := range strings.SplitSeq(list, ",") {
-			encoded, found := strings.CutPrefix(strings.TrimSpace(name), "base64url.bearer.phx.")
-			if !found {
-				continue
-			}
-			encoded = strings.NewReplacer("+", "-", "/", "_", "=", "").Replace(encoded)
-			if token, err := base64.RawURLEncoding.DecodeString(encoded); err == nil {
-				return string(token)
-			}
+	for name := range edge.Words(r.Header, "Sec-WebSocket-Protocol") {
+		encoded, found := strings.CutPrefix(name, "base64url.bearer.phx.")
+		if !found {
+			continue
+		}
+		encoded = strings.NewReplacer("+", "-", "/", "_", "=", "").Replace(encoded)
+		if token, err := base64.RawURLEncoding.DecodeString(encoded); err == nil {
+			return string(token)
 		}
 	}
 	return ""
@@ -254,8 +235,8 @@ func (h *Handler) adopt(s *socket) {
 	h.mu.Lock()
 	if h.closed {
 		h.mu.Unlock()
-		s.end(presence.CauseDrain, gobwas.StatusGoingAway, edge.ShuttingDown)
-		s.conn.Close()
+		s.end(presence.CauseDrain, statusGoingAway, edge.ShuttingDown)
+		edge.HangUp(s.conn, &s.in, false)
 		h.seats.Give(s.actor.Subject)
 		return
 	}
@@ -294,7 +275,7 @@ func (h *Handler) Shutdown(ctx context.Context) error {
 	list := make([]*socket, 0, len(h.sockets))
 	for s := range h.sockets {
 		list = append(list, s)
-		h.running.Go(func() { s.end(presence.CauseDrain, gobwas.StatusGoingAway, edge.ShuttingDown) })
+		h.running.Go(func() { s.end(presence.CauseDrain, statusGoingAway, edge.ShuttingDown) })
 	}
 	h.mu.Unlock()
 	h.seats.Close()
@@ -315,7 +296,7 @@ func (h *Handler) Shutdown(ctx context.Context) error {
 
 // Close is Shutdown with a limit of one second.
 func (h *Handler) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), edge.CloseTimeout)
 	defer cancel()
 	err := h.Shutdown(ctx)
 	if errors.Is(err, presence.ErrClosed) {

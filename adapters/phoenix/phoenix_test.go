@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/internal/edge/edgetest"
 	"github.com/presence-go/presence/adapters/phoenix"
 )
 
@@ -316,33 +317,16 @@ func TestAuthentication(t *testing.T) {
 }
 
 func TestOnlyWebSocketsOfVersion2(t *testing.T) {
-	tracker, err := presence.New(nil)
-	require.NoError(t, err)
-	h, err := phoenix.NewHandler(tracker, &phoenix.Options{Authenticate: authenticate})
-	require.NoError(t, err)
-	for path, want := range map[string]int{"/?vsn=1.0.0&token=ann": http.StatusBadRequest, "/?token=ann": http.StatusBadRequest} {
-		r, _ := http.NewRequest(http.MethodGet, path, nil)
-		answer := &recorder{header: http.Header{}}
-		h.ServeHTTP(answer, r)
-		require.Equal(t, http.StatusUpgradeRequired, answer.status)
-		r.Header.Set("Upgrade", "websocket")
-		h.ServeHTTP(answer, r)
-		require.Equal(t, want, answer.status)
+	s, goodbye := served(t)
+	for path, want := range map[string]int{
+		"/?vsn=2.0.0&token=ann": http.StatusSwitchingProtocols, "/?vsn=1.0.0&token=ann": http.StatusBadRequest, "/?token=ann": http.StatusBadRequest,
+	} {
+		response, _ := edgetest.Upgrade(t, s.Address, path, "x", http.Header{})
+		require.Equal(t, want, response.StatusCode, path)
 	}
-	require.NoError(t, h.Close())
-	require.ErrorIs(t, h.Close(), presence.ErrClosed)
-	require.NoError(t, tracker.Close())
+	require.NoError(t, goodbye())
+	require.ErrorIs(t, goodbye(), presence.ErrClosed)
 }
-
-type recorder struct {
-	header http.Header
-	status int
-}
-
-func (r *recorder) Header() http.Header         { return r.header }
-func (r *recorder) WriteHeader(status int)      { r.status = status }
-func (r *recorder) Write(p []byte) (int, error) { return len(p), nil }
-
 func TestOptions(t *testing.T) {
 	_, err := phoenix.NewHandler(nil, &phoenix.Options{
 		AllowedOrigins: []string{"app.example"}, MaxMessage: 100, MessagesPerSecond: -1, Burst: -1, MaxTopics: -1,

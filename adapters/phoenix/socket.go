@@ -1,11 +1,8 @@
 package phoenix
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/url"
 	"slices"
@@ -13,9 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	gobwas "github.com/gobwas/ws"
-	"github.com/gobwas/ws/wsutil"
 
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/adapters/internal/edge"
@@ -30,6 +24,7 @@ type socket struct {
 	opened Credentials
 	token  string // the token that authenticated the actor
 	conn   net.Conn
+	in     edge.Frames
 	ctx    context.Context
 	cancel context.CancelFunc
 
@@ -66,58 +61,49 @@ type topic struct {
 
 const (
 	maxParts   = 1024 // frames of a message, pings between them included
-	readBuffer = 256  // bytes; a heartbeat fits, so that one system call reads it
 	keptBuffer = 4096 // bytes of the largest buffer that is kept
+)
+
+// The statuses of close frames that this package decides.
+const (
+	statusGoingAway = 1001
+	statusPolicy    = 1008
 )
 
 func newSocket(h *Handler, actor presence.Actor, c Credentials, conn net.Conn, early []byte) *socket {
 	s := &socket{
 		h: h, actor: actor, params: c.Params, opened: c, token: c.Token, conn: conn,
+		in:    edge.After(early, conn, edge.FrameLimits{Message: h.opts.MaxMessage, Parts: maxParts}),
 		began: time.Now(), bucket: edge.NewBucket(0, h.opts.Burst),
 		topics: make(map[string]*topic), holds: make(map[string]bool),
-	}
-	if len(early) > 0 {
-		s.conn = &earlyConn{conn, io.MultiReader(bytes.NewReader(early), conn)}
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
 
-// earlyConn is a connection whose first bytes were read already.
-type earlyConn struct {
-	net.Conn
-	from io.Reader
-}
-
-func (c *earlyConn) Read(p []byte) (int, error) { return c.from.Read(p) }
-
 // run reads and carries out messages until the socket has ended.
 func (s *socket) run() {
 	err := s.read()
+	wrong, violated := errors.AsType[*edge.Violation](err)
 	switch {
+	case violated:
+		s.end(presence.CauseLost, wrong.Status, wrong.Text)
 	case s.ending.Load():
-	case errors.Is(err, wsutil.ErrMessageTooLarge):
-		s.end(presence.CauseLost, gobwas.StatusMessageTooBig, "message too long")
-	case errors.Is(err, errMalformed) || errors.Is(err, wsutil.ErrInvalidUTF8):
-		s.end(presence.CauseLost, gobwas.StatusInvalidFramePayloadData, errMalformed.Error())
-	case isProtocolError(err):
-		s.end(presence.CauseLost, gobwas.StatusProtocolError, err.Error())
 	case isTimeout(err):
-		s.end(presence.CauseLost, gobwas.StatusPolicyViolation, "nothing was heard")
+		s.end(presence.CauseLost, statusPolicy, "nothing was heard")
 	default:
 		s.end(presence.CauseLost, 0, "")
 	}
-	// The rest of the input is read for a moment. Closing the connection with
-	// input unread would keep the reason from the client.
-	_, _ = io.Copy(io.Discard, s.conn)
-	s.conn.Close()
+	if err != nil && !violated {
+		err = s.in.AwaitClose()
+	}
+	if err == nil || violated {
+		edge.HangUp(s.conn, &s.in, !violated)
+	} else {
+		s.conn.Close()
+	}
 	s.pumps.Wait()
 	s.h.remove(s)
-}
-
-func isProtocolError(err error) bool {
-	_, ok := errors.AsType[gobwas.ProtocolError](err)
-	return ok || errors.Is(err, gobwas.ErrHeaderLengthMSB) || errors.Is(err, gobwas.ErrHeaderLengthUnexpected)
 }
 
 func isTimeout(err error) bool {
@@ -125,65 +111,46 @@ func isTimeout(err error) bool {
 	return ok && timeout.Timeout()
 }
 
-// errClosed means that the client closed.
-var errClosed = errors.New("phoenix: closed by the client")
-
-// read reads and carries out messages until an error.
+// read reads and carries out messages until the client closes. An error means
+// that the socket has ended otherwise, or has to.
 func (s *socket) read() error {
-	parts := 0
-	part := func(gobwas.Header, io.Reader) error {
-		if parts++; parts > maxParts {
-			return wsutil.ErrMessageTooLarge
-		}
-		return nil
-	}
-	reader := &wsutil.Reader{
-		Source: bufio.NewReaderSize(s.conn, readBuffer), State: gobwas.StateServerSide, CheckUTF8: true,
-		MaxMessageSize: int64(s.h.opts.MaxMessage),
-		OnContinuation: part,
-		OnIntermediate: func(h gobwas.Header, r io.Reader) error {
-			if err := part(h, r); err != nil {
-				return err
-			}
-			return s.control(h, r)
-		},
-	}
-	var buffer bytes.Buffer
+	var buffer []byte
 	for {
 		_ = s.conn.SetReadDeadline(time.Now().Add(s.h.opts.IdleTimeout))
 		if s.ending.Load() { // the end set this deadline before the one above
-			_ = s.conn.SetReadDeadline(time.Now().Add(closeTimeout))
-			return errClosed
+			_ = s.conn.SetReadDeadline(time.Now().Add(edge.CloseTimeout))
+			return net.ErrClosed
 		}
-		h, err := reader.NextFrame()
+		a, data, control, err := s.in.Next(buffer)
+		if buffer = data; err != nil {
+			return err
+		}
+		switch a {
+		case edge.ArrivedPart:
+			continue
+		case edge.ArrivedClose:
+			s.end(presence.CauseClosed, edge.CloseReply(control), "")
+			return nil
+		case edge.ArrivedPing:
+			_ = s.write(edge.OpPong, control)
+		case edge.ArrivedBinary:
+			err = s.refuse(data)
+		case edge.ArrivedMessage:
+			err = s.handle(data)
+		}
 		if err != nil {
 			return err
 		}
+		if cap(buffer) > keptBuffer && !s.in.Partial() {
+			buffer = nil
+		}
 		if !s.pace() {
-			return errClosed
-		}
-		if h.OpCode.IsControl() {
-			if err := s.control(h, reader); err != nil {
-				return err
-			}
-			_ = reader.Discard() // control has read all of the frame
-			continue
-		}
-		parts = 0
-		buffer.Reset()
-		if _, err := buffer.ReadFrom(reader); err != nil {
-			return err
-		}
-		if err := s.handle(h.OpCode, buffer.Bytes()); err != nil {
-			return err
-		}
-		if buffer.Cap() > keptBuffer {
-			buffer = bytes.Buffer{}
+			return net.ErrClosed
 		}
 	}
 }
 
-// pace waits until a frame may be processed. It returns false if the socket
+// pace waits until the next frame may be read. It returns false if the socket
 // ends meanwhile.
 func (s *socket) pace() bool {
 	o := &s.h.opts
@@ -201,31 +168,17 @@ func (s *socket) pace() bool {
 	}
 }
 
-// control answers a control frame.
-func (s *socket) control(h gobwas.Header, r io.Reader) error {
-	payload := make([]byte, h.Length) // the reader allows at most 125
-	if _, err := io.ReadFull(r, payload); err != nil {
-		return err
+// refuse answers a binary message.
+func (s *socket) refuse(data []byte) error {
+	m, err := decodeBinary(data)
+	if err == nil {
+		s.answer(&m, nil, faultf(wordUnknown, "unknown event: only presence is carried"))
 	}
-	switch h.OpCode {
-	case gobwas.OpPing:
-		_ = s.write(gobwas.OpPong, payload)
-	case gobwas.OpClose:
-		s.end(presence.CauseClosed, gobwas.StatusCode(edge.CloseReply(payload)), "")
-		return errClosed
-	}
-	return nil
+	return err
 }
 
 // handle carries out a message and answers it.
-func (s *socket) handle(op gobwas.OpCode, data []byte) error {
-	if op == gobwas.OpBinary {
-		m, err := decodeBinary(data)
-		if err == nil {
-			s.answer(&m, nil, faultf(wordUnknown, "unknown event: only presence is carried"))
-		}
-		return err
-	}
+func (s *socket) handle(data []byte) error {
 	m, err := decode(data)
 	if err != nil {
 		return err
@@ -252,7 +205,7 @@ func (s *socket) answer(m *message, response any, err error) {
 	} else if response == nil {
 		answer.Response = struct{}{}
 	}
-	_ = s.write(gobwas.OpText, encode(m.joinRef, m.ref, m.topic, eventReply, answer))
+	_ = s.write(edge.OpText, encode(m.joinRef, m.ref, m.topic, eventReply, answer))
 }
 
 // after carries out what follows the reply to a message.
@@ -266,7 +219,7 @@ func (s *socket) after(m *message) {
 			s.pumps.Go(func() { s.pump(t) })
 		}
 	case eventLeave:
-		_ = s.write(gobwas.OpText, encode(m.joinRef, m.joinRef, m.topic, eventClose, struct{}{}))
+		_ = s.write(edge.OpText, encode(m.joinRef, m.joinRef, m.topic, eventClose, struct{}{}))
 	}
 }
 
@@ -344,7 +297,7 @@ func (s *socket) join(m *message, p *payload) (response any, err error) {
 	s.mu.Unlock()
 	if old != nil { // the client has forgotten the topic
 		s.stop(old)
-		_ = s.write(gobwas.OpText, encode(old.joinRef, old.joinRef, old.name, eventClose, struct{}{}))
+		_ = s.write(edge.OpText, encode(old.joinRef, old.joinRef, old.name, eventClose, struct{}{}))
 	} else if n >= s.h.opts.MaxTopics {
 		return nil, faultf(wordLimit, "limit topics: %d are joined, no more are allowed; leave one first", n)
 	}
@@ -437,7 +390,7 @@ func (s *socket) renew(t *topic, token string) error {
 	}
 	if err != nil {
 		s.part(t)
-		_ = s.write(gobwas.OpText, encode(t.joinRef, t.joinRef, t.name, eventClose, faultOf(err)))
+		_ = s.write(edge.OpText, encode(t.joinRef, t.joinRef, t.name, eventClose, faultOf(err)))
 		return err
 	}
 	s.token = token
@@ -482,7 +435,7 @@ func (s *socket) pump(t *topic) {
 	if f.word == wordNotAllowed {
 		event = eventClose // the client does not join again
 	}
-	_ = s.write(gobwas.OpText, encode(t.joinRef, t.joinRef, t.name, event, f))
+	_ = s.write(edge.OpText, encode(t.joinRef, t.joinRef, t.name, event, f))
 }
 
 func (s *socket) stream(t *topic) error {
@@ -506,7 +459,7 @@ func (s *socket) stream(t *topic) error {
 			continue
 		}
 		for _, m := range messages {
-			if err := s.write(gobwas.OpText, m); err != nil {
+			if err := s.write(edge.OpText, m); err != nil {
 				return err
 			}
 		}
@@ -647,7 +600,7 @@ func (s *socket) logUnavailable(f *fault, err error) {
 }
 
 // write sends one frame. A client that does not take it in time is lost.
-func (s *socket) write(op gobwas.OpCode, payload []byte) error {
+func (s *socket) write(op edge.Opcode, payload []byte) error {
 	s.out.Lock()
 	// The order of the next two lines and of those in end makes sure that a
 	// later write has the short deadline.
@@ -664,10 +617,8 @@ func (s *socket) write(op gobwas.OpCode, payload []byte) error {
 	return err
 }
 
-func (s *socket) writeLocked(op gobwas.OpCode, payload []byte) error {
-	var header bytes.Buffer
-	_ = gobwas.WriteHeader(&header, gobwas.Header{Fin: true, OpCode: op, Length: int64(len(payload))})
-	parts := net.Buffers{header.Bytes(), payload}
+func (s *socket) writeLocked(op edge.Opcode, payload []byte) error {
+	parts := net.Buffers{edge.AppendHead(nil, op, len(payload)), payload}
 	_, err := parts.WriteTo(s.conn)
 	s.broken = s.broken || err != nil
 	return err
@@ -676,7 +627,7 @@ func (s *socket) writeLocked(op gobwas.OpCode, payload []byte) error {
 // end ends the socket: the connection leaves by the cause at once. With a
 // status the client gets it and a second to close. Only the first call does
 // anything.
-func (s *socket) end(cause presence.Cause, status gobwas.StatusCode, text string) {
+func (s *socket) end(cause presence.Cause, status int, text string) {
 	if s.ending.Swap(true) {
 		return
 	}
@@ -689,12 +640,12 @@ func (s *socket) end(cause presence.Cause, status gobwas.StatusCode, text string
 		s.conn.Close()
 		return
 	}
-	_ = s.conn.SetWriteDeadline(time.Now().Add(closeTimeout))
+	_ = s.conn.SetWriteDeadline(time.Now().Add(edge.CloseTimeout))
 	s.out.Lock()
 	defer s.out.Unlock()
-	if s.broken || s.writeLocked(gobwas.OpClose, gobwas.NewCloseFrameBody(status, text)) != nil {
+	if s.broken || s.writeLocked(edge.OpClose, edge.CloseBody(status, text)) != nil {
 		s.conn.Close()
 		return
 	}
-	_ = s.conn.SetReadDeadline(time.Now().Add(closeTimeout))
+	_ = s.conn.SetReadDeadline(time.Now().Add(edge.CloseTimeout))
 }

@@ -60,7 +60,7 @@ func TestSocketsThatAreNotServed(t *testing.T) {
 func TestSocketsInAllAreBounded(t *testing.T) {
 	inWorld(t, func(c *conf) { c.pusher.MaxSockets = 2 }, func(w *world) {
 		first, _ := w.open(), w.open()
-		status, body := w.get("/app/"+app.Key+"?protocol=7", "Upgrade", "websocket", "Connection", "Upgrade")
+		status, body := w.get("/app/"+app.Key+"?protocol=7", "Upgrade", "websocket", "Connection", "Upgrade", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
 		require.Equal(t, 503, status, body)
 		first.leave()
 		w.open()
@@ -331,7 +331,7 @@ func TestShutdown(t *testing.T) {
 		require.Zero(t, w.handler.Sockets())
 		require.ErrorIs(t, w.handler.Shutdown(w.t.Context()), presence.ErrClosed)
 		require.ErrorIs(t, w.handler.Close(), presence.ErrClosed)
-		status, _ := w.get("/app/"+app.Key+"?protocol=7", "Upgrade", "websocket", "Connection", "Upgrade")
+		status, _ := w.get("/app/"+app.Key+"?protocol=7", "Upgrade", "websocket", "Connection", "Upgrade", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
 		require.Equal(t, 503, status)
 		state, err := w.tracker.State(w.t.Context(), presence.ID("ann"))
 		require.NoError(t, err)

@@ -9,28 +9,25 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	gobwas "github.com/gobwas/ws"
-
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/internal/edge"
 )
 
 // The codes of closed sockets and of errors. After a code below 4100 clients
 // stay away. After one below 4200 they wait before they connect again. After
 // one below 4300 they connect again at once.
 const (
-	codeNoApp         = 4001
-	codeQuota         = 4004
-	codeNoPath        = 4005
-	codeBadVersion    = 4006
-	codeVersion       = 4007
-	codeNoVersion     = 4008
-	codeUnauthorized  = 4009
-	codeOverCapacity  = 4100
-	codeReconnect     = 4200
-	codeNoPong        = 4201
-	codeClientEvent   = 4301
-	codeTooBig        = int(gobwas.StatusMessageTooBig)
-	codeProtocolError = int(gobwas.StatusProtocolError)
+	codeNoApp        = 4001
+	codeQuota        = 4004
+	codeNoPath       = 4005
+	codeBadVersion   = 4006
+	codeVersion      = 4007
+	codeNoVersion    = 4008
+	codeUnauthorized = 4009
+	codeOverCapacity = 4100
+	codeReconnect    = 4200
+	codeNoPong       = 4201
+	codeClientEvent  = 4301
 )
 
 const (
@@ -126,8 +123,6 @@ type (
 // decode reads a message from a client.
 func decode(text []byte) (m envelope, err error) {
 	switch err := json.Unmarshal(text, &m); {
-	case !utf8.Valid(text):
-		return envelope{}, errors.New("malformed message: it is not UTF-8")
 	case err != nil:
 		return envelope{}, fmt.Errorf("malformed message: it is not a JSON object with an event and its data: %w", err)
 	case m.Event == "":
@@ -189,23 +184,10 @@ func say(event, channel string, data json.RawMessage) []byte {
 
 // frame returns the bytes of a message for the connection, encoded once for all
 // sockets.
-func frame(m envelope) []byte { return wire(gobwas.NewTextFrame(text(m))) }
-
-func wire(f gobwas.Frame) []byte {
-	var b bytes.Buffer
-	b.Grow(gobwas.MaxHeaderSize + len(f.Payload))
-	_ = gobwas.WriteFrame(&b, f) // a buffer takes everything
-	return b.Bytes()
-}
+func frame(m envelope) []byte { return edge.Frame(edge.OpText, text(m)) }
 
 // closing returns a close frame.
-func closing(code int, why string) []byte {
-	const most = gobwas.MaxControlFramePayloadSize - 2
-	for len(why) > most || !utf8.ValidString(why) {
-		why = strings.ToValidUTF8(why[:min(len(why), most)], "")
-	}
-	return wire(gobwas.NewCloseFrame(gobwas.NewCloseFrameBody(gobwas.StatusCode(code), why)))
-}
+func closing(code int, why string) []byte { return edge.Frame(edge.OpClose, edge.CloseBody(code, why)) }
 
 // failure returns the frame of an error of the socket. A code of 0 is left out.
 func failure(code int, why string) []byte {

@@ -35,7 +35,6 @@
 package pusher
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -50,8 +49,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	gobwas "github.com/gobwas/ws"
 
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/adapters/internal/edge"
@@ -311,7 +308,7 @@ func (b *hub) identify(u User) (Identity, error) {
 // ServeHTTP serves sockets below /app/ and the HTTP API below /apps/. Mounted
 // elsewhere, it needs [http.StripPrefix].
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+	if edge.OpensWebSocket(r) {
 		h.upgrade(w, r)
 		return
 	}
@@ -321,48 +318,39 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // upgrade opens a socket. It refuses a client with a close code, since a page
 // sees nothing else.
 func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
-	if !edge.CanHijack("pusher", h.log, w) {
+	if !edge.CanUpgrade("pusher", h.log, w, r) {
 		return
 	}
 	if full := h.seats.Take(presence.Ref{}); full != nil {
 		full.Answer(w)
 		return
 	}
-	// After an error the response has been written. The connection is ours if
-	// it was taken over.
-	conn, rw, _, err := (gobwas.HTTPUpgrader{Timeout: h.opts.WriteTimeout}).Upgrade(r, w)
+	conn, early, err := edge.Upgrade(w, r, h.opts.WriteTimeout, "")
 	if err != nil {
 		h.seats.Give(presence.Ref{})
-		if conn != nil {
-			conn.Close()
-		}
 		h.log.Debug("pusher: handshake", "remote", r.RemoteAddr, "error", err)
 		return
 	}
-	// The bytes that the client sent early are in a buffer that is not kept.
-	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
+	in := edge.After(early, conn, edge.FrameLimits{Message: h.opts.MaxMessage, Parts: maxParts})
 	b, code, why := h.admit(r)
 	if why == "" {
-		h.adopt(newSocket(b, conn, bytes.Clone(early)))
+		h.adopt(newSocket(b, conn, in))
 		return
 	}
 	h.log.Debug("pusher: refused", "remote", r.RemoteAddr, "code", code, "reason", why)
-	if !h.spawn(func() { h.turnAway(conn, code, why) }) {
+	if !h.spawn(func() { h.turnAway(conn, &in, code, why) }) {
 		conn.Close()
 		h.seats.Give(presence.Ref{})
 	}
 }
 
 // turnAway closes a refused connection with a code and a reason.
-func (h *Handler) turnAway(conn net.Conn, code int, why string) {
+func (h *Handler) turnAway(conn net.Conn, in *edge.Frames, code int, why string) {
 	defer h.seats.Give(presence.Ref{})
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(closeTimeout))
-	if _, err := conn.Write(closing(code, why)); err == nil {
-		var some [512]byte
-		for err == nil {
-			_, err = conn.Read(some[:])
-		}
+	_ = conn.SetDeadline(time.Now().Add(edge.CloseTimeout))
+	if _, err := conn.Write(closing(code, why)); err == nil && in.AwaitClose() == nil {
+		edge.HangUp(conn, in, true)
 	}
 }
 
@@ -410,7 +398,7 @@ func (h *Handler) adopt(s *socket) {
 	h.mu.Unlock()
 	if closed {
 		s.end(presence.CauseDrain, codeReconnect, edge.ShuttingDown)
-		s.conn.Close()
+		edge.HangUp(s.conn, &s.in, false)
 		s.hub.remove(s)
 	}
 }
@@ -484,7 +472,7 @@ func (h *Handler) Shutdown(ctx context.Context) error {
 
 // Close is Shutdown with a limit of one second.
 func (h *Handler) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), edge.CloseTimeout)
 	defer cancel()
 	err := h.Shutdown(ctx)
 	if errors.Is(err, presence.ErrClosed) {

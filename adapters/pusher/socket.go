@@ -1,8 +1,6 @@
 package pusher
 
 import (
-	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -10,16 +8,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	gobwas "github.com/gobwas/ws"
-	"github.com/gobwas/ws/wsutil"
 
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/adapters/internal/edge"
@@ -31,7 +25,7 @@ type socket struct {
 	hub    *hub
 	id     string
 	conn   net.Conn
-	in     wsutil.Reader
+	in     edge.Frames
 	ctx    context.Context
 	cancel context.CancelFunc
 
@@ -51,10 +45,9 @@ type socket struct {
 	timer    *time.Timer
 	pinged   time.Duration // time of the last ping, relative to began
 
-	messages  edge.Bucket
-	events    edge.Bucket
-	strikes   edge.Strikes
-	fragments int // of the incoming message
+	messages edge.Bucket
+	events   edge.Bucket
+	strikes  edge.Strikes
 
 	pumps sync.WaitGroup
 	mu    sync.Mutex
@@ -88,37 +81,17 @@ type seat struct {
 	uses int
 }
 
-const (
-	// readBuffer is the size of an idle socket's read buffer, in bytes.
-	readBuffer = 256
-	// maxFragments is the number of parts that a message may have.
-	maxFragments = 64
-	// closeTimeout is how long a client may take to answer a close frame.
-	closeTimeout = time.Second
-)
+// maxParts is the number of frames that a message may have.
+const maxParts = 64
 
 // eventBurst is the number of client events that a socket may send at once.
 func (o *Options) eventBurst() int { return max(int(o.ClientEventsPerSecond), 1) }
 
-func newSocket(b *hub, conn net.Conn, early []byte) *socket {
-	from := io.Reader(conn)
-	if len(early) > 0 {
-		from = io.MultiReader(bytes.NewReader(early), conn)
-	}
+func newSocket(b *hub, conn net.Conn, in edge.Frames) *socket {
 	s := &socket{
-		hub: b, id: newSocketID(), conn: conn, out: make(chan struct{}, 1), began: time.Now(),
+		hub: b, id: newSocketID(), conn: conn, in: in, out: make(chan struct{}, 1), began: time.Now(),
 		messages: edge.NewBucket(0, b.h.opts.Burst), events: edge.NewBucket(0, b.h.opts.eventBurst()),
 		subs: make(map[string]*subscription), seats: make(map[presence.Ref]*seat),
-	}
-	s.in = wsutil.Reader{
-		Source: bufio.NewReaderSize(from, readBuffer), State: gobwas.StateServerSide, MaxMessageSize: int64(b.h.opts.MaxMessage),
-		OnContinuation: func(gobwas.Header, io.Reader) error {
-			if s.fragments++; s.fragments > maxFragments {
-				return wsutil.ErrMessageTooLarge
-			}
-			return nil
-		},
-		OnIntermediate: s.control,
 	}
 	s.interval = b.h.opts.PingInterval
 	if s.interval == 0 {
@@ -136,9 +109,6 @@ func newSocketID() string {
 	return fmt.Sprintf("%d.%d", binary.BigEndian.Uint32(b[:4]), binary.BigEndian.Uint32(b[4:]))
 }
 
-// errClosed means that the client closed and got an answer.
-var errClosed = errors.New("closed by the client")
-
 // run greets the client and serves it until the socket has ended.
 func (s *socket) run() {
 	s.send(say("pusher:connection_established", "", text(struct {
@@ -149,21 +119,15 @@ func (s *socket) run() {
 	s.timer = time.AfterFunc(s.interval, func() { s.hub.h.spawn(s.tick) })
 	s.life.Unlock()
 	err := s.serve()
-	switch {
-	case s.ending.Load():
-	case errors.Is(err, wsutil.ErrFrameTooLarge), errors.Is(err, wsutil.ErrMessageTooLarge):
-		s.end(presence.CauseLost, codeTooBig, fmt.Sprintf("a message may have %d bytes, in %d parts", s.hub.h.opts.MaxMessage, maxFragments))
-	case isProtocolError(err):
-		s.end(presence.CauseLost, codeProtocolError, err.Error())
-	default:
+	if wrong, ok := errors.AsType[*edge.Violation](err); ok {
+		s.end(presence.CauseLost, wrong.Status, wrong.Text)
+		edge.HangUp(s.conn, &s.in, false)
+	} else if err == nil {
+		edge.HangUp(s.conn, &s.in, true)
+	} else {
 		s.end(presence.CauseLost, 0, "")
+		s.conn.Close()
 	}
-	if !errors.Is(err, errClosed) {
-		// The rest of the input is read for a moment. Closing the connection
-		// with input unread would keep the reason from the client.
-		_, _ = io.Copy(io.Discard, s.conn)
-	}
-	s.conn.Close()
 	s.life.Lock()
 	s.timer.Stop()
 	s.life.Unlock()
@@ -171,75 +135,69 @@ func (s *socket) run() {
 	s.hub.remove(s)
 }
 
-func isProtocolError(err error) bool {
-	_, ok := errors.AsType[gobwas.ProtocolError](err)
-	return ok || errors.Is(err, gobwas.ErrHeaderLengthMSB) || errors.Is(err, gobwas.ErrHeaderLengthUnexpected)
-}
-
 // buffers holds buffers for incoming messages. Idle sockets have none.
-var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
-// serve reads and carries out messages, until an error.
+// serve reads and carries out messages until the client closes the socket.
 func (s *socket) serve() error {
 	for {
-		s.fragments = 0
-		header, err := s.in.NextFrame()
-		if err != nil {
+		if err := s.in.Wait(); err != nil {
 			return err
 		}
-		if header.OpCode.IsControl() {
-			err = s.control(header, &s.in)
-		} else {
-			err = s.message(header.OpCode)
-		}
-		if err != nil {
+		buffer := buffers.Get().(*[]byte)
+		closed, err := s.message(buffer)
+		buffers.Put(buffer)
+		if closed || err != nil {
 			return err
 		}
 	}
 }
 
-// control answers a control frame. It is no heartbeat, since a browser answers
-// for a frozen page.
-func (s *socket) control(header gobwas.Header, r io.Reader) error {
-	payload, err := io.ReadAll(io.LimitReader(r, gobwas.MaxControlFramePayloadSize))
-	switch {
-	case err != nil:
-		return err
-	case header.OpCode == gobwas.OpClose:
-		s.end(presence.CauseClosed, edge.CloseReply(payload), "")
-		return errClosed
-	case s.ending.Load():
-	case !s.allow(time.Now()):
-	case header.OpCode == gobwas.OpPing:
-		s.send(wire(gobwas.NewPongFrame(payload)))
+// message reads and handles frames until it is between two messages. It reports
+// whether the client closed the socket.
+func (s *socket) message(buffer *[]byte) (closed bool, err error) {
+	for {
+		a, data, control, err := s.in.Next(*buffer)
+		*buffer = data
+		if err != nil {
+			return false, err
+		}
+		now := time.Now()
+		switch a {
+		case edge.ArrivedPart:
+		case edge.ArrivedClose:
+			s.end(presence.CauseClosed, edge.CloseReply(control), "")
+			return true, nil
+		case edge.ArrivedPing, edge.ArrivedPong:
+			// It is no heartbeat, since a browser answers for a frozen page.
+			if !s.ending.Load() && s.allow(now) && a == edge.ArrivedPing {
+				s.send(edge.Frame(edge.OpPong, control))
+			}
+		default:
+			s.heard.Store(int64(now.Sub(s.began)))
+			s.accept(now, a, data)
+		}
+		if !s.in.Partial() {
+			return false, nil
+		}
 	}
-	return nil
 }
 
-// message reads and handles the message that has begun.
-func (s *socket) message(op gobwas.OpCode) error {
-	buffer := buffers.Get().(*bytes.Buffer)
-	defer buffers.Put(buffer)
-	buffer.Reset()
-	if _, err := buffer.ReadFrom(&s.in); err != nil {
-		return err
-	}
-	now := time.Now()
-	s.heard.Store(int64(now.Sub(s.began)))
+// accept handles a message.
+func (s *socket) accept(now time.Time, a edge.Arrival, data []byte) {
 	switch {
 	case s.ending.Load():
 	case !s.allow(now):
-	case op != gobwas.OpText:
+	case a == edge.ArrivedBinary:
 		s.blame(now, 0, "malformed message: it is binary; send JSON as text")
 	default:
 		s.heartbeat()
-		if m, err := decode(buffer.Bytes()); err != nil {
+		if m, err := decode(data); err != nil {
 			s.blame(now, 0, err.Error())
 		} else {
 			s.handle(now, m)
 		}
 	}
-	return nil
 }
 
 // allow reports whether a message may be processed now. Otherwise it sends an
@@ -745,14 +703,14 @@ func (s *socket) end(cause presence.Cause, code int, why string) {
 		s.conn.Close()
 		return
 	}
-	_ = s.conn.SetWriteDeadline(time.Now().Add(closeTimeout))
+	_ = s.conn.SetWriteDeadline(time.Now().Add(edge.CloseTimeout))
 	s.out <- struct{}{}
 	defer func() { <-s.out }()
 	if s.broken || s.writeLocked(closing(code, why)) != nil {
 		s.conn.Close()
 		return
 	}
-	_ = s.conn.SetReadDeadline(time.Now().Add(closeTimeout))
+	_ = s.conn.SetReadDeadline(time.Now().Add(edge.CloseTimeout))
 }
 
 // leave gives up the seats and subscriptions of the socket.

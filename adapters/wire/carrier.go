@@ -2,6 +2,7 @@ package wire
 
 import (
 	"container/heap"
+	"net"
 	"net/http"
 
 	"github.com/presence-go/presence"
@@ -88,6 +89,9 @@ func (c *Carrier) Open(who presence.Identity, conn Conn, framing Framing, inline
 		s.place = -1
 		h.mu.Unlock()
 		s.End(presence.CauseDrain, StatusGoingAway, edge.ShuttingDown)
+		if socket, ok := conn.(net.Conn); ok && !framing.Streams() {
+			edge.HangUp(socket, nil, false)
+		}
 		conn.Close()
 		s.Detach()
 		return

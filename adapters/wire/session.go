@@ -842,7 +842,7 @@ func (s *Session) finish(b *Batch, from int) error {
 			return errOver
 		}
 		// End may have set its deadline before the one above.
-		_ = s.conn.SetWriteDeadline(time.Now().Add(closeTimeout))
+		_ = s.conn.SetWriteDeadline(time.Now().Add(edge.CloseTimeout))
 	}
 	_, err := b.writeRest(s.conn, from)
 	s.written(err)
@@ -904,7 +904,7 @@ func (s *Session) bid(status Status, text string) {
 		s.conn.Close()
 		return
 	}
-	_ = s.conn.SetWriteDeadline(time.Now().Add(closeTimeout))
+	_ = s.conn.SetWriteDeadline(time.Now().Add(edge.CloseTimeout))
 	s.out.Lock()
 	defer s.out.Unlock()
 	told := !s.broken
@@ -919,7 +919,7 @@ func (s *Session) bid(status Status, text string) {
 		s.conn.Close()
 		return
 	}
-	_ = s.conn.SetReadDeadline(time.Now().Add(closeTimeout))
+	_ = s.conn.SetReadDeadline(time.Now().Add(edge.CloseTimeout))
 }
 
 // Detach reports that the transport no longer waits for the client. The session

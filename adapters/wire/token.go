@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/internal/edge"
 )
 
 // Subprotocol is the name that a WebSocket client offers if it names
@@ -29,12 +30,10 @@ func Token(r *http.Request) string {
 	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
 		return strings.TrimSpace(token)
 	}
-	for _, list := range r.Header.Values("Sec-WebSocket-Protocol") {
-		for name := range strings.SplitSeq(list, ",") {
-			if encoded, ok := strings.CutPrefix(strings.TrimSpace(name), tokenProtocol); ok {
-				if token, err := base64.RawURLEncoding.DecodeString(encoded); err == nil {
-					return string(token)
-				}
+	for name := range edge.Words(r.Header, "Sec-WebSocket-Protocol") {
+		if encoded, ok := strings.CutPrefix(name, tokenProtocol); ok {
+			if token, err := base64.RawURLEncoding.DecodeString(encoded); err == nil {
+				return string(token)
 			}
 		}
 	}

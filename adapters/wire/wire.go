@@ -106,8 +106,6 @@ const (
 	// without any sign of life. Pings are counted instead of timed, so that a
 	// process that stood still blames no client.
 	silentPings = 3
-	// closeTimeout is how long a client may take to answer a close frame.
-	closeTimeout = time.Second
 	// farewell is how long a broken stream may be followed by its bye or its
 	// successor. Then its connection counts as lost.
 	farewell = time.Second
@@ -546,7 +544,7 @@ func (h *Server) Shutdown(ctx context.Context) error {
 
 // Close is Shutdown with a limit of one second.
 func (h *Server) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), edge.CloseTimeout)
 	defer cancel()
 	err := h.Shutdown(ctx)
 	if errors.Is(err, presence.ErrClosed) {

@@ -13,12 +13,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
+	"net"
 	"net/http"
-	"strings"
 	"sync"
-
-	gobwas "github.com/gobwas/ws"
 
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/adapters/internal/edge"
@@ -64,50 +61,35 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !h.c.CheckOrigin(w, r) {
 		return
 	}
-	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
-		w.Header().Set("Upgrade", "websocket")
-		w.Header().Set("Connection", "Upgrade")
-		http.Error(w, "ws: invalid request: it does not open a WebSocket", http.StatusUpgradeRequired)
-		return
-	}
 	opts := h.c.Options()
-	if !edge.CanHijack("ws", opts.Logger, w) {
+	if !edge.CanUpgrade("ws", opts.Logger, w, r) {
 		return
 	}
 	who, ok := h.c.Admit(w, r)
 	if !ok {
 		return
 	}
-	upgrader := gobwas.HTTPUpgrader{
-		Timeout:  opts.WriteTimeout,
-		Protocol: func(name string) bool { return name == wire.Subprotocol },
-	}
-	// After an error the response has been written. The connection is ours if
-	// it was taken over.
-	conn, rw, _, err := upgrader.Upgrade(r, w)
+	conn, early, err := edge.Upgrade(w, r, opts.WriteTimeout, wire.Subprotocol)
 	if err != nil {
 		h.c.Release(who)
-		if conn != nil {
-			conn.Close()
-		}
 		return
 	}
-	// The bytes that the client sent early are in a buffer that is not kept.
-	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
-	from := io.Reader(conn)
-	if len(early) > 0 {
-		from = io.MultiReader(bytes.NewReader(bytes.Clone(early)), conn)
-	}
+	limits := edge.FrameLimits{Message: opts.MaxMessage, Skip: maxOversize * opts.MaxMessage, TextOnly: true}
 	// Its own goroutines give the large stack of the HTTP server's goroutine
 	// back.
-	h.c.Open(who, conn, framing{}, false, (&socket{c: h.c, conn: conn, in: newReader(from, opts.MaxMessage)}).run)
+	h.c.Open(who, conn, framing{}, false, (&socket{c: h.c, conn: conn, in: edge.After(early, conn, limits), max: opts.MaxMessage}).run)
 }
+
+// maxOversize is how many times the longest message a socket skips of a message
+// that is too long. A longer one closes the socket.
+const maxOversize = 16
 
 // socket reads one WebSocket.
 type socket struct {
 	c    *wire.Carrier
-	conn io.Closer
-	in   reader
+	conn net.Conn
+	in   edge.Frames
+	max  int // bytes of a message
 }
 
 // run reads heartbeats, for which the smallest stack is enough. Any other input
@@ -121,43 +103,33 @@ func (k *socket) run(s *wire.Session) {
 // converse handles the input that run left, and the end of the socket.
 func (k *socket) converse(s *wire.Session, err error) {
 	for closed := false; err == nil && !closed; {
-		if closed, err = k.read(s); err == nil && !closed && k.in.in.Buffered() == 0 {
+		if closed, err = k.read(s); err == nil && !closed && !k.in.Waiting() {
 			k.c.Go(func() { k.run(s) })
 			return
 		}
 	}
-	switch {
-	case errors.Is(err, errTooLarge):
-		s.End(presence.CauseLost, wire.StatusTooBig, "message too long")
-	case isProtocolError(err):
-		s.End(presence.CauseLost, wire.StatusProtocol, err.Error())
-	default:
+	if wrong, ok := errors.AsType[*edge.Violation](err); ok {
+		s.End(presence.CauseLost, wire.Status(wrong.Status), wrong.Text)
+		edge.HangUp(k.conn, &k.in, false)
+	} else if err == nil {
+		edge.HangUp(k.conn, &k.in, true)
+	} else {
 		s.End(presence.CauseLost, wire.StatusNone, "")
+		k.conn.Close()
 	}
-	if err != nil {
-		// The rest of the input is read for a moment. Closing the connection
-		// with input unread would keep the reason from the client.
-		_, _ = io.Copy(io.Discard, k.in.in)
-	}
-	k.conn.Close()
 	s.Detach()
 }
 
 // listen reads heartbeats until other input arrives.
 func (k *socket) listen(s *wire.Session) error {
 	for {
-		if err := k.in.wait(); err != nil {
+		if err := k.in.Wait(); err != nil {
 			return err
 		}
-		if !k.in.whole(s.Heartbeat) {
+		if !k.in.Whole(s.Heartbeat) {
 			return nil
 		}
 	}
-}
-
-func isProtocolError(err error) bool {
-	_, ok := errors.AsType[gobwas.ProtocolError](err)
-	return ok || errors.Is(err, gobwas.ErrHeaderLengthMSB) || errors.Is(err, gobwas.ErrHeaderLengthUnexpected)
 }
 
 // buffers holds buffers for incoming messages. Idle sockets have none.
@@ -168,36 +140,58 @@ func (k *socket) read(s *wire.Session) (closed bool, err error) {
 	buffer := buffers.Get().(*bytes.Buffer)
 	defer buffers.Put(buffer)
 	buffer.Reset()
-	buffer.Grow(k.in.max)
+	buffer.Grow(k.max)
 	return k.message(s, buffer.AvailableBuffer())
 }
 
 // message reads frames until it is between two messages.
 func (k *socket) message(s *wire.Session, buf []byte) (closed bool, err error) {
 	for {
-		a, message, control, err := k.in.next(buf)
+		a, message, control, err := k.in.Next(buf)
 		if err != nil {
 			return false, err
 		}
 		buf = message
 		s.Heard()
 		switch a {
-		case arrivedClose:
+		case edge.ArrivedClose:
 			s.End(presence.CauseClosed, wire.Status(edge.CloseReply(control)), "")
 			return true, nil
-		case arrivedPing:
-			s.Answer(func(b *wire.Batch) { appendFrame(b, gobwas.OpPong, control) })
-		case arrivedBinary:
+		case edge.ArrivedPing:
+			s.Answer(func(b *wire.Batch) { appendFrame(b, edge.OpPong, control) })
+		case edge.ArrivedBinary:
 			s.Reject(wire.Binary)
-		case arrivedTooLarge:
+		case edge.ArrivedTooLarge:
 			s.Reject(wire.TooLarge)
-		case arrivedMessage:
+		case edge.ArrivedMessage:
 			s.Receive(message)
 		default:
 			s.Answer(func(*wire.Batch) {}) // it counts
 		}
-		if !k.in.partial() {
+		if !k.in.Partial() {
 			return false, nil
 		}
 	}
+}
+
+// framing encodes messages as frames of a WebSocket.
+type framing struct{}
+
+func (framing) Streams() bool { return false }
+
+func (framing) Message(b *wire.Batch, payload []byte, _ wire.Position) {
+	appendFrame(b, edge.OpText, payload)
+}
+
+func (framing) Ping(b *wire.Batch) { appendFrame(b, edge.OpPing, nil) }
+
+func (framing) Close(b *wire.Batch, status wire.Status, reason string) {
+	appendFrame(b, edge.OpClose, edge.CloseBody(int(status), reason))
+}
+
+// appendFrame appends one frame from the server to a batch.
+func appendFrame(b *wire.Batch, op edge.Opcode, payload []byte) {
+	var head [10]byte
+	b.Append(edge.AppendHead(head[:0], op, len(payload)))
+	_, _ = b.Write(payload)
 }

@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -23,20 +22,4 @@ func CanHijack(pkg string, log *slog.Logger, w http.ResponseWriter) bool {
 			return false
 		}
 	}
-}
-
-// normalClosure is the status of a WebSocket that closes normally.
-const normalClosure = 1000
-
-// CloseReply returns the status that answers a close frame of a client: the
-// client's, or 1000 if the frame has none or one that no endpoint may send.
-func CloseReply(payload []byte) int {
-	if len(payload) < 2 {
-		return normalClosure
-	}
-	switch code := int(binary.BigEndian.Uint16(payload)); {
-	case code >= 1000 && code <= 1003, code >= 1007 && code <= 1011, code >= 3000 && code <= 4999:
-		return code
-	}
-	return normalClosure
 }

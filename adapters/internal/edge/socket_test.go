@@ -2,7 +2,6 @@ package edge_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"io"
 	"log/slog"
 	"net/http"
@@ -52,17 +51,4 @@ func TestHiddenConnectionIsNamed(t *testing.T) {
 	require.Equal(t, http.StatusInternalServerError, status)
 	require.Equal(t, "ws: the connection cannot be taken over: edge_test.opaque has neither Hijack nor Unwrap\n", text)
 	require.Contains(t, log.String(), "edge_test.opaque")
-}
-
-func TestCloseReply(t *testing.T) {
-	for code := range 1 << 16 {
-		want := 1000
-		switch {
-		case code >= 1001 && code <= 1003, code >= 1007 && code <= 1011, code >= 3000 && code <= 4999:
-			want = code
-		}
-		require.Equal(t, want, edge.CloseReply(append(binary.BigEndian.AppendUint16(nil, uint16(code)), "why"...)))
-	}
-	require.Equal(t, 1000, edge.CloseReply(nil))
-	require.Equal(t, 1000, edge.CloseReply([]byte{3}))
 }
