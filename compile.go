@@ -28,6 +28,7 @@ type Machine struct {
 	heartbeat    time.Duration
 	lease        time.Duration
 	startup      time.Duration
+	gateHere     time.Duration
 }
 
 // A definition is a status with what the rest of the policy rules for it.
@@ -129,7 +130,7 @@ func (c *compiler) compile() *Machine {
 	c.work(m)
 
 	c.views(m)
-	c.gate()
+	c.gate(m)
 	m.policy = *p
 	return m
 }
@@ -166,8 +167,9 @@ func (c *compiler) words(m *Machine) {
 	}
 }
 
-// gate checks the verdicts on notifications.
-func (c *compiler) gate() {
+// gate checks the rules about notifications.
+func (c *compiler) gate(m *Machine) {
+	m.gateHere = c.positive("gateHere", c.p.GateHere, time.Minute)
 	for _, kind := range sortedKeys(c.p.Gate) {
 		verdicts := c.p.Gate[kind]
 		for _, col := range gateColumns {

@@ -2,6 +2,7 @@ package presence
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 )
 
@@ -273,7 +274,19 @@ func (m *Machine) resolved(c *Claim) *definition {
 // has the best rank among them. It returns false if no claim wins, so that the
 // policy default holds. It returns nil and true if the vote wins and is for the
 // default.
+//
+// While a break waits for the work to end, the choice in which it was made holds in
+// the place of none, although that choice has ended.
 func (m *Machine) top(s *State, now Instant, keep func(*Claim) bool) (*Claim, bool) {
+	best, rank, some := m.topOf(s, now, keep)
+	if w := s.Work; w != nil && w.Pending != nil && w.meanwhile != nil && (!some || rank > m.manual) && (keep == nil || keep(w.meanwhile)) {
+		return w.meanwhile, true
+	}
+	return best, some
+}
+
+// topOf is top among the claims that have not ended. rank is that of the winner.
+func (m *Machine) topOf(s *State, now Instant, keep func(*Claim) bool) (top *Claim, rank int, some bool) {
 	var best *Claim
 	scoped := Source("") // the source of the best claim of a connection
 	for i := range s.Claims {
@@ -292,14 +305,17 @@ func (m *Machine) top(s *State, now Instant, keep func(*Claim) bool) (*Claim, bo
 		}
 	}
 	if scoped == "" {
-		return best, best != nil
+		if best == nil {
+			return nil, 0, false
+		}
+		return best, m.rankOf(best.Source), true
 	}
 	vote, at, serial := m.foldConns(s, now, keep)
 	competing := Claim{Source: scoped, SetAt: at, Serial: serial}
 	if best != nil && m.before(best, &competing) {
-		return best, true
+		return best, m.rankOf(best.Source), true
 	}
-	return vote, true
+	return vote, m.rankOf(scoped), true
 }
 
 // before reports whether a wins over b: by the rank of its source, then by the
@@ -407,7 +423,7 @@ func (m *Machine) derive(p *Presence, s *State, logical, idle Instant) (since In
 		shown, p.Masked, p.Cause = to, def.ID, cause
 		p.Reason, p.Text, p.Until = "", "", 0
 	}
-	p.HiddenFrom = m.hiddenFrom(s, def, c)
+	p.HiddenFrom = m.hiddenFrom(s)
 	if len(m.hideable) > 0 {
 		if v := m.virtual(s); v != nil {
 			p.absent = v.ID
@@ -440,22 +456,52 @@ func (m *Machine) shown(s *State, idle Instant) string {
 	return def.ID
 }
 
-// hiddenFrom lists the audiences that the winning claim hides from. A call or the
-// system may claim over a person's choice to hide. So the choice beneath hides as
-// well.
-func (m *Machine) hiddenFrom(s *State, def *definition, c *Claim) []Audience {
-	hidden := def.HiddenFrom
-	if c == nil {
-		return hidden
-	}
-	hidden = union(hidden, c.HidesFrom)
-	if m.rankOf(c.Source) < m.manual {
-		beneath, _ := m.top(s, s.Now, func(o *Claim) bool { return m.rankOf(o.Source) >= m.manual })
-		if beneath != nil {
-			hidden = union(union(hidden, m.resolved(beneath).HiddenFrom), beneath.HidesFrom)
+// hiddenFrom lists the audiences from which a claim that speaks hides the subject.
+func (m *Machine) hiddenFrom(s *State) (hidden []Audience) {
+	for def, c := range m.voices(s) {
+		if hidden == nil {
+			hidden = def.HiddenFrom
+		} else {
+			hidden = union(hidden, def.HiddenFrom)
+		}
+		if c != nil {
+			hidden = union(hidden, c.HidesFrom)
 		}
 	}
 	return hidden
+}
+
+// voices yields the claims that speak, each with its status: from the top down in
+// rank, up to and including the first of manual rank or below. A call does not take
+// back what the person chose beneath it. The claim is nil for the policy default.
+func (m *Machine) voices(s *State) iter.Seq2[*definition, *Claim] {
+	return func(yield func(*definition, *Claim) bool) {
+		var last *Claim // the last of the claims above manual that are left out
+		for {
+			c, _ := m.top(s, s.Now, func(o *Claim) bool { return last == nil || m.before(last, o) })
+			def := m.byDefault
+			if c != nil {
+				def = m.resolved(c)
+			}
+			if !yield(def, c) {
+				return
+			}
+			if last = m.nextAbove(s, last); last == nil {
+				return
+			}
+		}
+	}
+}
+
+// nextAbove returns the first claim after last that ranks above manual, or nil.
+func (m *Machine) nextAbove(s *State, last *Claim) (next *Claim) {
+	for i := range s.Claims {
+		c := &s.Claims[i]
+		if m.rankOf(c.Source) < m.manual && (last == nil || m.before(last, c)) && (next == nil || m.before(c, next)) {
+			next = c
+		}
+	}
+	return next
 }
 
 // idleMask returns the status that idleness shows instead of def, and the instant

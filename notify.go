@@ -16,6 +16,13 @@ const (
 	Defer   Verdict = "defer" // ask again when the subject is idle or has left, unless it read the message
 )
 
+// stricter reports whether v holds back more than o: skip more than defer, and
+// defer more than deliver.
+func (v Verdict) stricter(o Verdict) bool {
+	order := []Verdict{Deliver, Defer, Skip}
+	return slices.Index(order, v) > slices.Index(order, o)
+}
+
 // Decision is the verdict of the gate with its reason.
 type Decision struct {
 	Verdict Verdict `json:"verdict"`
@@ -46,15 +53,19 @@ type Notifier interface {
 	Notify(ctx context.Context, n Notification) error
 }
 
-var gateColumns = []string{"here", "available", "away", "busy", "dnd", "disconnected"}
+// gateHere is the column of a subject that looks at the channel.
+const gateHere = "here"
+
+var gateColumns = []string{gateHere, "available", "away", "busy", "dnd", "disconnected"}
 
 func (g *GateRow) column(name string) *Verdict {
 	return [...]*Verdict{&g.Here, &g.Available, &g.Away, &g.Busy, &g.DND, &g.Disconnected}[slices.Index(gateColumns, name)]
 }
 
-// Gate decides whether a notification is delivered to a subject now. The channel
-// of the notification is the one that it concerns: the subject may be looking at
-// it. The decision can reveal a hidden subject: keep it from senders.
+// Gate decides whether a notification is delivered to a subject at s.Now. Step s
+// with a tick first, since a look at a channel ends by time. The channel of the
+// notification is the one that it concerns: the subject may be looking at it. The
+// decision can reveal a hidden subject: keep it from senders.
 func (m *Machine) Gate(s *State, n Notification) Decision {
 	row, gated := m.policy.Gate[n.Kind]
 	d := Decision{Verdict: Deliver, Kind: n.Kind, Gated: gated}
@@ -69,22 +80,31 @@ func (m *Machine) Gate(s *State, n Notification) Decision {
 		d.Reason = "presence is switched off and decides nothing"
 		return d
 	}
-	d.Column = m.gateColumn(s, n.Channel)
-	d.Verdict = *row.column(d.Column)
 	p := &s.Current
 	d.Reason = "the subject is " + p.Status + ": " + causeText[p.Cause]
-	if d.Column == string(ClassDND) && p.Masked != "" {
-		d.Reason = "the subject chose " + p.Masked
+	d.Column = m.gateColumn(s)
+	for def := range m.voices(s) {
+		if def.Class == ClassDND {
+			d.Column = string(ClassDND)
+			if def.ID != p.Status {
+				d.Reason = "the subject chose " + def.ID
+			}
+			break
+		}
 	}
+	sees := d.Column == string(ClassAvailable) || d.Column == string(ClassBusy) && row.Here.stricter(row.Busy)
+	if sees && m.looksAt(s, n.Channel) {
+		d.Column = gateHere
+		d.Reason += "; it looks at the channel"
+	}
+	d.Verdict = *row.column(d.Column)
 	return d
 }
 
-func (m *Machine) gateColumn(s *State, channel string) string {
+// gateColumn returns the column of the status shown.
+func (m *Machine) gateColumn(s *State) string {
 	p := &s.Current
-	def, _, _ := m.base(s)
 	switch {
-	case def.Class == ClassDND:
-		return "dnd"
 	case p.Reach < ReachLingering:
 		return "disconnected"
 	case p.Class == ClassAway || p.Class == ClassOffline || p.Cause == CauseIdle:
@@ -94,10 +114,14 @@ func (m *Machine) gateColumn(s *State, channel string) string {
 	case p.Class == ClassBusy:
 		return "busy"
 	}
-	for i := range s.Conns {
-		if c := &s.Conns[i]; channel != "" && c.Left == 0 && !c.Hidden && c.Focus == channel {
-			return "here"
-		}
-	}
 	return "available"
+}
+
+// looksAt reports whether the person looks at a channel: over a live and visible
+// connection whose own last sign of a person is younger than Policy.GateHere. The
+// focus of an unattended device is not a look.
+func (m *Machine) looksAt(s *State, channel string) bool {
+	return channel != "" && slices.ContainsFunc(s.Conns, func(c ConnState) bool {
+		return c.Left == 0 && !c.Hidden && c.Focus == channel && s.Now.Sub(max(c.Input, c.Looked)) < m.gateHere
+	})
 }

@@ -185,13 +185,15 @@ type WidgetRule struct {
 // GateRow is the verdict on one kind of notification for each state of its
 // receiver: deliver, skip or defer. An empty verdict means deliver. The first
 // column that fits counts, in the order DND, Disconnected, Away, Busy, then Here
-// or Available.
+// or Available. While the subject is busy and looks at the channel, the stricter
+// of Here and Busy counts: skip, then defer, then deliver. GateHere is how long a
+// look lasts.
 type GateRow struct {
-	Here         Verdict `json:"here,omitzero"`         // available, with the notification's channel in focus
-	Available    Verdict `json:"available,omitzero"`    // available, with another focus
+	Here         Verdict `json:"here,omitzero"`         // available, and looks at the notification's channel
+	Available    Verdict `json:"available,omitzero"`    // available, and looks elsewhere
 	Away         Verdict `json:"away,omitzero"`         // away, or idle
 	Busy         Verdict `json:"busy,omitzero"`         // of class busy
-	DND          Verdict `json:"dnd,omitzero"`          // of class dnd
+	DND          Verdict `json:"dnd,omitzero"`          // a choice of class dnd is in force, also beneath a call
 	Disconnected Verdict `json:"disconnected,omitzero"` // not connected
 }
 
@@ -279,6 +281,10 @@ type Policy struct {
 	// Gate has the verdicts on notifications, by kind. A kind without a row is
 	// delivered.
 	Gate map[string]GateRow `json:"gate,omitzero"`
+	// GateHere is how long the last sign of a person over a connection lets its
+	// focus count as a look: an input, an own claim over the connection, or the focus
+	// itself. So the focus of an unattended device does not count. 0 means 60s.
+	GateHere time.Duration `json:"gateHere,omitzero"`
 	// CoalesceSubject is the shortest time between two changes of one subject in one
 	// stream. The newest state is always sent. 0 sends every change at once.
 	CoalesceSubject time.Duration `json:"publish,omitzero"`

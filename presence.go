@@ -439,7 +439,8 @@ func (t *Tracker) SetClaim(ctx context.Context, by Actor, subject Ref, c Claim) 
 }
 
 // EndClaim ends the claims of the actor's source. Key, Conn and ID of c, if given,
-// restrict it to the claims of that key, connection or id. It changes nothing if no
+// restrict it to the claims of that key, connection or id. A pending claim ends if it
+// is one of them. Requests stay open. EndClaim changes nothing if no
 // claim matches. It returns the errors of [Tracker.SetClaim].
 func (t *Tracker) EndClaim(ctx context.Context, by Actor, subject Ref, c Claim) (View, error) {
 	return t.claim(ctx, Question{Action: claimAction(by, subject)}, Event{Kind: EventEndClaim, Actor: by, Subject: subject, Claim: c})

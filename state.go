@@ -114,6 +114,7 @@ type ConnState struct {
 	Heard       Instant // the last sign of life
 	Input       Instant // the last input over the connection, or that its client reported
 	ActedAt     Instant // the subject's last own claim set elsewhere while the connection was live
+	Looked      Instant // the last sign of a person over the connection that is no input, such as a focus
 	Seq         uint64  // of the newest report; 0 means none
 	Focus       string  // the channel that the client looks at
 	Hidden      bool    // the application is not visible
@@ -519,7 +520,7 @@ func (st *stepper) takeOver(r *Record) {
 	before := s.Claims
 	if stored.Work != nil {
 		w := st.work()
-		w.Pending, w.Requests = stored.Work.Pending, stored.Work.Requests
+		w.Pending, w.meanwhile, w.Requests = stored.Work.Pending, stored.Work.meanwhile, stored.Work.Requests
 	} else if s.Work != nil {
 		s.Work.Pending, s.Work.Requests = nil, nil
 	}
@@ -603,7 +604,7 @@ func (st *stepper) open(e *Event, c *ConnState) {
 
 // reopen completes a connection that replaces an older one of its id.
 func (st *stepper) reopen(e *Event, c, old *ConnState) {
-	c.Opened, c.Input, c.ActedAt = old.Opened, old.Input, old.ActedAt
+	c.Opened, c.Input, c.ActedAt, c.Looked = old.Opened, old.Input, old.ActedAt, old.Looked
 	c.Focus, c.Hidden = old.Focus, old.Hidden
 	c.Device = cmp.Or(e.Device, old.Device)
 	if e.Node == "" {
@@ -682,6 +683,9 @@ func (st *stepper) drop(why EndReason, gone func(*Claim) bool) (dropped bool) {
 		if why != EndUntil {
 			st.persist()
 		}
+		if why == EndUntil || why == EndReleased {
+			st.holdUntilDrained(&c)
+		}
 		st.out = append(st.out, Output{Kind: OutputClaimEnded, At: s.Now, Noticed: s.Now, Claim: c, Reason: why})
 		dropped = true
 		return true
@@ -735,10 +739,13 @@ func (st *stepper) report(e *Event) (Cause, error) {
 			input = ActivityShow
 		}
 	}
-	if input != "" && st.m.activity[input] {
+	switch {
+	case input != "" && st.m.activity[input]:
 		c.Input = s.Now
 		trigger = TriggerInput
 		st.touched = true
+	case e.Kind == EventInput || e.Kind == EventFocus:
+		c.Looked = s.Now
 	}
 	return trigger, nil
 }
@@ -918,7 +925,18 @@ func (st *stepper) setClaim(e *Event) (Cause, error) {
 		// A supervisor's claim ends the claims of the system, except a lock.
 		st.drop(EndReplaced, func(o *Claim) bool { return o.Source == SourceSystem && o.Key != KeyLock })
 	}
-	if own && m.activity[ActivityClaim] {
+	if own {
+		st.noteChoice(over)
+	}
+	return c.Source.cause(), nil
+}
+
+// noteChoice records that the subject itself has just chosen a status, over a
+// connection or over none.
+func (st *stepper) noteChoice(over *ConnState) {
+	s := st.s
+	switch {
+	case st.m.activity[ActivityClaim]:
 		for i := range s.Conns {
 			if conn := &s.Conns[i]; over == nil && conn.Left == 0 {
 				conn.ActedAt = s.Now
@@ -928,8 +946,9 @@ func (st *stepper) setClaim(e *Event) (Cause, error) {
 			over.Input = s.Now
 		}
 		st.touched = true
+	case over != nil:
+		over.Looked = s.Now
 	}
-	return c.Source.cause(), nil
 }
 
 // applyChoice makes a checked claim take effect.
@@ -1091,12 +1110,7 @@ func (st *stepper) endClaim(e *Event) (Cause, error) {
 		return c.Source == source && (e.Claim.Key == "" || c.Key == e.Claim.Key) && c.Conn == conn &&
 			(e.Claim.ID == "" || c.ID == e.Claim.ID)
 	}
-	if st.m.rankOf(source) == st.m.manual {
-		waits := s.Work != nil && s.Work.Pending != nil && ends(s.Work.Pending)
-		if waits || slices.ContainsFunc(s.Claims, func(c Claim) bool { return ends(&c) }) {
-			st.cancelPlans()
-		}
-	}
+	st.dropPending(ends)
 	st.drop(EndReleased, ends)
 	return source.cause(), nil
 }

@@ -42,6 +42,7 @@ type durable struct {
 	Reach     Reach       `json:"reach,omitzero"`
 	Seen      []seen      `json:"seen,omitempty"`
 	Pending   *Claim      `json:"pending,omitzero"`
+	Meanwhile *Claim      `json:"meanwhile,omitzero"` // of Pending
 	Requests  []Request   `json:"requests,omitempty"`
 	Revision  Instant     `json:"revision,omitzero"`
 	Requeued  Instant     `json:"requeued,omitzero"`
@@ -57,6 +58,9 @@ func (m *Machine) Record(s *State, revision uint64) (Record, error) {
 	}
 	if w := s.Work; w != nil {
 		d.Pending, d.Requests, d.Requeued = w.Pending, w.Requests, w.Requeued
+		if w.Pending != nil {
+			d.Meanwhile = w.meanwhile
+		}
 	}
 	data, err := json.Marshal(d)
 	if err != nil {
@@ -79,7 +83,7 @@ func (r Record) State() (State, error) {
 	slices.SortFunc(d.Claims, compareClaims)
 	var work *Work
 	if d.Pending != nil || len(d.Requests) > 0 || d.Requeued != 0 {
-		work = &Work{Pending: d.Pending, Requests: d.Requests, Requeued: d.Requeued}
+		work = &Work{Pending: d.Pending, meanwhile: d.Meanwhile, Requests: d.Requests, Requeued: d.Requeued}
 	}
 	return State{
 		Subject: r.Subject, Kind: d.Kind, Work: work, Claims: d.Claims, Endpoints: d.Endpoints, Input: d.Input, LeftCause: d.Gone, LeftAt: d.GoneAt,

@@ -99,7 +99,7 @@ const maxPacked = slab.Max
 
 // packRoom has room for a packed state. Its methods write a value at an offset and
 // return the offset after it.
-type packRoom [packedHead + 18*binary.MaxVarintLen64 + 1 + 2*(1+MaxID) + 3*binary.MaxVarintLen64]byte
+type packRoom [packedHead + 18*binary.MaxVarintLen64 + 1 + 2*(1+MaxID) + 4*binary.MaxVarintLen64]byte
 
 // packedHead is the length of what precedes the first instant: the two bits for
 // each instant, and the numbers of the presenceKey and the connKey.
@@ -131,6 +131,7 @@ const (
 	connNumbered
 	connOlder // its epoch is not the last issued one
 	connActed
+	connLooked
 )
 
 // pack packs a state into room and returns the used part. It returns false for a
@@ -220,6 +221,10 @@ func (r *packRoom) conn(at int, s *State, c *ConnState) int {
 		n = r.signed(n, c.ActedAt-s.Now)
 		rest |= connActed
 	}
+	if c.Looked != 0 {
+		n = r.signed(n, c.Looked-s.Now)
+		rest |= connLooked
+	}
 	r[at] = rest
 	return n
 }
@@ -296,6 +301,9 @@ func (k *compactor) unpack(b []byte, s *State, words *borrowed) {
 	}
 	if rest&connActed != 0 {
 		conn.ActedAt = s.Now + signed()
+	}
+	if rest&connLooked != 0 {
+		conn.Looked = s.Now + signed()
 	}
 	s.Conns = words.conn[:]
 }

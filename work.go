@@ -95,6 +95,7 @@ type Work struct {
 	// Pending is the claim that takes effect when the load is 0. Its For counts
 	// from that instant.
 	Pending   *Claim
+	meanwhile *Claim    // the choice that holds until Pending follows, although it has ended; nil without one
 	Requests  []Request // the open requests, oldest first
 	Closed    *Request  // the request closed last
 	Challenge string    // the id of the open challenge
@@ -458,7 +459,7 @@ func (st *stepper) postpone(c *Claim) bool {
 	if c.For > 0 {
 		c.Until = 0 // For counts from when the claim takes effect
 	}
-	s.Work.Pending = c
+	s.Work.Pending, s.Work.meanwhile = c, nil
 	st.change()
 	return true
 }
@@ -466,16 +467,32 @@ func (st *stepper) postpone(c *Claim) bool {
 // cancelPlans drops the pending status and closes the requests, because an actor
 // chose another status.
 func (st *stepper) cancelPlans() {
-	w := st.s.Work
-	if w == nil {
-		return
-	}
-	if w.Pending != nil {
+	st.dropPending(func(*Claim) bool { return true })
+	st.closeRequests(func(*Request) bool { return true }, EndExpired, "")
+}
+
+// dropPending drops the pending status if named returns true for its claim.
+func (st *stepper) dropPending(named func(*Claim) bool) {
+	if w := st.s.Work; w != nil && w.Pending != nil && named(w.Pending) {
 		w.Pending = nil
 		st.persist()
 		st.change()
 	}
-	st.closeRequests(func(*Request) bool { return true }, EndExpired, "")
+}
+
+// holdUntilDrained lets a choice that ends hold until the pending status follows, if
+// one is pending and no other choice remains. A break that waits for the work to end
+// is a choice to stay available until then.
+func (st *stepper) holdUntilDrained(c *Claim) {
+	m, w := st.m, st.s.Work
+	if w == nil || w.Pending == nil || m.rankOf(c.Source) != m.manual || m.resolved(c).Class != ClassAvailable {
+		return
+	}
+	if w.meanwhile == nil || m.before(c, w.meanwhile) {
+		kept := *c
+		kept.Until = 0
+		w.meanwhile = &kept
+	}
 }
 
 // request opens a request for a status that another actor must allow.

@@ -275,6 +275,122 @@ func TestEndingNothingChangesNothing(t *testing.T) {
 	require.Nil(t, x.s.Work.Pending, "what waits can be ended as well")
 }
 
+// Fault 6: of any four messages in any order, an end drops the break that waits only
+// if it names it, and closes no request. A plain model follows the statement.
+func TestEndsDropOnlyWhatTheyName(t *testing.T) {
+	t.Parallel()
+	p := presence.DefaultPolicy()
+	p.AddStatus(presence.Status{ID: "desk", Class: presence.ClassAvailable})
+	p.AddStatus(presence.Status{ID: "lunch", Class: presence.ClassAway, DrainsFirst: true})
+	p.AddStatus(presence.Status{ID: "asked", Class: presence.ClassAway, NeedsApproval: true})
+	m := mustCompile(p)
+	type message struct {
+		kind  presence.EventKind
+		actor presence.Actor
+		claim presence.Claim
+	}
+	own, host := presence.Agent(ann), presence.System(presence.ID("host"))
+	messages := []message{
+		{presence.EventSetClaim, own, presence.Claim{Status: "desk"}},
+		{presence.EventSetClaim, own, presence.Claim{Status: "desk", For: time.Hour}},
+		{presence.EventSetClaim, own, presence.Claim{Status: "lunch"}},
+		{presence.EventSetClaim, own, presence.Claim{Status: "lunch", For: time.Hour, ID: "x"}},
+		{presence.EventSetClaim, boss, presence.Claim{Status: "desk"}},
+		{presence.EventSetClaim, boss, presence.Claim{Status: "lunch"}},
+		{presence.EventSetClaim, host, presence.Claim{Status: "desk", Source: presence.SourceCalendar, Key: "base"}},
+		{presence.EventRequest, own, presence.Claim{Status: "asked"}},
+		{presence.EventEndClaim, own, presence.Claim{}},
+		{presence.EventEndClaim, own, presence.Claim{Key: "base"}},
+		{presence.EventEndClaim, own, presence.Claim{Key: "timed"}},
+		{presence.EventEndClaim, own, presence.Claim{ID: "x"}},
+		{presence.EventEndClaim, own, presence.Claim{Conn: "tab"}},
+		{presence.EventEndClaim, boss, presence.Claim{}},
+		{presence.EventEndClaim, boss, presence.Claim{Key: "timed"}},
+		{presence.EventEndClaim, host, presence.Claim{Source: presence.SourceCalendar}},
+		{presence.EventEndClaim, host, presence.Claim{Source: presence.SourceSupervisor, Key: "base"}},
+	}
+	source := func(msg message) presence.Source {
+		switch msg.actor.Role {
+		case presence.RoleSupervisor:
+			return presence.SourceSupervisor
+		case presence.RoleSystem:
+			return msg.claim.Source
+		}
+		return presence.SourceManual
+	}
+	start := newSubject(t, p)
+	start.login(0, "tab")
+	start.do(1, presence.Event{Kind: presence.EventLoad, Load: presence.Load{N: 1}})
+	var dropped, kept int
+	var follow func(s *presence.State, waits *message, asked bool, said []message)
+	follow = func(s *presence.State, waits *message, asked bool, said []message) {
+		if len(said) == 4 {
+			return
+		}
+		for _, msg := range messages {
+			x := &subject{t: t, m: m, s: s.Clone()}
+			x.do(float64(2+len(said)), presence.Event{Kind: msg.kind, Actor: msg.actor, Claim: msg.claim})
+			next, open := waits, asked
+			switch {
+			case msg.kind == presence.EventRequest:
+				open = true
+			case msg.kind == presence.EventSetClaim && source(msg) != presence.SourceCalendar:
+				next, open = nil, false
+				if msg.claim.Status == "lunch" {
+					next = &msg
+				}
+			case msg.kind == presence.EventEndClaim && waits != nil:
+				key := "base"
+				if waits.claim.For > 0 {
+					key = "timed"
+				}
+				named := source(msg) == source(*waits) && msg.claim.Conn == "" && (msg.claim.Key == "" || msg.claim.Key == key) && (msg.claim.ID == "" || msg.claim.ID == waits.claim.ID)
+				if named {
+					next = nil
+					dropped++
+				} else {
+					kept++
+				}
+			}
+			list := append(slices.Clone(said), msg)
+			var pending *presence.Claim
+			if w := x.s.Work; w != nil {
+				pending = w.Pending
+			}
+			if (pending != nil) != (next != nil) || pending != nil && pending.Source != source(*next) || (len(x.s.Work.Requests) > 0) != open {
+				require.Fail(t, "differs", "%+v: waits %+v, asked %t, want %+v, %t", list, pending, len(x.s.Work.Requests) > 0, next, open)
+			}
+			follow(&x.s, next, open, list)
+		}
+	}
+	follow(&start.s, nil, false, nil)
+	require.Greater(t, dropped, 1000)
+	require.Greater(t, kept, 1000)
+}
+
+// Fault 6: a choice that has ended holds until its break begins, also over a restart.
+func TestChoiceHoldsUntilItsBreakOverARestart(t *testing.T) {
+	t.Parallel()
+	x := newSubject(t, preset.Threads())
+	x.login(0, "tab")
+	x.claim(1, presence.Claim{Status: "active", For: time.Minute})
+	x.do(2, presence.Event{Kind: presence.EventLoad, Load: presence.Load{N: 1}})
+	x.claim(3, presence.Claim{Status: "lunch"})
+	x.do(4, presence.Event{Kind: presence.EventEndClaim, Actor: presence.Agent(ann), Claim: presence.Claim{Key: presence.KeyTimed}})
+	require.Equal(t, "active", x.s.Current.Status)
+	require.Equal(t, presence.LabelFinishing, x.s.Current.Label)
+	record, err := x.m.Record(&x.s, 1)
+	require.NoError(t, err)
+	x.s, err = record.State()
+	require.NoError(t, err)
+	x.do(5, presence.Event{Kind: presence.EventRestart})
+	require.Equal(t, "active", x.s.Current.Status)
+	x.do(6, presence.Event{Kind: presence.EventConnect, Conn: "tab", Age: presence.NoAge})
+	require.Equal(t, presence.LabelFinishing, x.s.Current.Label)
+	x.do(7, presence.Event{Kind: presence.EventEndClaim, Actor: presence.Agent(ann)})
+	require.Equal(t, "not-ready", x.s.Current.Status, "the break that held it is taken back")
+}
+
 // No number of pieces makes a load wrong.
 func TestOffersAreBounded(t *testing.T) {
 	x := newSubject(t, presence.DefaultPolicy())

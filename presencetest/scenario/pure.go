@@ -365,6 +365,11 @@ func (f *pureFeed) close() {
 }
 
 func (p *pure) gate(_ context.Context, subject presence.Ref, kind, channel string) (presence.Decision, error) {
+	if p.states[subject] != nil { // how old a look is depends on the time
+		if err := p.step(subject, presence.Event{Kind: presence.EventTick}); err != nil {
+			return presence.Decision{}, err
+		}
+	}
 	return p.machine.Gate(p.states[subject], presence.Notification{Kind: kind, Channel: channel}), nil
 }
 
