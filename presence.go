@@ -23,7 +23,7 @@
 //   - [Tracker.GetAs], [Tracker.ListAs], [Tracker.ExplainAs]: what an [Audience] sees; for the host only.
 //   - [Tracker.MayReveal]: whether typing or reading may be shown.
 //   - [Tracker.Watch], [Tracker.WatchSubject]: open a [Watch], a stream of [Frame] values.
-//   - [Tracker.AddMember], [Tracker.RemoveMember], [Tracker.SetMembers], [Tracker.Members]: who belongs to a [Channel].
+//   - [Tracker.AddMember], [Tracker.RemoveMember], [Tracker.SetMembers], [Tracker.Members], [Tracker.Belongs]: who belongs to a [Channel].
 //   - [Tracker.Link], [Tracker.Join]: members by way of another channel; whether an actor is one.
 //   - [Tracker.SetHours]: when a channel is open.
 //   - [Tracker.SetLoad]: how much work a subject has.
@@ -694,8 +694,9 @@ func (t *Tracker) Erase(ctx context.Context, ref Ref) error {
 	defer t.mu.Unlock()
 	t.erased.add(ref, now)
 	h := t.lock(who.n, ref)
-	if h == nil {
-		return nil // it is not in memory
+	if h == nil { // it is not in memory
+		t.report(ref, OutputErased, Channel{}, now)
+		return nil
 	}
 	h.eachHub(func(hub *channelHub) {
 		hub.remove(ref, now, refuse(ErrNotAllowed, "subject", ref.String(), "it has been erased"))
@@ -705,6 +706,7 @@ func (t *Tracker) Erase(ctx context.Context, ref Ref) error {
 		t.channelTable.at(room).revoke(h.n)
 	}
 	t.journal.forget(ref)
+	t.report(ref, OutputErased, Channel{}, now)
 	h.drop()
 	h.unlock()
 	t.count.Add(-1)

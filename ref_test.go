@@ -370,6 +370,7 @@ var refusals = map[string][]func(f *refused) error{
 	"Tracker.RemoveMember": {func(f *refused) error { return f.tracker.RemoveMember(f.ctx, sales, noOne) }},
 	"Tracker.SetMembers":   {func(f *refused) error { return f.tracker.SetMembers(f.ctx, sales, ann, acme) }},
 	"Tracker.Members":      {func(f *refused) error { return errorOf(f.tracker.Members(noRoom)) }},
+	"Tracker.Belongs":      {func(f *refused) error { return errorOf(f.tracker.Belongs(f.ctx, acme, sales)) }},
 	"Tracker.Link": {
 		func(f *refused) error { return f.tracker.Link(f.ctx, sales, presence.Channel(acme)) },
 		func(f *refused) error { return f.tracker.Link(f.ctx, noRoom, sales) },

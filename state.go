@@ -204,11 +204,17 @@ const (
 	OutputChallenge     // ID, At: asks for an answer before At
 	OutputRequestOpened // Request
 	OutputRequestClosed // Request, Reason
+
+	// A tracker reports these. No step has them as outputs.
+	OutputGranted // Channel: the subject has become a member of it
+	OutputRevoked // Channel: the subject is no member of it any more
+	OutputErased  // the subject is forgotten, and is a member of no channel
 )
 
 var outputKinds = [...]string{
 	OutputPersist: "persist", OutputTransition: "transition", OutputUpdated: "updated", OutputClaimSet: "claim-set", OutputClaimEnded: "claim-ended",
 	OutputRequeue: "requeue", OutputChallenge: "challenge", OutputRequestOpened: "request-opened", OutputRequestClosed: "request-closed",
+	OutputGranted: "granted", OutputRevoked: "revoked", OutputErased: "erased",
 }
 
 // String returns the name of the kind, such as "claim-ended".
@@ -234,6 +240,7 @@ type Output struct {
 	Reason   EndReason
 	Request  Request
 	Load     int // pieces of work taken away
+	Channel  Channel
 }
 
 // EndReason is why a claim ended, a request was closed, or work was taken away.

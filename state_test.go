@@ -148,7 +148,7 @@ func TestEventsAreValidated(t *testing.T) {
 		require.NotEmpty(t, k.String())
 	}
 	require.Equal(t, "request-closed", OutputRequestClosed.String())
-	require.Equal(t, "9", OutputKind(len(outputKinds)).String())
+	require.Equal(t, "12", OutputKind(len(outputKinds)).String())
 	require.Equal(t, []string{"none", "virtual", "lingering", "live"}, []string{ReachNone.String(), ReachVirtual.String(), ReachLingering.String(), ReachLive.String()})
 	beyond := Event{Kind: EventKind(len(eventKinds))}
 	require.ErrorContains(t, beyond.validate(), `invalid event "30": it is not a kind of event`)

@@ -28,6 +28,17 @@ func (t *Tracker) Members(channel Channel) ([]Ref, error) {
 	return members, nil
 }
 
+// Belongs reports whether a subject, connected or not, is a member of a channel. An
+// unknown subject is a member of none.
+func (t *Tracker) Belongs(_ context.Context, subject Ref, channel Channel) (bool, error) {
+	if err := checkPair(subject, channel); err != nil {
+		return false, err
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.may(subject, channel), nil
+}
+
 // channelEntry is a channel, or a group that channels link to, with the hub of its
 // watchers.
 type channelEntry struct {
@@ -455,8 +466,12 @@ func (h *loaded) join(ch *channelEntry, now Instant) error {
 	if h.has(ch) {
 		return nil
 	}
+	ch.eachLinked(func(ch *channelEntry) {
+		if !h.member(ch) {
+			h.enter(ch, now)
+		}
+	})
 	h.grant(ch)
-	ch.eachLinked(func(ch *channelEntry) { h.enter(ch, now) })
 	return nil
 }
 
@@ -587,16 +602,20 @@ func (t *Tracker) Link(ctx context.Context, channel, group Channel) error {
 	return nil
 }
 
-// enter adds a subject to the hub of a channel, if the channel has one.
+// enter reports that a subject has become a member of a channel. It adds the
+// subject to the hub of the channel, if the channel has one.
 func (h *loaded) enter(ch *channelEntry, now Instant) {
+	h.t.report(h.ref, OutputGranted, ch.ref, now)
 	if hub := ch.hub.Load(); hub != nil {
 		hub.put(h.current(), now)
 		h.t.sendHeldBack(h.m, now)
 	}
 }
 
-// exit removes a subject from the hub of a channel, if the channel has one.
+// exit reports that a subject is no member of a channel any more. It removes the
+// subject from the hub of the channel, if the channel has one.
 func (h *loaded) exit(ch *channelEntry, now Instant) {
+	h.t.report(h.ref, OutputRevoked, ch.ref, now)
 	if hub := ch.hub.Load(); hub != nil {
 		hub.remove(h.ref, now, noGrant(h.ref, ch.ref))
 		h.t.sendHeldBack(h.m, now)

@@ -3,6 +3,7 @@ package presence_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -176,4 +177,73 @@ func TestRejectedRequestsAreReported(t *testing.T) {
 	}
 	require.Equal(t, []presence.Change{{Op: presence.OpRejected, Subject: ann, ID: id, Status: "away"}}, rejected(own))
 	require.Empty(t, rejected(others))
+}
+
+// Fault 14: observers get one output for each channel that a subject has become a
+// member of or is no member of any more, in order with the other outputs of the
+// subject. Belongs agrees with these outputs.
+func TestObserversAreToldOfMembership(t *testing.T) {
+	ctx := t.Context()
+	tracker := newTracker(t, &presence.Options{Clock: clock.NewMock()})
+	inbox, desk := presence.ChannelID("inbox"), presence.ChannelID("desk")
+	channels := []presence.Channel{sales, inbox, desk}
+	var told []string
+	in := make(map[presence.Ref]map[presence.Channel]bool)
+	tracker.Observe(func(ref presence.Ref, o *presence.Output) {
+		switch o.Kind {
+		case presence.OutputGranted, presence.OutputRevoked:
+			granted := o.Kind == presence.OutputGranted
+			if in[ref] == nil {
+				in[ref] = make(map[presence.Channel]bool)
+			}
+			if in[ref][o.Channel] == granted {
+				t.Errorf("%s is told twice of %s in %s", o.Kind, ref, o.Channel)
+			}
+			in[ref][o.Channel] = granted
+		case presence.OutputErased:
+			delete(in, ref)
+		case presence.OutputTransition:
+		default:
+			return
+		}
+		told = append(told, fmt.Sprint(ref, " ", o.Kind, " ", o.Channel))
+	})
+	expect := func(want ...string) {
+		t.Helper()
+		slices.SortStableFunc(told, func(a, b string) int { return strings.Compare(a[:3], b[:3]) }) // subjects have no order among them
+		require.Equal(t, want, told)
+		told = nil
+		for _, ref := range []presence.Ref{ann, bob} {
+			for _, channel := range channels {
+				belongs, err := tracker.Belongs(ctx, ref, channel)
+				require.NoError(t, err)
+				require.Equal(t, in[ref][channel], belongs, "%s in %s", ref, channel)
+			}
+		}
+	}
+	require.NoError(t, tracker.AddMember(ctx, sales, ann))
+	expect("ann transition ", "ann granted sales")
+	require.NoError(t, tracker.AddMember(ctx, sales, ann))
+	expect()
+	require.NoError(t, tracker.AddMember(ctx, inbox, bob))
+	require.NoError(t, tracker.Link(ctx, sales, inbox))
+	expect("bob transition ", "bob granted inbox", "bob granted sales")
+	require.NoError(t, tracker.Link(ctx, desk, inbox))
+	require.NoError(t, tracker.AddMember(ctx, inbox, ann))
+	expect("ann granted desk", "ann granted inbox", "bob granted desk")
+	require.NoError(t, tracker.RemoveMember(ctx, sales, ann))
+	expect() // she still belongs to it by the inbox
+	require.NoError(t, tracker.Link(ctx, sales, desk))
+	require.NoError(t, tracker.SetMembers(ctx, inbox, bob))
+	expect("ann revoked sales", "ann revoked desk", "ann revoked inbox", "bob revoked sales")
+	require.NoError(t, tracker.AddMember(ctx, desk, bob))
+	require.NoError(t, tracker.RemoveMember(ctx, inbox, bob))
+	require.NoError(t, tracker.RemoveMember(ctx, inbox, bob))
+	expect("bob granted sales", "bob revoked inbox")
+	require.NoError(t, tracker.Erase(ctx, bob))
+	expect("bob erased ")
+	_, err := tracker.Belongs(ctx, presence.Ref{Tenant: "acme", ID: "ann"}, sales)
+	require.ErrorIs(t, err, presence.ErrNotAllowed)
+	_, err = tracker.Belongs(ctx, ann, presence.Channel{})
+	require.ErrorIs(t, err, presence.ErrInvalid)
 }

@@ -268,3 +268,10 @@ func (os *observers) call(ref Ref, o *Output) {
 		each.call(ref, o)
 	}
 }
+
+// report passes an output that no step has to the observers.
+func (t *Tracker) report(subject Ref, kind OutputKind, channel Channel, now Instant) {
+	if len(t.observers.all()) > 0 {
+		t.observers.call(subject, &Output{Kind: kind, At: now, Noticed: now, Channel: channel})
+	}
+}

@@ -55,9 +55,10 @@ func (g *grants) members(channel presence.Channel) []presence.Ref {
 }
 
 // channels returns the channels that a grant of to makes a subject a member of,
-// to itself included, in order.
+// in order: those linked to it, then to itself.
 func (g *grants) channels(to presence.Channel) []presence.Channel {
-	return sorted(append(slices.Collect(maps.Keys(g.linked[to])), to))
+	linked := slices.DeleteFunc(slices.Collect(maps.Keys(g.linked[to])), func(o presence.Channel) bool { return o == to })
+	return append(sorted(linked), to)
 }
 
 func addTo[K comparable](sets map[presence.Channel]map[K]bool, key presence.Channel, value K) {

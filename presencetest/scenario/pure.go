@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/internal/timeline"
 	"github.com/presence-go/presence/routing"
 )
 
@@ -225,47 +226,52 @@ func (p *pure) grant(_ context.Context, channel presence.Channel, subject presen
 	}
 	p.grants.grant(subject, channel)
 	for _, ref := range joining {
-		p.enter(subject, p.channel(ref))
+		p.enter(subject, ref)
 	}
 	return nil
 }
 
 func (p *pure) revoke(_ context.Context, channel presence.Channel, subject presence.Ref) error {
+	if !p.grants.granted[channel][subject] {
+		return nil
+	}
 	p.grants.revoke(subject, channel)
 	for _, ref := range p.grants.channels(channel) {
 		if !p.grants.may(subject, ref) {
-			p.exit(subject, p.channel(ref))
+			p.exit(subject, ref)
 		}
 	}
 	return nil
 }
 
 func (p *pure) link(_ context.Context, channel, group presence.Channel) error {
-	ch := p.channel(channel)
 	before := p.grants.members(channel)
 	p.grants.linkTo(channel, group)
 	after := p.grants.members(channel)
 	for _, subject := range before {
 		if !slices.Contains(after, subject) {
-			p.exit(subject, ch)
+			p.exit(subject, channel)
 		}
 	}
 	for _, subject := range after {
 		if !slices.Contains(before, subject) {
-			p.enter(subject, ch)
+			p.enter(subject, channel)
 		}
 	}
 	return nil
 }
 
-func (p *pure) enter(subject presence.Ref, ch *pureChannel) {
-	current := p.states[subject].Current
+func (p *pure) enter(subject presence.Ref, channel presence.Channel) {
+	p.observe(subject, &presence.Output{Kind: presence.OutputGranted, At: p.now, Noticed: p.now, Channel: channel})
+	ch, current := p.channel(channel), p.states[subject].Current
 	ch.deliver(ch.roster.Put(&current, p.now))
 }
 
 // exit removes a subject from a channel. It ends the subject's watches that
 // need the grant.
-func (p *pure) exit(subject presence.Ref, ch *pureChannel) {
+func (p *pure) exit(subject presence.Ref, channel presence.Channel) {
+	p.observe(subject, &presence.Output{Kind: presence.OutputRevoked, At: p.now, Noticed: p.now, Channel: channel})
+	ch := p.channel(channel)
 	ch.feeds = slices.DeleteFunc(ch.feeds, func(f *pureFeed) bool {
 		evicted := f.member && f.viewer == subject
 		if evicted {
@@ -441,6 +447,13 @@ func (d pureDesk) State(ctx context.Context, subject presence.Ref) (presence.Sta
 }
 
 func (d pureDesk) Apply(ctx context.Context, e presence.Event) error { return d.apply(ctx, e) }
+
+func (d pureDesk) Belongs(_ context.Context, subject presence.Ref, channel presence.Channel) (bool, error) {
+	return d.grants.may(subject, channel), nil
+}
+
+// Clock is for Run, which no file runs.
+func (d pureDesk) Clock() presence.Clock { return timeline.NewStill(d.now().Time()) }
 
 func (d pureDesk) Members(channel presence.Channel) ([]presence.Ref, error) {
 	return d.grants.members(channel), nil
