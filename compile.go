@@ -460,8 +460,10 @@ func (c *compiler) work(m *Machine) {
 	c.positive("work.settle", w.Settle, 0)
 	c.positive("work.requestFor", w.RequestFor, 0)
 	c.positive("work.affinity", w.Affinity, 0)
+	c.positive("work.acceptWithin", w.AcceptWithin, 0)
 	w.SupervisorDrain = c.oneOf("work.supervisorDrain", w.SupervisorDrain, drainFirst, DrainRequeue)
 	w.WithdrawOn = c.oneOf("work.withdrawOn", w.WithdrawOn, withdrawLogout, WithdrawClosed, WithdrawNever)
+	w.Returns = c.oneOf("work.returns", w.Returns, returnsOver, ReturnsCapacity)
 	w.Order = c.oneOf("work.order", w.Order, OrderLeastLoaded, OrderLongestIdle, OrderRoundRobin)
 	m.kickedOut = m.disconnected
 	if w.KickedOut != "" {

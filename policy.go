@@ -64,6 +64,7 @@ const (
 	DrainRequeue    = "requeue"    // WorkRule.SupervisorDrain: the work is given to others at once
 	WithdrawClosed  = "closed"     // WorkRule.WithdrawOn: a closed connection withdraws requests, as a logout does
 	WithdrawNever   = "never"      // WorkRule.WithdrawOn: leaving withdraws no request
+	ReturnsCapacity = "capacity"   // WorkRule.Returns: a client's new work counts against the capacity of its subject
 )
 
 // What may count as input; see Policy.Activity.
@@ -87,6 +88,7 @@ const (
 	listAll        = "all"
 	drainFirst     = "drain"
 	withdrawLogout = "logout"
+	returnsOver    = "over"
 )
 
 // Status defines one status that a subject can have.
@@ -510,6 +512,14 @@ type WorkRule struct {
 	// Affinity is how long a client still belongs to the subject that did its work,
 	// if that subject receives sticky work. 0 means not at all.
 	Affinity time.Duration `json:"affinity,omitzero"`
+	// Returns is "over" (the default) or "capacity": whether a subject gets the new
+	// work of its clients beyond its capacity, or only while it has room. Otherwise
+	// that work waits in the line.
+	Returns string `json:"returns,omitzero"`
+	// AcceptWithin is how long a subject has to start work that a queue offers it.
+	// Then the queue offers it to the next subject. 0 means that work counts as
+	// started once it is given, unless it was meant for its subject.
+	AcceptWithin time.Duration `json:"acceptWithin,omitzero"`
 }
 
 // The words of [WorkRule.Order].

@@ -349,7 +349,7 @@ func (st *stepper) offer(e *Event) error {
 	case RouteNone: // the status does not decide
 		fits = s.Current.Known && !s.Current.Disabled
 	case RouteSticky:
-		fits = r == RouteAll || r == RouteSticky || r == RouteLast
+		fits = (r == RouteAll || r == RouteSticky || r == RouteLast) && (m.policy.Work.Returns != ReturnsCapacity || !limited || room >= n)
 	case RouteTransfer:
 		fits = r == RouteAll || r == RouteTransfer || r == RouteLast
 	case RouteAll, RouteLast, "":
