@@ -112,15 +112,17 @@ type Event struct {
 	Channel     string
 	Hidden      bool
 	Remove      bool // of EventEndpoint: the endpoint ends
-	Reject      bool // of EventDecide: the request is rejected
-	Endpoint    Endpoint
-	Claim       Claim
-	Record      *Record
-	From, To    Instant
-	ID          string // of a challenge or request
-	Load        Load
-	Routing     Routing // how work is given: all (new work), sticky, transfer, last or none (by hand)
-	Revision    Instant // [Presence.Revision] as the host knows it; 0 means any
+	// Reject is of EventDecide: the request is rejected. Of EventDone it means that
+	// the work is given to another subject, and has not ended.
+	Reject   bool
+	Endpoint Endpoint
+	Claim    Claim
+	Record   *Record
+	From, To Instant
+	ID       string // of a challenge or request
+	Load     Load
+	Routing  Routing // how work is given: all (new work), sticky, transfer, last or none (by hand)
+	Revision Instant // [Presence.Revision] as the host knows it; 0 means any
 
 	// lastName holds the name of the last transition, so that the subjects that
 	// expire at one instant share it. Without it a sweep of 100,000 expiries makes

@@ -466,6 +466,8 @@ var otherRefusals = map[string]func(f *refused) error{
 	},
 	"Queue.Assign":          func(f *refused) error { return errorOf(f.queue().Assign(f.ctx, kim, "none", ann)) },
 	"Queue.Assign, visitor": func(f *refused) error { return errorOf(f.queue().Assign(f.ctx, presence.Visitor(bob), "none", ann)) },
+	"Queue.Decline":         func(f *refused) error { return errorOf(f.queue().Decline(f.ctx, "none", ann)) },
+	"Queue.Transfer":        func(f *refused) error { return errorOf(f.queue().Transfer(f.ctx, kim, "none", sales)) },
 	"Queue.Start":           func(f *refused) error { return errorOf(f.queue().Start("none")) },
 	"Queue.Finish":          func(f *refused) error { return errorOf(f.queue().Finish(f.ctx, "none")) },
 	"Queue.Message":         func(f *refused) error { return errorOf(f.queue().Message(f.ctx, "none")) },

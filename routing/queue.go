@@ -5,10 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -21,6 +21,8 @@ import (
 type Desk interface {
 	// Members returns the members of a channel.
 	Members(channel presence.Channel) ([]presence.Ref, error)
+	// Belongs reports whether a subject is a member of a channel.
+	Belongs(ctx context.Context, subject presence.Ref, channel presence.Channel) (bool, error)
 	// State returns the current state of a subject, or an error wrapping
 	// [presence.ErrUnknown]. The queue does not change the state.
 	State(ctx context.Context, subject presence.Ref) (presence.State, error)
@@ -28,10 +30,13 @@ type Desk interface {
 	Apply(ctx context.Context, e presence.Event) error
 	// Machine returns the policy in force for a tenant.
 	Machine(tenant string) *presence.Machine
-	// Now returns the current instant.
+	// Now returns the current instant. Clock returns the clock, by whose timers
+	// [Queue.Run] waits.
 	Now() presence.Instant
-	// Observe calls f with every output of the agents' state machines, until stop
-	// is called.
+	Clock() presence.Clock
+	// Observe calls f with every output about the agents, until stop is called:
+	// those of their state machines, and OutputGranted, OutputRevoked and
+	// OutputErased.
 	Observe(f func(presence.Ref, *presence.Output)) (stop func())
 }
 
@@ -55,6 +60,9 @@ type Work struct {
 	// no other gets it. If the subject stops taking work before the work has
 	// started, another subject gets it and becomes To.
 	To presence.Ref
+	// Weight is how much of an agent's capacity it takes: the N of the load that
+	// the queue reports. 0 means 1.
+	Weight int
 
 	Place    Place
 	Agent    presence.Ref     // the current or the last agent
@@ -62,14 +70,28 @@ type Work struct {
 	Arrived  presence.Instant // at the queue, first or again
 	Since    presence.Instant // in its place
 	Revision presence.Instant // at which it was given
-	order    uint64
 }
+
+// Closing is what happens to work while its channel is closed.
+type Closing string
+
+// The rules for closing time. ClosingServe is the default.
+const (
+	ClosingServe  Closing = "serve"  // new work is refused; work that waits is handed out
+	ClosingHold   Closing = "hold"   // new work is accepted; all that waits is held until the channel opens
+	ClosingRefuse Closing = "refuse" // new work is refused; all that waits is held until the channel opens
+)
 
 // Options configures a Queue. The zero value works.
 type Options struct {
-	// Open reports whether a channel takes new work now; nil means always. Work
-	// that an agent has continues to its end.
+	// Open reports whether a channel is open now; nil means always. next is when that
+	// changes, or 0 if it is not known. Work that an agent has continues to its
+	// end.
 	Open func(channel presence.Channel, now presence.Instant) (open bool, next presence.Instant)
+	// Closing rules what happens to other work while a channel is closed: to new
+	// work, to done work whose client writes again, and to work that waits. Empty
+	// means ClosingServe.
+	Closing Closing
 	// Observe is called with every piece of work whose place has changed. It is
 	// called in order, with the queue locked, and must not call the queue.
 	Observe func(Work)
@@ -87,28 +109,22 @@ type Queue struct {
 	opts Options
 
 	mu      sync.Mutex
-	work    map[string]*Work
-	waiting map[presence.Channel][]*Work // by channel, in order of arrival
-	given   map[presence.Ref][]*Work     // by agent
-	done    []string                     // the ids of done work, oldest first
-	last    map[string]affinity          // by client
-	latest  map[string]*Work             // by client
+	serial  uint64
+	work    map[string]*piece
+	lines   map[need]*line // of waiting work
+	heads   heads
+	given   map[presence.Ref][]*piece // by agent, in order of giving
+	offers  []*piece                  // given work that must be started in time, the most urgent first
+	done    []*piece                  // in order of ending
+	clients map[string]*clientWork
 	turn    map[presence.Channel]presence.Ref
 	took    map[presence.Ref][]string // the work last taken from each agent
-	serial  uint64
+	rules   map[string]ruleOf         // by tenant
+	last    *view                     // what the last serve looked at; nil if it failed
 
 	dirtyMu sync.Mutex
-	dirty   map[presence.Ref]bool
+	dirty   map[presence.Ref]bool // the agents that have changed, and whether one has a new channel
 	wake    chan struct{}
-}
-
-// affinity is the agent of a client's last work, and until when the client
-// stays with that agent. It stays while the work is open, and then for the time
-// of the policy.
-type affinity struct {
-	agent presence.Ref
-	work  string
-	until presence.Instant
 }
 
 // New returns an empty queue over a desk. The queue observes the desk, whose
@@ -132,14 +148,20 @@ func New(desk Desk, opts *Options) (*Queue, error) {
 	if o.MaxDone < 0 {
 		fault("MaxDone", "%d is negative", o.MaxDone)
 	}
+	o.Closing = cmp.Or(o.Closing, ClosingServe)
+	if words := []string{string(ClosingServe), string(ClosingHold), string(ClosingRefuse)}; !slices.Contains(words, string(o.Closing)) {
+		unknown := refuse(presence.ErrInvalid, "option", "Closing", "%q is no rule for closing time", string(o.Closing))
+		unknown.Allowed = words
+		faults = append(faults, unknown)
+	}
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
 	o.MaxWork, o.MaxDone = cmp.Or(o.MaxWork, 1_000_000), cmp.Or(o.MaxDone, 10_000)
 	q := &Queue{
-		desk: desk, opts: o, work: make(map[string]*Work), waiting: make(map[presence.Channel][]*Work), given: make(map[presence.Ref][]*Work),
-		last: make(map[string]affinity), latest: make(map[string]*Work), turn: make(map[presence.Channel]presence.Ref), took: make(map[presence.Ref][]string),
-		dirty: make(map[presence.Ref]bool), wake: make(chan struct{}, 1),
+		desk: desk, opts: o, work: make(map[string]*piece), lines: make(map[need]*line), given: make(map[presence.Ref][]*piece),
+		clients: make(map[string]*clientWork), turn: make(map[presence.Channel]presence.Ref), took: make(map[presence.Ref][]string),
+		rules: make(map[string]ruleOf), last: new(view), dirty: make(map[presence.Ref]bool), wake: make(chan struct{}, 1),
 	}
 	desk.Observe(q.changed)
 	return q, nil
@@ -155,35 +177,87 @@ func refuse(sentinel error, what, given, format string, args ...any) *presence.E
 // may hold the subject's lock.
 func (q *Queue) changed(subject presence.Ref, o *presence.Output) {
 	switch o.Kind {
-	case presence.OutputTransition, presence.OutputUpdated, presence.OutputRequeue:
+	case presence.OutputTransition, presence.OutputUpdated, presence.OutputRequeue,
+		presence.OutputGranted, presence.OutputRevoked, presence.OutputErased:
 	default:
 		return
 	}
 	q.dirtyMu.Lock()
-	q.dirty[subject] = true
+	q.dirty[subject] = q.dirty[subject] || o.Kind == presence.OutputGranted
 	q.dirtyMu.Unlock()
+	q.rouse()
+}
+
+// rouse makes Run run a step.
+func (q *Queue) rouse() {
 	select {
 	case q.wake <- struct{}{}:
 	default:
 	}
 }
 
-// Run runs the steps that follow from changes until ctx is done, and returns
-// its cause. It tries a step that failed because of the desk again at the next
-// change.
+// retryAfter is how long Run waits after a step that failed.
+const retryAfter = time.Second
+
+// Run runs the steps that follow from changes and from time until ctx is done, and
+// returns its cause. It tries a step that failed because of the desk again after a
+// second, or at the next change.
 func (q *Queue) Run(ctx context.Context) error {
+	clock := q.desk.Clock()
+	var failed error
 	for {
+		var due <-chan time.Time
+		stop := func() {}
+		wait, timed := retryAfter, true
+		if failed == nil {
+			wait, timed = q.wait()
+		}
+		if timed {
+			timer := clock.Timer(wait)
+			due, stop = timer.C, func() { timer.Stop() }
+		}
 		select {
 		case <-ctx.Done():
+			stop()
 			return context.Cause(ctx)
 		case <-q.wake:
-			_ = q.Step(ctx) // the desk is unavailable: the change stays recorded
+		case <-due:
 		}
+		stop()
+		failed = q.Step(ctx) // the changes stay recorded
 	}
 }
 
-// Step processes the changes so far. It takes work from agents that were kicked
-// out, passes on work that was meant for agents that stopped taking work, and
+// wait returns the time until Next.
+func (q *Queue) wait() (time.Duration, bool) {
+	at, ok := q.Next()
+	return max(at.Sub(q.desk.Now()), 0), ok
+}
+
+// Next returns the next instant at which Step has something to do if no agent
+// changes, or false if no such instant is known. Then work that is offered must be
+// started, or a channel opens whose work is held.
+func (q *Queue) Next() (at presence.Instant, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	at = q.due()
+	return at, at != 0
+}
+
+// due returns the instant of Next, or 0.
+func (q *Queue) due() (at presence.Instant) {
+	if q.last != nil {
+		at = q.last.opens
+	}
+	if len(q.offers) > 0 && (at == 0 || q.offers[0].answer < at) {
+		at = q.offers[0].answer
+	}
+	return at
+}
+
+// Step processes the changes so far, and what is due. It takes work from agents
+// that were kicked out or have lost its channel. It passes on work that was meant
+// for agents that stopped taking work, and offers that were not taken up. Then it
 // hands out waiting work.
 func (q *Queue) Step(ctx context.Context) error {
 	for {
@@ -191,247 +265,37 @@ func (q *Queue) Step(ctx context.Context) error {
 		changed := q.dirty
 		q.dirty = make(map[presence.Ref]bool)
 		q.dirtyMu.Unlock()
-		if len(changed) == 0 {
-			return nil
-		}
-		if err := q.sync(ctx, changed); err != nil {
+		again, err := q.sync(ctx, changed)
+		if err != nil {
 			q.dirtyMu.Lock()
-			for subject := range changed {
-				q.dirty[subject] = true
+			for subject, granted := range changed {
+				q.dirty[subject] = q.dirty[subject] || granted
 			}
 			q.dirtyMu.Unlock()
 			return err
 		}
-	}
-}
-
-func (q *Queue) sync(ctx context.Context, changed map[presence.Ref]bool) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	subjects := make([]presence.Ref, 0, len(changed))
-	for subject := range changed {
-		subjects = append(subjects, subject)
-	}
-	slices.SortFunc(subjects, compareRefs)
-	for _, subject := range subjects {
-		if err := q.settle(ctx, subject); err != nil {
-			return err
+		if !again {
+			return nil
 		}
 	}
-	channels := make([]presence.Channel, 0, len(q.waiting))
-	for channel := range q.waiting {
-		channels = append(channels, channel)
-	}
-	slices.SortFunc(channels, func(a, b presence.Channel) int { return compareRefs(presence.Ref(a), presence.Ref(b)) })
-	for _, channel := range channels {
-		if err := q.hand(ctx, channel); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
-// settle compares the work of an agent with the agent's state. Work that was
-// given before the state machine took it away returns to the queue, also after
-// later changes: its revision is older.
-func (q *Queue) settle(ctx context.Context, agent presence.Ref) error {
-	mine := q.given[agent]
-	if len(mine) == 0 {
-		return nil
-	}
-	s, err := q.desk.State(ctx, agent)
-	if err != nil && !errors.Is(err, presence.ErrUnknown) {
-		return err
-	}
-	taken := presence.Instant(0)
-	if s.Work != nil {
-		taken = s.Work.Requeued
-	}
-	var back, moved []*Work
-	for _, w := range mine {
-		switch {
-		case err != nil || w.Revision < taken:
-			back = append(back, w)
-		case !w.Started && w.To == agent && s.Current.Label == "" && !q.member(&s, w).receives():
-			moved = append(moved, w)
-		}
-	}
-	if len(back) > 0 {
-		q.took[agent] = nil
-	}
-	for _, w := range back {
-		q.took[agent] = append(q.took[agent], w.ID)
-		w.Started, w.To = false, presence.Ref{} // for any agent
-		q.unbind(w)
-		q.wait(w)
-	}
-	for _, w := range moved {
-		if err := q.desk.Apply(ctx, presence.Event{Kind: presence.EventDone, Subject: agent, Load: presence.Load{On: w.On, N: 1}, Revision: w.Revision}); err != nil {
-			return err
-		}
-		q.unbind(w)
-		q.wait(w)
-	}
-	return nil
-}
-
-// members returns the states of a channel's known members.
-func (q *Queue) members(ctx context.Context, channel presence.Channel) ([]presence.State, error) {
-	refs, err := q.desk.Members(channel)
-	if err != nil {
-		return nil, err
-	}
-	states := make([]presence.State, 0, len(refs))
-	for _, ref := range refs {
-		s, err := q.desk.State(ctx, ref)
-		if errors.Is(err, presence.ErrUnknown) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		states = append(states, s)
-	}
-	return states, nil
-}
-
-func (q *Queue) member(s *presence.State, w *Work) Member {
-	return MemberOf(q.desk.Machine(s.Subject.Tenant), s, w.On)
-}
-
-// unbind ends the affinity of a client to the agent of this work.
-func (q *Queue) unbind(w *Work) {
-	if a, ok := q.last[w.Client]; ok && a.work == w.ID {
-		delete(q.last, w.Client)
-	}
-}
-
-// wait returns work to its channel's line, in the place of its first arrival.
-func (q *Queue) wait(w *Work) {
-	q.release(w)
-	w.Place, w.Since = Waiting, q.desk.Now()
-	line := q.waiting[w.Channel]
-	at, _ := slices.BinarySearchFunc(line, w, func(a, b *Work) int { return int(a.order) - int(b.order) })
-	q.waiting[w.Channel] = slices.Insert(line, at, w)
-	q.tell(w)
-}
-
-// release removes work from its place.
-func (q *Queue) release(w *Work) {
-	switch w.Place {
-	case Waiting:
-		drop(q.waiting, w.Channel, w)
-	case Given:
-		drop(q.given, w.Agent, w)
-	}
-}
-
-// drop removes a piece of work from a list of an index.
-func drop[K comparable](index map[K][]*Work, at K, w *Work) {
-	if list := slices.DeleteFunc(index[at], func(o *Work) bool { return o == w }); len(list) > 0 {
-		index[at] = list
-	} else {
-		delete(index, at)
-	}
-}
-
-func (q *Queue) tell(w *Work) {
-	if q.opts.Observe != nil {
-		q.opts.Observe(*w)
-	}
-}
-
-// hand gives the waiting work of a channel to members that take it, in order of
-// arrival. Work that no member takes continues to wait, and is no error.
-func (q *Queue) hand(ctx context.Context, channel presence.Channel) error {
-	for _, w := range slices.Clone(q.waiting[channel]) {
-		if err := q.place(ctx, w); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// place tries to give a piece of work to an agent: to the one it is meant for,
-// to the one of its client, or to the first that takes it. An agent that has
-// become unavailable since the lookup refuses. place then tries the next one.
-func (q *Queue) place(ctx context.Context, w *Work) error {
-	states, err := q.members(ctx, w.Channel)
-	if err != nil {
-		return err
-	}
-	m := q.desk.Machine(w.Channel.Tenant)
-	members := make([]Member, len(states))
-	for i := range states {
-		members[i] = MemberOf(m, &states[i], w.On)
-	}
-	rule := m.Policy().Work
-	offer := func(member Member, how presence.Routing) (bool, error) {
-		return q.offer(ctx, w, member, how)
-	}
-	if w.To != (presence.Ref{}) {
-		i := slices.IndexFunc(members, func(o Member) bool { return o.Subject == w.To })
-		if i >= 0 && members[i].takes() {
-			if ok, err := offer(members[i], presence.RouteAll); ok || err != nil {
-				return err
-			}
-		}
-	}
-	if a, ok := q.last[w.Client]; ok && w.Client != "" && q.desk.Now() < a.until {
-		i := slices.IndexFunc(members, func(o Member) bool { return o.Subject == a.agent })
-		if i >= 0 && members[i].receives() {
-			if ok, err := offer(members[i], presence.RouteSticky); ok || err != nil {
-				return err
-			}
-		}
-	}
-	for _, member := range Candidates(members, rule.Order, q.turn[w.Channel]) {
-		if ok, err := offer(member, presence.RouteAll); ok || err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// offer gives work to a member at the revision of the lookup.
-func (q *Queue) offer(ctx context.Context, w *Work, to Member, how presence.Routing) (bool, error) {
-	err := q.desk.Apply(ctx, presence.Event{
-		Kind: presence.EventOffer, Subject: to.Subject, Load: presence.Load{On: w.On, N: 1}, Routing: how, Revision: to.Revision,
-	})
-	switch {
-	case err == nil:
-	case errors.Is(err, presence.ErrStale), errors.Is(err, presence.ErrNotAllowed), errors.Is(err, presence.ErrUnknown),
-		errors.Is(err, presence.ErrDisabled), errors.Is(err, presence.ErrLimit):
-		return false, nil // the desk reports that change too
-	default:
-		return false, err
-	}
-	q.release(w)
-	w.Place, w.Agent, w.Revision, w.Since = Given, to.Subject, to.Revision, q.desk.Now()
-	w.Started = w.To == presence.Ref{}
-	if !w.Started {
-		w.To = to.Subject
-	}
-	q.given[w.Agent] = append(q.given[w.Agent], w)
-	q.turn[w.Channel] = w.Agent
-	if w.Client != "" {
-		q.last[w.Client] = affinity{agent: w.Agent, work: w.ID, until: math.MaxInt64}
-	}
-	q.tell(w)
-	return true, nil
-}
-
-// Add adds a piece of work and tries to place it. It returns the work with its
+// Add adds a piece of work and hands out what waits. It returns the work with its
 // place: an agent, or waiting if none is available. Adding work of a known id
-// changes nothing.
+// changes nothing. While the channel is closed it returns [presence.ErrNotAllowed],
+// or with ClosingHold the work waits.
+//
+// Like the other calls that hand out work, Add returns the error of a desk that
+// fails meanwhile. The call itself has been carried out then, and Run tries again.
 func (q *Queue) Add(ctx context.Context, w Work) (Work, error) {
+	w.Weight = cmp.Or(w.Weight, 1)
 	if err := w.check(); err != nil {
 		return Work{}, err
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if old, there := q.work[w.ID]; there {
-		return *old, nil
+		return old.Work, nil
 	}
 	if err := q.open(w.Channel); err != nil {
 		return Work{}, err
@@ -439,16 +303,22 @@ func (q *Queue) Add(ctx context.Context, w Work) (Work, error) {
 	if len(q.work)-len(q.done) >= q.opts.MaxWork {
 		return Work{}, refuse(presence.ErrLimit, "work", w.ID, "%d pieces of work are not done yet", q.opts.MaxWork)
 	}
-	q.serial++
-	fresh := &Work{ID: w.ID, Channel: w.Channel, On: w.On, Client: w.Client, To: w.To, order: q.serial, Arrived: q.desk.Now()}
+	fresh := &piece{Work: Work{ID: w.ID, Channel: w.Channel, On: w.On, Client: w.Client, To: w.To, Weight: w.Weight}}
 	q.work[w.ID] = fresh
-	if w.Client != "" {
-		q.latest[w.Client] = fresh
-	}
-	q.wait(fresh)
-	err := q.place(ctx, fresh)
-	return *fresh, err
+	q.arrive(fresh)
+	err := q.handOut(ctx)
+	return fresh.Work, err
 }
+
+// arrive puts a piece at the end of the line.
+func (q *Queue) arrive(w *piece) {
+	q.serial++
+	w.order, w.Arrived = q.serial, q.desk.Now()
+	q.move(w, Waiting, w.Agent)
+}
+
+// maxWeight is the most work that a load counts.
+const maxWeight = 1_000_000
 
 // check refuses work that no desk can place, because it would block all other
 // work.
@@ -464,14 +334,18 @@ func (w *Work) check() error {
 			return refuse(presence.ErrInvalid, id.what, id.id, "an id has 1 to %d bytes of UTF-8 without control characters", presence.MaxID)
 		}
 	}
+	if w.Weight < 0 || w.Weight > maxWeight {
+		return refuse(presence.ErrInvalid, "work", w.ID, "a weight is from 1 to %d, not %d", maxWeight, w.Weight)
+	}
 	if w.To != (presence.Ref{}) && w.To.Tenant != w.Channel.Tenant {
 		return refuse(presence.ErrInvalid, "tenant", w.To.Tenant, "work of channel %s cannot be meant for %s", w.Channel, w.To)
 	}
 	return nil
 }
 
+// open returns ErrNotAllowed if a channel takes no new work now.
 func (q *Queue) open(channel presence.Channel) error {
-	if q.opts.Open == nil {
+	if q.opts.Open == nil || q.opts.Closing == ClosingHold {
 		return nil
 	}
 	open, next := q.opts.Open(channel, q.desk.Now())
@@ -483,15 +357,25 @@ func (q *Queue) open(channel presence.Channel) error {
 	return closed
 }
 
-// Assign gives a piece of work to a subject by an actor's choice. The subject's
-// status does not prevent it. It returns [presence.ErrNotAllowed] for a
-// visitor.
-func (q *Queue) Assign(ctx context.Context, by presence.Actor, id string, to presence.Ref) (Work, error) {
+// checkActor returns ErrNotAllowed if an actor may not decide about the work of a
+// tenant.
+func checkActor(by presence.Actor, tenant, what string) error {
 	if by.Role == presence.RoleVisitor {
-		return Work{}, refuse(presence.ErrNotAllowed, "role", string(by.Role), "%s may not assign work", by)
+		return refuse(presence.ErrNotAllowed, "role", string(by.Role), "%s may not %s work", by, what)
 	}
-	if by.Subject.Tenant != to.Tenant {
-		return Work{}, refuse(presence.ErrNotAllowed, "tenant", to.Tenant, "%s may not assign work to %s", by, to)
+	if by.Subject.Tenant != tenant {
+		return refuse(presence.ErrNotAllowed, "tenant", tenant, "%s may not %s work there", by, what)
+	}
+	return nil
+}
+
+// Assign gives a piece of work to a subject by an actor's choice. The subject's
+// status does not prevent it, and the work counts as started. Assign returns
+// [presence.ErrNotAllowed] for a visitor, and for a subject that is no member of
+// the work's channel.
+func (q *Queue) Assign(ctx context.Context, by presence.Actor, id string, to presence.Ref) (Work, error) {
+	if err := checkActor(by, to.Tenant, "assign"); err != nil {
+		return Work{}, err
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -503,39 +387,44 @@ func (q *Queue) Assign(ctx context.Context, by presence.Actor, id string, to pre
 		return Work{}, refuse(presence.ErrNotAllowed, "tenant", to.Tenant, "work of channel %s cannot be assigned to %s", w.Channel, to)
 	}
 	if w.Place == Given && w.Agent == to {
-		return *w, nil
+		return w.Work, nil
 	}
+	had := w.Work
 	for range 3 { // the receiver may change at the same time
 		s, err := q.desk.State(ctx, to)
 		if err != nil {
-			return *w, err
+			return w.Work, err
 		}
-		had, place, revision := w.Agent, w.Place, w.Revision
-		ok, err := q.offer(ctx, w, q.member(&s, w), presence.RouteNone)
+		member, err := q.desk.Belongs(ctx, to, w.Channel)
 		if err != nil {
-			return *w, err
+			return w.Work, err
 		}
-		if ok {
-			w.Started = true
-			if place == Given {
-				err = q.finish(ctx, had, w.On, revision)
-			}
-			return *w, err
+		if !member {
+			return w.Work, refuse(presence.ErrNotAllowed, "subject", to.String(), "it is no member of channel %s", w.Channel)
 		}
+		ok, err := q.offer(ctx, w, q.member(&s, w.On), presence.RouteNone)
+		if err != nil {
+			return w.Work, err
+		}
+		if !ok {
+			continue
+		}
+		q.give(w, to, s.Current.Revision, true)
+		if had.Place == Given {
+			err = q.unload(ctx, &had, false)
+		}
+		err = errors.Join(err, q.handOut(ctx))
+		return w.Work, err
 	}
-	return *w, refuse(presence.ErrNotAllowed, "subject", to.String(), "it takes no work %s now", id)
+	return w.Work, refuse(presence.ErrNotAllowed, "subject", to.String(), "it takes no work %s now", id)
 }
 
-func (q *Queue) find(id string) (*Work, error) {
+func (q *Queue) find(id string) (*piece, error) {
 	w := q.work[id]
 	if w == nil {
 		return nil, refuse(presence.ErrUnknown, "work", id, "the queue has none of that id")
 	}
 	return w, nil
-}
-
-func (q *Queue) finish(ctx context.Context, agent presence.Ref, on string, revision presence.Instant) error {
-	return q.desk.Apply(ctx, presence.Event{Kind: presence.EventDone, Subject: agent, Load: presence.Load{On: on, N: 1}, Revision: revision})
 }
 
 // Start records that the agent has started: the work no longer moves to another
@@ -548,14 +437,87 @@ func (q *Queue) Start(id string) (Work, error) {
 		return Work{}, err
 	}
 	if w.Place != Given {
-		return *w, refuse(presence.ErrInvalid, "work", id, "no agent has it")
+		return w.Work, refuse(presence.ErrInvalid, "work", id, "no agent has it")
 	}
-	w.Started = true
-	return *w, nil
+	q.begin(w)
+	return w.Work, nil
 }
 
-// Finish ends a piece of work. Its client stays with the agent for the time of
-// the policy.
+// begin makes given work started.
+func (q *Queue) begin(w *piece) {
+	q.answered(w)
+	w.Started, w.begun, w.declined = true, true, nil
+}
+
+// Decline passes work that an agent was given and has not started to the next
+// agent. The queue passes over the agent until what that agent receives has
+// changed, so that the work waits if no other agent takes it. Decline returns
+// [presence.ErrStale] if another agent has the work by now, and
+// [presence.ErrInvalid] if the agent has started it.
+func (q *Queue) Decline(ctx context.Context, id string, agent presence.Ref) (Work, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	w, err := q.find(id)
+	if err != nil {
+		return Work{}, err
+	}
+	if w.Place != Given || w.Agent != agent {
+		return w.Work, refuse(presence.ErrStale, "work", id, "%s does not have it", agent)
+	}
+	if w.begun {
+		return w.Work, refuse(presence.ErrInvalid, "work", id, "%s has started it", agent)
+	}
+	if err := q.pass(ctx, w); err != nil {
+		return w.Work, err
+	}
+	err = q.handOut(ctx)
+	return w.Work, err
+}
+
+// Transfer moves work that is not done to another channel, by an actor's choice. An
+// agent that has it loses it. The work keeps the place of its first arrival in the
+// line, and is meant for no single subject any more. Transfer returns
+// [presence.ErrNotAllowed] for a visitor, and while the other channel is closed,
+// unless Options.Closing is ClosingHold.
+func (q *Queue) Transfer(ctx context.Context, by presence.Actor, id string, to presence.Channel) (Work, error) {
+	if err := checkActor(by, to.Tenant, "transfer"); err != nil {
+		return Work{}, err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	w, err := q.find(id)
+	if err != nil {
+		return Work{}, err
+	}
+	moved := w.Work
+	moved.Channel, moved.To = to, presence.Ref{}
+	if err := moved.check(); err != nil {
+		return w.Work, err
+	}
+	switch {
+	case w.Channel.Tenant != to.Tenant:
+		return w.Work, refuse(presence.ErrNotAllowed, "tenant", to.Tenant, "work of channel %s cannot be transferred to %s", w.Channel, to)
+	case w.Place == Done:
+		return w.Work, refuse(presence.ErrInvalid, "work", id, "it is done")
+	case w.Channel == to:
+		return w.Work, nil
+	}
+	if err := q.open(to); err != nil {
+		return w.Work, err
+	}
+	if w.Place == Given {
+		if err := q.unload(ctx, &w.Work, false); err != nil {
+			return w.Work, err
+		}
+	}
+	w.Channel, w.To = to, presence.Ref{}
+	q.release(w)
+	err = q.handOut(ctx)
+	return w.Work, err
+}
+
+// Finish ends a piece of work and hands out what waits. Its client stays with the
+// agent for the time of the policy.
 func (q *Queue) Finish(ctx context.Context, id string) (Work, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -564,64 +526,54 @@ func (q *Queue) Finish(ctx context.Context, id string) (Work, error) {
 		return Work{}, err
 	}
 	if w.Place == Done {
-		return *w, nil
+		return w.Work, nil
 	}
 	if w.Place == Given {
-		if err := q.finish(ctx, w.Agent, w.On, w.Revision); err != nil && !errors.Is(err, presence.ErrUnknown) {
-			return *w, err
+		if err := q.unload(ctx, &w.Work, true); err != nil {
+			return w.Work, err
 		}
 	}
-	q.release(w)
-	w.Place, w.Since = Done, q.desk.Now()
-	if a, ok := q.last[w.Client]; ok && a.work == w.ID {
-		a.until = w.Since.Add(q.desk.Machine(w.Channel.Tenant).Policy().Work.Affinity)
-		q.last[w.Client] = a
-	}
-	q.done = append(q.done, w.ID)
+	q.move(w, Done, w.Agent)
 	for len(q.done) > q.opts.MaxDone {
 		q.forget(q.done[0])
-		q.done = q.done[1:]
 	}
-	q.tell(w)
-	return *w, nil
+	err = q.handOut(ctx)
+	return w.Work, err
 }
 
-// forget drops done work, and the affinity of its client if that has ended.
-func (q *Queue) forget(id string) {
-	if w := q.work[id]; w != nil {
-		q.unbind(w)
-		if q.latest[w.Client] == w {
-			delete(q.latest, w.Client)
-		}
-		delete(q.work, id)
-	}
-}
-
-// Message records that a client has written again. The client's open work stays
-// with its agent. Done work is opened again, for the same agent while the
+// Message records that a client has written again. It concerns one piece of the
+// client's work: the one given last if an agent has some, else the one that has
+// waited longest, else the one that ended last. Work that an agent has stays with
+// that agent. Work that is done is opened again, for the same agent while the
 // client's affinity lasts.
 func (q *Queue) Message(ctx context.Context, client string) (Work, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	latest := q.latest[client]
-	switch {
-	case latest == nil:
+	c := q.clients[client]
+	if c == nil {
 		return Work{}, refuse(presence.ErrUnknown, "client", client, "the queue has no work of it")
-	case latest.Place == Given:
-		latest.Started = true
-		return *latest, nil
-	case latest.Place == Waiting:
-		return *latest, q.place(ctx, latest)
 	}
-	if err := q.open(latest.Channel); err != nil {
-		return *latest, err
+	var w *piece
+	switch {
+	case len(c.given) > 0:
+		w = c.given[len(c.given)-1]
+		if w.answer == 0 { // a client does not answer for the agent
+			q.begin(w)
+		}
+		return w.Work, nil
+	case len(c.waiting) > 0:
+		w = c.waiting[0]
+	default:
+		w = c.done[len(c.done)-1]
+		if err := q.open(w.Channel); err != nil {
+			return w.Work, err
+		}
+		w.To = presence.Ref{}
+		w.Started, w.begun, w.declined = false, false, nil
+		q.arrive(w)
 	}
-	q.done = slices.DeleteFunc(q.done, func(id string) bool { return id == latest.ID })
-	q.serial++
-	latest.order, latest.Arrived, latest.Started, latest.To = q.serial, q.desk.Now(), false, presence.Ref{}
-	q.wait(latest)
-	err := q.place(ctx, latest)
-	return *latest, err
+	err := q.handOut(ctx)
+	return w.Work, err
 }
 
 // Get returns a piece of work.
@@ -629,30 +581,41 @@ func (q *Queue) Get(id string) (Work, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if w := q.work[id]; w != nil {
-		return *w, true
+		return w.Work, true
 	}
 	return Work{}, false
 }
 
 // List returns the waiting work of a channel, in order of arrival.
-func (q *Queue) List(channel presence.Channel) []Work { return copies(q, q.waiting, channel) }
-
-// Of returns the work of an agent, in the order of giving.
-func (q *Queue) Of(agent presence.Ref) []Work { return copies(q, q.given, agent) }
-
-// copies returns copies of the work in a list of an index, which q guards.
-func copies[K comparable](q *Queue, index map[K][]*Work, at K) []Work {
+func (q *Queue) List(channel presence.Channel) []Work {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	var list []Work
-	for _, w := range index[at] {
-		list = append(list, *w)
+	var list []*piece
+	for _, l := range q.lines {
+		if l.channel == channel {
+			list = append(list, l.pieces...)
+		}
+	}
+	slices.SortFunc(list, byArrival)
+	return copies(list)
+}
+
+// Of returns the work of an agent, in the order of giving.
+func (q *Queue) Of(agent presence.Ref) []Work {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return copies(q.given[agent])
+}
+
+func copies(pieces []*piece) (list []Work) {
+	for _, w := range pieces {
+		list = append(list, w.Work)
 	}
 	return list
 }
 
 // Taken returns the ids of the work that was last taken from an agent because
-// the agent was kicked out or left.
+// the agent was kicked out, left or lost the channel.
 func (q *Queue) Taken(agent presence.Ref) []string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -664,13 +627,9 @@ func (q *Queue) Taken(agent presence.Ref) []string {
 func (q *Queue) Ranked(ctx context.Context, channel presence.Channel, on string) (members []Member, n int, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	states, err := q.members(ctx, channel)
+	members, err = q.view().list(ctx, lane{channel: channel, on: on})
 	if err != nil {
 		return nil, 0, err
 	}
-	m := q.desk.Machine(channel.Tenant)
-	for i := range states {
-		members = append(members, MemberOf(m, &states[i], on))
-	}
-	return members, len(Candidates(members, m.Policy().Work.Order, q.turn[channel])), nil
+	return members, len(Candidates(members, q.rule(channel.Tenant).Order, q.turn[channel])), nil
 }

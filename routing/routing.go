@@ -2,6 +2,35 @@
 // [Candidates] are pure functions over a snapshot of a channel's members. A
 // [Queue] routes work on a tracker, while its agents connect, leave and are
 // kicked out.
+//
+// # The line
+//
+// The work that waits for one channel is its line. A queue always gives the piece
+// that arrived first, over all channels, of those that some agent takes. A piece
+// that returns to the line keeps its place there. Three agents may take a piece,
+// in this order:
+//
+//   - the agent that it is meant for ([Work.To]), if that agent takes new work;
+//   - the agent of its client, if that agent receives sticky work: the one with
+//     the newest piece of the client's work, or for [presence.WorkRule.Affinity]
+//     the one that had the work that ended last;
+//   - the first of the [Candidates] that has room for its [Work.Weight]. Only this
+//     choice moves the turn of [presence.OrderRoundRobin].
+//
+// An agent that is no member of the channel takes none of its work. An agent that
+// loses a channel loses the channel's work, started or not.
+//
+// # Offers
+//
+// With [presence.WorkRule.AcceptWithin], what a queue gives is an offer until
+// [Queue.Start]. An offer that is declined ([Queue.Decline]) or not started in time
+// is made to the next agent. The queue passes over an agent that did not take it up
+// until what that agent receives has changed ([presence.Presence], Revision).
+//
+// # Closing time
+//
+// [Options.Closing] rules what happens to work while a channel is closed. Work that
+// an agent has continues to its end in any case.
 package routing
 
 import (
@@ -25,7 +54,9 @@ type Member struct {
 	Availability int
 	Load         int              // pieces of work over all work channels
 	Given        presence.Instant // when work was last given or ended; 0 counts as the longest ago
-	Revision     presence.Instant // for the offer
+	// Revision is for the offer. It is also the instant since which the member has
+	// received what it receives now.
+	Revision presence.Instant
 }
 
 // MemberOf returns the member for a subject, for one work channel.
@@ -40,8 +71,15 @@ func MemberOf(m *presence.Machine, s *presence.State, on string) Member {
 
 // takes reports whether the member may be given new work.
 func (m *Member) takes() bool {
-	return (m.Routing == presence.RouteAll || m.Routing == presence.RouteLast) && (!m.Bounded || m.Room > 0)
+	return (m.Routing == presence.RouteAll || m.Routing == presence.RouteLast) && m.fits(1)
 }
+
+// fits reports whether the member has room for work of a weight.
+func (m *Member) fits(weight int) bool { return !m.Bounded || m.Room >= weight }
+
+// idleSince returns when the member last had to do with work, or began to receive
+// what it receives now.
+func (m *Member) idleSince() presence.Instant { return max(m.Given, m.Revision) }
 
 // receives reports whether the member may be given work that already belongs to
 // it.
@@ -52,8 +90,9 @@ func (m Member) receives() bool {
 // Rank sorts members in the order for offers of work. First are those that take
 // work, then those that take it only if no other does, then those that take
 // none. Within these groups, Rank sorts by availability, then by the order of
-// the policy's [presence.WorkRule], then by id. For [presence.OrderRoundRobin],
-// after is the last member that had a turn.
+// the policy's [presence.WorkRule], then by id. A member has been idle since the
+// later of Given and Revision, so the time in which it received no work does not
+// count. For [presence.OrderRoundRobin], after is the last member that had a turn.
 func Rank(members []Member, order string, after presence.Ref) {
 	turn := func(m *Member) int { // members behind the last one precede the others
 		if order == presence.OrderRoundRobin && compareRefs(m.Subject, after) <= 0 {
@@ -70,9 +109,9 @@ func Rank(members []Member, order string, after presence.Ref) {
 		case presence.OrderRoundRobin:
 			rule = turn(&a) - turn(&b)
 		case presence.OrderLongestIdle:
-			rule = cmp.Compare(a.Given, b.Given)
+			rule = cmp.Compare(a.idleSince(), b.idleSince())
 		default:
-			rule = cmp.Or(cmp.Compare(a.Load, b.Load), cmp.Compare(a.Given, b.Given))
+			rule = cmp.Or(cmp.Compare(a.Load, b.Load), cmp.Compare(a.idleSince(), b.idleSince()))
 		}
 		return cmp.Or(rule, compareRefs(a.Subject, b.Subject))
 	})

@@ -56,8 +56,11 @@ var verbs = []rule{
 	{usage: "load S NUMBER [capacity=NUMBER] [pinned=NUMBER] [on=WORK]", means: "reports load and capacity of a work channel"},
 	{usage: "challenge S [for=DURATION]", means: "asks the subject whether it is still there"},
 	{usage: "ack S", means: "answers the challenge"},
-	{usage: "work W CHANNEL [client=K] [to=S]", means: "a piece of work arrives"},
+	{usage: "work W CHANNEL [client=K] [to=S] [on=WORK] [weight=NUMBER]", means: "a piece of work arrives"},
 	{usage: "assign W S by=WHO", means: "an actor assigns a piece of work"},
+	{usage: "begin W", means: "the agent of a piece of work starts it"},
+	{usage: "decline W S", means: "an agent declines a piece of work"},
+	{usage: "transfer W CHANNEL by=WHO", means: "an actor moves a piece of work to another channel"},
 	{usage: "finish W", means: "a piece of work ends"},
 	{usage: "message K", means: "a client writes again"},
 

@@ -137,6 +137,9 @@ var verbLines = []struct{ src, want string }{
 	{"challenge alice for=60s", "challenge <alice> for=1m0s | alice/  "},
 	{"ack alice", "ack <alice> | alice/  "},
 	{"work w1 sales client=carl to=alice", "work <w1> <sales> client=<carl> to=<alice> | / sales "},
+	{"begin w1", "begin <w1> | /  "},
+	{"decline w1 alice", "decline <w1> <alice> | alice/  "},
+	{"transfer w1 sales by=boss", "transfer <w1> <sales> by=<boss> | / sales "},
 	{"assign w1 alice by=ann", "assign <w1> <alice> by=<ann> | alice/  "},
 	{"finish w1", "finish <w1> | /  "},
 	{"message carl", "message <carl> | /  "},
@@ -425,7 +428,7 @@ var faults = []struct {
 	src  string
 	want []string
 }{
-	{"clam alice busy", []string{`2: unknown verb "clam"; want one of accept, ack, assign, challenge, claim, clock, close, connect, define, disable, enable, endpoint, expect, finish, focus, grant, hide, idle, input, join, link, load, login, logout, lose, message, node, notify, policy, reject, release, request, resume, revoke, role, schedule, show, sleep, suspend, undefine, unwatch, wake, watch, withdraw, work`}},
+	{"clam alice busy", []string{`2: unknown verb "clam"; want one of accept, ack, assign, begin, challenge, claim, clock, close, connect, decline, define, disable, enable, endpoint, expect, finish, focus, grant, hide, idle, input, join, link, load, login, logout, lose, message, node, notify, policy, reject, release, request, resume, revoke, role, schedule, show, sleep, suspend, transfer, undefine, unwatch, wake, watch, withdraw, work`}},
 	{"login alice/1 colour=red", []string{`2: login: unknown key "colour"; allowed: device, node`}},
 	{"input alice/1 by=ann", []string{`2: input: unknown key "by"; allowed: none`}},
 	{"claim alice busy proves=C1", []string{`2: claim: unknown key "proves"; allowed: source, key, conn, until, for, reason, text, by`}},
@@ -533,7 +536,7 @@ var faults = []struct {
 	{`claim alice busy text="a\`, []string{`2: a backslash in quotes escapes nothing; want \" or \\`}},
 	{`claim alice busy text="a"b`, []string{`2: "b" follows a closing quote; want a space`}},
 	{`claim alice busy text=a"b"`, []string{`2: the word "text=a\"" contains a quote; want quotes around the whole value`}},
-	{`"claim" alice busy`, []string{`2: unknown verb "\"claim\""; want one of accept, ack, assign, challenge, claim, clock, close, connect, define, disable, enable, endpoint, expect, finish, focus, grant, hide, idle, input, join, link, load, login, logout, lose, message, node, notify, policy, reject, release, request, resume, revoke, role, schedule, show, sleep, suspend, undefine, unwatch, wake, watch, withdraw, work`}},
+	{`"claim" alice busy`, []string{`2: unknown verb "\"claim\""; want one of accept, ack, assign, begin, challenge, claim, clock, close, connect, decline, define, disable, enable, endpoint, expect, finish, focus, grant, hide, idle, input, join, link, load, login, logout, lose, message, node, notify, policy, reject, release, request, resume, revoke, role, schedule, show, sleep, suspend, transfer, undefine, unwatch, wake, watch, withdraw, work`}},
 	{"ack al\xffice", []string{"2: byte 7 of the line is not allowed; want UTF-8 without control characters"}},
 	{"ack alice\x00", []string{"2: byte 10 of the line is not allowed; want UTF-8 without control characters"}},
 	{"# " + strings.Repeat("x", scenario.MaxLine), []string{"2: the line has 4098 bytes; at most 4096 are allowed"}},
@@ -541,7 +544,7 @@ var faults = []struct {
 	// Parse reports all faults of a file, in order.
 	{"login\nclam\nack alice\n+x ack alice by=me", []string{
 		"2: login: S/C is missing; usage: login S/C [device=DEVICE] [node=NODE]",
-		`3: unknown verb "clam"; want one of accept, ack, assign, challenge, claim, clock, close, connect, define, disable, enable, endpoint, expect, finish, focus, grant, hide, idle, input, join, link, load, login, logout, lose, message, node, notify, policy, reject, release, request, resume, revoke, role, schedule, show, sleep, suspend, undefine, unwatch, wake, watch, withdraw, work`,
+		`3: unknown verb "clam"; want one of accept, ack, assign, begin, challenge, claim, clock, close, connect, decline, define, disable, enable, endpoint, expect, finish, focus, grant, hide, idle, input, join, link, load, login, logout, lose, message, node, notify, policy, reject, release, request, resume, revoke, role, schedule, show, sleep, suspend, transfer, undefine, unwatch, wake, watch, withdraw, work`,
 		`5: instant "+x": ` + wantPlus,
 		`5: ack: unknown key "by"; allowed: none`}},
 }

@@ -662,6 +662,9 @@ func (r *runner) advance(to presence.Instant) error {
 			return err
 		}
 		r.drain(nil)
+		if at, ok := r.queue.Next(); ok && (due == 0 || at < due) {
+			due = at
+		}
 		beat := r.nextBeat()
 		switch {
 		case due != 0 && due <= to && (beat == 0 || due <= beat):

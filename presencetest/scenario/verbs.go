@@ -107,7 +107,7 @@ var doers = map[string]func(*runner, *Line) error{
 	},
 	"ack": func(r *runner, l *Line) error { return r.on(l, presence.Event{Kind: presence.EventAck}) },
 	"work": func(r *runner, l *Line) error {
-		w := routing.Work{ID: l.Args[0].Text, Channel: presence.ChannelID(l.Channel), Client: l.Key("client").Text}
+		w := routing.Work{ID: l.Args[0].Text, Channel: presence.ChannelID(l.Channel), Client: l.Key("client").Text, On: l.Key("on").Text, Weight: l.Key("weight").Number}
 		if to := l.Key("to").Text; to != "" {
 			w.To = presence.ID(to)
 		}
@@ -116,6 +116,18 @@ var doers = map[string]func(*runner, *Line) error{
 	},
 	"assign": func(r *runner, l *Line) error {
 		_, err := r.queue.Assign(r.ctx, r.by(l), l.Args[0].Text, presence.ID(l.Subject))
+		return err
+	},
+	"begin": func(r *runner, l *Line) error {
+		_, err := r.queue.Start(l.Args[0].Text)
+		return err
+	},
+	"decline": func(r *runner, l *Line) error {
+		_, err := r.queue.Decline(r.ctx, l.Args[0].Text, presence.ID(l.Subject))
+		return err
+	},
+	"transfer": func(r *runner, l *Line) error {
+		_, err := r.queue.Transfer(r.ctx, r.by(l), l.Args[0].Text, presence.ChannelID(l.Channel))
 		return err
 	},
 	"finish": func(r *runner, l *Line) error {
