@@ -22,7 +22,7 @@ import (
 
 func TestMalformedMessagesEndTheSocket(t *testing.T) {
 	for name, data := range map[string]string{
-		"nothing": ``, "no JSON": `[[[[`, "an object": `{"topic":"sales","event":"phx_join","payload":{},"ref":"1"}`, "too short": `["1","1","sales","phx_join"]`,
+		"nothing": ``, "no JSON": `[[[[`, "an object in a list": `[{"topic":"sales","event":"phx_join","payload":{},"ref":"1"}]`, "too short": `["1","1","sales","phx_join"]`,
 		"too long": `["1","1","sales","phx_join",{},{}]`, "a number for a ref": `[1,1,"sales","phx_join",{}]`, "no topic": `["1","1","","phx_join",{}]`,
 		"a long topic": `["1","1","` + strings.Repeat("x", 256) + `","phx_join",{}]`, "a long ref": `["1","` + strings.Repeat("x", 65) + `","sales","phx_join",{}]`,
 		"no UTF-8": "[\"1\",\"1\",\"sales\xff\",\"phx_join\",{}]", "deep": strings.Repeat("[", 5000),
@@ -111,10 +111,14 @@ func TestLongMessages(t *testing.T) {
 func TestMessageInPartsWithAPing(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, w *world) {
 		ann := w.open("token=ann")
-		require.NoError(t, ann.send(gobwas.OpText, false, `["1","1",`))
+		join := `["1","1","sales","phx_join",{}]`
+		if ann.objects {
+			join = toObject(join)
+		}
+		require.NoError(t, ann.send(gobwas.OpText, false, join[:9]))
 		require.NoError(t, ann.send(gobwas.OpPing, true, "still there?"))
 		require.NoError(t, ann.send(gobwas.OpContinuation, false, ""))
-		require.NoError(t, ann.send(gobwas.OpContinuation, true, `"sales","phx_join",{}]`))
+		require.NoError(t, ann.send(gobwas.OpContinuation, true, join[9:]))
 		require.Equal(t, "still there?", last(ann.of("pong")).raw)
 		ann.refs = 1
 		require.Equal(t, "available", ann.status("sales", "ann"))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -43,13 +44,58 @@ type message struct {
 	joinRef, ref *string
 	topic, event string
 	payload      json.RawMessage
+	left         *string // the ref of the join that the message has ended
+}
+
+// serializer is a form of text messages. The vsn of a socket names it.
+type serializer uint8
+
+const (
+	// objects is 1.0.0, the form of every client up to phoenix 1.2 and up to
+	// realtime-js 2.90.
+	objects serializer = iota
+	// lists is 2.0.0.
+	lists
+)
+
+// serializerOf returns the serializer of a vsn. A client without one is older
+// than the parameter.
+func serializerOf(vsn string) (s serializer, ok bool) {
+	switch major, _, _ := strings.Cut(vsn, "."); major {
+	case "", "1":
+		return objects, true
+	case "2":
+		return lists, true
+	}
+	return 0, false
 }
 
 // errMalformed means that a message is not one of the protocol.
-var errMalformed = &edge.Violation{Status: edge.StatusText, Text: "phoenix: invalid message: it is not a list of join_ref, ref, topic, event and payload"}
+var errMalformed = &edge.Violation{Status: edge.StatusText, Text: "phoenix: invalid message: it is not join_ref, ref, topic, event and payload in the form of its vsn"}
+
+// object is a message of the form 1.0.0.
+type object struct {
+	Topic   string  `json:"topic"`
+	Event   string  `json:"event"`
+	Payload any     `json:"payload"`
+	Ref     *string `json:"ref"`
+	JoinRef *string `json:"join_ref"`
+}
 
 // decode reads a text message.
-func decode(data []byte) (m message, err error) {
+func (s serializer) decode(data []byte) (m message, err error) {
+	if s == objects {
+		payload := json.RawMessage("null")
+		o := object{Payload: &payload}
+		if json.Unmarshal(data, &o) != nil {
+			return m, errMalformed
+		}
+		m = message{joinRef: o.JoinRef, ref: o.Ref, topic: o.Topic, event: o.Event, payload: payload}
+		if m.event == eventJoin && m.joinRef == nil {
+			m.joinRef = m.ref // the oldest clients send no join_ref
+		}
+		return m, m.check()
+	}
 	var parts []json.RawMessage
 	if json.Unmarshal(data, &parts) != nil || len(parts) != 5 {
 		return m, errMalformed
@@ -100,8 +146,12 @@ func (m *message) check() error {
 }
 
 // encode returns an outgoing message.
-func encode(joinRef, ref *string, topic, event string, payload any) []byte {
-	data, _ := json.Marshal([]any{joinRef, ref, topic, event, payload}) // all of it can be encoded
+func (s serializer) encode(joinRef, ref *string, topic, event string, payload any) []byte {
+	var v any = []any{joinRef, ref, topic, event, payload}
+	if s == objects {
+		v = object{topic, event, payload, ref, joinRef}
+	}
+	data, _ := json.Marshal(v) // all of it can be encoded
 	return data
 }
 

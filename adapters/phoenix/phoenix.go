@@ -1,6 +1,7 @@
 // Package phoenix lets front ends written for Phoenix Channels, or for
 // Supabase Realtime, show presence: the Socket, Channel and Presence of the npm
-// packages phoenix and @supabase/realtime-js (from 2.91) work unchanged.
+// packages phoenix (from 1.2) and @supabase/realtime-js (from 2.0) work
+// unchanged.
 //
 //	handler, err := phoenix.NewHandler(tracker, &phoenix.Options{Authenticate: authenticate})
 //	http.Handle("/socket/websocket", handler)
@@ -181,8 +182,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	params := r.URL.Query()
-	if vsn := params.Get("vsn"); !strings.HasPrefix(vsn, "2.") {
-		http.Error(w, fmt.Sprintf("phoenix: invalid vsn %q; allowed: 2.0.0", vsn), http.StatusBadRequest)
+	form, ok := serializerOf(params.Get("vsn"))
+	if !ok {
+		http.Error(w, fmt.Sprintf("phoenix: invalid vsn %.80q; allowed: 1.0.0, 2.0.0, or none, which means 1.0.0", params.Get("vsn")), http.StatusBadRequest)
 		return
 	}
 	params.Del("vsn")
@@ -204,7 +206,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.log.Debug("phoenix: handshake", "remote", r.RemoteAddr, "error", err)
 		return
 	}
-	h.adopt(newSocket(h, actor, c, conn, early))
+	h.adopt(newSocket(h, actor, c, form, conn, early))
 }
 
 // authenticate returns whose credentials these are, or refuses them.

@@ -4,12 +4,15 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	gobwas "github.com/gobwas/ws"
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
@@ -316,16 +319,85 @@ func TestAuthentication(t *testing.T) {
 	})
 }
 
-func TestOnlyWebSocketsOfVersion2(t *testing.T) {
+// fault 32: a client whose vsn is missing is of 1.0.0.
+func TestVersions(t *testing.T) {
 	s, goodbye := served(t)
-	for path, want := range map[string]int{
-		"/?vsn=2.0.0&token=ann": http.StatusSwitchingProtocols, "/?vsn=1.0.0&token=ann": http.StatusBadRequest, "/?token=ann": http.StatusBadRequest,
+	for vsn, want := range map[string]int{
+		"": 101, "vsn=": 101, "vsn=1.0.0": 101, "vsn=1.1": 101, "vsn=2.0.0": 101, "vsn=2.1.0": 101,
+		"vsn=3.0.0": 400, "vsn=0.9.0": 400, "vsn=10.0.0": 400, "vsn=20.0.0": 400, "vsn=latest": 400,
 	} {
-		response, _ := edgetest.Upgrade(t, s.Address, path, "x", http.Header{})
-		require.Equal(t, want, response.StatusCode, path)
+		response, _ := edgetest.Upgrade(t, s.Address, "/?token=ann&"+vsn, "x", http.Header{})
+		require.Equal(t, want, response.StatusCode, vsn)
+		if want != http.StatusSwitchingProtocols {
+			text, err := io.ReadAll(response.Body)
+			require.NoError(t, err)
+			require.Contains(t, string(text), "allowed: 1.0.0, 2.0.0", vsn)
+		}
 	}
 	require.NoError(t, goodbye())
 	require.ErrorIs(t, goodbye(), presence.ErrClosed)
+}
+
+// fault 32: both serializers carry the same fields.
+func TestSerializersSayTheSame(t *testing.T) {
+	var said [2][]string
+	for i, vsn := range []string{"2.0.0", "1.0.0"} {
+		bubbleOf(t, vsn, nil, func(t *testing.T, w *world) {
+			ann := w.enter("token=ann&conn=tab", "sales")
+			guest := w.enter("token=guest:visitor", "sales")
+			ann.do("sales", "claim", `{"status":"busy","text":"back <soon> & \"well\" \u2028"}`)
+			ann.refused("unknown", ann.push("1", "sales", "claim", `{"status":"asleep"}`))
+			guest.push("", "phoenix", "heartbeat", `{}`)
+			ann.join("sales", `{}`)
+			ann.do("sales", "phx_leave", `{}`)
+			require.Equal(t, "ok", ann.join("sales", `{}`).Status)
+			require.NoError(t, w.tracker.RemoveMember(t.Context(), presence.ChannelID("sales"), presence.ID("ann")))
+			synctest.Wait()
+			for _, c := range []*client{ann, guest} {
+				for _, f := range c.frames {
+					said[i] = append(said[i], f.raw)
+				}
+			}
+		})
+	}
+	require.Greater(t, len(said[0]), 20)
+	require.ElementsMatch(t, said[0], said[1], "in the order in which replies and changes happen to be sent")
+}
+
+// fault 32: phoenix 1.2 sends no join_ref. It takes the end of a join for that of
+// a later one unless the end has another ref.
+func TestClientsWithoutJoinRefs(t *testing.T) {
+	bubbleOf(t, "1.0.0", nil, func(t *testing.T, w *world) {
+		ann := w.open("token=ann")
+		say := func(ref, event string) {
+			require.NoError(t, ann.send(gobwas.OpText, true, fmt.Sprintf(`{"topic":"sales","event":%q,"payload":{},"ref":%q}`, event, ref)))
+		}
+		say("1", "phx_join")
+		require.Equal(t, "available", ann.status("sales", "ann"))
+		say("2", "input")
+		require.Equal(t, "2", last(ann.of("phx_reply")).ref)
+		say("3", "phx_join") // again
+		require.Equal(t, "1", last(ann.of("phx_close")).ref)
+		say("4", "phx_leave")
+		require.Equal(t, "4", last(ann.of("phx_reply")).ref)
+		require.Equal(t, "3", last(ann.of("phx_close")).ref)
+		say("5", "phx_leave") // of nothing
+		require.Equal(t, "5", last(ann.of("phx_close")).ref)
+		require.NoError(t, ann.send(gobwas.OpText, true, `{"topic":"phoenix","event":"heartbeat","ref":"6"}`))
+		require.Equal(t, "6", last(ann.of("phx_reply")).ref)
+		say("7", "phx_join")
+		synctest.Wait()
+		require.NoError(t, w.tracker.RemoveMember(t.Context(), presence.ChannelID("sales"), presence.ID("ann")))
+		require.Equal(t, "7", last(ann.of("phx_close")).ref)
+		for _, wrong := range []string{
+			`{}`, `{"topic":"sales"`, `{"topic":7,"event":"x","ref":"1"}`, `{"topic":"sales","event":"x","ref":1}`, `["1","1","sales","phx_join",{}]`, `null`,
+		} {
+			c := w.open("token=ann")
+			c.objects = false
+			c.say(wrong)
+			require.EqualValues(t, 1007, c.ended(), wrong)
+		}
+	})
 }
 func TestOptions(t *testing.T) {
 	_, err := phoenix.NewHandler(nil, &phoenix.Options{

@@ -17,6 +17,7 @@ type roomKey struct {
 	topic    string
 	channel  presence.Channel
 	audience presence.Audience
+	form     serializer
 }
 
 // room turns the frames of one stream into messages, once for all sockets that
@@ -78,7 +79,7 @@ func (r *room) turn(f *presence.Frame, joinRef *string) (messages [][]byte, ok b
 	defer r.mu.Unlock()
 	if f.Kind == presence.FrameSnapshot {
 		state := r.snapshot(f)
-		messages = append(messages, encode(joinRef, nil, r.key.topic, eventState, json.RawMessage(state)))
+		messages = append(messages, r.key.form.encode(joinRef, nil, r.key.topic, eventState, json.RawMessage(state)))
 		return append(messages, r.grouped(f)), true
 	}
 	switch {
@@ -196,7 +197,7 @@ func (r *room) diff(f *presence.Frame, rows []row) (messages [][]byte) {
 	r.seq, r.state = f.Seq, nil
 	say := func(joins, leaves []byte) {
 		payload := slices.Concat([]byte(`{"joins":{`), joins, []byte(`},"leaves":{`), leaves, []byte(`}}`))
-		messages = append(messages, encode(nil, nil, r.key.topic, eventDiff, json.RawMessage(payload)))
+		messages = append(messages, r.key.form.encode(nil, nil, r.key.topic, eventDiff, json.RawMessage(payload)))
 	}
 	switch {
 	case r.h.opts.Dialect == Supabase:
@@ -218,7 +219,7 @@ func (r *room) diff(f *presence.Frame, rows []row) (messages [][]byte) {
 
 // grouped returns the message with the group of the channel.
 func (r *room) grouped(f *presence.Frame) []byte {
-	return encode(nil, nil, r.key.topic, eventGroup, f.Group)
+	return r.key.form.encode(nil, nil, r.key.topic, eventGroup, f.Group)
 }
 
 // without returns the entries of a list whose ref is not in another.

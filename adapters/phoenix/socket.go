@@ -1,6 +1,7 @@
 package phoenix
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -23,6 +24,7 @@ type socket struct {
 	params url.Values
 	opened Credentials
 	token  string // the token that authenticated the actor
+	form   serializer
 	conn   net.Conn
 	in     edge.Frames
 	ctx    context.Context
@@ -70,9 +72,9 @@ const (
 	statusPolicy    = 1008
 )
 
-func newSocket(h *Handler, actor presence.Actor, c Credentials, conn net.Conn, early []byte) *socket {
+func newSocket(h *Handler, actor presence.Actor, c Credentials, form serializer, conn net.Conn, early []byte) *socket {
 	s := &socket{
-		h: h, actor: actor, params: c.Params, opened: c, token: c.Token, conn: conn,
+		h: h, actor: actor, params: c.Params, opened: c, token: c.Token, form: form, conn: conn,
 		in:    edge.After(early, conn, edge.FrameLimits{Message: h.opts.MaxMessage, Parts: maxParts}),
 		began: time.Now(), bucket: edge.NewBucket(0, h.opts.Burst),
 		topics: make(map[string]*topic), holds: make(map[string]bool),
@@ -179,7 +181,7 @@ func (s *socket) refuse(data []byte) error {
 
 // handle carries out a message and answers it.
 func (s *socket) handle(data []byte) error {
-	m, err := decode(data)
+	m, err := s.form.decode(data)
 	if err != nil {
 		return err
 	}
@@ -205,7 +207,7 @@ func (s *socket) answer(m *message, response any, err error) {
 	} else if response == nil {
 		answer.Response = struct{}{}
 	}
-	_ = s.write(edge.OpText, encode(m.joinRef, m.ref, m.topic, eventReply, answer))
+	_ = s.push(m.joinRef, m.ref, m.topic, eventReply, answer)
 }
 
 // after carries out what follows the reply to a message.
@@ -219,7 +221,10 @@ func (s *socket) after(m *message) {
 			s.pumps.Go(func() { s.pump(t) })
 		}
 	case eventLeave:
-		_ = s.write(edge.OpText, encode(m.joinRef, m.joinRef, m.topic, eventClose, struct{}{}))
+		// A client that has joined the topic again meanwhile ignores the end of an
+		// older join by its ref, which the oldest clients do not send.
+		ref := cmp.Or(m.joinRef, m.left, m.ref)
+		_ = s.push(ref, ref, m.topic, eventClose, struct{}{})
 	}
 }
 
@@ -249,6 +254,7 @@ func (s *socket) do(m *message) (response any, err error) {
 	}
 	switch m.event {
 	case eventLeave:
+		m.left = t.joinRef
 		s.part(t)
 		return nil, nil
 	case eventToken:
@@ -297,7 +303,7 @@ func (s *socket) join(m *message, p *payload) (response any, err error) {
 	s.mu.Unlock()
 	if old != nil { // the client has forgotten the topic
 		s.stop(old)
-		_ = s.write(edge.OpText, encode(old.joinRef, old.joinRef, old.name, eventClose, struct{}{}))
+		_ = s.push(old.joinRef, old.joinRef, old.name, eventClose, struct{}{})
 	} else if n >= s.h.opts.MaxTopics {
 		return nil, faultf(wordLimit, "limit topics: %d are joined, no more are allowed; leave one first", n)
 	}
@@ -315,7 +321,7 @@ func (s *socket) join(m *message, p *payload) (response any, err error) {
 	}
 	t := &topic{
 		name: m.topic, joinRef: m.joinRef, channel: channel, watch: w, done: make(chan struct{}),
-		room: s.h.enter(roomKey{m.topic, channel, s.actor.Audience()}),
+		room: s.h.enter(roomKey{m.topic, channel, s.actor.Audience(), s.form}),
 	}
 	t.ctx, t.cancel = context.WithCancel(s.ctx)
 	s.mu.Lock()
@@ -390,7 +396,7 @@ func (s *socket) renew(t *topic, token string) error {
 	}
 	if err != nil {
 		s.part(t)
-		_ = s.write(edge.OpText, encode(t.joinRef, t.joinRef, t.name, eventClose, faultOf(err)))
+		_ = s.push(t.joinRef, t.joinRef, t.name, eventClose, faultOf(err))
 		return err
 	}
 	s.token = token
@@ -435,7 +441,7 @@ func (s *socket) pump(t *topic) {
 	if f.word == wordNotAllowed {
 		event = eventClose // the client does not join again
 	}
-	_ = s.write(edge.OpText, encode(t.joinRef, t.joinRef, t.name, event, f))
+	_ = s.push(t.joinRef, t.joinRef, t.name, event, f)
 }
 
 func (s *socket) stream(t *topic) error {
@@ -597,6 +603,11 @@ func (s *socket) logUnavailable(f *fault, err error) {
 	if f.word == wordUnavailable {
 		s.h.log.Warn("phoenix: unavailable", "subject", s.actor.Subject, "error", err)
 	}
+}
+
+// push sends a message in the form of the socket.
+func (s *socket) push(joinRef, ref *string, topic, event string, payload any) error {
+	return s.write(edge.OpText, s.form.encode(joinRef, ref, topic, event, payload))
 }
 
 // write sends one frame. A client that does not take it in time is lost.

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	gobwas "github.com/gobwas/ws"
 	"github.com/stretchr/testify/require"
@@ -31,6 +32,7 @@ type world struct {
 	t       *testing.T
 	tracker *presence.Tracker
 	handler *phoenix.Handler
+	vsn     string // of the clients
 	dialled chan net.Conn
 	closed  chan struct{}
 }
@@ -41,15 +43,25 @@ type conf struct {
 	phoenix phoenix.Options
 }
 
-// bubble runs a test in a bubble of its own.
+// bubble runs a test in bubbles of its own, one for the clients of each
+// serializer. Tests write and read messages as lists, and clients of 1.0.0 turn
+// them into objects (fault 32).
 func bubble(t *testing.T, change func(*conf), test func(t *testing.T, w *world)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { test(t, setup(t, change)) })
+	for _, vsn := range []string{"2.0.0", "1.0.0"} {
+		bubbleOf(t, vsn, change, test)
+	}
 }
 
-func setup(t *testing.T, change func(*conf)) *world {
+// bubbleOf runs a test for the clients of one serializer.
+func bubbleOf(t *testing.T, vsn string, change func(*conf), test func(t *testing.T, w *world)) {
 	t.Helper()
-	w := &world{t: t, dialled: make(chan net.Conn), closed: make(chan struct{})}
+	synctest.Test(t, func(t *testing.T) { test(t, setup(t, vsn, change)) })
+}
+
+func setup(t *testing.T, vsn string, change func(*conf)) *world {
+	t.Helper()
+	w := &world{t: t, vsn: vsn, dialled: make(chan net.Conn), closed: make(chan struct{})}
 	policy := presence.DefaultPolicy()
 	policy.Views = map[presence.Audience][]string{
 		presence.AudienceTeam:       {"since", "reason", "text", "devices"},
@@ -166,14 +178,15 @@ type client struct {
 	refs int
 	done chan struct{}
 
-	quirk  bool          // as realtime-js, which forgets refs
-	gate   chan struct{} // if not nil, one for every frame that may be read
-	mu     sync.Mutex
-	frames []frame
-	lists  map[string]members // by topic
-	blinks map[string]int     // by key, how often a member was gone in between
-	code   gobwas.StatusCode
-	reason string
+	objects bool          // as clients of 1.0.0
+	quirk   bool          // as realtime-js, which forgets refs
+	gate    chan struct{} // if not nil, one for every frame that may be read
+	mu      sync.Mutex
+	frames  []frame
+	lists   map[string]members // by topic
+	blinks  map[string]int     // by key, how often a member was gone in between
+	code    gobwas.StatusCode
+	reason  string
 }
 
 // dial opens a socket or returns the status with which it was refused.
@@ -198,13 +211,13 @@ func (w *world) dial(query string, header ...string) (c *client, status int, why
 			}
 		},
 	}
-	conn, in, _, err := d.Dial(w.t.Context(), "ws://app.example/socket/websocket?vsn=2.0.0&"+query)
+	conn, in, _, err := d.Dial(w.t.Context(), "ws://app.example/socket/websocket?vsn="+w.vsn+"&"+query)
 	if status != 0 {
 		return nil, status, why
 	}
 	require.NoError(w.t, err)
 	w.t.Cleanup(func() { conn.Close() })
-	c = &client{t: w.t, conn: conn, in: conn, done: make(chan struct{}), lists: make(map[string]members), blinks: make(map[string]int)}
+	c = &client{t: w.t, conn: conn, in: conn, objects: w.vsn == "1.0.0", done: make(chan struct{}), lists: make(map[string]members), blinks: make(map[string]int)}
 	if in != nil {
 		c.in = in
 	}
@@ -276,6 +289,9 @@ func (c *client) read() {
 
 // take does with a message what the npm packages do.
 func (c *client) take(data []byte) {
+	if c.objects {
+		data = toList(c.t, data)
+	}
 	f := frame{raw: string(data)}
 	var joinRef, ref *string
 	require.NoError(c.t, json.Unmarshal(data, &[]any{&joinRef, &ref, &f.topic, &f.event, &f.payload}), f.raw)
@@ -368,7 +384,46 @@ func (c *client) status(topic, key string) string {
 	return ""
 }
 
+// order is the order of a message's fields in a list.
+var order = []string{"join_ref", "ref", "topic", "event", "payload"}
+
+// toList returns a message of 1.0.0 as one of 2.0.0, and checks its form.
+func toList(t *testing.T, data []byte) []byte {
+	var fields map[string]json.RawMessage
+	require.NoError(t, json.Unmarshal(data, &fields), string(data))
+	require.Len(t, fields, len(order), string(data))
+	var list []json.RawMessage
+	for _, name := range order {
+		require.Contains(t, fields, name)
+		list = append(list, fields[name])
+	}
+	data, err := json.Marshal(list)
+	require.NoError(t, err)
+	return data
+}
+
+// toObject returns a message of 2.0.0 as one of 1.0.0, and anything else as it
+// is.
+func toObject(data string) string {
+	var list []json.RawMessage
+	if !utf8.ValidString(data) || json.Unmarshal([]byte(data), &list) != nil || len(list) != len(order) {
+		return data
+	}
+	fields := make(map[string]json.RawMessage)
+	for i, name := range order {
+		fields[name] = list[i]
+	}
+	object, err := json.Marshal(fields)
+	if err != nil {
+		return data
+	}
+	return string(object)
+}
+
 func (c *client) send(op gobwas.OpCode, fin bool, data string) error {
+	if c.objects && op == gobwas.OpText && fin {
+		data = toObject(data)
+	}
 	return gobwas.WriteFrame(c.conn, gobwas.MaskFrame(gobwas.NewFrame(op, fin, []byte(data))))
 }
 
