@@ -126,9 +126,11 @@ type follower struct {
 	Subscription
 	watch *presence.Watch
 
-	mu    sync.Mutex
-	shown Shown // as sent, or to be sent on the next connection
-	known bool
+	mu        sync.Mutex
+	shown     Shown // as sent, or to be sent on the next connection
+	known     bool
+	available bool // it may have been sent as that
+	ended     bool // by the user, who is sent nothing more
 }
 
 // New returns a gateway; nil options mean zero ones. It returns all faults of
@@ -197,6 +199,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}()
 	for _, s := range g.opts.Subscriptions {
 		if f, fresh, err := g.follow(followed, s); err == nil && fresh {
+			f.available = true // the process before may have sent it
 			g.start(followed, f)
 		} else if err != nil {
 			g.log.Info("xmpp: subscription from before", "observer", s.Observer, "node", s.Node, "error", err)
@@ -400,21 +403,31 @@ func (g *Gateway) presence(ctx context.Context, s *stanza, sub Subscription) {
 			g.start(ctx, f)
 			return
 		}
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		if f.known {
-			g.send(g.told(f, s.From))
-		} // otherwise the pump is about to send it
+		g.resend(f, s.From) // unless the pump is about to
 	case "unsubscribe":
-		g.mu.Lock()
-		f := g.subs[sub]
-		g.mu.Unlock()
-		if f != nil && g.forget(f) {
-			g.changed(sub, false)
-			_ = f.watch.Close()
-		}
-		g.answer(sub, "unsubscribed")
+		g.unsubscribe(sub)
 	}
+}
+
+// unsubscribe ends a subscription by its user, as a client does that removes a
+// contact (RFC 6121, 3.3.3). A client shows a contact as it was last sent. So
+// a user who may have seen the subject available is sent that it is unavailable,
+// and nothing after it.
+func (g *Gateway) unsubscribe(sub Subscription) {
+	g.mu.Lock()
+	f := g.subs[sub]
+	g.mu.Unlock()
+	if f == nil || !g.forget(f) {
+		g.answer(sub, "unsubscribed")
+		return
+	}
+	g.changed(sub, false)
+	_ = f.watch.Close()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	g.answer(sub, "unsubscribed")
+	g.retractLocked(f)
+	f.ended = true
 }
 
 // answer answers a subscription.
@@ -501,11 +514,11 @@ func (g *Gateway) pump(ctx context.Context, f *follower) {
 	for {
 		frame, err := f.watch.Next(ctx)
 		if err == nil {
-			g.tell(f, g.look(frame))
+			g.show(f, g.look(frame))
 			continue
 		}
 		if ctx.Err() == nil && g.forget(f) {
-			g.tell(f, Shown{})
+			g.show(f, Shown{})
 			if errors.Is(err, presence.ErrNotAllowed) {
 				g.changed(f.Subscription, false)
 				g.answer(f.Subscription, "unsubscribed")
@@ -529,26 +542,45 @@ func (g *Gateway) look(frame *presence.Frame) (shown Shown) {
 	return shown
 }
 
-// tell sends a user how a subject looks, unless the user knows it.
-func (g *Gateway) tell(f *follower, shown Shown) {
+// show sends a user how a subject looks, unless the user knows it.
+func (g *Gateway) show(f *follower, shown Shown) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.known && f.shown == shown {
 		return
 	}
 	f.shown, f.known = shown, true
-	g.send(g.told(f, f.Observer))
+	g.resendLocked(f, f.Observer)
+}
+
+// resend sends a user, or one of the user's clients, how a subject looks.
+func (g *Gateway) resend(f *follower, to string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.known {
+		g.resendLocked(f, to)
+	}
+}
+
+// resendLocked is resend of what is known. The caller holds the follower.
+func (g *Gateway) resendLocked(f *follower, to string) {
+	if !f.ended {
+		sent := g.send(g.told(f, to))
+		f.available = f.shown.Available || f.available && !sent
+	}
+}
+
+// retractLocked sends a user that a subject is unavailable, unless the user
+// knows it. The caller holds the follower.
+func (g *Gateway) retractLocked(f *follower) {
+	if f.available && !f.ended {
+		g.send(element{XMLName: name("presence"), From: g.jid(f.Node) + "/" + resource, To: f.Observer, Type: "unavailable"})
+	}
 }
 
 // tellAll sends every observer the state after a connect.
 func (g *Gateway) tellAll() {
-	g.each(func(f *follower) {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		if f.known {
-			g.send(g.told(f, f.Observer))
-		}
-	})
+	g.each(func(f *follower) { g.resend(f, f.Observer) })
 }
 
 // farewell reports every subject unavailable and ends the stream.
@@ -556,9 +588,7 @@ func (g *Gateway) farewell() {
 	g.each(func(f *follower) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		if f.shown.Available {
-			g.send(element{XMLName: name("presence"), From: g.jid(f.Node) + "/" + resource, To: f.Observer, Type: "unavailable"})
-		}
+		g.retractLocked(f)
 	})
 	g.write([]byte("</stream:stream>"))
 }
@@ -582,27 +612,29 @@ func (g *Gateway) Subscriptions() int {
 	return len(g.subs)
 }
 
-// send writes a stanza if the gateway is connected. The next connection
-// replaces what it cannot write.
-func (g *Gateway) send(e element) {
+// send writes a stanza if the gateway is connected, and reports whether it did.
+// The next connection replaces what it cannot write.
+func (g *Gateway) send(e element) bool {
 	data, err := xml.Marshal(e)
 	if err != nil {
 		g.log.Warn("xmpp: encoding", "error", err)
-		return
+		return false
 	}
-	g.write(data)
+	return g.write(data)
 }
 
-func (g *Gateway) write(data []byte) {
+func (g *Gateway) write(data []byte) bool {
 	g.out.Lock()
 	defer g.out.Unlock()
 	if g.conn == nil {
-		return
+		return false
 	}
 	_ = g.conn.SetWriteDeadline(time.Now().Add(g.opts.WriteTimeout))
 	if _, err := g.conn.Write(data); err != nil {
 		g.log.Debug("xmpp: writing", "error", err)
 		g.conn.Close() // the session notices and connects again
 		g.conn = nil
+		return false
 	}
+	return true
 }

@@ -622,3 +622,112 @@ func FuzzStream(f *testing.F) {
 		})
 	})
 }
+
+// fault 33: who removes a contact last sees it unavailable.
+func TestUnsubscribersSeeTheEnd(t *testing.T) {
+	for name, end := range map[string]string{
+		"unsubscribe":          `<presence type='unsubscribe' from='bob@home.example' to='ann@agents.example'/>`,
+		"from a client":        `<presence type='unsubscribe' from='bob@home.example/phone' to='ann@agents.example' id='7'/>`,
+		"of the roster":        `<presence type='unsubscribe' from='bob@home.example' to='ann@agents.example'/><presence type='unsubscribed' from='bob@home.example' to='ann@agents.example'/>`,
+		"of the roster, again": `<presence type='unsubscribed' from='bob@home.example' to='ann@agents.example'/><presence type='unsubscribe' from='bob@home.example' to='ann@agents.example'/>`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, nil, func(t *testing.T, w *world) {
+				s := w.accept()
+				ann := w.connect("ann")
+				s.subscribe("bob", "ann")
+				s.subscribe("eve", "ann")
+				require.Equal(t, "Online", s.sees("bob", "ann"))
+				got := s.ask(end)
+				require.Equal(t, []string{"presence unsubscribed", "presence unavailable"}, kinds(got))
+				require.Equal(t, "ann@agents.example", got[0].From)
+				require.Equal(t, "ann@agents.example/presence", got[1].From)
+				require.Equal(t, "bob@home.example", got[1].To)
+				w.choose(ann, presence.Claim{Status: "away"})
+				require.Equal(t, "unavailable", s.sees("bob", "ann"), "nothing follows")
+				require.Equal(t, "away Away", s.sees("eve", "ann"))
+				require.Equal(t, []string{"presence unsubscribed"}, kinds(s.ask(end)), "again")
+				s.subscribe("bob", "ann")
+				require.Equal(t, "away Away", s.sees("bob", "ann"))
+			})
+		})
+	}
+}
+
+// fault 33: a user who was sent that the subject is unavailable, also after an
+// outage, is sent it once.
+func TestUnsubscribeAfterUnavailable(t *testing.T) {
+	bubble(t, func(_ *presence.Options, o *xmpp.Options) {
+		o.Subscriptions = []xmpp.Subscription{{Observer: "bob@home.example", Node: "ann"}}
+	}, func(t *testing.T, w *world) {
+		s := w.accept()
+		require.Equal(t, "unavailable", s.sees("bob", "ann"))
+		ann := w.connect("ann")
+		require.Equal(t, "Online", s.sees("bob", "ann"))
+		s.conn.Close()
+		synctest.Wait()
+		require.NoError(t, ann.Logout()) // while the gateway has no connection
+		s = w.accept()
+		require.Equal(t, []string{"presence unsubscribed"}, kinds(s.ask(`<presence type='unsubscribe' from='bob@home.example' to='ann@agents.example'/>`)))
+		require.Equal(t, "unavailable", s.sees("bob", "ann"))
+	})
+}
+
+// fault 33: after random subscriptions and ends of them, and whatever the
+// subject does meanwhile, a user who is not subscribed sees nothing, and one who
+// is sees the subject.
+func TestRandomSubscriptions(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 1))
+	ends := 0
+	for range 20 {
+		bubble(t, nil, func(t *testing.T, w *world) {
+			s := w.accept()
+			ann := w.connect("ann")
+			subscribed := make(map[string]bool)
+			users := []string{"bob", "eve", "boss"}
+			stanza := func(kind, user string) string {
+				client := []string{"", "/phone"}[r.IntN(2)]
+				return fmt.Sprintf(`<presence type='%s' from='%s@home.example%s' to='ann@agents.example'/>`, kind, user, client)
+			}
+			for range 60 {
+				user := users[r.IntN(len(users))]
+				switch r.IntN(7) {
+				case 0, 1:
+					s.say(stanza("subscribe", user))
+					subscribed[user] = true
+				case 2:
+					s.say(stanza("unsubscribe", user))
+					ends++
+					subscribed[user] = false
+				case 3:
+					s.say(stanza("unsubscribed", user))
+				case 4:
+					time.Sleep(7 * time.Second) // claims are limited
+					_ = ann.Heartbeat()
+					w.choose(ann, presence.Claim{Status: []string{"away", "call", "online"}[r.IntN(3)], Text: fmt.Sprint(r.IntN(9))})
+				case 5:
+					if subscribed[user] {
+						s.say(stanza("probe", user))
+					}
+				default:
+					synctest.Wait()
+				}
+				if r.IntN(2) == 0 {
+					synctest.Wait()
+				}
+			}
+			time.Sleep(7 * time.Second)
+			w.choose(ann, presence.Claim{Status: "away", Text: "last"})
+			for _, user := range users {
+				if sees := s.sees(user, "ann"); subscribed[user] {
+					require.Equal(t, "away last", sees, "seed %d, %s", seed, user)
+				} else {
+					require.Contains(t, []string{"nothing", "unavailable"}, sees, "seed %d, %s", seed, user)
+				}
+			}
+		})
+	}
+	require.Greater(t, ends, 50)
+}
