@@ -374,6 +374,11 @@ func (c *compiler) views(m *Machine) {
 	}
 	slices.Sort(hideable)
 	m.hideable = slices.Compact(hideable)
+	for _, a := range m.hideable {
+		if m.disconnected != nil && m.absent(&Presence{}, a) == nil {
+			c.fault("disconnected", "%q is hidden from the audience %q, and so is every status of class offline: leave one in which it sees that a subject left", m.disconnected.ID, a)
+		}
+	}
 	for _, a := range sortedKeys(m.views) {
 		if m.views[a]&fieldDevices == 0 {
 			continue

@@ -15,59 +15,132 @@ func (c Cause) isLeaving() bool {
 	return false
 }
 
-// seen records what each audience that can be hidden from is shown: the subject as
+// note records what each audience that can be hidden from is shown: the subject as
 // present or as left, and since when. The instants are those at which the change
-// becomes visible. So a leaving delayed by a grace and a hiding look alike. An
-// audience that the policy no longer hides from keeps its entry until it next sees
-// the subject leave. So that audience does not learn what happened while the
-// subject was hidden.
-func (m *Machine) seen(prev, next *Presence, now Instant) []seen {
-	list, own := prev.seen, false
-	change := func() {
-		if !own {
-			list, own = slices.Clone(list), true
+// becomes visible. So a leaving delayed by a grace and a hiding look alike.
+//
+// A policy that no longer hides exposes no subject: an audience from which a claim
+// hid it still sees that it left, until an act decides otherwise. An audience that
+// the policy cannot hide from needs no notes of subjects that never hid from it.
+func (st *stepper) note(prev, next *Presence, trigger Cause) {
+	m := st.m
+	next.seen = prev.seen
+	if len(prev.seen) == 0 && len(m.hideable) == 0 {
+		return
+	}
+	var room [6]seen
+	list := room[:0]
+	for i := range prev.seen {
+		if n, noted := st.noteAgain(&prev.seen[i], prev, next, trigger); noted {
+			list = append(list, n)
 		}
 	}
-	left := next.Cause.isLeaving() || next.Disabled
 	for _, a := range m.hideable {
-		hidden := slices.Contains(next.HiddenFrom, a)
-		noted := seen{Audience: a, Left: hidden || left, Since: next.Since}
-		i := slices.IndexFunc(list, func(s seen) bool { return s.Audience == a })
-		switch {
-		case i >= 0 && list[i].Left == noted.Left:
-			continue
-		case i >= 0 || hidden && prev.Known && !prev.Cause.isLeaving():
-			noted.Since = now
-			if noted.Left {
-				noted.LastSeen = now
-			}
-		case noted.Left:
-			noted.LastSeen = next.LastSeen
-		}
-		change()
-		if i >= 0 {
-			list[i] = noted
-		} else {
-			list = append(list, noted)
+		if _, noted := prev.note(a); !noted {
+			list = append(list, st.noteFirst(a, prev, next))
 		}
 	}
-	for i := 0; i < len(list); i++ {
-		old := list[i]
-		if old.Left == left || slices.Contains(m.hideable, old.Audience) {
-			continue
-		}
-		change()
-		if left {
-			list = slices.Delete(list, i, i+1)
-			i--
-		} else {
-			list[i] = seen{Audience: old.Audience, Since: now}
+	if !slices.Equal(list, prev.seen) {
+		next.seen = append([]seen(nil), list...)
+	}
+}
+
+// noteFirst returns the first note for an audience that can be hidden from.
+func (st *stepper) noteFirst(a Audience, prev, next *Presence) seen {
+	hidden := slices.Contains(next.HiddenFrom, a)
+	n := seen{Audience: a, Left: hidden || next.left(), Since: next.Since, By: st.m.hider(st.s, a)}
+	switch {
+	case hidden && prev.Known && !prev.Cause.isLeaving():
+		n.Since, n.LastSeen = st.s.Now, st.s.Now
+	case n.Left:
+		n.LastSeen = next.LastSeen
+	}
+	return n
+}
+
+// noteAgain returns the note that follows an old one, or false if the audience needs
+// none any more.
+func (st *stepper) noteAgain(old *seen, prev, next *Presence, trigger Cause) (n seen, noted bool) {
+	s, m, a := st.s, st.m, old.Audience
+	hideable := slices.Contains(m.hideable, a)
+	if !hideable && old.By == "" {
+		return n, false
+	}
+	hidden, left := slices.Contains(next.HiddenFrom, a), next.left()
+	n = *old
+	if hidden {
+		n.By = cmp.Or(m.hider(s, a), n.By)
+	}
+	if !hidden && st.hidesStill(&n, prev, next, trigger) {
+		next.HiddenFrom, hidden = union(next.HiddenFrom, []Audience{a}), true
+	}
+	switch n.Left = hidden || left; {
+	case n.Left == old.Left:
+	case !n.Left:
+		n.Since, n.LastSeen = s.Now, 0
+	case !hideable:
+		return n, false
+	default:
+		n.Since, n.LastSeen = s.Now, s.Now
+		if !hidden {
+			n.By = ""
 		}
 	}
-	if len(list) == 0 {
-		return nil
+	return n, true
+}
+
+// hidesStill reports whether a subject still looks as if it had left although the
+// policy does not hide it: the claim by which it hid speaks, and the subject has not
+// been away since. Another policy may rank that claim lower, which is no act either.
+// From then on the claim that speaks instead must stay.
+func (st *stepper) hidesStill(n *seen, prev, next *Presence, trigger Cause) bool {
+	arrived := prev.left() && !next.left() || prev.Reach < ReachLingering && next.Reach >= ReachLingering
+	if !n.Left || n.By == "" || arrived && (trigger == TriggerConnect || trigger == CauseLogin) {
+		return false
 	}
-	return list
+	last := ""
+	for _, c := range st.m.voices(st.s) {
+		if last = voiceOf(c); last == n.By {
+			return c != nil || trigger != CauseManual && trigger != CauseSupervisor
+		}
+	}
+	if trigger == TriggerPolicy && slices.Contains(prev.HiddenFrom, n.Audience) {
+		n.By = last
+		return true
+	}
+	return false
+}
+
+// hider returns the claim by which a subject hides from an audience, as the note has
+// it: the lowest that speaks, since that is the subject's own choice. It is empty if
+// no claim hides.
+func (m *Machine) hider(s *State, a Audience) (by string) {
+	for def, c := range m.voices(s) {
+		if c != nil && (slices.Contains(def.HiddenFrom, a) || slices.Contains(c.HidesFrom, a)) {
+			by = c.ID
+		}
+	}
+	return by
+}
+
+// voiceOf returns the id of a claim that speaks. That of the policy default can be
+// no claim's.
+func voiceOf(c *Claim) string {
+	if c == nil {
+		return "\tdefault"
+	}
+	return c.ID
+}
+
+// left reports whether a subject left, or is shown to no audience.
+func (p *Presence) left() bool { return p.Cause.isLeaving() || p.Disabled }
+
+// note returns what an audience was last shown, or false without a note.
+func (p *Presence) note(a Audience) (n seen, noted bool) {
+	if i := slices.IndexFunc(p.seen, func(s seen) bool { return s.Audience == a }); i >= 0 {
+		return p.seen[i], true
+	}
+	return n, false
 }
 
 // Cause is why a status is shown, or what triggered a transition. A status has a
@@ -182,6 +255,9 @@ type seen struct {
 	Left     bool     `json:"left"`
 	Since    Instant  `json:"since"`
 	LastSeen Instant  `json:"lastSeen,omitzero"`
+	// By is the id of the claim by which the subject last hid from the audience. It
+	// is empty if none did since the subject was last seen to leave.
+	By string `json:"by,omitzero"`
 }
 
 // reach returns how a subject can be reached.
@@ -423,11 +499,8 @@ func (m *Machine) derive(p *Presence, s *State, logical, idle Instant) (since In
 		shown, p.Masked, p.Cause = to, def.ID, cause
 		p.Reason, p.Text, p.Until = "", "", 0
 	}
-	p.HiddenFrom = m.hiddenFrom(s)
-	if len(m.hideable) > 0 {
-		if v := m.virtual(s); v != nil {
-			p.absent = v.ID
-		}
+	if v := m.virtual(s); v != nil {
+		p.absent = v.ID
 	}
 	if gone != nil {
 		mask(gone, cmp.Or(s.LeftCause, CauseLogout))
@@ -436,6 +509,7 @@ func (m *Machine) derive(p *Presence, s *State, logical, idle Instant) (since In
 		since = at
 	}
 	p.Status, p.Class = shown.ID, shown.Class
+	p.HiddenFrom = union(m.hiddenFrom(s), shown.HiddenFrom)
 	m.occupy(s, p, shown)
 	return since
 }
@@ -464,8 +538,13 @@ func (m *Machine) hiddenFrom(s *State) (hidden []Audience) {
 		} else {
 			hidden = union(hidden, def.HiddenFrom)
 		}
-		if c != nil {
-			hidden = union(hidden, c.HidesFrom)
+		if c == nil {
+			continue
+		}
+		for _, a := range c.HidesFrom {
+			if slices.Contains(m.hideable, a) { // not only under an earlier policy
+				hidden = union(hidden, []Audience{a})
+			}
 		}
 	}
 	return hidden
@@ -547,7 +626,7 @@ func (st *stepper) settle(logical Instant, trigger Cause, id string) {
 	if transition {
 		next.Since = max(since, prev.Since, s.ChangedAt, st.ended)
 	}
-	next.seen = m.seen(prev, &next, s.Now)
+	st.note(prev, &next, trigger)
 	if next.Routing != prev.Routing {
 		st.revise()
 		next.Revision = prev.Revision

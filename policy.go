@@ -114,7 +114,9 @@ type Status struct {
 	// all three.
 	SelectableBy []string `json:"selectableBy,omitzero"`
 	// HiddenFrom lists the audiences to which a subject in this status looks as if
-	// it had logged out at the instant the status began.
+	// it had logged out at the instant the status began. The policy must have a
+	// status that they can be shown instead: the disconnected one, or one of class
+	// offline. Another policy does not end the hiding.
 	HiddenFrom []Audience `json:"hiddenFrom,omitzero"`
 	// For is how long a claim to this status lasts if the claim names no end. Zero
 	// means until it is changed.

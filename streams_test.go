@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/internal/naive"
 	"github.com/presence-go/presence/internal/seeds"
 	"github.com/presence-go/presence/preset"
 )
@@ -131,8 +132,10 @@ func (r *room) feed(h happened) {
 			r.step(subject, happened{at: h.at})
 		}
 		r.m = r.h.machines[h.policy]
-		r.roster.SetMachine(r.m)
-		defer func() { r.send(r.roster.Republish(r.now)) }()
+		defer func() {
+			r.roster.SetMachine(r.m) // once every subject follows the policy
+			r.send(r.roster.Republish(r.now))
+		}()
 	}
 	for _, subject := range r.h.subjects {
 		if h.event.Subject == (presence.Ref{}) || h.event.Subject == subject {
@@ -285,10 +288,32 @@ type hiding struct {
 	from  []presence.Audience
 }
 
+// newHiding returns a random hiding. Every second has two more policies: one that
+// hides no status and only lets claims hide, and one that shows another status of
+// subjects that left.
 func newHiding(seed uint64) hiding {
 	p, claim, from := randomHiding(rand.New(rand.NewPCG(seed, 23)))
-	return hiding{newRuling(p), claim, from}
+	if seed%2 == 0 {
+		return hiding{newRuling(p), claim, from}
+	}
+	shows, other := p.Clone(), p.Clone()
+	for i := range shows.Statuses {
+		shows.Statuses[i].HiddenFrom = nil
+	}
+	shows.Hideable = from
+	if seed%4 == 1 && claim.HidesFrom == nil {
+		shows.Fold = nil // it may name the status
+		_ = shows.RemoveStatus(claim.Status, "")
+	}
+	other.Disconnected, other.Idle = "away", nil
+	other.Virtual = map[string]presence.VirtualRule{"push": {Show: pickFrom(seed, "away", claim.Status, "busy")}}
+	if naive.StatusOf(&other, "busy") == nil {
+		other.Virtual = nil
+	}
+	return hiding{newRuling(p, shows, other), claim, from}
 }
+
+func pickFrom(seed uint64, list ...string) string { return list[seed/4%uint64(len(list))] }
 
 func randomHiding(r *rand.Rand) (p presence.Policy, claim presence.Claim, from []presence.Audience) {
 	from = []presence.Audience{presence.AudienceTeam, presence.AudienceVisitor}
@@ -331,7 +356,8 @@ const (
 )
 
 // Invariant 8: to those from whom someone hides from one instant to another, the
-// channel looks, to the byte and the instant, as if they had logged out and in.
+// channel looks, to the byte and the instant, as if they had logged out and in. That
+// holds over changes of policy and of endpoints as well (faults 8 and 10).
 func TestHiddenIsLikeLoggedOut(t *testing.T) {
 	frames, differ := 0, 0
 	t.Parallel()
@@ -415,9 +441,12 @@ func hiddenHistory(seed uint64, way hiding) *history {
 			}
 		}
 	}
+	ruled := len(way.policies) > 1
 	common(func(e *presence.Event) bool {
-		return e.Kind != presence.EventDisable && e.Kind != presence.EventEndpoint
+		return e.Kind != presence.EventDisable && (ruled || e.Kind != presence.EventEndpoint)
 	})
+	first := happened{event: presence.Event{Kind: presence.EventPolicy}, keep: true}
+	g.add(first)
 
 	add(whileLoggedOut, true, presence.Event{Kind: presence.EventLogout})
 	add(whileHidden, true, presence.Event{Kind: presence.EventSetClaim, Actor: presence.Agent(peter), Claim: way.claim})
@@ -438,16 +467,23 @@ func hiddenHistory(seed uint64, way hiding) *history {
 			if e.Subject == quinn {
 				return true
 			}
+			if ruled && e.Kind == presence.EventConnect {
+				return false // under the policy that hides no status a return ends the hiding
+			}
 			// In the other run no connection can carry this.
 			e.SubjectKind = ""
 			add(whileHidden, false, *e)
 			g.pass()
 			return false
-		case presence.EventNodeDown, presence.EventNodeUp, presence.EventTick:
+		case presence.EventNodeDown, presence.EventNodeUp, presence.EventTick, presence.EventPolicy:
 			return true
+		case presence.EventEndpoint:
+			e.SubjectKind = ""
+			return ruled
 		}
 		return e.Subject == quinn
 	})
+	g.add(first)
 	come := presence.Event{Kind: presence.EventLogin, Conn: "z", Age: presence.NoAge, Device: "web", Node: "n1", Incarnation: 1}
 	over := presence.Event{Kind: presence.EventEndClaim, Actor: presence.Agent(peter)}
 	if way.policies[0].Login.Mode == "reset" || g.IntN(2) == 0 {

@@ -131,19 +131,20 @@ func (m *Machine) View(p *Presence, a Audience) View {
 
 // conceal replaces what an audience must not see because of hiding. An audience
 // from which the subject is hidden sees that it left. An audience that sees it
-// again sees nothing from before.
+// again sees nothing from before. No status hidden from an audience is named to it.
 func (m *Machine) conceal(full *View, p *Presence, a Audience) {
-	i := slices.IndexFunc(p.seen, func(s seen) bool { return s.Audience == a })
-	if i < 0 {
+	last, noted := p.note(a)
+	if last.Left || m.hides(full.Status, a) { // the second while p follows another policy
+		def := m.absent(p, a)
+		*full = View{Status: def.ID, Class: def.Class, Cause: CauseLeft, Since: last.Since, LastSeen: last.LastSeen}
 		return
 	}
-	last := &p.seen[i]
-	if last.Left {
-		def := m.disconnected
-		if absent := m.status(p.absent); absent != nil {
-			def = absent
+	for _, word := range []*string{&full.Masked, &full.Pending, &full.Request} {
+		if m.hides(*word, a) {
+			*word = ""
 		}
-		*full = View{Status: def.ID, Class: def.Class, Cause: CauseLeft, Since: last.Since, LastSeen: last.LastSeen}
+	}
+	if !noted {
 		return
 	}
 	full.Since = max(full.Since, last.Since)
@@ -151,6 +152,32 @@ func (m *Machine) conceal(full *View, p *Presence, a Audience) {
 	if full.SetAt < last.Since {
 		full.SetAt = 0
 	}
+}
+
+// hides reports whether a status is hidden from an audience.
+func (m *Machine) hides(id string, a Audience) bool {
+	if len(m.hideable) == 0 {
+		return false
+	}
+	def := m.status(id)
+	return def != nil && slices.Contains(def.HiddenFrom, a)
+}
+
+// absent returns the status that an audience sees of a subject that left or hides:
+// the first that is not hidden from it, of the status that an endpoint shows, the
+// disconnected one, and the others of class offline.
+func (m *Machine) absent(p *Presence, a Audience) *definition {
+	for _, def := range []*definition{m.status(p.absent), m.disconnected} {
+		if def != nil && !slices.Contains(def.HiddenFrom, a) {
+			return def
+		}
+	}
+	for i := range m.statuses {
+		if def := &m.statuses[i]; def.Class == ClassOffline && !slices.Contains(def.HiddenFrom, a) {
+			return def
+		}
+	}
+	return nil
 }
 
 func show[T any](shown, field fieldSet, dst *T, value T) {
@@ -173,7 +200,8 @@ func (m *Machine) Explain(s *State, a Audience) []string {
 	p := s.Current
 	p.Subject = s.Subject
 	lines := explainView(m.View(&p, a))
-	if a != AudienceSelf && a != AudienceAdmin || !p.Known {
+	_, noted := p.note(a)
+	if a != AudienceSelf && a != AudienceAdmin || noted || !p.Known {
 		return lines
 	}
 	lines = append(lines, m.explainConns(s)...)

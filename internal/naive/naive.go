@@ -715,19 +715,119 @@ func (l *look) voices() (list []vote) {
 	return list
 }
 
-// hiddenFrom lists the audiences to which the subject looks as if it had left.
-func (l *look) hiddenFrom() (list []presence.Audience) {
+// hiders lists the audiences from which the policy in force hides the subject, each
+// with the lowest claim that hides it, as its event's number. 0 stands for none: only
+// the status that the policy shows is hidden from the audience.
+func (l *look) hiders() map[presence.Audience]int {
+	by := make(map[presence.Audience]int)
 	if !l.known() || l.disabled() || l.p.Disabled {
-		return nil
+		return by
+	}
+	possible := slices.Clone(l.p.Hideable)
+	for _, s := range l.p.Statuses {
+		possible = append(possible, s.HiddenFrom...)
+	}
+	for _, a := range StatusOf(l.p, l.answer().Status).HiddenFrom {
+		by[a] = 0
 	}
 	for _, v := range l.voices() {
-		list = append(list, StatusOf(l.p, v.status).HiddenFrom...)
+		from := slices.Clone(StatusOf(l.p, v.status).HiddenFrom)
 		if v.claim != nil {
-			list = append(list, v.claim.HidesFrom...)
+			from = append(from, v.claim.HidesFrom...)
+		}
+		for _, a := range from {
+			switch {
+			case !slices.Contains(possible, a):
+			case v.claim != nil:
+				by[a] = v.name()
+			default:
+				by[a] += 0 // the default is no claim
+			}
 		}
 	}
-	slices.Sort(list)
-	return slices.Compact(list)
+	return by
+}
+
+// name identifies a vote by the event that set its claim. -1 is the policy default.
+func (v vote) name() int {
+	if v.claim == nil {
+		return -1
+	}
+	return v.order
+}
+
+// gone reports whether the subject left, or is shown to no audience.
+func (l *look) gone() bool {
+	a := l.answer()
+	switch a.Cause {
+	case presence.CauseLogout, presence.CauseClosed, presence.CauseLost, presence.CauseNode, presence.CauseDrain, presence.CauseDisabled:
+		return true
+	}
+	return false
+}
+
+// belief is what an audience thinks of a subject: that it left, and the claim by
+// which it last hid meanwhile.
+type belief struct {
+	left bool
+	by   int
+}
+
+// hiddenFrom lists the audiences to which the subject looks as if it had left. It
+// follows what each audience saw from the first event on. An audience from which a
+// claim hid the subject sees nothing under a policy that hides nothing either, until
+// another claim decides or the subject returns.
+func (l *look) hiddenFrom() (list []presence.Audience) {
+	seen := make(map[presence.Audience]belief)
+	var hidden map[presence.Audience]bool
+	var before *look
+	see := func(now *look, e *presence.Event) {
+		hiders, gone, was := now.hiders(), now.gone(), hidden
+		source, _ := sourceOf(now.p, e.Actor, l.n.Subject, e.Claim.Source)
+		chose := (e.Kind == presence.EventSetClaim || e.Kind == presence.EventEndClaim) && (source == presence.SourceManual || source == presence.SourceSupervisor)
+		returned := false
+		if before != nil && (e.Kind == presence.EventConnect || e.Kind == presence.EventLogin || e.Kind == presence.EventEndpoint) {
+			returned = before.gone() && !gone || before.reach() < presence.ReachLingering && now.reach() >= presence.ReachLingering
+		}
+		hidden = make(map[presence.Audience]bool)
+		for _, a := range []presence.Audience{presence.AudienceTeam, presence.AudienceSupervisor, presence.AudienceAdmin, presence.AudienceVisitor, presence.AudienceRouter} {
+			b := seen[a]
+			by, hides := hiders[a]
+			switch {
+			case hides:
+				b.by = cmp.Or(by, b.by)
+			case b.left && b.by != 0 && !returned:
+				votes := now.voices()
+				hides = slices.ContainsFunc(votes, func(v vote) bool { return v.name() == b.by }) && (b.by > 0 || !chose)
+				if !hides && e.Kind == presence.EventPolicy && was[a] {
+					b.by, hides = votes[len(votes)-1].name(), true
+				}
+			}
+			if !hides && gone && !b.left {
+				b.by = 0
+			}
+			b.left, hidden[a] = hides || gone, hides
+			seen[a] = b
+		}
+		before = now
+	}
+	none := presence.Event{}
+	for i := range l.n.past[:l.w.n] {
+		h := &l.n.past[i]
+		see(l.n.look(moment{n: i, at: h.at, upto: dueAll}), &none)
+		e := &h.event
+		if h.void {
+			e = &none
+		}
+		see(l.n.look(moment{n: i + 1, at: h.at, upto: dueAll, fresh: true}), e)
+	}
+	see(l, &none)
+	for a, hides := range hidden {
+		if hides {
+			list = append(list, a)
+		}
+	}
+	return list
 }
 
 // leftFor reports whether a subject is unreachable as far as an actor may know.
