@@ -1,6 +1,7 @@
 package pusher
 
 import (
+	"container/list"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -27,9 +28,11 @@ type hub struct {
 	byUser   map[string]map[*socket]int // by id: how often each socket acts as the user
 	cached   int                        // channels that keep an event
 	counts   map[string]*census         // by channel
+	vacancy  vacancy
 }
 
-// channel is a channel that has a subscriber or keeps an event.
+// channel is a channel that has a subscriber, keeps an event, or had a
+// subscriber until lately.
 type channel struct {
 	hub   *hub
 	name  string
@@ -39,6 +42,9 @@ type channel struct {
 	// Under the hub's lock.
 	subs  map[*socket]*subscription
 	event *kept
+	told  bool          // channel_occupied was sent, and no channel_vacated after it
+	waits *list.Element // its place in the vacancy while channel_vacated waits
+	due   time.Time     // when channel_vacated may be sent
 
 	recent sync.Mutex
 	last   [4]rendered
@@ -60,6 +66,8 @@ func (b *hub) channelLocked(name string) (*channel, error) {
 	if ch := b.channels[name]; ch != nil {
 		return ch, nil
 	}
+	for len(b.channels) >= b.h.opts.MaxChannels && b.vacateFirstLocked() {
+	}
 	if len(b.channels) >= b.h.opts.MaxChannels {
 		return nil, faultf("LimitReached", 429, "limit channels: the app has %d, no more are allowed", len(b.channels))
 	}
@@ -69,9 +77,9 @@ func (b *hub) channelLocked(name string) (*channel, error) {
 	return ch, nil
 }
 
-// forgetLocked drops a channel without subscribers and event.
+// forgetLocked drops a channel that has no reason to stay.
 func (b *hub) forgetLocked(ch *channel) {
-	if len(ch.subs) == 0 && ch.event == nil {
+	if len(ch.subs) == 0 && ch.event == nil && ch.waits == nil {
 		delete(b.channels, ch.name)
 	}
 }
@@ -85,13 +93,10 @@ func (b *hub) enter(s *socket, sub *subscription) error {
 		return err
 	}
 	sub.ch = ch
-	_, had := ch.subs[s] // one that is ending
-	ch.subs[s] = sub
-	if len(ch.subs) == 1 && !had {
-		b.outbox.put(hookEvent{Name: hookOccupied, Channel: ch.name})
-		if ch.kind == kindPresence {
-			b.countLocked(ch.name)
-		}
+	ch.subs[s] = sub // in place of one that is ending
+	ch.turnLocked()
+	if ch.kind == kindPresence && len(ch.subs) == 1 {
+		b.countLocked(ch.name)
 	}
 	return nil
 }
@@ -123,8 +128,8 @@ func (b *hub) leave(s *socket, sub *subscription) {
 		return
 	}
 	delete(sub.ch.subs, s)
+	sub.ch.turnLocked()
 	if len(sub.ch.subs) == 0 {
-		b.outbox.put(hookEvent{Name: hookVacated, Channel: sub.name})
 		b.restLocked(sub.name)
 	}
 	b.forgetLocked(sub.ch)

@@ -158,6 +158,10 @@ type Options struct {
 	PingInterval time.Duration
 	// PongTimeout is how long the page may take to answer a ping. 0 means 30s.
 	PongTimeout time.Duration
+	// VacatedAfter is how long a channel must be without subscriptions before
+	// webhooks get channel_vacated, and not before the last member_removed. A
+	// channel that is occupied again before sends nothing. 0 means 3s.
+	VacatedAfter time.Duration
 	// ActivityTimeout is the silence after which a client sends a ping in turn, in
 	// whole seconds. 0 means 30s.
 	ActivityTimeout time.Duration
@@ -211,6 +215,7 @@ func New(t *presence.Tracker, opts *Options) (*Handler, error) {
 	edge.AtLeast(faults, "MaxUsers", &o.MaxUsers, 100_000, 1)
 	edge.AtLeast(faults, "WriteTimeout", &o.WriteTimeout, 10*time.Second, 1)
 	edge.AtLeast(faults, "PongTimeout", &o.PongTimeout, 30*time.Second, 1)
+	edge.AtLeast(faults, "VacatedAfter", &o.VacatedAfter, 3*time.Second, 1)
 	edge.AtLeast(faults, "ActivityTimeout", &o.ActivityTimeout, 30*time.Second, time.Second)
 	edge.AtLeast(faults, "PingInterval", &o.PingInterval, 0, 0)
 	o.Audience = cmp.Or(o.Audience, presence.AudienceTeam)
@@ -245,6 +250,7 @@ func (h *Handler) addApp(app App, at string, faults *edge.Faults) {
 	b := &hub{
 		App: app, h: h, origins: edge.NewOrigins(faults, at+"AllowedOrigins", app.AllowedOrigins),
 		channels: make(map[string]*channel), byUser: make(map[string]map[*socket]int), counts: make(map[string]*census),
+		vacancy: newVacancy(),
 	}
 	b.profiles = profiles{h: h, app: &b.App, all: make(map[string]*profile)}
 	b.outbox = newOutbox(h, &b.App)
@@ -461,6 +467,9 @@ func (h *Handler) Shutdown(ctx context.Context) error {
 		}
 	})
 	h.running.Wait()
+	for _, b := range h.byID {
+		b.closeVacancy()
+	}
 	h.sending.Wait()
 	if stop() {
 		h.cutOff()

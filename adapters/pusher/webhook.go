@@ -211,8 +211,14 @@ type census struct {
 	stop    context.CancelFunc
 
 	// Under the hub's lock.
-	present map[string]bool
-	resting bool // the channel has no subscriber
+	present map[string]counted // by id
+	resting bool               // the channel has no subscriber
+}
+
+// counted is a member as the census saw it last.
+type counted struct {
+	human  bool
+	status string
 }
 
 // countLocked starts the census of a channel if a webhook wants it.
@@ -224,7 +230,7 @@ func (b *hub) countLocked(channel string) {
 		c.resting = false
 		return
 	}
-	c := &census{b: b, channel: channel, present: make(map[string]bool)}
+	c := &census{b: b, channel: channel, present: make(map[string]counted)}
 	c.ctx, c.stop = context.WithCancel(b.h.stopped)
 	if b.h.spawn(c.run) {
 		b.counts[channel] = c
@@ -261,6 +267,7 @@ func (c *census) run() {
 			b.h.log.Warn("pusher: webhooks no longer tell the members of a channel", "app", b.ID, "channel", c.channel, "error", err)
 		}
 	}
+	b.vacateLocked(c.channel)
 }
 
 // follow follows the members until the watch or the census ends.
@@ -284,6 +291,7 @@ func (c *census) follow() error {
 		}
 		c.takeLocked(f)
 		c.overLocked()
+		b.vacateLocked(c.channel)
 		b.mu.Unlock()
 	}
 }
@@ -293,31 +301,39 @@ func (c *census) takeLocked(f *presence.Frame) {
 	tell := func(name, id string) {
 		c.b.outbox.put(hookEvent{Name: name, Channel: c.channel, UserID: id})
 	}
-	set := func(id string, present bool) {
-		switch {
-		case present && !c.present[id]:
-			c.present[id] = true
-			tell(hookMemberAdded, id)
-		case !present && c.present[id]:
+	add := func(v *presence.View) {
+		if _, had := c.present[v.Subject.ID]; !had {
+			tell(hookMemberAdded, v.Subject.ID)
+		}
+		c.present[v.Subject.ID] = counted{v.Kind == "" || v.Kind == presence.KindHuman, v.Status}
+	}
+	remove := func(id string) {
+		if _, had := c.present[id]; had {
 			delete(c.present, id)
 			tell(hookMemberRemoved, id)
 		}
 	}
 	if f.Kind == presence.FrameSnapshot {
-		listed := make(map[string]bool, len(f.Members))
+		listed := make(map[string]*presence.View, len(f.Members))
 		for i := range f.Members {
 			if v := &f.Members[i]; c.b.h.listed(v) {
-				listed[v.Subject.ID] = true
+				listed[v.Subject.ID] = v
 			}
 		}
 		for _, id := range slices.Sorted(maps.Keys(c.present)) {
-			set(id, listed[id])
+			if listed[id] == nil {
+				remove(id)
+			}
 		}
 		for _, id := range slices.Sorted(maps.Keys(listed)) {
-			set(id, true)
+			add(listed[id])
 		}
 	}
 	for i := range f.Changes {
-		set(f.Changes[i].Subject.ID, c.b.h.listed(f.Changes[i].View))
+		if change := &f.Changes[i]; c.b.h.listed(change.View) {
+			add(change.View)
+		} else {
+			remove(change.Subject.ID)
+		}
 	}
 }

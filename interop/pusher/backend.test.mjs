@@ -87,8 +87,8 @@ test("webhooks are signed and report each member once", async (t) => {
   await until("the client event is reported", async () => (await events()).some(({ name }) => name === "client_event"));
   first.pusher.disconnect();
   second.pusher.disconnect();
-  await until("the leave of gus is reported", async () => (await events()).some(({ name }) => name === "member_removed"));
-  const [occupied, added, said, vacated, removed, ...more] = await events();
+  await until("the leave of gus is reported", async () => (await events()).some(({ name }) => name === "channel_vacated"));
+  const [occupied, added, said, removed, vacated, ...more] = await events();
   assert.deepEqual(occupied, { name: "channel_occupied", channel: "presence-hooks" });
   assert.deepEqual(added, { name: "member_added", channel: "presence-hooks", user_id: who("gus", "hooks") });
   assert.deepEqual({ ...said, socket_id: "" }, { name: "client_event", channel: "presence-hooks", event: "client-x", data: '{"a":1}', socket_id: "", user_id: who("gus", "hooks") });
