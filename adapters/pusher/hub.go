@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/presence-go/presence"
@@ -46,9 +47,10 @@ type channel struct {
 	waits *list.Element // its place in the vacancy while channel_vacated waits
 	due   time.Time     // when channel_vacated may be sent
 
-	recent sync.Mutex
-	last   [4]rendered
-	oldest int
+	rendered atomic.Uint64 // how many frames of the tracker were turned into frames for clients
+	recent   sync.Mutex
+	last     [4]rendered
+	oldest   int
 }
 
 // kept is the last event of a channel that keeps it.
@@ -115,7 +117,7 @@ func (b *hub) start(s *socket, sub *subscription) {
 	case sub.ch.keptLocked(time.Now()) != nil:
 		s.post(sub.ch.event.frame)
 	default:
-		s.post(say("pusher:cache_miss", sub.name, json.RawMessage("{}")))
+		s.post(bare("pusher:cache_miss", sub.name))
 		b.outbox.put(hookEvent{Name: hookCacheMiss, Channel: sub.name})
 	}
 }
@@ -251,7 +253,7 @@ func (b *hub) forward(ctx context.Context, s *socket, sub *subscription, m envel
 	m = envelope{Event: m.Event, Channel: m.Channel, Data: m.Data}
 	var hidden []presence.Audience
 	if sub.kind == kindPresence {
-		m.UserID = sub.user.ID
+		m.UserID = sub.user.id
 		for _, a := range audiences {
 			if may, err := b.h.t.MayReveal(ctx, a, sub.subject); err != nil || !may {
 				hidden = append(hidden, a)
@@ -270,7 +272,7 @@ func (b *hub) forward(ctx context.Context, s *socket, sub *subscription, m envel
 	if json.Unmarshal(m.Data, &inner) == nil {
 		data = inner
 	}
-	b.outbox.put(hookEvent{Name: hookClientEvent, Channel: m.Channel, Event: m.Event, Data: data, SocketID: s.id, UserID: m.UserID})
+	b.outbox.put(hookEvent{Name: hookClientEvent, Channel: m.Channel, Event: m.Event, Data: data, SocketID: s.id, UserID: sub.user.ID})
 }
 
 // act adds n to the number of times that a socket acts as a user.

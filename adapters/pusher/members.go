@@ -16,7 +16,7 @@ import (
 // app's is used, since it need not be text.
 type userInfo struct {
 	*plainView
-	ID string `json:"id,omitempty"`
+	ID json.RawMessage `json:"id,omitempty"`
 }
 
 // plainView is a view without its methods, so that its fields are encoded without
@@ -36,7 +36,7 @@ var reserved = func() (names []string) {
 // ownInfo returns the app's info of a user without reserved fields, or nil if
 // it is no JSON object. It adds an id, without which Laravel Echo shows
 // nothing.
-func ownInfo(id string, info json.RawMessage) json.RawMessage {
+func ownInfo(id, info json.RawMessage) json.RawMessage {
 	var fields map[string]json.RawMessage
 	if len(info) > maxUserInfo || json.Unmarshal(info, &fields) != nil {
 		return nil
@@ -48,84 +48,135 @@ func ownInfo(id string, info json.RawMessage) json.RawMessage {
 		return nil
 	}
 	if fields["id"] == nil {
-		fields["id"] = text(id)
+		fields["id"] = id
 	}
 	return text(fields)
 }
 
-// infoOf joins the app's info of a member and its view.
-func infoOf(v *presence.View, own json.RawMessage) json.RawMessage {
-	if own == nil {
-		return text(userInfo{(*plainView)(v), v.Subject.ID})
+// infoOf joins what the app signed of a member and its view.
+func infoOf(v *presence.View, own signature) json.RawMessage {
+	if own.info == nil {
+		return text(userInfo{(*plainView)(v), own.id})
 	}
 	seen := text(userInfo{plainView: (*plainView)(v)})
-	return append(append(own[:len(own)-1:len(own)-1], ','), seen[1:]...)
+	return append(append(own.info[:len(own.info)-1:len(own.info)-1], ','), seen[1:]...)
 }
 
-// profiles keeps the info that users of an app brought when they subscribed.
+// signature is what an app signed of a user: the id, a text or a number, and the
+// info or nil. A zero signature means that nothing is known.
+type signature struct{ id, info json.RawMessage }
+
+func (s signature) equal(to signature) bool {
+	return bytes.Equal(s.id, to.id) && bytes.Equal(s.info, to.info)
+}
+
+// profileKey is a user in a channel. Without a channel it is the user who signed
+// in, which counts in the channels for which nothing was signed.
+type profileKey struct{ user, channel string }
+
+// profiles keeps what an app signed of its users, for each of their channels.
+// A channel is shown nothing that was signed for another.
 type profiles struct {
 	h   *Handler
 	app *App
 
 	mu      sync.Mutex
-	all     map[string]*profile
+	all     map[profileKey]*profile
+	left    map[profileKey]bool // those without a subscription, which may be forgotten
 	changes uint64
 }
 
-// profile is the info of one user.
+// profile is what an app signed of a user for a channel. The first subscription
+// counts until the user has no subscription to the channel any more. It is shown
+// on until the user subscribes again, since a member may stay without a
+// subscription.
 type profile struct {
-	info json.RawMessage
-	// held is the earlier info for each audience from which the user hid when
-	// info arrived: a change would betray that the user is connected.
-	held map[presence.Audience]json.RawMessage
+	key    profileKey
+	uses   int // subscriptions
+	signed signature
+	// held is what was shown before to each audience from which the user hid when
+	// signed arrived: a change would betray that the user is connected.
+	held map[presence.Audience]signature
 }
 
-// told returns the info for an audience.
-func (p *profile) told(a presence.Audience) json.RawMessage {
+// shown returns what an audience is shown.
+func (p *profile) shown(a presence.Audience) signature {
 	if p == nil {
-		return nil
+		return signature{}
 	}
 	if held, hidden := p.held[a]; hidden {
 		return held
 	}
-	return p.info
+	return p.signed
 }
 
 // audiences are the audiences from which a subject can hide.
-var audiences = []presence.Audience{
+var audiences = [...]presence.Audience{
 	presence.AudienceTeam, presence.AudienceSupervisor, presence.AudienceAdmin, presence.AudienceVisitor, presence.AudienceRouter,
 }
 
-// note keeps the info of a user.
-func (p *profiles) note(u User) {
-	info := ownInfo(u.ID, u.Info)
-	if info == nil || p.h.opts.UserInfo != nil {
+// enter notes what a subscription brought of its user, and reports whether that
+// changes what is shown. It returns nil if there is no room for it. The caller
+// passes the profile to leave.
+func (p *profiles) enter(u signedUser, channel string) (_ *profile, news bool) {
+	signed := signature{id: u.id}
+	if p.h.opts.UserInfo == nil {
+		signed.info = ownInfo(u.id, u.Info)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := profileKey{u.ID, channel}
+	old := p.all[key]
+	switch {
+	case old != nil && (old.uses > 0 || old.signed.equal(signed)):
+		old.uses++
+		delete(p.left, key)
+		return old, false
+	case old == nil && !p.roomLocked():
+		return nil, false
+	}
+	next := &profile{key: key, uses: 1, signed: signed, held: make(map[presence.Audience]signature, len(audiences))}
+	for _, a := range audiences {
+		next.held[a] = p.shownLocked(key, a) // until settle
+	}
+	p.all[key] = next
+	delete(p.left, key)
+	p.changes++
+	return next, true
+}
+
+// roomLocked reports whether a profile fits. It forgets one of a user that has
+// left, if it must.
+func (p *profiles) roomLocked() bool {
+	if len(p.all) < p.h.opts.MaxUsers {
+		return true
+	}
+	for key := range p.left {
+		delete(p.left, key)
+		delete(p.all, key)
+		p.changes++
+		return true
+	}
+	return false
+}
+
+// leave undoes enter.
+func (p *profiles) leave(profile *profile) {
+	if profile == nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	old := p.all[u.ID]
-	if old != nil && bytes.Equal(old.info, info) {
-		return
+	if profile.uses--; profile.uses == 0 {
+		p.left[profile.key] = true
 	}
-	for id := range p.all {
-		if old != nil || len(p.all) < p.h.opts.MaxUsers {
-			break
-		}
-		delete(p.all, id)
-	}
-	next := &profile{info: info, held: make(map[presence.Audience]json.RawMessage, len(audiences))}
-	for _, a := range audiences {
-		next.held[a] = old.told(a) // until settle
-	}
-	p.all[u.ID] = next
-	p.changes++
 }
 
-// settle gives the new info of a user to the audiences that may know of it.
-func (p *profiles) settle(ctx context.Context, id string, among ...presence.Audience) {
+// settle gives what was signed last of a user to the audiences that may know of
+// it.
+func (p *profiles) settle(ctx context.Context, user, channel string, among ...presence.Audience) {
 	p.mu.Lock()
-	profile := p.all[id]
+	profile := p.all[profileKey{user, channel}]
 	var held []presence.Audience
 	if profile != nil {
 		for _, a := range among {
@@ -136,7 +187,7 @@ func (p *profiles) settle(ctx context.Context, id string, among ...presence.Audi
 	}
 	p.mu.Unlock()
 	for _, a := range held {
-		if may, _ := p.h.t.MayReveal(ctx, a, presence.Ref{Tenant: p.app.Tenant, ID: id}); may {
+		if may, _ := p.h.t.MayReveal(ctx, a, presence.Ref{Tenant: p.app.Tenant, ID: user}); may {
 			p.mu.Lock()
 			delete(profile.held, a)
 			p.changes++
@@ -145,18 +196,40 @@ func (p *profiles) settle(ctx context.Context, id string, among ...presence.Audi
 	}
 }
 
-// of returns the app's info of a subject for an audience.
-func (p *profiles) of(subject presence.Ref, a presence.Audience) json.RawMessage {
-	if f := p.h.opts.UserInfo; f != nil {
-		return ownInfo(subject.ID, f(subject))
-	}
-	if a == presence.AudienceSelf {
-		a = presence.AudienceTeam
-	}
-	p.settle(context.Background(), subject.ID, a)
+// knows reports whether an audience is shown what was signed last.
+func (p *profiles) knows(profile *profile, a presence.Audience) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.all[subject.ID].told(a)
+	_, hidden := profile.held[a]
+	return !hidden
+}
+
+// shownLocked returns what an audience is shown of a user in a channel: what was
+// signed for the channel, else for the sign-in.
+func (p *profiles) shownLocked(key profileKey, a presence.Audience) signature {
+	if told := p.all[key].shown(a); told.id != nil {
+		return told
+	}
+	return p.all[profileKey{user: key.user}].shown(a)
+}
+
+// of returns what the app shows of a subject in a channel, for an audience. Its
+// id is never nil.
+func (p *profiles) of(subject presence.Ref, channel string, a presence.Audience) signature {
+	a = public(a)
+	for _, at := range []string{channel, ""} {
+		p.settle(context.Background(), subject.ID, at, a)
+	}
+	p.mu.Lock()
+	told := p.shownLocked(profileKey{subject.ID, channel}, a)
+	p.mu.Unlock()
+	if told.id == nil {
+		told.id = text(subject.ID)
+	}
+	if f := p.h.opts.UserInfo; f != nil {
+		told.info = ownInfo(told.id, f(subject))
+	}
+	return told
 }
 
 // generation changes whenever the info of a user does.
@@ -173,7 +246,7 @@ func (h *Handler) listed(v *presence.View) bool {
 
 type (
 	memberData struct {
-		UserID   string          `json:"user_id"`
+		UserID   json.RawMessage `json:"user_id"`
 		UserInfo json.RawMessage `json:"user_info,omitempty"`
 	}
 	subscribedData struct {
@@ -181,7 +254,7 @@ type (
 	}
 	membersData struct {
 		Count int                        `json:"count"`
-		IDs   []string                   `json:"ids"`
+		IDs   []json.RawMessage          `json:"ids"`
 		Hash  map[string]json.RawMessage `json:"hash"`
 	}
 )
@@ -191,14 +264,16 @@ type (
 // replace their list with it.
 func (ch *channel) render(f *presence.Frame, a presence.Audience) [][]byte {
 	h, profiles := ch.hub.h, &ch.hub.profiles
+	ch.rendered.Add(1)
 	var frames [][]byte
 	switch f.Kind {
 	case presence.FrameSnapshot, presence.FrameRemoved:
-		data := membersData{IDs: []string{}, Hash: make(map[string]json.RawMessage, len(f.Members))}
+		data := membersData{IDs: []json.RawMessage{}, Hash: make(map[string]json.RawMessage, len(f.Members))}
 		for i := range f.Members {
 			if v := &f.Members[i]; h.listed(v) {
-				data.IDs = append(data.IDs, v.Subject.ID)
-				data.Hash[v.Subject.ID] = infoOf(v, profiles.of(v.Subject, a))
+				own := profiles.of(v.Subject, ch.name, a)
+				data.IDs = append(data.IDs, own.id)
+				data.Hash[v.Subject.ID] = infoOf(v, own)
 			}
 		}
 		data.Count = len(data.IDs)
@@ -207,13 +282,19 @@ func (ch *channel) render(f *presence.Frame, a presence.Audience) [][]byte {
 		for i := range f.Changes {
 			switch c := &f.Changes[i]; {
 			case h.listed(c.View):
-				frames = append(frames, say("pusher_internal:member_added", ch.name, text(memberData{c.Subject.ID, infoOf(c.View, profiles.of(c.Subject, a))})))
+				frames = append(frames, ch.added(c.View, a))
 			case c.Op == presence.OpLeft || h.opts.Roster:
-				frames = append(frames, say("pusher_internal:member_removed", ch.name, text(memberData{UserID: c.Subject.ID})))
+				frames = append(frames, say("pusher_internal:member_removed", ch.name, text(memberData{UserID: profiles.of(c.Subject, ch.name, a).id})))
 			}
 		}
 	}
 	return frames
+}
+
+// added returns the frame that adds or replaces a member.
+func (ch *channel) added(v *presence.View, a presence.Audience) []byte {
+	own := ch.hub.profiles.of(v.Subject, ch.name, a)
+	return say("pusher_internal:member_added", ch.name, text(memberData{own.id, infoOf(v, own)}))
 }
 
 // rendered is a frame of the tracker, turned once into frames for clients.

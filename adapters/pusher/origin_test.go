@@ -1,12 +1,13 @@
 package pusher_test
 
 import (
-	"encoding/binary"
-	"io"
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
+	gobwas "github.com/gobwas/ws"
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
@@ -14,8 +15,8 @@ import (
 	"github.com/presence-go/presence/adapters/pusher"
 )
 
-// H13: the origin table holds, row by row. A page learns only from the
-// close frame why its socket is refused.
+// H13: the origin table holds, row by row. A page learns from an error, and
+// again from the close frame, why its socket is refused.
 func TestOrigins(t *testing.T) {
 	edgetest.Origins(t, func(t *testing.T, allowed []string) func(string, http.Header) string {
 		tracker, err := presence.New(nil)
@@ -33,19 +34,19 @@ func TestOrigins(t *testing.T) {
 		return func(host string, header http.Header) string {
 			response, in := edgetest.Upgrade(t, server.Listener.Addr().String(), "/app/"+app.Key+"?protocol=7", host, header)
 			require.Equal(t, http.StatusSwitchingProtocols, response.StatusCode)
-			head := make([]byte, 2)
-			_, err := io.ReadFull(in, head)
+			first, err := gobwas.ReadFrame(in)
 			require.NoError(t, err)
-			const text, closing = 0x81, 0x88
-			if head[0] == text {
+			if strings.Contains(string(first.Payload), "pusher:connection_established") {
 				return ""
 			}
-			require.EqualValues(t, closing, head[0])
-			payload := make([]byte, head[1])
-			_, err = io.ReadFull(in, payload)
+			last, err := gobwas.ReadFrame(in)
 			require.NoError(t, err)
-			require.EqualValues(t, 4009, binary.BigEndian.Uint16(payload))
-			return string(payload[2:])
+			code, why := gobwas.ParseCloseFrameData(last.Payload)
+			require.EqualValues(t, 4009, code)
+			said, err := json.Marshal(why)
+			require.NoError(t, err)
+			require.JSONEq(t, `{"event":"pusher:error","data":{"code":4009,"message":`+string(said)+`}}`, string(first.Payload))
+			return why
 		}
 	})
 }

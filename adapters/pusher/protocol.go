@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -17,6 +18,7 @@ import (
 // stay away. After one below 4200 they wait before they connect again. After
 // one below 4300 they connect again at once.
 const (
+	lowestCode       = 4000
 	codeNoApp        = 4001
 	codeQuota        = 4004
 	codeNoPath       = 4005
@@ -101,7 +103,7 @@ type envelope struct {
 	Event   string          `json:"event"`
 	Channel string          `json:"channel,omitempty"`
 	Data    json.RawMessage `json:"data,omitempty"`
-	UserID  string          `json:"user_id,omitempty"`
+	UserID  json.RawMessage `json:"user_id,omitempty"` // as the app signed it
 }
 
 // The data of the messages of clients.
@@ -146,24 +148,47 @@ func decodeData(data json.RawMessage, v any) error {
 
 var integer = regexp.MustCompile(`^-?[0-9]{1,20}$`)
 
+// signedUser is a user as an app has signed it.
+type signedUser struct {
+	User
+	id json.RawMessage // a text or a number
+}
+
 // userOf reads a signed user. Its id may be a number.
-func userOf(id, info json.RawMessage) (User, error) {
-	u := User{}
+func userOf(id, info json.RawMessage) (signedUser, error) {
+	u := signedUser{}
 	if err := json.Unmarshal(id, &u.ID); err != nil && integer.Match(id) {
 		u.ID = string(id)
+		u.id = numberOf(u.ID)
 	}
 	switch {
 	case u.ID == "" || len(u.ID) > presence.MaxID:
-		return User{}, fmt.Errorf("invalid user id: it is neither a text of 1 to %d bytes nor a whole number", presence.MaxID)
+		return signedUser{}, fmt.Errorf("invalid user id: it is neither a text of 1 to %d bytes nor a whole number", presence.MaxID)
 	case u.ID == unspeakable:
-		return User{}, fmt.Errorf("invalid user id %q: clients cannot hold it", unspeakable)
+		return signedUser{}, fmt.Errorf("invalid user id %q: clients cannot hold it", unspeakable)
 	case len(info) > maxUserInfo:
-		return User{}, fmt.Errorf("limit user_info: it has %d bytes, allowed are %d", len(info), maxUserInfo)
+		return signedUser{}, fmt.Errorf("limit user_info: it has %d bytes, allowed are %d", len(info), maxUserInfo)
+	}
+	if u.id == nil {
+		u.id = text(u.ID)
 	}
 	if len(info) > 0 && info[0] == '{' {
 		u.Info = bytes.Clone(info)
 	}
 	return u, nil
+}
+
+// maxNumber is the greatest whole number that JavaScript holds exactly.
+const maxNumber = 1<<53 - 1
+
+// numberOf returns an id as a number, or nil if a client in JavaScript would
+// read another number. Such an id is sent as text: lists name members by their
+// text, and both must name the same member.
+func numberOf(id string) json.RawMessage {
+	if n, err := strconv.ParseInt(id, 10, 64); err != nil || n > maxNumber || n < -maxNumber || strconv.FormatInt(n, 10) != id {
+		return nil
+	}
+	return json.RawMessage(id)
 }
 
 // unspeakable is the one id that clients in JavaScript cannot hold: as a key of
@@ -176,8 +201,13 @@ func text(v any) json.RawMessage {
 	return out
 }
 
-// say returns the frame of an event. By the protocol its data is the text of a
-// JSON value.
+// bare returns the frame of an event without data.
+func bare(event, channel string) []byte {
+	return frame(envelope{Event: event, Channel: channel})
+}
+
+// say returns the frame of an event. By the protocol its data is a JSON value as
+// text.
 func say(event, channel string, data json.RawMessage) []byte {
 	return frame(envelope{Event: event, Channel: channel, Data: text(string(data))})
 }
@@ -189,8 +219,20 @@ func frame(m envelope) []byte { return edge.Frame(edge.OpText, text(m)) }
 // closing returns a close frame.
 func closing(code int, why string) []byte { return edge.Frame(edge.OpClose, edge.CloseBody(code, why)) }
 
-// failure returns the frame of an error of the socket. A code of 0 is left out.
-func failure(code int, why string) []byte {
+// farewell returns what the server sends before it hangs up: an error with a
+// code of the protocol, then the close frame. Codes of the WebSocket have no
+// error, and neither has the answer to a client that closes, which has no
+// reason.
+func farewell(code int, why string) []byte {
+	if code < lowestCode || why == "" {
+		return closing(code, why)
+	}
+	return append(failure(code, why, ""), closing(code, why)...)
+}
+
+// failure returns the frame of an error, which names the channel of the message
+// that it answers. A code of 0 is sent as null.
+func failure(code int, why, channel string) []byte {
 	data := struct {
 		Code    *int   `json:"code"`
 		Message string `json:"message"`
@@ -198,7 +240,7 @@ func failure(code int, why string) []byte {
 	if code != 0 {
 		data.Code = &code
 	}
-	return frame(envelope{Event: "pusher:error", Data: text(data)})
+	return frame(envelope{Event: "pusher:error", Channel: channel, Data: text(data)})
 }
 
 // refusal is why a subscription was refused or ended.

@@ -112,8 +112,9 @@ type Options struct {
 	Identify func(User) (Identity, error)
 	// UserInfo returns what clients get of a subject beside its presence, a
 	// JSON object or nil. It must be quick. Nil means the user_info that the
-	// app signed. The handler keeps that of at most MaxUsers users an app, and
-	// hides it from audiences from which the user hides.
+	// app signed: in a channel, that of the user's first subscription to it.
+	// Without a subscription it is the user_info of the sign-in, or none. The
+	// handler hides a change from audiences from which the user hides.
 	UserInfo func(subject presence.Ref) json.RawMessage
 	// Roster makes offline subjects members too. By default members are the
 	// subjects whose class is not offline.
@@ -143,8 +144,9 @@ type Options struct {
 	// MaxSockets limits the open sockets in all. 0 means 100,000.
 	MaxSockets int
 	// MaxChannels, MaxCached and MaxUsers are limits of each app. They limit
-	// the channels in use, the channels that keep an event, and the users whose
-	// info is kept. 0 means 100,000, 10,000 and 100,000.
+	// the channels in use, the channels that keep an event, and the infos of
+	// users that are kept, one for each user and channel. 0 means 100,000,
+	// 10,000 and 100,000.
 	MaxChannels int
 	MaxCached   int
 	MaxUsers    int
@@ -219,8 +221,8 @@ func New(t *presence.Tracker, opts *Options) (*Handler, error) {
 	edge.AtLeast(faults, "ActivityTimeout", &o.ActivityTimeout, 30*time.Second, time.Second)
 	edge.AtLeast(faults, "PingInterval", &o.PingInterval, 0, 0)
 	o.Audience = cmp.Or(o.Audience, presence.AudienceTeam)
-	if !slices.Contains(audiences, o.Audience) {
-		faults.Add("Audience", "%q is none of %q", o.Audience, audiences)
+	if !slices.Contains(audiences[:], o.Audience) {
+		faults.Add("Audience", "%q is none of %q", o.Audience, audiences[:])
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -252,7 +254,7 @@ func (h *Handler) addApp(app App, at string, faults *edge.Faults) {
 		channels: make(map[string]*channel), byUser: make(map[string]map[*socket]int), counts: make(map[string]*census),
 		vacancy: newVacancy(),
 	}
-	b.profiles = profiles{h: h, app: &b.App, all: make(map[string]*profile)}
+	b.profiles = profiles{h: h, app: &b.App, all: make(map[profileKey]*profile), left: make(map[profileKey]bool)}
 	b.outbox = newOutbox(h, &b.App)
 	for name, value := range map[string]string{"ID": app.ID, "Key": app.Key, "Secret": app.Secret} {
 		if value == "" {
@@ -321,8 +323,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.mux.ServeHTTP(w, r)
 }
 
-// upgrade opens a socket. It refuses a client with a close code, since a page
-// sees nothing else.
+// upgrade opens a socket. It refuses a client over the open WebSocket, by an
+// error and a close code, since a page sees nothing else.
 func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 	if !edge.CanUpgrade("pusher", h.log, w, r) {
 		return
@@ -350,12 +352,12 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// turnAway closes a refused connection with a code and a reason.
+// turnAway closes a refused connection with an error, a code and a reason.
 func (h *Handler) turnAway(conn net.Conn, in *edge.Frames, code int, why string) {
 	defer h.seats.Give(presence.Ref{})
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(edge.CloseTimeout))
-	if _, err := conn.Write(closing(code, why)); err == nil && in.AwaitClose() == nil {
+	if _, err := conn.Write(farewell(code, why)); err == nil && in.AwaitClose() == nil {
 		edge.HangUp(conn, in, true)
 	}
 }

@@ -851,7 +851,7 @@ func TestUserIDsMayBeNumbers(t *testing.T) {
 		var answer struct {
 			Presence struct {
 				Count int
-				IDs   []string
+				IDs   []int
 				Hash  map[string]struct {
 					ID           int
 					Name, Status string
@@ -860,7 +860,7 @@ func TestUserIDsMayBeNumbers(t *testing.T) {
 		}
 		got.data(t, &answer)
 		require.Equal(t, 1, answer.Presence.Count)
-		require.Equal(t, []string{"10"}, answer.Presence.IDs)
+		require.Equal(t, []int{10}, answer.Presence.IDs)
 		require.Equal(t, 10, answer.Presence.Hash["10"].ID)
 		require.Equal(t, "Mr. Channels", answer.Presence.Hash["10"].Name)
 		require.Equal(t, "available", answer.Presence.Hash["10"].Status)

@@ -52,7 +52,8 @@ type socket struct {
 	pumps sync.WaitGroup
 	mu    sync.Mutex
 	subs  map[string]*subscription
-	user  *User // the signed-in user
+	user  *signedUser // the signed-in user
+	info  *profile    // what the app signed of user
 	seats map[presence.Ref]*seat
 	gone  bool // the socket has left its seats
 }
@@ -64,12 +65,14 @@ type subscription struct {
 	ch   *channel
 
 	// Of presence channels.
-	user     User
+	user     signedUser
+	info     *profile // what the app signed of the user for this channel
 	subject  presence.Ref
 	member   bool
 	audience presence.Audience
 	watch    *presence.Watch
 	done     chan struct{} // closed once no more frames of the watch are sent
+	turn     chan struct{} // has an element while a goroutine sends a frame of the members
 
 	live bool // events reach it; under the hub's lock
 }
@@ -189,11 +192,11 @@ func (s *socket) accept(now time.Time, a edge.Arrival, data []byte) {
 	case s.ending.Load():
 	case !s.allow(now):
 	case a == edge.ArrivedBinary:
-		s.blame(now, 0, "malformed message: it is binary; send JSON as text")
+		s.blame(now, "", "malformed message: it is binary; send JSON as text")
 	default:
 		s.heartbeat()
 		if m, err := decode(data); err != nil {
-			s.blame(now, 0, err.Error())
+			s.blame(now, "", err.Error())
 		} else {
 			s.handle(now, m)
 		}
@@ -207,13 +210,14 @@ func (s *socket) allow(now time.Time) bool {
 	if s.messages.Take(now.Sub(s.began), o.MessagesPerSecond, o.Burst) {
 		return true
 	}
-	s.blame(now, 0, fmt.Sprintf("limit messages: more than %v a second with bursts of %d; this one was dropped", o.MessagesPerSecond, o.Burst))
+	s.blame(now, "", fmt.Sprintf("limit messages: more than %v a second with bursts of %d; this one was dropped", o.MessagesPerSecond, o.Burst))
 	return false
 }
 
-// blame sends an error, and ends a socket with too many faults of its client.
-func (s *socket) blame(now time.Time, code int, why string) {
-	s.send(failure(code, why))
+// blame sends an error about a message of a channel or of none. It ends a
+// socket with too many faults of its client.
+func (s *socket) blame(now time.Time, channel, why string) {
+	s.send(failure(0, why, channel))
 	s.fault(now)
 }
 
@@ -227,12 +231,12 @@ func (s *socket) fault(now time.Time) {
 func (s *socket) handle(now time.Time, m envelope) {
 	switch m.Event {
 	case "pusher:ping":
-		s.send(say("pusher:pong", "", json.RawMessage("{}")))
+		s.send(bare("pusher:pong", ""))
 	case "pusher:pong":
 	case "pusher:subscribe":
 		var data subscribeData
 		if err := decodeData(m.Data, &data); err != nil {
-			s.blame(now, 0, err.Error())
+			s.blame(now, "", err.Error())
 			return
 		}
 		if err := s.subscribe(&data); err != nil && s.ctx.Err() == nil {
@@ -244,7 +248,7 @@ func (s *socket) handle(now time.Time, m envelope) {
 	case "pusher:unsubscribe":
 		var data unsubscribeData
 		if err := decodeData(m.Data, &data); err != nil {
-			s.blame(now, 0, err.Error())
+			s.blame(now, "", err.Error())
 			return
 		}
 		if sub := s.take(data.Channel, nil); sub != nil {
@@ -257,16 +261,15 @@ func (s *socket) handle(now time.Time, m envelope) {
 	case "pusher:signin":
 		if err := s.signIn(m.Data); err != nil && s.ctx.Err() == nil {
 			s.unavailable(err)
-			s.send(failure(codeUnauthorized, refusalOf(err).Error))
 			s.end(presence.CauseLost, codeUnauthorized, refusalOf(err).Error)
 		}
 	default:
 		if !strings.HasPrefix(m.Event, "client-") {
-			s.blame(now, 0, fmt.Sprintf("unknown event %.80q; allowed: pusher:ping, pusher:pong, pusher:subscribe, pusher:unsubscribe, pusher:signin, client-…", m.Event))
+			s.blame(now, m.Channel, fmt.Sprintf("unknown event %.80q; allowed: pusher:ping, pusher:pong, pusher:subscribe, pusher:unsubscribe, pusher:signin, client-…", m.Event))
 			return
 		}
 		if err := s.clientEvent(now, m); err != nil {
-			s.send(failure(codeClientEvent, err.Error()))
+			s.send(failure(codeClientEvent, err.Error(), m.Channel))
 		}
 	}
 }
@@ -341,7 +344,7 @@ func (s *socket) add(sub *subscription) error {
 
 // observe subscribes to a presence channel as the user of the signed data, or
 // else as the signed-in user.
-func (s *socket) observe(sub *subscription, data string, signedIn *User) error {
+func (s *socket) observe(sub *subscription, data string, signedIn *signedUser) error {
 	switch {
 	case data != "":
 		var d channelData
@@ -358,7 +361,7 @@ func (s *socket) observe(sub *subscription, data string, signedIn *User) error {
 	default:
 		return faultf("AuthError", 401, "invalid channel %q: it needs channel_data with a user_id, or a signed-in user", sub.name)
 	}
-	who, err := s.hub.identify(sub.user)
+	who, err := s.hub.identify(sub.user.User)
 	if err != nil {
 		return err
 	}
@@ -369,15 +372,20 @@ func (s *socket) observe(sub *subscription, data string, signedIn *User) error {
 		return err
 	}
 	// The first frame is made when it is read, so that it has the new member.
-	err = s.sit(sub.user, who)
+	sub.turn = make(chan struct{}, 1)
+	var quiet []presence.Audience
+	sub.info, quiet, err = s.sit(sub.user, sub.name, who)
 	if err == nil {
 		if err = s.add(sub); err != nil {
-			s.rise(sub.subject, sub.user.ID)
+			s.rise(sub.subject, sub.user.ID, sub.info)
 		}
 	}
 	if err != nil {
 		_ = sub.watch.Close()
 		return err
+	}
+	if len(quiet) > 0 {
+		s.hub.retell(sub, quiet)
 	}
 	sub.done = make(chan struct{})
 	s.pumps.Go(func() {
@@ -388,14 +396,20 @@ func (s *socket) observe(sub *subscription, data string, signedIn *User) error {
 }
 
 // sit adds a use of a subject's seat, with a presence connection unless the
-// actor only observes.
-func (s *socket) sit(user User, who Identity) error {
+// actor only observes. It returns what the app signed of the user for a channel,
+// or for the sign-in, which has no channel. Quiet are the audiences for which
+// this is new although the tracker sends them no change.
+func (s *socket) sit(user signedUser, channel string, who Identity) (info *profile, quiet []presence.Audience, err error) {
 	s.hub.act(s, user.ID, +1)
 	if !edge.Present(who.Actor) {
-		return nil
+		return nil, nil, nil
 	}
 	subject := who.Actor.Subject
-	s.hub.profiles.note(user)
+	info, news := s.hub.profiles.enter(user, channel)
+	var before [len(audiences)]presence.View
+	if news {
+		before = s.hub.h.seen(s.ctx, subject)
+	}
 	s.mu.Lock()
 	place := s.seats[subject]
 	if place != nil {
@@ -407,7 +421,8 @@ func (s *socket) sit(user User, who Identity) error {
 		conn, err := s.hub.h.t.Connect(s.ctx, subject, place.opts)
 		if err != nil {
 			s.hub.act(s, user.ID, -1)
-			return err
+			s.hub.profiles.leave(info)
+			return nil, nil, err
 		}
 		place.conn, place.opts.ID, place.opts.Login = conn, conn.ID(), false
 		s.mu.Lock()
@@ -420,13 +435,21 @@ func (s *socket) sit(user User, who Identity) error {
 			_ = conn.Leave(presence.CauseLost)
 		}
 	}
-	s.hub.profiles.settle(s.ctx, user.ID, audiences...)
-	return nil
+	s.hub.profiles.settle(s.ctx, user.ID, channel, audiences[:]...)
+	if news {
+		for i, after := range s.hub.h.seen(s.ctx, subject) {
+			if after == before[i] {
+				quiet = append(quiet, audiences[i])
+			}
+		}
+	}
+	return info, quiet, nil
 }
 
 // rise undoes sit.
-func (s *socket) rise(subject presence.Ref, user string) {
+func (s *socket) rise(subject presence.Ref, user string, info *profile) {
 	s.hub.act(s, user, -1)
+	s.hub.profiles.leave(info)
 	var conn *presence.Conn
 	s.mu.Lock()
 	if place := s.seats[subject]; place != nil {
@@ -476,12 +499,6 @@ func (s *socket) signIn(data json.RawMessage) error {
 	if err := decodeData(data, &d); err != nil {
 		return faultf("Invalid", 400, "%v", err)
 	}
-	s.mu.Lock()
-	twice := s.user != nil
-	s.mu.Unlock()
-	if twice {
-		return faultf("Invalid", 400, "invalid event: the socket is signed in already")
-	}
 	if !s.hub.signed(d.Auth, signInText(s.id, d.UserData)) {
 		return faultf("AuthError", 401, "invalid auth: allowed is the key, a colon and the hexadecimal HMAC SHA-256 of SOCKET_ID::user::USER_DATA")
 	}
@@ -493,26 +510,43 @@ func (s *socket) signIn(data json.RawMessage) error {
 	if err != nil {
 		return faultf("Invalid", 400, "invalid user_data: %v", err)
 	}
-	who, err := s.hub.identify(u)
+	s.mu.Lock()
+	before := s.user
+	s.mu.Unlock()
+	switch {
+	case before == nil:
+		if err := s.become(u); err != nil {
+			return err
+		}
+	case before.ID != u.ID:
+		return faultf("Invalid", 400, "invalid user id %q: the socket is signed in as another user", u.ID)
+	}
+	s.send(say("pusher:signin_success", "", text(struct {
+		UserData string `json:"user_data"`
+	}{d.UserData})))
+	return nil
+}
+
+// become makes a user the one that the socket is signed in as.
+func (s *socket) become(u signedUser) error {
+	who, err := s.hub.identify(u.User)
 	if err != nil {
 		return err
 	}
-	if err := s.sit(u, who); err != nil {
+	info, _, err := s.sit(u, "", who)
+	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	gone := s.gone
 	if !gone {
-		s.user = &u
+		s.user, s.info = &u, info
 	}
 	s.mu.Unlock()
 	if gone {
-		s.rise(who.Actor.Subject, u.ID)
+		s.rise(who.Actor.Subject, u.ID, info)
 		return net.ErrClosed
 	}
-	s.send(say("pusher:signin_success", "", text(struct {
-		UserData string `json:"user_data"`
-	}{d.UserData})))
 	return nil
 }
 
@@ -571,7 +605,7 @@ func (s *socket) take(name string, only *subscription) *subscription {
 func (s *socket) release(sub *subscription) {
 	s.hub.leave(s, sub)
 	if sub.kind == kindPresence {
-		s.rise(sub.subject, sub.user.ID)
+		s.rise(sub.subject, sub.user.ID, sub.info)
 	}
 }
 
@@ -592,6 +626,8 @@ type outlet struct {
 }
 
 func (o outlet) Send(_ context.Context, f *presence.Frame) error {
+	o.sub.turn <- struct{}{}
+	defer func() { <-o.sub.turn }()
 	for _, payload := range o.sub.ch.frames(f, o.sub.audience) {
 		if err := o.s.send(payload); err != nil {
 			return err
@@ -625,7 +661,7 @@ func (s *socket) tick() {
 	default:
 		s.pinged = now
 		s.timer.Reset(min(patience, s.interval))
-		s.hub.h.spawn(func() { s.send(say("pusher:ping", "", json.RawMessage("{}"))) })
+		s.hub.h.spawn(func() { s.send(bare("pusher:ping", "")) })
 	}
 }
 
@@ -692,7 +728,8 @@ func (s *socket) writeLocked(f []byte) error {
 }
 
 // end ends the socket: its connections leave by the cause at once. With a code
-// the client gets it and a second to close. Only the first call does anything.
+// the client gets it, after an error with the reason, and a second to close. Only
+// the first call does anything.
 func (s *socket) end(cause presence.Cause, code int, why string) {
 	if s.ending.Swap(true) {
 		return
@@ -706,7 +743,7 @@ func (s *socket) end(cause presence.Cause, code int, why string) {
 	_ = s.conn.SetWriteDeadline(time.Now().Add(edge.CloseTimeout))
 	s.out <- struct{}{}
 	defer func() { <-s.out }()
-	if s.broken || s.writeLocked(closing(code, why)) != nil {
+	if s.broken || s.writeLocked(farewell(code, why)) != nil {
 		s.conn.Close()
 		return
 	}
@@ -721,7 +758,7 @@ func (s *socket) leave(cause presence.Cause) {
 	for _, place := range s.seats {
 		conns = append(conns, place.conn)
 	}
-	subs, user := s.subs, s.user
+	subs, user, info := s.subs, s.user, s.info
 	s.seats, s.subs = nil, nil
 	s.mu.Unlock()
 	for _, conn := range conns {
@@ -731,10 +768,12 @@ func (s *socket) leave(cause presence.Cause) {
 		s.hub.leave(s, sub)
 		if sub.kind == kindPresence {
 			s.hub.act(s, sub.user.ID, -1)
+			s.hub.profiles.leave(sub.info)
 		}
 	}
 	if user != nil {
 		s.hub.act(s, user.ID, -1)
+		s.hub.profiles.leave(info)
 	}
 }
 

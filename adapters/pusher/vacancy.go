@@ -58,7 +58,7 @@ func (v *vacancy) removeLocked(ch *channel) {
 	ch.waits = nil
 }
 
-// vacateDue vacates the channels whose time has come, and lets those with
+// vacateDue vacates the channels whose time is over, and lets those with
 // members wait on.
 func (b *hub) vacateDue() {
 	b.mu.Lock()
@@ -80,7 +80,7 @@ func (b *hub) vacateDue() {
 }
 
 // vacateLocked sends the overdue channel_vacated of a channel, unless a
-// member_removed is still to come.
+// member_removed follows.
 func (b *hub) vacateLocked(name string) {
 	ch := b.channels[name]
 	if ch == nil || ch.waits == nil || time.Now().Before(ch.due) || b.counts[name].leaving() {
@@ -122,10 +122,10 @@ func (b *hub) closeVacancy() {
 	}
 }
 
-// leaving reports whether a member_removed is still to come because the
-// channel's subscriptions have ended. Under some policies members stay although
-// they are not connected, and bots need no connection: they would let
-// channel_vacated wait for ever.
+// leaving reports whether a member_removed will follow because the channel's
+// subscriptions have ended. Under some policies members stay although they are
+// not connected, and bots need no connection: they would let channel_vacated
+// wait for ever.
 func (c *census) leaving() bool {
 	if c == nil || len(c.present) == 0 || c.b.h.opts.Roster {
 		return false
@@ -136,7 +136,7 @@ func (c *census) leaving() bool {
 			return false
 		}
 	}
-	// Show is the status of those who stay for their push notifications.
+	// The status of members who stay for their push notifications.
 	show := policy.Virtual[string(presence.EndpointPush)].Show
 	for _, m := range c.present {
 		if m.human && show != presence.ShowTop && m.status != show {

@@ -16,9 +16,9 @@ import (
 	"github.com/presence-go/presence/adapters/pusher"
 )
 
-// told are the webhooks that a hook got since the last call, as "name channel
-// user".
-func (h *hook) told() (list []string) {
+// heard returns the webhooks that a hook got since the last call, as "name
+// channel user".
+func (h *hook) heard() (list []string) {
 	h.t.Helper()
 	for _, raw := range h.take() {
 		var e struct {
@@ -48,7 +48,7 @@ func TestAReloadVacatesNothing(t *testing.T) {
 	inWorld(t, hooked(h, nil), func(w *world) {
 		ann := w.enter("ann", "presence-sales")
 		ann.subscribe("news", "")
-		require.Equal(t, []string{"channel_occupied presence-sales", "member_added presence-sales ann", "channel_occupied news"}, h.told())
+		require.Equal(t, []string{"channel_occupied presence-sales", "member_added presence-sales ann", "channel_occupied news"}, h.heard())
 		for _, away := range []time.Duration{300 * time.Millisecond, 3*time.Second - time.Nanosecond} {
 			ann.leave()
 			w.pass(away)
@@ -56,7 +56,7 @@ func TestAReloadVacatesNothing(t *testing.T) {
 			ann.subscribe("news", "")
 			ann.subscribe("presence-sales", "ann")
 			w.pass(time.Minute)
-			require.Empty(t, h.told(), "away for %v", away)
+			require.Empty(t, h.heard(), "away for %v", away)
 		}
 		_, channels := w.call("GET", "/apps/3/channels", "", "")
 		require.JSONEq(t, `{"channels":{"news":{},"presence-sales":{}}}`, channels)
@@ -64,15 +64,15 @@ func TestAReloadVacatesNothing(t *testing.T) {
 		_, channels = w.call("GET", "/apps/3/channels", "", "")
 		require.JSONEq(t, `{"channels":{}}`, channels, "the API does not wait")
 		w.pass(3*time.Second - time.Nanosecond)
-		require.Empty(t, h.told())
+		require.Empty(t, h.heard())
 		w.pass(time.Nanosecond)
-		require.Equal(t, []string{"channel_vacated news"}, h.told())
+		require.Equal(t, []string{"channel_vacated news"}, h.heard())
 		w.pass(time.Second)
 		bob := w.enter("bob", "presence-sales")
-		require.Equal(t, []string{"member_added presence-sales bob"}, h.told(), "ann is still a member: it never was vacated")
+		require.Equal(t, []string{"member_added presence-sales bob"}, h.heard(), "ann is still a member: it never was vacated")
 		bob.leave()
 		w.pass(5 * time.Second)
-		require.Equal(t, []string{"member_removed presence-sales ann", "member_removed presence-sales bob", "channel_vacated presence-sales"}, h.told())
+		require.Equal(t, []string{"member_removed presence-sales ann", "member_removed presence-sales bob", "channel_vacated presence-sales"}, h.heard())
 	})
 }
 
@@ -103,9 +103,9 @@ func vacancyCases() map[string]vacancyCase {
 }
 
 // TestVacatedByModel plays random histories of joins and leaves. After every
-// half second the webhooks so far say that a channel is occupied exactly if it
-// has a subscription, had one within the last 3 s, or has a member of whom they
-// have not said that it was removed (fault 29).
+// half second the webhooks so far make a channel occupied exactly if it has a
+// subscription, had one within the last 3 s, or has a member whose removal they
+// have not reported (fault 29).
 func TestVacatedByModel(t *testing.T) {
 	for name, c := range vacancyCases() {
 		for range 3 {
@@ -176,7 +176,7 @@ func (p *vacancyPlay) play(acts int) {
 // check compares the webhooks with the model.
 func (p *vacancyPlay) check() {
 	t := p.w.t
-	for _, e := range p.h.told() {
+	for _, e := range p.h.heard() {
 		p.note("  %s", e)
 		f := strings.Fields(e)
 		room := p.rooms[f[1]]
@@ -264,7 +264,7 @@ func (p *vacancyPlay) act() {
 	}
 }
 
-// channel_vacated does not wait for those who stay without a connection.
+// channel_vacated does not wait for members who stay without a connection.
 func TestVacatedWithThoseWhoStay(t *testing.T) {
 	h := &hook{t: t}
 	inWorld(t, hooked(h, func(c *conf) {
@@ -279,13 +279,13 @@ func TestVacatedWithThoseWhoStay(t *testing.T) {
 		}))
 		require.NoError(t, w.tracker.SetEndpoint(ctx, presence.ID("bob"), presence.Endpoint{ID: "b", Kind: presence.EndpointPush}))
 		ann, bob := w.enter("ann", "presence-sales"), w.enter("bob", "presence-sales")
-		require.Equal(t, []string{"channel_occupied presence-sales", "member_added presence-sales ann", "member_added presence-sales bob", "member_added presence-sales robot"}, h.told())
+		require.Equal(t, []string{"channel_occupied presence-sales", "member_added presence-sales ann", "member_added presence-sales bob", "member_added presence-sales robot"}, h.heard())
 		bob.leave()
 		ann.leave()
 		w.pass(5*time.Second - time.Nanosecond)
-		require.Empty(t, h.told(), "ann is still to go")
+		require.Empty(t, h.heard(), "ann is still to go")
 		w.pass(time.Nanosecond)
-		require.Equal(t, []string{"member_removed presence-sales ann", "channel_vacated presence-sales"}, h.told())
+		require.Equal(t, []string{"member_removed presence-sales ann", "channel_vacated presence-sales"}, h.heard())
 	})
 }
 
@@ -297,7 +297,7 @@ func TestWaitingVacanciesAreBounded(t *testing.T) {
 		c.pusher.MaxChannels, c.pusher.MessagesPerSecond, c.pusher.Burst = 5, 1e6, 1e6
 	}), func(w *world) {
 		ann := w.enter("ann", "presence-sales")
-		require.Len(t, h.told(), 2)
+		require.Len(t, h.heard(), 2)
 		stranger := w.open()
 		waiting, most := make(map[string]bool), 0
 		for i := range 200 {
@@ -305,7 +305,7 @@ func TestWaitingVacanciesAreBounded(t *testing.T) {
 			stranger.subscribe(name, "")
 			require.Equal(t, []string{"pusher_internal:subscription_succeeded " + name}, stranger.events())
 			stranger.send("pusher:unsubscribe", "", map[string]string{"channel": name})
-			for _, e := range h.told() {
+			for _, e := range h.heard() {
 				if f := strings.Fields(e); f[0] == "channel_occupied" {
 					waiting[f[1]] = true
 				} else {
@@ -318,18 +318,18 @@ func TestWaitingVacanciesAreBounded(t *testing.T) {
 		}
 		require.Equal(t, 4, most, "beside ann's")
 		w.pass(3 * time.Second)
-		require.Equal(t, []string{"channel_vacated x196", "channel_vacated x197", "channel_vacated x198", "channel_vacated x199"}, h.told(), "in order")
+		require.Equal(t, []string{"channel_vacated x196", "channel_vacated x197", "channel_vacated x198", "channel_vacated x199"}, h.heard(), "in order")
 		for i := range 4 {
 			stranger.subscribe(fmt.Sprint("y", i), "")
 		}
 		require.Len(t, stranger.events(), 4)
 		stranger.subscribe("z", "")
 		require.Equal(t, 429, one(t, stranger.take()).status(t), "those in use are not given up")
-		ann.leave() // of whom member_removed is still to come
+		ann.leave() // whose member_removed follows
 		w.pass(4 * time.Second)
 		stranger.subscribe("z", "")
 		require.Equal(t, []string{"pusher_internal:subscription_succeeded z"}, stranger.events())
-		require.Equal(t, []string{"channel_vacated presence-sales", "channel_occupied z"}, h.told()[4:], "at the limit it goes early")
+		require.Equal(t, []string{"channel_vacated presence-sales", "channel_occupied z"}, h.heard()[4:], "at the limit it goes early")
 	})
 }
 
@@ -340,8 +340,8 @@ func TestVacatedAtShutdown(t *testing.T) {
 		gone := w.open()
 		gone.subscribe("old", "")
 		gone.leave()
-		require.Len(t, h.told(), 4)
+		require.Len(t, h.heard(), 4)
 		require.NoError(t, w.handler.Shutdown(w.t.Context()))
-		require.ElementsMatch(t, []string{"channel_vacated old", "channel_vacated news", "channel_vacated presence-sales"}, h.told(), "nobody else would tell it")
+		require.ElementsMatch(t, []string{"channel_vacated old", "channel_vacated news", "channel_vacated presence-sales"}, h.heard(), "nobody else would tell it")
 	})
 }
