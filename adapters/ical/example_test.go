@@ -32,9 +32,12 @@ END:VCALENDAR
 	year := func(month time.Month, day int) schedule.Date {
 		return schedule.Date{Year: 2026, Month: month, Day: day}
 	}
-	closed, err := ical.Exceptions(context.Background(), calendar, plan, year(time.January, 1), year(time.December, 31), nil)
+	closed, skipped, err := ical.Exceptions(context.Background(), calendar, plan, year(time.January, 1), year(time.December, 31), nil)
 	if err != nil {
 		log.Fatal(err)
+	}
+	for _, s := range skipped {
+		log.Print(s)
 	}
 	plan.Exceptions = append(plan.Exceptions, closed...)
 	hours, err := schedule.New(plan, nil)

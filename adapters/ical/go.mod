@@ -3,10 +3,8 @@ module github.com/presence-go/presence/adapters/ical
 go 1.26.0
 
 require (
-	github.com/arran4/golang-ical v0.3.4
 	github.com/presence-go/presence v0.1.0
 	github.com/stretchr/testify v1.12.1
-	github.com/teambition/rrule-go v1.8.2
 )
 
 require (

@@ -36,22 +36,6 @@ func plan(t testing.TB, text string) schedule.Plan {
 	return p
 }
 
-func exceptions(t *testing.T, p schedule.Plan, from, to string, text string) []string {
-	t.Helper()
-	var a, b schedule.Date
-	require.NoError(t, a.UnmarshalText([]byte(from)))
-	require.NoError(t, b.UnmarshalText([]byte(to)))
-	list, err := ical.Exceptions(t.Context(), strings.NewReader(text), p, a, b, nil)
-	require.NoError(t, err)
-	var written []string
-	for _, e := range list {
-		written = append(written, strings.TrimSuffix(fmt.Sprintf("%s %s (%s)", e.Date, e.Hours, e.Name), " ()"))
-	}
-	p.Exceptions = append(p.Exceptions, list...)
-	require.NoError(t, p.Validate())
-	return written
-}
-
 func TestExceptions(t *testing.T) {
 	const office = "mon-fri 09:00-12:00,13:00-17:00; zone Europe/Berlin"
 	for _, tt := range []struct {
@@ -107,58 +91,86 @@ func TestExceptions(t *testing.T) {
 			[]string{"2026-01-05 00:10-08:01,08:01-08:00"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			require.Equal(t, tt.want, exceptions(t, plan(t, tt.plan), tt.from, tt.to, calendar(tt.events...)))
+			got, skipped := read(t, tt.plan, tt.from, tt.to, calendar(tt.events...), nil)
+			require.Equal(t, tt.want, got)
+			require.Empty(t, skipped)
 		})
 	}
 }
 
-func TestFaults(t *testing.T) {
+// What is no calendar, is too large or takes too much work is refused as a whole.
+func TestCalendarsRefused(t *testing.T) {
+	var never, old, often []string // the last has more times than it has days
+	for i := range 40 {
+		never = append(never, fmt.Sprintf("UID:never%d|DTSTART;VALUE=DATE:00010101|RRULE:FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30;COUNT=1", i))
+		old = append(old, fmt.Sprintf("UID:old%d|DTSTART:00010101T090000|DURATION:PT1H|RRULE:FREQ=DAILY;COUNT=1000000000", i))
+	}
+	for i := range 288 {
+		often = append(often, fmt.Sprintf("UID:often%d|DTSTART:20260101T%02d%02d00Z|DURATION:PT1M|RRULE:FREQ=DAILY", i, i/12, i%12*5))
+	}
 	for text, want := range map[string]string{
-		"":      "",
-		"hello": "calendar",
-		"BEGIN:VCALENDAR\n" + strings.Repeat("BEGIN:X\n", 120_000):                                                 "calendar",
-		"BEGIN:VCALENDAR\n" + strings.Repeat("X"+strings.Repeat(";A=1", 4_000)+":1\n", 6) + "END:":                 "calendar",
-		"BEGIN:VCALENDAR\nBEGIN:VEVENT\n":                                                                          "",
-		calendar("SUMMARY:No time"):                                                                                `DTSTART is missing (event "No time")`,
-		calendar("DTSTART:tomorrow"):                                                                               `DTSTART: "tomorrow": want a date such as 20261225`,
-		calendar("DTSTART;VALUE=DATE:20260230"):                                                                    `want a date such as`,
-		calendar("DTSTART;TZID=W. Europe Standard Time:20260105T090000"):                                           `zone "W. Europe Standard Time": want an IANA name`,
-		calendar("DTSTART;TZID=Local:20260105T090000"):                                                             `zone "Local": want an IANA name`,
-		calendar("DTSTART:20260105T090000|DTEND:20260105T080000"):                                                  "DTEND is before DTSTART",
-		calendar("DTSTART:20260105T090000|DTEND:21260105T080000"):                                                  "lasts more than 3660 days",
-		calendar("DTSTART:20260105T090000|DURATION:1H"):                                                            `DURATION "1H"`,
-		calendar("DTSTART:20260105T090000|DURATION:PT1D"):                                                          `DURATION "PT1D"`,
-		calendar("DTSTART:20260105T090000|DURATION:P999999W"):                                                      `DURATION "P999999W"`,
-		calendar("DTSTART:20260105T090000|RRULE:FREQ=SECONDLY"):                                                    "want one that recurs by days, weeks, months or years",
-		calendar("DTSTART:20260105T090000|RRULE:FREQ=DAILY;BYHOUR=1,2"):                                            "want one that recurs by days",
-		calendar("DTSTART:20260105T090000|RRULE:FREQ=DAILY;INTERVAL=4000"):                                         "an interval of 4000, allowed are 1000",
-		calendar("DTSTART:20260105T090000|RRULE:FREQ=NEVER"):                                                       "undefined frequency",
-		calendar("DTSTART:20260105T090000|RRULE:FREQ=DAILY|RRULE:FREQ=WEEKLY"):                                     "2 rules of recurrence, allowed is one",
-		calendar("DTSTART:19690105T090000|RRULE:FREQ=DAILY"):                                                       "RRULE: begins in 1969, read are those from 1970 on",
-		calendar("DTSTART:20260105T090000|RRULE:FREQ=DAILY;BYMONTHDAY=" + strings.Repeat("1,", 300) + "1"):         "RRULE of 623 bytes, allowed are 512",
-		calendar("DTSTART:20260105T090000|EXDATE:never"):                                                           `EXDATE: "never"`,
-		calendar("DTSTART:20260105T090000|RDATE;VALUE=PERIOD:20260105T090000/PT1H"):                                `RDATE: "20260105T090000/PT1H"`,
-		calendar("DTSTART:20260105T090000|SUMMARY:" + strings.Repeat("x", 20_000)):                                 "a line has more than 16384 bytes",
-		strings.Repeat("\n", ical.MaxSize+1):                                                                       "more than 1048576 bytes",
-		calendar(strings.Split(strings.Repeat("DTSTART:20260105T090000|RRULE:FREQ=YEARLY\n", 501), "\n")[:501]...): "more than 500 rules",
-		calendar("DTSTART;VALUE=DATE:20260105|DURATION:P3650D|RRULE:FREQ=DAILY"):                                   "happen on more than 100000 days",
-		calendar(meetings(25)...):                                                                                  "26 times of being open are left, allowed are 24",
+		"":                                   "BEGIN:VCALENDAR is missing",
+		"hello":                              "BEGIN:VCALENDAR is missing",
+		"<html>\n</html>":                    "BEGIN:VCALENDAR is missing",
+		"BEGIN:VEVENT\nUID:":                 "BEGIN:VCALENDAR is missing",
+		strings.Repeat("\n", ical.MaxSize+1): "more than 8388608 bytes",
+		calendar(never...):                   `more than 20000000 days have to be looked at (event "never`,
+		calendar(old...):                     `more than 20000000 days have to be looked at (event "old`,
+		calendar(often...):                   `more than 20000000 days have to be looked at (event "often`,
 	} {
-		list, err := ical.Exceptions(t.Context(), strings.NewReader(text), plan(t, "mon-sun 00:00-24:00"), date(2026, 1, 1), date(2035, 12, 31), nil)
-		if want == "" {
-			require.True(t, err == nil || strings.Contains(err.Error(), "calendar"), text)
-			continue
-		}
+		list, skipped, err := ical.Exceptions(t.Context(), strings.NewReader(text), plan(t, "mon-sun 00:00-24:00"), date(2026, 1, 1), date(2035, 12, 31), nil)
 		require.ErrorIs(t, err, presence.ErrInvalid, want)
 		require.ErrorContains(t, err, want)
 		require.Nil(t, list)
+		require.Nil(t, skipped)
 	}
-	_, err := ical.Exceptions(t.Context(), strings.NewReader(calendar()), plan(t, "mon 09:00-17:00"), date(2026, 1, 2), date(2026, 1, 1), nil)
+	_, _, err := ical.Exceptions(t.Context(), strings.NewReader(calendar()), plan(t, "mon 09:00-17:00"), date(2026, 1, 2), date(2026, 1, 1), nil)
 	require.ErrorContains(t, err, "allowed are 1 to 3660 days")
-	_, err = ical.Exceptions(t.Context(), strings.NewReader(calendar()), plan(t, "mon 09:00-17:00"), date(2026, 1, 2), date(2126, 1, 1), nil)
+	_, _, err = ical.Exceptions(t.Context(), strings.NewReader(calendar()), plan(t, "mon 09:00-17:00"), date(2026, 1, 2), date(2126, 1, 1), nil)
 	require.ErrorContains(t, err, "allowed are 1 to 3660 days")
-	_, err = ical.Exceptions(t.Context(), strings.NewReader(calendar()), schedule.Plan{Zone: "Mars/Dust"}, date(2026, 1, 2), date(2026, 1, 3), nil)
+	_, _, err = ical.Exceptions(t.Context(), strings.NewReader(calendar()), schedule.Plan{Zone: "Mars/Dust"}, date(2026, 1, 2), date(2026, 1, 3), nil)
 	require.ErrorContains(t, err, "Mars/Dust")
+}
+
+// Only what falls into the days asked for counts for limits, and what is long or
+// old costs its neighbours nothing.
+func TestLongCalendars(t *testing.T) {
+	var series, busy, zoned []string
+	for i := range 500 {
+		series = append(series, fmt.Sprintf("DTSTART;TZID=Europe/Berlin:19900101T%02d%02d00|DURATION:PT1M|RRULE:FREQ=WEEKLY;BYDAY=MO,TU,WE,TH,FR", 18+i%5, i%60))
+		busy = append(busy, fmt.Sprintf("DTSTART:20240106T%02d0000|DURATION:P400D|RRULE:FREQ=DAILY", i%24))
+		zoned = append(zoned, fmt.Sprintf("DTSTART;TZID=Nowhere/%d:20260106T100000|DURATION:PT1H", i))
+	}
+	epiphany := "DTSTART;VALUE=DATE:20260106|SUMMARY:Epiphany"
+	for name, tt := range map[string]struct {
+		events  []string
+		skipped int
+		want    []string
+	}{
+		"a long description": {[]string{epiphany + "|DESCRIPTION:" + strings.Repeat("x", 3_000_000)}, 0, []string{"2026-01-06 closed (Epiphany)"}},
+		"a long folded line": {[]string{"ATTACH:" + strings.Repeat("0123456789\r\n ", 100_000), epiphany}, 1, []string{"2026-01-06 closed (Epiphany)"}},
+		"many old series":    {append(series, epiphany), 0, []string{"2026-01-06 closed (Epiphany)"}},
+		"a rule of 4 KiB":    {[]string{epiphany + "|RRULE:FREQ=DAILY;COUNT=1;BYMONTHDAY=" + strings.Repeat("6,", 2_000) + "6"}, 0, []string{"2026-01-06 closed (Epiphany)"}},
+		"a century":          {[]string{"DTSTART;VALUE=DATE:19500101|DTEND;VALUE=DATE:20260108|SUMMARY:Closed"}, 0, []string{"2026-01-05 closed (Closed)", "2026-01-06 closed (Closed)", "2026-01-07 closed (Closed)"}},
+		"long and daily":     {busy, 0, []string{"2026-01-05 closed", "2026-01-06 closed", "2026-01-07 closed", "2026-01-08 closed", "2026-01-09 closed"}},
+		"many zones":         {append(zoned, epiphany), 500, []string{"2026-01-06 closed (Epiphany)"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, skipped := read(t, office, "2026-01-05", "2026-01-09", calendar(tt.events...), nil)
+			require.Equal(t, tt.want, got)
+			require.Len(t, skipped, tt.skipped)
+		})
+	}
+}
+
+// A day cannot have more hours than a plan may. The shortest open times are
+// closed too, and the list of what was skipped has that.
+func TestCalendarManyOpenTimes(t *testing.T) {
+	got, skipped := read(t, "mon-sun 00:00-24:00", "2026-01-05", "2026-01-05", calendar(meetings(25)...), nil)
+	require.Len(t, got, 1)
+	require.Equal(t, schedule.MaxSpans, strings.Count(got[0], "-")-2)
+	require.Contains(t, got[0], " 00:15-00:40,00:45-01:10,")
+	require.Equal(t, []string{`line 4: 2026-01-05: 26 open times are left, allowed are 24; the shortest are closed too (event "0@test")`}, skipped)
 }
 
 func meetings(n int) (list []string) {
@@ -166,6 +178,12 @@ func meetings(n int) (list []string) {
 		list = append(list, fmt.Sprintf("DTSTART:20260105T%02d%02d00|DURATION:PT5M", i/2, 10+i%2*30))
 	}
 	return list
+}
+
+func day(t testing.TB, text string) (d schedule.Date) {
+	t.Helper()
+	require.NoError(t, d.UnmarshalText([]byte(text)))
+	return d
 }
 
 func date(year int, month time.Month, day int) schedule.Date {
@@ -176,15 +194,14 @@ func date(year int, month time.Month, day int) schedule.Date {
 // out.
 func TestNames(t *testing.T) {
 	long := strings.Repeat("ü", 100)
-	got := exceptions(t, plan(t, "mon 09:00-17:00"), "2026-01-01", "2026-01-31",
-		calendar("DTSTART;VALUE=DATE:20260105|SUMMARY:a\\nb \x7f c", "DTSTART;VALUE=DATE:20260106|SUMMARY:"+long, "DTSTART;VALUE=DATE:20260107|SUMMARY:x\xffy"))
+	got, _ := read(t, "mon 09:00-17:00", "2026-01-01", "2026-01-31", calendar("DTSTART;VALUE=DATE:20260105|SUMMARY:a\\nb \x7f c", "DTSTART;VALUE=DATE:20260106|SUMMARY:"+long, "DTSTART;VALUE=DATE:20260107|SUMMARY:x\xffy"), nil)
 	require.Equal(t, []string{"2026-01-05 closed (a b c)", "2026-01-06 closed (" + strings.Repeat("ü", 64) + ")", "2026-01-07 closed (xy)"}, got)
 }
 
 // What is imported closes what the hours had open.
 func TestImportedHours(t *testing.T) {
 	p := plan(t, "mon-fri 09:00-17:00; zone Europe/Berlin")
-	list, err := ical.Exceptions(t.Context(), strings.NewReader(calendar("DTSTART;VALUE=DATE:20260106|SUMMARY:Epiphany")), p, date(2026, 1, 1), date(2026, 12, 31), nil)
+	list, _, err := ical.Exceptions(t.Context(), strings.NewReader(calendar("DTSTART;VALUE=DATE:20260106|SUMMARY:Epiphany")), p, date(2026, 1, 1), date(2026, 12, 31), nil)
 	require.NoError(t, err)
 	p.Exceptions = append(p.Exceptions, list...)
 	hours, err := schedule.New(p, nil)
@@ -194,24 +211,6 @@ func TestImportedHours(t *testing.T) {
 	require.Equal(t, "closed: tue 2026-01-06 is closed (Epiphany)", why.String())
 }
 
-// No file panics or takes for ever, and what is read makes valid hours.
-func FuzzExceptions(f *testing.F) {
-	f.Add(calendar("DTSTART;VALUE=DATE:20261225|DTEND;VALUE=DATE:20261226|SUMMARY:Christmas\\, first day"))
-	f.Add(calendar("UID:x|DTSTART;TZID=America/New_York:20260302T090000|DURATION:PT1H|RRULE:FREQ=WEEKLY;BYDAY=MO,-1FR;UNTIL=20270101T000000Z|EXDATE:20260302T090000,20260309T090000"))
-	f.Add(calendar("DTSTART:20260105T080000Z|DTEND:20260109T160000Z|RRULE:FREQ=MONTHLY;BYSETPOS=-1;BYDAY=MO,TU|STATUS:CANCELLED|RECURRENCE-ID:20260105T080000Z"))
-	f.Add("BEGIN:VCALENDAR\nX;A=\"b\nEND:VCALENDAR")
-	f.Fuzz(func(t *testing.T, text string) {
-		p := plan(t, "mon-fri 09:00-12:00,13:00-17:00; sat 22:00-06:00; 2026-01-06 20:00-19:00; zone Europe/Berlin")
-		list, err := ical.Exceptions(t.Context(), strings.NewReader(text), p, date(2026, 1, 1), date(2026, 12, 31), nil)
-		if err != nil {
-			require.ErrorIs(t, err, presence.ErrInvalid)
-			return
-		}
-		p.Exceptions = append(p.Exceptions, list...)
-		require.NoError(t, p.Validate())
-	})
-}
-
 // The zone of a place that has no name is an option. It is that of times without
 // a zone as well.
 func TestExceptionsLocation(t *testing.T) {
@@ -219,7 +218,7 @@ func TestExceptionsLocation(t *testing.T) {
 	p.Zone = ""
 	text := calendar("DTSTART:20260105T110000Z|DURATION:PT1H", "DTSTART:20260105T160000|DURATION:PT1H")
 	at := &ical.Options{Location: time.FixedZone("", 3*3600)}
-	list, err := ical.Exceptions(t.Context(), strings.NewReader(text), p, date(2026, 1, 5), date(2026, 1, 5), at)
+	list, _, err := ical.Exceptions(t.Context(), strings.NewReader(text), p, date(2026, 1, 5), date(2026, 1, 5), at)
 	require.NoError(t, err)
 	require.Len(t, list, 1)
 	require.Equal(t, "09:00-14:00,15:00-16:00", list[0].Hours.String())
@@ -229,13 +228,49 @@ func TestExceptionsEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("the file is too old")
 	cancel(why)
-	list, err := ical.Exceptions(ctx, strings.NewReader(calendar("DTSTART;VALUE=DATE:20260106")), plan(t, "mon 09:00-17:00"), date(2026, 1, 1), date(2026, 1, 9), nil)
+	list, _, err := ical.Exceptions(ctx, strings.NewReader(calendar("DTSTART;VALUE=DATE:20260106")), plan(t, "mon 09:00-17:00"), date(2026, 1, 1), date(2026, 1, 9), nil)
 	require.Equal(t, why, err)
 	require.Nil(t, list)
 }
 
+// A context that ends while days are looked at ends the work.
+func TestExceptionsAsksItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("the person left")
+	keep := func(ical.Event) bool {
+		cancel(why)
+		return true
+	}
+	text := calendar("DTSTART;VALUE=DATE:00010101|RRULE:FREQ=DAILY;COUNT=1000000")
+	list, _, err := ical.Exceptions(ctx, strings.NewReader(text), plan(t, "mon 09:00-17:00"), date(2026, 1, 1), date(2026, 1, 9), &ical.Options{Keep: keep})
+	require.Equal(t, why, err)
+	require.Nil(t, list)
+}
+
+// Keep sees each event and each changed time, and decides for both.
+func TestCalendarKeep(t *testing.T) {
+	text := calendar(
+		"UID:a|SUMMARY:Week|CATEGORIES:x\\,y,z|CLASS:private|STATUS:tentative|DTSTART;VALUE=DATE:20260105|RRULE:FREQ=WEEKLY;COUNT=3|X-MICROSOFT-CDO-BUSYSTATUS:FREE",
+		"UID:a|SUMMARY:Moved|RECURRENCE-ID;VALUE=DATE:20260112|DTSTART:20260113T100000|DURATION:PT1H|TRANSP:OPAQUE",
+		"UID:b|SUMMARY:Off|DTSTART;VALUE=DATE:20260106|STATUS:CANCELLED")
+	var seen []string
+	keep := func(without string) *ical.Options {
+		seen = nil
+		return &ical.Options{Keep: func(e ical.Event) bool {
+			seen = append(seen, fmt.Sprintf("%d %s %s %q %s %s %t %t %q", e.Line, e.UID, e.Summary, e.Categories, e.Status, e.Class, e.Transparent, e.AllDay, e.Property("x-microsoft-cdo-busystatus")))
+			return e.Summary != without
+		}}
+	}
+	got, _ := read(t, office, "2026-01-01", "2026-01-31", text, keep("Moved"))
+	require.Equal(t, []string{"2026-01-05 closed (Week)", "2026-01-19 closed (Week)"}, got)
+	require.Equal(t, []string{`4 a Week ["x,y" "z"] TENTATIVE PRIVATE true true ["FREE"]`, `15 a Moved []  PUBLIC false false []`}, seen)
+	got, _ = read(t, office, "2026-01-01", "2026-01-31", text, keep("Week"))
+	require.Equal(t, []string{"2026-01-13 09:00-10:00,11:00-17:00 (Moved)"}, got)
+	require.Nil(t, ical.Event{}.Property("UID"))
+}
+
 func TestExceptionsReportsFaultsTogether(t *testing.T) {
-	_, err := ical.Exceptions(t.Context(), strings.NewReader(calendar()), schedule.Plan{Zone: "Mars/Dust"}, date(2026, 1, 2), date(2026, 1, 1), nil)
+	_, _, err := ical.Exceptions(t.Context(), strings.NewReader(calendar()), schedule.Plan{Zone: "Mars/Dust"}, date(2026, 1, 2), date(2026, 1, 1), nil)
 	require.ErrorContains(t, err, "Mars/Dust")
 	require.ErrorContains(t, err, "allowed are 1 to 3660 days")
 }
