@@ -53,13 +53,13 @@ func Example() {
 	}
 	// Output:
 	// tenant,subject,at,from,to,reason,cause,trigger
-	// ,ann,2026-01-05T09:00:00Z,,available,,default,login
-	// ,ann,2026-01-05T09:00:00Z,available,busy,mail,manual,manual
-	// ,ann,2026-01-05T09:01:00Z,busy,available,,default,until
-	// ,ann,2026-01-05T09:02:30Z,available,offline,,logout,logout
+	// ,"ann",2026-01-05T09:00:00Z,,"available",,"default","login"
+	// ,"ann",2026-01-05T09:00:00Z,"available","busy","mail","manual","manual"
+	// ,"ann",2026-01-05T09:01:00Z,"busy","available",,"default","until"
+	// ,"ann",2026-01-05T09:02:30Z,"available","offline",,"logout","logout"
 	// tenant,subject,from,to,status,reason,seconds,times
-	// ,ann,2026-01-05T08:02:30Z,2026-01-05T10:02:30Z,unknown,,3450,0
-	// ,ann,2026-01-05T08:02:30Z,2026-01-05T10:02:30Z,available,,90,2
-	// ,ann,2026-01-05T08:02:30Z,2026-01-05T10:02:30Z,busy,mail,60,1
-	// ,ann,2026-01-05T08:02:30Z,2026-01-05T10:02:30Z,offline,,3600,1
+	// ,"ann",2026-01-05T08:02:30Z,2026-01-05T10:02:30Z,"unknown",,3450,0
+	// ,"ann",2026-01-05T08:02:30Z,2026-01-05T10:02:30Z,"available",,90,2
+	// ,"ann",2026-01-05T08:02:30Z,2026-01-05T10:02:30Z,"busy","mail",60,1
+	// ,"ann",2026-01-05T08:02:30Z,2026-01-05T10:02:30Z,"offline",,3600,1
 }

@@ -1,12 +1,12 @@
 // Package report makes two reports of a journal. The status log has every
-// change of status with its time and cause. The workload sums up how long each
-// subject had each status.
+// change of status, or of its reason, with its time and cause. The workload sums up
+// how long each subject had each status for each reason.
 package report
 
 import (
+	"bufio"
 	"cmp"
 	"context"
-	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/presence-go/presence"
@@ -39,7 +40,8 @@ type Query struct {
 // Journal is the source of a report. [presence.Tracker.Journal] is one.
 type Journal func(context.Context, presence.JournalQuery) iter.Seq2[presence.JournalRow, error]
 
-// Entry is one line of the status log.
+// Entry is one line of the status log. A new reason under the same status is a line
+// too, in which From equals To.
 type Entry struct {
 	Subject presence.Ref     `json:"subject"`
 	From    string           `json:"from,omitzero"`
@@ -58,7 +60,7 @@ type Sum struct {
 	Status  string           `json:"status"` // presence.StatusUnknown before the first row
 	Reason  string           `json:"reason,omitzero"`
 	For     time.Duration    `json:"seconds"` // in JSON and CSV as seconds
-	Times   int              `json:"times"`   // how often it began in the period
+	Times   int              `json:"times"`   // how often the status began in the period with this reason
 }
 
 // MarshalJSON writes the duration in seconds.
@@ -106,7 +108,7 @@ func (q *Query) bounds() []presence.Instant {
 	return append(list, q.To)
 }
 
-// Log yields the changes of status, subject by subject in the given order, each
+// Log yields the changes of status and of its reason, subject by subject in the given order, each
 // subject's in the order of time. It fetches the rows page by page during the
 // iteration. It ends after an error.
 func Log(ctx context.Context, j Journal, q Query) iter.Seq2[Entry, error] {
@@ -258,45 +260,69 @@ func WriteJSON[T any](w io.Writer, rows iter.Seq2[T, error]) error {
 	return err
 }
 
-// LogCSV writes a status log with a header line. A cell that a spreadsheet
-// would read as a formula starts with an apostrophe.
+// LogCSV writes a status log with a header line. Text is quoted. An apostrophe stands
+// before each character with which a formula begins, where a spreadsheet might read
+// one, so that no cell is a formula for any separator.
 func LogCSV(w io.Writer, rows iter.Seq2[Entry, error]) error {
-	return writeCSV(w, rows, []string{"tenant", "subject", "at", "from", "to", "reason", "cause", "trigger"}, func(e Entry) []string {
-		return []string{e.Subject.Tenant, e.Subject.ID, e.At.String(), e.From, e.To, e.Reason, string(e.Cause), string(e.Trigger)}
+	return writeCSV(w, rows, "tenant,subject,at,from,to,reason,cause,trigger", func(e Entry) []string {
+		return []string{
+			text(e.Subject.Tenant), text(e.Subject.ID), e.At.String(), text(e.From), text(e.To), text(e.Reason), text(string(e.Cause)), text(string(e.Trigger)),
+		}
 	})
 }
 
-// WorkloadCSV writes a workload with a header line. Durations are in seconds.
+// WorkloadCSV writes a workload with a header line, and text as [LogCSV] does.
+// Durations are in seconds.
 func WorkloadCSV(w io.Writer, rows iter.Seq2[Sum, error]) error {
-	return writeCSV(w, rows, []string{"tenant", "subject", "from", "to", "status", "reason", "seconds", "times"}, func(s Sum) []string {
+	return writeCSV(w, rows, "tenant,subject,from,to,status,reason,seconds,times", func(s Sum) []string {
 		seconds := strconv.FormatFloat(s.For.Seconds(), 'f', -1, 64)
-		return []string{s.Subject.Tenant, s.Subject.ID, s.From.String(), s.To.String(), s.Status, s.Reason, seconds, strconv.Itoa(s.Times)}
+		return []string{text(s.Subject.Tenant), text(s.Subject.ID), s.From.String(), s.To.String(), text(s.Status), text(s.Reason), seconds, strconv.Itoa(s.Times)}
 	})
 }
 
-func writeCSV[T any](w io.Writer, rows iter.Seq2[T, error], head []string, cells func(T) []string) error {
-	out := csv.NewWriter(w)
-	if err := out.Write(head); err != nil {
-		return err
-	}
+// writeCSV writes cells that are encoded already.
+func writeCSV[T any](w io.Writer, rows iter.Seq2[T, error], head string, cells func(T) []string) error {
+	out := bufio.NewWriter(w)
+	fmt.Fprintln(out, head)
 	for row, err := range rows {
 		if err != nil {
-			return cmp.Or(flushed(out), err)
+			return cmp.Or(out.Flush(), err)
 		}
-		line := cells(row)
-		for i, cell := range line {
-			if first, _ := utf8.DecodeRuneInString(cell); cell != "" && strings.ContainsRune("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20", first) {
-				line[i] = "'" + cell
-			}
-		}
-		if err := out.Write(line); err != nil {
+		if _, err := fmt.Fprintln(out, strings.Join(cells(row), ",")); err != nil {
 			return err
 		}
 	}
-	return flushed(out)
+	return out.Flush()
 }
 
-func flushed(out *csv.Writer) error {
-	out.Flush()
-	return out.Error()
+// The characters with which a formula begins, also in full width, and those after
+// which a program may begin a cell: separators, quotes and the ends of lines.
+const (
+	formulas = "=+-@\uff1d\uff0b\uff0d\uff20"
+	begins   = ",;\t|\"'\r\n\v\f\u0085\u2028\u2029"
+)
+
+// text encodes a cell of text. A space at the beginning of a cell is no protection,
+// since programs may remove it.
+func text(s string) string {
+	if s == "" {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteByte('"')
+	begin := true
+	for i := 0; i < len(s); {
+		r, width := utf8.DecodeRuneInString(s[i:])
+		if begin && strings.ContainsRune(formulas, r) || i == 0 && strings.ContainsRune("\t\r\n", r) {
+			b.WriteByte('\'')
+		}
+		if r == '"' {
+			b.WriteByte('"')
+		}
+		b.WriteString(s[i : i+width])
+		begin = strings.ContainsRune(begins, r) || begin && (unicode.IsSpace(r) || unicode.Is(unicode.Cf, r))
+		i += width
+	}
+	b.WriteByte('"')
+	return b.String()
 }

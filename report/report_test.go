@@ -9,14 +9,19 @@ import (
 	"iter"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
+	"github.com/benbjohnson/clock"
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/adapters/memory"
 	"github.com/presence-go/presence/internal/seeds"
 	"github.com/presence-go/presence/report"
 )
@@ -236,14 +241,343 @@ func TestLongestPeriod(t *testing.T) {
 	require.Equal(t, -time.Hour, q.From.Sub(q.From.Add(time.Hour)))
 }
 
-// No cell starts like a formula of a spreadsheet.
+// Fault 24: no cell begins like a formula, whichever separator, quote or end of line a
+// spreadsheet takes. What a program without formulas reads is the text and apostrophes.
 func TestCellsAreNoFormulas(t *testing.T) {
-	for _, reason := range []string{"=1", "+1", "-1", "@x", "\t=1", "\r=1", "\n=1", "\uff1d1", "\uff0b1", "\uff0d1", "\uff20x"} {
-		var out strings.Builder
-		rows := func(yield func(report.Entry, error) bool) { yield(report.Entry{Reason: reason}, nil) }
-		require.NoError(t, report.LogCSV(&out, rows))
-		cells, err := csv.NewReader(strings.NewReader(out.String())).ReadAll()
-		require.NoError(t, err)
-		require.Equal(t, "'", cells[1][5][:1], "%q", reason)
+	for _, reason := range []string{
+		"=1", "+1", "-1", "@x", "\t=1", "\r=1", "\n=1", "\uff1d1", "\uff0b1", "\uff0d1", "\uff20x",
+		"lunch;=1+1", `x";=2+5`, "lunch,-1", "lunch\t@x", "lunch|=1", "lunch\n=1", "lunch\r\n+1", "lunch; =1", " =1", "\"=1", "'=1", "a\u2028=1", "\ufeff=1", "\xff,=1",
+	} {
+		checkCells(t, reason, "ann", "busy")
+		require.Contains(t, encodedReason(t, reason), "'", "%q", reason)
 	}
+	for plain, want := range map[string]string{
+		"lunch": "lunch", "": "", "back at 5 - maybe": "back at 5 - maybe", "a=b": "a=b", "a,b": "a,b", "mail@home": "mail@home",
+		`say "hi"`: `say "hi"`, "-5": "'-5", "a;=b": "a;'=b", "\t=1": "'\t'=1", "\tx": "'\tx",
+	} {
+		require.Equal(t, want, encodedReason(t, plain))
+	}
+}
+
+// encodedReason returns the reason that a program reads from the log.
+func encodedReason(t *testing.T, reason string) string {
+	t.Helper()
+	var out strings.Builder
+	rows := func(yield func(report.Entry, error) bool) { yield(report.Entry{Reason: reason}, nil) }
+	require.NoError(t, report.LogCSV(&out, rows))
+	cells, err := csv.NewReader(strings.NewReader(out.String())).ReadAll()
+	require.NoError(t, err)
+	require.Len(t, cells, 2)
+	require.Len(t, cells[1], 8)
+	return cells[1][5]
+}
+
+// checkCells writes both reports with texts in every cell of text, and reads them in
+// every usual way.
+func checkCells(t *testing.T, texts ...string) {
+	t.Helper()
+	at := presence.At(time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
+	for i, text := range texts {
+		other := texts[(i+1)%len(texts)]
+		var log, workload strings.Builder
+		require.NoError(t, report.LogCSV(&log, func(yield func(report.Entry, error) bool) {
+			yield(report.Entry{
+				Subject: presence.Ref{Tenant: text, ID: other}, From: text, To: other, Reason: text, Cause: presence.Cause(other), Trigger: presence.Cause(text), At: at,
+			}, nil)
+		}))
+		require.NoError(t, report.WorkloadCSV(&workload, func(yield func(report.Sum, error) bool) {
+			yield(report.Sum{Subject: presence.Ref{Tenant: other, ID: text}, From: at, To: at, Status: text, Reason: other, For: time.Second}, nil)
+		}))
+		for _, out := range []string{log.String(), workload.String()} {
+			for _, cell := range readings(out) {
+				begins := strings.TrimLeftFunc(cell, func(r rune) bool { return r == '"' || unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) })
+				first, _ := utf8.DecodeRuneInString(begins)
+				require.False(t, begins != "" && strings.ContainsRune("=+-@\uff1d\uff0b\uff0d\uff20", first), "%q: the cell %q of %q begins a formula", text, cell, out)
+			}
+		}
+	}
+}
+
+// readings are the cells that programs make of a file: by each separator, with quotes
+// and without.
+func readings(file string) (cells []string) {
+	for _, sep := range []rune{',', ';', '\t', '|'} {
+		r := csv.NewReader(strings.NewReader(file))
+		r.Comma, r.LazyQuotes, r.FieldsPerRecord = sep, true, -1
+		for {
+			record, err := r.Read()
+			if err != nil {
+				break
+			}
+			cells = append(cells, record...)
+		}
+		lines := strings.FieldsFunc(file, func(r rune) bool { return strings.ContainsRune("\r\n\v\f\u0085\u2028\u2029", r) })
+		for _, line := range lines {
+			cells = append(cells, strings.Split(line, string(sep))...)
+			for quoted := range strings.SplitSeq(line, `"`) {
+				cells = append(cells, strings.Split(quoted, string(sep))...)
+			}
+		}
+	}
+	return cells
+}
+
+func FuzzCells(f *testing.F) {
+	f.Add("lunch;=1+1", "ann")
+	f.Add("x\";=2+5", "a,\r\n-1")
+	f.Add("'\t\"@", "\uff1d|\xff+")
+	f.Fuzz(func(t *testing.T, a, b string) { checkCells(t, a, b) })
+}
+
+// Texts of separators, quotes, ends of lines and formulas only, in every short order.
+func TestEveryShortText(t *testing.T) {
+	letters := []string{"=", "-", "\"", "'", ",", ";", "\t", "\n", "\r", "|", " ", "x"}
+	var texts func(string, int)
+	texts = func(text string, left int) {
+		checkCells(t, text)
+		for _, letter := range letters {
+			if left > 0 {
+				texts(text+letter, left-1)
+			}
+		}
+	}
+	texts("", 3)
+}
+
+// clerk is one subject whose journal is kept, and whose time in each status and with
+// each reason is counted beside it, from what is shown at each instant.
+type clerk struct {
+	*rand.Rand
+	m     *presence.Machine
+	s     presence.State
+	now   presence.Instant
+	rows  []presence.JournalRow
+	shown []spell
+}
+
+// spell is a time in which the key of a report stays the same.
+type spell struct {
+	from           presence.Instant
+	status, reason string
+}
+
+func (c *clerk) feed(t *testing.T, e presence.Event) {
+	t.Helper()
+	out, _, err := c.m.Step(&c.s, &e, c.now, nil)
+	_ = err // a refusal changes nothing
+	since := c.s.Current.Since
+	for i := range out {
+		if row, ok := out[i].Row(); ok {
+			row.Subject = c.s.Subject
+			c.rows = append(c.rows, row)
+		}
+		p := &out[i].Presence
+		if out[i].Kind == presence.OutputUpdated && out[i].ID != "" {
+			require.Equal(t, out[i].Prev, p.Status, "a new reason is no new status")
+			require.Less(t, p.Since, out[i].At+1)
+			require.Equal(t, since, p.Since, "the status continues")
+		}
+	}
+	p := &c.s.Current
+	if n := len(c.shown); p.Known && (n == 0 || c.shown[n-1].status != p.Status || c.shown[n-1].reason != p.Reason) {
+		c.shown = append(c.shown, spell{c.now, p.Status, p.Reason})
+	}
+}
+
+// pass lets time pass, deadline by deadline.
+func (c *clerk) pass(t *testing.T, d time.Duration) {
+	t.Helper()
+	until := c.now.Add(d)
+	for {
+		due, ok := c.m.Next(&c.s)
+		if !ok || due > until {
+			break
+		}
+		c.now = max(c.now, due)
+		c.feed(t, presence.Event{})
+	}
+	c.now = until
+}
+
+func (c *clerk) event() presence.Event {
+	ann := presence.ID("ann")
+	pick := func(list ...string) string { return list[c.IntN(len(list))] }
+	e := presence.Event{Subject: ann, Actor: presence.Agent(ann), Conn: "a", Age: presence.NoAge}
+	switch c.IntN(10) {
+	case 0:
+		e.Kind = presence.EventLogin
+	case 1:
+		e.Kind, e.Cause = presence.EventDisconnect, presence.CauseClosed
+	case 2:
+		e.Kind = presence.EventInput
+	case 3:
+		e.Kind = presence.EventConnect
+	case 4:
+		e.Kind, e.Conn = presence.EventEndClaim, ""
+		if c.IntN(2) == 0 {
+			e.Actor = presence.Supervisor(presence.ID("kim"))
+		}
+	default:
+		e.Kind, e.Conn = presence.EventSetClaim, ""
+		e.Claim = presence.Claim{Status: pick("available", "away", "busy", "busy"), Reason: pick("", "lunch", "training", "=1+1")}
+		switch c.IntN(3) {
+		case 0:
+			e.Actor = presence.Supervisor(presence.ID("kim"))
+		case 1:
+			e.Actor = presence.System(presence.ID("host"))
+			e.Claim.Source = presence.Source(pick("call", "calendar", "app"))
+		}
+		if c.IntN(2) == 0 {
+			e.Claim.For = time.Duration(1+c.IntN(4)) * time.Minute
+		}
+	}
+	return e
+}
+
+// sums are what a report must show of the times between the bounds: how long each key
+// was shown, and how often it began.
+func (c *clerk) sums(bounds []presence.Instant) (list []report.Sum) {
+	for i := range len(bounds) - 1 {
+		from, to := bounds[i], bounds[i+1]
+		find := func(s spell) *report.Sum {
+			for i := range list {
+				if o := &list[i]; o.From == from && o.Status == s.status && o.Reason == s.reason {
+					return o
+				}
+			}
+			list = append(list, report.Sum{Subject: presence.ID("ann"), From: from, To: to, Status: s.status, Reason: s.reason})
+			return &list[len(list)-1]
+		}
+		for j, s := range append([]spell{{status: presence.StatusUnknown}}, c.shown...) {
+			end := to
+			if j < len(c.shown) {
+				end = c.shown[j].from
+			}
+			if d := min(end, to).Sub(max(s.from, from)); d > 0 && s.from < to {
+				find(s).For += d
+			}
+			if s.from >= from && s.from < to && j > 0 {
+				find(s).Times++
+			}
+		}
+	}
+	return list
+}
+
+// Fault 22: the sums of a report are those of what was shown, for each status and
+// reason, over random histories and with a period that begins at any row. The fields
+// of a sum beside its times are the key: each change of one has a row.
+func TestEveryFieldOfAKeyHasRows(t *testing.T) {
+	var key []string
+	for i := range reflect.TypeFor[report.Sum]().NumField() {
+		switch name := reflect.TypeFor[report.Sum]().Field(i).Name; name {
+		case "From", "To", "For", "Times":
+		default:
+			key = append(key, name)
+		}
+	}
+	require.Equal(t, []string{"Subject", "Status", "Reason"}, key, "a new field needs its rows, and a place in this test")
+
+	p := presence.DefaultPolicy()
+	p.Grace, p.Lease = presence.Grace{}, 100*time.Hour // a subject is shown as gone at the instant of its leaving
+	m, err := presence.Compile(p)
+	require.NoError(t, err)
+	reasons := 0
+	for seed := range seeds.Range(t, 300) {
+		c := &clerk{Rand: rand.New(rand.NewPCG(seed, 22)), m: m, now: at(0)}
+		for range 40 {
+			c.feed(t, c.event())
+			c.pass(t, []time.Duration{0, 0, time.Second, time.Minute, 2 * time.Minute, 6 * time.Minute}[c.IntN(6)])
+		}
+		q := report.Query{Subjects: []presence.Ref{presence.ID("ann")}, From: at(0).Add(-time.Minute), To: c.now.Add(time.Second)}
+		for i, row := range c.rows {
+			if row.Kind != presence.RowTransition {
+				continue
+			}
+			if row.From == row.To {
+				reasons++
+			}
+			if i > 0 && row.At > q.From && (len(q.At) == 0 || row.At > q.At[len(q.At)-1]) {
+				q.At = append(q.At, row.At)
+			}
+		}
+		for _, q := range []report.Query{{Subjects: q.Subjects, From: q.From, To: q.To}, q} {
+			bounds := append(append([]presence.Instant{q.From}, q.At...), q.To)
+			var sums []report.Sum
+			for _, s := range collect(t, report.Workload(t.Context(), fixed(c.rows...), q)) {
+				if s.For > 0 || s.Times > 0 {
+					sums = append(sums, s)
+				}
+			}
+			require.ElementsMatch(t, c.sums(bounds), sums, "seed %d", seed)
+			for _, s := range sums {
+				spent, err := report.Spent(t.Context(), fixed(c.rows...), s.Subject, s.Status, s.From, s.To)
+				require.NoError(t, err)
+				require.GreaterOrEqual(t, spent, s.For)
+			}
+		}
+		ids := make(map[string]bool)
+		for i, row := range c.rows {
+			require.False(t, ids[row.ID], "seed %d: %s twice", seed, row.ID)
+			ids[row.ID] = true
+			require.True(t, i == 0 || row.At >= c.rows[i-1].At, "seed %d: row %d is of an earlier instant", seed, i)
+		}
+	}
+	seeds.Count(t, "new reasons", reasons)
+	if !seeds.Single() {
+		require.Greater(t, reasons, 300, "too few changes of a reason under one status")
+	}
+}
+
+// Ten minutes of lunch and five of training under one status are two sums, also over a
+// restart. The status continues.
+func TestReasonUnderOneStatus(t *testing.T) {
+	mock := clock.NewMock()
+	mock.Set(start.Time())
+	storage, err := memory.NewStorage(nil)
+	require.NoError(t, err)
+	p := presence.DefaultPolicy()
+	p.Idle, p.Lease = nil, time.Hour
+	open := func() *presence.Tracker {
+		tracker, err := presence.New(&presence.Options{Policy: &p, Clock: mock, Storage: storage})
+		require.NoError(t, err)
+		return tracker
+	}
+	ann := presence.ID("ann")
+	tracker := open()
+	_, err = tracker.Connect(t.Context(), ann, presence.ConnectOptions{Login: true})
+	require.NoError(t, err)
+	claim := func(reason string) presence.View {
+		v, err := tracker.SetClaim(t.Context(), presence.Agent(ann), ann, presence.Claim{Status: "busy", Reason: reason})
+		require.NoError(t, err)
+		return v
+	}
+	began := claim("lunch")
+	mock.Add(10 * time.Minute)
+	now := claim("training")
+	require.Equal(t, "training", now.Reason)
+	require.Equal(t, began.Since, now.Since)
+	mock.Add(5 * time.Minute)
+	require.NoError(t, tracker.Close())
+	tracker = open()
+	defer tracker.Close()
+	_, err = tracker.Connect(t.Context(), ann, presence.ConnectOptions{})
+	require.NoError(t, err)
+
+	q := report.Query{Subjects: []presence.Ref{ann}, From: start, To: presence.At(mock.Now())}
+	got := make(map[string]report.Sum)
+	for _, s := range collect(t, report.Workload(t.Context(), tracker.Journal, q)) {
+		got[s.Status+"/"+s.Reason] = s
+	}
+	require.Equal(t, 10*time.Minute, got["busy/lunch"].For)
+	require.Equal(t, 5*time.Minute, got["busy/training"].For)
+	require.Equal(t, 1, got["busy/training"].Times)
+	spent, err := report.Spent(t.Context(), tracker.Journal, ann, "busy", q.From, q.To)
+	require.NoError(t, err)
+	require.Equal(t, 15*time.Minute, spent)
+	log := collect(t, report.Log(t.Context(), tracker.Journal, q))
+	require.Len(t, log, 3, "a restart is no change of the reason")
+	require.Equal(t, report.Entry{
+		Subject: ann, From: "busy", To: "busy", Reason: "training", Cause: presence.CauseManual, Trigger: presence.CauseManual, At: start.Add(10 * time.Minute),
+	}, log[2])
 }

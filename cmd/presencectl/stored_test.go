@@ -110,26 +110,26 @@ func TestReport(t *testing.T) {
 	code, out, wrong := call("report", "-from", nine, "-to", ten, path)
 	require.Equal(t, exitFine, code, wrong)
 	require.Equal(t, `tenant,subject,from,to,status,reason,seconds,times
-,ann,2026-01-05T09:00:00Z,2026-01-05T10:00:00Z,available,,10,1
-,ann,2026-01-05T09:00:00Z,2026-01-05T10:00:00Z,busy,mail,10,1
-,ann,2026-01-05T09:00:00Z,2026-01-05T10:00:00Z,offline,,3580,1
-,bob,2026-01-05T09:00:00Z,2026-01-05T10:00:00Z,unknown,,20,0
-,bob,2026-01-05T09:00:00Z,2026-01-05T10:00:00Z,available,,10,1
-,bob,2026-01-05T09:00:00Z,2026-01-05T10:00:00Z,busy,mail,10,1
-,bob,2026-01-05T09:00:00Z,2026-01-05T10:00:00Z,offline,,3560,1
+,"ann",2026-01-05T09:00:00Z,2026-01-05T10:00:00Z,"available",,10,1
+,"ann",2026-01-05T09:00:00Z,2026-01-05T10:00:00Z,"busy","mail",10,1
+,"ann",2026-01-05T09:00:00Z,2026-01-05T10:00:00Z,"offline",,3580,1
+,"bob",2026-01-05T09:00:00Z,2026-01-05T10:00:00Z,"unknown",,20,0
+,"bob",2026-01-05T09:00:00Z,2026-01-05T10:00:00Z,"available",,10,1
+,"bob",2026-01-05T09:00:00Z,2026-01-05T10:00:00Z,"busy","mail",10,1
+,"bob",2026-01-05T09:00:00Z,2026-01-05T10:00:00Z,"offline",,3560,1
 `, out)
 
 	// A subject without a change in the period has a status too.
 	code, out, wrong = call("report", "-from", "2026-01-05T09:30:00Z", "-to", ten, "-every", "15m", path)
 	require.Equal(t, exitFine, code, wrong)
-	require.Equal(t, 4, strings.Count(out, ",offline,,900,"), out)
+	require.Equal(t, 4, strings.Count(out, `,"offline",,900,`), out)
 
 	code, out, wrong = call("report", "-from", nine, "-to", ten, "-log", path, "bob")
 	require.Equal(t, exitFine, code, wrong)
 	require.Equal(t, `tenant,subject,at,from,to,reason,cause,trigger
-,bob,2026-01-05T09:00:20Z,,available,,default,login
-,bob,2026-01-05T09:00:30Z,available,busy,mail,manual,manual
-,bob,2026-01-05T09:00:40Z,busy,offline,,logout,logout
+,"bob",2026-01-05T09:00:20Z,,"available",,"default","login"
+,"bob",2026-01-05T09:00:30Z,"available","busy","mail","manual","manual"
+,"bob",2026-01-05T09:00:40Z,"busy","offline",,"logout","logout"
 `, out)
 
 	code, out, wrong = call("report", "-from", nine, "-to", ten, "-json", path, "ann")
