@@ -24,7 +24,8 @@ type Machine struct {
 	proof        map[Source]bool
 	hideable     []Audience
 	views        map[Audience]fieldSet
-	devices      bool // a view shows the number of connections
+	devices      bool     // a view shows the number of connections
+	workChannels []string // that routing rules of statuses name, in order
 	heartbeat    time.Duration
 	lease        time.Duration
 	startup      time.Duration
@@ -218,10 +219,7 @@ func (c *compiler) statuses(m *Machine) {
 				s.Routing = RouteAll
 			}
 		}
-		c.oneOf(path+".routing", string(s.Routing), routings...)
-		for _, on := range sortedKeys(s.RoutingOn) {
-			c.oneOf(path+".routingOn."+on, string(s.RoutingOn[on]), routings...)
-		}
+		c.routing(m, path, s)
 		if len(s.SelectableBy) == 0 {
 			s.SelectableBy = []string{BySelf, BySupervisor, BySystem}
 		}
@@ -237,6 +235,18 @@ func (c *compiler) statuses(m *Machine) {
 	for i, s := range p.Statuses {
 		order := i + len(p.Statuses)*slices.Index(classes, s.Class)
 		m.statuses = append(m.statuses, definition{Status: s, omits: c.fields("statuses."+s.ID+".omits", s.Omits), order: order, fold: i})
+	}
+}
+
+// routing checks the routing rules of a status, and notes the work channels that they
+// name.
+func (c *compiler) routing(m *Machine, path string, s *Status) {
+	c.oneOf(path+".routing", string(s.Routing), routings...)
+	for _, on := range sortedKeys(s.RoutingOn) {
+		c.oneOf(path+".routingOn."+on, string(s.RoutingOn[on]), routings...)
+		if i, found := slices.BinarySearch(m.workChannels, on); !found && idFault(on) == "" { // no work has another name
+			m.workChannels = slices.Insert(m.workChannels, i, on)
+		}
 	}
 }
 
@@ -460,9 +470,13 @@ func (c *compiler) work(m *Machine) {
 	if w.Capacity < 0 || w.Capacity > maxLoad {
 		c.fault("work.capacity", "%d is not from 0 to %d", w.Capacity, maxLoad)
 	}
+	if w.Total < 0 || w.Total > maxLoad {
+		c.fault("work.total", "%d is not from 0 to %d", w.Total, maxLoad)
+	}
 	w.Challenge = c.positive("work.challenge", w.Challenge, time.Minute)
 	c.positive("work.requeueAfter", w.RequeueAfter, 0)
 	c.positive("work.settle", w.Settle, 0)
+	c.positive("work.wrapUp", w.WrapUp, 0)
 	c.positive("work.requestFor", w.RequestFor, 0)
 	c.positive("work.affinity", w.Affinity, 0)
 	c.positive("work.acceptWithin", w.AcceptWithin, 0)

@@ -221,10 +221,13 @@ type Presence struct {
 
 	Reach    Reach
 	Routable bool // Routing is RouteAll
-	Disabled bool
+	// RoutableOn has the named work channels in which the subject may be given new
+	// work. Routable is the answer for the channel without a name.
+	RoutableOn WorkChannels
+	Disabled   bool
 
-	// Routing is which new work reaches the subject in a work channel without a
-	// rule of its own. Revision rises when Routing changes, and when work is taken
+	// Routing is which new work reaches the subject in the work channel without a
+	// name. Revision rises when Routing changes, and when work is taken
 	// away. An offer made at an older revision is refused.
 	Routing  Routing
 	Revision Instant
@@ -652,5 +655,5 @@ func samePresence(a, b *Presence) bool {
 		a.Reach == b.Reach && a.Routing == b.Routing && a.Revision == b.Revision && a.Label == b.Label &&
 		a.Load == b.Load && a.Pinned == b.Pinned && a.Pending == b.Pending && a.Request == b.Request && a.Disabled == b.Disabled && a.Devices == b.Devices &&
 		a.absent == b.absent && a.LastSeen == b.LastSeen && a.LastLogin == b.LastLogin &&
-		slices.Equal(a.HiddenFrom, b.HiddenFrom) && slices.Equal(a.seen, b.seen)
+		a.RoutableOn == b.RoutableOn && slices.Equal(a.HiddenFrom, b.HiddenFrom) && slices.Equal(a.seen, b.seen)
 }

@@ -107,6 +107,9 @@ func (v *View) appendJSON(b []byte) []byte {
 	if v.Routable {
 		b = append(b, `,"routable":true`...)
 	}
+	if v.RoutableOn != (WorkChannels{}) {
+		b = v.RoutableOn.appendJSON(append(b, `,"routableOn":`...))
+	}
 	b = appendWord(b, `,"work":`, v.Work)
 	b = appendCount(b, `,"threads":`, v.Load)
 	b = appendCount(b, `,"pinned":`, v.Pinned)

@@ -48,7 +48,8 @@ var designs = []allowance{
 	{design: "house", core: 38, driver: 0, types: 32, functions: 10, methods: 87, exported: 436, docLines: 122},
 	// Belongs, with which a queue asks whether an agent may have a channel's work; the
 	// outputs that report changes of membership; a word of work.returns.
-	{design: "faults", methods: 1, exported: 5, docLines: 0},
+	// WorkChannels is the comparable list in a View, so that views still compare with ==.
+	{design: "faults", types: 1, functions: 1, methods: 5, exported: 11, docLines: 2},
 }
 
 func allowed(field func(allowance) int) (sum int) {
@@ -291,8 +292,8 @@ func namesOfDriver(_ *testing.T, r *repository) []finding {
 
 // The circles of the surface. A name in no list counts as one of the first.
 var (
-	firstCircle = strings.Fields(`New ID ChannelID At NewCount Agent Supervisor Admin Visitor System
-		Tracker Conn Watch Ref Channel Actor Identity Instant View Count Error Frame JournalQuery
+	firstCircle = strings.Fields(`New ID ChannelID At NewCount NewWorkChannels Agent Supervisor Admin Visitor System
+		Tracker Conn Watch Ref Channel Actor Identity Instant View Count WorkChannels Error Frame JournalQuery
 		ConnectOptions WatchOptions Claim Group Change Notification Decision JournalRow Stats Load Endpoint
 		Role Audience Cause Op FrameKind Verdict SubjectKind EndpointKind`)
 	secondCircle = strings.Fields(`DefaultPolicy DefaultSources DefaultViews ParsePolicy

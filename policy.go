@@ -275,9 +275,9 @@ type Policy struct {
 	Widget        WidgetRule `json:"widget"` // which members a visitor may list
 	// Views lists the fields that an audience sees beside status, class, label and
 	// color: since, setAt, until, reason, text, cause, masked, lastSeen, lastLogin,
-	// routable, work, threads, pinned, pending, request, devices. An audience
-	// without an entry has that of [DefaultViews]. An audience that can be hidden
-	// from may not have devices, since a count shows a hidden connection.
+	// routable, routableOn, work, threads, pinned, pending, request, devices. An
+	// audience without an entry has that of [DefaultViews]. An audience that can be
+	// hidden from may not have devices, since a count shows a hidden connection.
 	Views map[Audience][]string `json:"views,omitzero"`
 	// Hideable lists audiences that single claims may hide from, beside those that
 	// the status is hidden from.
@@ -314,7 +314,7 @@ func DefaultViews() map[Audience][]string {
 		AudienceAdmin:      all,
 		AudienceTeam:       {"since", "reason", "text"},
 		AudienceVisitor:    {},
-		AudienceRouter:     {"since", "routable", "work", "threads"},
+		AudienceRouter:     {"since", "routable", "routableOn", "work", "threads"},
 	}
 }
 
@@ -485,6 +485,9 @@ type WorkRule struct {
 	// Capacity is how much work of one work channel a subject takes if the host
 	// reports no capacity. 0 means any amount.
 	Capacity int `json:"capacity,omitzero"`
+	// Total is how much work a subject takes over all its work channels together,
+	// beside the capacity of each. 0 means any amount.
+	Total int `json:"total,omitzero"`
 	// Challenge is how long the question "still there?" waits for an answer. 0 means
 	// 60s.
 	Challenge time.Duration `json:"challenge,omitzero"`
@@ -503,6 +506,9 @@ type WorkRule struct {
 	// Settle is how long a connection that was lost must be live again before its
 	// subject gets new work. 0 means not at all.
 	Settle time.Duration `json:"settle,omitzero"`
+	// WrapUp is how long a subject gets no new work after a piece of its work has
+	// ended, or the host has reported a lower load. 0 means not at all.
+	WrapUp time.Duration `json:"wrapUp,omitzero"`
 	// RequestFor is how long a request stays open. 0 means until it is closed.
 	RequestFor time.Duration `json:"requestFor,omitzero"`
 	// WithdrawOn is "logout" (the default), "closed" or "never": which way of

@@ -147,10 +147,11 @@ var refusals = map[string][]func(f *refused) error{
 	"Policy.RemoveStatus": {
 		func(*refused) error { p := presence.DefaultPolicy(); return p.RemoveStatus("lunhc", "") },
 	},
-	"Policy.UnmarshalJSON":  {func(*refused) error { return new(presence.Policy).UnmarshalJSON([]byte(`[`)) }},
-	"Instant.UnmarshalText": {func(*refused) error { return new(presence.Instant).UnmarshalText([]byte("noon")) }},
-	"View.UnmarshalJSON":    {func(*refused) error { return new(presence.View).UnmarshalJSON([]byte(`[]`)) }},
-	"Count.UnmarshalJSON":   {func(*refused) error { return new(presence.Count).UnmarshalJSON([]byte(`"many"`)) }},
+	"Policy.UnmarshalJSON":       {func(*refused) error { return new(presence.Policy).UnmarshalJSON([]byte(`[`)) }},
+	"Instant.UnmarshalText":      {func(*refused) error { return new(presence.Instant).UnmarshalText([]byte("noon")) }},
+	"View.UnmarshalJSON":         {func(*refused) error { return new(presence.View).UnmarshalJSON([]byte(`[]`)) }},
+	"Count.UnmarshalJSON":        {func(*refused) error { return new(presence.Count).UnmarshalJSON([]byte(`"many"`)) }},
+	"WorkChannels.UnmarshalJSON": {func(*refused) error { return new(presence.WorkChannels).UnmarshalJSON([]byte(`"calls"`)) }},
 	"Claim.UnmarshalJSON": {
 		func(*refused) error { return new(presence.Claim).UnmarshalJSON([]byte(`{"for":"soon"}`)) },
 		func(*refused) error { return new(presence.Claim).UnmarshalJSON([]byte(`{"for":{}}`)) },
@@ -434,7 +435,7 @@ var refusals = map[string][]func(f *refused) error{
 }
 
 // cannotFail are the exported functions of the root whose error is always nil.
-var cannotFail = strings.Fields(`Frame.JSON View.MarshalJSON Count.MarshalJSON Instant.MarshalText Policy.JSON Policy.MarshalJSON Machine.Record`)
+var cannotFail = strings.Fields(`Frame.JSON View.MarshalJSON Count.MarshalJSON WorkChannels.MarshalJSON Instant.MarshalText Policy.JSON Policy.MarshalJSON Machine.Record`)
 
 // otherRefusals are of the packages beside the root.
 var otherRefusals = map[string]func(f *refused) error{

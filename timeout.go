@@ -17,9 +17,10 @@ const (
 	deadlineRequeue                       // the work of a subject that left is given to others
 	deadlineIdle                          // an idle stage is reached
 	deadlineSettle                        // a connection that was lost has been live for Policy.Work.Settle
+	deadlineWrapUp                        // Policy.Work.WrapUp has passed since work ended
 )
 
-var deadlineNames = [...]string{"until", "challenge", "lease", "grace", "requeue", "idle", "settle"}
+var deadlineNames = [...]string{"until", "challenge", "lease", "grace", "requeue", "idle", "settle", "wrap-up"}
 
 // A deadline is an instant at which time alone changes something. At that
 // instant it is due.
@@ -190,6 +191,9 @@ func (st *stepper) settleAt(at Instant) {
 		st.requeue("requeue@"+strconv.FormatInt(int64(at), 10), EndReason(s.LeftCause))
 		attribute(TriggerLoad, at, deadlineRequeue)
 	}
+	if w := s.Work; w != nil && w.WrapsUp == at {
+		attribute(TriggerLoad, at, deadlineWrapUp)
+	}
 	idle = at
 	attribute(CauseIdle, at, deadlineIdle)
 	if kind == deadlineUntil {
@@ -301,6 +305,9 @@ func (m *Machine) workDeadlines(s *State, d *deadline, ok *bool) {
 	}
 	if w.Settles > s.Now {
 		d.sooner(w.Settles, deadlineSettle, ok)
+	}
+	if w.WrapsUp > s.Now {
+		d.sooner(w.WrapsUp, deadlineWrapUp, ok)
 	}
 }
 

@@ -47,6 +47,7 @@ type presenceKey struct {
 	reach             Reach
 	routing           Routing
 	label             string
+	routableOn        WorkChannels
 	load              Count
 	devices           int
 }
@@ -152,7 +153,7 @@ func (k *compactor) pack(s *State, room *packRoom) ([]byte, bool) {
 	}
 	connected := len(s.Conns) > 0
 	words := connKey{kind: s.Kind, left: s.LeftCause, disabled: s.Disabled, connected: connected, cause: c.Cause, device: c.Device, node: c.Node, reported: c.Reported, hidden: c.Hidden}
-	shown := presenceKey{p.Kind, p.Status, p.Class, p.Cause, p.Masked, p.Known, p.Routable, p.Disabled, p.Reach, p.Routing, p.Label, p.Load, p.Devices}
+	shown := presenceKey{p.Kind, p.Status, p.Class, p.Cause, p.Masked, p.Known, p.Routable, p.Disabled, p.Reach, p.Routing, p.Label, p.RoutableOn, p.Load, p.Devices}
 	conn, fits := k.conns.Number(&words)
 	presence, also := k.presences.Number(&shown)
 	if !fits || !also {
@@ -272,7 +273,7 @@ func (k *compactor) unpack(b []byte, s *State, words *borrowed) {
 	p := &s.Current
 	p.Kind, p.Status, p.Class, p.Cause, p.Masked = shown.kind, shown.status, shown.class, shown.cause, shown.masked
 	p.Known, p.Routable, p.Disabled, p.Reach = shown.known, shown.routable, shown.disable, shown.reach
-	p.Routing, p.Label, p.Load, p.Devices = shown.routing, shown.label, shown.load, shown.devices
+	p.Routing, p.Label, p.RoutableOn, p.Load, p.Devices = shown.routing, shown.label, shown.routableOn, shown.load, shown.devices
 	if !c.connected {
 		s.Conns = words.conn[:0]
 		return

@@ -10,28 +10,29 @@ import (
 // View is what one audience sees of a subject. A field that the audience may not
 // see is zero.
 type View struct {
-	Subject   Ref         `json:"-"`             // in JSON its tenant and id stand beside the other fields
-	Kind      SubjectKind `json:"kind,omitzero"` // empty for humans
-	Status    string      `json:"status"`
-	Class     Class       `json:"class,omitzero"`  // empty if the status is unknown or disabled
-	Label     string      `json:"label,omitzero"`  // of the status, for people
-	Color     string      `json:"color,omitzero"`  // of the status
-	Reason    string      `json:"reason,omitzero"` // Reason, Text and Until are of the claim that shows
-	Text      string      `json:"text,omitzero"`
-	Since     Instant     `json:"since,omitzero"` // when the status began
-	SetAt     Instant     `json:"setAt,omitzero"` // when the claim on top was set, masked or not
-	Until     Instant     `json:"until,omitzero"`
-	Cause     Cause       `json:"cause,omitzero"`
-	Masked    string      `json:"masked,omitzero"`    // the status that would show without idleness and disconnection
-	LastSeen  Instant     `json:"lastSeen,omitzero"`  // when the last connection left; zero while one is live
-	LastLogin Instant     `json:"lastLogin,omitzero"` // the last one with credentials
-	Routable  bool        `json:"routable,omitzero"`  // may be given new work
-	Work      string      `json:"work,omitzero"`      // finishing, not-receiving, free or active
-	Load      Count       `json:"threads,omitzero"`   // pieces of work
-	Pinned    Count       `json:"pinned,omitzero"`    // pieces that the host shows beside them
-	Pending   string      `json:"pending,omitzero"`   // the status that follows once the work is done
-	Request   string      `json:"request,omitzero"`   // the status of the open request
-	Devices   int         `json:"devices,omitzero"`   // connections, live or lingering
+	Subject    Ref          `json:"-"`             // in JSON its tenant and id stand beside the other fields
+	Kind       SubjectKind  `json:"kind,omitzero"` // empty for humans
+	Status     string       `json:"status"`
+	Class      Class        `json:"class,omitzero"`  // empty if the status is unknown or disabled
+	Label      string       `json:"label,omitzero"`  // of the status, for people
+	Color      string       `json:"color,omitzero"`  // of the status
+	Reason     string       `json:"reason,omitzero"` // Reason, Text and Until are of the claim that shows
+	Text       string       `json:"text,omitzero"`
+	Since      Instant      `json:"since,omitzero"` // when the status began
+	SetAt      Instant      `json:"setAt,omitzero"` // when the claim on top was set, masked or not
+	Until      Instant      `json:"until,omitzero"`
+	Cause      Cause        `json:"cause,omitzero"`
+	Masked     string       `json:"masked,omitzero"`     // the status that would show without idleness and disconnection
+	LastSeen   Instant      `json:"lastSeen,omitzero"`   // when the last connection left; zero while one is live
+	LastLogin  Instant      `json:"lastLogin,omitzero"`  // the last one with credentials
+	Routable   bool         `json:"routable,omitzero"`   // may be given new work in the work channel without a name
+	RoutableOn WorkChannels `json:"routableOn,omitzero"` // the named work channels in which it may be given new work
+	Work       string       `json:"work,omitzero"`       // finishing, not-receiving, free or active
+	Load       Count        `json:"threads,omitzero"`    // pieces of work
+	Pinned     Count        `json:"pinned,omitzero"`     // pieces that the host shows beside them
+	Pending    string       `json:"pending,omitzero"`    // the status that follows once the work is done
+	Request    string       `json:"request,omitzero"`    // the status of the open request
+	Devices    int          `json:"devices,omitzero"`    // connections, live or lingering
 }
 
 // Present reports whether the view shows the subject as present: under a known
@@ -49,13 +50,13 @@ func (v View) String() string {
 }
 
 // viewFields are the fields that a policy grants to audiences.
-var viewFields = []string{"since", "setAt", "until", "reason", "text", "cause", "masked", "lastSeen", "lastLogin", "routable", "work", "threads", "pinned", "pending", "request", fieldNameDevices}
+var viewFields = []string{"since", "setAt", "until", "reason", "text", "cause", "masked", "lastSeen", "lastLogin", "routable", "routableOn", "work", "threads", "pinned", "pending", "request", fieldNameDevices}
 
 // fieldNameDevices is the one field that no audience sees by default, since each
 // tab that opens or closes would be a change.
 const fieldNameDevices = "devices"
 
-type fieldSet uint16
+type fieldSet uint32
 
 const (
 	fieldSince fieldSet = 1 << iota
@@ -68,6 +69,7 @@ const (
 	fieldLastSeen
 	fieldLastLogin
 	fieldRoutable
+	fieldRoutableOn
 	fieldWork
 	fieldThreads
 	fieldPinned
@@ -95,7 +97,7 @@ func (m *Machine) View(p *Presence, a Audience) View {
 	}
 	full := View{
 		Status: p.Status, Class: p.Class, Reason: p.Reason, Text: p.Text, Since: p.Since, SetAt: p.SetAt, Until: p.Until,
-		Cause: p.Cause, Masked: p.Masked, LastSeen: p.LastSeen, LastLogin: p.LastLogin, Routable: p.Routable,
+		Cause: p.Cause, Masked: p.Masked, LastSeen: p.LastSeen, LastLogin: p.LastLogin, Routable: p.Routable, RoutableOn: p.RoutableOn,
 		Work: p.Label, Load: p.Load, Pinned: p.Pinned, Pending: p.Pending, Request: p.Request, Devices: p.Devices,
 	}
 	m.conceal(&full, p, a)
@@ -120,6 +122,7 @@ func (m *Machine) View(p *Presence, a Audience) View {
 	show(shown, fieldLastSeen, &v.LastSeen, full.LastSeen)
 	show(shown, fieldLastLogin, &v.LastLogin, full.LastLogin)
 	show(shown, fieldRoutable, &v.Routable, full.Routable)
+	show(shown, fieldRoutableOn, &v.RoutableOn, full.RoutableOn)
 	show(shown, fieldWork, &v.Work, full.Work)
 	show(shown, fieldThreads, &v.Load, full.Load)
 	show(shown, fieldPinned, &v.Pinned, full.Pinned)
@@ -279,7 +282,7 @@ func (m *Machine) explainWork(s *State) (lines []string) {
 		return nil
 	}
 	for _, l := range w.Loads {
-		room, bounded := m.room(&l)
+		room, bounded := m.room(w, &l)
 		text := fmt.Sprintf("%d pieces of work", l.N)
 		if l.On != "" {
 			text += " in " + l.On
@@ -300,6 +303,9 @@ func (m *Machine) explainWork(s *State) (lines []string) {
 	}
 	if w.Settles > s.Now {
 		lines = append(lines, fmt.Sprintf("given no new work before %s, until the connection has proved steady", w.Settles))
+	}
+	if w.WrapsUp > s.Now {
+		lines = append(lines, fmt.Sprintf("given no new work before %s, to wrap up what has ended", w.WrapsUp))
 	}
 	return lines
 }

@@ -12,7 +12,7 @@ import (
 // stored. A subject that is not available has none.
 const (
 	LabelFinishing    = "finishing"     // a status that drains first follows when the load is 0
-	LabelNotReceiving = "not-receiving" // at capacity, or in a status that takes no new work
+	LabelNotReceiving = "not-receiving" // gets no new work: at capacity, by its status, or just lost and back
 	LabelFree         = "free"          // the load is 0
 	LabelActive       = "active"        // has work, and room for more
 )
@@ -68,11 +68,61 @@ func (c *Count) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
+// WorkChannels is a list of named work channels, in order and each once. Lists of
+// the same names are equal, so that a [View] can be compared. [NewWorkChannels]
+// makes one.
+type WorkChannels struct{ joined string } // by NUL, which no id has
+
+// NewWorkChannels returns the list of the names. It leaves out the empty one, since
+// that work channel has no name.
+func NewWorkChannels(names ...string) WorkChannels {
+	list := slices.DeleteFunc(slices.Sorted(slices.Values(names)), func(on string) bool { return on == "" })
+	return WorkChannels{strings.Join(slices.Compact(list), "\x00")}
+}
+
+// List returns the names.
+func (c WorkChannels) List() []string {
+	if c.joined == "" {
+		return nil
+	}
+	return strings.Split(c.joined, "\x00")
+}
+
+// String returns the names with commas between them.
+func (c WorkChannels) String() string { return strings.ReplaceAll(c.joined, "\x00", ",") }
+
+// MarshalJSON writes the names as a list.
+func (c WorkChannels) MarshalJSON() ([]byte, error) { return c.appendJSON(nil), nil }
+
+func (c WorkChannels) appendJSON(b []byte) []byte {
+	sep := byte('[')
+	for name := range strings.SplitSeq(c.joined, "\x00") {
+		if name != "" {
+			b = appendString(append(b, sep), name)
+			sep = ','
+		}
+	}
+	if sep == '[' {
+		b = append(b, sep)
+	}
+	return append(b, ']')
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (c *WorkChannels) UnmarshalJSON(data []byte) error {
+	var names []string
+	if err := json.Unmarshal(data, &names); err != nil {
+		return refuse(ErrInvalid, "work", "", "it is no list of work channels").because(err)
+	}
+	*c = NewWorkChannels(names...)
+	return nil
+}
+
 // Load is how much work a subject has in one work channel, such as chats or calls,
 // as the host reports it.
 type Load struct {
 	On       string `json:"on,omitzero"` // the work channel; empty is the channel without a name
-	N        int    `json:"n"`           // pieces of work
+	N        int    `json:"n"`           // pieces of work, or the sum of their weights
 	Capacity Count  `json:"capacity,omitzero"`
 	Pinned   Count  `json:"pinned,omitzero"` // shown beside the load; decides nothing
 }
@@ -102,6 +152,7 @@ type Work struct {
 	Deadline  Instant   // when the challenge must be answered
 	Requeued  Instant   // the revision of the last requeue; reports counted before it are ignored
 	Settles   Instant   // until then a connection that was lost gets no new work
+	WrapsUp   Instant   // until then the subject gets no new work, because work has ended
 }
 
 func (w *Work) clone() *Work {
@@ -146,36 +197,32 @@ func (w *Work) find(on string) (int, bool) {
 	return slices.BinarySearchFunc(w.Loads, on, func(l Load, on string) int { return strings.Compare(l.On, on) })
 }
 
-// room returns how much more work a load takes, or false if it has no limit.
-func (m *Machine) room(l *Load) (n int, limited bool) {
-	capacity, given := l.Capacity.Get()
-	if !given {
-		capacity, given = m.policy.Work.Capacity, m.policy.Work.Capacity > 0
+// room returns how much more work a subject takes in the work channel of one load,
+// or false if nothing limits it.
+func (m *Machine) room(w *Work, l *Load) (n int, limited bool) {
+	capacity, limited := l.Capacity.Get()
+	if !limited {
+		capacity, limited = m.policy.Work.Capacity, m.policy.Work.Capacity > 0
 	}
-	return capacity - l.N, given
-}
-
-// full reports whether every work channel is at its capacity.
-func (m *Machine) full(w *Work) bool {
-	if w == nil || len(w.Loads) == 0 {
-		return false
-	}
-	for i := range w.Loads {
-		if n, limited := m.room(&w.Loads[i]); !limited || n > 0 {
-			return false
+	n = capacity - l.N
+	if total := m.policy.Work.Total; total > 0 {
+		if rest := total - w.Total(); !limited || rest < n {
+			n = rest
 		}
+		limited = true
 	}
-	return true
+	return n, limited
 }
 
 // label returns the label of a subject. It is empty unless shown is available.
-func (m *Machine) label(s *State, shown *definition) string {
+// routable is that of its presence.
+func (m *Machine) label(s *State, shown *definition, routable bool) string {
 	switch {
 	case shown.Class != ClassAvailable:
 		return ""
 	case s.Work != nil && s.Work.Pending != nil:
 		return LabelFinishing
-	case shown.Routing != RouteAll || m.full(s.Work):
+	case !routable:
 		return LabelNotReceiving
 	case s.Work.Total() == 0:
 		return LabelFree
@@ -197,7 +244,8 @@ func (m *Machine) Labels() []string {
 }
 
 // routing returns which work reaches a subject in a status and one work channel. It
-// does not consider capacity.
+// does not consider capacity. A subject that lingers, settles or wraps up keeps its
+// clients, but gets no new ones.
 func (m *Machine) routing(s *State, shown *definition, reach Reach, on string) Routing {
 	r := shown.Routing
 	if own, given := shown.RoutingOn[on]; given {
@@ -207,9 +255,7 @@ func (m *Machine) routing(s *State, shown *definition, reach Reach, on string) R
 	switch {
 	case w != nil && w.Pending != nil, s.kickedOut():
 		return RouteNone
-	case reach == ReachNone && r == RouteLast:
-		return r
-	case reach == ReachNone:
+	case reach == ReachNone && r != RouteLast:
 		return RouteNone
 	}
 	if reach == ReachVirtual {
@@ -217,11 +263,9 @@ func (m *Machine) routing(s *State, shown *definition, reach Reach, on string) R
 			return RouteNone
 		}
 	}
-	if w != nil && w.Settles > s.Now {
-		reach = ReachLingering
-	}
-	if reach == ReachLingering && (r == RouteAll || r == RouteLast) {
-		return RouteSticky // keeps its clients, but gets no new ones
+	keeps := reach == ReachLingering || w != nil && (w.WrapsUp > s.Now || w.Settles > s.Now && reach != ReachNone)
+	if keeps && (r == RouteAll || r == RouteLast) {
+		return RouteSticky
 	}
 	return r
 }
@@ -241,23 +285,51 @@ func (m *Machine) Receives(s *State, on string) (r Routing, room int, limited bo
 	if shown == nil || p.Disabled || !p.Known {
 		return RouteNone, 0, true
 	}
+	return m.receives(s, shown, p.Reach, on)
+}
+
+// receives is Receives for the status shown and the reach.
+func (m *Machine) receives(s *State, shown *definition, reach Reach, on string) (r Routing, room int, limited bool) {
 	l := Load{On: on}
 	if i, found := s.Work.find(on); found {
 		l = s.Work.Loads[i]
 	}
-	room, limited = m.room(&l)
-	return m.routing(s, shown, p.Reach, on), room, limited
+	room, limited = m.room(s.Work, &l)
+	return m.routing(s, shown, reach, on), room, limited
+}
+
+// published returns which new work reaches a subject in one work channel, with
+// regard to its capacity there: a subject without room keeps its clients.
+func (m *Machine) published(s *State, shown *definition, reach Reach, on string) Routing {
+	r, room, limited := m.receives(s, shown, reach, on)
+	if limited && room <= 0 && (r == RouteAll || r == RouteLast) {
+		return RouteSticky
+	}
+	return r
+}
+
+// routableOn returns the named work channels in which a subject may be given new
+// work. The policy names work channels, and so do the loads of the subject.
+func (m *Machine) routableOn(s *State, shown *definition, reach Reach) WorkChannels {
+	names := m.workChannels
+	if s.Work != nil {
+		for i := range s.Work.Loads {
+			if on := s.Work.Loads[i].On; on != "" {
+				names = append(names[:len(names):len(names)], on)
+			}
+		}
+	}
+	if len(names) == 0 {
+		return WorkChannels{}
+	}
+	return NewWorkChannels(slices.DeleteFunc(slices.Clone(names), func(on string) bool { return m.published(s, shown, reach, on) != RouteAll })...)
 }
 
 // occupy completes a presence with the work of its subject.
 func (m *Machine) occupy(s *State, p *Presence, shown *definition) {
-	p.Routing = m.routing(s, shown, p.Reach, "")
-	p.Label = m.label(s, shown)
-	full := m.full(s.Work)
-	if full && (p.Routing == RouteAll || p.Routing == RouteLast) {
-		p.Routing = RouteSticky
-	}
-	p.Routable = p.Routing == RouteAll
+	p.Routing = m.published(s, shown, p.Reach, "")
+	p.Routable, p.RoutableOn = p.Routing == RouteAll, m.routableOn(s, shown, p.Reach)
+	p.Label = m.label(s, shown, p.Routable)
 	w := s.Work
 	if p.Label != "" || w != nil && len(w.Loads) > 0 {
 		p.Load = NewCount(w.Total())
@@ -312,8 +384,12 @@ func (st *stepper) reportLoad(e *Event) error {
 	return nil
 }
 
-// setLoad sets a load. A load of 0 in all channels lets the pending status follow.
+// setLoad sets a load. A lower one means that work has ended. A load of 0 in all
+// channels lets the pending status follow.
 func (st *stepper) setLoad(l *Load, n int) {
+	if d := st.m.policy.Work.WrapUp; n < l.N && d > 0 {
+		st.s.Work.WrapsUp = st.s.Now.Add(d)
+	}
 	if l.N != n {
 		l.N, st.s.Work.Given = n, st.s.Now
 	}

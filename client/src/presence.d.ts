@@ -20,7 +20,10 @@ export interface View {
   masked?: string;
   lastSeen?: string;
   lastLogin?: string;
+  /** Whether new work may be given, in the work channel without a name. */
   routable?: boolean;
+  /** The named work channels in which new work may be given. */
+  routableOn?: string[];
   work?: "free" | "active" | "finishing" | "not-receiving";
   threads?: number;
   pinned?: number;

@@ -296,7 +296,7 @@ func (r *runner) sight(subject, as string) (presence.View, error) {
 	v := presence.View{
 		Subject: ref, Kind: p.Kind, Status: p.Status, Class: p.Class, Label: p.Status, Reason: p.Reason, Text: p.Text,
 		Since: p.Since, SetAt: p.SetAt, Until: p.Until, Cause: p.Cause, Masked: p.Masked,
-		LastSeen: p.LastSeen, LastLogin: p.LastLogin, Routable: p.Routable,
+		LastSeen: p.LastSeen, LastLogin: p.LastLogin, Routable: p.Routable, RoutableOn: p.RoutableOn,
 		Work: p.Label, Load: p.Load, Pinned: p.Pinned, Pending: p.Pending, Request: p.Request,
 	}
 	if def, ok := r.machine.Status(p.Status); ok {
@@ -385,6 +385,8 @@ func (r *runner) judgeField(l *Line, e *Expectation) (string, string, error) {
 		got = v.Text
 	case "request":
 		got = v.Request
+	case "routableon":
+		got = v.RoutableOn.String()
 	case "threads", "pinned":
 		n := v.Load
 		if e.Field == "pinned" {

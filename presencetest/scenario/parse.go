@@ -180,7 +180,7 @@ type Expectation struct {
 	Channel  string
 	Status   string
 	Work     string
-	Field    string // threads, pinned, since, setat, lastseen, lastlogin, request, color, masked, until, text
+	Field    string // threads, pinned, since, setat, lastseen, lastlogin, request, color, masked, until, text, routableon
 	Word     string // a word of the closed list of the form
 	Text     string
 	Number   int
@@ -788,7 +788,7 @@ func (e *Expectation) key(v *Value) {
 var fields = []struct{ name, kind string }{
 	{"threads", "NUMBER"}, {"pinned", "NUMBER"},
 	{"since", "TIME"}, {"setat", "TIME"}, {"lastseen", "TIME"}, {"lastlogin", "TIME"},
-	{"request", "TEXT"}, {"color", "TEXT"}, {"masked", "STATUS"}, {"until", "TIME"}, {"text", "TEXT"},
+	{"request", "TEXT"}, {"color", "TEXT"}, {"masked", "STATUS"}, {"until", "TIME"}, {"text", "TEXT"}, {"routableon", "TEXT"},
 }
 
 func fieldKind(name string) string {
