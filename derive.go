@@ -618,16 +618,18 @@ func (m *Machine) idleFrom(s *State) (Instant, bool) {
 
 // settle derives the presence again and reports what changed. A new status begins
 // at the logical instant, but not before the previous one began or the inputs last
-// changed.
+// changed. A new reason under the same status begins at that instant too. Its output
+// has an id, and so a row of the journal, but the status continues.
 func (st *stepper) settle(logical Instant, trigger Cause, id string) {
 	s, m := st.s, st.m
 	prev := &s.Current
 	var next Presence
 	since := m.derive(&next, s, logical, s.Now)
+	since = max(since, prev.Since, s.ChangedAt, st.ended)
 	next.Since = prev.Since
 	transition := !prev.Known || next.Status != prev.Status
 	if transition {
-		next.Since = max(since, prev.Since, s.ChangedAt, st.ended)
+		next.Since = since
 	}
 	st.note(prev, &next, trigger)
 	if next.Routing != prev.Routing {
@@ -640,7 +642,12 @@ func (st *stepper) settle(logical Instant, trigger Cause, id string) {
 	o := st.output(OutputUpdated)
 	o.Prev, o.Trigger, o.Presence = prev.Status, trigger, next
 	if transition {
-		o.Kind, o.At, o.ID = OutputTransition, next.Since, id
+		o.Kind = OutputTransition
+	} else if next.Reason != prev.Reason {
+		s.ChangedAt = max(s.ChangedAt, since) // no later row of the journal is of an earlier instant
+	}
+	if transition || next.Reason != prev.Reason {
+		o.At, o.ID = since, id
 		if id == "" {
 			s.Serial++
 			o.ID = eventID('e', s.Serial, s.Now)

@@ -194,8 +194,9 @@ const (
 	// OutputTransition reports that the status changed. It carries Prev, Presence,
 	// Trigger, At, Noticed and ID.
 	OutputTransition
-	// OutputUpdated reports another change of the presence, such as of its reason,
-	// cause or reach.
+	// OutputUpdated reports another change of the presence, such as of its cause or
+	// reach. It carries what OutputTransition does. It has an ID only if the reason
+	// changed, since reports list reasons.
 	OutputUpdated
 	OutputClaimSet   // Claim
 	OutputClaimEnded // Claim, Reason
@@ -228,8 +229,9 @@ func (k OutputKind) String() string {
 // Output is what a step reports to its driver or asks of it.
 type Output struct {
 	Kind OutputKind
-	// ID names a transition. Every computation of one transition gives it the same
-	// id, so that effects that must happen once can be keyed by it.
+	// ID names a transition, or a change of the reason. Every computation of one
+	// transition gives it the same id, so that effects that must happen once can be
+	// keyed by it.
 	ID       string
 	At       Instant // when it happened; of a transition, the new status's since
 	Noticed  Instant // when the machine processed it; never before At

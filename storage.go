@@ -39,6 +39,7 @@ type durable struct {
 	Class     Class       `json:"class,omitzero"`
 	Cause     Cause       `json:"cause,omitzero"`
 	Since     Instant     `json:"since,omitzero"`
+	Reason    string      `json:"reason,omitzero"` // that shows
 	Reach     Reach       `json:"reach,omitzero"`
 	Seen      []seen      `json:"seen,omitempty"`
 	Pending   *Claim      `json:"pending,omitzero"`
@@ -54,7 +55,8 @@ func (m *Machine) Record(s *State, revision uint64) (Record, error) {
 	d := durable{
 		Version: stateVersion, Kind: s.Kind, Claims: s.Claims, Endpoints: s.Endpoints, Input: m.lastInput(s),
 		Gone: s.LeftCause, GoneAt: s.LeftAt, LoggedIn: s.LoggedIn, Disabled: s.Disabled, Epoch: s.Epoch, Serial: s.Serial,
-		Status: s.Current.Status, Class: s.Current.Class, Cause: s.Current.Cause, Since: s.Current.Since, Reach: s.Current.Reach, Seen: s.Current.seen, Revision: s.Current.Revision,
+		Status: s.Current.Status, Class: s.Current.Class, Cause: s.Current.Cause, Since: s.Current.Since, Reason: s.Current.Reason,
+		Reach: s.Current.Reach, Seen: s.Current.seen, Revision: s.Current.Revision,
 	}
 	if w := s.Work; w != nil {
 		d.Pending, d.Requests, d.Requeued = w.Pending, w.Requests, w.Requeued
@@ -88,7 +90,7 @@ func (r Record) State() (State, error) {
 	return State{
 		Subject: r.Subject, Kind: d.Kind, Work: work, Claims: d.Claims, Endpoints: d.Endpoints, Input: d.Input, LeftCause: d.Gone, LeftAt: d.GoneAt,
 		LoggedIn: d.LoggedIn, Disabled: d.Disabled, Epoch: d.Epoch, Serial: d.Serial, Now: d.Since, ChangedAt: d.Since,
-		Current: Presence{Subject: r.Subject, Kind: cmp.Or(d.Kind, KindHuman), Known: d.Status != "", Status: d.Status, Class: d.Class, Cause: d.Cause, Since: d.Since, Reach: min(d.Reach, ReachLive), Revision: d.Revision, seen: d.Seen},
+		Current: Presence{Subject: r.Subject, Kind: cmp.Or(d.Kind, KindHuman), Known: d.Status != "", Status: d.Status, Class: d.Class, Cause: d.Cause, Since: d.Since, Reason: d.Reason, Reach: min(d.Reach, ReachLive), Revision: d.Revision, seen: d.Seen},
 	}, nil
 }
 
@@ -103,7 +105,8 @@ const (
 )
 
 // JournalRow is one row of the append-only journal. It reports a change of status,
-// the beginning or end of a claim or request, or a requeue.
+// the beginning or end of a claim or request, or a requeue. A change of the reason
+// under one status is a transition from the status to itself.
 type JournalRow struct {
 	ID       string  `json:"id"` // unique per subject, at most MaxID+16 bytes; storing a row again changes nothing
 	Subject  Ref     `json:"subject"`
@@ -202,8 +205,11 @@ func (q JournalQuery) Select(rows []JournalRow) []JournalRow {
 // sets the subject.
 func (o *Output) Row() (row JournalRow, ok bool) {
 	switch o.Kind {
-	case OutputTransition:
+	case OutputTransition, OutputUpdated:
 		p := &o.Presence
+		if o.ID == "" {
+			return row, false
+		}
 		return JournalRow{
 			ID: o.ID, Kind: RowTransition, From: o.Prev, To: p.Status, Class: p.Class, Cause: p.Cause, Trigger: o.Trigger,
 			Reach: p.Reach.String(), Reason: p.Reason, At: o.At, Recorded: o.Noticed,

@@ -380,16 +380,22 @@ func (st *stepper) reportLoad(e *Event) error {
 		return err
 	}
 	l.Capacity, l.Pinned = cmp.Or(e.Load.Capacity, l.Capacity), cmp.Or(e.Load.Pinned, l.Pinned)
+	if e.Load.N < l.N {
+		st.wrapUp()
+	}
 	st.setLoad(l, e.Load.N)
 	return nil
 }
 
-// setLoad sets a load. A lower one means that work has ended. A load of 0 in all
-// channels lets the pending status follow.
-func (st *stepper) setLoad(l *Load, n int) {
-	if d := st.m.policy.Work.WrapUp; n < l.N && d > 0 {
+// wrapUp keeps new work away for Policy.Work.WrapUp, because work has ended.
+func (st *stepper) wrapUp() {
+	if d := st.m.policy.Work.WrapUp; d > 0 {
 		st.s.Work.WrapsUp = st.s.Now.Add(d)
 	}
+}
+
+// setLoad sets a load. A load of 0 in all channels lets the pending status follow.
+func (st *stepper) setLoad(l *Load, n int) {
 	if l.N != n {
 		l.N, st.s.Work.Given = n, st.s.Now
 	}
@@ -453,6 +459,9 @@ func (st *stepper) done(e *Event) error {
 		return nil // it was taken away before
 	}
 	l := &s.Work.Loads[i]
+	if !e.Reject {
+		st.wrapUp()
+	}
 	st.setLoad(l, max(0, l.N-max(e.Load.N, 1)))
 	return nil
 }

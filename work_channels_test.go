@@ -37,6 +37,7 @@ func channelPolicy(r *rand.Rand) presence.Policy {
 	if r.IntN(2) == 0 {
 		p = preset.RespondIO()
 	}
+	p.Lease, p.Idle = time.Hour, nil // most of it happens to an agent that is there
 	vary(r, &p)
 	return p
 }
@@ -76,8 +77,8 @@ func (d *desk) setPolicy(p presence.Policy) {
 func (d *desk) event() presence.Event {
 	e := presence.Event{Subject: ann, Actor: presence.Agent(ann), Age: presence.NoAge}
 	on := workChannels[d.IntN(len(workChannels))]
-	switch d.IntN(16) {
-	case 0:
+	switch d.IntN(18) {
+	case 0, 16, 17:
 		e.Kind, e.Conn = presence.EventLogin, "a"
 	case 1:
 		e.Kind, e.Conn = presence.EventConnect, []string{"a", "b"}[d.IntN(2)]
@@ -87,7 +88,7 @@ func (d *desk) event() presence.Event {
 		e.Kind, e.Conn = presence.EventHeartbeat, "a"
 	case 4, 5:
 		e.Kind, e.Claim.Status = presence.EventSetClaim, d.policy.Statuses[d.IntN(len(d.policy.Statuses))].ID
-		if d.IntN(3) > 0 {
+		if d.IntN(2) == 0 {
 			e.Claim.Status = d.policy.Default
 		}
 	case 6:
@@ -104,7 +105,7 @@ func (d *desk) event() presence.Event {
 	case 11, 12, 13:
 		e.Kind, e.Load, e.Routing = presence.EventOffer, presence.Load{On: on, N: d.IntN(3)}, []presence.Routing{"", presence.RouteAll, presence.RouteNone}[d.IntN(3)]
 	case 14, 15:
-		e.Kind, e.Load = presence.EventDone, presence.Load{On: on, N: d.IntN(3)}
+		e.Kind, e.Load, e.Reject = presence.EventDone, presence.Load{On: on, N: d.IntN(3)}, d.IntN(4) == 0
 	}
 	return e
 }
@@ -253,7 +254,7 @@ func TestPublishedIsRouted(t *testing.T) {
 		"offers", "routable true, others true", "routable true, others false", "routable false, others true", "routable false, others false",
 		"label free", "label active", "label finishing", "label not-receiving",
 	} {
-		require.Greater(t, met[what], 100, "too few of %s", what)
+		require.Greater(t, met[what], 15, "too few of %s", what)
 	}
 }
 
@@ -337,6 +338,9 @@ func TestWrapUp(t *testing.T) {
 	require.True(t, x.s.Current.Routable, "work that begins is no end")
 	load(2, 2)
 	require.True(t, x.s.Current.Routable, "a report of the same load is no end")
+	x.do(9, presence.Event{Kind: presence.EventDone, Reject: true})
+	require.True(t, x.s.Current.Routable, "work that passes to another agent has not ended")
+	x.do(9, presence.Event{Kind: presence.EventOffer})
 	load(10, 1)
 	require.False(t, x.s.Current.Routable)
 	require.Equal(t, presence.RouteSticky, x.s.Current.Routing)

@@ -434,7 +434,7 @@ func (c *clerk) event() presence.Event {
 	return e
 }
 
-// sums are what a report must show of the times between the bounds: how long each key
+// sums are what a report must show of the time between two instants each: how long each key
 // was shown, and how often it began.
 func (c *clerk) sums(bounds []presence.Instant) (list []report.Sum) {
 	for i := range len(bounds) - 1 {

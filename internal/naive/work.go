@@ -107,7 +107,8 @@ func (d *Desk) wraps(now presence.Instant) bool {
 			all[h.event.Load.On] = s
 		}
 		before := s.N
-		if s.pass(h); s.N < before && h.wrapUp > 0 {
+		passedOn := h.event.Kind == presence.EventDone && h.event.Reject
+		if s.pass(h); s.N < before && h.wrapUp > 0 && !passedOn {
 			until = h.at.Add(h.wrapUp)
 		}
 	}

@@ -239,21 +239,21 @@ func (a *account) check(ctx context.Context, s store, ref presence.Ref, t *told,
 }
 
 // chain checks that the stored rows of one life have no gap. Each transition
-// begins with the status that the previous one ended with. A claim is set
-// before it ends, and only once.
+// begins with the status that the previous one ended with, and changes the status or
+// its reason. A claim is set before it ends, and only once.
 func chain(rows []presence.JournalRow) (faults []string) {
 	const unknown = "?" // the status before
-	status, claim := unknown, unknown
+	status, reason, claim := unknown, unknown, unknown
 	for _, r := range rows {
 		switch r.Kind {
 		case presence.RowTransition:
 			if status != unknown && r.From != status {
 				faults = append(faults, fmt.Sprintf("transition %s is from %s, the one before it was to %s", r.ID, r.From, status))
 			}
-			if r.From == r.To {
+			if r.From == r.To && r.Reason == reason {
 				faults = append(faults, fmt.Sprintf("transition %s is from %s to itself", r.ID, r.To))
 			}
-			status = r.To
+			status, reason = r.To, r.Reason
 		case presence.RowClaimSet:
 			if claim != unknown && claim != "" {
 				faults = append(faults, fmt.Sprintf("%s, while %s had not ended", r.ID, claim))
