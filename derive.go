@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"iter"
 	"slices"
+	"strconv"
 )
 
 // isLeaving reports whether a cause is a way of leaving.
@@ -117,19 +118,19 @@ func (st *stepper) hidesStill(n *seen, prev, next *Presence, trigger Cause) bool
 func (m *Machine) hider(s *State, a Audience) (by string) {
 	for def, c := range m.voices(s) {
 		if c != nil && (slices.Contains(def.HiddenFrom, a) || slices.Contains(c.HidesFrom, a)) {
-			by = c.ID
+			by = voiceOf(c)
 		}
 	}
 	return by
 }
 
-// voiceOf returns the id of a claim that speaks. That of the policy default can be
-// no claim's.
+// voiceOf names a claim that speaks by its serial, since a caller may use an id again
+// for another claim.
 func voiceOf(c *Claim) string {
 	if c == nil {
-		return "\tdefault"
+		return "default"
 	}
-	return c.ID
+	return strconv.FormatUint(c.Serial, 10)
 }
 
 // left reports whether a subject left, or is shown to no audience.
@@ -258,7 +259,7 @@ type seen struct {
 	Left     bool     `json:"left"`
 	Since    Instant  `json:"since"`
 	LastSeen Instant  `json:"lastSeen,omitzero"`
-	// By is the id of the claim by which the subject last hid from the audience. It
+	// By is the serial of the claim by which the subject last hid from the audience. It
 	// is empty if none did since the subject was last seen to leave.
 	By string `json:"by,omitzero"`
 }

@@ -481,6 +481,9 @@ func (st *stepper) setClock(back time.Duration) {
 			move(&w.Requests[i].Claim.Until)
 		}
 	}
+	if st.expireClaims(s.Now) {
+		st.ended = s.Now // the claims showed until now
+	}
 }
 
 // change records that the live connections, endpoints, claims or the policy change
@@ -868,8 +871,10 @@ func (st *stepper) endpoint(e *Event) error {
 	if !found && len(s.Endpoints) >= MaxEndpoints {
 		return refuse(ErrLimit, "endpoint", e.Endpoint.ID, "%s has %d, at most %d are allowed", s.Subject, len(s.Endpoints), MaxEndpoints)
 	}
-	if e.SubjectKind != "" {
+	if e.SubjectKind != "" && e.SubjectKind != s.Kind {
 		s.Kind = e.SubjectKind
+		st.touched = true // also for an endpoint that is there already
+		st.persist()
 	}
 	p := e.Endpoint
 	p.Since = s.Now
@@ -902,6 +907,9 @@ func (st *stepper) setClaim(e *Event) (Cause, error) {
 	if c.ID != "" {
 		if i, found := slices.BinarySearchFunc(s.Claims, c, compareClaims); found && s.Claims[i].ID == c.ID {
 			return c.Source.cause(), nil // the same event again
+		}
+		if w := s.Work; w != nil && w.Pending != nil && w.Pending.ID == c.ID && compareClaims(*w.Pending, c) == 0 {
+			return c.Source.cause(), nil // the same event again, while it waits
 		}
 	}
 	var over *ConnState
