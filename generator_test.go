@@ -171,9 +171,29 @@ var variations = []struct {
 			})
 		}
 	}},
+	{"capacity", func(p *presence.Policy) { p.Work.Capacity = 2 }},
+	{"drains", func(p *presence.Policy) { p.Work.SelfReady = true; drains(p, 1) }},
+	{"supervisor-requeues", func(p *presence.Policy) { p.Work.SupervisorDrain = "requeue"; drains(p, 0) }},
+	{"asked", func(p *presence.Policy) {
+		p.Work.RequestFor, p.Work.WithdrawOn = 2*time.Minute+13, "closed"
+		p.Statuses[len(p.Statuses)-1].NeedsApproval = true
+	}},
+	{"requeue", func(p *presence.Policy) { p.Work.RequeueAfter, p.Work.WithdrawOn = 3*time.Minute+11, "never" }},
+	{"sticky", func(p *presence.Policy) {
+		p.Statuses[len(p.Statuses)-1].Routing = presence.RouteSticky
+		p.Statuses[0].RoutingOn = map[string]presence.Routing{"calls": presence.RouteTransfer}
+	}},
 	{"hideable", func(p *presence.Policy) {
 		p.Hideable = []presence.Audience{presence.AudienceTeam, presence.AudienceVisitor}
 	}},
+}
+
+// drains makes all statuses drain first but the first ones, in which one works.
+func drains(p *presence.Policy, except int) {
+	for i := range p.Statuses {
+		s := &p.Statuses[i]
+		s.DrainsFirst = i > except && s.Class != presence.ClassAvailable
+	}
 }
 
 func firstOf(p *presence.Policy, class presence.Class) string {
@@ -264,19 +284,26 @@ type generator struct {
 	// A device does not turn into another under the same connection.
 	devices map[string]string
 	forward bool // time does not go back
+	work    bool // things happen to the work, too
 }
 
 // randomHistory makes a history of 5 to 40 events, under the policies given or,
 // if none is, under random ones.
 func randomHistory(seed uint64, subjects []presence.Ref, policies ...presence.Policy) *history {
 	if len(policies) == 0 {
-		return ruledHistory(seed, randomRuling(seed), subjects...)
+		g := newGenerator(seed, randomRuling(seed), subjects...)
+		g.work = true
+		return g.history()
 	}
 	return ruledHistory(seed, newRuling(policies...), subjects...)
 }
 
 func ruledHistory(seed uint64, policies ruling, subjects ...presence.Ref) *history {
-	g := newGenerator(seed, policies, subjects...)
+	return newGenerator(seed, policies, subjects...).history()
+}
+
+// history makes the events.
+func (g *generator) history() *history {
 	for range 5 + g.IntN(36) {
 		g.add(g.event())
 		g.pass()
@@ -400,6 +427,10 @@ func (g *generator) event() happened {
 	s := g.states[subject]
 	e := presence.Event{Subject: subject}
 	h := happened{}
+	if g.work && g.IntN(4) == 0 {
+		g.workEvent(&e, s)
+		return happened{event: e}
+	}
 	switch n := g.IntN(100); {
 	case n < 14:
 		e.Kind = presence.EventConnect
@@ -563,5 +594,50 @@ func (g *generator) claim(e *presence.Event, s *presence.State) {
 	c.DropOnLogin = g.IntN(8) == 0
 	if hideable := len(g.policy().Hideable) > 0; hideable && g.IntN(6) == 0 || g.IntN(60) == 0 {
 		c.HidesFrom = []presence.Audience{pickOne(g, presence.AudienceTeam, presence.AudienceVisitor)}
+	}
+}
+
+// workEvent makes up an event about work. The times of challenges are such that nothing
+// else is due at the same instant.
+func (g *generator) workEvent(e *presence.Event, s *presence.State) {
+	e.Load.On = pickOne(g, "", "", "", "calls")
+	if g.IntN(4) == 0 && s.Work != nil {
+		e.Revision = s.Work.Requeued.Add(-time.Duration(g.IntN(2)) * time.Second) // counted as of the last requeue, or before it
+	}
+	switch n := g.IntN(20); {
+	case n < 4:
+		e.Kind, e.Load.N = presence.EventLoad, g.IntN(4)
+		if g.IntN(4) == 0 {
+			e.Load.Capacity = presence.NewCount(g.IntN(4))
+		}
+		if g.IntN(6) == 0 {
+			e.Load.Pinned = presence.NewCount(g.IntN(3))
+		}
+	case n < 9:
+		e.Kind, e.Load.N, e.Revision = presence.EventOffer, g.IntN(3), 0
+		e.Routing = pickOne(g, "", presence.RouteAll, presence.RouteSticky, presence.RouteTransfer, presence.RouteNone)
+	case n < 13:
+		e.Kind, e.Load.N = presence.EventDone, g.IntN(3)
+	case n < 14:
+		g.serial++
+		e.Kind, e.ID, e.Claim.For = presence.EventChallenge, fmt.Sprint("asked", g.serial), pickOne(g, time.Second, 10*time.Second, time.Minute)+17
+	case n < 15:
+		e.Kind, e.ID = presence.EventAck, pickOne(g, "", "", "other")
+	case n < 17:
+		g.serial++
+		e.Kind = presence.EventRequest
+		g.claim(e, s)
+		if g.IntN(3) > 0 {
+			e.Actor, e.Claim.Source, e.Claim.Key = presence.Agent(e.Subject), "", ""
+		}
+		e.ID = fmt.Sprint("request", g.serial-g.IntN(2))
+	default:
+		e.Kind = pickOne(g, presence.EventWithdraw, presence.EventDecide, presence.EventDecide)
+		g.actor(e)
+		e.Claim = presence.Claim{}
+		e.Reject = g.IntN(3) == 0
+		if g.IntN(3) == 0 {
+			e.ID = fmt.Sprint("request", g.IntN(g.serial+1))
+		}
 	}
 }

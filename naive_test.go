@@ -2,6 +2,7 @@ package presence_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -35,6 +36,16 @@ func compareWithNaive(h *history, policies []presence.Policy) error {
 		if err := n.Compare(&f.s, e.at); err != nil {
 			return fmt.Errorf("after event %d (%s):\n %w", i, e.text(), err)
 		}
+		if hides := slices.ContainsFunc(everyone, n.Hides); !hides || i%8 != 0 && i != len(h.events)-1 {
+			continue
+		}
+		if err := n.CompareHidden(&f.s, e.at); err != nil {
+			return fmt.Errorf("after event %d (%s):\n %w", i, e.text(), err)
+		}
+	}
+	at := h.events[len(h.events)-1].at
+	if err := sameViews(f, n, at); err != nil {
+		return fmt.Errorf("in the end: %w", err)
 	}
 	want, got := n.Timeline(nil), f.turns()
 	for i := range max(len(want), len(got)) {
@@ -45,6 +56,29 @@ func compareWithNaive(h *history, policies []presence.Policy) error {
 			return fmt.Errorf("transition %d is too many: got %v", i, got[i])
 		case want[i] != got[i]:
 			return fmt.Errorf("transition %d:\n want %v\n got  %v", i, want[i], got[i])
+		}
+	}
+	return nil
+}
+
+// sameViews compares what each audience sees, and each verdict of the gate. Views of
+// those from whom the subject can hide depend on what was shown before; other tests
+// compare them.
+func sameViews(f *follower, n *naive.Model, at presence.Instant) error {
+	for _, a := range everyone {
+		got := f.m.View(&f.s.Current, a)
+		want := n.View(a, f.s.Current.Since, at)
+		got.Devices, got.RoutableOn, got.Subject = 0, want.RoutableOn, want.Subject
+		if !n.Hides(a) && got != want {
+			return fmt.Errorf("%s sees\n %+v, want\n %+v", a, got, want)
+		}
+	}
+	for _, kind := range append(slices.Collect(maps.Keys(f.policy.Gate)), "carrier pigeon") {
+		for _, channel := range []string{"", "desk", "elsewhere"} {
+			d := f.m.Gate(&f.s, presence.Notification{Subject: n.Subject, Kind: kind, Channel: channel})
+			if verdict, column := n.Gate(kind, channel, at); verdict != d.Verdict || column != d.Column || d.Reason == "" {
+				return fmt.Errorf("%s about %q: %+v, want %s by %q", kind, channel, d, verdict, column)
+			}
 		}
 	}
 	return nil
@@ -221,6 +255,25 @@ func TestHistoriesThatOnceDiffered(t *testing.T) {
 			connect(0, "a", 0), after(25*sec, event{Kind: presence.EventEndpoint, Endpoint: presence.Endpoint{ID: "p", Kind: presence.EndpointPush, Until: nineSharp.Add(70 * sec)}}),
 			tick(5 * min),
 		}, "offline", min},
+		{"an endpoint that makes a bot of the subject", nil, []happened{
+			after(0, event{Kind: presence.EventEndpoint, Endpoint: presence.Endpoint{ID: "p", Kind: presence.EndpointPush}}),
+			after(sec, event{Kind: presence.EventEndpoint, SubjectKind: presence.KindBot, Endpoint: presence.Endpoint{ID: "p", Kind: presence.EndpointPush}}),
+		}, "offline", 0},
+		{"a clock set past the end of a claim", func(p *presence.Policy) { p.Lease = time.Hour }, []happened{
+			connect(0, "a", 0), claim(10*min, host, presence.Claim{Source: presence.SourceCall, Status: "busy", For: 10 * sec}),
+			after(10*min+5*sec, event{Kind: presence.EventClock, From: nineSharp, To: nineSharp.Add(min)}),
+		}, "away", 10*min + 5*sec},
+		{"an id that two claims have, one of which hides", func(p *presence.Policy) {
+			p.Statuses = append(p.Statuses, presence.Status{ID: "gone", Class: presence.ClassBusy, HiddenFrom: []presence.Audience{presence.AudienceTeam}})
+		}, []happened{
+			claim(0, presence.Agent(peter), presence.Claim{ID: "x", Status: "away"}), connect(10*sec, "b", 0),
+			claim(20*sec, presence.Agent(peter), presence.Claim{ID: "x", Status: "gone", For: sec}), connect(40*sec, "c", 0),
+		}, "away", 21 * sec},
+		{"a claim that is repeated while it waits", func(p *presence.Policy) { drains(p, 0) }, []happened{
+			login(0, "a", "", "n1"), after(0, event{Kind: presence.EventLoad, Load: presence.Load{N: 1}}),
+			claim(sec, presence.Agent(peter), presence.Claim{ID: "x", Status: "away"}), claim(2*sec, presence.Agent(peter), presence.Claim{ID: "x", Status: "away"}),
+			after(3*sec, event{Kind: presence.EventDone}),
+		}, "away", 3 * sec},
 		{"an end that brings out what was idle long ago", func(p *presence.Policy) { p.Lease = time.Hour }, []happened{
 			login(0, "a", "", "n1"), claim(min, host, presence.Claim{Source: presence.SourceCall, Status: "busy", For: 9 * min}), tick(20 * min),
 		}, "away", 10 * min},

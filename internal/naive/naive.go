@@ -33,6 +33,9 @@ type happened struct {
 	claim  presence.Claim   // of EventSetClaim: as resolved
 	own    bool             // ... and it was the subject's own
 	clears bool             // ... and it only ended other claims
+	waits  bool             // ... and it waits until no work is left
+	silent bool             // ... and nothing was sent over a connection: it waited, or was decided on
+	work   work             // as of after the event
 }
 
 // The kinds of deadlines of one instant, in the order in which they apply.
@@ -67,6 +70,9 @@ type stay struct {
 	epoch, seq       uint64
 	heard            presence.Instant
 	input, acted     presence.Instant
+	looked           presence.Instant // the last sign of a person that is no input
+	focus            string
+	hidden           bool
 	extended         presence.Instant // no end before it, after a standstill
 	left             presence.Instant // 0 while live
 	cause            presence.Cause
@@ -96,6 +102,7 @@ type look struct {
 	stays     []stay // every stay of every connection, by id, with the stays that are over
 	there     []stay // the connections that are live or lingering
 	wishes    []wish // the claims that hold
+	lapsed    []wish // those that ended by their time, or since an actor released them
 	endpoints []point
 }
 
@@ -221,10 +228,12 @@ func (n *Model) staysOf(id string, w moment) []stay {
 			if mine {
 				heard(h.at)
 				active("input")
+				c.looked = h.at
 			}
 		case presence.EventFocus:
 			if mine {
 				heard(h.at)
+				c.focus, c.looked = e.Channel, h.at
 				if e.Channel != "" {
 					active("focus")
 				}
@@ -232,6 +241,7 @@ func (n *Model) staysOf(id string, w moment) []stay {
 		case presence.EventVisible:
 			if mine {
 				heard(h.at)
+				c.hidden = e.Hidden
 				if !e.Hidden {
 					active("show")
 				}
@@ -254,17 +264,23 @@ func (n *Model) staysOf(id string, w moment) []stay {
 				end(h.at, i+1)
 			}
 		case presence.EventDisable:
-			c.left, c.cause, c.told = h.at, presence.CauseLogout, true
+			c.left, c.cause, c.told = cmp.Or(c.left, h.at), presence.CauseLogout, true
 			end(h.at, i+1)
 		case presence.EventSuspended:
 			c.extended = e.To.Add(p.StartupGrace)
 		case presence.EventSetClaim, presence.EventEndClaim:
+			if h.silent {
+				break
+			}
 			over := cmp.Or(e.Conn, h.claim.Conn)
 			if e.Kind == presence.EventEndClaim {
 				over = e.Conn
 			}
 			if over == id {
 				heard(h.at)
+				if h.own {
+					c.looked = h.at
+				}
 			}
 			if h.own && slices.Contains(p.Activity, "claim") {
 				if over == id {
@@ -331,7 +347,8 @@ func (l *look) lastInput() presence.Instant {
 // wish is a claim that holds, with the event that set it.
 type wish struct {
 	presence.Claim
-	by int
+	by     int
+	lapsed int // the number of events after which it lapsed; 0 if it did not
 }
 
 // listWishes lists all claims that were ever set and have not ended.
@@ -343,9 +360,12 @@ func (l *look) listWishes() (list []wish) {
 		case h.event.Kind == presence.EventPolicy:
 			p = &l.n.Policies[h.policy]
 		case h.void:
-		case h.event.Kind == presence.EventSetClaim && !h.clears:
-			if c := (wish{h.claim, i}); !l.ended(&c) {
+		case h.event.Kind == presence.EventSetClaim && !h.clears && !h.waits:
+			c := wish{Claim: h.claim, by: i}
+			if !l.ended(&c) {
 				list = append(list, c)
+			} else if c.lapsed > 0 {
+				l.lapsed = append(l.lapsed, c)
 			}
 		case h.event.Kind == presence.EventLogin && p.Login.Mode == "reset":
 			c := wish{by: i, Claim: presence.Claim{
@@ -369,6 +389,7 @@ func (l *look) ended(c *wish) bool {
 		h := &n.past[i]
 		e := &h.event
 		if c.Until != 0 && max(c.Until, clock) <= h.at {
+			c.lapse(i, l)
 			return true
 		}
 		switch {
@@ -378,30 +399,61 @@ func (l *look) ended(c *wish) bool {
 			c.Until, clock = c.Until+e.From-e.To, h.at
 		}
 		if !h.void && h.ends(p, &c.Claim) {
+			if e.Kind == presence.EventEndClaim {
+				c.lapse(i, l)
+			}
 			return true
 		}
 	}
 	if c.Until != 0 && !l.w.fresh && l.w.due(max(c.Until, clock), dueUntil) {
+		c.lapse(l.w.n, l)
 		return true
 	}
-	if !c.DropOnDisconnect {
-		return false
+	return l.dropped(c, l.w.n)
+}
+
+// lapse notes that a claim ended, by its time or since an actor released it, after so
+// many events. It does nothing if the claim had ended with a connection before.
+func (c *wish) lapse(count int, l *look) {
+	if !l.dropped(c, count-1) {
+		c.lapsed = count
 	}
-	for _, x := range l.stays {
-		if x.gone == 0 || x.goneBy <= c.by {
-			continue // not gone, or gone before
+}
+
+// dropped reports whether a claim has ended with a connection that was gone after at
+// most so many events.
+func (l *look) dropped(c *wish, count int) bool {
+	return c.DropOnDisconnect && slices.ContainsFunc(l.stays, func(x stay) bool {
+		if x.gone == 0 || x.goneBy <= c.by || x.goneBy > count {
+			return false // not gone, or gone before
 		}
-		if c.Conn == x.id {
-			return true
-		}
-		others := slices.ContainsFunc(l.stays, func(o stay) bool {
-			return o.openedBy < x.goneBy && (o.gone == 0 || o.gone > x.gone || o.gone == x.gone && o.goneBy > x.goneBy)
-		})
-		if c.Conn == "" && !others {
-			return true
+		return c.Conn == x.id || c.Conn == "" && !l.othersThan(x)
+	})
+}
+
+// meanwhile returns the choice that holds while a status waits for the work to end,
+// although the choice has ended since.
+func (l *look) meanwhile() (best vote, ok bool) {
+	w := l.work()
+	if w.pending == nil {
+		return best, false
+	}
+	var votes []vote
+	for _, c := range l.lapsed {
+		manual := rankIn(l.p, c.Source) == rankIn(l.p, presence.SourceManual)
+		if def := meant(l.n.policyAt(c.lapsed), &c.Claim); manual && c.lapsed > w.pendingBy && def.Class == presence.ClassAvailable {
+			c.Until = 0
+			votes = append(votes, vote{&c.Claim, meant(l.p, &c.Claim).ID, rankIn(l.p, c.Source), c.SetAt, c.by + 1})
 		}
 	}
-	return false
+	return topVote(votes)
+}
+
+// othersThan reports whether another connection counted when one was gone.
+func (l *look) othersThan(x stay) bool {
+	return slices.ContainsFunc(l.stays, func(o stay) bool {
+		return o.openedBy < x.goneBy && (o.gone == 0 || o.gone > x.gone || o.gone == x.gone && o.goneBy > x.goneBy)
+	})
 }
 
 // ends reports whether an event ends a claim that was set before it.
@@ -422,8 +474,12 @@ func (h *happened) ends(p *presence.Policy, c *presence.Claim) bool {
 	case presence.EventSetClaim:
 		s := &h.claim
 		switch {
-		case s.Source == presence.SourceSupervisor && c.Source == presence.SourceSystem && c.Key != presence.KeyLock:
+		case s.Source == presence.SourceSupervisor && !h.silent && c.Source == presence.SourceSystem && c.Key != presence.KeyLock:
 			return true // a supervisor lifts the claims of the system
+		case h.own && p.Work.SelfReady && s.Class == presence.ClassAvailable && c.Source == presence.SourceSystem && c.Key == presence.KeyKickedOut:
+			return true
+		case h.waits:
+			return false
 		case h.clears && s.Conn != "":
 			return c.Source == presence.SourceManual && c.Conn == s.Conn
 		case h.clears:
@@ -547,7 +603,7 @@ func (l *look) kind() presence.SubjectKind {
 func (l *look) known() bool {
 	for i := range l.n.past[:l.w.n] {
 		switch e := &l.n.past[i].event; e.Kind {
-		case presence.EventConnect, presence.EventLogin, presence.EventSetClaim, presence.EventLogout, presence.EventDisable, presence.EventGrant:
+		case presence.EventConnect, presence.EventLogin, presence.EventSetClaim, presence.EventLogout, presence.EventDisable, presence.EventGrant, presence.EventLoad:
 			return true
 		case presence.EventEndpoint:
 			if !e.Remove {
@@ -647,8 +703,16 @@ func topVote(votes []vote) (best vote, ok bool) {
 
 // top returns the first of all claims that keep allows. It returns a vote without
 // a claim if connections voted for the policy default. It reports false if nothing
-// is claimed.
+// is claimed. A choice that holds meanwhile is before what ranks below it.
 func (l *look) top(keep func(*presence.Claim) bool) (vote, bool) {
+	best, some := l.topOfClaims(keep)
+	if v, ok := l.meanwhile(); ok && keep(v.claim) && (!some || best.rank > v.rank) {
+		return v, true
+	}
+	return best, some
+}
+
+func (l *look) topOfClaims(keep func(*presence.Claim) bool) (vote, bool) {
 	var votes []vote
 	scoped := make(map[string][]vote)
 	for _, c := range l.wishes {
@@ -727,7 +791,7 @@ func (l *look) hiders() map[presence.Audience]int {
 	for _, s := range l.p.Statuses {
 		possible = append(possible, s.HiddenFrom...)
 	}
-	for _, a := range StatusOf(l.p, l.answer().Status).HiddenFrom {
+	for _, a := range StatusOf(l.p, l.shown().Status).HiddenFrom {
 		by[a] = 0
 	}
 	for _, v := range l.voices() {
@@ -758,7 +822,7 @@ func (v vote) name() int {
 
 // gone reports whether the subject left, or is shown to no audience.
 func (l *look) gone() bool {
-	a := l.answer()
+	a := l.shown()
 	switch a.Cause {
 	case presence.CauseLogout, presence.CauseClosed, presence.CauseLost, presence.CauseNode, presence.CauseDrain, presence.CauseDisabled:
 		return true
@@ -837,30 +901,76 @@ func (l *look) leftFor(a presence.Actor) bool {
 
 // Answer is the model's answer about one moment.
 type Answer struct {
-	Known    bool
-	Status   string
-	Masked   string
-	Cause    presence.Cause
-	Routable bool
-	Reach    presence.Reach
+	Known     bool
+	Status    string
+	Class     presence.Class
+	Reason    string
+	Text      string
+	SetAt     presence.Instant
+	Until     presence.Instant
+	Masked    string
+	Cause     presence.Cause
+	Routable  bool
+	Routing   presence.Routing
+	Label     string
+	Load      presence.Count
+	Pinned    presence.Count
+	Pending   string
+	Request   string
+	Reach     presence.Reach
+	Kind      presence.SubjectKind
+	Disabled  bool
+	LastSeen  presence.Instant
+	LastLogin presence.Instant
 
 	idleAt presence.Instant // when the stage was reached that masks, if one does
 }
 
-// answer applies the precedence: disabled, the claim on top, out of reach, idle.
+// answer returns all that is known of the subject.
 func (l *look) answer() Answer {
+	a := l.shown()
+	if !a.Known {
+		return a
+	}
+	a.Kind, a.Routing = l.kind(), presence.RouteNone
+	for i := range l.n.past[:l.w.n] {
+		if h := &l.n.past[i]; h.event.Kind == presence.EventLogin && !h.void {
+			a.LastLogin = h.at
+		}
+	}
+	if len(l.there) == 0 {
+		a.LastSeen = l.lastLeft()
+	}
+	if !a.Disabled {
+		l.occupy(&a)
+	}
+	return a
+}
+
+// chosen returns the status that the claim on top, or else the policy, gives.
+func (l *look) chosen() *presence.Status {
+	if v, ok := l.top(anyClaim); ok && v.claim != nil {
+		return StatusOf(l.p, v.status)
+	}
+	return DefaultIn(l.p)
+}
+
+// shown applies the precedence: disabled, the claim on top, out of reach, idle.
+func (l *look) shown() Answer {
 	if !l.known() {
 		return Answer{}
 	}
 	a := Answer{Known: true, Reach: l.reach()}
 	if l.disabled() || l.p.Disabled {
-		a.Status, a.Cause = presence.StatusDisabled, presence.CauseDisabled
+		a.Disabled, a.Status, a.Cause = true, presence.StatusDisabled, presence.CauseDisabled
 		return a
 	}
-	chosen, source := DefaultIn(l.p), presence.Source("")
+	chosen, source := l.chosen(), presence.Source("")
 	a.Cause = presence.CauseDefault
 	if v, ok := l.top(anyClaim); ok && v.claim != nil {
-		chosen, source, a.Cause = StatusOf(l.p, v.status), v.claim.Source, causeOf(v.claim.Source)
+		c := v.claim
+		source, a.Cause = c.Source, causeOf(c.Source)
+		a.SetAt, a.Until, a.Reason, a.Text = c.SetAt, c.Until, c.Reason, c.Text
 	}
 	shown := chosen
 	rule, _ := l.virtual()
@@ -874,9 +984,10 @@ func (l *look) answer() Answer {
 	} else if to, since := l.idle(chosen); to != nil {
 		shown, a.Masked, a.Cause, a.idleAt = to, chosen.ID, presence.CauseIdle, since
 	}
-	a.Status = shown.ID
-	reached := a.Reach == presence.ReachLive || a.Reach == presence.ReachVirtual && rule.Routable
-	a.Routable = reached && shown.Routing == presence.RouteAll
+	a.Status, a.Class = shown.ID, shown.Class
+	if a.Masked != "" {
+		a.Reason, a.Text, a.Until = "", "", 0 // of a status that does not show
+	}
 	return a
 }
 
@@ -921,6 +1032,8 @@ func (n *Model) Feed(at presence.Instant, e presence.Event, policy int) bool {
 		// The standstill counts from its begin, and the time passes after it.
 		passed := happened{at: h.at}
 		if h.event.To < h.event.From {
+			n.passWork(h.at)
+			passed.work = n.look(moment{n: len(n.past), at: h.at, upto: dueAll}).work()
 			n.past = append(n.past, passed)
 			return false
 		}
@@ -928,22 +1041,45 @@ func (n *Model) Feed(at presence.Instant, e presence.Event, policy int) bool {
 		if len(n.past) > 0 {
 			h.at = max(h.at, n.past[len(n.past)-1].at)
 		}
-		n.past = append(n.past, h, passed)
+		n.passWork(h.at)
+		h.work = n.look(moment{n: len(n.past), at: h.at, upto: dueAll}).work()
+		n.past = append(n.past, h)
+		n.passWork(passed.at)
+		passed.work = n.look(moment{n: len(n.past), at: passed.at, upto: dueAll}).work()
+		n.past = append(n.past, passed)
 		return true
 	}
-	accepted := n.settle(&h)
+	n.passWork(h.at)
+	accepted, drains := n.settle(&h)
 	if !accepted {
-		h = happened{at: h.at} // a refused event has only a time
+		l := n.look(moment{n: len(n.past), at: h.at, upto: dueAll})
+		h = happened{at: h.at, work: l.work()} // a refused event has only a time
 	}
 	n.past = append(n.past, h)
+	if drains {
+		n.drain(h.at)
+	}
+	n.passWork(h.at)
 	return accepted
 }
 
 // settle decides the meaning of an event when it arrives. It reports false if the
-// event must be refused.
-func (n *Model) settle(h *happened) bool {
+// event must be refused, and whether the work may have ended with it.
+func (n *Model) settle(h *happened) (accepted, drains bool) {
 	l := n.look(moment{n: len(n.past), at: h.at, upto: dueAll})
-	e := &h.event
+	h.work = l.work()
+	switch h.event.Kind {
+	case presence.EventLoad, presence.EventOffer, presence.EventDone, presence.EventChallenge, presence.EventAck:
+		return l.settleWork(h)
+	case presence.EventRequest, presence.EventWithdraw, presence.EventDecide:
+		return l.settleRequest(h), false
+	}
+	return l.settleEvent(h), false
+}
+
+// settleEvent decides the meaning of an event that is not about work.
+func (l *look) settleEvent(h *happened) bool {
+	n, e := l.n, &h.event
 	i := slices.IndexFunc(l.there, func(c stay) bool { return c.id == e.Conn })
 	issued := uint64(0)
 	for j := range n.past {
@@ -961,6 +1097,9 @@ func (n *Model) settle(h *happened) bool {
 			return i >= 0 && l.there[i].epoch == uint64(e.Epoch) // a repetition
 		}
 		h.input = cmp.Or(l.lastInput(), h.at)
+		if e.Kind == presence.EventLogin && l.p.Login.Mode == "reset" {
+			h.work = h.work.dropped()
+		}
 	case presence.EventHeartbeat, presence.EventInput, presence.EventFocus, presence.EventVisible:
 		return l.heardFrom(e.Conn, e.Epoch)
 	case presence.EventDisconnect:
@@ -972,6 +1111,24 @@ func (n *Model) settle(h *happened) bool {
 		return e.Conn == "" || i >= 0
 	case presence.EventDisable, presence.EventEnable:
 		h.void = l.disabled() == (e.Kind == presence.EventDisable)
+		if e.Kind == presence.EventDisable && !h.void {
+			h.work = h.work.dropped()
+			h.work.challenge, h.work.deadline = "", 0
+			if h.work.total() > 0 {
+				h.work = h.work.taken(h.at)
+			}
+		}
+	case presence.EventClock:
+		if c := h.work.pending; c != nil && c.Until != 0 {
+			moved := *c
+			moved.Until += e.From - e.To
+			h.work.pending = &moved
+		}
+		for i := range h.work.requests { // a copy
+			if c := &h.work.requests[i].Claim; c.Until != 0 {
+				c.Until += e.From - e.To
+			}
+		}
 	case presence.EventEndpoint:
 		return !l.disabled() && (e.Remove || e.Endpoint.Until == 0 || e.Endpoint.Until > h.at)
 	case presence.EventSetClaim:
@@ -981,7 +1138,12 @@ func (n *Model) settle(h *happened) bool {
 		var ok bool
 		h.claim.Source, ok = sourceOf(l.p, e.Actor, n.Subject, e.Claim.Source)
 		h.claim.Conn = l.binds(e)
-		return ok && (e.Conn == "" || l.heardFrom(e.Conn, e.Epoch))
+		if !ok || e.Conn != "" && !l.heardFrom(e.Conn, e.Epoch) {
+			return false
+		}
+		if p := h.work.pending; p != nil && h.ends(l.p, p) {
+			h.work.pending = nil
+		}
 	}
 	return true
 }
@@ -1018,7 +1180,72 @@ func (l *look) binds(e *presence.Event) string {
 	return e.Claim.Conn
 }
 
+// settleClaim decides the meaning of a claim that is set.
 func (l *look) settleClaim(h *happened) bool {
+	if !l.resolve(h) {
+		return false
+	}
+	c, e := &h.claim, &h.event
+	def := StatusOf(l.p, c.Status)
+	if h.own && def.NeedsApproval && c.Source == presence.SourceManual {
+		return false
+	}
+	same := func(o wish) bool {
+		return c.ID != "" && o.ID == c.ID && o.Source == c.Source && o.Key == c.Key && o.Conn == c.Conn
+	}
+	waits := h.work.pending != nil && same(wish{Claim: *h.work.pending})
+	if over := cmp.Or(e.Conn, c.Conn); waits || slices.ContainsFunc(l.wishes, same) {
+		h.void = true
+		return true
+	} else if over != "" && !l.heardFrom(over, e.Epoch) {
+		return false
+	}
+	if c.Source == presence.SourceManual || c.Source == presence.SourceSupervisor {
+		h.work = h.work.dropped()
+	}
+	l.place(h, true)
+	return true
+}
+
+// place makes a checked claim take effect, at once or when no work is left.
+func (l *look) place(h *happened, mayWait bool) {
+	c, p := &h.claim, l.p
+	c.SetAt = h.at
+	def := StatusOf(p, c.Status)
+	if def != nil {
+		c.Class = def.Class
+	}
+	if mayWait && (c.Source == presence.SourceManual || c.Source == presence.SourceSupervisor) {
+		requeues := c.Source == presence.SourceSupervisor && p.Work.SupervisorDrain == "requeue"
+		switch drains := def.DrainsFirst && h.work.total() > 0; {
+		case drains && !requeues && l.chosen().Class == presence.ClassAvailable:
+			h.waits = true
+			pending := *c
+			if pending.For > 0 {
+				pending.Until = 0
+			}
+			h.work.pending, h.work.pendingBy = &pending, len(l.n.past)
+		case drains && requeues:
+			h.work = h.work.taken(h.at)
+		}
+	}
+	if h.own {
+		h.work.challenge, h.work.deadline = "", 0
+	}
+	plain := c.Reason == "" && c.Text == "" && len(c.HidesFrom) == 0
+	if !h.waits && c.Source == presence.SourceManual && c.Key == presence.KeyBase && c.Status == DefaultIn(p).ID && plain && !p.KeepExplicit {
+		// A plain claim to the default only ends the choice. The default must then be
+		// on top of all claims that do not rank above a person's choice.
+		h.clears = true
+		top, some := l.top(func(o *presence.Claim) bool {
+			return rankIn(p, o.Source) >= rankIn(p, presence.SourceManual) && !h.ends(p, o)
+		})
+		h.clears = !some || top.claim == nil
+	}
+}
+
+// resolve completes the claim of an event. It reports false if the policy refuses it.
+func (l *look) resolve(h *happened) bool {
 	e, p, subject := &h.event, l.p, l.n.Subject
 	c := e.Claim
 	var ok bool
@@ -1045,8 +1272,8 @@ func (l *look) settleClaim(h *happened) bool {
 		return false
 	}
 	if c.Until == 0 {
-		if lasts := cmp.Or(c.For, def.For); lasts > 0 {
-			c.Until = h.at.Add(lasts)
+		if c.For = cmp.Or(c.For, def.For); c.For > 0 {
+			c.Until = h.at.Add(c.For)
 		}
 	} else if c.Until <= h.at {
 		return false
@@ -1068,26 +1295,7 @@ func (l *look) settleClaim(h *happened) bool {
 	if c.Source == presence.SourceSupervisor && p.SupervisorWhenOffline == "refuse" && l.leftFor(e.Actor) {
 		return false
 	}
-	c.SetAt, c.Class = h.at, def.Class
-	same := func(o wish) bool {
-		return c.ID != "" && o.ID == c.ID && o.Source == c.Source && o.Key == c.Key && o.Conn == c.Conn
-	}
-	if over := cmp.Or(e.Conn, c.Conn); slices.ContainsFunc(l.wishes, same) {
-		h.void = true
-	} else if over != "" && !l.heardFrom(over, e.Epoch) {
-		return false
-	}
 	h.claim = c
-	plain := c.Reason == "" && c.Text == "" && len(c.HidesFrom) == 0
-	if c.Source == presence.SourceManual && c.Key == presence.KeyBase && c.Status == DefaultIn(p).ID && plain && !p.KeepExplicit {
-		// A plain claim to the default only ends the choice. The default must then be
-		// on top of all claims that do not rank above a person's choice.
-		h.clears = true
-		top, some := l.top(func(o *presence.Claim) bool {
-			return rankIn(p, o.Source) >= rankIn(p, presence.SourceManual) && !h.ends(p, o)
-		})
-		h.clears = !some || top.claim == nil
-	}
 	return true
 }
 
@@ -1207,6 +1415,9 @@ func (l *look) facts() string {
 			}
 		}
 	}
+	if w := l.work(); w.pending != nil {
+		fmt.Fprint(&b, "d", w.pendingBy)
+	}
 	return b.String()
 }
 
@@ -1241,11 +1452,31 @@ func (n *Model) Compare(s *presence.State, at presence.Instant) error {
 		return fmt.Errorf("want %s\n got  %s", want, inputs)
 	}
 	p := &s.Current
-	got := Answer{Known: p.Known, Status: p.Status, Masked: p.Masked, Cause: p.Cause, Routable: p.Routable, Reach: p.Reach}
+	got := Answer{
+		Known: p.Known, Status: p.Status, Class: p.Class, Reason: p.Reason, Text: p.Text, SetAt: p.SetAt, Until: p.Until, Masked: p.Masked, Cause: p.Cause,
+		Routable: p.Routable, Routing: p.Routing, Label: p.Label, Load: p.Load, Pinned: p.Pinned, Pending: p.Pending, Request: p.Request,
+		Reach: p.Reach, Kind: p.Kind, Disabled: p.Disabled, LastSeen: p.LastSeen, LastLogin: p.LastLogin,
+	}
 	want := l.answer()
 	want.idleAt = 0
 	if got != want {
 		return fmt.Errorf("want %+v\n got  %+v", want, got)
+	}
+	return nil
+}
+
+// CompareHidden compares the audiences from which a subject hides at an instant. It
+// takes much longer than Compare.
+func (n *Model) CompareHidden(s *presence.State, at presence.Instant) error {
+	p := &s.Current
+	if !p.Known || p.Disabled {
+		return nil
+	}
+	got, want := slices.Clone(p.HiddenFrom), n.lookAt(at).hiddenFrom()
+	slices.Sort(got)
+	slices.Sort(want)
+	if got = slices.Compact(got); !slices.Equal(got, want) {
+		return fmt.Errorf("hidden from %q, want %q", got, want)
 	}
 	return nil
 }
@@ -1320,7 +1551,9 @@ var kindNames = [...]string{
 	presence.EventLogout: "logout", presence.EventEndpoint: "endpoint", presence.EventSetClaim: "claim", presence.EventEndClaim: "end-claim",
 	presence.EventNodeDown: "node-down", presence.EventNodeUp: "node-up", presence.EventPolicy: "policy", presence.EventGrant: "grant",
 	presence.EventDisable: "disable", presence.EventEnable: "enable", presence.EventSuspended: "suspended",
-	presence.EventClock: "clock",
+	presence.EventClock: "clock", presence.EventRestart: "restart",
+	presence.EventLoad: "load", presence.EventOffer: "offer", presence.EventDone: "done", presence.EventChallenge: "challenge", presence.EventAck: "ack",
+	presence.EventRequest: "request", presence.EventWithdraw: "withdraw", presence.EventDecide: "decide",
 }
 
 // Text returns an event as text for a person, with instants as the time since the
@@ -1351,7 +1584,16 @@ func Text(e *presence.Event, policy int, origin presence.Instant) string {
 	add(e.Endpoint.ID != "", "id=%s kind=%s off=%t", e.Endpoint.ID, e.Endpoint.Kind, e.Remove)
 	add(e.Endpoint.Until != 0, "until=+%v", e.Endpoint.Until.Sub(origin))
 	add(e.From != 0, "from=+%v to=+%v", e.From.Sub(origin), e.To.Sub(origin))
-	if e.Kind == presence.EventSetClaim || e.Kind == presence.EventEndClaim {
+	add(e.ID != "", "id=%s", e.ID)
+	add(e.Revision != 0, "revision=+%v", e.Revision.Sub(origin))
+	switch e.Kind {
+	case presence.EventLoad, presence.EventOffer, presence.EventDone:
+		add(true, "on=%q n=%d capacity=%s pinned=%s %s", e.Load.On, e.Load.N, e.Load.Capacity, e.Load.Pinned, e.Routing)
+	case presence.EventChallenge:
+		add(true, "for=%v", e.Claim.For)
+	case presence.EventWithdraw, presence.EventDecide:
+		add(true, "by=%s/%s reject=%t", e.Actor.Subject, e.Actor.Role, e.Reject)
+	case presence.EventSetClaim, presence.EventEndClaim, presence.EventRequest:
 		c := &e.Claim
 		add(true, "by=%s/%s", e.Actor.Subject, e.Actor.Role)
 		add(c.ID != "", "id=%s", c.ID)
