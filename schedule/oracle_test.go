@@ -49,12 +49,28 @@ func planned(p *schedule.Plan, shown time.Time, days int) (hours schedule.Day, e
 		y, m, d := shown.Date()
 		y, m, d = time.Date(y, m, d+days, 12, 0, 0, 0, time.UTC).Date()
 		for _, e := range slices.Backward(p.Exceptions) {
-			if e.Date == (schedule.Date{Year: y, Month: m, Day: d}) {
+			if within(e.Date, e.To, schedule.Date{Year: y, Month: m, Day: d}) {
 				return e.Hours, true
 			}
 		}
 	}
 	return p.Week[(int(shown.Weekday())+days+7)%7], false
+}
+
+// within reports whether an exception from one date to another is of a date, by
+// comparing what calendars show. Without a year the dates of each year count.
+func within(from, to, date schedule.Date) bool {
+	if to == (schedule.Date{}) {
+		to = from
+	}
+	shown := func(d schedule.Date) int { return d.Year*10_000 + int(d.Month)*100 + d.Day }
+	if from.Year == 0 {
+		date.Year = 0
+	}
+	if a, b := shown(from), shown(to); a > b { // over the end of the year
+		return shown(date) >= a || shown(date) <= b
+	}
+	return shown(from) <= shown(date) && shown(date) <= shown(to)
 }
 
 // A place is a zone, with the names of zones whose clocks are set like its own.
@@ -244,14 +260,31 @@ func randomPlan(r *rand.Rand, around time.Time, near ...schedule.TimeOfDay) sche
 		return p
 	}
 	for range r.IntN(4) {
-		date := around.AddDate(0, 0, r.IntN(5)-2)
-		e := schedule.Exception{Date: schedule.Date{Year: date.Year(), Month: date.Month(), Day: date.Day()}}
+		e := randomDates(r, around)
 		if r.IntN(2) == 0 {
 			e.Hours = randomDay(r, near...)
 		}
 		p.Exceptions = append(p.Exceptions, e)
 	}
 	return p
+}
+
+// randomDates returns an exception around a date: of a date or of several, of one
+// year or of each.
+func randomDates(r *rand.Rand, around time.Time) (e schedule.Exception) {
+	first := around.AddDate(0, 0, r.IntN(5)-2)
+	last := first.AddDate(0, 0, r.IntN(4))
+	if r.IntN(8) == 0 {
+		last = first.AddDate(0, r.IntN(12), 0)
+	}
+	e.Date = schedule.Date{Year: first.Year(), Month: first.Month(), Day: first.Day()}
+	if r.IntN(2) == 0 {
+		e.To = schedule.Date{Year: last.Year(), Month: last.Month(), Day: last.Day()}
+	}
+	if r.IntN(2) == 0 {
+		e.Date.Year, e.To.Year = 0, 0
+	}
+	return e
 }
 
 // near are the times of day at, between and around the times that clocks show

@@ -16,12 +16,18 @@ const (
 	closedWord = "closed"
 	zoneWord   = "zone"
 	wantSpan   = "want hours such as 09:00-12:00"
+	wantDate   = "want a date such as 2026-12-25, or 12-25 of each year"
+	wantDays   = "want a day of the week such as mon, a range such as mon-fri, or a date such as 2026-12-25, 12-25 or 2026-12-24..2027-01-01"
 )
 
 // Parse reads a plan from text. The text has rules separated by semicolons:
 // each for days of the week or for dates, and one for the zone.
 //
-//	mon-fri 09:00-12:00,13:00-17:00; sat,sun 10:00-14:00; 2026-12-25,2026-12-26 closed; zone Europe/Berlin
+//	mon-fri 09:00-12:00,13:00-17:00; sat 22:00-06:00; 2026-12-31 09:00-12:00; zone Europe/Berlin
+//	12-25,12-26 closed; 2026-12-28..2027-01-03 closed
+//
+// A date without a year is of each year. Two dates with dots between them are all dates
+// from the one to the other. Of several rules for one date the last counts.
 //
 // Days without a rule are closed. The text "closed" is a week without hours. A
 // time of day may be written without its leading zero. 24:00 may be written as
@@ -77,8 +83,8 @@ func (p *parser) rule(rule string) {
 	}
 	hours := p.hours(words[1])
 	for days := range strings.SplitSeq(words[0], ",") {
-		if date, ok := parseDate(days); ok {
-			p.plan.Exceptions = append(p.plan.Exceptions, Exception{Date: date, Hours: slices.Clone(hours)})
+		if strings.ContainsAny(days, "0123456789") {
+			p.dates(days, hours)
 			continue
 		}
 		from, to, isRange := strings.Cut(strings.ToLower(days), "-")
@@ -87,7 +93,7 @@ func (p *parser) rule(rule string) {
 		}
 		a, b := slices.Index(dayNames[:], from), slices.Index(dayNames[:], to)
 		if a < 0 || b < 0 {
-			p.fault("%.32q: want a day of the week such as mon, a range such as mon-fri, or a date such as 2026-12-25", days)
+			p.fault("%.32q: %s", days, wantDays)
 			continue
 		}
 		for day := a; ; day = (day + 1) % 7 {
@@ -101,6 +107,32 @@ func (p *parser) rule(rule string) {
 			}
 		}
 	}
+}
+
+// dates reads a date, or two with dots between them.
+func (p *parser) dates(text string, hours Day) {
+	from, to, isRange := strings.Cut(text, "..")
+	e := Exception{Hours: slices.Clone(hours)}
+	var ok bool
+	if e.Date, ok = parseDate(from); !ok && !isRange {
+		p.fault("%.32q: %s", from, wantDays)
+		return
+	}
+	if !ok {
+		p.fault("%.32q: %s", from, wantDate)
+		return
+	}
+	if isRange {
+		if e.To, ok = parseDate(to); !ok {
+			p.fault("%.32q: %s", to, wantDate)
+			return
+		}
+	}
+	if text := e.datesFault(); text != "" {
+		p.fault("%s", text)
+		return
+	}
+	p.plan.Exceptions = append(p.plan.Exceptions, e)
 }
 
 func (p *parser) hours(text string) (hours Day) {
@@ -134,10 +166,18 @@ func closeUp(s string) string {
 	return strings.Join(parts, ",")
 }
 
+// parseDate reads a date, or one of each year.
 func parseDate(s string) (Date, bool) {
+	yearly := len(s) == len("01-02")
+	if yearly {
+		s = "2000-" + s // a leap year
+	}
 	t, err := time.Parse(time.DateOnly, s)
 	if err != nil || t.Year() < 1 {
 		return Date{}, false
+	}
+	if yearly {
+		return Date{0, t.Month(), t.Day()}, true
 	}
 	return Date{t.Year(), t.Month(), t.Day()}, true
 }
@@ -177,7 +217,7 @@ func (p Plan) String() string {
 		rules = append(rules, week)
 	}
 	for _, e := range p.Exceptions {
-		rules = append(rules, e.Date.String()+" "+e.Hours.String())
+		rules = append(rules, e.dates()+" "+e.Hours.String())
 	}
 	if p.Zone != "" {
 		rules = append(rules, zoneWord+" "+p.Zone)

@@ -15,8 +15,9 @@
 // "24:00" is the end of a day, so "00:00-24:00" is the whole day. Hours without
 // a gap between them, also those of two days, are one open time.
 //
-// An exception replaces the hours of its date. The hours of the week do not
-// hold on it, and hours that began the day before end with that day.
+// An exception replaces the hours of its date, of the date in each year, or of each
+// date from one to another. The hours of the week do not hold on it, and hours that
+// began the day before end with that day. 02-29 is a date of leap years only.
 //
 // # Where clocks are set
 //
@@ -58,7 +59,8 @@ const (
 //	{
 //	  "zone": "Europe/Berlin",
 //	  "week": {"mon": ["09:00-12:00", "13:00-17:00"], "sat": ["10:00-14:00"]},
-//	  "exceptions": [{"date": "2026-12-25", "name": "Christmas"}, {"date": "2026-12-24", "hours": ["09:00-12:00"]}]
+//	  "exceptions": [{"date": "12-25", "name": "Christmas"}, {"date": "2026-12-24", "hours": ["09:00-12:00"]},
+//	    {"date": "2026-12-28", "to": "2027-01-03"}]
 //	}
 //
 // and its text form is that of [Parse].
@@ -92,17 +94,20 @@ type TimeOfDay int16
 
 const endOfDay TimeOfDay = 24 * 60
 
-// Date is a day of the calendar.
+// Date is a day of the calendar, or of each year.
 type Date struct {
-	Year  int
+	Year  int // 0 means each year
 	Month time.Month
 	Day   int
 }
 
-// Exception has the hours of one date, in place of those of the week. Without
-// hours the date is closed.
+// Exception has the hours of one date, or of each date from one to another, in place
+// of those of the week. Without hours the dates are closed.
 type Exception struct {
-	Date  Date   `json:"date"`
+	Date Date `json:"date"`
+	// To is the last date of a range; zero means only Date. It has a year if Date has
+	// one. A range without years may pass the end of the year, as 12-24..01-06.
+	To    Date   `json:"to,omitzero"`
 	Hours Day    `json:"hours,omitzero"`
 	Name  string `json:"name,omitzero"` // the reason, for people
 }
@@ -162,13 +167,74 @@ func (d Day) validate(name string) (faults []error) {
 }
 
 func (e Exception) validate(i int) (faults []error) {
-	if day := e.Date.number(); e.Date.Year < 1 || e.Date.Year > 9999 || dateOf(day) != e.Date {
-		faults = append(faults, fault("exception %d: %s is no date", i+1, e.Date))
+	if text := e.datesFault(); text != "" {
+		faults = append(faults, fault("exception %d: %s", i+1, text))
 	}
 	if len(e.Name) > MaxName || !utf8.ValidString(e.Name) || strings.ContainsFunc(e.Name, unicode.IsControl) {
 		faults = append(faults, fault("exception %d: name %.32q: want at most %d bytes of UTF-8 without control characters", i+1, e.Name, MaxName))
 	}
-	return append(faults, e.Hours.validate(e.Date.String())...)
+	return append(faults, e.Hours.validate(e.dates())...)
+}
+
+// On returns the hours of a date, and whether an exception has them.
+func (p Plan) On(date Date) (hours Day, exception bool) {
+	for _, e := range slices.Backward(p.Exceptions) {
+		if e.covers(date) {
+			return e.Hours, true
+		}
+	}
+	return p.Week[weekdayOf(date.number())], false
+}
+
+// covers reports whether an exception is of a date. It compares what a calendar shows.
+func (e Exception) covers(date Date) bool {
+	if e.Date.Year == 0 {
+		date.Year = 0
+	}
+	from, at, to := e.Date.order(), date.order(), e.To.order()
+	if e.To == (Date{}) {
+		to = from
+	}
+	if from <= to {
+		return from <= at && at <= to
+	}
+	return from <= at || at <= to // over the end of each year
+}
+
+func (d Date) order() int { return (d.Year*16+int(d.Month))*32 + d.Day }
+
+// dates returns the dates as 2026-12-25, 12-25 or 2026-12-24..2027-01-01.
+func (e Exception) dates() string {
+	if e.To == (Date{}) {
+		return e.Date.String()
+	}
+	return e.Date.String() + ".." + e.To.String()
+}
+
+// datesFault returns what is wrong with the dates, or nothing.
+func (e Exception) datesFault() string {
+	switch {
+	case !e.Date.exists():
+		return e.Date.String() + " is no date"
+	case e.To == (Date{}):
+		return ""
+	case !e.To.exists():
+		return e.To.String() + " is no date"
+	case (e.Date.Year == 0) != (e.To.Year == 0):
+		return e.dates() + ": want a year in both dates, or in none"
+	case e.Date.Year != 0 && e.To.number() < e.Date.number():
+		return e.dates() + " ends before it begins"
+	}
+	return ""
+}
+
+// exists reports whether the calendar has a date, or a leap year has it if it is of
+// each year.
+func (d Date) exists() bool {
+	if d.Year == 0 {
+		d.Year = 2000
+	}
+	return d.Year >= 1 && d.Year <= 9999 && dateOf(d.number()) == d
 }
 
 // fault returns an error about a plan.
@@ -216,17 +282,22 @@ var (
 	dayNames = [7]string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
 )
 
-// String returns a date as 2026-12-25.
-func (d Date) String() string { return fmt.Sprintf("%04d-%02d-%02d", d.Year, d.Month, d.Day) }
+// String returns a date as 2026-12-25, or as 12-25 if it is of each year.
+func (d Date) String() string {
+	if d.Year == 0 && d != (Date{}) {
+		return fmt.Sprintf("%02d-%02d", d.Month, d.Day)
+	}
+	return fmt.Sprintf("%04d-%02d-%02d", d.Year, d.Month, d.Day)
+}
 
 // MarshalText encodes a date like String.
 func (d Date) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// UnmarshalText decodes a date such as 2026-12-25.
+// UnmarshalText decodes a date such as 2026-12-25, or 12-25 of each year.
 func (d *Date) UnmarshalText(text []byte) error {
 	date, ok := parseDate(string(text))
 	if !ok {
-		return fault("%.32q: want a date such as 2026-12-25", text)
+		return fault("%.32q: %s", text, wantDate)
 	}
 	*d = date
 	return nil

@@ -24,7 +24,8 @@ type Options struct {
 type Schedule struct {
 	plan     Plan
 	loc      *time.Location
-	dated    map[int64]*Exception // by the number of the day
+	dates    []segment // by their beginnings, without overlaps
+	yearly   *yearly   // nil if no exception is of each year
 	holidays func(Date) (string, bool)
 }
 
@@ -34,7 +35,7 @@ var _ presence.Hours = (*Schedule)(nil)
 // New makes a schedule of a plan; opts may be nil. It returns all faults of the
 // plan joined.
 func New(plan Plan, opts *Options) (*Schedule, error) {
-	s := &Schedule{plan: plan.clone(), dated: make(map[int64]*Exception, len(plan.Exceptions))}
+	s := &Schedule{plan: plan.clone()}
 	var zone error
 	if opts != nil {
 		s.loc, s.holidays = opts.Location, opts.Holidays
@@ -47,10 +48,7 @@ func New(plan Plan, opts *Options) (*Schedule, error) {
 	if err := plan.validate(zone); err != nil {
 		return nil, err
 	}
-	for i := range s.plan.Exceptions {
-		e := &s.plan.Exceptions[i]
-		s.dated[e.Date.number()] = e
-	}
+	s.dates, s.yearly = segments(s.plan.Exceptions), years(s.plan.Exceptions)
 	return s, nil
 }
 
@@ -66,7 +64,8 @@ func (s *Schedule) String() string { return s.plan.String() }
 // hours returns the hours of a day, and the name of an exception or a holiday
 // that replaces those of the week.
 func (s *Schedule) hours(day int64) (hours Day, name string, special bool) {
-	if e := s.dated[day]; e != nil {
+	if i := s.exception(day); i >= 0 {
+		e := &s.plan.Exceptions[i]
 		return e.Hours, e.Name, true
 	}
 	if s.holidays != nil {

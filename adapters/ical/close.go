@@ -104,16 +104,11 @@ type day struct {
 
 // exceptions returns the exceptions of a plan.
 func (c *closures) exceptions(plan schedule.Plan) (list []schedule.Exception) {
-	dated := make(map[int]schedule.Day)
-	for _, e := range plan.Exceptions {
-		dated[dayOf(e.Date)] = e.Hours
-	}
 	shut := joined(c.spans)
 	look := func(number int) day {
 		d := day{number: number, from: first(c.zone, midnight(number)), to: first(c.zone, midnight(number+1))}
-		if d.hours, d.dated = dated[number]; !d.dated {
-			d.hours = plan.Week[dateOf(number).weekday]
-		}
+		of := dateOf(number)
+		d.hours, d.dated = plan.On(schedule.Date{Year: of.year, Month: time.Month(of.month), Day: of.of})
 		i := sort.Search(len(shut), func(i int) bool { return shut[i].to > d.from })
 		for ; i < len(shut) && shut[i].from < d.to; i++ {
 			d.shut = append(d.shut, span{max(shut[i].from, d.from), min(shut[i].to, d.to)})
