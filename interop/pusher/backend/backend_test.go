@@ -190,8 +190,11 @@ func TestLibraryTriggers(t *testing.T) {
 	w.must(w.TriggerMulti([]string{"news", "private-a"}, "e", "text"))
 	w.equal(message{"e", "news", "text"}, s.next("e"))
 	w.equal(message{"e", "private-a", "text"}, s.next("e"))
-	w.must(w.TriggerExclusive("news", "not this", 1, s.id))
-	w.must(w.TriggerMultiExclusive([]string{"news", "private-a"}, "nor this", 1, s.id))
+	others := client.TriggerParams{SocketID: &s.id}
+	_, err := w.TriggerWithParams("news", "not this", 1, others)
+	w.must(err)
+	_, err = w.TriggerMultiWithParams([]string{"news", "private-a"}, "nor this", 1, others)
+	w.must(err)
 	w.must(w.Trigger("news", "last", 1))
 	s.next("last")
 	if err := w.Trigger("news", "e", strings.Repeat("x", 10<<10+1)); err == nil {
