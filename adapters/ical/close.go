@@ -152,7 +152,11 @@ func (c *closures) exception(d, before *day) (e schedule.Exception, needed bool)
 	if n := len(e.Hours); n > schedule.MaxSpans {
 		e.Hours = longest(e.Hours)
 		why := fmt.Sprintf("%s: %d open times are left, allowed are %d; the shortest are closed too", e.Date, n, schedule.MaxSpans)
-		c.skipped = append(c.skipped, Skipped{Line: owner.Line, UID: owner.UID, Why: why})
+		skip := Skipped{Why: why}
+		if owner != nil {
+			skip.Line, skip.UID = owner.Line, owner.UID
+		}
+		c.skipped = append(c.skipped, skip)
 	}
 	d.over = past > 0 && !slices.ContainsFunc(e.Hours, wraps)
 	return e, before.over && !d.dated || !slices.Equal(d.open, d.remaining)

@@ -79,6 +79,11 @@ func (r revision) compare(o revision) int {
 	return cmp.Or(cmp.Compare(r.sequence, o.sequence), cmp.Compare(r.stamp, o.stamp), cmp.Compare(r.modified, o.modified))
 }
 
+// before reports whether a revision is known to be older than another one.
+func (r revision) before(o revision) bool {
+	return r.sequence < o.sequence || r.sequence == o.sequence && r.stamp != "" && r.stamp < o.stamp
+}
+
 // reader reads the calendars of a stream.
 type reader struct {
 	Options

@@ -72,6 +72,8 @@ func TestExceptions(t *testing.T) {
 		{"outside the hours", office, "2026-01-01", "2026-01-31", []string{"DTSTART:20260105T180000|DURATION:PT3H", "DTSTART:20260103T100000|DURATION:PT3H"}, nil},
 		{"two at once", office, "2026-01-01", "2026-01-31", []string{"DTSTART:20260105T090000|DURATION:PT1H|SUMMARY:One", "DTSTART:20260105T160000|DURATION:PT5H|SUMMARY:Two"},
 			[]string{"2026-01-05 10:00-12:00,13:00-16:00 (One)"}},
+		{"the first name of each day", office, "2026-01-01", "2026-01-31", []string{"DTSTART;VALUE=DATE:20260105|SUMMARY:One", "DTSTART;VALUE=DATE:20260105|DURATION:P2D|SUMMARY:Two"},
+			[]string{"2026-01-05 closed (One)", "2026-01-06 closed (Two)"}},
 		{"cancelled", office, "2026-01-01", "2026-01-31", []string{"DTSTART;VALUE=DATE:20260105|STATUS:CANCELLED"}, nil},
 		{"one of them moved and one called off", office, "2026-01-01", "2026-01-31", []string{
 			"UID:x|DTSTART;VALUE=DATE:20260105|RRULE:FREQ=WEEKLY;COUNT=3",

@@ -146,13 +146,14 @@ func TestCalendarOwnZones(t *testing.T) {
 		{"Asia/Kathmandu", "STANDARD 19860101T000000 +0530 +0545 X:"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			head := "BEGIN:VTIMEZONE\nTZID:My Place\n"
+			var head strings.Builder
+			head.WriteString("BEGIN:VTIMEZONE\nTZID:My Place\n")
 			for part := range strings.SplitSeq(tt.rules, "|") {
 				f := strings.Fields(part)
-				head += fmt.Sprintf("BEGIN:%s\nDTSTART:%s\nTZOFFSETFROM:%s\nTZOFFSETTO:%s\n%s\nEND:%[1]s\n", f[0], f[1], f[2], f[3], f[4])
+				fmt.Fprintf(&head, "BEGIN:%s\nDTSTART:%s\nTZOFFSETFROM:%s\nTZOFFSETTO:%s\n%s\nEND:%[1]s\n", f[0], f[1], f[2], f[3], f[4])
 			}
 			text := func(id string) string {
-				return "BEGIN:VCALENDAR\n" + head + "END:VTIMEZONE\nBEGIN:VEVENT\nUID:1\nDTSTART;TZID=" + id + ":20080101T020000\nDURATION:PT1M\nRRULE:FREQ=DAILY\nEND:VEVENT\n" +
+				return "BEGIN:VCALENDAR\n" + head.String() + "END:VTIMEZONE\nBEGIN:VEVENT\nUID:1\nDTSTART;TZID=" + id + ":20080101T020000\nDURATION:PT1M\nRRULE:FREQ=DAILY\nEND:VEVENT\n" +
 					"BEGIN:VEVENT\nUID:2\nDTSTART;TZID=" + id + ":20080101T233000\nDURATION:PT1M\nRRULE:FREQ=DAILY\nEND:VEVENT\nEND:VCALENDAR\n"
 			}
 			const utc = "mon-sun 00:00-24:00; zone UTC"

@@ -98,6 +98,8 @@ var inventory = []entry{
 	{"DURATION in seconds", "", "DTSTART:20260106T100010|DURATION:PT70S", "01-06 10:00-10:02", ""},
 	{"DURATION below zero", "", "DTSTART:20260106T100000|DURATION:-PT1H", "", "is a length below zero"},
 	{"DURATION in words", "", "DTSTART:20260106T100000|DURATION:1H", "", `DURATION: "1H" is no length such as P1D`},
+	{"DURATION without a number", "", "DTSTART:20260106T100000|DURATION:PTH", "", `DURATION: "PTH" is no length such as P1D`},
+	{"DURATION of nothing at all", "", "DTSTART:20260106T100000|DURATION:P", "", `DURATION: "P" is no length such as P1D`},
 	{"DURATION empty", "", "DTSTART:20260106T100000|DURATION:", "", ""},
 	{"DURATION beside an equal DTEND", "", one + "|DTEND:20260106T110000", six, ""},
 	{"DURATION beside another DTEND", "", one + "|DTEND:20260106T120000", "", "DURATION: DTEND says something else"},
@@ -123,6 +125,8 @@ var inventory = []entry{
 	{"CREATED", "", one + "|CREATED:20200101T000000Z", six, ""},
 	{"a cancelled revision", "", "UID:a|SEQUENCE:1|" + one + " || UID:a|SEQUENCE:2|STATUS:CANCELLED", "", ""},
 	{"an older cancelled revision", "", "UID:a|SEQUENCE:3|" + one + " || UID:a|SEQUENCE:2|STATUS:CANCELLED", six, ""},
+	{"a cancelled revision of the same number", "", "UID:a|LAST-MODIFIED:20260105T000000Z|" + one + " || UID:a|STATUS:CANCELLED", "", ""},
+	{"a cancelled revision of an earlier message", "", "UID:a|DTSTAMP:20260105T000000Z|" + one + " || UID:a|DTSTAMP:20260104T000000Z|STATUS:CANCELLED", six, ""},
 	{"a revision that cannot be read", "", "UID:a|SEQUENCE:2|" + one + "|RRULE:FREQ=HOURLY || UID:a|SEQUENCE:1|" + whole, "", "FREQ=HOURLY has several times a day"},
 	{"two revisions of which neither is newer", "", "UID:a|" + one + " || UID:a|DTSTART;VALUE=DATE:20260108", six + ", 01-08", ""},
 
@@ -201,6 +205,7 @@ var inventory = []entry{
 	{"RDATE with a time", "", one + "|RDATE:20260108T120000", six + ", 01-08 12:00-13:00", ""},
 	{"RDATE in UTC", "", one + "|RDATE:20260108T110000Z", six + ", 01-08 12:00-13:00", ""},
 	{"RDATE in a zone", "", one + "|RDATE;TZID=Asia/Tokyo:20260108T200000", six + ", 01-08 12:00-13:00", ""},
+	{"RDATE in a repeated hour", "", "DTSTART;TZID=Europe/Berlin:20251021T100000|DURATION:PT10M|RDATE:20251026T013000Z", "10-21 10:00-10:10, 10-26 02:30-03:00", ""},
 	{"RDATE with a date", "", one + "|RDATE;VALUE=DATE:20260108,20260109", six + ", 01-08 10:00-11:00, 01-09 10:00-11:00", ""},
 	{"RDATE with a time for a date", "", whole + "|RDATE:20260108T120000", "01-06, 01-08", ""},
 	{"RDATE with a period", "", one + "|RDATE;VALUE=PERIOD:20260108T120000/PT2H,20260109T120000Z/20260109T123000Z", six + ", 01-08 12:00-14:00, 01-09 13:00-13:30", ""},
@@ -318,29 +323,30 @@ func TestCalendarInventory(t *testing.T) {
 	to := map[string]string{"03": "2026-03-31", "10": "2025-10-30"}
 	for _, e := range inventory {
 		t.Run(e.of, func(t *testing.T) {
-			text := "BEGIN:VCALENDAR\n" + strings.ReplaceAll(e.head, "|", "\n")
+			var text strings.Builder
+			text.WriteString("BEGIN:VCALENDAR\n" + strings.ReplaceAll(e.head, "|", "\n"))
 			for i, lines := range strings.Split(e.events, " || ") {
 				if !strings.Contains(lines, "UID:") {
 					lines = fmt.Sprintf("UID:%d|", i) + lines
 				}
-				text += "BEGIN:VEVENT\n" + strings.ReplaceAll(lines, "|", "\n") + "\nEND:VEVENT\n"
+				text.WriteString("BEGIN:VEVENT\n" + strings.ReplaceAll(lines, "|", "\n") + "\nEND:VEVENT\n")
 			}
 			a, b := "2026-01-05", "2026-02-08"
 			if m := e.want[:min(2, len(e.want))]; from[m] != "" {
 				a, b = from[m], to[m]
 			}
 			p := plan(t, "mon-sun 00:00-24:00; zone Europe/Berlin")
-			list, skipped, err := ical.Exceptions(t.Context(), strings.NewReader(text+"END:VCALENDAR\n"), p, day(t, a), day(t, b), nil)
+			list, skipped, err := ical.Exceptions(t.Context(), strings.NewReader(text.String()+"END:VCALENDAR\n"), p, day(t, a), day(t, b), nil)
 			require.NoError(t, err)
 			if strings.HasSuffix(e.of, "on a day that some months lack") {
-				list = append(list, march(t, text, p)...)
+				list = append(list, march(t, text.String(), p)...)
 			}
-			require.Equal(t, e.want, closedTimes(list), text)
+			require.Equal(t, e.want, closedTimes(list), text.String())
 			if e.why == "" {
-				require.Empty(t, skipped, text)
+				require.Empty(t, skipped, text.String())
 				return
 			}
-			require.Len(t, skipped, 1, text)
+			require.Len(t, skipped, 1, text.String())
 			require.Contains(t, skipped[0].Why, e.why)
 			require.Positive(t, skipped[0].Line)
 		})
@@ -400,12 +406,12 @@ func TestCalendarInventoryIsComplete(t *testing.T) {
 // A calendar takes away times of another one of the stream, and adds some.
 func TestCalendarMessages(t *testing.T) {
 	stream := func(parts ...string) string {
-		text := ""
+		var text strings.Builder
 		for _, p := range parts {
 			method, lines, _ := strings.Cut(p, " ")
-			text += "BEGIN:VCALENDAR\nMETHOD:" + method + "\nBEGIN:VEVENT\nUID:a\n" + strings.ReplaceAll(lines, "|", "\n") + "\nEND:VEVENT\nEND:VCALENDAR\n"
+			text.WriteString("BEGIN:VCALENDAR\nMETHOD:" + method + "\nBEGIN:VEVENT\nUID:a\n" + strings.ReplaceAll(lines, "|", "\n") + "\nEND:VEVENT\nEND:VCALENDAR\n")
 		}
-		return text
+		return text.String()
 	}
 	for _, tt := range []struct {
 		name, text, want string

@@ -116,18 +116,17 @@ func (r *reader) single(e *event, of map[*event]*series) {
 	}
 }
 
-// newest returns the events with the highest revision. If one of them is
-// cancelled, that counts.
+// newest returns the events with the highest revision. A cancelled one counts
+// unless it is known to be older.
 func newest(list []*event) []*event {
 	if len(list) == 0 {
 		return nil
 	}
 	top := slices.MaxFunc(list, func(a, b *event) int { return a.revision.compare(b.revision) }).revision
-	list = slices.DeleteFunc(slices.Clone(list), func(e *event) bool { return e.revision != top })
-	if i := slices.IndexFunc(list, func(e *event) bool { return e.cancelled }); i >= 0 {
+	if i := slices.IndexFunc(list, func(e *event) bool { return e.cancelled && !e.revision.before(top) }); i >= 0 {
 		return list[i : i+1]
 	}
-	return list
+	return slices.DeleteFunc(slices.Clone(list), func(e *event) bool { return e.revision != top })
 }
 
 // key returns what identifies a time of an event: the day, or the instant.
@@ -262,7 +261,7 @@ func (s *series) moved(g *change, o occurrence) span {
 		zone = s.zone
 		o.wall += shown(zone, instant(g.zone, g.start)) - g.was
 	}
-	o.own = nil
+	o.key, o.own = instant(zone, o.wall), nil
 	return g.span(zone, o)
 }
 
@@ -278,7 +277,10 @@ func (e *event) span(zone *time.Location, o occurrence) span {
 		day := o.wall.day()
 		return span{first(e.plan, midnight(day)), first(e.plan, midnight(day+e.length.days))}
 	}
-	return span{instant(zone, o.wall), e.length.end(zone, o.wall)}
+	if e.length.days == 0 { // the second of a repeated time has the face of the first
+		return span{o.key, o.key + e.length.seconds}
+	}
+	return span{o.key, e.length.end(zone, o.wall)}
 }
 
 // times returns the times of an event that begin between two instants, as far as
@@ -327,7 +329,7 @@ func (e *event) times(b *budget, from, until int64) (list []occurrence, err erro
 		}
 		o := occurrence{key: e.key(w), wall: w}
 		if !e.allDay && !m.allDay {
-			o.key = m.unix(e.zone) // the second of a repeated time has the same face
+			o.key = m.unix(e.zone)
 		}
 		list = append(list, o)
 	}
