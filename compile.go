@@ -308,6 +308,15 @@ func (c *compiler) sources(m *Machine) {
 		}
 		m.proof[source] = true
 	}
+	for _, source := range sortedKeys(p.SourceFor) {
+		path := "sourceFor." + string(source)
+		if _, ok := m.rank[source]; !ok {
+			c.fault(path, "%q is not a source of this policy", source).allow(wordsOf(m.sourceNames())...)
+		}
+		if d := p.SourceFor[source]; d <= 0 {
+			c.fault(path, "must be positive, got %v", d)
+		}
+	}
 }
 
 func (c *compiler) grace(path string, g *Grace) {

@@ -371,7 +371,7 @@ func (m *Machine) topOf(s *State, now Instant, keep func(*Claim) bool) (top *Cla
 	scoped := Source("") // the source of the best claim of a connection
 	for i := range s.Claims {
 		c := &s.Claims[i]
-		if c.Until != 0 && c.Until <= now || keep != nil && !keep(c) {
+		if until := m.endOf(c); until != 0 && until <= now || keep != nil && !keep(c) {
 			continue
 		}
 		if c.Conn != "" {
@@ -421,7 +421,10 @@ func (m *Machine) foldConns(s *State, now Instant, keep func(*Claim) bool) (winn
 		var vote *Claim
 		for j := range s.Claims {
 			c := &s.Claims[j]
-			if c.Conn != conn.ID || c.Until != 0 && c.Until <= now || keep != nil && !keep(c) {
+			if c.Conn != conn.ID {
+				continue
+			}
+			if until := m.endOf(c); until != 0 && until <= now || keep != nil && !keep(c) {
 				continue
 			}
 			if vote == nil || m.before(c, vote) {
@@ -496,7 +499,10 @@ func (m *Machine) derive(p *Presence, s *State, logical, idle Instant) (since In
 	shown := def
 	p.Cause = CauseDefault
 	if c != nil {
-		p.SetAt, p.Until, p.Reason, p.Text, p.Cause = c.SetAt, c.Until, c.Reason, c.Text, c.Source.cause()
+		p.SetAt, p.Reason, p.Text, p.Cause = c.SetAt, c.Reason, c.Text, c.Source.cause()
+		if until := m.endOf(c); until > s.Now { // a choice can hold although it has ended
+			p.Until = until
+		}
 	}
 	since = logical
 	mask := func(to *definition, cause Cause) {

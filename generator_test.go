@@ -141,6 +141,9 @@ var variations = []struct {
 	{"manual-proof", func(p *presence.Policy) {
 		p.DisconnectProof = []presence.Source{presence.SourceManual, presence.SourceSupervisor}
 	}},
+	{"source-for", func(p *presence.Policy) {
+		p.SourceFor = map[presence.Source]time.Duration{presence.SourceCall: 2 * time.Minute, presence.SourceApp: 30 * time.Second, presence.SourceManual: 10 * time.Minute}
+	}},
 	{"calendar-proof", func(p *presence.Policy) { p.DisconnectProof = []presence.Source{presence.SourceCalendar} }},
 	{"explicit", func(p *presence.Policy) { p.KeepExplicit = true }},
 	{"manual-first", func(p *presence.Policy) {
@@ -479,7 +482,7 @@ func (g *generator) event() happened {
 		e.Kind = presence.EventEndClaim
 		g.actor(&e)
 		if g.IntN(3) == 0 {
-			e.Claim.Key = pickOne(g, presence.KeyBase, presence.KeyTimed, "kick", presence.KeyLock)
+			e.Claim.Key = pickOne(g, presence.KeyBase, presence.KeyBase, presence.KeyTimed, "kick", presence.KeyLock)
 		}
 		if g.IntN(4) == 0 {
 			e.Claim.Conn = g.conn(s)

@@ -49,7 +49,8 @@ var designs = []allowance{
 	// Belongs, with which a queue asks whether an agent may have a channel's work; the
 	// outputs that report changes of membership; a word of work.returns.
 	// WorkChannels is the comparable list in a View, so that views still compare with ==.
-	{design: "faults", types: 1, functions: 1, methods: 5, exported: 11, docLines: 2},
+	// State.ends, which keeps a state from being packed; EndOver.
+	{design: "faults", core: 1, types: 1, functions: 1, methods: 5, exported: 12, docLines: 2},
 }
 
 func allowed(field func(allowance) int) (sum int) {

@@ -267,11 +267,17 @@ func (f *follower) claims(e *happened, before *presence.State, out []presence.Ou
 			}
 			held[slot(o.Claim)] = o.Claim
 		case presence.OutputClaimEnded:
-			if byTime && !followed && o.Reason != presence.EndUntil && o.Reason != presence.EndDisconnected {
+			if byTime && !followed && o.Reason != presence.EndUntil && o.Reason != presence.EndDisconnected && o.Reason != presence.EndOver {
 				return fmt.Errorf("claim %s ended by time alone because of %s", o.Claim.ID, o.Reason)
 			}
-			late := o.At != o.Claim.Until && e.event.Kind != presence.EventClock
-			if o.Reason == presence.EndUntil && (late || o.At < o.Claim.Until || o.Noticed != o.At) {
+			end, limited := o.Claim.Until, false
+			for _, p := range f.h.policies {
+				if d := p.SourceFor[o.Claim.Source]; d > 0 && o.At >= o.Claim.SetAt.Add(d) {
+					end, limited = o.At, true // its source holds no longer
+				}
+			}
+			late := o.At != end && e.event.Kind != presence.EventClock
+			if o.Reason == presence.EndUntil && !limited && (late || o.At < end || o.Noticed != o.At) {
 				return fmt.Errorf("claim %s until %s ended at %s", o.Claim.ID, o.Claim.Until, o.At)
 			}
 			if held[slot(o.Claim)].Serial != o.Claim.Serial {

@@ -226,6 +226,9 @@ type Policy struct {
 	// inner list share a rank, within which the later claim wins. Empty means
 	// [DefaultSources].
 	Sources [][]Source `json:"sources,omitzero"`
+	// SourceFor limits how long a claim of a source holds, from when it begins: the
+	// end of a call may never arrive. A source without an entry has no limit.
+	SourceFor map[Source]time.Duration `json:"sourceFor,omitzero"`
 	// KeepExplicit stores a choice of the default status as a claim, which then
 	// lies over lower sources. Otherwise such a choice only ends other choices.
 	KeepExplicit bool `json:"keepExplicit,omitzero"`

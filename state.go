@@ -73,6 +73,9 @@ type Claim struct {
 	DropOnDisconnect bool          `json:"dropOnDisconnect,omitzero"` // the claim ends when its connection, or without Conn the subject's last connection, has ended
 	DropOnLogin      bool          `json:"dropOnLogin,omitzero"`      // the claim ends with the next login
 	HidesFrom        []Audience    `json:"hidesFrom,omitzero"`        // hides also from these audiences, which Policy.Hideable must list
+	// Over is set by the core on a choice of the default status: the source and key
+	// of each claim that it was chosen over. It ends once none of them is left.
+	Over [][2]string `json:"over,omitempty"`
 }
 
 // UnmarshalJSON reads a claim. For is a number of nanoseconds, as
@@ -162,6 +165,7 @@ type State struct {
 	LeftAt    Instant     // when the last connection left
 	LoggedIn  Instant     // the last login
 	Disabled  bool
+	ends      []claimEnd // the ends of claims in the last minute, the oldest first; not stored
 
 	Now            Instant // the latest instant processed; it never decreases
 	ChangedAt      Instant // when the live connections, endpoints, claims or the policy last changed
@@ -179,6 +183,7 @@ func (s *State) Clone() State {
 	c.Conns = slices.Clone(s.Conns)
 	c.Endpoints = slices.Clone(s.Endpoints)
 	c.Claims = slices.Clone(s.Claims)
+	c.ends = slices.Clone(s.ends)
 	c.Work = s.Work.clone()
 	return c
 }
@@ -260,6 +265,7 @@ const (
 	EndDisconnected EndReason = "disconnected" // a claim ended with its connection, or the last one
 	EndDisabled     EndReason = "disabled"     // presence was disabled: claims end, work is taken away
 	EndLimit        EndReason = "limit"        // a claim of an ended connection made room for another
+	EndOver         EndReason = "over"         // the claims that a default was chosen over have ended
 	EndSystem       EndReason = "system"       // another process ended the claim
 	EndChallenge    EndReason = "challenge"    // work is taken away: a challenge was not answered
 	EndSupervisor   EndReason = "supervisor"   // work is taken away: a supervisor chose a status
@@ -420,6 +426,7 @@ func (st *stepper) apply(e *Event) (trigger Cause, err error) {
 		return CauseDisabled, nil
 	case EventClock:
 		st.setClock(e.From.Sub(e.To))
+		st.tick(s.Now) // an end that the clock has passed is an end by time
 		return TriggerUntil, nil
 	case EventRestart:
 		st.restart()
@@ -635,7 +642,7 @@ func (st *stepper) reopen(e *Event, c, old *ConnState) {
 func (st *stepper) login(conn string) {
 	s, m := st.s, st.m
 	reset := m.policy.Login.Mode == LoginReset
-	st.drop(EndLogin, func(c *Claim) bool {
+	st.dropOnly(EndLogin, func(c *Claim) bool { // what the login sets again below is the same claim
 		if c.Conn != "" && c.Conn != conn {
 			return false
 		}
@@ -645,6 +652,7 @@ func (st *stepper) login(conn string) {
 		st.cancelPlans()
 		st.insert(Claim{Status: m.policy.Login.Status, Source: SourceLoginDefault, Key: KeyBase, By: s.Subject.ID})
 	}
+	st.endDefaults()
 }
 
 // insert adds a checked claim. It replaces the claim of the same source, key and
@@ -681,9 +689,19 @@ func compareClaims(a, b Claim) int {
 	return strings.Compare(a.Conn, b.Conn)
 }
 
-// drop ends the claims for which gone returns true. An end by time is not stored,
-// since the record has Until.
-func (st *stepper) drop(why EndReason, gone func(*Claim) bool) (dropped bool) {
+// drop ends the claims for which gone returns true, and a default that was chosen
+// over none but these. It reports whether it ended a claim.
+func (st *stepper) drop(why EndReason, gone func(*Claim) bool) bool {
+	dropped := st.dropOnly(why, gone)
+	if dropped {
+		st.endDefaults()
+	}
+	return dropped
+}
+
+// dropOnly ends the claims for which gone returns true. An end by time is not
+// stored, since the record has Until.
+func (st *stepper) dropOnly(why EndReason, gone func(*Claim) bool) (dropped bool) {
 	s := st.s
 	if len(s.Claims) == 0 {
 		return false
@@ -692,7 +710,7 @@ func (st *stepper) drop(why EndReason, gone func(*Claim) bool) (dropped bool) {
 		if !gone(&c) {
 			return false
 		}
-		if why != EndUntil {
+		if why != EndUntil && why != EndOver {
 			st.persist()
 		}
 		if why == EndUntil || why == EndReleased {
@@ -702,14 +720,16 @@ func (st *stepper) drop(why EndReason, gone func(*Claim) bool) (dropped bool) {
 		dropped = true
 		return true
 	})
-	switch {
-	case !dropped:
-	case why == EndUntil || why == EndDisconnected:
+	if !dropped {
+		return false
+	}
+	switch why {
+	case EndUntil, EndDisconnected, EndOver:
 		st.touched = true // caused by time, whose changes have instants of their own
 	default:
 		st.change()
 	}
-	return dropped
+	return true
 }
 
 // report applies what a client sends over a connection. Each report is a sign of
@@ -923,6 +943,9 @@ func (st *stepper) setClaim(e *Event) (Cause, error) {
 			return "", refuse(ErrLimit, "claim", c.Key, "%s has %d, at most %d are allowed", s.Subject, len(s.Claims), MaxClaims)
 		}
 	}
+	if e.Actor.Role == RoleSystem && st.startsTooLate(&c) {
+		return c.Source.cause(), nil
+	}
 	if over != nil {
 		st.noteAlive(over)
 	}
@@ -980,51 +1003,6 @@ func (st *stepper) applyChoice(c Claim) {
 	st.insert(c)
 }
 
-// plainDefault reports whether a claim is a manual choice of the default status
-// without a reason, text or hiding.
-func (m *Machine) plainDefault(c *Claim) bool {
-	return c.Source == SourceManual && c.Key == KeyBase && c.Status == m.byDefault.ID && !m.policy.KeepExplicit &&
-		c.Reason == "" && c.Text == "" && len(c.HidesFrom) == 0
-}
-
-// clear handles the choice of the default status: it ends earlier choices, also
-// those of supervisors. If another claim would then show, clear changes nothing and
-// returns false. The choice must then be stored as a claim.
-func (st *stepper) clear(c *Claim) bool {
-	m, s := st.m, st.s
-	ends := func(o *Claim) bool {
-		if c.Conn != "" {
-			return o.Source == SourceManual && o.Conn == c.Conn
-		}
-		return m.rankOf(o.Source) == m.manual || o.Source == SourceLoginDefault
-	}
-	below, shows := m.top(s, s.Now, func(o *Claim) bool { return m.rankOf(o.Source) >= m.manual && !ends(o) })
-	if shows && below != nil {
-		return false
-	}
-	st.drop(EndReplaced, ends)
-	return true
-}
-
-// dropOrphan makes room by ending the oldest claim of an ended connection. It
-// returns false if no claim is one.
-func (st *stepper) dropOrphan() bool {
-	oldest := -1
-	for i, c := range st.s.Claims {
-		if c.Conn == "" {
-			continue
-		}
-		if _, connected := st.s.conn(c.Conn); !connected && (oldest < 0 || c.Serial < st.s.Claims[oldest].Serial) {
-			oldest = i
-		}
-	}
-	if oldest < 0 {
-		return false
-	}
-	serial := st.s.Claims[oldest].Serial
-	return st.drop(EndLimit, func(c *Claim) bool { return c.Serial == serial })
-}
-
 // resolve checks the claim of an event against the policy. It fills in the fields
 // that follow from the actor and the policy.
 func (m *Machine) resolve(s *State, e *Event) (c Claim, own bool, err error) {
@@ -1036,7 +1014,7 @@ func (m *Machine) resolve(s *State, e *Event) (c Claim, own bool, err error) {
 		return c, false, err
 	}
 	own = e.Actor.owns(s)
-	c.Conn = m.binds(s, e)
+	c.Conn, c.Over = m.binds(s, e), nil
 	def, err := m.selectable(&c)
 	if err != nil {
 		return c, false, err
@@ -1127,8 +1105,11 @@ func (st *stepper) endClaim(e *Event) (Cause, error) {
 		return c.Source == source && (e.Claim.Key == "" || c.Key == e.Claim.Key) && c.Conn == conn &&
 			(e.Claim.ID == "" || c.ID == e.Claim.ID)
 	}
-	st.dropPending(ends)
-	st.drop(EndReleased, ends)
+	waited := st.dropPending(ends)
+	met := st.drop(EndReleased, ends) || waited
+	if c := &e.Claim; s.Current.Known && e.Actor.Role == RoleSystem && source != SourceManual && (c.Key != "" || c.ID != "") {
+		st.noteEnd(claimEnd{source: source, conn: conn, key: c.Key, id: c.ID, met: met})
+	}
 	return source.cause(), nil
 }
 

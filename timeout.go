@@ -38,9 +38,12 @@ func (d *deadline) sooner(at Instant, kind deadlineKind, ok *bool) {
 // next returns the earliest deadline of s, or false if s has none.
 func (m *Machine) next(s *State) (d deadline, ok bool) {
 	for i := range s.Claims {
-		if until := s.Claims[i].Until; until != 0 {
+		if until := m.endOf(&s.Claims[i]); until != 0 {
 			d.sooner(until, deadlineUntil, &ok)
 		}
+	}
+	for i := range s.ends {
+		d.sooner(s.ends[i].at.Add(endKept), deadlineUntil, &ok)
 	}
 	for i := range s.Endpoints {
 		if until := s.Endpoints[i].Until; until != 0 {
@@ -228,7 +231,11 @@ func (st *stepper) timedID(kind deadlineKind, at Instant) string {
 // whether it ended one.
 func (st *stepper) expireClaims(at Instant) bool {
 	s := st.s
-	ended := st.drop(EndUntil, func(c *Claim) bool { return c.Until != 0 && c.Until <= at })
+	st.forgetEnds(at)
+	ended := st.drop(EndUntil, func(c *Claim) bool {
+		until := st.m.endOf(c)
+		return until != 0 && until <= at
+	})
 	n := len(s.Endpoints)
 	s.Endpoints = slices.DeleteFunc(s.Endpoints, func(p Endpoint) bool { return p.Until != 0 && p.Until <= at })
 	return ended || len(s.Endpoints) < n

@@ -139,7 +139,7 @@ const (
 // state that is not plain or is too long, or if a vocabulary is full.
 func (k *compactor) pack(s *State, room *packRoom) ([]byte, bool) {
 	p := &s.Current
-	if len(s.Conns) > 1 || len(s.Claims) > 0 || len(s.Endpoints) > 0 || s.Work != nil || s.Now == 0 ||
+	if len(s.Conns) > 1 || len(s.Claims) > 0 || len(s.Endpoints) > 0 || len(s.ends) > 0 || s.Work != nil || s.Now == 0 ||
 		p.Reason != "" || p.Text != "" || p.SetAt != 0 || p.Until != 0 || len(p.HiddenFrom) > 0 || len(p.seen) > 0 ||
 		p.Pinned != (Count{}) || p.Pending != "" || p.Request != "" || p.absent != "" {
 		return nil, false

@@ -267,8 +267,11 @@ func (m *Machine) explainClaims(s *State) (lines []string) {
 		if c.Conn != "" {
 			text += " on connection " + c.Conn
 		}
-		if c.Until != 0 {
-			text += ", until " + c.Until.String()
+		if until := m.endOf(&c); until != 0 {
+			text += ", until " + until.String()
+		}
+		for i, o := range c.Over {
+			text += []string{", over ", " and "}[min(i, 1)] + o[0] + " " + o[1]
 		}
 		lines = append(lines, text)
 	}

@@ -556,13 +556,17 @@ func (st *stepper) cancelPlans() {
 	st.closeRequests(func(*Request) bool { return true }, EndExpired, "")
 }
 
-// dropPending drops the pending status if named returns true for its claim.
-func (st *stepper) dropPending(named func(*Claim) bool) {
-	if w := st.s.Work; w != nil && w.Pending != nil && named(w.Pending) {
-		w.Pending = nil
-		st.persist()
-		st.change()
+// dropPending drops the pending status if named returns true for its claim. It
+// reports whether it dropped it.
+func (st *stepper) dropPending(named func(*Claim) bool) bool {
+	w := st.s.Work
+	if w == nil || w.Pending == nil || !named(w.Pending) {
+		return false
 	}
+	w.Pending = nil
+	st.persist()
+	st.change()
+	return true
 }
 
 // holdUntilDrained lets a choice that ends hold until the pending status follows, if

@@ -5,6 +5,7 @@ package naive
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -36,7 +37,30 @@ type happened struct {
 	waits  bool             // ... and it waits until no work is left
 	silent bool             // ... and nothing was sent over a connection: it waited, or was decided on
 	work   work             // as of after the event
+	plain  bool             // ... and it was the person's plain choice of the default
+	over   []slot           // ... which lies over these claims
+	ranout int              // with over: up to which event some of them is known to be left
+
+	// Of EventEndClaim by a system: what became of it.
+	end   ending
+	metAt presence.Instant // when it met its claim or its start
+	start string           // the id of the start that it kept from beginning
 }
+
+// slot is the place of a claim among those of all connections.
+type slot struct {
+	source presence.Source
+	key    string
+}
+
+// ending is what became of the end of a claim.
+type ending int
+
+const (
+	endForgotten ending = iota // nothing is known of it any more
+	endWaits                   // it found nothing, and waits for the start
+	endMet
+)
 
 // The kinds of deadlines of one instant, in the order in which they apply.
 const (
@@ -353,6 +377,18 @@ type wish struct {
 
 // listWishes lists all claims that were ever set and have not ended.
 func (l *look) listWishes() (list []wish) {
+	for _, c := range l.everSet() {
+		if !l.ended(&c) {
+			list = append(list, c)
+		} else if c.lapsed > 0 {
+			l.lapsed = append(l.lapsed, c)
+		}
+	}
+	return list
+}
+
+// everSet lists all claims that were ever set.
+func (l *look) everSet() (list []wish) {
 	p := &l.n.Policies[0]
 	for i := range l.n.past[:l.w.n] {
 		h := &l.n.past[i]
@@ -361,22 +397,42 @@ func (l *look) listWishes() (list []wish) {
 			p = &l.n.Policies[h.policy]
 		case h.void:
 		case h.event.Kind == presence.EventSetClaim && !h.clears && !h.waits:
-			c := wish{Claim: h.claim, by: i}
-			if !l.ended(&c) {
-				list = append(list, c)
-			} else if c.lapsed > 0 {
-				l.lapsed = append(l.lapsed, c)
-			}
+			list = append(list, wish{Claim: h.claim, by: i})
 		case h.event.Kind == presence.EventLogin && p.Login.Mode == "reset":
-			c := wish{by: i, Claim: presence.Claim{
+			list = append(list, wish{by: i, Claim: presence.Claim{
 				Status: p.Login.Status, Class: StatusOf(p, p.Login.Status).Class, Source: presence.SourceLoginDefault, Key: presence.KeyBase, SetAt: h.at,
-			}}
-			if !l.ended(&c) {
-				list = append(list, c)
-			}
+			}})
 		}
 	}
 	return list
+}
+
+// anyLeft reports whether a claim of one of the slots holds at a moment.
+func (l *look) anyLeft(slots []slot) bool {
+	for _, c := range l.everSet() {
+		if slices.Contains(slots, slot{c.Source, c.Key}) && !l.ended(&c) {
+			return true
+		}
+	}
+	return false
+}
+
+// ranOut reports whether at some moment since a default was chosen none was left of
+// the claims that it was chosen over. It notes up to which event one was.
+func (l *look) ranOut(c *wish) bool {
+	h := &l.n.past[c.by]
+	if len(h.over) == 0 {
+		return false
+	}
+	for i := max(c.by+1, h.ranout); i < l.w.n; i++ {
+		w := moment{n: i, at: l.n.past[i].at, upto: dueAll}
+		then := &look{n: l.n, w: w, p: l.n.policyAt(i), stays: l.n.stays(w)}
+		if !then.anyLeft(h.over) {
+			return true
+		}
+		h.ranout = i + 1
+	}
+	return !l.anyLeft(h.over)
 }
 
 // ended reports whether a claim has ended since it was set. It moves the end of
@@ -388,7 +444,7 @@ func (l *look) ended(c *wish) bool {
 	for i := c.by + 1; i < l.w.n; i++ {
 		h := &n.past[i]
 		e := &h.event
-		if c.Until != 0 && max(c.Until, clock) <= h.at {
+		if c.Until != 0 && max(c.Until, clock) <= h.at || limitIn(p, &c.Claim) <= h.at {
 			c.lapse(i, l)
 			return true
 		}
@@ -409,7 +465,19 @@ func (l *look) ended(c *wish) bool {
 		c.lapse(l.w.n, l)
 		return true
 	}
-	return l.dropped(c, l.w.n)
+	if limit := limitIn(p, &c.Claim); l.w.fresh && limit <= l.w.at || l.w.due(limit, dueUntil) {
+		c.lapse(l.w.n, l)
+		return true
+	}
+	return l.dropped(c, l.w.n) || l.ranOut(c)
+}
+
+// limitIn returns when a claim ends because its source may hold it no longer.
+func limitIn(p *presence.Policy, c *presence.Claim) presence.Instant {
+	if d, limited := p.SourceFor[c.Source]; limited {
+		return c.SetAt.Add(d)
+	}
+	return math.MaxInt64
 }
 
 // lapse notes that a claim ended, by its time or since an actor released it, after so
@@ -480,9 +548,9 @@ func (h *happened) ends(p *presence.Policy, c *presence.Claim) bool {
 			return true
 		case h.waits:
 			return false
-		case h.clears && s.Conn != "":
+		case h.plain && s.Conn != "":
 			return c.Source == presence.SourceManual && c.Conn == s.Conn
-		case h.clears:
+		case h.plain:
 			return manual || c.Source == presence.SourceLoginDefault
 		case c.Source != s.Source || c.Conn != s.Conn:
 			return false
@@ -603,7 +671,11 @@ func (l *look) kind() presence.SubjectKind {
 func (l *look) known() bool {
 	for i := range l.n.past[:l.w.n] {
 		switch e := &l.n.past[i].event; e.Kind {
-		case presence.EventConnect, presence.EventLogin, presence.EventSetClaim, presence.EventLogout, presence.EventDisable, presence.EventGrant, presence.EventLoad:
+		case presence.EventSetClaim:
+			if !l.n.past[i].void {
+				return true
+			}
+		case presence.EventConnect, presence.EventLogin, presence.EventLogout, presence.EventDisable, presence.EventGrant, presence.EventLoad:
 			return true
 		case presence.EventEndpoint:
 			if !e.Remove {
@@ -971,6 +1043,12 @@ func (l *look) shown() Answer {
 		c := v.claim
 		source, a.Cause = c.Source, causeOf(c.Source)
 		a.SetAt, a.Until, a.Reason, a.Text = c.SetAt, c.Until, c.Reason, c.Text
+		if limit := limitIn(l.p, c); limit < math.MaxInt64 && (a.Until == 0 || limit < a.Until) {
+			a.Until = limit
+		}
+		if a.Until <= l.w.at {
+			a.Until = 0 // it holds although it has ended
+		}
 	}
 	shown := chosen
 	rule, _ := l.virtual()
@@ -1141,9 +1219,11 @@ func (l *look) settleEvent(h *happened) bool {
 		if !ok || e.Conn != "" && !l.heardFrom(e.Conn, e.Epoch) {
 			return false
 		}
-		if p := h.work.pending; p != nil && h.ends(l.p, p) {
+		waited := h.work.pending != nil && h.ends(l.p, h.work.pending)
+		if waited {
 			h.work.pending = nil
 		}
+		l.settleEnd(h, waited)
 	}
 	return true
 }
@@ -1181,6 +1261,58 @@ func (l *look) binds(e *presence.Event) string {
 }
 
 // settleClaim decides the meaning of a claim that is set.
+// settleEnd decides what becomes of the end of a claim. One by a system that names a
+// key or an id and finds nothing waits for a minute for the start, unless the same
+// end has met its claim in the last minute. waited means that it found a claim that
+// waited for the work to end.
+func (l *look) settleEnd(h *happened, waited bool) {
+	c := &h.claim
+	if !l.known() || h.event.Actor.Role != presence.RoleSystem || c.Source == presence.SourceManual || c.Key == "" && c.ID == "" {
+		return
+	}
+	h.end = endWaits
+	if waited || slices.ContainsFunc(l.wishes, func(o wish) bool { return h.ends(l.p, &o.Claim) }) {
+		h.end, h.metAt = endMet, h.at
+	}
+	for i := range l.n.past {
+		o := &l.n.past[i]
+		same := o.end != endForgotten && o.claim.Source == c.Source && o.claim.Conn == c.Conn && o.claim.Key == c.Key &&
+			(o.claim.ID == c.ID || c.Key != "" && (o.claim.ID == "" || c.ID == ""))
+		switch {
+		case !same:
+		case h.end == endWaits && o.end == endMet && h.at < o.metAt.Add(time.Minute):
+			h.end = endForgotten
+			return
+		case h.end == endWaits && o.end == endMet: // too long ago
+		default:
+			o.end = endForgotten // the newer one takes its place
+		}
+	}
+}
+
+// tooLate reports whether the end of a claim arrived before its start, or before the
+// same start as now.
+func (l *look) tooLate(h *happened) bool {
+	c := &h.claim
+	for i := range l.n.past {
+		o := &l.n.past[i]
+		if o.end == endForgotten || o.claim.Source != c.Source || o.claim.Conn != c.Conn || o.claim.ID != "" && c.ID != "" && o.claim.ID != c.ID {
+			continue
+		}
+		if o.claim.Key != c.Key && (o.claim.Key != "" || o.claim.ID != c.ID) {
+			continue
+		}
+		switch {
+		case o.end == endWaits && h.at < o.at.Add(time.Minute):
+			o.end, o.metAt, o.start = endMet, h.at, c.ID
+			return true
+		case o.end == endMet && o.start != "" && o.start == c.ID && h.at < o.metAt.Add(time.Minute):
+			return true
+		}
+	}
+	return false
+}
+
 func (l *look) settleClaim(h *happened) bool {
 	if !l.resolve(h) {
 		return false
@@ -1199,6 +1331,10 @@ func (l *look) settleClaim(h *happened) bool {
 		return true
 	} else if over != "" && !l.heardFrom(over, e.Epoch) {
 		return false
+	}
+	if e.Actor.Role == presence.RoleSystem && l.tooLate(h) {
+		h.void = true
+		return true
 	}
 	if c.Source == presence.SourceManual || c.Source == presence.SourceSupervisor {
 		h.work = h.work.dropped()
@@ -1235,12 +1371,18 @@ func (l *look) place(h *happened, mayWait bool) {
 	plain := c.Reason == "" && c.Text == "" && len(c.HidesFrom) == 0
 	if !h.waits && c.Source == presence.SourceManual && c.Key == presence.KeyBase && c.Status == DefaultIn(p).ID && plain && !p.KeepExplicit {
 		// A plain claim to the default only ends the choice. The default must then be
-		// on top of all claims that do not rank above a person's choice.
-		h.clears = true
-		top, some := l.top(func(o *presence.Claim) bool {
-			return rankIn(p, o.Source) >= rankIn(p, presence.SourceManual) && !h.ends(p, o)
-		})
+		// on top of all claims that do not rank above a person's choice. Otherwise it
+		// lasts as long as what it was chosen over.
+		h.plain = true
+		manual := rankIn(p, presence.SourceManual)
+		top, some := l.top(func(o *presence.Claim) bool { return rankIn(p, o.Source) >= manual && !h.ends(p, o) })
 		h.clears = !some || top.claim == nil
+		for _, o := range l.wishes {
+			said := o.Source == presence.SourceLoginDefault && o.Status == c.Status
+			if !h.clears && rankIn(p, o.Source) > manual && !h.ends(p, &o.Claim) && !said {
+				h.over = append(h.over, slot{o.Source, o.Key})
+			}
+		}
 	}
 }
 
@@ -1532,7 +1674,7 @@ func (n *Model) candidates(count int, from, to presence.Instant, extra []presenc
 		}
 	}
 	for _, c := range l.wishes {
-		list = append(list, c.Until)
+		list = append(list, c.Until, limitIn(l.p, &c.Claim))
 	}
 	for _, e := range l.endpoints {
 		list = append(list, e.Until)

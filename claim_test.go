@@ -1,0 +1,297 @@
+package presence_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/internal/naive"
+	"github.com/presence-go/presence/internal/seeds"
+	"github.com/presence-go/presence/preset"
+)
+
+var switchboard = presence.System(presence.ID("pbx"))
+
+// setsOf returns an event by which the switchboard sets a claim, or ends one.
+func setsOf(kind presence.EventKind, c presence.Claim) presence.Event {
+	c.Source = presence.SourceCall
+	if kind == presence.EventSetClaim {
+		c.Status = "busy"
+	}
+	return presence.Event{Kind: kind, Actor: switchboard, Claim: c}
+}
+
+// Fault 5: starts and ends of calls arrive in any order. Each sequence of three
+// messages, with several times between them, agrees with the naive model.
+func TestStartsAndEndsInAnyOrder(t *testing.T) {
+	t.Parallel()
+	messages := []presence.Event{
+		setsOf(presence.EventSetClaim, presence.Claim{Key: "c1"}),
+		setsOf(presence.EventSetClaim, presence.Claim{Key: "c1", ID: "x"}),
+		setsOf(presence.EventSetClaim, presence.Claim{Key: "c1", ID: "y", Until: nineSharp.Add(time.Hour)}),
+		setsOf(presence.EventSetClaim, presence.Claim{Key: "c2"}),
+		setsOf(presence.EventSetClaim, presence.Claim{Key: "c1", Conn: "tab"}),
+		setsOf(presence.EventEndClaim, presence.Claim{Key: "c1"}),
+		setsOf(presence.EventEndClaim, presence.Claim{Key: "c1", ID: "x"}),
+		setsOf(presence.EventEndClaim, presence.Claim{ID: "x"}),
+		setsOf(presence.EventEndClaim, presence.Claim{Key: "c1", Conn: "tab"}),
+		setsOf(presence.EventEndClaim, presence.Claim{}),
+	}
+	p := presence.DefaultPolicy()
+	p.Lease, p.Idle = time.Hour, nil
+	rules := newRuling(p)
+	gaps := []time.Duration{time.Second, time.Minute - 1, time.Minute}
+	none := 0
+	sequence := make([]int, 3)
+	var try func(at int)
+	try = func(at int) {
+		if at < len(sequence) {
+			for i := range messages {
+				sequence[at] = i
+				try(at + 1)
+			}
+			return
+		}
+		for i := range len(gaps) * len(gaps) {
+			h := &history{subjects: []presence.Ref{peter}, ruling: rules}
+			now := nineSharp
+			h.events = append(h.events, happened{at: now, event: presence.Event{Kind: presence.EventLogin, Conn: "tab", Age: presence.NoAge}})
+			for j, k := range sequence {
+				now = now.Add([]time.Duration{time.Second, gaps[i%len(gaps)], gaps[i/len(gaps)]}[j])
+				h.events = append(h.events, happened{at: now, event: messages[k]})
+			}
+			f := follow(h)
+			n := &naive.Model{Subject: peter, Policies: h.policies}
+			for _, e := range h.events {
+				accepted := f.feed(e) == nil
+				require.True(t, accepted, "no order is refused")
+				require.True(t, n.Feed(e.at, e.event, 0))
+				if err := n.Compare(&f.s, e.at); err != nil {
+					require.NoError(t, err, "%s", h)
+				}
+			}
+			if len(f.s.Claims) == 0 {
+				none++
+			}
+		}
+	}
+	try(0)
+	require.Greater(t, none, 2000)
+}
+
+// Fault 5 in the words of the statement: what becomes of one start.
+func TestStartAfterItsEnd(t *testing.T) {
+	t.Parallel()
+	set, end := presence.EventSetClaim, presence.EventEndClaim
+	type message struct {
+		at   float64
+		kind presence.EventKind
+		c    presence.Claim
+	}
+	key := func(at float64, kind presence.EventKind, key string) message {
+		return message{at, kind, presence.Claim{Key: key}}
+	}
+	for _, tt := range []struct {
+		name     string
+		messages []message
+		busy     bool
+	}{
+		{"in order", []message{key(1, set, "c"), key(2, end, "c")}, false},
+		{"reversed", []message{key(1, end, "c"), key(2, set, "c")}, false},
+		{"reversed, at the last moment", []message{key(1, end, "c"), key(60.999, set, "c")}, false},
+		{"reversed, too late", []message{key(1, end, "c"), key(61, set, "c")}, true},
+		{"another call", []message{key(1, end, "c"), key(2, set, "d")}, true},
+		{"only one start", []message{key(1, end, "c"), key(2, set, "c"), key(3, set, "c")}, true},
+		{"the end twice, then the start", []message{key(1, end, "c"), key(50, end, "c"), key(100, set, "c")}, false},
+		{"the end twice keeps one start", []message{key(1, end, "c"), key(2, end, "c"), key(3, set, "c"), key(4, set, "c")}, true},
+		{"a repeated end", []message{key(1, set, "c"), key(2, end, "c"), key(3, end, "c"), key(4, set, "c")}, true},
+		{"an end long after its repetition", []message{key(1, set, "c"), key(2, end, "c"), key(62, end, "c"), key(63, set, "c")}, false},
+		{"after the start that was kept", []message{key(1, end, "c"), key(2, set, "c"), key(3, end, "c"), key(4, set, "c")}, true},
+		{"without a name", []message{{1, end, presence.Claim{}}, key(2, set, "c")}, true},
+		{"by id", []message{{1, end, presence.Claim{ID: "x"}}, {2, set, presence.Claim{Key: "c", ID: "x"}}}, false},
+		{"by id, a start without one", []message{{1, end, presence.Claim{ID: "x"}}, key(2, set, "c")}, true},
+		{"another id", []message{{1, end, presence.Claim{Key: "c", ID: "x"}}, {2, set, presence.Claim{Key: "c", ID: "y"}}}, true},
+		{"an id on one side", []message{{1, end, presence.Claim{Key: "c", ID: "x"}}, key(2, set, "c")}, false},
+		{"the same start again", []message{key(1, end, "c"), {2, set, presence.Claim{Key: "c", ID: "x"}}, {3, set, presence.Claim{Key: "c", ID: "x"}}}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			x := newSubject(t, presence.DefaultPolicy())
+			x.login(0, "tab")
+			for _, m := range tt.messages {
+				x.do(m.at, setsOf(m.kind, m.c))
+			}
+			require.Equal(t, tt.busy, x.s.Current.Status == "busy", "%+v", x.s.Claims)
+		})
+	}
+}
+
+// Fault 5: a subject remembers 32 ends, the newest, and forgets them after a minute.
+func TestEndsAreBounded(t *testing.T) {
+	t.Parallel()
+	x := newSubject(t, presence.DefaultPolicy())
+	x.login(0, "tab")
+	plain := x.s.Clone()
+	for i := range 33 {
+		x.do(1, setsOf(presence.EventEndClaim, presence.Claim{Key: fmt.Sprint("c", i)}))
+	}
+	at, ok := x.m.Next(&x.s)
+	require.True(t, ok)
+	require.Equal(t, second(60), at, "the lease")
+	for i := range 33 {
+		x.do(2, setsOf(presence.EventSetClaim, presence.Claim{Key: fmt.Sprint("c", i)}))
+	}
+	require.Len(t, x.s.Claims, 1, "the first end was forgotten for the last")
+	require.Equal(t, "c0", x.s.Claims[0].Key)
+	x.do(3, setsOf(presence.EventEndClaim, presence.Claim{}))
+	x.beat(40, "tab")
+	x.tick(62)
+	require.Empty(t, x.s.Claims)
+	plain.Now, plain.Conns[0].Heard, plain.ChangedAt = x.s.Now, x.s.Conns[0].Heard, x.s.ChangedAt
+	plain.Serial, plain.Current = x.s.Serial, x.s.Current
+	x.s.Claims = nil
+	require.Equal(t, plain, x.s, "nothing is left of them")
+}
+
+// Fault 5: a limit of a source holds for every source and moment, and follows the
+// policy. The faults of the key name what is allowed.
+func TestSourceForLimitsClaims(t *testing.T) {
+	t.Parallel()
+	p := presence.DefaultPolicy()
+	p.Idle = nil
+	p.SourceFor = map[presence.Source]time.Duration{presence.SourceCall: time.Minute, presence.SourceManual: 2 * time.Minute}
+	for _, until := range []float64{0, 30, 90} {
+		x := newSubject(t, p)
+		x.login(0, "tab")
+		c := presence.Claim{Key: "c"}
+		end := 61.0
+		if until > 0 {
+			c.Until = second(until)
+			end = min(end, until)
+		}
+		x.do(1, setsOf(presence.EventSetClaim, c))
+		require.Equal(t, second(end), x.s.Current.Until)
+		x.keep(25, 60, "tab")
+		require.Equal(t, end > 60, x.tick(60).Status == "busy")
+		require.Equal(t, "available", x.tick(61).Status)
+		require.Equal(t, second(end), x.s.Current.Since)
+	}
+	x := newSubject(t, p)
+	x.login(0, "tab")
+	x.claim(1, presence.Claim{Status: "busy"})
+	require.Equal(t, second(121), x.s.Current.Until)
+	require.ErrorContains(t, presenceFault(func(p *presence.Policy) { p.SourceFor = map[presence.Source]time.Duration{"fax": time.Hour} }),
+		`invalid policy "sourceFor.fax": "fax" is not a source of this policy; allowed: app, calendar, call, login-default, manual, supervisor, system`)
+	require.ErrorContains(t, presenceFault(func(p *presence.Policy) { p.SourceFor = map[presence.Source]time.Duration{"call": -1} }),
+		`invalid policy "sourceFor.call": must be positive, got -1ns`)
+	require.NoError(t, presenceFault(func(p *presence.Policy) { require.NoError(t, p.Set("sourceFor.call", "4h")) }))
+}
+
+// Fault 4: a default chosen over something lower follows the naive model, over random
+// histories of meetings, applications, choices and logins under many policies.
+func TestDefaultsOverLowerClaims(t *testing.T) {
+	t.Parallel()
+	over, kept, ended := 0, 0, 0
+	eachSeed(t, 600, func(t *testing.T, seed uint64) {
+		r := rand.New(rand.NewPCG(seed, 4))
+		p := [...]func() presence.Policy{presence.DefaultPolicy, preset.RocketChat, preset.TawkTo, preset.Threads, preset.Teams}[r.IntN(5)]()
+		p.Lease = 4 * time.Hour
+		if r.IntN(3) == 0 {
+			p.Login = presence.LoginRule{Mode: presence.LoginReset, Status: p.Statuses[r.IntN(2)].ID}
+		}
+		if r.IntN(4) == 0 {
+			p.SourceFor = map[presence.Source]time.Duration{presence.SourceCalendar: 5 * time.Minute}
+		}
+		h := &history{seed: seed, subjects: []presence.Ref{peter}, ruling: newRuling(p)}
+		now := nineSharp
+		for range 4 + r.IntN(20) {
+			e := defaultEvent(r, &p, now)
+			e.Subject = peter
+			h.events = append(h.events, happened{at: now, event: e})
+			now = now.Add(time.Duration(r.IntN(4)) * time.Minute)
+		}
+		h.events = append(h.events, happened{at: now.Add(30 * time.Minute)})
+		requireAlways(t, h, func(h *history) error { return compareWithNaive(h, h.policies) })
+		for _, o := range h.run().out {
+			switch {
+			case o.Kind == presence.OutputClaimSet && len(o.Claim.Over) > 0:
+				over++
+			case o.Kind == presence.OutputClaimSet && o.Claim.Source == presence.SourceManual:
+				kept++
+			case o.Kind == presence.OutputClaimEnded && o.Reason == presence.EndOver:
+				ended++
+			}
+		}
+	})
+	if !seeds.Single() {
+		require.Greater(t, over, 100)
+		require.Greater(t, kept, 100)
+		require.Greater(t, ended, 10)
+	}
+}
+
+// defaultEvent is something that may happen around a choice of the default.
+func defaultEvent(r *rand.Rand, p *presence.Policy, now presence.Instant) presence.Event {
+	pick := func(list ...string) string { return list[r.IntN(len(list))] }
+	e := presence.Event{Actor: presence.Agent(peter), Conn: pick("", "a", "b"), Age: presence.NoAge}
+	byDefault := naive.DefaultIn(p).ID
+	switch r.IntN(10) {
+	case 0:
+		e.Kind, e.Conn = presence.EventLogin, pick("a", "b")
+	case 1, 2, 3:
+		e.Kind, e.Claim.Status = presence.EventSetClaim, byDefault
+		if r.IntN(4) == 0 {
+			e.Claim.Text = pick("", "here")
+		}
+		if r.IntN(5) == 0 {
+			e.Claim.For = time.Duration(1+r.IntN(6)) * time.Minute
+		}
+	case 4:
+		e.Kind, e.Claim.Status = presence.EventSetClaim, p.Statuses[r.IntN(len(p.Statuses))].ID
+	case 5:
+		e.Kind, e.Claim.Key = presence.EventEndClaim, pick("", presence.KeyBase)
+	case 6:
+		e.Kind, e.Actor, e.Conn, e.Claim.Status = presence.EventSetClaim, boss, "", p.Statuses[r.IntN(len(p.Statuses))].ID
+	default:
+		e.Kind, e.Actor, e.Conn = presence.EventSetClaim, switchboard, ""
+		e.Claim = presence.Claim{Source: presence.Source(pick("calendar", "app", "call")), Key: pick("m1", "m2"), Status: p.Statuses[r.IntN(len(p.Statuses))].ID}
+		switch r.IntN(4) {
+		case 0:
+			e.Kind, e.Claim.Status = presence.EventEndClaim, ""
+		case 1:
+			e.Claim.Until = now.Add(time.Duration(1+r.IntN(8)) * time.Minute)
+		case 2:
+			e.Claim.Conn, e.Claim.DropOnDisconnect = pick("", "a"), r.IntN(2) == 0
+		}
+	}
+	return e
+}
+
+// Fault 4: what a default lies over is stored with it, and a stored one ends with it.
+func TestDefaultOverAMeetingSurvivesARestart(t *testing.T) {
+	t.Parallel()
+	o := newStored(t)
+	o.connect(ann, "tab")
+	meets := func(key string, d time.Duration) {
+		_, err := o.SetClaim(t.Context(), presence.System(presence.ID("cal")), ann, presence.Claim{Source: presence.SourceCalendar, Key: key, Status: "busy", For: d})
+		require.NoError(t, err)
+	}
+	meets("m1", time.Hour)
+	require.NoError(t, o.claim(ann, presence.Claim{Status: "available", Over: [][2]string{{"call", "mine"}}}))
+	require.Equal(t, "available", o.status(ann))
+	o.restart()
+	o.connect(ann, "tab")
+	claims := o.state(ann).Claims
+	require.Len(t, claims, 2)
+	require.Equal(t, [][2]string{{"calendar", "m1"}}, claims[1].Over, "a client does not set it")
+	require.Contains(t, fmt.Sprint(o.ExplainAs(t.Context(), presence.AudienceSelf, ann)), ", over calendar m1")
+	o.restart()
+	o.clock.Add(time.Hour)
+	o.connect(ann, "tab")
+	require.Empty(t, o.state(ann).Claims)
+	meets("m2", time.Hour)
+	require.Equal(t, "busy", o.status(ann))
+}
