@@ -3,6 +3,7 @@ package presence_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -294,4 +295,133 @@ func TestDefaultOverAMeetingSurvivesARestart(t *testing.T) {
 	require.Empty(t, o.state(ann).Claims)
 	meets("m2", time.Hour)
 	require.Equal(t, "busy", o.status(ann))
+}
+
+// Fault 12: a stage of what is unchosen masks exactly when no claim of the manual rank
+// is on top, for every claim on top and policy.
+func TestStageOfWhatIsUnchosen(t *testing.T) {
+	t.Parallel()
+	for _, of := range []string{"", "any", presence.OfUnchosen} {
+		for _, order := range [][][]presence.Source{
+			presence.DefaultSources(),
+			{{presence.SourceSystem}, {presence.SourceSupervisor}, {presence.SourceManual}, {presence.SourceCall, presence.SourceCalendar}, {presence.SourceApp}, {presence.SourceLoginDefault}},
+		} {
+			for _, source := range append([]presence.Source{""}, gateSources...) {
+				for _, upper := range append([]presence.Source{""}, gateSources[:2]...) {
+					p := presence.DefaultPolicy()
+					p.Statuses = append(p.Statuses, presence.Status{ID: "free", Class: presence.ClassAvailable})
+					p.Idle = []presence.IdleStage{{After: time.Minute, To: "away", On: []string{"available", "free"}, Of: of}}
+					p.Sources, p.KeepExplicit, p.Activity = order, true, []string{presence.ActivityInput}
+					x := newSubject(t, p)
+					x.do(0, presence.Event{Kind: presence.EventConnect, Conn: "tab", Age: presence.NoAge})
+					for at, s := range []presence.Source{source, upper} {
+						if s != "" {
+							x.set(float64(at+1), spoken{s, "free"}, "k")
+						}
+					}
+					rank := func(s presence.Source) int {
+						return slices.IndexFunc(order, func(group []presence.Source) bool { return slices.Contains(group, s) })
+					}
+					top := source
+					if upper != "" && (source == "" || rank(upper) <= rank(source)) {
+						top = upper
+					}
+					byHand := top != "" && rank(top) == rank(presence.SourceManual)
+					x.keep(25, 75, "tab")
+					want := "away"
+					if of == presence.OfUnchosen && byHand {
+						want = x.s.Current.Status
+						require.NotEqual(t, "away", want)
+					}
+					require.Equal(t, want, x.tick(80).Status, "of %q, %s under %q, %v", of, source, upper, order)
+					if want == "away" {
+						require.Equal(t, second(60), x.s.Current.Since)
+						continue
+					}
+					x.do(81, presence.Event{Kind: presence.EventEndClaim, Actor: presence.System(presence.ID("host")), Claim: presence.Claim{Source: top}})
+					require.Equal(t, "away", x.s.Current.Status, "the age counts at once")
+					require.Equal(t, second(81), x.s.Current.Since)
+				}
+			}
+		}
+	}
+	require.ErrorContains(t, presenceFault(func(p *presence.Policy) { p.Idle[0].Of = "none" }),
+		`invalid policy "idle[0].of": "none" is not allowed; allowed: any, unchosen`)
+}
+
+// Fault 13: a connection whose best own claim is to a status that keeps lingers for
+// the longer of its grace and of what the status keeps, for every way of leaving and
+// every end of the claim.
+func TestStatusKeepsItsConnection(t *testing.T) {
+	t.Parallel()
+	const keeps = 100.0
+	for _, cause := range []presence.Cause{presence.CauseClosed, presence.CauseLost, presence.CauseNode, presence.CauseDrain, presence.CauseLogout} {
+		for _, grace := range []time.Duration{0, 10 * time.Second, 200 * time.Second} {
+			for _, own := range []presence.Claim{
+				{Status: "busy", Conn: "tab"}, {Status: "away", Conn: "tab"}, {Status: "busy"}, {Status: "busy", Conn: "other"}, {Status: "busy", Conn: "tab", For: 50 * time.Second},
+			} {
+				for _, over := range []presence.Source{"", presence.SourceCall, presence.SourceApp} { // a second claim of the connection
+					p := presence.DefaultPolicy()
+					p.Idle, p.Lease = nil, time.Hour
+					p.Grace = presence.Grace{Logout: grace, Close: grace, Loss: grace, Node: grace, Drain: grace}
+					require.NoError(t, p.Set("statuses.busy.keeps", "100s"))
+					x := newSubject(t, p)
+					x.login(0, "other")
+					x.do(0, presence.Event{Kind: presence.EventLogin, Conn: "tab", Node: "n", Incarnation: 1, Age: presence.NoAge})
+					x.claim(1, own)
+					if over != "" {
+						x.do(2, presence.Event{Kind: presence.EventSetClaim, Actor: switchboard, Claim: presence.Claim{Source: over, Status: "away", Conn: "tab"}})
+					}
+					x.do(10, presence.Event{Kind: presence.EventDisconnect, Conn: "tab", Cause: cause})
+					ends := 10 + grace.Seconds()
+					if cause != presence.CauseLogout && own.Status == "busy" && own.Conn == "tab" && over != presence.SourceCall {
+						ends = max(ends, min(10+keeps, map[bool]float64{true: 51, false: 10 + keeps}[own.For > 0]))
+					}
+					name := fmt.Sprintf("%s, grace %v, %+v, under %q", cause, grace, own, over)
+					lingers := func(at float64) bool {
+						x.tick(at)
+						return slices.ContainsFunc(x.s.Conns, func(c presence.ConnState) bool { return c.ID == "tab" })
+					}
+					if ends > 10 {
+						require.True(t, lingers(ends-0.001), name)
+					}
+					require.False(t, lingers(ends), name)
+				}
+			}
+		}
+	}
+	require.ErrorContains(t, presenceFault(func(p *presence.Policy) { p.Statuses[2].Keeps = -1 }), `invalid policy "statuses.busy.keeps": must not be negative`)
+}
+
+// Fault 13: what keeps a connection may end early, and another process of its node
+// does not end it.
+func TestKeptConnectionEndsWithItsClaim(t *testing.T) {
+	t.Parallel()
+	for _, end := range []presence.Event{
+		{Kind: presence.EventEndClaim, Actor: presence.Agent(ann), Claim: presence.Claim{Conn: "tab"}},
+		{Kind: presence.EventSetClaim, Actor: presence.Agent(ann), Claim: presence.Claim{Status: "away"}},
+		{Kind: presence.EventLogout},
+		{Kind: presence.EventNodeUp, Node: "n", Incarnation: 2},
+		{Kind: presence.EventConnect, Conn: "tab", Age: presence.NoAge},
+	} {
+		p := presence.DefaultPolicy()
+		require.NoError(t, p.Set("statuses.busy.keeps", "1h"))
+		x := newSubject(t, p)
+		x.do(0, presence.Event{Kind: presence.EventLogin, Conn: "tab", Node: "n", Incarnation: 1, Age: presence.NoAge})
+		x.claim(1, presence.Claim{Status: "busy", Conn: "tab"})
+		x.do(10, presence.Event{Kind: presence.EventNodeDown, Node: "n", Incarnation: 1})
+		require.Equal(t, presence.ReachLingering, x.tick(600).Reach)
+		require.Equal(t, "busy", x.s.Current.Status)
+		x.do(600, end)
+		switch end.Kind {
+		case presence.EventEndClaim, presence.EventLogout:
+			require.Equal(t, presence.ReachNone, x.s.Current.Reach)
+			require.Equal(t, "offline", x.s.Current.Status)
+		case presence.EventConnect:
+			require.Equal(t, presence.ReachLive, x.s.Current.Reach)
+		default:
+			require.Equal(t, presence.ReachLingering, x.s.Current.Reach)
+			require.Equal(t, presence.ReachNone, x.tick(3610).Reach)
+		}
+	}
 }

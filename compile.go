@@ -30,6 +30,7 @@ type Machine struct {
 	lease        time.Duration
 	startup      time.Duration
 	gateHere     time.Duration
+	keeps        bool // a status has Keeps
 }
 
 // A definition is a status with what the rest of the policy rules for it.
@@ -43,8 +44,9 @@ type definition struct {
 
 // A stage is an IdleStage with its status looked up.
 type stage struct {
-	after time.Duration
-	to    *definition
+	after    time.Duration
+	to       *definition
+	unchosen bool // it masks no choice
 }
 
 // Policy returns a copy of the policy that m was compiled from.
@@ -231,6 +233,8 @@ func (c *compiler) statuses(m *Machine) {
 		}
 		c.audiences(path+".hiddenFrom", s.HiddenFrom)
 		c.positive(path+".for", s.For, 0)
+		c.positive(path+".keeps", s.Keeps, 0)
+		m.keeps = m.keeps || s.Keeps > 0
 	}
 	for i, s := range p.Statuses {
 		order := i + len(p.Statuses)*slices.Index(classes, s.Class)
@@ -337,6 +341,7 @@ func (c *compiler) idle(m *Machine) {
 			c.fault(path+".after", "must be positive, got %v", rule.After)
 		}
 		to := c.status(m, path+".to", rule.To, nil)
+		of := c.oneOf(path+".of", rule.Of, ofAny, OfUnchosen)
 		if len(rule.On) == 0 {
 			c.fault(path+".on", "lists no status to mask")
 		}
@@ -350,7 +355,7 @@ func (c *compiler) idle(m *Machine) {
 				continue
 			}
 			m.firstIdle = min(m.firstIdle, rule.After)
-			on.stages = append(on.stages, stage{after: rule.After, to: to})
+			on.stages = append(on.stages, stage{rule.After, to, of == OfUnchosen})
 		}
 	}
 	for _, def := range m.statuses {

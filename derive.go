@@ -417,20 +417,7 @@ func (m *Machine) before(a, b *Claim) bool {
 func (m *Machine) foldConns(s *State, now Instant, keep func(*Claim) bool) (winner *Claim, at Instant, serial uint64) {
 	var won *definition
 	for i := range s.Conns {
-		conn := &s.Conns[i]
-		var vote *Claim
-		for j := range s.Claims {
-			c := &s.Claims[j]
-			if c.Conn != conn.ID {
-				continue
-			}
-			if until := m.endOf(c); until != 0 && until <= now || keep != nil && !keep(c) {
-				continue
-			}
-			if vote == nil || m.before(c, vote) {
-				vote = c
-			}
-		}
+		vote := m.vote(s, s.Conns[i].ID, now, keep)
 		status, set, issue := m.byDefault, Instant(0), uint64(0) // a connection without a claim must not outdo a later choice
 		if vote != nil {
 			status, set, issue = m.resolved(vote), vote.SetAt, vote.Serial
@@ -444,6 +431,26 @@ func (m *Machine) foldConns(s *State, now Instant, keep func(*Claim) bool) (winn
 	}
 	return winner, at, serial
 }
+
+// vote returns the best of the claims of a connection, or nil.
+func (m *Machine) vote(s *State, conn string, now Instant, keep func(*Claim) bool) (vote *Claim) {
+	for i := range s.Claims {
+		c := &s.Claims[i]
+		if c.Conn != conn {
+			continue
+		}
+		if until := m.endOf(c); until != 0 && until <= now || keep != nil && !keep(c) {
+			continue
+		}
+		if vote == nil || m.before(c, vote) {
+			vote = c
+		}
+	}
+	return vote
+}
+
+// chosen reports whether a claim, which may be nil, is of the manual rank.
+func (m *Machine) chosen(c *Claim) bool { return c != nil && m.rankOf(c.Source) == m.manual }
 
 // base returns the status before idleness, and its claim, or nil for the policy
 // default. gone is the status shown instead if the subject is unreachable, or nil.
@@ -514,7 +521,7 @@ func (m *Machine) derive(p *Presence, s *State, logical, idle Instant) (since In
 	}
 	if gone != nil {
 		mask(gone, cmp.Or(s.LeftCause, CauseLogout))
-	} else if to, at := m.idleMask(s, def, idle); to != nil {
+	} else if to, at := m.idleMask(s, def, c, idle); to != nil {
 		mask(to, CauseIdle)
 		since = at
 	}
@@ -530,11 +537,11 @@ func (m *Machine) shown(s *State, idle Instant) string {
 	if s.Disabled || m.policy.Disabled {
 		return StatusDisabled
 	}
-	def, _, gone := m.base(s)
+	def, c, gone := m.base(s)
 	if gone != nil {
 		return gone.ID
 	}
-	if to, _ := m.idleMask(s, def, idle); to != nil {
+	if to, _ := m.idleMask(s, def, c, idle); to != nil {
 		return to.ID
 	}
 	return def.ID
@@ -594,8 +601,9 @@ func (m *Machine) nextAbove(s *State, last *Claim) (next *Claim) {
 }
 
 // idleMask returns the status that idleness shows instead of def, and the instant
-// at which its stage was reached. It returns nil if no stage was reached.
-func (m *Machine) idleMask(s *State, def *definition, now Instant) (to *definition, at Instant) {
+// at which its stage was reached. It returns nil if no stage was reached. c is the
+// claim on top, or nil.
+func (m *Machine) idleMask(s *State, def *definition, c *Claim, now Instant) (to *definition, at Instant) {
 	if len(def.stages) == 0 {
 		return nil, 0
 	}
@@ -604,7 +612,7 @@ func (m *Machine) idleMask(s *State, def *definition, now Instant) (to *definiti
 		return nil, 0
 	}
 	for _, st := range def.stages {
-		if reached := last.Add(st.after); reached <= now {
+		if reached := last.Add(st.after); reached <= now && !(st.unchosen && m.chosen(c)) {
 			to, at = st.to, reached
 		}
 	}

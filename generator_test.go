@@ -146,6 +146,18 @@ var variations = []struct {
 	}},
 	{"calendar-proof", func(p *presence.Policy) { p.DisconnectProof = []presence.Source{presence.SourceCalendar} }},
 	{"explicit", func(p *presence.Policy) { p.KeepExplicit = true }},
+	{"explicit-holds", func(p *presence.Policy) {
+		p.KeepExplicit = true
+		for i := range p.Idle {
+			p.Idle[i].Of = presence.OfUnchosen
+		}
+	}},
+	{"keeps", func(p *presence.Policy) {
+		p.KeepExplicit, p.ClaimScope = true, presence.ScopeConnection
+		for i := range p.Statuses {
+			p.Statuses[i].Keeps = time.Duration(i%3) * 2 * time.Minute
+		}
+	}},
 	{"manual-first", func(p *presence.Policy) {
 		p.Sources = [][]presence.Source{
 			{presence.SourceSystem}, {presence.SourceManual}, {presence.SourceSupervisor}, {presence.SourceCall},

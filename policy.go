@@ -52,6 +52,7 @@ const (
 
 // Words of policies. A word that is the default has no name: leave its field empty.
 const (
+	OfUnchosen      = "unchosen"   // IdleStage.Of: only what no person chose is masked
 	ScopeConnection = "connection" // Policy.ClaimScope: a choice binds the connection it was made over
 	ScopeAccount    = "account"    // Policy.LogoutScope: a logout ends every connection
 	LoginReset      = "reset"      // LoginRule.Mode: a login ends earlier choices
@@ -81,6 +82,7 @@ const (
 	scopeSubject   = "subject"
 	scopeSession   = "session"
 	loginKeep      = "keep"
+	ofAny          = "any"
 	offlineMask    = "mask"
 	lossFromReport = "report"
 	showIgnore     = "ignore"
@@ -121,6 +123,10 @@ type Status struct {
 	// For is how long a claim to this status lasts if the claim names no end. Zero
 	// means until it is changed.
 	For time.Duration `json:"for,omitzero"`
+	// Keeps is how long a connection that left otherwise than by a logout lingers at
+	// least, while the best of its own claims is to this status. Zero means that only
+	// the grace counts.
+	Keeps time.Duration `json:"keeps,omitzero"`
 }
 
 // IdleStage masks a status after a time without input over a counting
@@ -129,6 +135,9 @@ type IdleStage struct {
 	After time.Duration `json:"after"` // since the last input; the stage begins at that instant
 	To    string        `json:"to"`    // the status shown
 	On    []string      `json:"on"`    // the statuses that the stage masks
+	// Of is "any" (the default) or "unchosen": a stage of what is unchosen does not
+	// mask while a claim of the manual rank is on top.
+	Of string `json:"of,omitzero"`
 }
 
 // Grace is how long a connection that left still counts, by the cause of its

@@ -1122,7 +1122,8 @@ func (st *stepper) nodeGone(node string, incarnation uint64, cause Cause) {
 	}
 }
 
-// nodeBack removes the connections of earlier incarnations of a node.
+// nodeBack removes the connections of earlier incarnations of a node, except those
+// that a status keeps.
 func (st *stepper) nodeBack(node string, incarnation uint64) {
 	s := st.s
 	var gone Instant
@@ -1133,6 +1134,10 @@ func (st *stepper) nodeBack(node string, incarnation uint64) {
 			continue
 		}
 		st.leave(c, CauseNode, s.Now, true)
+		if st.m.keptUntil(s, c) > s.Now {
+			i++
+			continue
+		}
 		gone = max(gone, c.Left)
 		st.remove(i, c.Left)
 	}

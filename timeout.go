@@ -76,7 +76,7 @@ func (m *Machine) nextIdle(s *State) (Instant, bool) {
 	if s.Disabled || m.policy.Disabled || !s.Current.Known {
 		return 0, false
 	}
-	def, _, gone := m.base(s)
+	def, c, gone := m.base(s)
 	if gone != nil || len(def.stages) == 0 {
 		return 0, false
 	}
@@ -85,7 +85,7 @@ func (m *Machine) nextIdle(s *State) (Instant, bool) {
 		return 0, false
 	}
 	for _, st := range def.stages {
-		if at := last.Add(st.after); at > s.Now {
+		if at := last.Add(st.after); at > s.Now && !(st.unchosen && m.chosen(c)) {
 			return at, true
 		}
 	}
@@ -97,6 +97,27 @@ func (m *Machine) leaseEnd(s *State, c *ConnState) Instant {
 	end := c.Heard.Add(m.lease)
 	if c.Heard < s.SuspendedUntil {
 		end = max(end, s.LeaseFloor)
+	}
+	return end
+}
+
+// keptUntil returns until when the best of a connection's own claims keeps the
+// connection lingering, or 0.
+func (m *Machine) keptUntil(s *State, c *ConnState) Instant {
+	if !m.keeps || c.Cause == CauseLogout {
+		return 0
+	}
+	own := m.vote(s, c.ID, s.Now, nil)
+	if own == nil {
+		return 0
+	}
+	def := m.resolved(own)
+	if def.Keeps == 0 {
+		return 0
+	}
+	end := c.Left.Add(def.Keeps)
+	if until := m.endOf(own); until != 0 {
+		end = min(end, until)
 	}
 	return end
 }
@@ -123,7 +144,7 @@ func (m *Machine) graceEnd(s *State, c *ConnState) Instant {
 	case CauseDrain:
 		d = g.Drain
 	}
-	end := from.Add(d)
+	end := max(from.Add(d), m.keptUntil(s, c))
 	if end > c.Left && c.Left < s.SuspendedUntil {
 		end = max(end, s.LeaseFloor)
 	}

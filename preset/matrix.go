@@ -7,8 +7,8 @@ import (
 )
 
 // Matrix is the policy of Matrix as Synapse implements it: every device sends
-// its status, and busy wins over online and unavailable. Busy ends after an
-// hour. Five idle minutes make online unavailable.
+// its status, and busy wins over online and unavailable. A busy device counts for
+// an hour after it was last connected. Five idle minutes make online unavailable.
 //
 // Unlike the original, busy is a choice of its own that no sync can clear, and
 // the acts of an offline subject do not show.
@@ -16,7 +16,7 @@ func Matrix() presence.Policy {
 	p := common("matrix")
 	p.Statuses = []presence.Status{
 		{ID: "online", Label: "Online", Color: "#0dbd8b", Class: presence.ClassAvailable},
-		{ID: "busy", Label: "Busy", Color: "#d24b4e", Class: presence.ClassBusy, For: time.Hour},
+		{ID: "busy", Label: "Busy", Color: "#d24b4e", Class: presence.ClassBusy, Keeps: time.Hour},
 		{ID: "unavailable", Label: "Away", Color: "#d9b072", Class: presence.ClassAway},
 		invisible("Offline"),
 		offline("Offline"),

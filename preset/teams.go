@@ -11,7 +11,7 @@ import (
 // with an end. Among them, do not disturb wins over busy over available over
 // away. Available can be preferred too, and then no lower claim shows. A
 // preference ends by itself: do not disturb and busy after a day, the others
-// after a week. Available fades in two idle stages.
+// after a week. Available fades in two idle stages, unless it was preferred.
 //
 // Unlike the original, an ended application session has no effect, and does not
 // count as offline.
@@ -37,8 +37,8 @@ func Teams() presence.Policy {
 	p.Fold = []string{"dnd", "busy", "available", "brb", "away"}
 	p.Lease = 5 * time.Minute
 	p.Idle = []presence.IdleStage{
-		{After: 5 * time.Minute, To: "inactive", On: []string{"available"}},
-		{After: 10 * time.Minute, To: "away", On: []string{"available"}},
+		{After: 5 * time.Minute, To: "inactive", On: []string{"available"}, Of: presence.OfUnchosen},
+		{After: 10 * time.Minute, To: "away", On: []string{"available"}, Of: presence.OfUnchosen},
 	}
 	return p
 }

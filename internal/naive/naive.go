@@ -164,20 +164,28 @@ func (n *Model) staysOf(id string, w moment) []stay {
 	p := &n.Policies[0]
 	var ruled presence.Instant // since when p is in force; nothing ends before it by p's rules
 	epoch := uint64(0)
+	own := ownClaims{id: id}
+	var there presence.Instant // when it was last seen to linger
 	end := func(at presence.Instant, by int) {
 		c.gone, c.goneBy = at, by
 		over = append(over, *c)
 		c = nil
+		own.drop(func(o *presence.Claim) bool { return o.DropOnDisconnect })
 	}
 	graceEnds := func(w moment, by int) {
 		if c != nil && c.left != 0 {
-			at := max(graceEnd(p, c), ruled)
+			at := max(graceEnd(p, c), ruled, there)
 			if graceEnd(p, c) > c.left { // a standstill extends a grace above 0
 				at = max(at, c.extended)
 			}
+			for kept := own.keptUntil(p, c, at); kept > at; kept = own.keptUntil(p, c, at) {
+				at = kept
+			}
 			if w.due(at, dueGrace) {
 				end(at, by)
+				return
 			}
+			there = w.at
 		}
 	}
 	leaseEnds := func(w moment) {
@@ -207,6 +215,7 @@ func (n *Model) staysOf(id string, w moment) []stay {
 		if e.Kind == presence.EventPolicy {
 			p, ruled = &n.Policies[h.policy], h.at
 		}
+		own.note(p, h)
 		connecting := (e.Kind == presence.EventConnect || e.Kind == presence.EventLogin) && !h.void
 		if connecting {
 			epoch++
@@ -285,7 +294,9 @@ func (n *Model) staysOf(id string, w moment) []stay {
 		case presence.EventNodeUp:
 			if c.node == e.Node && c.incarnation < e.Incarnation {
 				leave(h.at, presence.CauseNode)
-				end(h.at, i+1)
+				if own.keptUntil(p, c, h.at) <= h.at {
+					end(h.at, i+1)
+				}
 			}
 		case presence.EventDisable:
 			c.left, c.cause, c.told = cmp.Or(c.left, h.at), presence.CauseLogout, true
@@ -324,6 +335,57 @@ func (n *Model) staysOf(id string, w moment) []stay {
 		over = append(over, *c)
 	}
 	return over
+}
+
+// ownClaims are the claims that are for one connection. A default that ends with
+// what it was chosen over is taken for one that stays.
+type ownClaims struct {
+	id     string
+	claims []presence.Claim
+}
+
+func (l *ownClaims) drop(gone func(*presence.Claim) bool) {
+	l.claims = slices.DeleteFunc(l.claims, func(c presence.Claim) bool { return gone(&c) })
+}
+
+// note applies an event to the claims.
+func (l *ownClaims) note(p *presence.Policy, h *happened) {
+	l.drop(func(c *presence.Claim) bool {
+		return c.Until != 0 && c.Until <= h.at || limitIn(p, c) <= h.at || !h.void && h.ends(p, c)
+	})
+	switch e := &h.event; {
+	case e.Kind == presence.EventClock:
+		for i := range l.claims {
+			if c := &l.claims[i]; c.Until != 0 {
+				c.Until = max(c.Until+e.From-e.To, h.at)
+			}
+		}
+	case e.Kind == presence.EventSetClaim && !h.void && !h.clears && h.claim.Conn == l.id:
+		l.claims = append(l.claims, h.claim)
+	}
+}
+
+// keptUntil returns until when the best of the claims at an instant keeps its
+// connection lingering, or 0.
+func (l *ownClaims) keptUntil(p *presence.Policy, c *stay, at presence.Instant) presence.Instant {
+	var best vote
+	for i := range l.claims {
+		o := &l.claims[i]
+		if o.Until != 0 && o.Until <= at || limitIn(p, o) <= at {
+			continue
+		}
+		if v := (vote{o, "", rankIn(p, o.Source), o.SetAt, i}); best.claim == nil || v.above(best) {
+			best = v
+		}
+	}
+	if best.claim == nil || c.cause == presence.CauseLogout || meant(p, best.claim).Keeps == 0 {
+		return 0
+	}
+	end := min(max(c.left.Add(meant(p, best.claim).Keeps), c.extended), limitIn(p, best.claim))
+	if best.claim.Until != 0 {
+		end = min(end, best.claim.Until)
+	}
+	return end
 }
 
 // graceEnd returns when a connection that left is gone by the rules of p.
@@ -1059,7 +1121,7 @@ func (l *look) shown() Answer {
 			shown = StatusOf(l.p, rule.Show)
 		}
 		a.Masked, a.Cause = chosen.ID, l.departure()
-	} else if to, since := l.idle(chosen); to != nil {
+	} else if to, since := l.idle(chosen, source != "" && rankIn(l.p, source) == rankIn(l.p, presence.SourceManual)); to != nil {
 		shown, a.Masked, a.Cause, a.idleAt = to, chosen.ID, presence.CauseIdle, since
 	}
 	a.Status, a.Class = shown.ID, shown.Class
@@ -1071,7 +1133,7 @@ func (l *look) shown() Answer {
 
 // idle returns the status that an idle stage puts in place of another, and since
 // when.
-func (l *look) idle(chosen *presence.Status) (to *presence.Status, since presence.Instant) {
+func (l *look) idle(chosen *presence.Status, byHand bool) (to *presence.Status, since presence.Instant) {
 	counts := func(c stay) bool { return !l.p.Devices[c.device].IgnoreInput }
 	if l.kind() != presence.KindHuman && !slices.ContainsFunc(l.there, counts) {
 		return nil, 0
@@ -1082,6 +1144,9 @@ func (l *look) idle(chosen *presence.Status) (to *presence.Status, since presenc
 	}
 	for _, stage := range l.p.Idle {
 		at := last.Add(stage.After)
+		if byHand && stage.Of == "unchosen" {
+			continue
+		}
 		if slices.Contains(stage.On, chosen.ID) && l.w.due(at, dueIdle) && at >= since {
 			to, since = StatusOf(l.p, stage.To), at
 		}
@@ -1664,7 +1729,7 @@ func (n *Model) candidates(count int, from, to presence.Instant, extra []presenc
 	for _, c := range l.stays {
 		if c.gone == 0 {
 			for _, end := range []presence.Instant{c.heard.Add(l.p.Lease), c.left, c.extended} {
-				for _, g := range append(gracesOf(l.p.Grace), gracesOf(l.p.Devices[c.device].Grace)...) {
+				for _, g := range slices.Concat(gracesOf(l.p.Grace), gracesOf(l.p.Devices[c.device].Grace), keepsOf(l.p)) {
 					list = append(list, end, end.Add(g))
 				}
 			}
@@ -1681,6 +1746,13 @@ func (n *Model) candidates(count int, from, to presence.Instant, extra []presenc
 	}
 	slices.Sort(list)
 	return slices.DeleteFunc(slices.Compact(list), func(at presence.Instant) bool { return at <= from || at > to })
+}
+
+func keepsOf(p *presence.Policy) (list []time.Duration) {
+	for _, s := range p.Statuses {
+		list = append(list, s.Keeps)
+	}
+	return list
 }
 
 func gracesOf(g presence.Grace) []time.Duration {
