@@ -6,6 +6,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"iter"
 	"math"
 	"math/rand/v2"
@@ -527,6 +528,32 @@ func TestEveryFieldOfAKeyHasRows(t *testing.T) {
 	if !seeds.Single() {
 		require.Greater(t, reasons, 300, "too few changes of a reason under one status")
 	}
+}
+
+// Rows stay in the order of time if a reason changes while a connection lingers: the
+// leaving, which began before, is shown from the new reason on.
+func TestReasonsWithinAGrace(t *testing.T) {
+	p := presence.DefaultPolicy()
+	p.Grace.Close = 30 * time.Second
+	m, err := presence.Compile(p)
+	require.NoError(t, err)
+	c := &clerk{m: m, now: at(0)}
+	ann := presence.ID("ann")
+	c.feed(t, presence.Event{Kind: presence.EventLogin, Subject: ann, Conn: "a", Age: presence.NoAge})
+	for _, claim := range []presence.Claim{{Status: "busy", Reason: "training"}, {Status: "busy", Reason: "lunch", For: 20 * time.Second}} {
+		c.feed(t, presence.Event{Kind: presence.EventSetClaim, Actor: presence.Agent(ann), Claim: claim})
+	}
+	c.pass(t, 10*time.Second)
+	c.feed(t, presence.Event{Kind: presence.EventDisconnect, Conn: "a", Cause: presence.CauseClosed})
+	c.pass(t, time.Minute)
+	var got []string
+	for _, row := range c.rows {
+		if row.Kind == presence.RowTransition {
+			got = append(got, fmt.Sprintf("%s/%s %v", row.To, row.Reason, row.At.Sub(at(0))))
+		}
+	}
+	require.Equal(t, []string{"available/ 0s", "busy/training 0s", "busy/lunch 0s", "busy/training 20s", "offline/ 20s"}, got)
+	require.Equal(t, at(0).Add(20*time.Second), c.s.Current.Since)
 }
 
 // Ten minutes of lunch and five of training under one status are two sums, also over a
