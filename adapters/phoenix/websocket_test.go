@@ -16,7 +16,7 @@ func served(t *testing.T) (s edgetest.Server, goodbye func() error) {
 	tracker, err := presence.New(nil)
 	require.NoError(t, err)
 	h, err := phoenix.NewHandler(tracker, &phoenix.Options{
-		Authenticate: authenticate, MessagesPerSecond: 1e9, Burst: 1e9, MaxSocketsPerSubject: 1e9,
+		Authenticate: authenticate, MessagesPerSecond: 1e9, Burst: 1e9, MaxSocketsPerSubject: 1e9, MaxMessage: 1 << 20,
 	})
 	require.NoError(t, err)
 	server := httptest.NewServer(h)
@@ -25,7 +25,11 @@ func served(t *testing.T) (s edgetest.Server, goodbye func() error) {
 		server.Close()
 		_ = tracker.Close()
 	})
-	return edgetest.Server{Address: server.Listener.Addr().String(), Path: "/socket/websocket?vsn=2.0.0&token=v1:visitor"}, h.Close
+	return edgetest.Server{
+		Address: server.Listener.Addr().String(), Path: "/socket/websocket?vsn=2.0.0&token=v1:visitor",
+		Message: `[null,"1","phoenix","heartbeat",{}]`, Answer: `"phx_reply"`,
+		Noise: []string{"phoenix: invalid message"}, NoiseEnds: true, Limit: 1 << 20, Parts: 1024,
+	}, h.Close
 }
 
 // fault 34
@@ -36,7 +40,13 @@ func TestHandshakes(t *testing.T) {
 
 // fault 34
 func TestClosings(t *testing.T) {
-	s, goodbye := served(t)
+	s, _ := served(t)
 	edgetest.Closings(t, s)
-	edgetest.Farewell(t, s, goodbye)
+	edgetest.Farewell(t, func() (edgetest.Server, func() error) { return served(t) })
+}
+
+// fault 34
+func TestAutobahn(t *testing.T) {
+	s, _ := served(t)
+	edgetest.Autobahn(t, s)
 }

@@ -15,7 +15,7 @@ import (
 func served(t *testing.T) (s edgetest.Server, goodbye func() error) {
 	tracker, err := presence.New(nil)
 	require.NoError(t, err)
-	h, err := pusher.New(tracker, &pusher.Options{Apps: []pusher.App{app}, MessagesPerSecond: 1e9, Burst: 1e9})
+	h, err := pusher.New(tracker, &pusher.Options{Apps: []pusher.App{app}, MessagesPerSecond: 1e9, Burst: 1e9, MaxMessage: 1 << 20})
 	require.NoError(t, err)
 	server := httptest.NewServer(h)
 	t.Cleanup(func() {
@@ -23,7 +23,11 @@ func served(t *testing.T) (s edgetest.Server, goodbye func() error) {
 		server.Close()
 		_ = tracker.Close()
 	})
-	return edgetest.Server{Address: server.Listener.Addr().String(), Path: "/app/" + app.Key + "?protocol=7"}, h.Close
+	return edgetest.Server{
+		Address: server.Listener.Addr().String(), Path: "/app/" + app.Key + "?protocol=7",
+		Message: `{"event":"pusher:ping","data":{}}`, Answer: "pusher:pong",
+		Noise: []string{"malformed message"}, Faults: 4100, Limit: 1 << 20, Parts: 64,
+	}, h.Close
 }
 
 // fault 34
@@ -34,7 +38,13 @@ func TestHandshakes(t *testing.T) {
 
 // fault 34
 func TestClosings(t *testing.T) {
-	s, goodbye := served(t)
+	s, _ := served(t)
 	edgetest.Closings(t, s)
-	edgetest.Farewell(t, s, goodbye)
+	edgetest.Farewell(t, func() (edgetest.Server, func() error) { return served(t) })
+}
+
+// fault 34
+func TestAutobahn(t *testing.T) {
+	s, _ := served(t)
+	edgetest.Autobahn(t, s)
 }

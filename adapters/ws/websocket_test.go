@@ -9,9 +9,13 @@ import (
 // served is the adapter for the tests of RFC 6455.
 func served(t *testing.T) (s edgetest.Server, goodbye func() error) {
 	w := setup(t, func(c *conf) {
-		c.ws.MessagesPerSecond, c.ws.Burst, c.ws.MaxSessionsPerSubject = 1e9, 1e9, 1e9
+		c.ws.MessagesPerSecond, c.ws.Burst, c.ws.MaxSessionsPerSubject, c.ws.MaxMessage = 1e9, 1e9, 1e9, 1<<20
 	})
-	return edgetest.Server{Address: w.server.Listener.Addr().String(), Path: "/?id=v1&role=visitor"}, w.handler.Close
+	return edgetest.Server{
+		Address: w.server.Listener.Addr().String(), Path: "/?id=v1&role=visitor",
+		Message: `{"type":"hello","v":1}`, Answer: `"type":"welcome"`,
+		Noise: []string{`"code":"malformed"`}, Faults: 1008, Limit: 1 << 20, TooLong: `"code":"too-large"`,
+	}, w.handler.Close
 }
 
 // fault 34
@@ -22,7 +26,13 @@ func TestHandshakes(t *testing.T) {
 
 // fault 34
 func TestClosings(t *testing.T) {
-	s, goodbye := served(t)
+	s, _ := served(t)
 	edgetest.Closings(t, s)
-	edgetest.Farewell(t, s, goodbye)
+	edgetest.Farewell(t, func() (edgetest.Server, func() error) { return served(t) })
+}
+
+// fault 34
+func TestAutobahn(t *testing.T) {
+	s, _ := served(t)
+	edgetest.Autobahn(t, s)
 }
