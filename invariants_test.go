@@ -238,6 +238,9 @@ func (f *follower) unreachable() error {
 		return fmt.Errorf("routable without being reachable: %+v", p)
 	}
 	proof := slices.ContainsFunc(f.s.Claims, func(c presence.Claim) bool { return slices.Contains(policy.DisconnectProof, c.Source) })
+	if f.s.Work != nil && f.s.Work.Pending != nil { // a choice can hold until then, although it has ended
+		proof = proof || slices.Contains(policy.DisconnectProof, presence.Source(p.Cause))
+	}
 	if !p.Disabled && !proof && (p.Status != naive.DisconnectedIn(policy).ID || p.Masked == "") {
 		return fmt.Errorf("not reachable, but not shown as disconnected: %+v", p)
 	}
