@@ -40,8 +40,8 @@ func main() {
 
 // The keys are those in the specs of pusher-js, then those of soketi's tests.
 var apps = []pusher.App{
-	{ID: "mt1", Key: "c49a449b916bb4246729", Secret: "mt1", Tenant: "mt1"},
-	{ID: "eu", Key: "cb7d5e50f5669e5c9ae6", Secret: "eu", Tenant: "eu"},
+	{ID: "mt1", Key: "c49a449b916bb4246729", Secret: "mt1", Tenant: "mt1", AllowedOrigins: []string{"*"}},
+	{ID: "eu", Key: "cb7d5e50f5669e5c9ae6", Secret: "eu", Tenant: "eu", AllowedOrigins: []string{"*"}},
 	{ID: "app-id", Key: "app-key", Secret: "app-secret", Tenant: "soketi"},
 }
 
@@ -168,6 +168,30 @@ func (s *server) backend(app pusher.App) http.Handler {
 			return
 		}
 		call(w, "Pusher.Integration.ScriptReceivers["+r.PathValue("id")+"]", []byte("null, {}"))
+	})
+	// The parameters go back to scripts of the client.
+	mux.HandleFunc("GET /v2/jsonp/echo/{id}", func(w http.ResponseWriter, r *http.Request) {
+		given := make(map[string]any)
+		for name := range r.URL.Query() {
+			text, _ := base64.StdEncoding.DecodeString(r.FormValue(name))
+			var value any
+			if json.Unmarshal(text, &value) != nil {
+				value = string(text)
+			}
+			given[name] = value
+		}
+		answer, _ := json.Marshal(given)
+		call(w, "Pusher.ScriptReceivers["+r.PathValue("id")+"]", append([]byte("null, "), answer...))
+	})
+	mux.HandleFunc("GET /v2/script_request/echo", func(w http.ResponseWriter, r *http.Request) {
+		given := make(map[string]string)
+		for name := range r.URL.Query() {
+			if name != "receiver" {
+				given[name] = r.FormValue(name)
+			}
+		}
+		answer, _ := json.Marshal(given)
+		call(w, r.FormValue("receiver"), append([]byte("null, "), answer...))
 	})
 	return mux
 }
