@@ -317,8 +317,8 @@ func (st *stepper) step(e *Event, now Instant) error {
 		}
 		return err
 	}
-	if e.Kind == EventHeartbeat && !st.touched {
-		return nil // the heartbeat can only have put a deadline off
+	if e.Kind == EventHeartbeat && !st.touched && s.LeaseFloor <= now {
+		return nil // without a standstill before, the heartbeat can only have put a deadline off
 	}
 	st.expire(now)
 	if st.touched {

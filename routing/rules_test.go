@@ -38,7 +38,7 @@ func TestStartedWorkSaysSo(t *testing.T) {
 	})
 }
 
-// A message of an unknown client is refused, and so is one without a name.
+// A message of an unknown client is refused, like one without a name.
 func TestClientsWithoutAName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, preset.Threads(), routing.Options{})
