@@ -2,6 +2,7 @@ package routing_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -103,6 +104,36 @@ func TestDecline(t *testing.T) {
 	require.ErrorIs(t, decline("w2", ann), presence.ErrInvalid, "an assignment is no offer")
 	h.finish(t, "w2")
 	require.ErrorIs(t, decline("w2", ann), presence.ErrStale)
+}
+
+// Work that was started or is opened again may be offered to an agent that declined
+// it before.
+func TestDeclinedBefore(t *testing.T) {
+	sales := presence.ChannelID("sales")
+	for name, between := range map[string]func(h *house) error{
+		"started, and transferred": func(h *house) error {
+			return errors.Join(second(h.queue.Assign(ctx, boss, "w1", bob)), second(h.queue.Transfer(ctx, boss, "w1", sales)))
+		},
+		"opened again": func(h *house) error {
+			h.queue.Finish(ctx, "w1")
+			return second(h.queue.Message(ctx, "kim"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t, chats(nil), routing.Options{})
+			h.employ(t, ann, "online")
+			h.employ(t, bob, "busy")
+			require.NoError(t, h.AddMember(t.Context(), sales, ann))
+			h.step(t)
+			_, err := h.queue.Add(t.Context(), routing.Work{ID: "w1", Channel: desk, Client: "kim"})
+			require.NoError(t, err)
+			_, err = h.queue.Decline(t.Context(), "w1", ann)
+			require.NoError(t, err)
+			require.Equal(t, "queued", h.place(t, "w1"))
+			require.NoError(t, between(h))
+			require.Equal(t, "ann", h.place(t, "w1"))
+		})
+	}
 }
 
 // A client that writes again does not start an offer in the agent's stead.

@@ -67,7 +67,7 @@ func TestQueueEqualsTheModel(t *testing.T) {
 func newHistory(t *testing.T, r *rand.Rand, counts map[string]int) *history {
 	h := &history{
 		T: t, rand: r, counts: counts, clock: timeline.NewStill(time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC)), told: make(map[string]routing.Place),
-		clients: []string{"", "", "kim", "lee", "max", "ned"},
+		clients: []string{"", "kim", "kim", "lee", "max"},
 	}
 	policy := h.policy()
 	for i := range h.trackers {
@@ -115,6 +115,8 @@ func (h *history) policy() presence.Policy {
 		Affinity: time.Duration(h.rand.IntN(3)) * time.Minute, AcceptWithin: time.Duration(h.rand.IntN(2)) * 20 * time.Second,
 		Order:           pick(h.rand, []string{presence.OrderLeastLoaded, presence.OrderLongestIdle, presence.OrderRoundRobin}),
 		Returns:         pick(h.rand, []string{"", presence.ReturnsCapacity}),
+		WrapUp:          time.Duration(h.rand.IntN(2)) * 15 * time.Second,
+		Total:           h.rand.IntN(2) * 5,
 		SupervisorDrain: pick(h.rand, []string{"", presence.DrainRequeue}),
 	}
 	return p
@@ -224,7 +226,7 @@ func (h *history) happen() {
 
 // change reports a capacity, or erases an agent and employs another.
 func (h *history) change(agent presence.Ref, who string) {
-	if h.rand.IntN(4) > 9 {
+	if h.rand.IntN(4) > 0 {
 		on, capacity := pick(h.rand, []string{"", "calls"}), h.rand.IntN(4)
 		h.both(fmt.Sprint("load ", who, " ", on, " ", capacity), func(t *presence.Tracker) error {
 			load := presence.Load{On: on, Capacity: presence.NewCount(capacity)}
@@ -254,12 +256,12 @@ func (h *history) call() {
 	w, there := h.queue.Get(id)
 	var err error
 	var accepted bool
-	what := pick(h.rand, []string{"add", "add", "add", "add", "finish", "finish", "start", "message", "assign", "decline", "transfer"})
+	what := pick(h.rand, []string{"add", "add", "add", "add", "finish", "finish", "finish", "start", "message", "message", "assign", "decline", "decline", "transfer"})
 	switch what {
 	case "add":
 		h.serial++
 		w = routing.Work{
-			ID: fmt.Sprint("w", h.serial), Channel: channel, Client: client, On: pick(h.rand, []string{"", "", ""}), Weight: h.rand.IntN(3),
+			ID: fmt.Sprint("w", h.serial), Channel: channel, Client: client, On: pick(h.rand, []string{"", "", "calls"}), Weight: h.rand.IntN(3),
 			To: pick(h.rand, []presence.Ref{{}, {}, {}, agent}),
 		}
 		h.note("%s %+v", what, w)

@@ -237,6 +237,14 @@ func TestBounds(t *testing.T) {
 	require.False(t, there, "only so much is remembered")
 	_, err = h.queue.Finish(t.Context(), "w1")
 	require.ErrorIs(t, err, presence.ErrUnknown)
+	_, err = h.queue.Add(t.Context(), routing.Work{ID: "kim1", Channel: desk, Client: "kim"})
+	require.NoError(t, err)
+	for _, id := range []string{"kim1", h.add(t, "w4").ID} {
+		_, err = h.queue.Finish(t.Context(), id)
+		require.NoError(t, err)
+	}
+	_, err = h.queue.Message(t.Context(), "kim")
+	require.ErrorIs(t, err, presence.ErrUnknown, "a client without work is forgotten too")
 	_, err = h.queue.Add(t.Context(), routing.Work{Channel: desk})
 	require.ErrorIs(t, err, presence.ErrInvalid)
 	_, err = h.queue.Assign(t.Context(), presence.Actor{Subject: bob, Role: presence.RoleVisitor}, "w2", ann)
@@ -266,14 +274,23 @@ func TestNothingLostUnderRaces(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, uint64(g)))
 			for i := range 300 {
 				agent := agents[r.IntN(len(agents))]
-				switch r.IntN(6) {
+				own := h.queue.Of(agent)
+				switch r.IntN(10) {
 				case 0:
 					_, _ = h.SetClaim(ctx, presence.Agent(agent), agent, presence.Claim{Status: []string{"lunch", "active", "active"}[r.IntN(3)]})
 				case 1:
 					_, _ = h.SetClaim(ctx, boss, agent, presence.Claim{Status: "active"})
 				case 2:
-					if own := h.queue.Of(agent); len(own) > 0 {
+					if len(own) > 0 {
 						_, _ = h.queue.Finish(ctx, own[0].ID)
+					}
+				case 4:
+					_ = h.RemoveMember(ctx, desk, agent)
+					_ = h.AddMember(ctx, desk, agent)
+				case 5:
+					if len(own) > 0 {
+						_, _ = h.queue.Decline(ctx, own[0].ID, agent)
+						_, _ = h.queue.Assign(ctx, boss, own[0].ID, agents[0])
 					}
 				case 3:
 					_ = h.Disable(ctx, agent) // takes the work away

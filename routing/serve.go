@@ -356,7 +356,7 @@ func (q *Queue) unload(ctx context.Context, w *Work, ended bool) error {
 
 // release returns work that no agent has started to the line.
 func (q *Queue) release(w *piece) {
-	w.Started, w.begun = false, false
+	w.Started = false
 	q.move(w, Waiting, w.Agent)
 }
 

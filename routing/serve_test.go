@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -368,11 +369,11 @@ func TestIdleSinceAvailable(t *testing.T) {
 type failing struct {
 	routing.Desk
 	of    presence.Ref
-	fails bool
+	fails atomic.Bool
 }
 
 func (f *failing) State(ctx context.Context, subject presence.Ref) (presence.State, error) {
-	if f.fails && subject == f.of {
+	if f.fails.Load() && subject == f.of {
 		return presence.State{}, presence.ErrUnavailable
 	}
 	return f.Desk.State(ctx, subject)
@@ -384,7 +385,8 @@ func TestRunTriesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, chats(nil), routing.Options{})
 		h.employ(t, ann, "online")
-		d := &failing{Desk: h.Tracker, of: ann, fails: true}
+		d := &failing{Desk: h.Tracker, of: ann}
+		d.fails.Store(true)
 		var err error
 		h.queue, err = routing.New(d, nil)
 		require.NoError(t, err)
@@ -396,7 +398,7 @@ func TestRunTriesAgain(t *testing.T) {
 		require.Equal(t, routing.Waiting, w.Place)
 		time.Sleep(10 * time.Second)
 		require.Equal(t, "queued", h.place(t, "w1"))
-		d.fails = false
+		d.fails.Store(false)
 		time.Sleep(2 * time.Second)
 		require.Equal(t, "ann", h.place(t, "w1"))
 		stop()
