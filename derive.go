@@ -651,9 +651,10 @@ func (st *stepper) settle(logical Instant, trigger Cause, id string) {
 		st.revise()
 		next.Revision = prev.Revision
 	}
-	if !transition && samePresence(prev, &next) {
+	if !transition && !st.room && samePresence(prev, &next) {
 		return
 	}
+	st.room = false
 	o := st.output(OutputUpdated)
 	o.Prev, o.Trigger, o.Presence = prev.Status, trigger, next
 	if transition {

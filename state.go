@@ -201,7 +201,8 @@ const (
 	OutputTransition
 	// OutputUpdated reports another change of the presence, such as of its cause or
 	// reach. It carries what OutputTransition does. It has an ID only if the reason
-	// changed, since reports list reasons.
+	// changed, since reports list reasons. A report of another capacity for work is
+	// such a change, whether the presence shows it or not.
 	OutputUpdated
 	OutputClaimSet   // Claim
 	OutputClaimEnded // Claim, Reason
@@ -350,6 +351,7 @@ type stepper struct {
 	s         *State
 	out       []Output
 	touched   bool    // the presence must be derived again
+	room      bool    // the room for work has changed, which may be no part of the presence
 	logical   Instant // the instant of the changes that the event makes, if it is not now
 	ended     Instant // the end of the claim whose end is being settled, if one is
 	persisted bool

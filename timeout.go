@@ -196,6 +196,9 @@ func (st *stepper) settleAt(at Instant) {
 			status, trigger, logical, kind = shown, cause, when, k
 		}
 	}
+	if w := s.Work; w != nil && (w.Settles == at || w.WrapsUp == at) {
+		st.room = true // in some work channel, perhaps
+	}
 	work := st.expireWork(at)
 	if st.expireClaims(at) || work {
 		attribute(TriggerUntil, at, deadlineUntil)

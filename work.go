@@ -277,8 +277,8 @@ func (s *State) kickedOut() bool {
 }
 
 // Receives returns which work reaches a subject in one work channel now, and the
-// room for more. limited is false if the channel has no limit. Sticky and
-// transferred work need no room.
+// room for more. limited is false if the channel has no limit. Transferred work
+// needs no room, and sticky work only if [WorkRule.Returns] is "capacity".
 func (m *Machine) Receives(s *State, on string) (r Routing, room int, limited bool) {
 	p := &s.Current
 	shown := m.status(p.Status)
@@ -379,7 +379,9 @@ func (st *stepper) reportLoad(e *Event) error {
 	if err != nil {
 		return err
 	}
-	l.Capacity, l.Pinned = cmp.Or(e.Load.Capacity, l.Capacity), cmp.Or(e.Load.Pinned, l.Pinned)
+	capacity := cmp.Or(e.Load.Capacity, l.Capacity)
+	st.room = capacity != l.Capacity
+	l.Capacity, l.Pinned = capacity, cmp.Or(e.Load.Pinned, l.Pinned)
 	if e.Load.N < l.N {
 		st.wrapUp()
 	}
