@@ -163,6 +163,25 @@ check("do not disturb, with a text that only some users get", async () => {
   await sees(bob, ann, "away|Away");
 });
 
+// RFC 6121, 3.3.3: by an unsubscribe, or by a removal from the roster.
+check("a removed contact is unavailable", async () => {
+  const remove = xml("query", "jabber:iq:roster", xml("item", { jid: ann, subscription: "remove" }));
+  const ends = [xml("presence", { type: "unsubscribe", to: ann }), xml("iq", { type: "set", id: "remove" }, remove)];
+  for (const end of ends) {
+    await sees(bob, ann, "away|Away");
+    await bob.xmpp.send(end);
+    await sees(bob, ann, "unavailable");
+    bob.history.length = 0;
+    await server("claim", { id: "ann", status: "away", text: "not for bob" });
+    await sees(boss, ann, "away|not for bob");
+    await sleep(200);
+    assert.deepEqual(bob.history, []);
+    await server("claim", { id: "ann", status: "away" });
+    await bob.subscribe(ann);
+  }
+  await sees(bob, ann, "away|Away");
+});
+
 check("an invisible agent looks unavailable to visitors", async () => {
   await server("claim", { id: "ann", status: "invisible" });
   await sees(guest, ann, "unavailable");
