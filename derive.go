@@ -298,7 +298,8 @@ func (m *Machine) counts(c *ConnState) bool {
 }
 
 // lastInput returns the newest input over the connections that count. Without such
-// a connection it returns what was stored when the last of them left.
+// a connection it returns what was stored when the last of them left, or a later
+// login or own claim over one that does not count.
 func (m *Machine) lastInput(s *State) Instant {
 	var last Instant
 	counted := false
@@ -309,7 +310,7 @@ func (m *Machine) lastInput(s *State) Instant {
 		}
 	}
 	if !counted {
-		return s.Input
+		return max(s.Input, s.Acted)
 	}
 	return last
 }
@@ -620,7 +621,8 @@ func (m *Machine) idleMask(s *State, def *definition, c *Claim, now Instant) (to
 }
 
 // idleFrom returns the instant from which idleness counts, or false if the subject
-// cannot be idle. A bot or service without a connection that counts is never idle.
+// cannot be idle. A bot or service without a connection that counts is never idle. A
+// person who never connected has no age.
 func (m *Machine) idleFrom(s *State) (Instant, bool) {
 	if s.Kind == KindBot || s.Kind == KindService {
 		if !slices.ContainsFunc(s.Conns, func(c ConnState) bool { return m.counts(&c) }) {

@@ -157,7 +157,8 @@ type Grace struct {
 // DeviceRule is how connections of one class of device differ from others.
 type DeviceRule struct {
 	// IgnoreInput makes these connections count for reachability only. A kiosk or a
-	// wall display then keeps no subject from being idle.
+	// wall display then keeps no subject from being idle. A person who is only at such
+	// devices is idle from the last login or own claim there.
 	IgnoreInput bool `json:"ignoreInput,omitzero"`
 	// OwnGrace makes Grace replace the policy's grace for these connections.
 	OwnGrace bool  `json:"ownGrace,omitzero"`

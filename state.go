@@ -121,6 +121,7 @@ type ConnState struct {
 	Seq         uint64  // of the newest report; 0 means none
 	Focus       string  // the channel that the client looks at
 	Hidden      bool    // the application is not visible
+	Aside       bool    // the policy in force at the last step does not count its input
 	// Left and Cause are when and how the connection left. It lingers until its
 	// grace has passed. Zero Left means live.
 	Left  Instant
@@ -161,6 +162,7 @@ type State struct {
 	Work      *Work       // nil means that none is known
 	Input     Instant     // the last input as of when the last counting connection left
 	InputKept Instant     // when Input was stored
+	Acted     Instant     // the last login, own claim or first connect over a connection that does not count; part of Input once all are gone
 	LeftCause Cause       // how the last connection left
 	LeftAt    Instant     // when the last connection left
 	LoggedIn  Instant     // the last login
@@ -418,6 +420,7 @@ func (st *stepper) apply(e *Event) (trigger Cause, err error) {
 		st.nodeBack(e.Node, e.Incarnation)
 		return CauseNode, nil
 	case EventPolicy:
+		st.recount()
 		st.change()
 		return TriggerPolicy, nil
 	case EventDisable:
@@ -527,6 +530,7 @@ func (st *stepper) restart() {
 	}
 	s.SuspendedUntil, s.LeaseFloor = s.Now+1, s.Now.Add(st.m.startup)
 	s.Conns = []ConnState{{ID: restartConn, Opened: s.Now, Heard: s.Now, Input: s.Input, Left: s.Now, Cause: CauseNode, Reported: true}}
+	s.Conns[0].Aside = !st.m.counts(&s.Conns[0])
 	st.change()
 }
 
@@ -585,6 +589,7 @@ func (st *stepper) connect(e *Event) (Cause, error) {
 	if found {
 		st.reopen(e, &c, &s.Conns[i])
 	} else {
+		c.Aside = !st.m.counts(&c)
 		st.open(e, &c)
 	}
 	if e.Age > 0 { // an age counts only if it is older than the known input
@@ -599,6 +604,7 @@ func (st *stepper) connect(e *Event) (Cause, error) {
 		s.LoggedIn = s.Now
 		if st.m.activity[ActivityLogin] {
 			c.Input = s.Now
+			st.noteAct(&c)
 		}
 	}
 	if found {
@@ -619,7 +625,10 @@ func (st *stepper) open(e *Event, c *ConnState) {
 	if e.Kind != EventLogin && len(s.Conns) == 0 && s.LeftCause == CauseLost {
 		st.startSettling()
 	}
-	c.Input = cmp.Or(st.m.lastInput(s), s.Now) // now for a subject without earlier input
+	if c.Input = st.m.lastInput(s); c.Input == 0 { // a subject without earlier input
+		c.Input = s.Now
+		st.noteAct(c)
+	}
 	st.change()
 }
 
@@ -630,6 +639,9 @@ func (st *stepper) reopen(e *Event, c, old *ConnState) {
 	c.Device = cmp.Or(e.Device, old.Device)
 	if e.Node == "" {
 		c.Node, c.Incarnation = old.Node, old.Incarnation
+	}
+	if c.Aside = !st.m.counts(c); c.Aside && !old.Aside {
+		st.keepInput(st.m.lastInput(st.s)) // another device
 	}
 	if old.Left == 0 {
 		return
@@ -982,14 +994,51 @@ func (st *stepper) noteChoice(over *ConnState) {
 		for i := range s.Conns {
 			if conn := &s.Conns[i]; over == nil && conn.Left == 0 {
 				conn.ActedAt = s.Now
+				st.noteAct(conn)
 			}
 		}
 		if over != nil {
 			over.Input = s.Now
+			st.noteAct(over)
 		}
 		st.touched = true
 	case over != nil:
 		over.Looked = s.Now
+	}
+}
+
+// noteAct records that the person acted over a connection that does not count. The
+// act counts while no connection does.
+func (st *stepper) noteAct(c *ConnState) {
+	if c.Aside {
+		st.s.Acted = st.s.Now
+	}
+}
+
+// keepInput stores the last input of connections that no longer count. Of several
+// stored at one instant the newest stays.
+func (st *stepper) keepInput(last Instant) {
+	s := st.s
+	if s.InputKept == s.Now {
+		last = max(last, s.Input)
+	}
+	s.Input, s.InputKept = last, s.Now
+}
+
+// recount notes which connections count under a policy that takes effect. If none
+// does any more, the last input over those that did is kept.
+func (st *stepper) recount() {
+	last, counted, counts := Instant(0), false, false
+	for i := range st.s.Conns {
+		c := &st.s.Conns[i]
+		if !c.Aside {
+			last, counted = max(last, c.Input, c.ActedAt), true
+		}
+		c.Aside = !st.m.counts(c)
+		counts = counts || !c.Aside
+	}
+	if counted && !counts {
+		st.keepInput(last)
 	}
 }
 
@@ -1180,9 +1229,9 @@ func (st *stepper) switchOff() {
 		}
 	}
 	if len(s.Conns) > 0 {
-		s.Input, s.LeftCause = st.m.lastInput(s), CauseLogout
+		s.Input, s.LeftCause = max(st.m.lastInput(s), s.Acted), CauseLogout
 	}
-	s.Conns = nil
+	s.Conns, s.Acted = nil, 0
 	if w := s.Work; w != nil {
 		w.Challenge, w.Deadline = "", 0
 		if w.Total() > 0 {

@@ -300,10 +300,10 @@ func (st *stepper) remove(i int, left Instant) {
 	if st.m.counts(&c) {
 		// Input is stored here while other connections count as well. It is read
 		// when none does.
-		if s.InputKept == s.Now {
-			before = max(before, s.Input) // the newest, if several leave at once
-		}
-		s.Input, s.InputKept = before, s.Now
+		st.keepInput(before)
+	}
+	if len(s.Conns) == 0 {
+		s.Input, s.Acted = max(s.Input, s.Acted), 0
 	}
 	if c.Left >= s.LeftAt {
 		s.LeftAt, s.LeftCause = max(left, s.LeftAt), c.Cause

@@ -64,6 +64,7 @@ type connKey struct {
 	connected bool
 	reported  bool
 	hidden    bool
+	aside     bool
 }
 
 // The ways to pack an instant.
@@ -100,7 +101,7 @@ const maxPacked = slab.Max
 
 // packRoom has room for a packed state. Its methods write a value at an offset and
 // return the offset after it.
-type packRoom [packedHead + 18*binary.MaxVarintLen64 + 1 + 2*(1+MaxID) + 4*binary.MaxVarintLen64]byte
+type packRoom [packedHead + 18*binary.MaxVarintLen64 + 1 + 2*(1+MaxID) + 5*binary.MaxVarintLen64]byte
 
 // packedHead is the length of what precedes the first instant: the two bits for
 // each instant, and the numbers of the presenceKey and the connKey.
@@ -133,6 +134,7 @@ const (
 	connOlder // its epoch is not the last issued one
 	connActed
 	connLooked
+	connStored // s.Acted is not 0
 )
 
 // pack packs a state into room and returns the used part. It returns false for a
@@ -152,7 +154,10 @@ func (k *compactor) pack(s *State, room *packRoom) ([]byte, bool) {
 		}
 	}
 	connected := len(s.Conns) > 0
-	words := connKey{kind: s.Kind, left: s.LeftCause, disabled: s.Disabled, connected: connected, cause: c.Cause, device: c.Device, node: c.Node, reported: c.Reported, hidden: c.Hidden}
+	if s.Acted != 0 && !connected {
+		return nil, false
+	}
+	words := connKey{kind: s.Kind, left: s.LeftCause, disabled: s.Disabled, connected: connected, cause: c.Cause, device: c.Device, node: c.Node, reported: c.Reported, hidden: c.Hidden, aside: c.Aside}
 	shown := presenceKey{p.Kind, p.Status, p.Class, p.Cause, p.Masked, p.Known, p.Routable, p.Disabled, p.Reach, p.Routing, p.Label, p.RoutableOn, p.Load, p.Devices}
 	conn, fits := k.conns.Number(&words)
 	presence, also := k.presences.Number(&shown)
@@ -226,6 +231,10 @@ func (r *packRoom) conn(at int, s *State, c *ConnState) int {
 		n = r.signed(n, c.Looked-s.Now)
 		rest |= connLooked
 	}
+	if s.Acted != 0 {
+		n = r.signed(n, s.Acted-s.Now)
+		rest |= connStored
+	}
 	r[at] = rest
 	return n
 }
@@ -278,7 +287,7 @@ func (k *compactor) unpack(b []byte, s *State, words *borrowed) {
 		s.Conns = words.conn[:0]
 		return
 	}
-	conn.Cause, conn.Device, conn.Node, conn.Reported, conn.Hidden = c.cause, c.device, c.node, c.reported, c.hidden
+	conn.Cause, conn.Device, conn.Node, conn.Reported, conn.Hidden, conn.Aside = c.cause, c.device, c.node, c.reported, c.hidden, c.aside
 	rest, length := b[0], int(b[1])
 	b = b[2:]
 	if rest&connBase32 != 0 {
@@ -305,6 +314,9 @@ func (k *compactor) unpack(b []byte, s *State, words *borrowed) {
 	}
 	if rest&connLooked != 0 {
 		conn.Looked = s.Now + signed()
+	}
+	if rest&connStored != 0 {
+		s.Acted = s.Now + signed()
 	}
 	s.Conns = words.conn[:]
 }

@@ -31,6 +31,7 @@ type happened struct {
 
 	void   bool             // it was known or outdated, so that it changed nothing
 	input  presence.Instant // of a connect: the last input that the connection starts with
+	first  bool             // ... and there was none before
 	claim  presence.Claim   // of EventSetClaim: as resolved
 	own    bool             // ... and it was the subject's own
 	clears bool             // ... and it only ended other claims
@@ -411,23 +412,121 @@ func graceEnd(p *presence.Policy, c *stay) presence.Instant {
 	}
 }
 
-// lastInput returns the last input over the connections that count. Without such
-// a connection it returns the last input of the one that was gone last.
+// lastInput returns the last input over the connections that count. Without such a
+// connection it returns what was known as the last of them ended or ceased to count,
+// or a later act of the person over a device that does not count.
 func (l *look) lastInput() presence.Instant {
-	present, before := presence.Instant(0), presence.Instant(0)
-	var gone presence.Instant
-	for _, c := range l.stays {
-		switch {
-		case l.p.Devices[c.device].IgnoreInput:
-		case c.gone == 0:
-			present = max(present, c.lastInput())
-		case c.gone > gone:
-			gone, before = c.gone, c.lastInput()
-		case c.gone == gone:
-			before = max(before, c.lastInput())
+	present, counted := l.countedInput(l.p)
+	if counted {
+		return present
+	}
+	return l.keptInput()
+}
+
+// countedInput returns the last input over the connections that count under a policy,
+// or false without such a connection.
+func (l *look) countedInput(p *presence.Policy) (last presence.Instant, counted bool) {
+	for _, c := range l.there {
+		if !p.Devices[c.device].IgnoreInput {
+			last, counted = max(last, c.lastInput()), true
 		}
 	}
-	return cmp.Or(present, before)
+	return last, counted
+}
+
+// keeping is something that matters to the last input without a connection that
+// counts: an end of a connection, or what an event does.
+type keeping struct {
+	by, at  int64
+	ends    bool // a connection
+	opens   bool
+	counts  bool // input is known up to then, as of a connection that ends
+	acts    bool // the person acted over a device that does not count
+	last    presence.Instant
+	instant presence.Instant
+}
+
+// keptInput follows the last input that was known without a connection that counts.
+// Of several ends at one instant the newest input remains. Acts over devices that do
+// not count are older than no end, until the last connection ends.
+func (l *look) keptInput() presence.Instant {
+	var kept, keptAt, acted presence.Instant
+	connected := 0
+	for _, k := range l.keepings() {
+		if k.opens {
+			connected++
+		}
+		if k.acts {
+			acted = k.instant
+		}
+		if k.counts {
+			if keptAt == k.instant {
+				kept = max(kept, k.last)
+			} else {
+				kept, keptAt = k.last, k.instant
+			}
+		}
+		if k.ends {
+			if connected--; connected == 0 {
+				kept, acted = max(kept, acted), 0
+			}
+		}
+	}
+	return max(kept, acted)
+}
+
+// keepings lists what matters to the last input, in the order in which it happened.
+func (l *look) keepings() (list []keeping) {
+	n := l.n
+	ignored := func(p *presence.Policy, device string) bool { return p.Devices[device].IgnoreInput }
+	for _, c := range l.stays {
+		first := &n.past[c.openedBy]
+		list = append(list, keeping{by: int64(c.openedBy + 1), at: -1, opens: true, instant: first.at, acts: first.first && ignored(n.policyAt(c.openedBy+1), c.device)})
+		if c.gone != 0 {
+			counts := !ignored(n.policyAt(c.goneBy), c.device)
+			list = append(list, keeping{by: int64(c.goneBy), at: int64(c.gone), ends: true, counts: counts, last: c.lastInput(), instant: c.gone})
+		}
+	}
+	for i := range n.past[:l.w.n] {
+		h := &n.past[i]
+		e, p := &h.event, n.policyAt(i+1)
+		if h.void {
+			continue
+		}
+		event := keeping{by: int64(i + 1), instant: h.at}
+		switch {
+		case e.Kind == presence.EventPolicy:
+			before := n.look(moment{n: i, at: h.at, upto: dueAll})
+			_, still := before.countedInput(p)
+			if event.last, event.counts = before.countedInput(before.p); still || !event.counts {
+				continue
+			}
+		case e.Kind == presence.EventLogin && slices.Contains(p.Activity, "login"):
+			event.acts = ignored(p, l.deviceAfter(i, e.Conn))
+		case e.Kind == presence.EventSetClaim && h.own && slices.Contains(p.Activity, "claim"):
+			over := cmp.Or(e.Conn, h.claim.Conn)
+			for _, c := range n.look(moment{n: i + 1, at: h.at, fresh: true}).there {
+				event.acts = event.acts || ignored(p, c.device) && (c.id == over || over == "" && c.left == 0)
+			}
+		}
+		if event.acts || event.counts {
+			list = append(list, event)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b keeping) int {
+		return cmp.Or(cmp.Compare(a.by, b.by), cmp.Compare(a.at, b.at))
+	})
+	return list
+}
+
+// deviceAfter returns the device of a connection as of one event.
+func (l *look) deviceAfter(event int, conn string) (device string) {
+	for _, c := range l.stays {
+		if c.id == conn && c.openedBy <= event {
+			device = c.device
+		}
+	}
+	return device
 }
 
 // wish is a claim that holds, with the event that set it.
@@ -1239,7 +1338,8 @@ func (l *look) settleEvent(h *happened) bool {
 			h.void = true
 			return i >= 0 && l.there[i].epoch == uint64(e.Epoch) // a repetition
 		}
-		h.input = cmp.Or(l.lastInput(), h.at)
+		last := l.lastInput()
+		h.input, h.first = cmp.Or(last, h.at), last == 0
 		if e.Kind == presence.EventLogin && l.p.Login.Mode == "reset" {
 			h.work = h.work.dropped()
 		}
@@ -1737,6 +1837,9 @@ func (n *Model) candidates(count int, from, to presence.Instant, extra []presenc
 		for _, stage := range l.p.Idle {
 			list = append(list, c.lastInput().Add(stage.After))
 		}
+	}
+	for _, stage := range l.p.Idle {
+		list = append(list, l.lastInput().Add(stage.After))
 	}
 	for _, c := range l.wishes {
 		list = append(list, c.Until, limitIn(l.p, &c.Claim))
