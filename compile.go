@@ -24,8 +24,9 @@ type Machine struct {
 	proof        map[Source]bool
 	hideable     []Audience
 	views        map[Audience]fieldSet
-	devices      bool     // a view shows the number of connections
-	workChannels []string // that routing rules of statuses name, in order
+	ceilings     map[string]*definition // by device
+	devices      bool                   // a view shows the number of connections
+	workChannels []string               // that routing rules of statuses name, in order
 	heartbeat    time.Duration
 	lease        time.Duration
 	startup      time.Duration
@@ -127,6 +128,7 @@ func (c *compiler) compile() *Machine {
 		rule := p.Devices[name]
 		c.grace("devices."+name+".grace", &rule.Grace)
 		p.Devices[name] = rule
+		c.ceiling(m, name, rule.Ceiling)
 	}
 	c.idle(m)
 	c.virtual(m)
@@ -331,6 +333,25 @@ func (c *compiler) grace(path string, g *Grace) {
 		c.positive(path+"."+d.key, d.d, 0)
 	}
 	g.LossFrom = c.oneOf(path+".lossFrom", g.LossFrom, lossFromReport, LossFromLease)
+}
+
+// ceiling looks up the status that a device shows at most.
+func (c *compiler) ceiling(m *Machine, device, id string) {
+	if id == "" {
+		return
+	}
+	path := "devices." + device + ".ceiling"
+	def := c.status(m, path, id, nil)
+	if def == nil {
+		return
+	}
+	if def.Class == ClassAvailable {
+		c.fault(path, "%q is of class available, which a ceiling replaces", id).allow(m.statusIDs(func(s Status) bool { return s.Class != ClassAvailable })...)
+	}
+	if m.ceilings == nil {
+		m.ceilings = make(map[string]*definition)
+	}
+	m.ceilings[device] = def
 }
 
 func (c *compiler) idle(m *Machine) {

@@ -158,7 +158,7 @@ const (
 	CauseCalendar   Cause = "calendar"
 	CauseApp        Cause = "app" // also sources that only this policy ranks
 	CauseSystem     Cause = "system"
-	CauseIdle       Cause = "idle"   // without input for the time of an idle stage
+	CauseIdle       Cause = "idle"   // without input for the time of an idle stage, or only at devices with a ceiling
 	CauseLogout     Cause = "logout" // left for good, or was never connected; the causes that follow also mean unreachable
 	CauseClosed     Cause = "closed" // closed cleanly
 	CauseLost       Cause = "lost"   // silent for the lease, or reported broken
@@ -376,7 +376,7 @@ func (m *Machine) topOf(s *State, now Instant, keep func(*Claim) bool) (top *Cla
 			continue
 		}
 		if c.Conn != "" {
-			if _, connected := s.conn(c.Conn); connected && (scoped == "" || m.rankOf(c.Source) < m.rankOf(scoped)) {
+			if i, connected := s.conn(c.Conn); connected && m.speaks(s, i) && (scoped == "" || m.rankOf(c.Source) < m.rankOf(scoped)) {
 				scoped = c.Source
 			}
 			continue
@@ -411,13 +411,27 @@ func (m *Machine) before(a, b *Claim) bool {
 	return a.Serial > b.Serial
 }
 
-// foldConns folds the votes of all connections by the policy's Fold. Each votes
-// with the best of its own claims, or with the policy default. It returns the
+// speaks reports whether a connection is of the greatest rank of those connected.
+func (m *Machine) speaks(s *State, i int) bool {
+	rank := m.policy.Devices[s.Conns[i].Device].Rank
+	for j := range s.Conns {
+		if m.policy.Devices[s.Conns[j].Device].Rank > rank {
+			return false
+		}
+	}
+	return true
+}
+
+// foldConns folds the votes of the connections that speak by the policy's Fold. Each
+// votes with the best of its own claims, or with the policy default. It returns the
 // winning claim, or nil for the default. at and serial are the newest among the
 // votes for the winner.
 func (m *Machine) foldConns(s *State, now Instant, keep func(*Claim) bool) (winner *Claim, at Instant, serial uint64) {
 	var won *definition
 	for i := range s.Conns {
+		if !m.speaks(s, i) {
+			continue
+		}
 		vote := m.vote(s, s.Conns[i].ID, now, keep)
 		status, set, issue := m.byDefault, Instant(0), uint64(0) // a connection without a claim must not outdo a later choice
 		if vote != nil {
@@ -522,9 +536,9 @@ func (m *Machine) derive(p *Presence, s *State, logical, idle Instant) (since In
 	}
 	if gone != nil {
 		mask(gone, cmp.Or(s.LeftCause, CauseLogout))
-	} else if to, at := m.idleMask(s, def, c, idle); to != nil {
+	} else if to, at := m.masks(s, def, c, idle); to != nil {
 		mask(to, CauseIdle)
-		since = at
+		since = cmp.Or(at, since)
 	}
 	p.Status, p.Class = shown.ID, shown.Class
 	p.HiddenFrom = union(m.hiddenFrom(s), shown.HiddenFrom)
@@ -542,7 +556,7 @@ func (m *Machine) shown(s *State, idle Instant) string {
 	if gone != nil {
 		return gone.ID
 	}
-	if to, _ := m.idleMask(s, def, c, idle); to != nil {
+	if to, _ := m.masks(s, def, c, idle); to != nil {
 		return to.ID
 	}
 	return def.ID
@@ -599,6 +613,36 @@ func (m *Machine) nextAbove(s *State, last *Claim) (next *Claim) {
 		}
 	}
 	return next
+}
+
+// masks returns the status shown instead of def while the subject is connected:
+// because of idleness, or because every connection is of a device with a ceiling. Of
+// both, the less available counts. Only idleness has an instant at which it began.
+// masks returns nil if def shows.
+func (m *Machine) masks(s *State, def *definition, c *Claim, now Instant) (to *definition, at Instant) {
+	to, at = m.idleMask(s, def, c, now)
+	if top := m.ceiling(s); top != nil && def.Class == ClassAvailable && (to == nil || to.order < top.order) {
+		return top, 0
+	}
+	return to, at
+}
+
+// ceiling returns the most available ceiling of the connected devices, or nil if one
+// has none or no connection counts.
+func (m *Machine) ceiling(s *State) (best *definition) {
+	if len(m.ceilings) == 0 {
+		return nil
+	}
+	for i := range s.Conns {
+		top := m.ceilings[s.Conns[i].Device]
+		if top == nil {
+			return nil
+		}
+		if best == nil || top.order < best.order {
+			best = top
+		}
+	}
+	return best
 }
 
 // idleMask returns the status that idleness shows instead of def, and the instant

@@ -1,6 +1,7 @@
 package presence_test
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -12,11 +13,12 @@ import (
 	"github.com/presence-go/presence/internal/seeds"
 )
 
-// Fault 11: whichever devices count under policies that follow each other, people
-// become idle as in the naive model, which reads every act again.
-func TestIdlenessWhereFewDevicesCount(t *testing.T) {
+// Fault 11, devices.NAME.rank and devices.NAME.ceiling: whichever devices count,
+// speak or show less under policies that follow each other, the status is that of
+// the naive model, which reads every act again.
+func TestDevicesAgreeWithNaiveModel(t *testing.T) {
 	t.Parallel()
-	alone := 0
+	alone, ceilings, ranked := 0, 0, 0
 	eachSeed(t, 300, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 41))
 		var policies []presence.Policy
@@ -30,6 +32,12 @@ func TestIdlenessWhereFewDevicesCount(t *testing.T) {
 			for _, device := range []string{"web", "mobile", "kiosk"} {
 				rule := p.Devices[device]
 				rule.IgnoreInput = r.IntN(2) == 0
+				if seed%2 == 0 {
+					rule.Rank = r.IntN(3) - 1
+				}
+				if less := p.Statuses[r.IntN(len(p.Statuses))]; r.IntN(2) == 0 && less.Class != presence.ClassAvailable {
+					rule.Ceiling = less.ID
+				}
 				p.Devices[device] = rule
 			}
 			if _, err := presence.Compile(p); err == nil {
@@ -45,13 +53,24 @@ func TestIdlenessWhereFewDevicesCount(t *testing.T) {
 				if f.s.Current.Cause == presence.CauseIdle && !slices.ContainsFunc(f.s.Conns, counts) {
 					alone++
 				}
+				whole := func(c presence.ConnState) bool { return f.policy.Devices[c.Device].Ceiling == "" }
+				if len(f.s.Conns) > 0 && !f.s.Current.Disabled && !slices.ContainsFunc(f.s.Conns, whole) {
+					if ceilings++; f.s.Current.Class == presence.ClassAvailable {
+						return fmt.Errorf("%s under ceilings: %+v", f.s.Current.Status, f.s.Conns)
+					}
+				}
+				if slices.ContainsFunc(f.s.Claims, func(c presence.Claim) bool { return c.Conn != "" }) && len(f.s.Conns) > 1 {
+					ranked++
+				}
 			}
 			return compareWithNaive(h, h.policies)
 		})
 	})
 	seeds.Count(t, "events while idle where no device counts", alone)
+	seeds.Count(t, "events under ceilings alone", ceilings)
+	seeds.Count(t, "events with votes of several devices", ranked)
 	if !seeds.Single() {
-		require.Greater(t, alone, 50)
+		require.Greater(t, min(alone, ceilings, ranked), 50)
 	}
 }
 
@@ -114,4 +133,87 @@ func TestIdleWhereNoDeviceCounts(t *testing.T) {
 		x.do(0, e)
 		require.Equal(t, "available", x.tick(3000).Status, kind)
 	}
+}
+
+// devices.NAME.ceiling: while every connection is of a device with a ceiling, a
+// status of class available is not shown. The choice stays beneath.
+func TestCeilingOfDevices(t *testing.T) {
+	t.Parallel()
+	p := presence.DefaultPolicy()
+	p.Statuses = append(p.Statuses, presence.Status{ID: "gone", Class: presence.ClassOffline}, presence.Status{ID: "chat", Class: presence.ClassAvailable})
+	p.Devices = map[string]presence.DeviceRule{"mobile": {Ceiling: "away"}, "watch": {Ceiling: "gone"}}
+	x := newSubject(t, p)
+	at := func(conn, device string) presence.Event {
+		return presence.Event{Kind: presence.EventLogin, Conn: conn, Device: device, Age: presence.NoAge}
+	}
+	want := func(status string, cause presence.Cause, masked string) {
+		t.Helper()
+		got := x.s.Current
+		require.Equal(t, [3]string{status, string(cause), masked}, [3]string{got.Status, string(got.Cause), got.Masked})
+	}
+	x.do(0, at("watch", "watch"))
+	want("gone", presence.CauseIdle, "available")
+	x.do(1, at("phone", "mobile"))
+	want("away", presence.CauseIdle, "available")
+	require.False(t, x.s.Current.Routable)
+	x.do(2, at("desk", ""))
+	want("available", presence.CauseDefault, "")
+	x.claim(3, presence.Claim{Status: "chat"})
+	x.do(4, presence.Event{Kind: presence.EventDisconnect, Conn: "desk", Cause: presence.CauseClosed})
+	want("chat", presence.CauseManual, "")
+	x.tick(9)
+	want("away", presence.CauseIdle, "chat")
+	require.Equal(t, second(4), x.s.Current.Since, "when the desk closed")
+	require.Contains(t, x.m.Explain(&x.s, presence.AudienceSelf), "only devices are connected that show no more than away")
+	x.claim(10, presence.Claim{Status: "busy"})
+	want("busy", presence.CauseManual, "")
+	x.claim(11, presence.Claim{Status: "available"})
+	want("away", presence.CauseIdle, "available")
+	x.do(12, presence.Event{Kind: presence.EventLogout, Conn: "phone"})
+	want("gone", presence.CauseIdle, "available")
+	x.keep(25, 325, "watch")
+	want("gone", presence.CauseIdle, "available")
+	x.do(330, presence.Event{Kind: presence.EventLogout})
+	want("offline", presence.CauseLogout, "available")
+
+	p.Devices["mobile"] = presence.DeviceRule{Ceiling: "chat"}
+	_, err := presence.Compile(p)
+	require.ErrorContains(t, err, `"devices.mobile.ceiling": "chat" is of class available, which a ceiling replaces; allowed: away, busy, offline, gone`)
+	p.Devices["mobile"] = presence.DeviceRule{Ceiling: "nap"}
+	_, err = presence.Compile(p)
+	require.ErrorContains(t, err, `"devices.mobile.ceiling": "nap" is not a status of this policy`)
+}
+
+// devices.NAME.rank: of the connections, those of the greatest rank speak. The others
+// are as if they had no claim, and vote for nothing.
+func TestRankOfDevices(t *testing.T) {
+	t.Parallel()
+	p := presence.DefaultPolicy()
+	p.ClaimScope = presence.ScopeConnection
+	p.Devices = map[string]presence.DeviceRule{"mobile": {Rank: 2}, "tv": {Rank: -1}}
+	x := newSubject(t, p)
+	enters := func(at float64, conn, device string) {
+		x.do(at, presence.Event{Kind: presence.EventLogin, Conn: conn, Device: device, Age: presence.NoAge})
+	}
+	over := func(at float64, conn, status string) {
+		x.do(at, presence.Event{Kind: presence.EventSetClaim, Actor: presence.Agent(ann), Conn: conn, Claim: presence.Claim{Status: status}})
+	}
+	enters(0, "tv", "tv")
+	over(1, "tv", "busy")
+	require.Equal(t, "busy", x.s.Current.Status)
+	enters(2, "desk", "")
+	require.Equal(t, "available", x.s.Current.Status, "the television no longer speaks")
+	require.Equal(t, presence.CauseDefault, x.s.Current.Cause)
+	x.do(3, presence.Event{Kind: presence.EventSetClaim, Actor: presence.System(presence.ID("host")), Claim: presence.Claim{Status: "away", Source: presence.SourceCalendar}})
+	require.Equal(t, "away", x.s.Current.Status, "no device that speaks has a claim")
+	over(4, "desk", "busy")
+	require.Equal(t, "busy", x.s.Current.Status)
+	enters(5, "phone", "mobile")
+	require.Equal(t, "away", x.s.Current.Status)
+	over(6, "phone", "busy")
+	over(7, "desk", "away")
+	require.Equal(t, "busy", x.s.Current.Status)
+	x.do(8, presence.Event{Kind: presence.EventDisconnect, Conn: "phone", Cause: presence.CauseClosed})
+	require.Equal(t, "busy", x.s.Current.Status, "it still counts")
+	require.Equal(t, "away", x.tick(13).Status)
 }

@@ -43,6 +43,9 @@ func compareWithNaive(h *history, policies []presence.Policy) error {
 			return fmt.Errorf("after event %d (%s):\n %w", i, e.text(), err)
 		}
 	}
+	if len(h.events) == 0 {
+		return nil
+	}
 	at := h.events[len(h.events)-1].at
 	if err := sameViews(f, n, at); err != nil {
 		return fmt.Errorf("in the end: %w", err)
@@ -155,6 +158,12 @@ func TestComparisonNoticesWhatDiffers(t *testing.T) {
 		{"login resets", func(p *presence.Policy) { p.Login = presence.LoginRule{Mode: "reset", Status: "away"} }},
 		{"kiosks count", func(p *presence.Policy) { delete(p.Devices, "kiosk") }},
 		{"mobiles are like any device", func(p *presence.Policy) { delete(p.Devices, "mobile") }},
+		{"mobiles speak first", func(p *presence.Policy) {
+			p.Devices["mobile"] = presence.DeviceRule{OwnGrace: true, Grace: p.Devices["mobile"].Grace, Rank: 1}
+		}},
+		{"mobiles show less", func(p *presence.Policy) {
+			p.Devices["mobile"] = presence.DeviceRule{OwnGrace: true, Grace: p.Devices["mobile"].Grace, Ceiling: "busy"}
+		}},
 		{"push is ignored", func(p *presence.Policy) { p.Virtual = nil }},
 		{"the least available vote wins", func(p *presence.Policy) { p.Fold = []string{"offline", "busy", "away", "available"} }},
 	} {

@@ -163,6 +163,14 @@ type DeviceRule struct {
 	// OwnGrace makes Grace replace the policy's grace for these connections.
 	OwnGrace bool  `json:"ownGrace,omitzero"`
 	Grace    Grace `json:"grace,omitzero"` // as the policy's grace; counts only with OwnGrace
+	// Rank decides which connections speak where connections have claims of their own,
+	// as under claimScope connection: those of the greatest rank, live or lingering.
+	// Fold decides among them. A negative rank is below that of other devices.
+	Rank int `json:"rank,omitzero"`
+	// Ceiling is the status shown instead of one of class available while every
+	// connection is of a device with a ceiling. Of several ceilings the most available
+	// one counts. An idle stage that shows less still does. Empty means none.
+	Ceiling string `json:"ceiling,omitzero"`
 }
 
 // VirtualRule is what an endpoint without a connection counts for.

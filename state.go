@@ -985,63 +985,6 @@ func (st *stepper) setClaim(e *Event) (Cause, error) {
 	return c.Source.cause(), nil
 }
 
-// noteChoice records that the subject itself has just chosen a status, over a
-// connection or over none.
-func (st *stepper) noteChoice(over *ConnState) {
-	s := st.s
-	switch {
-	case st.m.activity[ActivityClaim]:
-		for i := range s.Conns {
-			if conn := &s.Conns[i]; over == nil && conn.Left == 0 {
-				conn.ActedAt = s.Now
-				st.noteAct(conn)
-			}
-		}
-		if over != nil {
-			over.Input = s.Now
-			st.noteAct(over)
-		}
-		st.touched = true
-	case over != nil:
-		over.Looked = s.Now
-	}
-}
-
-// noteAct records that the person acted over a connection that does not count. The
-// act counts while no connection does.
-func (st *stepper) noteAct(c *ConnState) {
-	if c.Aside {
-		st.s.Acted = st.s.Now
-	}
-}
-
-// keepInput stores the last input of connections that no longer count. Of several
-// stored at one instant the newest stays.
-func (st *stepper) keepInput(last Instant) {
-	s := st.s
-	if s.InputKept == s.Now {
-		last = max(last, s.Input)
-	}
-	s.Input, s.InputKept = last, s.Now
-}
-
-// recount notes which connections count under a policy that takes effect. If none
-// does any more, the last input over those that did is kept.
-func (st *stepper) recount() {
-	last, counted, counts := Instant(0), false, false
-	for i := range st.s.Conns {
-		c := &st.s.Conns[i]
-		if !c.Aside {
-			last, counted = max(last, c.Input, c.ActedAt), true
-		}
-		c.Aside = !st.m.counts(c)
-		counts = counts || !c.Aside
-	}
-	if counted && !counts {
-		st.keepInput(last)
-	}
-}
-
 // applyChoice makes a checked claim take effect.
 func (st *stepper) applyChoice(c Claim) {
 	m := st.m
@@ -1229,7 +1172,8 @@ func (st *stepper) switchOff() {
 		}
 	}
 	if len(s.Conns) > 0 {
-		s.Input, s.LeftCause = max(st.m.lastInput(s), s.Acted), CauseLogout
+		st.keepInput(max(st.m.lastInput(s), s.Acted))
+		s.LeftCause = CauseLogout
 	}
 	s.Conns, s.Acted = nil, 0
 	if w := s.Work; w != nil {

@@ -255,6 +255,9 @@ func (m *Machine) explainConns(s *State) (lines []string) {
 			lines = append(lines, fmt.Sprintf("connection %s heard at %s, last input at %s", c.ID, c.Heard, max(c.Input, c.ActedAt)))
 		}
 	}
+	if top := m.ceiling(s); top != nil {
+		lines = append(lines, "only devices are connected that show no more than "+top.ID)
+	}
 	return slices.Insert(lines, 0, fmt.Sprintf("%d of %d connections live", live, all))
 }
 

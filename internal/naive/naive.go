@@ -416,18 +416,17 @@ func graceEnd(p *presence.Policy, c *stay) presence.Instant {
 // connection it returns what was known as the last of them ended or ceased to count,
 // or a later act of the person over a device that does not count.
 func (l *look) lastInput() presence.Instant {
-	present, counted := l.countedInput(l.p)
-	if counted {
+	if present, counted := countedInput(l.there, l.p); counted {
 		return present
 	}
 	return l.keptInput()
 }
 
-// countedInput returns the last input over the connections that count under a policy,
-// or false without such a connection.
-func (l *look) countedInput(p *presence.Policy) (last presence.Instant, counted bool) {
-	for _, c := range l.there {
-		if !p.Devices[c.device].IgnoreInput {
+// countedInput returns the last input over those of some connections that are there
+// and count under a policy, or false without such a connection.
+func countedInput(stays []stay, p *presence.Policy) (last presence.Instant, counted bool) {
+	for _, c := range stays {
+		if c.gone == 0 && !p.Devices[c.device].IgnoreInput {
 			last, counted = max(last, c.lastInput()), true
 		}
 	}
@@ -496,17 +495,17 @@ func (l *look) keepings() (list []keeping) {
 		event := keeping{by: int64(i + 1), instant: h.at}
 		switch {
 		case e.Kind == presence.EventPolicy:
-			before := n.look(moment{n: i, at: h.at, upto: dueAll})
-			_, still := before.countedInput(p)
-			if event.last, event.counts = before.countedInput(before.p); still || !event.counts {
+			stays := n.stays(moment{n: i, at: h.at, upto: dueAll})
+			_, still := countedInput(stays, p)
+			if event.last, event.counts = countedInput(stays, n.policyAt(i)); still || !event.counts {
 				continue
 			}
 		case e.Kind == presence.EventLogin && slices.Contains(p.Activity, "login"):
 			event.acts = ignored(p, l.deviceAfter(i, e.Conn))
 		case e.Kind == presence.EventSetClaim && h.own && slices.Contains(p.Activity, "claim"):
 			over := cmp.Or(e.Conn, h.claim.Conn)
-			for _, c := range n.look(moment{n: i + 1, at: h.at, fresh: true}).there {
-				event.acts = event.acts || ignored(p, c.device) && (c.id == over || over == "" && c.left == 0)
+			for _, c := range n.stays(moment{n: i + 1, at: h.at, fresh: true}) {
+				event.acts = event.acts || c.gone == 0 && ignored(p, c.device) && (c.id == over || over == "" && c.left == 0)
 			}
 		}
 		if event.acts || event.counts {
@@ -955,7 +954,7 @@ func (l *look) topOfClaims(keep func(*presence.Claim) bool) (vote, bool) {
 		v := vote{&c.Claim, meant(l.p, &c.Claim).ID, rankIn(l.p, c.Source), c.SetAt, c.by + 1}
 		if c.Conn == "" {
 			votes = append(votes, v)
-		} else if slices.ContainsFunc(l.there, func(s stay) bool { return s.id == c.Conn }) {
+		} else if slices.ContainsFunc(l.there, func(s stay) bool { return s.id == c.Conn && l.speaks(s) }) {
 			scoped[c.Conn] = append(scoped[c.Conn], v)
 		}
 	}
@@ -968,6 +967,9 @@ func (l *look) topOfClaims(keep func(*presence.Claim) bool) (vote, bool) {
 			}
 		}
 		for _, s := range l.there {
+			if !l.speaks(s) {
+				continue
+			}
 			v, ok := topVote(scoped[s.id])
 			if !ok {
 				v = vote{status: DefaultIn(l.p).ID} // a connect is no choice, so it is never later than a choice
@@ -983,6 +985,32 @@ func (l *look) topOfClaims(keep func(*presence.Claim) bool) (vote, bool) {
 }
 
 func anyClaim(*presence.Claim) bool { return true }
+
+// speaks reports whether no connection has a greater rank.
+func (l *look) speaks(c stay) bool {
+	return !slices.ContainsFunc(l.there, func(o stay) bool { return l.p.Devices[o.device].Rank > l.p.Devices[c.device].Rank })
+}
+
+// ceiling returns the most available of the ceilings, if every connection has one.
+func (l *look) ceiling() (best *presence.Status) {
+	for _, c := range l.there {
+		s := StatusOf(l.p, l.p.Devices[c.device].Ceiling)
+		if s == nil {
+			return nil
+		}
+		if best == nil || l.availability(s) < l.availability(best) {
+			best = s
+		}
+	}
+	return best
+}
+
+// availability orders statuses from the most available one.
+func (l *look) availability(s *presence.Status) int {
+	order := []presence.Class{presence.ClassAvailable, presence.ClassBusy, presence.ClassAway, presence.ClassDND, presence.ClassOffline}
+	place := slices.IndexFunc(l.p.Statuses, func(o presence.Status) bool { return o.ID == s.ID })
+	return slices.Index(order, s.Class)*len(l.p.Statuses) + place
+}
 
 // voices lists the claims that speak: from the top down in rank, up to and including
 // the first of manual rank or below. A vote without a claim is for the policy default.
@@ -1220,8 +1248,14 @@ func (l *look) shown() Answer {
 			shown = StatusOf(l.p, rule.Show)
 		}
 		a.Masked, a.Cause = chosen.ID, l.departure()
-	} else if to, since := l.idle(chosen, source != "" && rankIn(l.p, source) == rankIn(l.p, presence.SourceManual)); to != nil {
-		shown, a.Masked, a.Cause, a.idleAt = to, chosen.ID, presence.CauseIdle, since
+	} else {
+		to, since := l.idle(chosen, source != "" && rankIn(l.p, source) == rankIn(l.p, presence.SourceManual))
+		top := l.ceiling()
+		if top != nil && chosen.Class == presence.ClassAvailable && (to == nil || l.availability(top) > l.availability(to)) {
+			shown, a.Masked, a.Cause = top, chosen.ID, presence.CauseIdle
+		} else if to != nil {
+			shown, a.Masked, a.Cause, a.idleAt = to, chosen.ID, presence.CauseIdle, since
+		}
 	}
 	a.Status, a.Class = shown.ID, shown.Class
 	if a.Masked != "" {
@@ -1839,7 +1873,7 @@ func (n *Model) candidates(count int, from, to presence.Instant, extra []presenc
 		}
 	}
 	for _, stage := range l.p.Idle {
-		list = append(list, l.lastInput().Add(stage.After))
+		list = append(list, l.keptInput().Add(stage.After)) // what counts is in stays
 	}
 	for _, c := range l.wishes {
 		list = append(list, c.Until, limitIn(l.p, &c.Claim))
