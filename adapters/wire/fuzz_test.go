@@ -1,12 +1,18 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/presence-go/presence"
 )
 
 // FuzzMessages passes arbitrary bodies to the decoders. Every message gets an
@@ -100,4 +106,85 @@ func FuzzSecret(f *testing.F) {
 			require.EqualValues(t, 1, epoch)
 		}
 	})
+}
+
+// FuzzSession feeds lines to the sessions of an agent and of a visitor, with a pause
+// after some. All that is written is an object with a type and valid text. A stream of
+// a channel has no gap. An answer bears the ref of a question. No line harms another
+// session.
+func FuzzSession(f *testing.F) {
+	for _, text := range []string{
+		`{"type":"hello","v":1,"conn":"c","login":true}` + "\n" + `{"type":"watch","ref":"1","channel":"sales"}` + "\n" + `{"type":"claim","ref":"2","status":"busy","for":60000}`,
+		`{"type":"hello","v":1}` + "\n\n" + `{"type":"watch","channel":"sales"}` + "\n" + `{"type":"pong","seq":1,"idle":0,"visible":true}` + "\n" + `{"type":"bye"}`,
+		`{"type":"hello","v":1,"conn":"c","epoch":7,"secret":"x"}` + "\n" + `{"type":"release","ref":"r"}` + "\n" + `{"type":"unwatch","channel":"sales"}`,
+		`{"type":"watch","channel":"sales","epoch":"e","seq":3}` + "\n" + `{"type":"request","ref":"a","status":"away"}` + "\n" + `{"type":"focus","channel":"sales"}`, "null\n[]\n{}\n\xff",
+	} {
+		f.Add([]byte(text), uint8(len(text)))
+	}
+	f.Fuzz(func(t *testing.T, body []byte, pauses uint8) {
+		synctest.Test(t, func(t *testing.T) {
+			sales, ann := presence.ChannelID("sales"), presence.ID("ann")
+			tracker, h := serve(t, &presence.Options{}, Options{})
+			require.NoError(t, tracker.AddMember(t.Context(), sales, ann))
+			agent, agentTape := join(t, h, presence.Agent(ann), plain{streams: true}, nil)
+			visitor, visitorTape := join(t, h, guest, plain{streams: true}, nil)
+			other, otherTape := join(t, h, presence.Admin(presence.ID("other")), plain{streams: true}, nil)
+			refs := map[string]bool{"": true}
+			seqs := make(map[string]uint64)
+			for i, line := range bytes.Split(body, []byte("\n")) {
+				if i == 40 {
+					break
+				}
+				if m, _ := decode(line); m.Ref != "" {
+					refs[m.Ref] = true
+				}
+				agent.Receive(bytes.Clone(line))
+				visitor.Receive(bytes.Clone(line))
+				synctest.Wait()
+				if pauses>>(i%8)&1 == 1 {
+					time.Sleep(time.Duration(pauses) * 4 * time.Millisecond)
+				}
+				for name, lines := range map[string][]string{"agent": agentTape.take(), "visitor": visitorTape.take()} {
+					for _, text := range strings.Split(strings.Join(lines, ""), "\n") {
+						checkSent(t, name, text, refs, seqs)
+					}
+				}
+			}
+			other.Receive([]byte(`{"type":"nonsense","ref":"mine"}`))
+			synctest.Wait()
+			require.Contains(t, strings.Join(otherTape.take(), ""), `"ref":"mine"`, "the other session is served")
+			require.LessOrEqual(t, h.Sessions(), 3)
+			for _, tape := range []*tape{agentTape, visitorTape, otherTape} {
+				_ = tape.Close()
+			}
+			synctest.Wait()
+			require.Zero(t, h.Sessions())
+		})
+	})
+}
+
+// checkSent checks one line that a client was sent.
+func checkSent(t *testing.T, name, text string, refs map[string]bool, seqs map[string]uint64) {
+	t.Helper()
+	if text == "" || text == "ping" || strings.HasPrefix(text, "close ") {
+		return
+	}
+	var m struct {
+		Type, Ref string
+		Channel   any // an object or an id
+		Epoch     any // a number of a connection, a word of a stream
+		Seq       uint64
+	}
+	require.True(t, utf8.ValidString(text), "%q", text)
+	require.NoError(t, json.Unmarshal([]byte(text), &m), "%q", text)
+	require.NotEmpty(t, m.Type, "%q", text)
+	require.True(t, refs[m.Ref], "%s was answered with a ref that no message had: %q", name, text)
+	stream := fmt.Sprint(name, " ", m.Channel, " ", m.Epoch)
+	switch m.Type {
+	case "diff":
+		require.Equal(t, seqs[stream]+1, m.Seq, "%q", text)
+		seqs[stream] = m.Seq
+	case "snapshot":
+		seqs[stream] = m.Seq
+	}
 }
