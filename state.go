@@ -422,6 +422,9 @@ func (st *stepper) apply(e *Event) (trigger Cause, err error) {
 	case EventPolicy:
 		st.recount()
 		st.change()
+		if st.expireClaims(s.Now) { // by the new policy's limits
+			st.ended = s.Now
+		}
 		return TriggerPolicy, nil
 	case EventDisable:
 		st.disable()
