@@ -42,7 +42,7 @@ func TestRunPassesOffersOn(t *testing.T) {
 		time.Sleep(10*time.Second - 1)
 		synctest.Wait()
 		require.Equal(t, "ann", h.place(t, "w1"))
-		time.Sleep(1)
+		time.Sleep(1 * time.Nanosecond)
 		synctest.Wait()
 		w, _ := h.queue.Get("w1")
 		require.Equal(t, bob, w.Agent)
@@ -213,7 +213,7 @@ func TestClosingTime(t *testing.T) {
 			time.Sleep(10*time.Second - 1)
 			synctest.Wait()
 			require.Empty(t, h.queue.Of(ann))
-			time.Sleep(1)
+			time.Sleep(1 * time.Nanosecond)
 			synctest.Wait()
 			if closing == routing.ClosingHold {
 				require.Equal(t, "ann", h.place(t, "w1"), "Run has waited for the opening")
