@@ -197,6 +197,16 @@ func (w *Work) find(on string) (int, bool) {
 	return slices.BinarySearchFunc(w.Loads, on, func(l Load, on string) int { return strings.Compare(l.On, on) })
 }
 
+// outdates reports whether work was taken away after a count at a revision, which is
+// 0 if the host names none.
+func (w *Work) outdates(revision Instant) bool {
+	requeued := Instant(0)
+	if w != nil {
+		requeued = w.Requeued
+	}
+	return revision != 0 && revision < requeued
+}
+
 // room returns how much more work a subject takes in the work channel of one load,
 // or false if nothing limits it.
 func (m *Machine) room(w *Work, l *Load) (n int, limited bool) {
@@ -372,7 +382,7 @@ func (st *stepper) load(on string) (*Load, error) {
 // requeue.
 func (st *stepper) reportLoad(e *Event) error {
 	s := st.s
-	if s.Work != nil && e.Revision != 0 && e.Revision < s.Work.Requeued {
+	if s.Work.outdates(e.Revision) {
 		return nil
 	}
 	l, err := st.load(e.Load.On)
@@ -453,7 +463,7 @@ func (st *stepper) offer(e *Event) error {
 // done subtracts work that has ended.
 func (st *stepper) done(e *Event) error {
 	s := st.s
-	if s.Work != nil && e.Revision != 0 && e.Revision < s.Work.Requeued {
+	if s.Work.outdates(e.Revision) {
 		return nil
 	}
 	i, found := s.Work.find(e.Load.On)
