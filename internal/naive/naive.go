@@ -361,7 +361,7 @@ func (l *ownClaims) note(p *presence.Policy, h *happened) {
 				c.Until = max(c.Until+e.From-e.To, h.at)
 			}
 		}
-	case e.Kind == presence.EventSetClaim && !h.void && !h.clears && h.claim.Conn == l.id:
+	case e.Kind == presence.EventSetClaim && !h.void && !h.clears && !h.waits && h.claim.Conn == l.id:
 		l.claims = append(l.claims, h.claim)
 	}
 }
