@@ -878,6 +878,9 @@ func (st *stepper) logout(e *Event) error {
 		if !all && c.ID != e.Conn {
 			continue
 		}
+		if c.Left != 0 && c.Cause == CauseLogout {
+			continue // the same logout again
+		}
 		if c.Left == 0 {
 			st.change()
 		}

@@ -295,12 +295,11 @@ func (st *stepper) expireConns(at Instant, gone func(cause Cause, left Instant))
 func (st *stepper) remove(i int, left Instant) {
 	s := st.s
 	c := s.Conns[i]
-	before := st.m.lastInput(s)
 	s.Conns = append(s.Conns[:i], s.Conns[i+1:]...)
 	if st.m.counts(&c) {
 		// Input is stored here while other connections count as well. It is read
 		// when none does.
-		st.keepInput(before)
+		st.keepInput(max(c.Input, c.ActedAt))
 	}
 	if len(s.Conns) == 0 {
 		s.Input, s.Acted = max(s.Input, s.Acted), 0

@@ -285,7 +285,8 @@ func (n *Model) staysOf(id string, w moment) []stay {
 				leave(h.at, e.Cause)
 			}
 		case presence.EventLogout:
-			if mine || e.Conn == "" || p.LogoutScope == "account" {
+			again := c.left != 0 && c.cause == presence.CauseLogout
+			if !again && (mine || e.Conn == "" || p.LogoutScope == "account") {
 				c.left, c.cause, c.told, c.extended = h.at, presence.CauseLogout, true, 0
 			}
 		case presence.EventNodeDown:
