@@ -266,17 +266,18 @@ func (m *Machine) explainClaims(s *State) (lines []string) {
 	for _, c := range slices.SortedFunc(slices.Values(s.Claims), func(x, y Claim) int {
 		return cmp.Or(m.rankOf(x.Source)-m.rankOf(y.Source), cmp.Compare(y.SetAt, x.SetAt), cmp.Compare(y.Serial, x.Serial))
 	}) {
-		text := fmt.Sprintf("claim %s (%s) set by %s at %s", c.Status, c.Source, cmp.Or(c.By, "nobody"), c.SetAt)
+		var text strings.Builder
+		fmt.Fprintf(&text, "claim %s (%s) set by %s at %s", c.Status, c.Source, cmp.Or(c.By, "nobody"), c.SetAt)
 		if c.Conn != "" {
-			text += " on connection " + c.Conn
+			text.WriteString(" on connection " + c.Conn)
 		}
 		if until := m.endOf(&c); until != 0 {
-			text += ", until " + until.String()
+			text.WriteString(", until " + until.String())
 		}
 		for i, o := range c.Over {
-			text += []string{", over ", " and "}[min(i, 1)] + o[0] + " " + o[1]
+			text.WriteString([]string{", over ", " and "}[min(i, 1)] + o[0] + " " + o[1])
 		}
-		lines = append(lines, text)
+		lines = append(lines, text.String())
 	}
 	return lines
 }

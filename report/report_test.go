@@ -470,8 +470,8 @@ func (c *clerk) sums(bounds []presence.Instant) (list []report.Sum) {
 // of a sum beside its times are the key: each change of one has a row.
 func TestEveryFieldOfAKeyHasRows(t *testing.T) {
 	var key []string
-	for i := range reflect.TypeFor[report.Sum]().NumField() {
-		switch name := reflect.TypeFor[report.Sum]().Field(i).Name; name {
+	for field := range reflect.TypeFor[report.Sum]().Fields() {
+		switch name := field.Name; name {
 		case "From", "To", "For", "Times":
 		default:
 			key = append(key, name)

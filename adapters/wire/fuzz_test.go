@@ -145,7 +145,7 @@ func FuzzSession(f *testing.F) {
 					time.Sleep(time.Duration(pauses) * 4 * time.Millisecond)
 				}
 				for name, lines := range map[string][]string{"agent": agentTape.take(), "visitor": visitorTape.take()} {
-					for _, text := range strings.Split(strings.Join(lines, ""), "\n") {
+					for text := range strings.SplitSeq(strings.Join(lines, ""), "\n") {
 						checkSent(t, name, text, refs, seqs)
 					}
 				}

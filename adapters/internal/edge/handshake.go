@@ -90,17 +90,18 @@ func Upgrade(w http.ResponseWriter, r *http.Request, timeout time.Duration, subp
 		return nil, nil, err
 	}
 	sum := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
-	answer := "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
-		base64.StdEncoding.EncodeToString(sum[:]) + "\r\n"
+	protocol := ""
 	for word := range Words(r.Header, "Sec-WebSocket-Protocol") {
 		if word == subprotocol && word != "" {
-			answer += "Sec-WebSocket-Protocol: " + subprotocol + "\r\n"
+			protocol = "Sec-WebSocket-Protocol: " + subprotocol + "\r\n"
 			break
 		}
 	}
+	answer := "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
+		base64.StdEncoding.EncodeToString(sum[:]) + "\r\n" + protocol + "\r\n"
 	_ = conn.SetDeadline(time.Time{}) // those of the HTTP server
 	_ = conn.SetWriteDeadline(time.Now().Add(timeout))
-	if _, err := conn.Write([]byte(answer + "\r\n")); err != nil {
+	if _, err := conn.Write([]byte(answer)); err != nil {
 		conn.Close()
 		return nil, nil, err
 	}

@@ -474,17 +474,17 @@ func utf8Groups() []utf8Group {
 		continuations = append(continuations, "\x80\xbf\x80\xbf\x80\xbf"[:n])
 	}
 	continuations[1] = "\xbf"
-	all := ""
+	var all []byte
 	for b := 0x80; b < 0xbf; b++ {
-		all += string([]byte{byte(b)})
+		all = append(all, byte(b))
 	}
 	var starts, characters []string
 	for _, span := range [][2]int{{0xc0, 0xdf}, {0xe0, 0xef}, {0xf0, 0xf7}, {0xf8, 0xfb}, {0xfc, 0xfd}} {
-		text := ""
+		var text []byte
 		for b := span[0]; b < span[1]; b++ {
-			text += string([]byte{byte(b), ' '})
+			text = append(text, byte(b), ' ')
 		}
-		starts = append(starts, text)
+		starts = append(starts, string(text))
 	}
 	for plane := range rune(0x11) {
 		characters = append(characters, string(plane<<16|0xfffe), string(plane<<16|0xffff))
@@ -500,7 +500,7 @@ func utf8Groups() []utf8Group {
 		{yes, []string{"\x7f", "\u07ff", "\uffff", "\U0010ffff"}, nil},
 		{no, []string{"\xf7\xbf\xbf\xbf", "\xfb\xbf\xbf\xbf\xbf", "\xfd\xbf\xbf\xbf\xbf\xbf"}, nil},
 		{texts: []string{"\ud7ff", "\ue000", "\ufffd", "\U0010ffff", "\xf4\x90\x80\x80"}, mixed: []bool{yes, yes, yes, yes, no}},
-		{no, append(continuations, all), nil},
+		{no, append(continuations, string(all)), nil},
 		{no, starts, nil},
 		{no, missing, nil},
 		{no, []string{strings.Join(missing, "")}, nil},
