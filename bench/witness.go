@@ -159,7 +159,10 @@ func (w *witness) judgeTurns(want []naive.Turn) (upto int, err error) {
 // says compares a sighting with the model's answer.
 func (s *sighting) says(a naive.Answer) error {
 	v := &s.admin
-	if got := (naive.Answer{Known: a.Known, Reach: a.Reach, Status: v.Status, Masked: v.Masked, Cause: v.Cause, Routable: v.Routable}); got != a {
+	got := a
+	got.Status, got.Class, got.Masked, got.Cause, got.Reason, got.Text, got.SetAt, got.Until = v.Status, v.Class, v.Masked, v.Cause, v.Reason, v.Text, v.SetAt, v.Until
+	got.Routable, got.Label, got.Load, got.LastSeen, got.LastLogin = v.Routable, v.Work, v.Load, v.LastSeen, v.LastLogin
+	if got != a {
 		return fmt.Errorf("want %+v\n an admin is shown %+v", a, got)
 	}
 	if s.team.Status != a.Status {

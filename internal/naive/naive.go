@@ -494,6 +494,14 @@ func (l *look) keepings() (list []keeping) {
 			continue
 		}
 		event := keeping{by: int64(i + 1), instant: h.at}
+		if e.Kind == presence.EventConnect || e.Kind == presence.EventLogin {
+			stays := n.stays(moment{n: i, at: h.at, upto: dueAll})
+			if slices.ContainsFunc(stays, func(c stay) bool { // continues at a device that does not count
+				return c.id == e.Conn && c.gone == 0 && !ignored(p, c.device) && ignored(p, cmp.Or(e.Device, c.device))
+			}) {
+				event.last, event.counts = countedInput(stays, p)
+			}
+		}
 		switch {
 		case e.Kind == presence.EventPolicy:
 			stays := n.stays(moment{n: i, at: h.at, upto: dueAll})

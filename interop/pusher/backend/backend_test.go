@@ -35,9 +35,11 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	w := &world{T: t, hooks: make(chan client.WebhookEvent, 100)}
+	app := client.Client{AppID: "1", Key: "key", Secret: "secret", EncryptionMasterKeyBase64: base64.StdEncoding.EncodeToString(make([]byte, 32))}
+	hooked := app // a client writes to itself at its first use, so each goroutine has its own
 	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		hook, err := w.Webhook(r.Header, body)
+		hook, err := hooked.Webhook(r.Header, body)
 		switch {
 		case err != nil && strings.Contains(string(body), "private-encrypted-"):
 			return // the library decrypts the data of channel_occupied, which has none
@@ -56,8 +58,8 @@ func newWorld(t *testing.T) *world {
 	w.tracker, err = presence.New(&presence.Options{Policy: &policy})
 	w.must(err)
 	go w.tracker.Run(t.Context())
-	app := pusher.App{ID: "1", Key: "key", Secret: "secret", Webhooks: []pusher.Webhook{{URL: receiver.URL}}}
-	handler, err := pusher.New(w.tracker, &pusher.Options{Apps: []pusher.App{app}, VacatedAfter: 10 * time.Millisecond})
+	served := pusher.App{ID: "1", Key: "key", Secret: "secret", Webhooks: []pusher.Webhook{{URL: receiver.URL}}}
+	handler, err := pusher.New(w.tracker, &pusher.Options{Apps: []pusher.App{served}, VacatedAfter: 10 * time.Millisecond})
 	w.must(err)
 	server := httptest.NewServer(handler)
 	t.Cleanup(func() {
@@ -66,7 +68,8 @@ func newWorld(t *testing.T) *world {
 		w.tracker.Close()
 	})
 	w.address = server.Listener.Addr().String()
-	w.Client = client.Client{AppID: "1", Key: "key", Secret: "secret", Host: w.address, EncryptionMasterKeyBase64: base64.StdEncoding.EncodeToString(make([]byte, 32))}
+	w.Client = app
+	w.Host = w.address
 	return w
 }
 

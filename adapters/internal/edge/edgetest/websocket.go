@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -108,11 +109,13 @@ func (p *peer) frame() (op edge.Opcode, payload []byte, err error) {
 
 // until reads what the server sends up to the end of the connection. It returns
 // one word for each frame: answer, noise, too long, pong and its payload, close
-// and its code. Text that is none of these is left out.
+// and its code. Text that is none of these is left out. After a close frame a
+// reset is an end too: the server has stopped reading what this side still sent.
 func (p *peer) until() (words []string) {
+	closed := false
 	for {
 		op, payload, err := p.frame()
-		if errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) || closed && errors.Is(err, syscall.ECONNRESET) {
 			return append(words, "end")
 		}
 		if err != nil {
@@ -121,6 +124,7 @@ func (p *peer) until() (words []string) {
 		if word := p.word(op, payload); word != "" {
 			words = append(words, word)
 		}
+		closed = closed || op == edge.OpClose
 		if op == edge.OpClose && p.polite {
 			_, _ = p.conn.Write(closing(1000, "")) // the server may have gone
 		}
