@@ -6,6 +6,8 @@
 //	go run ./test/mutate              try 600 mutants, drawn by a seed that it prints
 //	go run ./test/mutate -all         try all
 //	go run ./test/mutate -file a.go   try those of one file
+//	go run ./test/mutate -match RE    try those whose line matches, as -list prints it
+//	go run ./test/mutate -quick       run only tests of less than 30 ms, to find suspects
 //	go run ./test/mutate -list        list them, and try none
 //
 // The file equivalents.txt lists mutants that change nothing, with the reason. They
@@ -21,6 +23,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -53,10 +56,12 @@ func decides(file string) bool {
 type options struct {
 	root    string
 	targets []target
-	list    string // the file with the equivalents
-	number  int    // of mutants to try; 0 means all
-	file    string // only mutants of this file
-	only    bool   // list the mutants, and try none
+	list    string         // the file with the equivalents
+	number  int            // of mutants to try; 0 means all
+	file    string         // only mutants of this file
+	match   *regexp.Regexp // only mutants whose line it matches; nil matches all
+	quick   bool           // run only quick tests
+	only    bool           // list the mutants, and try none
 	seed    uint64
 	workers int
 	budget  time.Duration
@@ -68,16 +73,21 @@ func main() {
 	all := flag.Bool("all", false, "try every mutant")
 	flag.IntVar(&o.number, "n", 600, "try this `number` of mutants")
 	flag.StringVar(&o.file, "file", "", "try the mutants of this `file` alone, such as state.go or routing/queue.go")
+	match := flag.String("match", "", "try only mutants whose printed line matches this `regexp`")
+	flag.BoolVar(&o.quick, "quick", false, "run only tests that take less than 30 ms")
 	flag.BoolVar(&o.only, "list", false, "list the mutants and try none")
 	flag.Uint64Var(&o.seed, "seed", 0, "draw mutants and seeds of random tests by this `number`; 0 draws it too")
 	flag.IntVar(&o.workers, "j", runtime.NumCPU(), "try this `number` of mutants at once")
 	flag.DurationVar(&o.budget, "budget", time.Minute, "give up on a mutant after this processor `time`")
 	flag.BoolVar(&o.verbose, "v", false, "print every mutant")
 	flag.Parse()
-	if *all || o.file != "" {
+	if *all || o.file != "" || *match != "" {
 		o.number = 0
 	}
 	root, err := filepath.Abs(o.root)
+	if err == nil && *match != "" {
+		o.match, err = regexp.Compile(*match)
+	}
 	if err == nil {
 		o.root = root
 		var survived int
@@ -148,7 +158,7 @@ func run(o options, out io.Writer) (survived int, err error) {
 		switch {
 		case o.only:
 			for _, s := range tried {
-				fmt.Fprintf(out, "%s:%d: %s\n", s.key.file, s.line, s.key)
+				fmt.Fprintln(out, s.listed())
 			}
 		case len(tried) > 0:
 			if err := p.try(o, dir, tried, table, out); err != nil {
@@ -159,7 +169,7 @@ func run(o options, out io.Writer) (survived int, err error) {
 	if o.only {
 		return 0, nil
 	}
-	if o.number == 0 && o.file == "" {
+	if o.number == 0 && o.file == "" && o.match == nil {
 		for _, text := range sorted(equivalents) {
 			if !equivalents[text].met {
 				fmt.Fprintf(out, "STALE   line %d of the list names no mutant: %s\n", equivalents[text].line, text)
@@ -179,7 +189,7 @@ func choose(programs []*program, o options) map[*program][]*site {
 	var all []choice
 	for _, p := range programs {
 		for _, s := range p.sites {
-			if o.file == "" || s.key.file == filepath.ToSlash(filepath.Clean(o.file)) {
+			if (o.file == "" || s.key.file == filepath.ToSlash(filepath.Clean(o.file))) && (o.match == nil || o.match.MatchString(s.listed())) {
 				all = append(all, choice{p, s})
 			}
 		}
@@ -207,7 +217,7 @@ func (p *program) try(o options, dir string, sites []*site, table map[string]*fi
 	}
 	var stages []stage
 	for _, b := range binaries {
-		own, failing, err := b.arrange(o.seed)
+		own, failing, err := b.arrange(o.seed, o.quick)
 		if err != nil {
 			return err
 		}
@@ -237,6 +247,9 @@ func (p *program) try(o options, dir string, sites []*site, table map[string]*fi
 	})
 	return nil
 }
+
+// listed is the line of a mutant in a list.
+func (s *site) listed() string { return fmt.Sprintf("%s:%d: %s", s.key.file, s.line, s.key) }
 
 func mutated(s *site) string {
 	if s.shows == "" {

@@ -101,3 +101,11 @@ func TestLinesOfTheList(t *testing.T) {
 	_, err := readEquivalents("equivalents.txt")
 	require.NoError(t, err)
 }
+
+// A pattern chooses among the printed lines. Quick tests draw nothing.
+func TestMatchChoosesByTheLine(t *testing.T) {
+	_, out := tryTiny(t, "", func(o *options) { o.match, o.quick = regexp.MustCompile(`Fee \| boundary`), true })
+	require.Equal(t, 1, strings.Count(out, "ALIVE "), out)
+	require.NotContains(t, out, "\ncaught ")
+	require.NotContains(t, out, "tests with "+more)
+}
