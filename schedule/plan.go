@@ -45,6 +45,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/internal/wallclock"
 )
 
 // The limits of a plan.
@@ -256,12 +257,12 @@ func (p Plan) clone() Plan {
 
 // number counts the days since 1 January 1970.
 func (d Date) number() int64 {
-	return wall(time.Date(d.Year, d.Month, d.Day, 0, 0, 0, 0, time.UTC).Unix()).day()
+	return int64(wallclock.Time(time.Date(d.Year, d.Month, d.Day, 0, 0, 0, 0, time.UTC).Unix()).Day())
 }
 
 // dateOf returns the date of a day by its number.
 func dateOf(day int64) Date {
-	year, month, dom := time.Unix(day*daySeconds, 0).UTC().Date()
+	year, month, dom := time.Unix(day*wallclock.DaySeconds, 0).UTC().Date()
 	return Date{year, month, dom}
 }
 
@@ -273,7 +274,7 @@ func DateIn(zone *time.Location, now time.Time) Date {
 	if zone == nil {
 		zone = time.UTC
 	}
-	return dateOf(local(zone, within(now).Unix()).day())
+	return dateOf(int64(wallclock.Shown(zone, within(now).Unix()).Day()))
 }
 
 // The weekdays and their names, Monday first as in texts of hours.

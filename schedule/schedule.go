@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/internal/wallclock"
 )
 
 // Options are the settings of a schedule that are not data.
@@ -42,7 +43,7 @@ func New(plan Plan, opts *Options) (*Schedule, error) {
 	}
 	if s.loc == nil {
 		s.loc, zone = plan.zone()
-	} else if _, offset := time.Unix(0, 0).In(s.loc).Zone(); max(offset, -offset) > around/2 {
+	} else if _, offset := time.Unix(0, 0).In(s.loc).Zone(); max(offset, -offset) > wallclock.Around/2 {
 		zone = fault("zone %q: an offset of %d seconds; want less than a day", s.loc, offset)
 	}
 	if err := plan.validate(zone); err != nil {
@@ -78,7 +79,7 @@ func (s *Schedule) hours(day int64) (hours Day, name string, special bool) {
 
 // stretch is an open time of one span of one day, in times on a clock.
 type stretch struct {
-	from, to wall
+	from, to wallclock.Time
 	cut      bool // an exception of the next date ends it
 	day      int64
 	span     Span
@@ -87,9 +88,9 @@ type stretch struct {
 // instants returns a stretch in Unix seconds; to is not included.
 func (s *Schedule) instants(st stretch) (from, to int64) {
 	if st.cut {
-		return first(s.loc, st.from), first(s.loc, st.to)
+		return wallclock.First(s.loc, st.from), wallclock.First(s.loc, st.to)
 	}
-	return first(s.loc, st.from), last(s.loc, st.to)
+	return wallclock.First(s.loc, st.from), wallclock.Last(s.loc, st.to)
 }
 
 // reach is the number of days before a day on which an open time of that day
@@ -100,13 +101,13 @@ const reach = 3
 // their beginnings.
 func (s *Schedule) stretches(after, until int64) iter.Seq[stretch] {
 	return func(yield func(stretch) bool) {
-		ends := local(s.loc, until).day() + reach
-		for day := local(s.loc, after).day() - reach; day <= ends; day++ {
+		ends := int64(wallclock.Shown(s.loc, until).Day()) + reach
+		for day := int64(wallclock.Shown(s.loc, after).Day()) - reach; day <= ends; day++ {
 			hours, _, _ := s.hours(day)
 			for _, span := range hours {
 				st := stretch{from: on(day, span.From), to: on(day, span.To), day: day, span: span}
 				if span.wraps() {
-					st.to += daySeconds
+					st.to += wallclock.DaySeconds
 				}
 				if midnight := on(day+1, 0); st.to >= midnight {
 					if _, _, special := s.hours(day + 1); special {
@@ -229,7 +230,7 @@ func (w Why) String() string {
 // Open reports whether it is open at an instant, and the reason.
 func (s *Schedule) Open(now time.Time) (open bool, why Why) {
 	at := within(now).Unix()
-	day := local(s.loc, at).day()
+	day := int64(wallclock.Shown(s.loc, at).Day())
 	for st := range s.stretches(at, at) {
 		if opens, closes := s.instants(st); opens <= at && at < closes {
 			open, day, why.Span = true, st.day, st.span

@@ -7,6 +7,7 @@ import (
 	"sort"
 	"time"
 
+	"github.com/presence-go/presence/internal/wallclock"
 	"github.com/presence-go/presence/schedule"
 )
 
@@ -38,7 +39,7 @@ type closures struct {
 }
 
 func newClosures(zone *time.Location, begin, finish int) *closures {
-	c := &closures{zone: zone, first: begin, last: finish, from: first(zone, midnight(begin)), until: first(zone, midnight(finish+1))}
+	c := &closures{zone: zone, first: begin, last: finish, from: wallclock.First(zone, wallclock.Midnight(begin)), until: wallclock.First(zone, wallclock.Midnight(finish+1))}
 	c.owners, c.unowned = make([]*event, finish-begin+1), make([]int, finish-begin+2)
 	for i := range c.unowned {
 		c.unowned[i] = i
@@ -61,7 +62,7 @@ func (c *closures) add(e *event, list []span, b *budget) error {
 
 // own notes who closes the days of a span.
 func (c *closures) own(e *event, s span, b *budget) error {
-	from, to := shown(c.zone, s.from).day()-c.first, shown(c.zone, s.to-1).day()-c.first
+	from, to := wallclock.Shown(c.zone, s.from).Day()-c.first, wallclock.Shown(c.zone, s.to-1).Day()-c.first
 	for day := c.free(max(from, 0)); day <= min(to, c.last-c.first); day = c.free(day) {
 		if err := b.look(1); err != nil {
 			return err
@@ -106,7 +107,7 @@ type day struct {
 func (c *closures) exceptions(plan schedule.Plan) (list []schedule.Exception) {
 	shut := joined(c.spans)
 	look := func(number int) day {
-		d := day{number: number, from: first(c.zone, midnight(number)), to: first(c.zone, midnight(number+1))}
+		d := day{number: number, from: wallclock.First(c.zone, wallclock.Midnight(number)), to: wallclock.First(c.zone, wallclock.Midnight(number+1))}
 		of := dateOf(number)
 		d.hours, d.dated = plan.On(schedule.Date{Year: of.year, Month: time.Month(of.month), Day: of.of})
 		i := sort.Search(len(shut), func(i int) bool { return shut[i].to > d.from })
@@ -166,11 +167,13 @@ func (c *closures) exception(d, before *day) (e schedule.Exception, needed bool)
 // closed day begins none. past is the latest end of those that go on after
 // midnight.
 func (c *closures) open(d, before *day) (past schedule.TimeOfDay) {
-	at := func(number int, t schedule.TimeOfDay) wall { return midnight(number) + wall(t)*60 }
+	at := func(number int, t schedule.TimeOfDay) wallclock.Time {
+		return wallclock.Midnight(number) + wallclock.Time(t)*60
+	}
 	if !d.dated && !before.whole {
 		for _, s := range before.hours {
 			if wraps(s) {
-				d.open = append(d.open, span{d.from, min(last(c.zone, at(d.number, s.To)), d.to)})
+				d.open = append(d.open, span{d.from, min(wallclock.Last(c.zone, at(d.number, s.To)), d.to)})
 			}
 		}
 	}
@@ -179,9 +182,9 @@ func (c *closures) open(d, before *day) (past schedule.TimeOfDay) {
 		if wraps(s) {
 			past = max(past, s.To)
 		} else if s.To < 24*60 {
-			to = min(last(c.zone, at(d.number, s.To)), d.to)
+			to = min(wallclock.Last(c.zone, at(d.number, s.To)), d.to)
 		}
-		d.open = append(d.open, span{first(c.zone, at(d.number, s.From)), to})
+		d.open = append(d.open, span{wallclock.First(c.zone, at(d.number, s.From)), to})
 	}
 	d.open = joined(slices.DeleteFunc(d.open, func(s span) bool { return s.from >= s.to }))
 	return past
@@ -212,12 +215,12 @@ func subtract(list, less []span) (rest []span) {
 // hours returns the hours that are open in the remaining times, and in no
 // others. Those that go on after midnight end at past.
 func (c *closures) hours(d *day, past schedule.TimeOfDay) (left schedule.Day) {
-	at := func(m int) wall { return midnight(d.number) + wall(m)*60 }
+	at := func(m int) wallclock.Time { return wallclock.Midnight(d.number) + wallclock.Time(m)*60 }
 	for _, s := range d.remaining {
 		from, to := int(s.from-d.from+59)/60, int(s.to-d.from)/60
-		if d.to-d.from != daySeconds || offset(c.zone, d.from) != offset(c.zone, d.to) { // clocks are set
-			from = sort.Search(24*60, func(m int) bool { return first(c.zone, at(m)) >= s.from })
-			to = sort.Search(24*60+1, func(m int) bool { return last(c.zone, at(m)) > s.to }) - 1
+		if d.to-d.from != wallclock.DaySeconds || wallclock.Offset(c.zone, d.from) != wallclock.Offset(c.zone, d.to) { // clocks are set
+			from = sort.Search(24*60, func(m int) bool { return wallclock.First(c.zone, at(m)) >= s.from })
+			to = sort.Search(24*60+1, func(m int) bool { return wallclock.Last(c.zone, at(m)) > s.to }) - 1
 		}
 		one := schedule.Span{From: schedule.TimeOfDay(from), To: schedule.TimeOfDay(to)}
 		switch {

@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/presence-go/presence/internal/wallclock"
 	"github.com/presence-go/presence/schedule"
 )
 
@@ -54,7 +55,7 @@ type event struct {
 
 	plan            *time.Location // the zone of the hours
 	zone            *time.Location // of start, and of what names no other
-	start           wall
+	start           wallclock.Time
 	length          length
 	rules, exrules  []*rule
 	dates, not      []*moment
@@ -276,7 +277,7 @@ func (z *zones) moment(l *line, text string) (*moment, error) {
 	switch l.kind {
 	case "", "DATE-TIME", "PERIOD":
 	case "DATE":
-		m.wall, m.allDay = midnight(m.wall.day()), true
+		m.wall, m.allDay = wallclock.Midnight(m.wall.Day()), true
 	default:
 		return nil, at(l, "VALUE=%.40s is unknown", l.kind)
 	}
@@ -315,10 +316,10 @@ func (e *event) readLength(c *component, z *zones) error {
 	switch {
 	case err != nil:
 		return err
-	case e.allDay && d.seconds%daySeconds != 0:
+	case e.allDay && d.seconds%wallclock.DaySeconds != 0:
 		return at(lasts, "%.40q is not in days, as the start is", lasts.value)
 	case e.allDay:
-		d = length{days: max(1, d.days+int(d.seconds/daySeconds))}
+		d = length{days: max(1, d.days+int(d.seconds/wallclock.DaySeconds))}
 	}
 	if ends != nil && d.end(e.zone, e.start) != e.length.end(e.zone, e.start) {
 		return at(lasts, "DTEND says something else")
@@ -335,15 +336,15 @@ func (e *event) until(l *line, z *zones) error {
 		return err
 	}
 	if m.allDay != e.allDay {
-		if !e.allDay || m.wall != midnight(m.wall.day()) {
+		if !e.allDay || m.wall != wallclock.Midnight(m.wall.Day()) {
 			return at(l, "it is not of the same kind as DTSTART: a date, or a time")
 		}
 	}
 	if e.allDay {
-		e.length.days = max(1, m.wall.day()-e.start.day())
+		e.length.days = max(1, m.wall.Day()-e.start.Day())
 		return nil
 	}
-	e.length.seconds = m.unix(e.zone) - instant(e.zone, e.start)
+	e.length.seconds = m.unix(e.zone) - wallclock.Instant(e.zone, e.start)
 	if e.length.seconds < 0 {
 		return at(l, "it is before DTSTART")
 	}
@@ -361,13 +362,13 @@ func (e *event) wholeDays(c *component) {
 		return
 	}
 	zone := e.zone
-	if zone == time.UTC && e.start != midnight(e.start.day()) {
+	if zone == time.UTC && e.start != wallclock.Midnight(e.start.Day()) {
 		zone = e.plan
 	}
-	start := instant(e.zone, e.start)
-	from, to := shown(zone, start), shown(zone, e.length.end(e.zone, e.start))
-	if from == midnight(from.day()) && to == midnight(to.day()) {
-		e.allDay, e.start, e.length = true, from, length{days: max(1, to.day()-from.day())}
+	start := wallclock.Instant(e.zone, e.start)
+	from, to := wallclock.Shown(zone, start), wallclock.Shown(zone, e.length.end(e.zone, e.start))
+	if from == wallclock.Midnight(from.Day()) && to == wallclock.Midnight(to.Day()) {
+		e.allDay, e.start, e.length = true, from, length{days: max(1, to.Day()-from.Day())}
 		e.zone = zone
 	}
 }
@@ -428,9 +429,9 @@ func (e *event) rule(l *line, to *[]*rule) error {
 		case e.allDay:
 			r.untilDay = u.day(e.plan)
 		case u.allDay:
-			r.untilDay = u.wall.day()
+			r.untilDay = u.wall.Day()
 		default:
-			r.untilDay = shown(e.zone, u.unix(e.zone)).day()
+			r.untilDay = wallclock.Shown(e.zone, u.unix(e.zone)).Day()
 		}
 	}
 	*to = append(*to, r)
@@ -438,10 +439,10 @@ func (e *event) rule(l *line, to *[]*rule) error {
 }
 
 // ends reports whether a time is after the end of a rule.
-func (r *rule) ends(e *event, w wall, unix int64) bool {
+func (r *rule) ends(e *event, w wallclock.Time, unix int64) bool {
 	switch u := r.until; {
 	case u == nil || u.allDay || e.allDay:
-		return w.day() > r.untilDay
+		return w.Day() > r.untilDay
 	case u.zone == nil:
 		return w > u.wall
 	default:

@@ -58,6 +58,7 @@ import (
 	"time"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/internal/wallclock"
 	"github.com/presence-go/presence/schedule"
 )
 
@@ -154,7 +155,7 @@ func Exceptions(ctx context.Context, r io.Reader, plan schedule.Plan, from, to s
 }
 
 func dayOf(d schedule.Date) int {
-	return wall(time.Date(d.Year, d.Month, d.Day, 0, 0, 0, 0, time.UTC).Unix()).day()
+	return wallclock.Time(time.Date(d.Year, d.Month, d.Day, 0, 0, 0, 0, time.UTC).Unix()).Day()
 }
 
 func fault(format string, args ...any) error {

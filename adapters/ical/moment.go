@@ -3,17 +3,19 @@ package ical
 import (
 	"strings"
 	"time"
+
+	"github.com/presence-go/presence/internal/wallclock"
 )
 
 // moment is a date or a time as it is written.
 type moment struct {
-	wall   wall
+	wall   wallclock.Time
 	zone   *time.Location // nil if none is written
 	allDay bool
 }
 
 // maxDay is 31 December 9999.
-var maxDay = int(time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC).Unix() / daySeconds)
+var maxDay = int(time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC).Unix() / wallclock.DaySeconds)
 
 // parseMoment reads a date such as 20261225, or a time such as 20261224T120000
 // or 20261224T110000Z.
@@ -38,7 +40,7 @@ func parseMoment(l *line, text string) (*moment, error) {
 	if year < 1 || month < 1 || month > 12 || day < 1 || day > monthLen(year, month) || hour > 23 || minute > 59 || n%100 > 60 {
 		return nil, at(l, "%.40q does not exist", l.value)
 	}
-	m.wall = wall(time.Date(year, time.Month(month), day, hour, minute, second, 0, time.UTC).Unix())
+	m.wall = wallclock.Time(time.Date(year, time.Month(month), day, hour, minute, second, 0, time.UTC).Unix())
 	return m, nil
 }
 
@@ -61,16 +63,16 @@ func (m *moment) unix(zone *time.Location) int64 {
 	if m.zone != nil {
 		zone = m.zone
 	}
-	return instant(zone, m.wall)
+	return wallclock.Instant(zone, m.wall)
 }
 
 // day returns the date of a moment. A time in UTC that is not midnight is the
 // date in the zone given: so some makers write the days of whole-day events.
 func (m *moment) day(zone *time.Location) int {
-	if m.zone == time.UTC && m.wall != midnight(m.wall.day()) {
-		return shown(zone, m.unix(zone)).day()
+	if m.zone == time.UTC && m.wall != wallclock.Midnight(m.wall.Day()) {
+		return wallclock.Shown(zone, m.unix(zone)).Day()
 	}
-	return m.wall.day()
+	return m.wall.Day()
 }
 
 // length is how long something lasts: some days by the calendar, and some
@@ -114,7 +116,7 @@ func parseLength(l *line, text string) (d length, err error) {
 			return d, bad
 		}
 		rest = rest[i+1:]
-		d.days, d.seconds = min(d.days, maxDay), min(d.seconds, int64(midnight(maxDay)))
+		d.days, d.seconds = min(d.days, maxDay), min(d.seconds, int64(wallclock.Midnight(maxDay)))
 	}
 	if negative && d != (length{}) {
 		return d, at(l, "%.40q is a length below zero", text)
@@ -125,6 +127,6 @@ func parseLength(l *line, text string) (d length, err error) {
 // end returns the end of what begins at a time on the clock of a zone and lasts
 // that long. Days are those of the calendar, and hours are exact (RFC 5545,
 // 3.3.6).
-func (d length) end(zone *time.Location, start wall) int64 {
-	return instant(zone, start+midnight(d.days)) + d.seconds
+func (d length) end(zone *time.Location, start wallclock.Time) int64 {
+	return wallclock.Instant(zone, start+wallclock.Midnight(d.days)) + d.seconds
 }

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/presence-go/presence/internal/wallclock"
 )
 
 // rule is a rule of recurrence: a predicate over days, and one time of day.
@@ -17,7 +19,7 @@ type rule struct {
 	count    int // 0 is none
 	start    date
 	wkst     time.Weekday
-	clock    wall // the time of day, in seconds
+	clock    wallclock.Time // the time of day, in seconds
 
 	months    uint16
 	weeks     []int
@@ -58,7 +60,7 @@ type date struct {
 }
 
 func dateOf(day int) date {
-	t := time.Unix(int64(day)*daySeconds, 0).UTC()
+	t := time.Unix(int64(day)*wallclock.DaySeconds, 0).UTC()
 	y, m, d := t.Date()
 	return date{day, y, int(m), d, t.Weekday(), t.YearDay(), monthLen(y, int(m)), yearLen(y)}
 }
@@ -439,20 +441,20 @@ func (r *rule) check(seen map[string]bool) error {
 
 // begin completes a rule by the start of its event: what the rule leaves open
 // is as it is there. Times of day have no meaning for whole days.
-func (r *rule) begin(start wall, allDay bool) error {
-	r.start = dateOf(start.day())
+func (r *rule) begin(start wallclock.Time, allDay bool) error {
+	r.start = dateOf(start.Day())
 	if !allDay {
 		if r.finer != "" {
 			return at(r.line, "%s has several times a day, read is one", r.finer)
 		}
-		clock := int(start - midnight(r.start.day))
+		clock := int(start - wallclock.Midnight(r.start.day))
 		parts := [3]int{clock / 3600, clock / 60 % 60, clock % 60}
 		for i, list := range r.timeOfRule {
 			if len(list) == 1 {
 				parts[i] = list[0]
 			}
 		}
-		r.clock = wall(parts[0]*3600 + parts[1]*60 + min(parts[2], 59))
+		r.clock = wallclock.Time(parts[0]*3600 + parts[1]*60 + min(parts[2], 59))
 	}
 	days := r.monthDays != [2]uint32{} || r.yearDays != nil || r.weekdays != 0 || r.counted()
 	switch {
@@ -470,4 +472,13 @@ func (r *rule) begin(start wall, allDay bool) error {
 		}
 	}
 	return nil
+}
+
+// floorDiv divides and rounds down.
+func floorDiv(a, b int) int {
+	q := a / b
+	if a%b != 0 && (a < 0) != (b < 0) {
+		q--
+	}
+	return q
 }

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"github.com/presence-go/presence/internal/wallclock"
 )
 
 // series is an event with the changes of its times.
@@ -18,7 +20,7 @@ type series struct {
 type change struct {
 	*event
 	key int64
-	was wall // the time that it replaces
+	was wallclock.Time // the time that it replaces
 }
 
 // series puts events together that are about the same, and leaves out those
@@ -130,11 +132,11 @@ func newest(list []*event) []*event {
 }
 
 // key returns what identifies a time of an event: the day, or the instant.
-func (e *event) key(w wall) int64 {
+func (e *event) key(w wallclock.Time) int64 {
 	if e.allDay {
-		return int64(w.day())
+		return int64(w.Day())
 	}
-	return instant(e.zone, w)
+	return wallclock.Instant(e.zone, w)
 }
 
 // keyOf returns the key of a date or time that a line names.
@@ -161,12 +163,12 @@ func (e *event) recurs() bool {
 // several.
 func (s *series) change(e *event, key int64) {
 	if e.ranged != 0 {
-		c := change{event: e, key: key, was: midnight(int(key))}
+		c := change{event: e, key: key, was: wallclock.Midnight(int(key))}
 		if !s.allDay {
-			c.was = shown(s.zone, key)
+			c.was = wallclock.Shown(s.zone, key)
 			if e.replaces.allDay { // a date is the time of the event on it
-				c.was = midnight(e.replaces.wall.day()) + s.start - midnight(s.start.day())
-				c.key = instant(s.zone, c.was)
+				c.was = wallclock.Midnight(e.replaces.wall.Day()) + s.start - wallclock.Midnight(s.start.Day())
+				c.key = wallclock.Instant(s.zone, c.was)
 			}
 		}
 		s.ranges = append(s.ranges, c)
@@ -175,7 +177,7 @@ func (s *series) change(e *event, key int64) {
 		s.single, s.dates = make(map[int64]bool), make(map[int]bool)
 	}
 	if e.replaces.allDay && !s.allDay {
-		s.dates[e.replaces.wall.day()] = true
+		s.dates[e.replaces.wall.Day()] = true
 		return
 	}
 	s.single[key] = true
@@ -197,14 +199,14 @@ func (s *series) governs(key int64) (found *change) {
 // occurrence is one time of an event.
 type occurrence struct {
 	key  int64
-	wall wall
+	wall wallclock.Time
 	own  *extent // with a length of its own
 }
 
 // reach is how far from the days asked for a time of the series can begin, in
 // seconds.
 func (s *series) reach() (before, after int64) {
-	size := func(l length) int64 { return int64(midnight(l.days)) + l.seconds }
+	size := func(l length) int64 { return int64(wallclock.Midnight(l.days)) + l.seconds }
 	before = size(s.length)
 	for i := range s.ranges {
 		c := &s.ranges[i]
@@ -214,7 +216,7 @@ func (s *series) reach() (before, after int64) {
 		moved := int64(c.start - c.was)
 		before, after = max(before, size(c.length)+max(moved, 0)), max(after, -moved)
 	}
-	return before + around, after + around
+	return before + wallclock.Around, after + wallclock.Around
 }
 
 // close closes the times of a series.
@@ -235,7 +237,7 @@ func (s *series) close(c *closures, b *budget) error {
 		if err := b.look(timeCost + len(s.ranges)); err != nil {
 			return err
 		}
-		if s.single[o.key] || s.dates[o.wall.day()] {
+		if s.single[o.key] || s.dates[o.wall.Day()] {
 			continue
 		}
 		g := s.governs(o.key)
@@ -254,14 +256,14 @@ func (s *series) moved(g *change, o occurrence) span {
 	zone := g.zone
 	switch {
 	case g.allDay:
-		o.wall = midnight(o.wall.day() + g.start.day() - g.was.day())
+		o.wall = wallclock.Midnight(o.wall.Day() + g.start.Day() - g.was.Day())
 	case s.allDay:
 		o.wall += g.start - g.was
 	default:
 		zone = s.zone
-		o.wall += shown(zone, instant(g.zone, g.start)) - g.was
+		o.wall += wallclock.Shown(zone, wallclock.Instant(g.zone, g.start)) - g.was
 	}
-	o.key, o.own = instant(zone, o.wall), nil
+	o.key, o.own = wallclock.Instant(zone, o.wall), nil
 	return g.span(zone, o)
 }
 
@@ -272,10 +274,10 @@ func (e *event) span(zone *time.Location, o occurrence) span {
 		return span{o.own.from.unix(e.zone), o.own.to.unix(e.zone)}
 	case o.own != nil:
 		at := cmp.Or(o.own.from.zone, e.zone)
-		return span{instant(at, o.own.from.wall), o.own.length.end(at, o.own.from.wall)}
+		return span{wallclock.Instant(at, o.own.from.wall), o.own.length.end(at, o.own.from.wall)}
 	case e.allDay:
-		day := o.wall.day()
-		return span{first(e.plan, midnight(day)), first(e.plan, midnight(day+e.length.days))}
+		day := o.wall.Day()
+		return span{wallclock.First(e.plan, wallclock.Midnight(day)), wallclock.First(e.plan, wallclock.Midnight(day+e.length.days))}
 	}
 	if e.length.days == 0 { // the second of a repeated time has the face of the first
 		return span{o.key, o.key + e.length.seconds}
@@ -290,12 +292,12 @@ func (e *event) times(b *budget, from, until int64) (list []occurrence, err erro
 	if e.allDay {
 		at = e.plan
 	}
-	days := [2]int{max(shown(at, from).day()-1, -maxDay), min(shown(at, until).day()+1, maxDay)}
+	days := [2]int{max(wallclock.Shown(at, from).Day()-1, -maxDay), min(wallclock.Shown(at, until).Day()+1, maxDay)}
 	list = append(list, occurrence{key: e.key(e.start), wall: e.start})
 	for _, r := range e.rules {
 		n, over := 1, error(nil) // DTSTART is the first
 		err := r.days(b, days[0], days[1], func(day int) bool {
-			w := midnight(day) + r.clock
+			w := wallclock.Midnight(day) + r.clock
 			if w <= e.start {
 				return true
 			}
@@ -321,11 +323,11 @@ func (e *event) times(b *budget, from, until int64) (list []occurrence, err erro
 		w := m.wall
 		switch {
 		case e.allDay:
-			w = midnight(m.day(e.plan))
+			w = wallclock.Midnight(m.day(e.plan))
 		case m.allDay: // the time of the event on that day
-			w = midnight(m.wall.day()) + e.start - midnight(e.start.day())
+			w = wallclock.Midnight(m.wall.Day()) + e.start - wallclock.Midnight(e.start.Day())
 		case m.zone != nil:
-			w = shown(e.zone, m.unix(e.zone))
+			w = wallclock.Shown(e.zone, m.unix(e.zone))
 		}
 		o := occurrence{key: e.key(w), wall: w}
 		if !e.allDay && !m.allDay {
@@ -335,7 +337,7 @@ func (e *event) times(b *budget, from, until int64) (list []occurrence, err erro
 	}
 	for i := range e.periods {
 		x := &e.periods[i]
-		list = append(list, occurrence{key: e.keyOf(x.from), wall: shown(at, x.from.unix(e.zone)), own: x})
+		list = append(list, occurrence{key: e.keyOf(x.from), wall: wallclock.Shown(at, x.from.unix(e.zone)), own: x})
 	}
 	return e.without(b, list, days)
 }
@@ -345,7 +347,7 @@ func (e *event) without(b *budget, list []occurrence, days [2]int) ([]occurrence
 	not, notDays := make(map[int64]bool), make(map[int]bool)
 	for _, m := range e.not {
 		if m.allDay && !e.allDay {
-			notDays[m.wall.day()] = true
+			notDays[m.wall.Day()] = true
 		} else {
 			not[e.keyOf(m)] = true
 		}
@@ -353,7 +355,7 @@ func (e *event) without(b *budget, list []occurrence, days [2]int) ([]occurrence
 	for _, r := range e.exrules {
 		n, over := 0, error(nil)
 		err := r.days(b, days[0], days[1], func(day int) bool {
-			w := midnight(day) + r.clock
+			w := wallclock.Midnight(day) + r.clock
 			if w < e.start {
 				return true
 			}
@@ -369,5 +371,5 @@ func (e *event) without(b *budget, list []occurrence, days [2]int) ([]occurrence
 			return nil, err
 		}
 	}
-	return slices.DeleteFunc(list, func(o occurrence) bool { return not[o.key] || notDays[o.wall.day()] }), nil
+	return slices.DeleteFunc(list, func(o occurrence) bool { return not[o.key] || notDays[o.wall.Day()] }), nil
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/presence-go/presence/internal/wallclock"
 )
 
 // zones finds the zones of one calendar by their names.
@@ -212,7 +214,7 @@ func (z *zones) onsets(c *component) (list []onset, err error) {
 	if err != nil {
 		return nil, err
 	}
-	add := func(w wall) { list = append(list, onset{int64(w) - int64(o.from), o.from, o.to}) }
+	add := func(w wallclock.Time) { list = append(list, onset{int64(w) - int64(o.from), o.from, o.to}) }
 	add(start.wall)
 	for i := range c.lines {
 		switch l := &c.lines[i]; {
@@ -235,7 +237,7 @@ func (z *zones) onsets(c *component) (list []onset, err error) {
 }
 
 // yearly calls add for the times of a rule in the years that matter.
-func (z *zones) yearly(l *line, start wall, from int64, add func(wall)) error {
+func (z *zones) yearly(l *line, start wallclock.Time, from int64, add func(wallclock.Time)) error {
 	r, err := parseRule(l)
 	if err != nil {
 		return err
@@ -243,19 +245,19 @@ func (z *zones) yearly(l *line, start wall, from int64, add func(wall)) error {
 	if err := r.begin(start, false); err != nil {
 		return err
 	}
-	before := func(wall) bool { return true }
+	before := func(wallclock.Time) bool { return true }
 	if u := r.until; u != nil {
 		switch {
 		case u.allDay:
-			before = func(w wall) bool { return w.day() <= u.wall.day() }
+			before = func(w wallclock.Time) bool { return w.Day() <= u.wall.Day() }
 		case u.zone != nil:
-			before = func(w wall) bool { return int64(w)-from <= int64(u.wall) }
+			before = func(w wallclock.Time) bool { return int64(w)-from <= int64(u.wall) }
 		default:
-			before = func(w wall) bool { return w <= u.wall }
+			before = func(w wallclock.Time) bool { return w <= u.wall }
 		}
 	}
 	each := func(day int) bool {
-		w := midnight(day) + r.clock
+		w := wallclock.Midnight(day) + r.clock
 		if !before(w) {
 			return false
 		}
@@ -263,7 +265,7 @@ func (z *zones) yearly(l *line, start wall, from int64, add func(wall)) error {
 		return true
 	}
 	day := func(year, month int) int {
-		return wall(time.Date(year, time.Month(month), 1, 0, 0, 0, 0, time.UTC).Unix()).day()
+		return wallclock.Time(time.Date(year, time.Month(month), 1, 0, 0, 0, 0, time.UTC).Unix()).Day()
 	}
 	if r.count > 0 || r.places != nil || r.months == 0 {
 		n := 0
