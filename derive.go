@@ -621,7 +621,7 @@ func (m *Machine) nextAbove(s *State, last *Claim) (next *Claim) {
 // masks returns nil if def shows.
 func (m *Machine) masks(s *State, def *definition, c *Claim, now Instant) (to *definition, at Instant) {
 	to, at = m.idleMask(s, def, c, now)
-	if top := m.ceiling(s); top != nil && def.Class == ClassAvailable && (to == nil || to.order < top.order) {
+	if top := m.ceiling(s); top != nil && def.Class == ClassAvailable && (to == nil || to.order <= top.order) {
 		return top, 0
 	}
 	return to, at

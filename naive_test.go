@@ -241,6 +241,26 @@ func TestHistoriesThatOnceDiffered(t *testing.T) {
 		{"the youngest input of those that left at once", nil, []happened{
 			login(0, "b", "", "n1"), login(50*sec, "a", "", "n1"), after(50*sec, event{Kind: presence.EventLogout}), connect(5*min+30*sec, "c", 0),
 		}, "available", 5*min + 30*sec},
+		{"a second logout of one connection", func(p *presence.Policy) { p.Lease, p.Grace.Logout = time.Hour, 3*sec }, []happened{
+			login(0, "b", "", "n1"), login(5*min+15*sec, "a", "", "n1"), after(10*min, event{Kind: presence.EventLogout, Conn: "a"}),
+			after(10*min+sec, event{Kind: presence.EventLogout, Conn: "a"}), tick(10*min + 5*sec),
+		}, "away", 10 * min},
+		{"a logout of a connection that was lost", func(p *presence.Policy) { p.Grace.Logout = 3 * sec }, []happened{
+			connect(0, "c", 30*sec), connect(2*sec, "b", 5*min), after(70*sec, event{Kind: presence.EventLogout, Conn: "c"}), tick(74 * sec),
+		}, "away", 70 * sec},
+		{"a login over a connection that continues at a kiosk", func(p *presence.Policy) {
+			p.Lease, p.Devices = 2*time.Hour, map[string]presence.DeviceRule{"kiosk": {IgnoreInput: true}}
+		}, []happened{
+			login(0, "b", "", "n1"), login(10*min, "a", "", "n1"), after(10*min, event{Kind: presence.EventConnect, Conn: "a", Device: "kiosk"}),
+			after(10*min+30*sec, event{Kind: presence.EventLogout, Conn: "b"}), tick(11 * min),
+		}, "available", 10*min + 30*sec},
+		{"an input that a heartbeat corrects as another connection ends", func(p *presence.Policy) {
+			p.Devices = map[string]presence.DeviceRule{"mobile": {OwnGrace: true}}
+		}, []happened{
+			connect(0, "a", min), after(50*sec, event{Kind: presence.EventLogin, Conn: "c", Device: "mobile"}),
+			after(75*sec, event{Kind: presence.EventHeartbeat, Conn: "c", Age: 10 * min}), after(75*sec, event{Kind: presence.EventDisconnect, Conn: "c", Cause: presence.CauseNode}),
+			connect(76*sec, "a", 0), tick(4*min + 30*sec),
+		}, "offline", 2*min + 16*sec},
 		{"a grace after a standstill", nil, []happened{
 			login(0, "a", "", "n1"), after(15*sec, event{Kind: presence.EventSuspended, From: nineSharp.Add(5 * sec), To: nineSharp.Add(15 * sec)}),
 			after(16*sec, event{Kind: presence.EventNodeDown, Node: "n1"}), connect(32*sec, "b", 0),

@@ -162,7 +162,7 @@ type State struct {
 	Work      *Work       // nil means that none is known
 	Input     Instant     // the last input as of when the last counting connection left
 	InputKept Instant     // when Input was stored
-	Acted     Instant     // the last login, own claim or first connect over a connection that does not count; part of Input once all are gone
+	Acted     Instant     // the last login, own claim, first connect or earlier input over a connection that does not count; part of Input once all are gone
 	LeftCause Cause       // how the last connection left
 	LeftAt    Instant     // when the last connection left
 	LoggedIn  Instant     // the last login
@@ -355,7 +355,7 @@ type stepper struct {
 	touched   bool    // the presence must be derived again
 	room      bool    // the room for work has changed, which may be no part of the presence
 	logical   Instant // the instant of the changes that the event makes, if it is not now
-	ended     Instant // the end of the claim whose end is being settled, if one is
+	ended     Instant // when what is being settled ended: a claim, or a connection that left; 0 if neither did
 	persisted bool
 	next      Instant // no deadline after now lies before it; 0 means none
 	lastName  *transitionName
@@ -643,8 +643,8 @@ func (st *stepper) reopen(e *Event, c, old *ConnState) {
 	if e.Node == "" {
 		c.Node, c.Incarnation = old.Node, old.Incarnation
 	}
-	if c.Aside = !st.m.counts(c); c.Aside && !old.Aside {
-		st.keepInput(st.m.lastInput(st.s)) // another device
+	if c.Aside = !st.m.counts(c); c.Aside && !old.Aside { // another device
+		st.s.Acted = max(st.s.Acted, old.Input, old.ActedAt)
 	}
 	if old.Left == 0 {
 		return
@@ -1171,15 +1171,13 @@ func (st *stepper) disable() {
 func (st *stepper) switchOff() {
 	s := st.s
 	s.Disabled = true
-	for _, c := range s.Conns {
-		s.LeftAt = max(s.LeftAt, c.Left)
-		if c.Left == 0 {
-			s.LeftAt = s.Now
+	for i := range s.Conns {
+		if left := cmp.Or(s.Conns[i].Left, s.Now); left >= s.LeftAt {
+			s.LeftAt, s.LeftCause = left, CauseLogout
 		}
 	}
 	if len(s.Conns) > 0 {
 		st.keepInput(max(st.m.lastInput(s), s.Acted))
-		s.LeftCause = CauseLogout
 	}
 	s.Conns, s.Acted = nil, 0
 	if w := s.Work; w != nil {

@@ -223,8 +223,8 @@ func (st *stepper) settleAt(at Instant) {
 	}
 	idle = at
 	attribute(CauseIdle, at, deadlineIdle)
-	if kind == deadlineUntil {
-		st.ended = at
+	if kind == deadlineUntil || kind == deadlineGrace {
+		st.ended = logical
 	}
 	st.settle(logical, trigger, st.timedID(kind, at))
 	st.ended = 0

@@ -247,6 +247,11 @@ func (n *Model) staysOf(id string, w moment) []stay {
 				c.input = h.at
 			}
 		}
+		signOf := func(what string) { // an age that the client reports later replaces an input
+			if active(what); !slices.Contains(p.Activity, what) {
+				c.looked = h.at
+			}
+		}
 		switch e.Kind {
 		case presence.EventHeartbeat:
 			if mine {
@@ -261,15 +266,16 @@ func (n *Model) staysOf(id string, w moment) []stay {
 		case presence.EventInput:
 			if mine {
 				heard(h.at)
-				active("input")
-				c.looked = h.at
+				signOf("input")
 			}
 		case presence.EventFocus:
 			if mine {
 				heard(h.at)
-				c.focus, c.looked = e.Channel, h.at
+				c.focus = e.Channel
 				if e.Channel != "" {
-					active("focus")
+					signOf("focus")
+				} else {
+					c.looked = h.at
 				}
 			}
 		case presence.EventVisible:
@@ -315,7 +321,7 @@ func (n *Model) staysOf(id string, w moment) []stay {
 			}
 			if over == id {
 				heard(h.at)
-				if h.own {
+				if h.own && !slices.Contains(p.Activity, "claim") {
 					c.looked = h.at
 				}
 			}
@@ -457,7 +463,7 @@ func (l *look) keptInput() presence.Instant {
 			connected++
 		}
 		if k.acts {
-			acted = k.instant
+			acted = max(acted, cmp.Or(k.last, k.instant))
 		}
 		if k.counts {
 			if keptAt == k.instant {
@@ -495,11 +501,10 @@ func (l *look) keepings() (list []keeping) {
 		}
 		event := keeping{by: int64(i + 1), instant: h.at}
 		if e.Kind == presence.EventConnect || e.Kind == presence.EventLogin {
-			stays := n.stays(moment{n: i, at: h.at, upto: dueAll})
-			if slices.ContainsFunc(stays, func(c stay) bool { // continues at a device that does not count
-				return c.id == e.Conn && c.gone == 0 && !ignored(p, c.device) && ignored(p, cmp.Or(e.Device, c.device))
-			}) {
-				event.last, event.counts = countedInput(stays, p)
+			for _, c := range n.stays(moment{n: i, at: h.at, upto: dueAll}) {
+				if c.id == e.Conn && c.gone == 0 && !ignored(p, c.device) && ignored(p, cmp.Or(e.Device, c.device)) {
+					event.acts, event.last = true, c.lastInput() // continues at a device that does not count
+				}
 			}
 		}
 		switch {
@@ -510,7 +515,11 @@ func (l *look) keepings() (list []keeping) {
 				continue
 			}
 		case e.Kind == presence.EventLogin && slices.Contains(p.Activity, "login"):
-			event.acts = ignored(p, l.deviceAfter(i, e.Conn))
+			for _, c := range n.stays(moment{n: i + 1, at: h.at, fresh: true}) {
+				if c.id == e.Conn && c.gone == 0 && ignored(p, c.device) {
+					event.acts, event.last = true, h.at
+				}
+			}
 		case e.Kind == presence.EventSetClaim && h.own && slices.Contains(p.Activity, "claim"):
 			over := cmp.Or(e.Conn, h.claim.Conn)
 			for _, c := range n.stays(moment{n: i + 1, at: h.at, fresh: true}) {
@@ -525,16 +534,6 @@ func (l *look) keepings() (list []keeping) {
 		return cmp.Or(cmp.Compare(a.by, b.by), cmp.Compare(a.at, b.at))
 	})
 	return list
-}
-
-// deviceAfter returns the device of a connection as of one event.
-func (l *look) deviceAfter(event int, conn string) (device string) {
-	for _, c := range l.stays {
-		if c.id == conn && c.openedBy <= event {
-			device = c.device
-		}
-	}
-	return device
 }
 
 // wish is a claim that holds, with the event that set it.
@@ -1260,7 +1259,7 @@ func (l *look) shown() Answer {
 	} else {
 		to, since := l.idle(chosen, source != "" && rankIn(l.p, source) == rankIn(l.p, presence.SourceManual))
 		top := l.ceiling()
-		if top != nil && chosen.Class == presence.ClassAvailable && (to == nil || l.availability(top) > l.availability(to)) {
+		if top != nil && chosen.Class == presence.ClassAvailable && (to == nil || l.availability(top) >= l.availability(to)) {
 			shown, a.Masked, a.Cause = top, chosen.ID, presence.CauseIdle
 		} else if to != nil {
 			shown, a.Masked, a.Cause, a.idleAt = to, chosen.ID, presence.CauseIdle, since
