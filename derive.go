@@ -208,7 +208,6 @@ const (
 type Presence struct {
 	Subject Ref
 	Kind    SubjectKind
-	Known   bool
 
 	Status string
 	Class  Class
@@ -221,11 +220,12 @@ type Presence struct {
 	Masked string // the chosen status, if idleness or disconnection masks it
 
 	Reach    Reach
+	Known    bool
+	Disabled bool
 	Routable bool // Routing is RouteAll
 	// RoutableOn has the named work channels in which the subject may be given new
 	// work. Routable is the answer for the channel without a name.
 	RoutableOn WorkChannels
-	Disabled   bool
 
 	// Routing is which new work reaches the subject in the work channel without a
 	// name. Revision rises when Routing changes, and when work is taken
