@@ -43,10 +43,11 @@ type extraPulse struct {
 //
 // Every step folds the pulse into the state first. That is correct for five reasons.
 //
-//  1. A note changes only a time. It is allowed only if the last sign of life is
-//     younger than the lease, or the last input younger than the first idle stage.
-//     So no deadline lies between the two, and a step would set Heard or Input and
-//     return no output. In every other case a step is made.
+//  1. A note changes only a time, and puts a deadline off. It is allowed only if the
+//     last sign of life is younger than the lease and than the last standstill, or
+//     the last input younger than the first idle stage. So no deadline lies between
+//     the two, and a step would set Heard or Input and return no output. In every
+//     other case a step is made.
 //  2. No note reaches another connection. A connection that is replaced, leaves or
 //     gives up its pulse changes the mark (set, stop). A note compares and swaps
 //     mark and tick as one word. A mark repeats after 2^23 changes of one pulse.
@@ -121,7 +122,7 @@ func (h *loaded) pulse(epoch uint32) (p *pulse, folded *uint64) {
 func (h *loaded) syncPulses() {
 	conns := h.state.Conns
 	if h.extra == nil && len(conns) == 1 && h.owner == conns[0].Epoch {
-		h.t.set(&h.sub.pulse, h.folded, &conns[0], h.anew)
+		h.set(&h.sub.pulse, h.folded, &conns[0], h.anew)
 		h.anew = false
 		return
 	}
@@ -158,7 +159,7 @@ func (h *loaded) syncPulses() {
 			}
 			p, folded = h.pulse(c.Epoch)
 		}
-		h.t.set(p, *folded, c, fresh || h.anew)
+		h.set(p, *folded, c, fresh || h.anew)
 	}
 	h.anew = false
 }
@@ -200,21 +201,29 @@ func fold(t *timeline.Timeline[Instant], p *pulse, c *ConnState) uint64 {
 }
 
 // set makes a pulse match its connection. A fresh pulse gets a new mark, so that
-// handles make a step before they note anything.
-func (t *Tracker) set(p *pulse, folded uint64, c *ConnState, fresh bool) {
+// handles make a step before they note anything. So does one that was last heard
+// before a standstill, by its tick 0: what is heard next ends the extension of its
+// lease, after which the subject is due earlier than the wheel has it.
+func (h *loaded) set(p *pulse, folded uint64, c *ConnState, fresh bool) {
+	t := h.t
 	old := p.heard.Load()
 	live := uint64(0)
 	if c.Left == 0 {
 		live = pulsing
 	}
+	tick := t.time.Tick(c.Heard)
+	extended := c.Heard < h.state.SuspendedUntil
+	if extended {
+		tick = 0
+	}
 	mark := old &^ tickMask
-	if fresh || mark&pulsing != live {
+	if fresh || mark&pulsing != live || extended {
 		mark = (mark+markOne)&^pulsing | live
 		p.input.Store(t.connMark(c.ID) | t.time.Tick(c.Input))
-		p.heard.Store(mark | t.time.Tick(c.Heard))
+		p.heard.Store(mark | tick)
 		return
 	}
-	for tick := t.time.Tick(c.Heard); old&tickMask < tick; old = p.heard.Load() {
+	for ; old&tickMask < tick; old = p.heard.Load() {
 		if p.heard.CompareAndSwap(old, mark|tick) {
 			break
 		}

@@ -66,6 +66,41 @@ func TestStandstillGivesConnectionsAnotherChance(t *testing.T) {
 	})
 }
 
+// The first sign of life after a standstill ends the extension of the lease, so that
+// the lease ends earlier than before. A heartbeat that was merely noted would not wake
+// the tracker for it.
+func TestSilenceAfterAStandstillIsNoticedInTime(t *testing.T) {
+	for _, by := range []string{"handle", "name"} {
+		synctest.Test(t, func(t *testing.T) {
+			jump := &jumpingClock{Clock: clock.New()}
+			policy := presence.DefaultPolicy()
+			policy.Lease, policy.StartupGrace = 10*time.Minute, 20*time.Minute
+			d := newRunning(t, &presence.Options{Policy: &policy, Clock: jump})
+			var noticed atomic.Int64
+			d.Observe(func(_ presence.Ref, o *presence.Output) {
+				if o.Kind == presence.OutputTransition && o.Trigger == presence.CauseLost {
+					noticed.Store(int64(o.Noticed))
+				}
+			})
+			c := d.login(ann, "tab")
+			jump.ahead.Store(int64(2 * time.Minute))
+			require.NotZero(t, d.state(ann).SuspendedUntil, "the standstill has reached ann")
+			time.Sleep(5 * time.Minute)
+			require.Equal(t, presence.CauseIdle, d.state(ann).Current.Cause, "the next deadline is then the end of the extension")
+			heard := presence.At(jump.Now())
+			if by == "handle" {
+				require.NoError(t, c.Heartbeat())
+			} else {
+				require.NoError(t, d.Heartbeat(ann, "tab"))
+			}
+			time.Sleep(30 * time.Minute)
+			require.NotZero(t, noticed.Load(), by)
+			late := presence.Instant(noticed.Load()).Sub(heard.Add(policy.Lease))
+			require.Less(t, late, time.Minute, "%s: the grace follows the lease", by)
+		})
+	}
+}
+
 // Storage that hangs does not delay outputs of other subjects.
 func TestMasksInTimeWhileStorageHangs(t *testing.T) {
 	t.Parallel()
