@@ -28,7 +28,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -281,28 +280,12 @@ func (h *Handler) Shutdown(ctx context.Context) error {
 	}
 	h.mu.Unlock()
 	h.seats.Close()
-	cut := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(cut)
+	return edge.Await(ctx, h.running.Wait, func() {
 		for _, s := range list {
 			s.conn.Close()
 		}
 	})
-	h.running.Wait()
-	if stop() {
-		return nil
-	}
-	<-cut
-	return context.Cause(ctx)
 }
 
 // Close is Shutdown with a limit of one second.
-func (h *Handler) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), edge.CloseTimeout)
-	defer cancel()
-	err := h.Shutdown(ctx)
-	if errors.Is(err, presence.ErrClosed) {
-		return err
-	}
-	return nil
-}
+func (h *Handler) Close() error { return edge.Close(h.Shutdown) }

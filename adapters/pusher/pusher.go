@@ -460,34 +460,20 @@ func (h *Handler) Shutdown(ctx context.Context) error {
 	h.mu.Unlock()
 	h.seats.Close()
 	h.stop()
-	cut := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(cut)
+	defer h.cutOff()
+	return edge.Await(ctx, func() {
+		h.running.Wait()
+		for _, b := range h.byID {
+			b.closeVacancy()
+		}
+		h.sending.Wait()
+	}, func() {
 		h.cutOff()
 		for _, s := range list {
 			s.conn.Close()
 		}
 	})
-	h.running.Wait()
-	for _, b := range h.byID {
-		b.closeVacancy()
-	}
-	h.sending.Wait()
-	if stop() {
-		h.cutOff()
-		return nil
-	}
-	<-cut
-	return context.Cause(ctx)
 }
 
 // Close is Shutdown with a limit of one second.
-func (h *Handler) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), edge.CloseTimeout)
-	defer cancel()
-	err := h.Shutdown(ctx)
-	if errors.Is(err, presence.ErrClosed) {
-		return err
-	}
-	return nil
-}
+func (h *Handler) Close() error { return edge.Close(h.Shutdown) }

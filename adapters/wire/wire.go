@@ -38,7 +38,6 @@ import (
 	"container/heap"
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"hash/maphash"
 	"log/slog"
@@ -527,31 +526,15 @@ func (h *Server) Shutdown(ctx context.Context) error {
 	h.mu.Unlock()
 	h.seats.Close()
 	h.stop()
-	cut := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(cut)
+	return edge.Await(ctx, h.running.Wait, func() {
 		for _, s := range list {
 			s.conn.Close()
 		}
 	})
-	h.running.Wait()
-	if stop() {
-		return nil
-	}
-	<-cut
-	return context.Cause(ctx)
 }
 
 // Close is Shutdown with a limit of one second.
-func (h *Server) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), edge.CloseTimeout)
-	defer cancel()
-	err := h.Shutdown(ctx)
-	if errors.Is(err, presence.ErrClosed) {
-		return err
-	}
-	return nil
-}
+func (h *Server) Close() error { return edge.Close(h.Shutdown) }
 
 // dueHeap orders sessions by the time at which a ping or their end is due.
 type dueHeap []*Session

@@ -19,20 +19,4 @@ func served(t *testing.T) (s edgetest.Server, goodbye func() error) {
 }
 
 // fault 34
-func TestHandshakes(t *testing.T) {
-	s, _ := served(t)
-	edgetest.Handshakes(t, s)
-}
-
-// fault 34
-func TestClosings(t *testing.T) {
-	s, _ := served(t)
-	edgetest.Closings(t, s)
-	edgetest.Farewell(t, func() (edgetest.Server, func() error) { return served(t) })
-}
-
-// fault 34
-func TestAutobahn(t *testing.T) {
-	s, _ := served(t)
-	edgetest.Autobahn(t, s)
-}
+func TestRFC6455(t *testing.T) { edgetest.Run(t, served) }

@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -74,6 +76,33 @@ type Seats struct {
 
 // ShuttingDown is the reason that clients get from a server that shuts down.
 const ShuttingDown = "the server is shutting down"
+
+// Await waits for what an adapter ends when it shuts down. When ctx is done before, it
+// calls cut, which must make wait return, and returns the cause of ctx's end.
+func Await(ctx context.Context, wait, cut func()) error {
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(done)
+		cut()
+	})
+	wait()
+	if stop() {
+		return nil
+	}
+	<-done
+	return context.Cause(ctx)
+}
+
+// Close shuts an adapter down with a limit of CloseTimeout. It returns an error only
+// if that was done before.
+func Close(shutdown func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), CloseTimeout)
+	defer cancel()
+	if err := shutdown(ctx); errors.Is(err, presence.ErrClosed) {
+		return err
+	}
+	return nil
+}
 
 // NewSeats returns seats for what an adapter opens, such as "sessions". A
 // perSubject of 0 means no limit by subject.

@@ -146,7 +146,7 @@ func (c *script) play(t *testing.T) (wrong string) {
 	return ""
 }
 
-// Autobahn plays the cases of the Autobahn test suite for servers that are not
+// autobahn plays the cases of the Autobahn test suite for servers that are not
 // about compression: their numbers, and what is sent and expected, are those of
 // the suite. An adapter is no echo. So a text is a message that the adapter
 // answers, with spaces up to the length of the case, or where that is not
@@ -154,7 +154,8 @@ func (c *script) play(t *testing.T) (wrong string) {
 // closes with the reason of its protocol. The test logs the cases by section.
 // A case that asks for more than a limit of the adapter allows must end as the
 // limit demands, and is counted apart.
-func Autobahn(t *testing.T, s Server) {
+func autobahn(t *testing.T, serve Serve) {
+	s, _ := serve(t)
 	type count struct{ passed, limited, failed int }
 	sections := make(map[string]*count)
 	var order []string

@@ -43,6 +43,19 @@ type Server struct {
 	TooLong      string
 }
 
+// Serve opens a server of an adapter. goodbye shuts the adapter down.
+type Serve func(t *testing.T) (s Server, goodbye func() error)
+
+// Run tests an adapter by RFC 6455: what opens a WebSocket, what ends one, and the
+// cases of the Autobahn test suite. It names fault 34.
+func Run(t *testing.T, serve Serve) {
+	for name, test := range map[string]func(*testing.T, Serve){
+		"handshakes": handshakes, "closings": endings, "farewell": farewell, "autobahn": autobahn,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, serve) })
+	}
+}
+
 // patience is how long a test waits for what has to arrive.
 const patience = time.Minute
 
@@ -175,8 +188,9 @@ func closing(code int, reason string) []byte {
 	return client(true, edge.OpClose, string(binary.BigEndian.AppendUint16(nil, uint16(code)))+reason)
 }
 
-// Handshakes checks what opens a WebSocket by RFC 6455, 4.2.1 and 4.2.2.
-func Handshakes(t *testing.T, s Server) {
+// handshakes checks what opens a WebSocket by RFC 6455, 4.2.1 and 4.2.2.
+func handshakes(t *testing.T, serve Serve) {
+	s, _ := serve(t)
 	const host, upgrade, connection, version = "Host: x", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"
 	get := "GET " + s.Path + " HTTP/1.1"
 	for name, c := range map[string]struct {
@@ -240,11 +254,12 @@ func Handshakes(t *testing.T, s Server) {
 	}
 }
 
-// Closings checks the answer to close frames of a client: with every code or,
+// endings checks the answer to close frames of a client: with every code or,
 // without -exhaustive, with the codes beside a border and 200 more at random,
 // and without a reason, with one, and with one that is not UTF-8. The connection
 // ends at once after the answer.
-func Closings(t *testing.T, s Server) {
+func endings(t *testing.T, serve Serve) {
+	s, _ := serve(t)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 3))
@@ -306,12 +321,12 @@ func atOnce(t *testing.T, try func() time.Duration) {
 	require.Less(t, took, edge.CloseTimeout)
 }
 
-// Farewell checks that a server which closes first ends the connection as soon as
+// farewell checks that a server which closes first ends the connection as soon as
 // the client has answered, and not before. serve starts one, and returns how to
 // shut it down.
-func Farewell(t *testing.T, serve func() (s Server, goodbye func() error)) {
+func farewell(t *testing.T, serve Serve) {
 	atOnce(t, func() time.Duration {
-		s, goodbye := serve()
+		s, goodbye := serve(t)
 		p := s.open(t)
 		done := make(chan struct{})
 		go func() {
