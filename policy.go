@@ -522,7 +522,8 @@ type WorkRule struct {
 	// supervisor sends on a break finishes its work first, or loses it at once.
 	SupervisorDrain string `json:"supervisorDrain,omitzero"`
 	// RequeueAfter is how long after its last connection ended the work of a
-	// subject is given to others. 0 means never.
+	// subject is given to others. A change of its load meanwhile, such as by work that
+	// an actor assigns, starts that time again. 0 means never.
 	RequeueAfter time.Duration `json:"requeueAfter,omitzero"`
 	// Settle is how long a connection that was lost must be live again before its
 	// subject gets new work. 0 means not at all.

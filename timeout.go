@@ -398,12 +398,13 @@ func (m *Machine) workDeadlines(s *State, d *deadline, ok *bool) {
 	}
 }
 
-// requeueAt returns when the work of a subject that left is given to others, or 0.
+// requeueAt returns when the work of a subject that left is given to others, or 0. Work
+// that it is given after that stays as long.
 func (m *Machine) requeueAt(s *State) Instant {
 	if m.policy.Work.RequeueAfter == 0 || len(s.Conns) > 0 || s.LeftAt == 0 || s.Work.Total() == 0 {
 		return 0
 	}
-	return s.LeftAt.Add(m.policy.Work.RequeueAfter)
+	return max(s.LeftAt, s.Work.Given).Add(m.policy.Work.RequeueAfter)
 }
 
 // expireWork ends the pending status and the requests whose end is reached. It

@@ -17,6 +17,7 @@ type work struct {
 	challenge string
 	deadline  presence.Instant
 	requeued  presence.Instant // when work was last taken away
+	changed   presence.Instant // when a load last changed
 }
 
 // ask is an open request, with the event that made it.
@@ -41,8 +42,12 @@ func (w work) load(on string) presence.Load {
 	return presence.Load{On: on}
 }
 
-// with returns w with another load, and shares nothing that changes with w.
-func (w work) with(l presence.Load) work {
+// with returns w with another load from an instant on, and shares nothing that changes
+// with w.
+func (w work) with(l presence.Load, at presence.Instant) work {
+	if w.load(l.On).N != l.N {
+		w.changed = at
+	}
 	i := slices.IndexFunc(w.loads, func(o presence.Load) bool { return o.On == l.On })
 	w.loads = slices.Clone(w.loads)
 	if i >= 0 {
@@ -214,8 +219,9 @@ func (n *Model) requeueAt(to presence.Instant) presence.Instant {
 	if after == 0 || len(l.there) > 0 || l.work().total() == 0 {
 		return 0
 	}
-	if left := l.lastLeft(); left != 0 && left.Add(after) <= to {
-		return left.Add(after)
+	left := l.lastLeft()
+	if due := max(left, l.work().changed).Add(after); left != 0 && due <= to {
+		return due
 	}
 	return 0
 }
@@ -275,18 +281,18 @@ func (l *look) settleWork(h *happened) (accepted, ends bool) {
 			return true, false
 		}
 		own.N, own.Capacity, own.Pinned = e.Load.N, cmp.Or(e.Load.Capacity, own.Capacity), cmp.Or(e.Load.Pinned, own.Pinned)
-		h.work = w.with(own)
+		h.work = w.with(own, h.at)
 		return true, true
 	case presence.EventOffer:
 		if !l.fits(e) {
 			return false, false
 		}
 		own.N += max(e.Load.N, 1)
-		h.work = w.with(own)
+		h.work = w.with(own, h.at)
 	case presence.EventDone:
 		if !stale && own.N > 0 {
 			own.N = max(0, own.N-max(e.Load.N, 1))
-			h.work = w.with(own)
+			h.work = w.with(own, h.at)
 			return true, true
 		}
 	case presence.EventChallenge:
