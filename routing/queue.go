@@ -231,7 +231,7 @@ func (q *Queue) Run(ctx context.Context) error {
 // wait returns the time until Next.
 func (q *Queue) wait() (time.Duration, bool) {
 	at, ok := q.Next()
-	return max(at.Sub(q.desk.Now()), 0), ok
+	return at.Sub(q.desk.Now()), ok // a timer of the past ends at once
 }
 
 // Next returns the next instant at which Step has something to do if no agent
@@ -268,8 +268,8 @@ func (q *Queue) Step(ctx context.Context) error {
 		again, err := q.sync(ctx, changed)
 		if err != nil {
 			q.dirtyMu.Lock()
-			for subject, granted := range changed {
-				q.dirty[subject] = q.dirty[subject] || granted
+			for subject := range changed {
+				q.dirty[subject] = true
 			}
 			q.dirtyMu.Unlock()
 			return err
@@ -334,7 +334,7 @@ func (w *Work) check() error {
 			return refuse(presence.ErrInvalid, id.what, id.id, "an id has 1 to %d bytes of UTF-8 without control characters", presence.MaxID)
 		}
 	}
-	if w.Weight < 0 || w.Weight > maxWeight {
+	if w.Weight < 1 || w.Weight > maxWeight {
 		return refuse(presence.ErrInvalid, "work", w.ID, "a weight is from 1 to %d, not %d", maxWeight, w.Weight)
 	}
 	if w.To != (presence.Ref{}) && w.To.Tenant != w.Channel.Tenant {
@@ -371,8 +371,8 @@ func checkActor(by presence.Actor, tenant, what string) error {
 
 // Assign gives a piece of work to a subject by an actor's choice. The subject's
 // status does not prevent it, and the work counts as started. Assign returns
-// [presence.ErrNotAllowed] for a visitor, and for a subject that is no member of
-// the work's channel.
+// [presence.ErrNotAllowed] for a visitor, for a subject that is no member of the
+// work's channel, and for one that changes three times meanwhile.
 func (q *Queue) Assign(ctx context.Context, by presence.Actor, id string, to presence.Ref) (Work, error) {
 	if err := checkActor(by, to.Tenant, "assign"); err != nil {
 		return Work{}, err

@@ -104,7 +104,7 @@ func Rank(members []Member, order string, after presence.Ref) {
 		if c := cmp.Or(cmp.Compare(a.reluctance(), b.reluctance()), cmp.Compare(a.Availability, b.Availability)); c != 0 {
 			return c
 		}
-		rule := 0
+		var rule int
 		switch order {
 		case presence.OrderRoundRobin:
 			rule = turn(&a) - turn(&b)

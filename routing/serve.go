@@ -185,12 +185,9 @@ func (v *view) lookAgain(ctx context.Context, agent presence.Ref) error {
 	delete(v.states, agent)
 	delete(v.seen, agent)
 	for _, s := range old {
-		m, known, err := v.member(ctx, agent, s.on)
+		m, _, err := v.member(ctx, agent, s.on) // the zero one takes nothing
 		if err != nil {
 			return err
-		}
-		if !known {
-			m = Member{Subject: agent} // takes nothing
 		}
 		for of, list := range v.lists {
 			if i := slices.IndexFunc(list, func(o Member) bool { return o.Subject == agent }); i >= 0 && of.on == s.on {
