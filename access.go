@@ -72,10 +72,7 @@ func (a Actor) Audience() Audience {
 
 // source derives the source of a claim that a sets on a subject.
 func (a Actor) source(subject Ref, named Source, m *Machine) (Source, error) {
-	if a.Role != "" && !slices.Contains(roles, a.Role) {
-		return "", unknownRole(a.Role)
-	}
-	if err := a.checkFor(subject); err != nil {
+	if err := a.checkTenant(subject); err != nil {
 		return "", err
 	}
 	source := Source("")
@@ -83,7 +80,7 @@ func (a Actor) source(subject Ref, named Source, m *Machine) (Source, error) {
 	case a.Role == RoleSystem:
 		source = cmp.Or(named, SourceApp)
 		if _, ranked := m.rank[source]; !ranked {
-			return "", refuse(ErrUnknown, "source", string(source), "the policy does not rank it").allow(wordsOf(m.sourceNames())...)
+			return "", refuse(ErrUnknown, "source", string(source), "the policy does not rank it").allow(m.policy.sourceNames()...)
 		}
 		return source, nil
 	case a.Subject == subject && a.Role != RoleVisitor:
@@ -99,13 +96,20 @@ func (a Actor) source(subject Ref, named Source, m *Machine) (Source, error) {
 	return source, nil
 }
 
-// checkFor checks the name of an actor, which is kept with the claims that it sets.
-// A system needs none.
-func (a Actor) checkFor(subject Ref) error {
-	if a.Subject.Tenant != subject.Tenant {
-		return refuse(ErrNotAllowed, "tenant", subject.Tenant, "%s acts for another tenant than that of %s", a.Subject, subject)
+// checkTenant refuses to act on a subject or channel of another tenant.
+func (a Actor) checkTenant(about Ref) error {
+	if a.Subject.Tenant != about.Tenant {
+		return refuse(ErrNotAllowed, "tenant", about.Tenant, "%s acts for another tenant than that of %s", a.Subject, about)
 	}
-	return checkOptionalID("actor", a.Subject.ID)
+	return nil
+}
+
+// checkRole refuses an unknown role.
+func (a Actor) checkRole() error {
+	if a.Role != "" && !slices.Contains(roles, a.Role) {
+		return refuse(ErrInvalid, "role", string(a.Role), "no such role").allow(wordsOf(roles)...)
+	}
+	return nil
 }
 
 // Audience is a class of viewers that see the same.
@@ -171,18 +175,20 @@ func (q Question) deed() string {
 // check refuses a question that no authorizer is asked: of an unknown role, about
 // a faulty name, or about another tenant than the actor's.
 func (q Question) check() error {
-	if q.Actor.Role != "" && !slices.Contains(roles, q.Actor.Role) {
-		return unknownRole(q.Actor.Role)
+	if err := q.Actor.checkRole(); err != nil {
+		return err
 	}
 	if q.Action == ActionClaim || q.Action == ActionClaimOther || q.Action == ActionDecide || q.Action == ActionSee && q.Channel == (Channel{}) {
 		if err := checkRef("subject", q.Subject); err != nil {
 			return err
 		}
 	}
-	own := q.Actor.Subject.Tenant
 	for _, about := range []Ref{q.Subject, Ref(q.Channel)} {
-		if about != (Ref{}) && about.Tenant != own {
-			return refuse(ErrNotAllowed, "tenant", about.Tenant, "%s acts for another tenant than that of %s", q.Actor.Subject, about)
+		if about == (Ref{}) {
+			continue
+		}
+		if err := q.Actor.checkTenant(about); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -224,10 +230,6 @@ func (roleAuthorizer) Allow(_ context.Context, q Question) error {
 // themselves; supervisors, admins and systems for others too. Admins and systems
 // change the policy.
 func RoleAuthorizer() Authorizer { return roleAuthorizer{} }
-
-func unknownRole(r Role) error {
-	return refuse(ErrInvalid, "role", string(r), "no such role").allow(wordsOf(roles)...)
-}
 
 // wordsOf turns words of any type into strings.
 func wordsOf[T ~string](list []T) []string {

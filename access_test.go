@@ -1,6 +1,10 @@
 package presence_test
 
 import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -84,5 +88,76 @@ func TestQuestionsPrint(t *testing.T) {
 		"may supervisor boss decide subject ann request r1?":       {Actor: boss, Action: presence.ActionDecide, Subject: ann, Request: "r1"},
 	} {
 		require.Equal(t, want, q.String())
+	}
+}
+
+// The source of a claim follows from who sets it, and on whom. Only a system names it.
+func TestSourcesOfActors(t *testing.T) {
+	t.Parallel()
+	const (
+		others  = "; allowed: self, supervisor, admin, system"
+		sources = "; allowed: system, call, supervisor, manual, calendar, app, login-default"
+	)
+	host := presence.System(presence.ID("host"))
+	for _, tt := range []struct {
+		actor presence.Actor
+		named presence.Source
+		want  string // the source, or the refusal
+	}{
+		{presence.Agent(ann), "", "manual"},
+		{presence.Actor{Subject: ann}, "", "manual"},
+		{presence.Agent(ann), "manual", "manual"},
+		{presence.Agent(ann), "call", `not allowed source "call": agent ann claims as manual; only a system names a source; allowed: manual`},
+		{presence.Supervisor(ann), "", "manual"},
+		{presence.Admin(ann), "", "manual"},
+		{presence.Visitor(ann), "", `not allowed role "visitor": visitor ann may not change the status of ann` + others},
+		{presence.Agent(bob), "", `not allowed role "agent": agent bob may not change the status of ann` + others},
+		{presence.Actor{Subject: bob}, "", `not allowed role "agent": agent bob may not change the status of ann` + others},
+		{visitor, "", `not allowed role "visitor": visitor v1 may not change the status of ann` + others},
+		{boss, "", "supervisor"},
+		{boss, "supervisor", "supervisor"},
+		{boss, "manual", `not allowed source "manual": supervisor boss claims as supervisor; only a system names a source; allowed: supervisor`},
+		{admin, "", "supervisor"},
+		{host, "", "app"},
+		{host, "call", "call"},
+		{host, "moon", `unknown source "moon": the policy does not rank it` + sources},
+		{presence.System(ann), "", "app"},
+		{presence.System(presence.Ref{}), "", "app"},
+		{noRole, "", `invalid role "king": no such role; allowed: agent, supervisor, admin, visitor, system`},
+		{presence.Supervisor(acme), "", "not allowed tenant: acme/ann acts for another tenant than that of ann"},
+		{presence.System(acme), "", "not allowed tenant: acme/ann acts for another tenant than that of ann"},
+		{presence.Supervisor(presence.ID("a\x00")), "", `invalid actor "a\x00": the id has a control character`},
+	} {
+		x := newSubject(t, presence.DefaultPolicy())
+		_, err := x.try(1, presence.Event{Kind: presence.EventSetClaim, Actor: tt.actor, Claim: presence.Claim{Status: "busy", Source: tt.named}})
+		if err != nil {
+			require.EqualError(t, err, "presence: "+tt.want)
+			require.Empty(t, x.s.Claims)
+			continue
+		}
+		require.Equal(t, tt.want, string(x.s.Claims[0].Source), "%s as %q", tt.actor, tt.named)
+	}
+}
+
+// The default authorizer lets everybody see, all but visitors act for themselves, and
+// the others act by their role.
+func TestRolesMayDoWhatTheyAreFor(t *testing.T) {
+	t.Parallel()
+	all := []string{"agent", "supervisor", "admin", "visitor", "system"}
+	for action, roles := range map[presence.Action]string{
+		presence.ActionSee: "agent supervisor admin visitor system", presence.ActionJoin: "agent supervisor admin system",
+		presence.ActionClaim: "agent supervisor admin system", presence.ActionClaimOther: "supervisor admin system",
+		presence.ActionDecide: "supervisor admin system", presence.ActionDefine: "admin system", presence.ActionPolicy: "admin system",
+	} {
+		may := strings.Fields(roles)
+		for _, role := range append(all, "") {
+			q := presence.Question{Actor: presence.Actor{Subject: bob, Role: presence.Role(role)}, Action: action, Subject: ann}
+			err := presence.RoleAuthorizer().Allow(t.Context(), q)
+			if role = cmp.Or(role, "agent"); slices.Contains(may, role) {
+				require.NoError(t, err, "%s %s", role, action)
+				continue
+			}
+			require.EqualError(t, err, fmt.Sprintf("presence: not allowed role %q: %s bob may not %s subject ann; allowed: %s", role, role, action, strings.Join(may, ", ")))
+		}
 	}
 }

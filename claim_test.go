@@ -185,7 +185,7 @@ func TestSourceForLimitsClaims(t *testing.T) {
 	x.claim(1, presence.Claim{Status: "busy"})
 	require.Equal(t, second(121), x.s.Current.Until)
 	require.ErrorContains(t, presenceFault(func(p *presence.Policy) { p.SourceFor = map[presence.Source]time.Duration{"fax": time.Hour} }),
-		`invalid policy "sourceFor.fax": "fax" is not a source of this policy; allowed: app, calendar, call, login-default, manual, supervisor, system`)
+		`invalid policy "sourceFor.fax": "fax" is not a source of this policy; allowed: system, call, supervisor, manual, calendar, app, login-default`)
 	require.ErrorContains(t, presenceFault(func(p *presence.Policy) { p.SourceFor = map[presence.Source]time.Duration{"call": -1} }),
 		`invalid policy "sourceFor.call": must be positive, got -1ns`)
 	require.NoError(t, presenceFault(func(p *presence.Policy) { require.NoError(t, p.Set("sourceFor.call", "4h")) }))

@@ -31,7 +31,7 @@ type Machine struct {
 	lease        time.Duration
 	startup      time.Duration
 	gateHere     time.Duration
-	keeps        bool // a status has Keeps
+	keeps        time.Duration // the longest Keeps of a status
 }
 
 // A definition is a status with what the rest of the policy rules for it.
@@ -87,15 +87,18 @@ func (c *compiler) oneOf(path, given string, allowed ...string) string {
 	return given
 }
 
-// positive checks that a duration is not negative, and returns byDefault for 0.
-func (c *compiler) positive(path string, d, byDefault time.Duration) time.Duration {
+// notNegative checks a duration.
+func (c *compiler) notNegative(path string, d time.Duration) {
 	if d < 0 {
 		c.fault(path, "must not be negative, got %v", d)
 	}
-	if d == 0 {
-		return byDefault
-	}
-	return d
+}
+
+// duration checks a duration, and sets its default for 0.
+func (c *compiler) duration(path string, d *time.Duration, byDefault time.Duration) time.Duration {
+	c.notNegative(path, *d)
+	*d = cmp.Or(*d, byDefault)
+	return *d
 }
 
 func (c *compiler) compile() *Machine {
@@ -114,15 +117,14 @@ func (c *compiler) compile() *Machine {
 		}
 	}
 	c.words(m)
-	m.heartbeat = c.positive("heartbeat", p.Heartbeat, 25*time.Second)
-	m.lease = c.positive("lease", p.Lease, 60*time.Second)
-	m.startup = c.positive("startupGrace", p.StartupGrace, 30*time.Second)
-	p.Heartbeat, p.Lease, p.StartupGrace = m.heartbeat, m.lease, m.startup
+	m.heartbeat = c.duration("heartbeat", &p.Heartbeat, 25*time.Second)
+	m.lease = c.duration("lease", &p.Lease, 60*time.Second)
+	m.startup = c.duration("startupGrace", &p.StartupGrace, 30*time.Second)
 	if m.lease <= m.heartbeat {
 		c.fault("lease", "%v must be longer than the heartbeat of %v", m.lease, m.heartbeat)
 	}
-	c.positive("publish", p.CoalesceSubject, 0)
-	c.positive("batch", p.CoalesceChannel, 0)
+	c.notNegative("publish", p.CoalesceSubject)
+	c.notNegative("batch", p.CoalesceChannel)
 	c.grace("grace", &p.Grace)
 	for _, name := range sortedKeys(p.Devices) {
 		rule := p.Devices[name]
@@ -174,7 +176,8 @@ func (c *compiler) words(m *Machine) {
 
 // gate checks the rules about notifications.
 func (c *compiler) gate(m *Machine) {
-	m.gateHere = c.positive("gateHere", c.p.GateHere, time.Minute)
+	c.notNegative("gateHere", c.p.GateHere)
+	m.gateHere = cmp.Or(c.p.GateHere, time.Minute)
 	for _, kind := range sortedKeys(c.p.Gate) {
 		verdicts := c.p.Gate[kind]
 		for _, col := range gateColumns {
@@ -234,9 +237,9 @@ func (c *compiler) statuses(m *Machine) {
 			c.fault(path+".selectableBy", "%q excludes every other entry", ByNobody)
 		}
 		c.audiences(path+".hiddenFrom", s.HiddenFrom)
-		c.positive(path+".for", s.For, 0)
-		c.positive(path+".keeps", s.Keeps, 0)
-		m.keeps = m.keeps || s.Keeps > 0
+		c.notNegative(path+".for", s.For)
+		c.notNegative(path+".keeps", s.Keeps)
+		m.keeps = max(m.keeps, s.Keeps)
 	}
 	for i, s := range p.Statuses {
 		order := i + len(p.Statuses)*slices.Index(classes, s.Class)
@@ -250,8 +253,8 @@ func (c *compiler) routing(m *Machine, path string, s *Status) {
 	c.oneOf(path+".routing", string(s.Routing), routings...)
 	for _, on := range sortedKeys(s.RoutingOn) {
 		c.oneOf(path+".routingOn."+on, string(s.RoutingOn[on]), routings...)
-		if i, found := slices.BinarySearch(m.workChannels, on); !found && idFault(on) == "" { // no work has another name
-			m.workChannels = slices.Insert(m.workChannels, i, on)
+		if idFault(on) == "" { // no work has another name
+			m.workChannels = NewWorkChannels(append(m.workChannels, on)...).List()
 		}
 	}
 }
@@ -310,14 +313,14 @@ func (c *compiler) sources(m *Machine) {
 	m.proof = make(map[Source]bool)
 	for i, source := range p.DisconnectProof {
 		if _, ok := m.rank[source]; !ok {
-			c.fault(fmt.Sprintf("disconnectProof[%d]", i), "%q is not a source of this policy", source).allow(wordsOf(m.sourceNames())...)
+			c.fault(fmt.Sprintf("disconnectProof[%d]", i), "%q is not a source of this policy", source).allow(p.sourceNames()...)
 		}
 		m.proof[source] = true
 	}
 	for _, source := range sortedKeys(p.SourceFor) {
 		path := "sourceFor." + string(source)
 		if _, ok := m.rank[source]; !ok {
-			c.fault(path, "%q is not a source of this policy", source).allow(wordsOf(m.sourceNames())...)
+			c.fault(path, "%q is not a source of this policy", source).allow(p.sourceNames()...)
 		}
 		if d := p.SourceFor[source]; d <= 0 {
 			c.fault(path, "must be positive, got %v", d)
@@ -330,7 +333,7 @@ func (c *compiler) grace(path string, g *Grace) {
 		key string
 		d   time.Duration
 	}{{"logout", g.Logout}, {"close", g.Close}, {"loss", g.Loss}, {"node", g.Node}, {"drain", g.Drain}} {
-		c.positive(path+"."+d.key, d.d, 0)
+		c.notNegative(path+"."+d.key, d.d)
 	}
 	g.LossFrom = c.oneOf(path+".lossFrom", g.LossFrom, lossFromReport, LossFromLease)
 }
@@ -373,7 +376,6 @@ func (c *compiler) idle(m *Machine) {
 			}
 			if to.order <= on.order {
 				c.fault(fmt.Sprintf("%s.on[%d]", path, j), "%q must be more available than %q, since an idle stage only lowers availability", id, rule.To)
-				continue
 			}
 			m.firstIdle = min(m.firstIdle, rule.After)
 			on.stages = append(on.stages, stage{rule.After, to, of == OfUnchosen})
@@ -492,13 +494,8 @@ func (m *Machine) statusIDs(keep func(Status) bool) []string {
 	return ids
 }
 
-func (m *Machine) sourceNames() []Source {
-	names := slices.Concat(m.policy.Sources...)
-	if len(names) == 0 {
-		names = sortedKeys(m.rank)
-	}
-	return names
-}
+// sourceNames returns the sources, the highest rank first.
+func (p *Policy) sourceNames() []string { return wordsOf(slices.Concat(p.Sources...)) }
 
 func (c *compiler) work(m *Machine) {
 	w := &c.p.Work
@@ -508,13 +505,13 @@ func (c *compiler) work(m *Machine) {
 	if w.Total < 0 || w.Total > maxLoad {
 		c.fault("work.total", "%d is not from 0 to %d", w.Total, maxLoad)
 	}
-	w.Challenge = c.positive("work.challenge", w.Challenge, time.Minute)
-	c.positive("work.requeueAfter", w.RequeueAfter, 0)
-	c.positive("work.settle", w.Settle, 0)
-	c.positive("work.wrapUp", w.WrapUp, 0)
-	c.positive("work.requestFor", w.RequestFor, 0)
-	c.positive("work.affinity", w.Affinity, 0)
-	c.positive("work.acceptWithin", w.AcceptWithin, 0)
+	c.duration("work.challenge", &w.Challenge, time.Minute)
+	c.notNegative("work.requeueAfter", w.RequeueAfter)
+	c.notNegative("work.settle", w.Settle)
+	c.notNegative("work.wrapUp", w.WrapUp)
+	c.notNegative("work.requestFor", w.RequestFor)
+	c.notNegative("work.affinity", w.Affinity)
+	c.notNegative("work.acceptWithin", w.AcceptWithin)
 	w.SupervisorDrain = c.oneOf("work.supervisorDrain", w.SupervisorDrain, drainFirst, DrainRequeue)
 	w.WithdrawOn = c.oneOf("work.withdrawOn", w.WithdrawOn, withdrawLogout, WithdrawClosed, WithdrawNever)
 	w.Returns = c.oneOf("work.returns", w.Returns, returnsOver, ReturnsCapacity)

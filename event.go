@@ -219,8 +219,8 @@ func (e *Event) validateEndpoint() error {
 
 // validateIntent checks an event by which an actor chooses, requests or decides.
 func (e *Event) validateIntent() error {
-	if role := e.Actor.Role; role != "" && !slices.Contains(roles, role) {
-		return refuse(ErrInvalid, "role", string(role), "it is not a role").allow(wordsOf(roles)...)
+	if err := e.Actor.checkRole(); err != nil {
+		return err
 	}
 	if err := checkOptionalID("actor", e.Actor.Subject.ID); err != nil {
 		return err

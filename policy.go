@@ -443,7 +443,7 @@ func ParsePolicy(data []byte, base func(name string) (Policy, bool)) (p Policy, 
 			p, found = base(head.Extends)
 		}
 		if !found {
-			return p, nil, refuse(ErrInvalid, "policy", "extends", "no policy is named %q", head.Extends)
+			return Policy{}, nil, refuse(ErrInvalid, "policy", "extends", "no policy is named %q", head.Extends)
 		}
 	}
 	unknown, err := conf.Decode(data, &p)

@@ -3,6 +3,7 @@ package presence_test
 import (
 	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -90,4 +91,70 @@ func TestPolicyFaultsOfEveryKindTogether(t *testing.T) {
 	require.ErrorContains(t, err, `invalid policy "moon": unknown key; allowed: version, `)
 	require.ErrorContains(t, err, `invalid policy "grace.closed": unknown key; allowed: logout, close, loss`)
 	require.ErrorContains(t, err, `invalid policy "lease": want a duration`)
+}
+
+// A policy is read in each minor version of this format, whose unknown keys are then
+// warnings. What cannot be read leaves nothing.
+func TestPoliciesAreReadByVersion(t *testing.T) {
+	t.Parallel()
+	const statuses = `"statuses":[{"id":"out","class":"offline"}]`
+	mine := presence.Policy{Name: "mine", Statuses: []presence.Status{{ID: "in", Class: presence.ClassOffline}}}
+	base := func(name string) (presence.Policy, bool) { return mine.Clone(), name == "mine" }
+	for text, want := range map[string]string{
+		`{"version":1,` + statuses + `}`:                            "out",
+		`{"version":1.5,` + statuses + `}`:                          "out",
+		`{"version":1.9,"mood":1,"grace":{"x":1},` + statuses + `}`: "out grace.x mood",
+		`{"version":1,"extends":"mine"}`:                            "in",
+		`{"version":1,"extends":"mine","name":"other"}`:             "in",
+		`{"version":1,"mood":1,` + statuses + `}`:                   `"mood": unknown key; allowed: version, `,
+		`{"version":1,"extends":"moon"}`:                            `"extends": no policy is named "moon"`,
+		`{"version":0.9,` + statuses + `}`:                          `"version": 0.9 is not supported, this package reads version 1`,
+		`{"version":2,` + statuses + `}`:                            `"version": 2 is not supported, this package reads version 1`,
+		`{` + statuses + `}`:                                        `"version": 0 is not supported, this package reads version 1`,
+		`{"version":1}`:                                             `"statuses": a policy needs at least one status`,
+		`{"version":1,"lease":"soon",` + statuses + `}`:             `"lease": want a duration`,
+		`{"version":"1"}`:                                           `"version": want`,
+		`[`:                                                         `presence: invalid policy: `,
+	} {
+		p, warnings, err := presence.ParsePolicy([]byte(text), base)
+		if err != nil {
+			require.ErrorIs(t, err, presence.ErrInvalid, text)
+			require.ErrorContains(t, err, want, text)
+			require.NotContains(t, err.Error(), "\n", "%s has one fault", text)
+			require.Nil(t, warnings, text)
+			require.Zero(t, p.Statuses, text)
+			continue
+		}
+		require.Equal(t, want, strings.Join(append([]string{p.Statuses[0].ID}, warnings...), " "), text)
+		require.InDelta(t, 1, p.Version, 0, text)
+		require.Empty(t, p.Extends, text)
+	}
+	_, _, err := presence.ParsePolicy([]byte(`{"version":1,"extends":"mine"}`), nil)
+	require.EqualError(t, err, `presence: invalid policy "extends": no policy is named "mine"`)
+
+	kept := presence.DefaultPolicy()
+	_, one := kept.Set("grace.close", "soon").(*presence.Error)
+	require.True(t, one)
+	require.Equal(t, presence.DefaultPolicy(), kept)
+	require.NoError(t, kept.Set("grace.close", "7s"))
+	require.Equal(t, 7*time.Second, kept.Grace.Close)
+}
+
+// Adding and removing a status changes no copy of the policy.
+func TestStatusesOfCopies(t *testing.T) {
+	t.Parallel()
+	p := presence.DefaultPolicy()
+	p.Retired = map[string]string{"lunch": "away"}
+	before := p.Clone()
+	changed := p
+	changed.AddStatus(presence.Status{ID: "lunch", Class: presence.ClassAway})
+	changed.AddStatus(presence.Status{ID: "busy", Label: "Hush", Class: presence.ClassBusy})
+	require.Equal(t, "lunch", changed.Statuses[4].ID)
+	require.Empty(t, changed.Retired)
+	require.NoError(t, changed.RemoveStatus("offline", "away"))
+	require.NoError(t, changed.RemoveStatus("lunch", ""))
+	require.Equal(t, map[string]string{"offline": "away"}, changed.Retired)
+	require.Len(t, changed.Statuses, 3)
+	require.EqualError(t, changed.RemoveStatus("lunch", ""), `presence: unknown status "lunch": the policy has none of that id`)
+	require.Equal(t, before, p)
 }

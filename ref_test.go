@@ -699,6 +699,21 @@ func TestInstantsStayInTheirRange(t *testing.T) {
 	require.True(t, presence.Instant(0).Time().IsZero())
 	require.Equal(t, last, presence.At(time.Date(2300, 1, 1, 0, 0, 0, 0, time.UTC)))
 	require.Equal(t, first, presence.At(time.Date(1500, 1, 1, 0, 0, 0, 0, time.UTC)))
+	const limit = math.MaxInt64 / 1_000_000_000 // seconds on either side of 1900
+	from := time.Date(1900, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
+	for sec, want := range map[int64]presence.Instant{
+		limit: last, limit - 1: (limit-1)*1e9 + 7, 1: 1e9 + 7, 0: 7, -1: -1e9 + 7, 1 - limit: (1-limit)*1e9 + 7, -limit: first,
+	} {
+		require.Equal(t, want, presence.At(time.Unix(from+sec, 7)), sec)
+		if sec != limit && sec != -limit {
+			require.True(t, want.Time().Equal(time.Unix(from+sec, 7)), sec)
+		}
+	}
+	for _, i := range []presence.Instant{0, 1, -1, first, last} {
+		require.Equal(t, i, i.Add(0))
+		require.Zero(t, i.Sub(i))
+	}
+	require.Equal(t, first+1, first.Add(1))
 	require.Equal(t, last, last.Add(1))
 	require.Equal(t, last-1, last.Add(-1))
 	require.Equal(t, first, first.Add(-1))
@@ -707,6 +722,60 @@ func TestInstantsStayInTheirRange(t *testing.T) {
 	require.Equal(t, time.Hour, start.Add(time.Hour).Sub(start))
 	var i presence.Instant
 	require.ErrorIs(t, i.UnmarshalText([]byte("noon")), presence.ErrInvalid)
+	i = 5
+	require.NoError(t, i.UnmarshalText(nil))
+	require.Zero(t, i)
+	require.Empty(t, i.String())
+	require.NoError(t, i.UnmarshalText([]byte(start.String())))
+	require.Equal(t, start, i)
+}
+
+// An id has 1 to MaxID bytes of UTF-8 without control characters.
+func TestIDsHaveLimits(t *testing.T) {
+	t.Parallel()
+	x := newSubject(t, presence.DefaultPolicy())
+	for id, fault := range map[string]string{
+		"":                                    "the id is empty",
+		" ":                                   "",
+		"~":                                   "",
+		"a b/c":                               "",
+		"ann\u00e9":                           "",
+		"\u65e5\u672c":                        "",
+		strings.Repeat("x", presence.MaxID):   "",
+		strings.Repeat("x", presence.MaxID+1): "the id has 129 bytes, at most 128 are allowed",
+		strings.Repeat("\u00e9", presence.MaxID/2+1): "the id has 130 bytes, at most 128 are allowed",
+		"a\xff":    "the id is not UTF-8",
+		"a\x1f":    "the id has a control character",
+		"a\x7f":    "the id has a control character",
+		"a\n":      "the id has a control character",
+		"a\u0085b": "the id has a control character",
+	} {
+		_, err := x.try(1, presence.Event{Kind: presence.EventConnect, Conn: id, Age: presence.NoAge})
+		if fault == "" {
+			require.NoError(t, err, "%q", id)
+			continue
+		}
+		require.ErrorIs(t, err, presence.ErrInvalid, "%q", id)
+		refusal, ok := errors.AsType[*presence.Error](err)
+		require.True(t, ok)
+		require.Equal(t, "connection", refusal.What)
+		require.Equal(t, fault, refusal.Text, "%q", id)
+	}
+}
+
+// A refusal repeats at most 128 bytes of what was given, and no part of a character.
+func TestRefusalsRepeatOnlyTheBeginning(t *testing.T) {
+	t.Parallel()
+	for given, want := range map[string]string{
+		strings.Repeat("x", 128):            strings.Repeat("x", 128),
+		strings.Repeat("x", 129):            strings.Repeat("x", 128),
+		strings.Repeat("x", 127) + "\u00e9": strings.Repeat("x", 127),
+	} {
+		err := errorOf(presence.Record{Subject: presence.ID(given)}.State())
+		refusal, ok := errors.AsType[*presence.Error](err)
+		require.True(t, ok)
+		require.Equal(t, want, refusal.Given)
+	}
 }
 
 // An error text has what is known of the refusal, and nothing else.

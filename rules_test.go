@@ -473,7 +473,7 @@ func TestFaultsOfEmptyPolicies(t *testing.T) {
 	p := presence.DefaultPolicy()
 	p.Sources, p.DisconnectProof = nil, []presence.Source{"moon"}
 	_, err = presence.Compile(p)
-	require.ErrorContains(t, err, "allowed: app, calendar, call, login-default, manual, supervisor, system")
+	require.ErrorContains(t, err, "allowed: system, call, supervisor, manual, calendar, app, login-default")
 }
 
 // The status of a kick-out is the first of class away, also if it is the first of all.

@@ -169,3 +169,111 @@ func TestExplainedAfterARestart(t *testing.T) {
 	require.Contains(t, lines, "the connections from before a restart at 2026-01-05T09:00:00Z count until 2026-01-05T09:00:30Z")
 	require.NotContains(t, strings.Join(lines, ""), "\x00")
 }
+
+// Each output that belongs in the journal has a row of its kind, with what it is about.
+func TestRowsOfOutputs(t *testing.T) {
+	t.Parallel()
+	at, noticed := second(1), second(2)
+	claim := presence.Claim{ID: "c1", Status: "busy", Class: presence.ClassBusy, Source: "call", Key: "k", Reason: "why", By: "bob"}
+	request := presence.Request{ID: "r1", Claim: claim, Reason: presence.EndRejected, By: "kim"}
+	shown := presence.Presence{Status: "away", Class: presence.ClassAway, Cause: presence.CauseIdle, Reach: presence.ReachLive, Reason: "tired"}
+	changed := presence.JournalRow{
+		ID: "t1", Kind: presence.RowTransition, From: "busy", To: "away", Class: presence.ClassAway, Cause: presence.CauseIdle, Trigger: presence.CauseManual,
+		Reach: presence.ReachLive.String(), Reason: "tired", At: at, Recorded: noticed,
+	}
+	for _, tt := range []struct {
+		out  presence.Output
+		want presence.JournalRow
+	}{
+		{presence.Output{Kind: presence.OutputTransition, ID: "t1", Prev: "busy", Trigger: presence.CauseManual, Presence: shown}, changed},
+		{presence.Output{Kind: presence.OutputUpdated, ID: "t1", Prev: "busy", Trigger: presence.CauseManual, Presence: shown}, changed},
+		{presence.Output{Kind: presence.OutputUpdated, Presence: shown}, presence.JournalRow{}},
+		{presence.Output{Kind: presence.OutputClaimSet, Claim: claim}, presence.JournalRow{
+			ID: "claim-set/c1", Kind: presence.RowClaimSet, To: "busy", Class: presence.ClassBusy, Source: "call", Key: "k", Reason: "why", By: "bob", At: at, Recorded: noticed,
+		}},
+		{presence.Output{Kind: presence.OutputClaimEnded, Claim: claim, Reason: presence.EndReplaced}, presence.JournalRow{
+			ID: "claim-ended/c1", Kind: presence.RowClaimEnded, From: "busy", Class: presence.ClassBusy, Source: "call", Key: "k", Reason: "why", By: "bob",
+			Trigger: "replaced", At: at, Recorded: noticed,
+		}},
+		{presence.Output{Kind: presence.OutputRequeue, ID: "q1", Reason: presence.EndChallenge, Load: 3}, presence.JournalRow{
+			ID: "requeue/q1", Kind: presence.RowRequeue, Trigger: "challenge", At: at, Recorded: noticed,
+		}},
+		{presence.Output{Kind: presence.OutputRequestOpened, Request: request}, presence.JournalRow{
+			ID: "request-opened/r1", Kind: presence.RowRequestOpened, To: "busy", Class: presence.ClassBusy, Reason: "why", By: "bob", At: at, Recorded: noticed,
+		}},
+		{presence.Output{Kind: presence.OutputRequestClosed, Request: request}, presence.JournalRow{
+			ID: "request-closed/r1", Kind: presence.RowRequestClosed, To: "busy", Class: presence.ClassBusy, Reason: "why", By: "kim", Trigger: "rejected", At: at, Recorded: noticed,
+		}},
+		{presence.Output{Kind: presence.OutputPersist, ID: "p1"}, presence.JournalRow{}},
+	} {
+		tt.out.At, tt.out.Noticed = at, noticed
+		row, ok := tt.out.Row()
+		require.Equal(t, tt.want, row, tt.out.Kind)
+		require.Equal(t, tt.want.ID != "", ok, tt.out.Kind)
+	}
+}
+
+// A query selects the rows of its subject, or of all subjects of its tenant, from one
+// instant to another and up to a limit.
+func TestQueriesSelectRows(t *testing.T) {
+	t.Parallel()
+	var rows []presence.JournalRow
+	for i, ref := range []presence.Ref{ann, bob, acme, ann, bob, acme} {
+		rows = append(rows, presence.JournalRow{ID: string(rune('a' + i)), Subject: ref, At: presence.Instant(60 - 10*i)})
+	}
+	same := presence.JournalRow{ID: "a", Subject: bob, At: 35} // has the id of another subject's row
+	rows = append(rows, same)
+	for _, tt := range []struct {
+		query presence.JournalQuery
+		want  string
+	}{
+		{presence.JournalQuery{Subject: ann}, "ad"},
+		{presence.JournalQuery{Subject: bob}, "bea"},
+		{presence.JournalQuery{Subject: acme}, "cf"},
+		{presence.JournalQuery{}, "edaba"},
+		{presence.JournalQuery{Subject: presence.Ref{Tenant: "acme"}}, "fc"},
+		{presence.JournalQuery{Subject: presence.Ref{Tenant: "none"}}, ""},
+		{presence.JournalQuery{From: 30}, "daba"},
+		{presence.JournalQuery{To: 30}, "e"},
+		{presence.JournalQuery{From: 20, To: 50}, "eda"},
+		{presence.JournalQuery{Subject: ann, From: 31}, "a"},
+		{presence.JournalQuery{Subject: ann, To: 60}, "d"},
+		{presence.JournalQuery{Limit: 1}, "e"},
+		{presence.JournalQuery{Limit: 5}, "edaba"},
+		{presence.JournalQuery{Limit: 9}, "edaba"},
+		{presence.JournalQuery{Limit: -1}, "edaba"},
+		{presence.JournalQuery{Subject: bob, After: presence.JournalRow{ID: "b"}}, "ea"},
+		{presence.JournalQuery{Subject: ann, After: presence.JournalRow{ID: "d"}}, ""},
+		{presence.JournalQuery{Subject: ann, After: presence.JournalRow{ID: "gone", At: 99}}, "ad"},
+		{presence.JournalQuery{After: same}, "ba"},
+		{presence.JournalQuery{After: rows[0]}, ""},
+		{presence.JournalQuery{After: presence.JournalRow{ID: "gone", At: 35}}, "aba"},
+		{presence.JournalQuery{After: presence.JournalRow{At: 35}}, "edaba"},
+	} {
+		got := ""
+		for _, r := range tt.query.Select(rows) {
+			got += r.ID
+		}
+		require.Equal(t, tt.want, got, "%+v", tt.query)
+	}
+	many := make([]presence.JournalRow, 1001)
+	for i := range many {
+		many[i] = presence.JournalRow{Subject: ann}
+	}
+	require.Len(t, presence.JournalQuery{Subject: ann}.Select(many), 1000)
+	require.Len(t, presence.JournalQuery{Subject: ann, Limit: 1001}.Select(many), 1001)
+}
+
+// Records whose data cannot be read are refused by a text that names why.
+func TestFaultsOfRecords(t *testing.T) {
+	t.Parallel()
+	for data, fault := range map[string]string{
+		"":              "it cannot be read: unexpected end of JSON input",
+		`{"version":2}`: "it has version 2, this package reads version 1",
+		`{}`:            "it has version 0, this package reads version 1",
+	} {
+		s, err := presence.Record{Subject: ann, Data: []byte(data)}.State()
+		require.EqualError(t, err, `presence: invalid record "ann": `+fault)
+		require.Zero(t, s)
+	}
+}

@@ -104,7 +104,7 @@ func (m *Machine) leaseEnd(s *State, c *ConnState) Instant {
 // keptUntil returns until when the best of a connection's own claims keeps the
 // connection lingering, or 0.
 func (m *Machine) keptUntil(s *State, c *ConnState) Instant {
-	if !m.keeps || c.Cause == CauseLogout {
+	if m.keeps == 0 || c.Cause == CauseLogout {
 		return 0
 	}
 	own := m.vote(s, c.ID, s.Now, nil)

@@ -690,7 +690,7 @@ func (st *stepper) decide(e *Event) error {
 		return refuse(ErrNotAllowed, "role", string(cmp.Or(e.Actor.Role, RoleAgent)), "%s may not decide on a request", e.Actor.Subject).
 			allow(string(RoleSupervisor), string(RoleAdmin), string(RoleSystem))
 	}
-	if err := e.Actor.checkFor(s.Subject); err != nil {
+	if err := e.Actor.checkTenant(s.Subject); err != nil {
 		return err
 	}
 	if e.Actor.Subject == s.Subject && e.Actor.Role != RoleSystem {

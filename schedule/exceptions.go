@@ -12,13 +12,11 @@ type segment struct {
 }
 
 // segments returns for each day with exceptions that have a year the last of them.
+// Exceptions of each year are in the year 0, before the first day of all calendars.
 func segments(exceptions []Exception) (list []segment) {
 	var whole []segment
 	var cuts []int64
 	for i, e := range exceptions {
-		if e.Date.Year == 0 {
-			continue
-		}
 		s := segment{from: e.Date.number(), to: e.Date.number(), index: i}
 		if e.To != (Date{}) {
 			s.to = e.To.number()
@@ -30,7 +28,7 @@ func segments(exceptions []Exception) (list []segment) {
 	cuts = slices.Compact(cuts)
 	// The pieces between two cuts are taken from the last exception to the first. skip
 	// leads over those that are taken, so that each is looked at once.
-	taken, skip := make([]int, len(cuts)), make([]int, len(cuts)+1)
+	taken, skip := make([]int, len(cuts)), make([]int, len(cuts))
 	for i := range skip {
 		skip[i] = i
 	}
@@ -43,7 +41,7 @@ func segments(exceptions []Exception) (list []segment) {
 	}
 	for _, s := range slices.Backward(whole) {
 		first, _ := slices.BinarySearch(cuts, s.from)
-		for i := free(first); i < len(cuts) && cuts[i] <= s.to; i = free(i) {
+		for i := free(first); cuts[i] <= s.to; i = free(i) { // ends before the last cut, which is after every day
 			taken[i], skip[i] = s.index+1, i+1
 		}
 	}
@@ -91,7 +89,7 @@ func (s *Schedule) exception(day int64) int {
 	if !exact {
 		i--
 	}
-	if i >= 0 && i < len(s.dates) && day <= s.dates[i].to {
+	if i >= 0 && day <= s.dates[i].to {
 		found = s.dates[i].index
 	}
 	if s.yearly != nil {
