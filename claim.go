@@ -15,7 +15,7 @@ const (
 // overtake another: an end that finds no claim waits for the start of that claim.
 type claimEnd struct {
 	source        Source
-	conn, key, id string // as the end names them; an empty key means every key
+	conn, key, id string // as the end names them; an empty key means every key, and then it has an id
 	at            Instant
 	met           bool   // it has found its claim, or the start that it waited for
 	start         string // the id of that start, if it had one
@@ -31,7 +31,7 @@ func (e *claimEnd) isOf(c *Claim) bool {
 
 // repeats reports whether two ends name the same claim.
 func (e *claimEnd) repeats(o *claimEnd) bool {
-	return e.source == o.source && e.conn == o.conn && e.key == o.key && (e.id == o.id || e.key != "" && (e.id == "" || o.id == ""))
+	return e.source == o.source && e.conn == o.conn && e.key == o.key && (e.id == o.id || e.id == "" || o.id == "")
 }
 
 // noteEnd remembers an end of a claim for a minute. An end that finds nothing after
@@ -68,9 +68,7 @@ func (st *stepper) startsTooLate(c *Claim) bool {
 
 // forgetEnds forgets the ends whose minute is over.
 func (st *stepper) forgetEnds(at Instant) {
-	if len(st.s.ends) > 0 {
-		st.s.ends = slices.DeleteFunc(st.s.ends, func(e claimEnd) bool { return e.at.Add(endKept) <= at })
-	}
+	st.s.ends = slices.DeleteFunc(st.s.ends, func(e claimEnd) bool { return e.at.Add(endKept) <= at })
 	if len(st.s.ends) == 0 {
 		st.s.ends = nil
 	}
@@ -142,18 +140,19 @@ func (st *stepper) clear(c *Claim) bool {
 // dropOrphan makes room by ending the oldest claim of an ended connection. It
 // returns false if no claim is one.
 func (st *stepper) dropOrphan() bool {
-	oldest := -1
-	for i, c := range st.s.Claims {
+	var oldest *Claim
+	for i := range st.s.Claims {
+		c := &st.s.Claims[i]
 		if c.Conn == "" {
 			continue
 		}
-		if _, connected := st.s.conn(c.Conn); !connected && (oldest < 0 || c.Serial < st.s.Claims[oldest].Serial) {
-			oldest = i
+		if _, connected := st.s.conn(c.Conn); !connected && (oldest == nil || c.Serial < oldest.Serial) {
+			oldest = c
 		}
 	}
-	if oldest < 0 {
+	if oldest == nil {
 		return false
 	}
-	serial := st.s.Claims[oldest].Serial
+	serial := oldest.Serial
 	return st.drop(EndLimit, func(c *Claim) bool { return c.Serial == serial })
 }

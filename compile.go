@@ -31,7 +31,6 @@ type Machine struct {
 	lease        time.Duration
 	startup      time.Duration
 	gateHere     time.Duration
-	keeps        time.Duration // the longest Keeps of a status
 }
 
 // A definition is a status with what the rest of the policy rules for it.
@@ -239,7 +238,6 @@ func (c *compiler) statuses(m *Machine) {
 		c.audiences(path+".hiddenFrom", s.HiddenFrom)
 		c.notNegative(path+".for", s.For)
 		c.notNegative(path+".keeps", s.Keeps)
-		m.keeps = max(m.keeps, s.Keeps)
 	}
 	for i, s := range p.Statuses {
 		order := i + len(p.Statuses)*slices.Index(classes, s.Class)

@@ -24,8 +24,7 @@ func (c Cause) isLeaving() bool {
 // hid it still sees that it left, until an act decides otherwise. An audience that
 // the policy cannot hide from needs no notes of subjects that never hid from it.
 func (st *stepper) note(prev, next *Presence, trigger Cause) {
-	m := st.m
-	next.seen = prev.seen
+	m := st.m // derive has set next.seen to prev.seen
 	if len(prev.seen) == 0 && len(m.hideable) == 0 {
 		return
 	}
@@ -433,7 +432,9 @@ func (m *Machine) foldConns(s *State, now Instant, keep func(*Claim) bool) (winn
 			continue
 		}
 		vote := m.vote(s, s.Conns[i].ID, now, keep)
-		status, set, issue := m.byDefault, Instant(0), uint64(0) // a connection without a claim must not outdo a later choice
+		status := m.byDefault
+		var set Instant // a connection without a claim must not outdo a later choice
+		var issue uint64
 		if vote != nil {
 			status, set, issue = m.resolved(vote), vote.SetAt, vote.Serial
 		}
@@ -630,9 +631,6 @@ func (m *Machine) masks(s *State, def *definition, c *Claim, now Instant) (to *d
 // ceiling returns the most available ceiling of the connected devices, or nil if one
 // has none or no connection counts.
 func (m *Machine) ceiling(s *State) (best *definition) {
-	if len(m.ceilings) == 0 {
-		return nil
-	}
 	for i := range s.Conns {
 		top := m.ceilings[s.Conns[i].Device]
 		if top == nil {
@@ -649,15 +647,9 @@ func (m *Machine) ceiling(s *State) (best *definition) {
 // at which its stage was reached. It returns nil if no stage was reached. c is the
 // claim on top, or nil.
 func (m *Machine) idleMask(s *State, def *definition, c *Claim, now Instant) (to *definition, at Instant) {
-	if len(def.stages) == 0 {
-		return nil, 0
-	}
 	last, ages := m.idleFrom(s)
-	if !ages {
-		return nil, 0
-	}
 	for _, st := range def.stages {
-		if reached := last.Add(st.after); reached <= now && !(st.unchosen && m.chosen(c)) {
+		if reached := last.Add(st.after); ages && reached <= now && !(st.unchosen && m.chosen(c)) {
 			to, at = st.to, reached
 		}
 	}
@@ -706,7 +698,7 @@ func (st *stepper) settle(logical Instant, trigger Cause, id string) {
 	if transition {
 		o.Kind = OutputTransition
 	} else if next.Reason != prev.Reason {
-		s.ChangedAt = max(s.ChangedAt, since) // no later row of the journal is of an earlier instant
+		s.ChangedAt = since // no later row of the journal is of an earlier instant
 	}
 	if transition || next.Reason != prev.Reason {
 		o.At, o.ID = since, id

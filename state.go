@@ -343,8 +343,8 @@ func (st *stepper) suspend(e *Event, now Instant) {
 // Next returns the earliest deadline of s, or false if s has none. A later tick
 // gives the same transitions at the same instants; only Noticed differs.
 func (m *Machine) Next(s *State) (Instant, bool) {
-	d, ok := m.next(s)
-	return d.at, ok
+	d := m.next(s)
+	return d.at, d.ok
 }
 
 // stepper is the work of one step.

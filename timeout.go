@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// deadlineKind is a kind of deadline. Deadlines of one instant are ordered by it.
+// deadlineKind is a kind of deadline.
 type deadlineKind uint8
 
 const (
@@ -16,58 +16,57 @@ const (
 	deadlineGrace                         // a connection that left no longer counts
 	deadlineRequeue                       // the work of a subject that left is given to others
 	deadlineIdle                          // an idle stage is reached
-	deadlineSettle                        // a connection that was lost has been live for Policy.Work.Settle
 	deadlineWrapUp                        // Policy.Work.WrapUp has passed since work ended
 )
 
-var deadlineNames = [...]string{"until", "challenge", "lease", "grace", "requeue", "idle", "settle", "wrap-up"}
+var deadlineNames = [...]string{"until", "challenge", "lease", "grace", "requeue", "idle", "wrap-up"}
 
-// A deadline is an instant at which time alone changes something. At that
+// deadline is the earliest instant at which time alone changes something. At that
 // instant it is due.
 type deadline struct {
-	at   Instant
-	kind deadlineKind
+	at Instant
+	ok bool // false means none
 }
 
-func (d *deadline) sooner(at Instant, kind deadlineKind, ok *bool) {
-	if !*ok || at < d.at || at == d.at && kind < d.kind {
-		*d, *ok = deadline{at, kind}, true
+func (d *deadline) sooner(at Instant) {
+	if !d.ok || at < d.at {
+		*d = deadline{at, true}
 	}
 }
 
 // next returns the earliest deadline of s, or false if s has none.
-func (m *Machine) next(s *State) (d deadline, ok bool) {
+func (m *Machine) next(s *State) (d deadline) {
 	for i := range s.Claims {
 		if until := m.endOf(&s.Claims[i]); until != 0 {
-			d.sooner(until, deadlineUntil, &ok)
+			d.sooner(until)
 		}
 	}
 	for i := range s.ends {
-		d.sooner(s.ends[i].at.Add(endKept), deadlineUntil, &ok)
+		d.sooner(s.ends[i].at.Add(endKept))
 	}
 	for i := range s.Endpoints {
 		if until := s.Endpoints[i].Until; until != 0 {
-			d.sooner(until, deadlineUntil, &ok)
+			d.sooner(until)
 		}
 	}
 	for i := range s.Conns {
 		c := &s.Conns[i]
 		if c.Left == 0 {
-			d.sooner(m.leaseEnd(s, c), deadlineLease, &ok)
+			d.sooner(m.leaseEnd(s, c))
 		} else {
-			d.sooner(m.graceEnd(s, c), deadlineGrace, &ok)
+			d.sooner(m.graceEnd(s, c))
 		}
 	}
 	if s.Work != nil {
-		m.workDeadlines(s, &d, &ok)
+		m.workDeadlines(s, &d)
 	}
-	if ok && d.at < m.lastInput(s).Add(m.firstIdle) {
-		return d, true // the usual case: no idle stage can be reached earlier
+	if d.ok && d.at < m.lastInput(s).Add(m.firstIdle) {
+		return d // the usual case: no idle stage can be reached earlier
 	}
 	if at, found := m.nextIdle(s); found {
-		d.sooner(at, deadlineIdle, &ok)
+		d.sooner(at)
 	}
-	return d, ok
+	return d
 }
 
 // nextIdle returns when the chosen status reaches its next idle stage after s.Now.
@@ -77,15 +76,12 @@ func (m *Machine) nextIdle(s *State) (Instant, bool) {
 		return 0, false
 	}
 	def, c, gone := m.base(s)
-	if gone != nil || len(def.stages) == 0 {
+	if gone != nil {
 		return 0, false
 	}
 	last, ages := m.idleFrom(s)
-	if !ages {
-		return 0, false
-	}
 	for _, st := range def.stages {
-		if at := last.Add(st.after); at > s.Now && !(st.unchosen && m.chosen(c)) {
+		if at := last.Add(st.after); ages && at > s.Now && !(st.unchosen && m.chosen(c)) {
 			return at, true
 		}
 	}
@@ -102,22 +98,14 @@ func (m *Machine) leaseEnd(s *State, c *ConnState) Instant {
 }
 
 // keptUntil returns until when the best of a connection's own claims keeps the
-// connection lingering, or 0.
+// connection lingering. If none keeps it, that is the instant at which it left.
 func (m *Machine) keptUntil(s *State, c *ConnState) Instant {
-	if m.keeps == 0 || c.Cause == CauseLogout {
-		return 0
-	}
-	own := m.vote(s, c.ID, s.Now, nil)
-	if own == nil {
-		return 0
-	}
-	def := m.resolved(own)
-	if def.Keeps == 0 {
-		return 0
-	}
-	end := c.Left.Add(def.Keeps)
-	if until := m.endOf(own); until != 0 {
-		end = min(end, until)
+	end := c.Left
+	if own := m.vote(s, c.ID, s.Now, nil); own != nil && c.Cause != CauseLogout {
+		end = end.Add(m.resolved(own).Keeps)
+		if until := m.endOf(own); until != 0 {
+			end = min(end, until)
+		}
 	}
 	return end
 }
@@ -125,10 +113,11 @@ func (m *Machine) keptUntil(s *State, c *ConnState) Instant {
 // graceEnd returns when a lingering connection ends.
 func (m *Machine) graceEnd(s *State, c *ConnState) Instant {
 	g := &m.policy.Grace
-	if rule, ok := m.policy.Devices[c.Device]; ok && rule.OwnGrace {
+	if rule := m.policy.Devices[c.Device]; rule.OwnGrace {
 		g = &rule.Grace
 	}
-	from, d := c.Left, time.Duration(0)
+	from := c.Left
+	var d time.Duration
 	switch c.Cause {
 	case CauseLogout:
 		d = g.Logout
@@ -173,8 +162,8 @@ func (m *Machine) terms() (lease, patience time.Duration, stages []time.Duration
 func (st *stepper) tick(now Instant) {
 	s, m := st.s, st.m
 	for {
-		d, ok := m.next(s)
-		if st.next = d.at; !ok || d.at > now {
+		d := m.next(s)
+		if st.next = d.at; !d.ok || d.at > now {
 			break
 		}
 		at := max(d.at, s.Now)
@@ -307,7 +296,6 @@ func (st *stepper) remove(i int, left Instant) {
 	if c.Left >= s.LeftAt {
 		s.LeftAt, s.LeftCause = max(left, s.LeftAt), c.Cause
 	}
-	st.touched = true
 	if len(s.Conns) == 0 {
 		st.withdrawOnLeave(c.Cause)
 	}
@@ -359,7 +347,8 @@ func (st *stepper) keepInput(last Instant) {
 // recount notes which connections count under a policy that takes effect. If none
 // does any more, the last input over those that did is kept.
 func (st *stepper) recount() {
-	last, counted, counts := Instant(0), false, false
+	var last Instant
+	counted, counts := false, false
 	for i := range st.s.Conns {
 		c := &st.s.Conns[i]
 		if !c.Aside {
@@ -374,27 +363,27 @@ func (st *stepper) recount() {
 }
 
 // workDeadlines adds the deadlines of a subject's work.
-func (m *Machine) workDeadlines(s *State, d *deadline, ok *bool) {
+func (m *Machine) workDeadlines(s *State, d *deadline) {
 	w := s.Work
 	if w.Pending != nil && w.Pending.Until != 0 {
-		d.sooner(w.Pending.Until, deadlineUntil, ok)
+		d.sooner(w.Pending.Until)
 	}
 	for i := range w.Requests {
 		if until := w.Requests[i].Until; until != 0 {
-			d.sooner(until, deadlineUntil, ok)
+			d.sooner(until)
 		}
 	}
 	if w.Challenge != "" {
-		d.sooner(w.Deadline, deadlineChallenge, ok)
+		d.sooner(w.Deadline)
 	}
 	if at := m.requeueAt(s); at != 0 {
-		d.sooner(at, deadlineRequeue, ok)
+		d.sooner(at)
 	}
 	if w.Settles > s.Now {
-		d.sooner(w.Settles, deadlineSettle, ok)
+		d.sooner(w.Settles)
 	}
 	if w.WrapsUp > s.Now {
-		d.sooner(w.WrapsUp, deadlineWrapUp, ok)
+		d.sooner(w.WrapsUp)
 	}
 }
 
