@@ -96,6 +96,9 @@ func TestStartAfterItsEnd(t *testing.T) {
 	key := func(at float64, kind presence.EventKind, key string) message {
 		return message{at, kind, presence.Claim{Key: key}}
 	}
+	named := func(at float64, kind presence.EventKind, id string) message {
+		return message{at, kind, presence.Claim{Key: "c", ID: id}}
+	}
 	for _, tt := range []struct {
 		name     string
 		messages []message
@@ -117,6 +120,10 @@ func TestStartAfterItsEnd(t *testing.T) {
 		{"by id, a start without one", []message{{1, end, presence.Claim{ID: "x"}}, key(2, set, "c")}, true},
 		{"another id", []message{{1, end, presence.Claim{Key: "c", ID: "x"}}, {2, set, presence.Claim{Key: "c", ID: "y"}}}, true},
 		{"an id on one side", []message{{1, end, presence.Claim{Key: "c", ID: "x"}}, key(2, set, "c")}, false},
+		{"the end of an id twice keeps one start", []message{named(1, end, "x"), named(2, end, "x"), named(3, set, "x"), key(4, set, "c")}, true},
+		{"ends of two ids", []message{named(1, end, "x"), named(2, end, "y"), named(3, set, "x"), named(4, set, "y")}, false},
+		{"ends of two ids, without the key", []message{{1, end, presence.Claim{ID: "x"}}, {2, end, presence.Claim{ID: "y"}}, named(3, set, "x"), named(4, set, "y")}, false},
+		{"an end without the id of the other", []message{named(1, end, "x"), key(2, end, "c"), named(3, set, "x"), named(4, set, "y")}, true},
 		{"the same start again", []message{key(1, end, "c"), {2, set, presence.Claim{Key: "c", ID: "x"}}, {3, set, presence.Claim{Key: "c", ID: "x"}}}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -424,4 +431,129 @@ func TestKeptConnectionEndsWithItsClaim(t *testing.T) {
 			require.Equal(t, presence.ReachNone, x.tick(3610).Reach)
 		}
 	}
+}
+
+// A plain choice of the default status ends the choices before it and is no claim. A
+// choice with more than that is one.
+func TestPlainDefaultIsNoClaim(t *testing.T) {
+	team := []presence.Audience{presence.AudienceTeam}
+	agent, host := presence.Agent(ann), presence.System(presence.ID("host"))
+	for name, tt := range map[string]struct {
+		by     presence.Actor
+		claim  presence.Claim
+		keep   bool
+		stored bool
+	}{
+		"plain":               {agent, presence.Claim{}, false, false},
+		"kept by the policy":  {agent, presence.Claim{}, true, true},
+		"with a text":         {agent, presence.Claim{Text: "here"}, false, true},
+		"with a reason":       {agent, presence.Claim{Reason: "r"}, false, true},
+		"with an end":         {agent, presence.Claim{For: time.Hour}, false, true},
+		"hides":               {agent, presence.Claim{HidesFrom: team}, false, true},
+		"of a system":         {host, presence.Claim{Source: presence.SourceApp}, false, true},
+		"another status":      {agent, presence.Claim{Status: "busy"}, false, true},
+		"of a supervisor":     {boss, presence.Claim{}, false, true},
+		"of a system by hand": {host, presence.Claim{Source: presence.SourceManual}, false, false},
+	} {
+		p := presence.DefaultPolicy()
+		p.KeepExplicit, p.Hideable = tt.keep, team
+		x := newSubject(t, p)
+		x.login(0, "tab")
+		x.claim(1, presence.Claim{Status: "away"})
+		if tt.claim.Status == "" {
+			tt.claim.Status = "available"
+		}
+		x.do(2, presence.Event{Kind: presence.EventSetClaim, Actor: tt.by, Claim: tt.claim})
+		require.Equal(t, tt.stored, slices.ContainsFunc(x.s.Claims, func(c presence.Claim) bool { return c.SetAt == second(2) }), name)
+	}
+}
+
+// Fault 4: over one connection, the choice of the default ends the choices for that
+// connection. It is stored if a choice of the manual rank or below would else show, and
+// then lasts as long as the claims below manual that it lies over.
+func TestDefaultOverOneConnection(t *testing.T) {
+	type claims map[string][]string
+	type step func(x *subject)
+	over := func(conn, status string) step {
+		return func(x *subject) {
+			x.do(2, presence.Event{Kind: presence.EventSetClaim, Actor: presence.Agent(ann), Conn: conn, Claim: presence.Claim{Status: status}})
+		}
+	}
+	system := func(source presence.Source, conn, status string) step {
+		return func(x *subject) {
+			x.do(2, presence.Event{Kind: presence.EventSetClaim, Actor: switchboard, Claim: presence.Claim{Source: source, Conn: conn, Status: status, Key: "m"}})
+		}
+	}
+	supervises := func(x *subject) {
+		x.do(2, presence.Event{Kind: presence.EventSetClaim, Actor: boss, Claim: presence.Claim{Status: "away"}})
+	}
+	for name, tt := range map[string]struct {
+		login  string // what a login sets, if it resets
+		before []step
+		stored bool
+		over   [][2]string
+		others claims // the claims that are left, by source
+	}{
+		"nothing before":      {},
+		"its own choice":      {before: []step{over("tab", "busy")}},
+		"that of a phone":     {before: []step{over("phone", "busy")}, stored: false, others: claims{"manual": {"phone"}}},
+		"a supervisor's":      {before: []step{supervises}, stored: true, others: claims{"supervisor": {""}}},
+		"a call":              {before: []step{system(presence.SourceCall, "", "busy")}, others: claims{"call": {""}}},
+		"a call for the tab":  {before: []step{system(presence.SourceCall, "tab", "busy")}, others: claims{"call": {"tab"}}},
+		"a meeting":           {before: []step{system(presence.SourceCalendar, "", "busy")}, stored: true, over: [][2]string{{"calendar", "m"}}, others: claims{"calendar": {""}}},
+		"a login to away":     {login: "away", stored: true, over: [][2]string{{"login-default", "base"}}, others: claims{"login-default": {""}}},
+		"a login to the same": {login: "available", before: []step{system(presence.SourceCalendar, "", "busy")}, stored: true, over: [][2]string{{"calendar", "m"}}, others: claims{"calendar": {""}, "login-default": {""}}},
+		"meetings of both": {before: []step{system(presence.SourceCalendar, "tab", "busy"), system(presence.SourceCalendar, "phone", "busy")},
+			stored: true, over: [][2]string{{"calendar", "m"}}, others: claims{"calendar": {"phone", "tab"}}},
+	} {
+		p := presence.DefaultPolicy()
+		p.ClaimScope, p.Fold = presence.ScopeConnection, []string{"available", "busy", "away"}
+		if tt.login != "" {
+			p.Login = presence.LoginRule{Mode: presence.LoginReset, Status: tt.login}
+		}
+		x := newSubject(t, p)
+		x.login(0, "phone")
+		x.login(0, "tab")
+		for _, step := range tt.before {
+			step(x)
+		}
+		x.do(3, presence.Event{Kind: presence.EventSetClaim, Actor: presence.Agent(ann), Conn: "tab", Claim: presence.Claim{Status: "available"}})
+		others, stored := claims{}, false
+		for _, c := range x.s.Claims {
+			if c.Source == presence.SourceManual && c.Conn == "tab" {
+				stored = true
+				require.Equal(t, tt.over, c.Over, name)
+				continue
+			}
+			others[string(c.Source)] = append(others[string(c.Source)], c.Conn)
+		}
+		require.Equal(t, tt.stored, stored, name)
+		if len(tt.others)+len(others) > 0 {
+			require.Equal(t, tt.others, others, name)
+		}
+	}
+}
+
+// Fault 5: a source can be limited to the shortest time, and at the limit both ends are one.
+func TestShortestLimitOfASource(t *testing.T) {
+	p := presence.DefaultPolicy()
+	p.SourceFor = map[presence.Source]time.Duration{presence.SourceCall: 1, presence.SourceManual: time.Minute}
+	x := newSubject(t, p)
+	x.login(0, "tab")
+	x.do(1, setsOf(presence.EventSetClaim, presence.Claim{}))
+	require.Equal(t, second(1)+1, x.s.Current.Until)
+	x.claim(2, presence.Claim{Status: "away", For: time.Minute})
+	require.Equal(t, second(62), x.s.Current.Until)
+}
+
+// Fault 5: an end is forgotten when its own minute is over, and not with another deadline.
+func TestEndsOutlastOtherDeadlines(t *testing.T) {
+	x := newSubject(t, presence.DefaultPolicy())
+	x.login(0, "tab")
+	x.do(1, setsOf(presence.EventEndClaim, presence.Claim{Key: "c"}))
+	x.do(1, presence.Event{Kind: presence.EventEndpoint, Endpoint: presence.Endpoint{ID: "p", Kind: presence.EndpointPush, Until: second(20)}})
+	x.tick(30)
+	require.Empty(t, x.s.Endpoints)
+	x.do(31, setsOf(presence.EventSetClaim, presence.Claim{Key: "c"}))
+	require.Empty(t, x.s.Claims)
 }

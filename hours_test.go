@@ -168,3 +168,118 @@ func TestGroupIsGatedByHours(t *testing.T) {
 		require.Positive(t, open)
 	}
 }
+
+// countedHours are hours that count how often they are called.
+type countedHours struct {
+	answers
+	calls *int
+}
+
+func (h countedHours) OpenAt(now presence.Instant) (bool, presence.Instant) {
+	*h.calls++
+	return h.answers.OpenAt(now)
+}
+
+// What hours answer decides when they are called again, and when the channel opens next,
+// also by a clock that is behind.
+func TestAnswersOfHours(t *testing.T) {
+	m := mustCompile(presence.DefaultPolicy())
+	const hour = time.Hour
+	for _, tt := range []struct {
+		now    presence.Instant
+		behind time.Duration
+		open   bool
+		next   presence.Instant
+		calls  presence.Instant // 0 means never
+		opens  presence.Instant
+	}{
+		{now: 50, open: true, next: 70, calls: 70},
+		{now: 50, open: false, next: 70, calls: 70, opens: 70},
+		{now: 50, open: false, next: 50},
+		{now: 50, open: true, next: 49},
+		{now: 50, open: false, next: 0},
+		{now: -5, open: false, next: 1, calls: 1, opens: 1},
+		{now: -5, open: false, next: -1, calls: -1, opens: -1},
+		{now: 50, behind: hour, open: false, next: 70, calls: presence.Instant(70 + hour), opens: 70},
+		{now: 50, behind: hour, open: false, next: 0},
+		{now: 50, behind: hour, open: true, next: 70, calls: presence.Instant(70 + hour)},
+	} {
+		roster := presence.NewRoster(sales, m)
+		roster.Open(presence.AudienceVisitor, presence.Ref{}, func() string { return "e" })
+		calls := 0
+		require.Empty(t, roster.SetClock(tt.behind, tt.now))
+		frames := roster.SetHours(countedHours{answers{tt.open, tt.next}, &calls}, tt.now)
+		require.Equal(t, 1, calls)
+		want := presence.Group{Status: presence.GroupOffline}
+		if !tt.open {
+			want.Reason, want.NextOpen = presence.GroupClosed, tt.opens
+			require.Len(t, frames, 1)
+			require.Equal(t, want, frames[0].Group)
+		} else {
+			require.Empty(t, frames, "an empty channel that is open")
+		}
+		require.Equal(t, want, roster.Group(presence.AudienceVisitor, presence.Ref{}))
+		next, ok := roster.Next()
+		require.Equal(t, tt.calls != 0, ok, "%+v", tt)
+		require.Equal(t, tt.calls, next)
+		roster.Flush(tt.now + 1)
+		if tt.calls == 0 {
+			roster.Flush(tt.now.Add(24 * hour))
+			require.Equal(t, 1, calls, "the answer does not change: %+v", tt)
+		} else {
+			roster.Flush(tt.calls - 1)
+			before := calls
+			roster.Flush(tt.calls)
+			require.Equal(t, before+1, calls, "%+v", tt)
+		}
+		if !tt.open {
+			before := calls
+			require.Empty(t, roster.SetClock(tt.behind, tt.calls))
+			require.Equal(t, before, calls, "the clock is the same")
+		}
+		roster.SetHours(nil, tt.now)
+		_, ok = roster.Next()
+		require.False(t, ok, "without hours")
+		require.Equal(t, presence.Group{Status: presence.GroupOffline}, roster.Group(presence.AudienceVisitor, presence.Ref{}))
+	}
+}
+
+// A clock that is set back is announced with what the hours answer by it.
+func TestClockOfHoursIsSetBack(t *testing.T) {
+	roster := presence.NewRoster(sales, mustCompile(presence.DefaultPolicy()))
+	roster.Open(presence.AudienceVisitor, presence.Ref{}, func() string { return "e" })
+	roster.SetHours(turnsEvery{time.Hour, true}, presence.Instant(90*time.Minute)) // open from 1 h to 2 h
+	require.Empty(t, roster.Group(presence.AudienceVisitor, presence.Ref{}).Reason)
+	frames := roster.SetClock(time.Hour, presence.Instant(90*time.Minute))
+	require.Len(t, frames, 1)
+	require.Equal(t, presence.Group{Status: presence.GroupOffline, Reason: presence.GroupClosed, NextOpen: presence.Instant(time.Hour)}, frames[0].Group)
+	require.Empty(t, roster.SetClock(time.Hour, presence.Instant(91*time.Minute)))
+}
+
+// What each audience sees of a group within and outside the hours.
+func TestGroupWithinHours(t *testing.T) {
+	for _, tt := range []struct {
+		open, staffed, visible, member bool
+		visitor, team                  presence.Group
+	}{
+		{false, false, false, true, presence.Group{Status: presence.GroupOffline, Count: 1, Reason: presence.GroupClosed}, presence.Group{Status: presence.GroupAvailable, Count: 1, Reason: presence.GroupClosed}},
+		{false, true, true, false, presence.Group{Status: presence.GroupOffline, Reason: presence.GroupClosed}, presence.Group{Status: presence.GroupOffline, Reason: presence.GroupClosed}},
+		{true, false, false, false, presence.Group{Status: presence.GroupOffline}, presence.Group{Status: presence.GroupOffline}},
+		{true, false, true, false, presence.Group{Status: presence.GroupAway, Reason: presence.GroupUnstaffed}, presence.Group{Status: presence.GroupOffline}},
+		{true, false, true, true, presence.Group{Status: presence.GroupAvailable, Count: 1}, presence.Group{Status: presence.GroupAvailable, Count: 1}},
+		{true, true, true, false, presence.Group{Status: presence.GroupAvailable}, presence.Group{Status: presence.GroupOffline}},
+	} {
+		p := presence.DefaultPolicy()
+		p.AssumeStaffed = tt.staffed
+		if tt.visible {
+			p.ScheduleOpenEmpty = presence.EmptyVisible
+		}
+		roster := presence.NewRoster(sales, mustCompile(p))
+		roster.SetHours(answers{open: tt.open}, nineSharp)
+		if tt.member {
+			roster.Put(&presence.Presence{Subject: ann, Known: true, Status: "available", Class: presence.ClassAvailable}, nineSharp)
+		}
+		require.Equal(t, tt.visitor, roster.Group(presence.AudienceVisitor, presence.Ref{}), "%+v", tt)
+		require.Equal(t, tt.team, roster.Group(presence.AudienceTeam, presence.Ref{}), "%+v", tt)
+	}
+}

@@ -3,6 +3,7 @@ package presence
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -271,4 +272,144 @@ func TestLimitOfClaimsEndsThatOfAnEndedConnection(t *testing.T) {
 	_, err := step(Event{Kind: EventSetClaim, Actor: System(ID("calendar")), Claim: Claim{Status: "busy", Source: SourceCalendar}})
 	require.ErrorIs(t, err, ErrLimit)
 	require.Equal(t, before, s.own())
+}
+
+// Every field that an audience, the host or a later step reads is compared, so that each
+// change of a presence is reported.
+func TestPresencesAreComparedWhole(t *testing.T) {
+	follow := []string{"Since", "Routable"} // from the status, and from Routing
+	require.True(t, samePresence(&Presence{}, &Presence{}))
+	of := reflect.TypeFor[Presence]()
+	for i := range of.NumField() {
+		var p Presence
+		name := of.Field(i).Name
+		if name == "Subject" { // that of the state
+			continue
+		}
+		vary(t, name, reflect.ValueOf(&p).Elem().Field(i))
+		require.Equal(t, slices.Contains(follow, name), samePresence(&Presence{}, &p), name)
+	}
+}
+
+// H4: an event may carry each word of its list. A refusal of another word names them all.
+func TestWordsOfEvents(t *testing.T) {
+	for _, tt := range []struct {
+		allowed []string
+		empty   bool // is a word too
+		event   func(word string) Event
+	}{
+		{[]string{"human", "bot", "service"}, true, func(w string) Event { return Event{Kind: EventConnect, Conn: "tab", SubjectKind: SubjectKind(w)} }},
+		{[]string{"push", "bot", "service"}, false, func(w string) Event {
+			return Event{Kind: EventEndpoint, Endpoint: Endpoint{ID: "p", Kind: EndpointKind(w)}}
+		}},
+		{[]string{"logout", "closed", "lost", "node", "drain"}, false, func(w string) Event { return Event{Kind: EventDisconnect, Conn: "tab", Cause: Cause(w)} }},
+		{[]string{"node", "drain"}, true, func(w string) Event { return Event{Kind: EventNodeDown, Node: "n", Cause: Cause(w)} }},
+		{[]string{"all", "sticky", "transfer", "last", "none"}, true, func(w string) Event { return Event{Kind: EventOffer, Routing: Routing(w)} }},
+		{wordsOf(roles), true, func(w string) Event { return Event{Kind: EventDecide, Actor: Actor{Role: Role(w)}} }},
+		{wordsOf(audiences), false, func(w string) Event {
+			return Event{Kind: EventSetClaim, Claim: Claim{HidesFrom: []Audience{Audience(w)}}}
+		}},
+	} {
+		for _, word := range append([]string{"other", ""}, tt.allowed...) {
+			e := tt.event(word)
+			err := e.validate()
+			if word != "other" && (word != "" || tt.empty) {
+				require.NoError(t, err, "%s %q", e.Kind, word)
+				continue
+			}
+			var refusal *Error
+			require.ErrorAs(t, err, &refusal, "%s %q", e.Kind, word)
+			require.Equal(t, ErrInvalid, refusal.Err)
+			require.Equal(t, word, refusal.Given)
+			require.ElementsMatch(t, tt.allowed, refusal.Allowed, "%s", e.Kind)
+		}
+	}
+}
+
+// H4: what lies on a limit is valid, and no kind checks what it does not read.
+func TestEventsOnTheirLimitsAreValid(t *testing.T) {
+	const bad = "a\nb"
+	for i, e := range []Event{
+		{Kind: EventSuspended, From: 2, To: 2},
+		{Kind: EventHeartbeat, Conn: "tab", Age: NoAge},
+		{Kind: EventChallenge, Claim: Claim{For: 1}},
+		{Kind: EventOffer, Load: Load{N: maxLoad}},
+		{Kind: EventDone, Load: Load{N: maxLoad + 1}},
+		{Kind: EventSetClaim, Claim: Claim{For: 1}},
+		{Kind: EventSetClaim, Claim: Claim{Until: 1}},
+		{Kind: EventSetClaim, Conn: "tab"},
+		{Kind: EventSetClaim, Claim: Claim{Conn: "tab"}},
+		{Kind: EventSetClaim, Conn: "tab", Claim: Claim{Conn: "tab"}},
+		{Kind: EventEndClaim, Conn: "tab", Claim: Claim{Conn: "other"}},
+		{Kind: EventRequest, Conn: bad},
+		{Kind: EventWithdraw, Conn: bad, Claim: Claim{For: -1}},
+		{Kind: EventDecide, Conn: bad, Claim: Claim{For: -1}},
+		{Kind: EventInput, Conn: "tab", Age: -9, Channel: bad},
+		{Kind: EventVisible, Conn: "tab", Age: -9, Channel: bad},
+		{Kind: EventHeartbeat, Conn: "tab", Channel: bad},
+		{Kind: EventFocus, Conn: "tab", Age: -9},
+		{Kind: EventDisconnect, Conn: "tab", Cause: CauseLost, Device: bad, Node: bad, Age: -9, SubjectKind: "ghost"},
+		{Kind: EventLogout, Cause: CauseIdle, Device: bad, Age: -9},
+		{Kind: EventNodeUp, Node: "n", Cause: CauseIdle},
+		{Kind: EventEndpoint, Remove: true, SubjectKind: "ghost", Endpoint: Endpoint{ID: "p", Kind: "pigeon"}},
+		{Kind: EventAck, Claim: Claim{For: -1}, Load: Load{N: -1}},
+		{Kind: EventLoad, Routing: "somehow", ID: bad},
+		{Kind: EventDone, Routing: "somehow", ID: bad},
+	} {
+		require.NoError(t, e.validate(), "%d: %s", i, e.Kind)
+	}
+	for _, c := range []Claim{{For: -1}, {For: 1, Until: 1}, {For: 1, Until: -1}} {
+		require.ErrorIs(t, c.validate(), ErrInvalid, "%+v", c)
+	}
+	for _, e := range []Event{{Kind: EventChallenge, Claim: Claim{For: -1}}, {Kind: EventOffer, Load: Load{N: maxLoad + 1}}, {Kind: EventHeartbeat, Conn: "tab", Age: NoAge - 1}, {Kind: EventSuspended, From: 2, To: 1}} {
+		require.ErrorIs(t, e.validate(), ErrInvalid, "%+v", e)
+	}
+}
+
+// A transition by a deadline is named by its kind and instant, with or without a name
+// that other subjects share.
+func TestDeadlinesNameTheirTransitions(t *testing.T) {
+	shared := new(transitionName)
+	for _, last := range []*transitionName{nil, shared} {
+		st := stepper{lastName: last}
+		for _, tt := range []struct {
+			kind deadlineKind
+			at   Instant
+			want string
+		}{
+			{deadlineUntil, 0, "until@0"}, {deadlineIdle, 50, "idle@50"}, {deadlineIdle, 50, "idle@50"}, {deadlineIdle, 61, "idle@61"}, {deadlineGrace, 61, "grace@61"},
+			{deadlineChallenge, 7, "challenge@7"}, {deadlineLease, 7, "lease@7"}, {deadlineRequeue, 7, "requeue@7"}, {deadlineWrapUp, 7, "wrap-up@7"},
+		} {
+			require.Equal(t, tt.want, st.timedID(tt.kind, tt.at))
+		}
+	}
+	require.Equal(t, transitionName{deadlineWrapUp, 7, "wrap-up@7"}, *shared)
+	require.Equal(t, "112", voiceOf(&Claim{Serial: 112}), "stored, so in decimal for good")
+	require.Equal(t, "default", voiceOf(nil))
+}
+
+// A driver may note inputs without a step only by these terms.
+func TestTermsForNotedInputs(t *testing.T) {
+	p := DefaultPolicy()
+	p.Lease = 70 * time.Second
+	p.Idle = []IdleStage{{After: 9 * time.Minute, To: "offline", On: []string{"available"}}, {After: time.Minute, To: "away", On: []string{"available", "busy"}}}
+	for _, input := range []bool{true, false} {
+		for devices := range 3 {
+			if p.Activity = []string{ActivityLogin}; input {
+				p.Activity = append(p.Activity, ActivityInput)
+			}
+			p.Devices = nil
+			for i := range devices {
+				if p.Devices == nil {
+					p.Devices = make(map[string]DeviceRule)
+				}
+				p.Devices[fmt.Sprint("d", i)] = DeviceRule{IgnoreInput: true}
+			}
+			lease, patience, stages, ignores := must(Compile(p)).terms()
+			require.Equal(t, 70*time.Second, lease)
+			require.Equal(t, map[bool]time.Duration{true: time.Minute}[input], patience)
+			require.Equal(t, []time.Duration{time.Minute, 9 * time.Minute}, stages)
+			require.Equal(t, devices > 0, ignores)
+		}
+	}
 }

@@ -108,6 +108,37 @@ func TestPackedStatesComeBack(t *testing.T) {
 	}
 }
 
+// vary gives a field another value.
+func vary(t *testing.T, name string, v reflect.Value) {
+	t.Helper()
+	if !v.CanSet() { // not exported
+		v = reflect.NewAt(v.Type(), v.Addr().UnsafePointer()).Elem()
+	}
+	if n, ok := v.Interface().(Count); ok {
+		v.Set(reflect.ValueOf(Count{n.next + 1}))
+	} else if v.Type() == reflect.TypeFor[WorkChannels]() {
+		v.Set(reflect.ValueOf(NewWorkChannels("calls", "chat")))
+	}
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(v.String() + "x")
+	case reflect.Bool:
+		v.SetBool(!v.Bool())
+	case reflect.Int, reflect.Int64:
+		v.SetInt(v.Int() + 12345)
+	case reflect.Uint8, reflect.Uint32, reflect.Uint64:
+		v.SetUint(v.Uint() + 1)
+	case reflect.Slice:
+		v.Set(reflect.Append(v, reflect.New(v.Type().Elem()).Elem()))
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+	case reflect.Struct:
+		require.Contains(t, []reflect.Type{reflect.TypeFor[Count](), reflect.TypeFor[WorkChannels]()}, v.Type(), name) // which is set
+	default:
+		t.Fatalf("%s is of a kind that this test does not know: %s", name, v.Kind())
+	}
+}
+
 // Each field of a state is packed, or keeps the state from being packed.
 func TestNothingOfAStateIsLost(t *testing.T) {
 	m, err := Compile(DefaultPolicy())
@@ -127,32 +158,7 @@ func TestNothingOfAStateIsLost(t *testing.T) {
 	check := func(name string, change func(*State) reflect.Value) {
 		s := fresh()
 		v := change(&s)
-		if !v.CanSet() { // not exported
-			v = reflect.NewAt(v.Type(), v.Addr().UnsafePointer()).Elem()
-		}
-		if n, ok := v.Interface().(Count); ok {
-			v.Set(reflect.ValueOf(Count{n.next + 1}))
-		} else if v.Type() == reflect.TypeFor[WorkChannels]() {
-			v.Set(reflect.ValueOf(NewWorkChannels("calls", "chat")))
-		}
-		switch v.Kind() {
-		case reflect.String:
-			v.SetString(v.String() + "x")
-		case reflect.Bool:
-			v.SetBool(!v.Bool())
-		case reflect.Int, reflect.Int64:
-			v.SetInt(v.Int() + 12345)
-		case reflect.Uint8, reflect.Uint32, reflect.Uint64:
-			v.SetUint(v.Uint() + 1)
-		case reflect.Slice:
-			v.Set(reflect.Append(v, reflect.New(v.Type().Elem()).Elem()))
-		case reflect.Pointer:
-			v.Set(reflect.New(v.Type().Elem()))
-		case reflect.Struct:
-			require.Contains(t, []reflect.Type{reflect.TypeFor[Count](), reflect.TypeFor[WorkChannels]()}, v.Type(), name) // which is set
-		default:
-			t.Fatalf("%s is of a kind that this test does not know: %s", name, v.Kind())
-		}
+		vary(t, name, v)
 		got, ok := packed(k, &s)
 		if !ok {
 			refused = append(refused, name)
