@@ -68,7 +68,7 @@ func (st *stepper) noteAgain(old *seen, prev, next *Presence, trigger Cause) (n 
 	}
 	hidden, left := slices.Contains(next.HiddenFrom, a), next.left()
 	n = *old
-	if hidden {
+	if hidden && !(old.Left && m.speaking(s, old.By)) {
 		n.By = cmp.Or(m.hider(s, a), n.By)
 	}
 	if !hidden && st.hidesStill(&n, prev, next, trigger) {
@@ -121,6 +121,16 @@ func (m *Machine) hider(s *State, a Audience) (by string) {
 		}
 	}
 	return by
+}
+
+// speaking reports whether the claim of a note speaks.
+func (m *Machine) speaking(s *State, by string) bool {
+	for _, c := range m.voices(s) {
+		if by != "" && voiceOf(c) == by {
+			return true
+		}
+	}
+	return false
 }
 
 // voiceOf names a claim that speaks by its serial, since a caller may use an id again

@@ -5,6 +5,7 @@ package naive
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -21,6 +22,7 @@ type Model struct {
 	Subject  presence.Ref
 	Policies []presence.Policy // by index; the first is in force from the beginning
 	past     []happened
+	seen     *witness
 }
 
 // happened is one event of the past, with the decisions made when it arrived.
@@ -1106,56 +1108,96 @@ type belief struct {
 	by   int
 }
 
-// hiddenFrom lists the audiences to which the subject looks as if it had left. It
-// follows what each audience saw from the first event on. An audience from which a
-// claim hid the subject sees nothing under a policy that hides nothing either, until
-// another claim decides or the subject returns.
-func (l *look) hiddenFrom() (list []presence.Audience) {
-	seen := make(map[presence.Audience]belief)
-	var hidden map[presence.Audience]bool
-	var before *look
-	see := func(now *look, e *presence.Event) {
-		hiders, gone, was := now.hiders(), now.gone(), hidden
-		source, _ := sourceOf(now.p, e.Actor, l.n.Subject, e.Claim.Source)
-		chose := (e.Kind == presence.EventSetClaim || e.Kind == presence.EventEndClaim) && (source == presence.SourceManual || source == presence.SourceSupervisor)
-		returned := false
-		if before != nil && (e.Kind == presence.EventConnect || e.Kind == presence.EventLogin || e.Kind == presence.EventEndpoint) {
-			returned = before.gone() && !gone || before.reach() < presence.ReachLingering && now.reach() >= presence.ReachLingering
-		}
-		hidden = make(map[presence.Audience]bool)
-		for _, a := range []presence.Audience{presence.AudienceTeam, presence.AudienceSupervisor, presence.AudienceAdmin, presence.AudienceVisitor, presence.AudienceRouter} {
-			b := seen[a]
-			by, hides := hiders[a]
-			switch {
-			case hides:
-				b.by = cmp.Or(by, b.by)
-			case b.left && b.by != 0 && !returned:
-				votes := now.voices()
-				hides = slices.ContainsFunc(votes, func(v vote) bool { return v.name() == b.by }) && (b.by > 0 || !chose)
-				if !hides && e.Kind == presence.EventPolicy && was[a] {
-					b.by, hides = votes[len(votes)-1].name(), true
-				}
-			}
-			if !hides && gone && !b.left {
-				b.by = 0
-			}
-			b.left, hidden[a] = hides || gone, hides
-			seen[a] = b
-		}
-		before = now
+// witness is what the audiences have seen of a subject, up to a number of events.
+type witness struct {
+	events int
+	at     presence.Instant
+	seen   map[presence.Audience]belief
+	hidden map[presence.Audience]bool
+	gone   bool // of the moment before
+	reach  presence.Reach
+	began  bool // there was a moment before
+}
+
+func (w *witness) clone() *witness {
+	c := *w
+	c.seen, c.hidden = maps.Clone(w.seen), maps.Clone(w.hidden)
+	return &c
+}
+
+// see is what the audiences see next, and the event by which they do, if it is one.
+// The claim by which the subject last hid counts for as long as it speaks, even if
+// another hides the subject as well.
+func (w *witness) see(now *look, e *presence.Event) {
+	hiders, gone, reach, was := now.hiders(), now.gone(), now.reach(), w.hidden
+	source, _ := sourceOf(now.p, e.Actor, now.n.Subject, e.Claim.Source)
+	chose := (e.Kind == presence.EventSetClaim || e.Kind == presence.EventEndClaim) && (source == presence.SourceManual || source == presence.SourceSupervisor)
+	returned := false
+	if w.began && (e.Kind == presence.EventConnect || e.Kind == presence.EventLogin || e.Kind == presence.EventEndpoint) {
+		returned = w.gone && !gone || w.reach < presence.ReachLingering && reach >= presence.ReachLingering
 	}
+	var votes []vote
+	if now.known() {
+		votes = now.voices()
+	}
+	speaks := func(by int) bool { return slices.ContainsFunc(votes, func(v vote) bool { return v.name() == by }) }
+	w.hidden = make(map[presence.Audience]bool)
+	for _, a := range []presence.Audience{presence.AudienceTeam, presence.AudienceSupervisor, presence.AudienceAdmin, presence.AudienceVisitor, presence.AudienceRouter} {
+		b := w.seen[a]
+		by, hides := hiders[a]
+		switch {
+		case hides && b.left && b.by != 0 && speaks(b.by):
+		case hides:
+			b.by = cmp.Or(by, b.by)
+		case b.left && b.by != 0 && !returned:
+			hides = speaks(b.by) && (b.by > 0 || !chose)
+			if !hides && e.Kind == presence.EventPolicy && was[a] {
+				b.by, hides = votes[len(votes)-1].name(), true
+			}
+		}
+		if !hides && gone && !b.left {
+			b.by = 0
+		}
+		b.left, w.hidden[a] = hides || gone, hides
+		w.seen[a] = b
+	}
+	w.gone, w.reach, w.began = gone, reach, true
+}
+
+// pass is what the audiences see until an instant without another event.
+func (w *witness) pass(n *Model, to presence.Instant) {
 	none := presence.Event{}
-	for i := range l.n.past[:l.w.n] {
-		h := &l.n.past[i]
-		see(l.n.look(moment{n: i, at: h.at, upto: dueAll}), &none)
+	for _, at := range n.candidates(w.events, w.at, to, nil) {
+		w.see(n.look(moment{n: w.events, at: at, upto: dueAll}), &none)
+	}
+	w.at = max(w.at, to)
+}
+
+// hiddenFrom lists the audiences to which the subject looks as if it had left. It
+// follows what each audience saw from the first event on, at every instant at which
+// something could happen. An audience from which a claim hid the subject sees nothing
+// under a policy that hides nothing either, until another claim decides or the subject
+// returns.
+func (l *look) hiddenFrom() (list []presence.Audience) {
+	n := l.n
+	if n.seen == nil {
+		n.seen = &witness{seen: make(map[presence.Audience]belief)}
+	}
+	w := n.seen // what the events until now show, which stays as it is
+	for ; w.events < l.w.n; w.events++ {
+		h := &n.past[w.events]
+		w.pass(n, h.at)
 		e := &h.event
 		if h.void {
-			e = &none
+			e = &presence.Event{}
 		}
-		see(l.n.look(moment{n: i + 1, at: h.at, upto: dueAll, fresh: true}), e)
+		w.see(n.look(moment{n: w.events + 1, at: h.at, upto: dueAll, fresh: true}), e)
+		w.see(n.look(moment{n: w.events + 1, at: h.at, upto: dueAll}), &presence.Event{}) // what it makes overdue
 	}
-	see(l, &none)
-	for a, hides := range hidden {
+	w = w.clone()
+	w.pass(n, l.w.at)
+	w.see(l, &presence.Event{})
+	for a, hides := range w.hidden {
 		if hides {
 			list = append(list, a)
 		}
@@ -1888,6 +1930,9 @@ func (n *Model) candidates(count int, from, to presence.Instant, extra []presenc
 	}
 	for _, e := range l.endpoints {
 		list = append(list, e.Until)
+	}
+	if waits := l.work().pending; waits != nil {
+		list = append(list, waits.Until)
 	}
 	slices.Sort(list)
 	return slices.DeleteFunc(slices.Compact(list), func(at presence.Instant) bool { return at <= from || at > to })
