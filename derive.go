@@ -5,6 +5,7 @@ import (
 	"iter"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // isLeaving reports whether a cause is a way of leaving.
@@ -48,7 +49,7 @@ func (st *stepper) note(prev, next *Presence, trigger Cause) {
 // noteFirst returns the first note for an audience that can be hidden from.
 func (st *stepper) noteFirst(a Audience, prev, next *Presence) seen {
 	hidden := slices.Contains(next.HiddenFrom, a)
-	n := seen{Audience: a, Left: hidden || next.left(), Since: next.Since, By: st.m.hider(st.s, a)}
+	n := seen{Audience: a, Left: hidden || next.left(), Since: next.Since, By: st.m.hiders(st.s, a, "")}
 	switch {
 	case hidden && prev.Known && !prev.Cause.isLeaving():
 		n.Since, n.LastSeen = st.s.Now, st.s.Now
@@ -68,8 +69,12 @@ func (st *stepper) noteAgain(old *seen, prev, next *Presence, trigger Cause) (n 
 	}
 	hidden, left := slices.Contains(next.HiddenFrom, a), next.left()
 	n = *old
-	if hidden && !(old.Left && m.speaking(s, old.By)) {
-		n.By = cmp.Or(m.hider(s, a), n.By)
+	if hidden {
+		held := old.By
+		if !old.Left {
+			held = ""
+		}
+		n.By = cmp.Or(m.hiders(s, a, held), n.By)
 	}
 	if !hidden && st.hidesStill(&n, prev, next, trigger) {
 		next.HiddenFrom, hidden = union(next.HiddenFrom, []Audience{a}), true
@@ -90,7 +95,7 @@ func (st *stepper) noteAgain(old *seen, prev, next *Presence, trigger Cause) (n 
 }
 
 // hidesStill reports whether a subject still looks as if it had left although the
-// policy does not hide it: the claim by which it hid speaks, and the subject has not
+// policy does not hide it: a claim by which it hid speaks, and the subject has not
 // been away since. Another policy may rank that claim lower, which is no act either.
 // From then on the claim that speaks instead must stay.
 func (st *stepper) hidesStill(n *seen, prev, next *Presence, trigger Cause) bool {
@@ -100,7 +105,7 @@ func (st *stepper) hidesStill(n *seen, prev, next *Presence, trigger Cause) bool
 	}
 	last := ""
 	for _, c := range st.m.voices(st.s) {
-		if last = voiceOf(c); last == n.By {
+		if last = voiceOf(c); n.names(last) {
 			return c != nil || trigger != CauseManual && trigger != CauseSupervisor
 		}
 	}
@@ -111,26 +116,34 @@ func (st *stepper) hidesStill(n *seen, prev, next *Presence, trigger Cause) bool
 	return false
 }
 
-// hider returns the claim by which a subject hides from an audience, as the note has
-// it: the lowest that speaks, since that is the subject's own choice. It is empty if
-// no claim hides.
-func (m *Machine) hider(s *State, a Audience) (by string) {
+// hiders returns the claims by which a subject hides from an audience, as the note has
+// them: the lowest that speaks, since that is the subject's own choice, and those of
+// its source that hide the subject as well, since one of them speaks when the lowest has
+// ended with its connection or its time. Those that the note held stay while they last.
+func (m *Machine) hiders(s *State, a Audience, held string) string {
+	var lowest *Claim
 	for def, c := range m.voices(s) {
-		if c != nil && (slices.Contains(def.HiddenFrom, a) || slices.Contains(c.HidesFrom, a)) {
-			by = voiceOf(c)
+		if c != nil && c.hides(def, a) {
+			lowest = c
 		}
 	}
-	return by
+	was := seen{By: held}
+	var list []string
+	if was.names(voiceOf(nil)) {
+		list = append(list, voiceOf(nil))
+	}
+	for i := range s.Claims {
+		c := &s.Claims[i]
+		if was.names(voiceOf(c)) || lowest != nil && c.Source == lowest.Source && c.hides(m.resolved(c), a) {
+			list = append(list, voiceOf(c))
+		}
+	}
+	return strings.Join(list, " ")
 }
 
-// speaking reports whether the claim of a note speaks.
-func (m *Machine) speaking(s *State, by string) bool {
-	for _, c := range m.voices(s) {
-		if by != "" && voiceOf(c) == by {
-			return true
-		}
-	}
-	return false
+// hides reports whether a claim to a status hides from an audience.
+func (c *Claim) hides(def *definition, a Audience) bool {
+	return slices.Contains(def.HiddenFrom, a) || slices.Contains(c.HidesFrom, a)
 }
 
 // voiceOf names a claim that speaks by its serial, since a caller may use an id again
@@ -268,9 +281,14 @@ type seen struct {
 	Left     bool     `json:"left"`
 	Since    Instant  `json:"since"`
 	LastSeen Instant  `json:"lastSeen,omitzero"`
-	// By is the serial of the claim by which the subject last hid from the audience. It
-	// is empty if none did since the subject was last seen to leave.
+	// By has the serials of the claims by which the subject hid from the audience since
+	// it was last seen to leave, with a space between two. It is empty if none did.
 	By string `json:"by,omitzero"`
+}
+
+// names reports whether a claim, as voiceOf names it, is one of those in By.
+func (n *seen) names(voice string) bool {
+	return slices.Contains(strings.Fields(n.By), voice)
 }
 
 // reach returns how a subject can be reached.

@@ -489,6 +489,36 @@ func (p *play) vanish(h house) {
 	p.pass()
 }
 
+// shows changes to a policy that hides no status, and back. Single claims may hide
+// from its audiences, so that those cannot distinguish a subject that hid from one that
+// left. Any act of ann would end her hiding.
+func (p *play) shows(h house) {
+	shows := h.policy.Clone()
+	for i := range shows.Statuses {
+		if from := shows.Statuses[i].HiddenFrom; len(from) > 0 {
+			shows.Statuses[i].HiddenFrom, shows.Hideable = nil, from
+		}
+	}
+	for _, tab := range p.tabs {
+		p.add(hides, func(st *stage) { st.tell("ann", tab, `"type":"release","key":"timed"`) }, "ann/%s: release timed", tab)
+	}
+	p.pass()
+	for _, policy := range []presence.Policy{shows, h.policy} {
+		p.add(anyWay, func(st *stage) {
+			require.NoError(st.t, st.tracker.SetPolicy(st.t.Context(), presence.Actor{Subject: presence.ID("root"), Role: presence.RoleAdmin}, policy))
+		}, "policy that hides somebody: %v", len(policy.Hideable) == 0)
+		p.pass()
+		for range 1 + p.IntN(4) {
+			if p.IntN(2) == 0 {
+				p.sign(hides, "ann", p.tabs[p.IntN(len(p.tabs))])
+			} else {
+				p.others()
+			}
+			p.pass()
+		}
+	}
+}
+
 // reappear makes ann visible again.
 func (p *play) reappear(h house) {
 	p.add(logsOut|goesAway, func(st *stage) { st.come("ann", "one", true) }, "ann logs in")
@@ -532,6 +562,9 @@ func newPlay(seed uint64, h house) *play {
 			p.others()
 		}
 		p.pass()
+	}
+	if seed%3 > 0 { // fault 8
+		p.shows(h)
 	}
 	p.add(hides, func(st *stage) {
 		p, err := st.tracker.State(st.t.Context(), presence.ID("ann"))

@@ -1051,10 +1051,10 @@ func (l *look) voices() (list []vote) {
 }
 
 // hiders lists the audiences from which the policy in force hides the subject, each
-// with the lowest claim that hides it, as its event's number. 0 stands for none: only
-// the status that the policy shows is hidden from the audience.
-func (l *look) hiders() map[presence.Audience]int {
-	by := make(map[presence.Audience]int)
+// with the claims that do, as their events' numbers: the lowest that speaks and those of
+// its source. Without one, only the status that the policy shows is hidden.
+func (l *look) hiders() map[presence.Audience][]int {
+	by := make(map[presence.Audience][]int)
 	if !l.known() || l.disabled() || l.p.Disabled {
 		return by
 	}
@@ -1063,20 +1063,24 @@ func (l *look) hiders() map[presence.Audience]int {
 		possible = append(possible, s.HiddenFrom...)
 	}
 	for _, a := range StatusOf(l.p, l.shown().Status).HiddenFrom {
-		by[a] = 0
+		by[a] = nil
 	}
-	for _, v := range l.voices() {
-		from := slices.Clone(StatusOf(l.p, v.status).HiddenFrom)
-		if v.claim != nil {
-			from = append(from, v.claim.HidesFrom...)
+	hides := func(s *presence.Status, c *presence.Claim, a presence.Audience) bool {
+		return slices.Contains(s.HiddenFrom, a) || c != nil && slices.Contains(c.HidesFrom, a)
+	}
+	for _, a := range possible {
+		var lowest *presence.Claim
+		for _, v := range l.voices() {
+			if hides(StatusOf(l.p, v.status), v.claim, a) {
+				by[a] = nil
+				if v.claim != nil {
+					lowest = v.claim
+				}
+			}
 		}
-		for _, a := range from {
-			switch {
-			case !slices.Contains(possible, a):
-			case v.claim != nil:
-				by[a] = v.name()
-			default:
-				by[a] += 0 // the default is no claim
+		for _, c := range l.wishes {
+			if lowest != nil && c.Source == lowest.Source && hides(meant(l.p, &c.Claim), &c.Claim, a) {
+				by[a] = append(by[a], c.by+1)
 			}
 		}
 	}
@@ -1101,11 +1105,11 @@ func (l *look) gone() bool {
 	return false
 }
 
-// belief is what an audience thinks of a subject: that it left, and the claim by
-// which it last hid meanwhile.
+// belief is what an audience thinks of a subject: that it left, and the claims by
+// which it hid meanwhile.
 type belief struct {
 	left bool
-	by   int
+	by   []int
 }
 
 // witness is what the audiences have seen of a subject, up to a number of events.
@@ -1126,8 +1130,8 @@ func (w *witness) clone() *witness {
 }
 
 // see is what the audiences see next, and the event by which they do, if it is one.
-// The claim by which the subject last hid counts for as long as it speaks, even if
-// another hides the subject as well.
+// A claim by which the subject hid counts for as long as it lasts, even if another hides
+// the subject as well.
 func (w *witness) see(now *look, e *presence.Event) {
 	hiders, gone, reach, was := now.hiders(), now.gone(), now.reach(), w.hidden
 	source, _ := sourceOf(now.p, e.Actor, now.n.Subject, e.Claim.Source)
@@ -1140,23 +1144,35 @@ func (w *witness) see(now *look, e *presence.Event) {
 	if now.known() {
 		votes = now.voices()
 	}
-	speaks := func(by int) bool { return slices.ContainsFunc(votes, func(v vote) bool { return v.name() == by }) }
+	lasts := func(by int) bool {
+		return by < 0 || slices.ContainsFunc(now.wishes, func(c wish) bool { return c.by+1 == by })
+	}
 	w.hidden = make(map[presence.Audience]bool)
 	for _, a := range []presence.Audience{presence.AudienceTeam, presence.AudienceSupervisor, presence.AudienceAdmin, presence.AudienceVisitor, presence.AudienceRouter} {
 		b := w.seen[a]
 		by, hides := hiders[a]
 		switch {
-		case hides && b.left && b.by != 0 && speaks(b.by):
 		case hides:
-			b.by = cmp.Or(by, b.by)
-		case b.left && b.by != 0 && !returned:
-			hides = speaks(b.by) && (b.by > 0 || !chose)
+			for _, c := range b.by {
+				if b.left && lasts(c) {
+					by = append(by, c)
+				}
+			}
+			if len(by) > 0 {
+				b.by = by
+			}
+		case b.left && len(b.by) > 0 && !returned:
+			for _, v := range votes {
+				if hides = slices.Contains(b.by, v.name()) && (v.name() > 0 || !chose); hides {
+					break
+				}
+			}
 			if !hides && e.Kind == presence.EventPolicy && was[a] {
-				b.by, hides = votes[len(votes)-1].name(), true
+				b.by, hides = []int{votes[len(votes)-1].name()}, true
 			}
 		}
 		if !hides && gone && !b.left {
-			b.by = 0
+			b.by = nil
 		}
 		b.left, w.hidden[a] = hides || gone, hides
 		w.seen[a] = b
