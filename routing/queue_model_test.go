@@ -2,7 +2,6 @@ package routing_test
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -12,14 +11,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/internal/seeds"
 	"github.com/presence-go/presence/internal/timeline"
 	"github.com/presence-go/presence/preset"
 	"github.com/presence-go/presence/routing"
-)
-
-var (
-	modelSeed = flag.Uint64("model.seed", 0, "the seed of the random histories of queues; 0 draws one")
-	modelRuns = flag.Int("model.runs", 25, "how many random histories of queues")
 )
 
 var ctx = context.Background()
@@ -47,18 +42,16 @@ type history struct {
 // histories of all calls, of agents, of membership, of policies and of time: places,
 // agents, order, turns, loads, and when something is due. Faults 14 to 18, 20.
 func TestQueueEqualsTheModel(t *testing.T) {
-	seed := *modelSeed
-	if seed == 0 {
-		seed = rand.Uint64()
-	}
-	t.Logf("-model.seed=%d", seed)
 	counts := make(map[string]int)
-	for run := range *modelRuns {
-		if !t.Run(fmt.Sprint(run), func(t *testing.T) { newHistory(t, rand.New(rand.NewPCG(seed, uint64(run))), counts).run(200) }) {
-			break
-		}
+	for seed := range seeds.Range(t, 25) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { newHistory(t, rand.New(rand.NewPCG(seed, 29)), counts).run(200) })
 	}
-	t.Log(*modelRuns, "histories:", counts)
+	for what, n := range counts {
+		seeds.Count(t, what, n)
+	}
+	if seeds.Single() {
+		return
+	}
 	for _, what := range []string{"add", "start", "finish", "message", "assign", "decline", "transfer", "given", "queued", "erase", "revoked work", "held", "timed out"} {
 		require.NotZero(t, counts[what], "no history had one: %s", what)
 	}
