@@ -3,6 +3,7 @@ package presence_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -120,4 +121,81 @@ func TestExplainedClaimsAndWork(t *testing.T) {
 		require.Contains(t, lines, want)
 	}
 	require.NotContains(t, strings.Join(x.m.Explain(&x.s, presence.AudienceTeam), ""), "connection ")
+}
+
+// An audience sees exactly the fields that the policy grants it, without those that the
+// status omits, which only the subject itself and admins then see.
+func TestViewsShowWhatIsGranted(t *testing.T) {
+	t.Parallel()
+	fields := strings.Fields("since setAt until reason text cause masked lastSeen lastLogin routable routableOn work threads pinned pending request devices")
+	p := presence.Presence{
+		Subject: ann, Kind: presence.KindBot, Known: true, Status: "busy", Class: presence.ClassBusy, Since: second(1), SetAt: second(2), Until: second(3),
+		Reason: "why", Text: "back soon", Cause: presence.CauseManual, Masked: "away", LastSeen: second(4), LastLogin: second(5), Routable: true,
+		RoutableOn: presence.NewWorkChannels("calls"), Label: "free", Load: presence.NewCount(0), Pinned: presence.NewCount(1), Pending: "away", Request: "offline", Devices: 2,
+	}
+	keys := func(m *presence.Machine, a presence.Audience) (list []string) {
+		data, err := json.Marshal(m.View(&p, a))
+		require.NoError(t, err)
+		var object map[string]any
+		require.NoError(t, json.Unmarshal(data, &object))
+		for _, key := range strings.Fields("id kind status class label color") {
+			require.Contains(t, object, key)
+			delete(object, key)
+		}
+		for key := range object {
+			list = append(list, key)
+		}
+		return list
+	}
+	for i, field := range fields {
+		policy := presence.DefaultPolicy()
+		policy.Views = map[presence.Audience][]string{"team": {field}, "self": fields, "admin": fields, "supervisor": fields}
+		require.Equal(t, []string{field}, keys(mustCompile(policy), presence.AudienceTeam))
+		policy.Statuses[2].Omits = []string{field}
+		m := mustCompile(policy)
+		require.Empty(t, keys(m, presence.AudienceTeam), field)
+		require.ElementsMatch(t, fields, keys(m, presence.AudienceSelf), field)
+		require.ElementsMatch(t, fields, keys(m, presence.AudienceAdmin), field)
+		require.ElementsMatch(t, append(append([]string(nil), fields[:i]...), fields[i+1:]...), keys(m, presence.AudienceSupervisor), field)
+	}
+	m := mustCompile(presence.DefaultPolicy())
+	require.Equal(t, presence.View{Subject: ann, Kind: presence.KindBot, Status: "busy", Class: presence.ClassBusy, Label: "Busy", Color: "#d04437"}, m.View(&p, presence.AudienceVisitor))
+	p.Kind, p.Status = presence.KindHuman, "retired"
+	require.Equal(t, presence.View{Subject: ann, Status: "retired", Class: presence.ClassBusy, Label: "retired"}, m.View(&p, presence.AudienceVisitor))
+	policy := presence.DefaultPolicy()
+	policy.Views = map[presence.Audience][]string{"visitor": {"cause"}}
+	for cause, want := range map[presence.Cause]presence.Cause{presence.CauseManual: "", presence.CauseLeft: presence.CauseLeft} {
+		p.Cause = cause
+		require.Equal(t, want, mustCompile(policy).View(&p, presence.AudienceVisitor).Cause)
+	}
+	for _, a := range []presence.Audience{"self", "team", "supervisor", "admin", "visitor", "router"} {
+		require.Equal(t, presence.View{Subject: ann, Status: "unknown"}, m.View(&presence.Presence{Subject: ann, Kind: presence.KindBot, Disabled: true}, a))
+		want := presence.View{Subject: ann, Status: "unknown"}
+		if a == presence.AudienceSelf || a == presence.AudienceAdmin {
+			want.Status = "disabled"
+		}
+		p.Disabled = true
+		require.Equal(t, want, m.View(&p, a))
+	}
+}
+
+// Explain lists the claims from the highest rank, within it from the latest, and of one
+// instant from the last that was set.
+func TestExplainedInOrder(t *testing.T) {
+	t.Parallel()
+	p := presence.DefaultPolicy()
+	p.Sources = [][]presence.Source{{presence.SourceSystem}, {presence.SourceCall, presence.SourceCalendar, presence.SourceApp}, {presence.SourceSupervisor, presence.SourceManual}, {presence.SourceLoginDefault}}
+	x := newSubject(t, p)
+	x.login(0, "tab")
+	for _, c := range []struct {
+		at     float64
+		source presence.Source
+	}{{1, presence.SourceCall}, {1, presence.SourceCalendar}, {2, presence.SourceApp}, {3, presence.SourceManual}} {
+		x.do(c.at, presence.Event{Kind: presence.EventSetClaim, Actor: presence.System(presence.ID("host")), Claim: presence.Claim{Status: "busy", Source: c.source}})
+	}
+	lines := slices.DeleteFunc(x.m.Explain(&x.s, presence.AudienceSelf), func(line string) bool { return !strings.HasPrefix(line, "claim ") })
+	claim := func(source string, seconds float64) string {
+		return "claim busy (" + source + ") set by host at " + second(seconds).String()
+	}
+	require.Equal(t, []string{claim("app", 2), claim("calendar", 1), claim("call", 1), claim("manual", 3)}, lines)
 }

@@ -143,7 +143,6 @@ func (p *parser) hours(text string) (hours Day) {
 		span, ok := parseSpan(item)
 		if !ok {
 			p.fault("%.32q: %s, or closed", item, wantSpan)
-			continue
 		}
 		hours = append(hours, span)
 	}
@@ -154,14 +153,7 @@ func (p *parser) hours(text string) (hours Day) {
 func closeUp(s string) string {
 	parts := strings.Split(s, ",")
 	for i := range parts {
-		switch {
-		case i == 0:
-			parts[i] = strings.TrimRight(parts[i], " \t")
-		case i == len(parts)-1:
-			parts[i] = strings.TrimLeft(parts[i], " \t")
-		default:
-			parts[i] = strings.TrimSpace(parts[i])
-		}
+		parts[i] = strings.TrimSpace(parts[i])
 	}
 	return strings.Join(parts, ",")
 }
@@ -194,19 +186,19 @@ func parseSpan(s string) (Span, bool) {
 
 func parseTime(s string) (TimeOfDay, bool) {
 	hour, minute, ok := strings.Cut(s, ":")
-	h, okH := digits(hour, 1, 24)
-	m, okM := digits(minute, 2, 59)
+	h, okH := digits(hour)
+	m, okM := digits(minute)
 	t := TimeOfDay(h*60 + m)
-	return t, ok && okH && okM && t <= endOfDay
+	return t, ok && okH && okM && len(minute) == 2 && m < 60 && t <= endOfDay
 }
 
-// digits reads a number of least to two digits.
-func digits(s string, least, most int) (int, bool) {
-	if len(s) < least || len(s) > 2 || strings.ContainsFunc(s, func(r rune) bool { return r < '0' || r > '9' }) {
+// digits reads a number of one or two digits.
+func digits(s string) (int, bool) {
+	if len(s) > 2 || strings.ContainsFunc(s, func(r rune) bool { return r < '0' || r > '9' }) {
 		return 0, false
 	}
 	n, err := strconv.Atoi(s)
-	return n, err == nil && n <= most
+	return n, err == nil
 }
 
 // String returns a plan in the form that [Parse] reads. It groups days with

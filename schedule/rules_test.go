@@ -50,3 +50,135 @@ func TestDaysBefore1970(t *testing.T) {
 	require.Equal(t, schedule.Date{Year: 1969, Month: 12, Day: 31}, schedule.DateIn(time.UTC, wednesday))
 	require.Equal(t, time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC), schedule.EndOfDay(time.UTC, wednesday).UTC())
 }
+
+// A limit holds at its last value. What is one further has a fault with the limit.
+func TestLimitsOfTexts(t *testing.T) {
+	const want = "presence: invalid plan: "
+	_, err := schedule.Parse("closed" + strings.Repeat(" ", schedule.MaxText-6))
+	require.NoError(t, err)
+	_, err = schedule.Parse("closed" + strings.Repeat(" ", schedule.MaxText-5))
+	require.EqualError(t, err, want+"65537 bytes of text, allowed are 65536")
+	fault := want + `"x": want days and their hours, as in "mon-fri 09:00-12:00,13:00-17:00", or closed`
+	for n, more := range map[int]string{1: "", 20: "", 21: "\n" + want + "1 more faults", 22: "\n" + want + "2 more faults"} {
+		_, err = schedule.Parse(strings.Repeat("x;", n))
+		require.EqualError(t, err, strings.Repeat("\n"+fault, min(n, 20))[1:]+more)
+	}
+
+	span := schedule.Span{From: 0, To: 1}
+	day := func(n int) (d schedule.Day) {
+		for range n {
+			d = append(d, span)
+			span = schedule.Span{From: span.To, To: span.To + 1}
+		}
+		return d
+	}
+	require.NoError(t, schedule.Plan{Week: schedule.Week{time.Monday: day(schedule.MaxSpans)}}.Validate())
+	require.EqualError(t, schedule.Plan{Week: schedule.Week{time.Monday: day(schedule.MaxSpans + 1)}}.Validate(), want+"mon: 25 times of being open, allowed are 24")
+}
+
+// Hours are from 00:00 to 24:00, which is only an end, and end at another time than
+// they begin. The hours of a day are in order, and only the last pass midnight.
+func TestHoursOfADay(t *testing.T) {
+	const (
+		want = "presence: invalid plan: mon: "
+		out  = ": want times from 00:00 to 24:00, and 24:00 only as an end"
+	)
+	for _, tt := range []struct {
+		spans  []int // beginnings and ends in minutes
+		faults []string
+	}{
+		{[]int{0, 1440}, nil},
+		{[]int{0, 1}, nil},
+		{[]int{1439, 1440}, nil},
+		{[]int{1439, 1}, nil},
+		{[]int{540, 720, 720, 780}, nil},
+		{[]int{540, 720, 1320, 360}, nil},
+		{[]int{-1, 60}, []string{"-1 minutes-01:00" + out}},
+		{[]int{1440, 60}, []string{"24:00-01:00" + out}},
+		{[]int{60, 0}, []string{"01:00-00:00" + out}},
+		{[]int{60, -1}, []string{"01:00--1 minutes" + out}},
+		{[]int{60, 1441}, []string{"01:00-24:01" + out}},
+		{[]int{60, 60}, []string{"01:00-01:00: opens and closes at the same time; all day is 00:00-24:00"}},
+		{[]int{540, 720, 719, 780}, []string{"11:59-13:00 begins before 09:00-12:00 has ended; want them in order, without overlaps"}},
+		{[]int{1320, 360, 1380, 1440}, []string{"23:00-24:00 begins before 22:00-06:00 has ended; want them in order, without overlaps"}},
+		{[]int{60, 60, 120, 180}, []string{
+			"01:00-01:00: opens and closes at the same time; all day is 00:00-24:00",
+			"02:00-03:00 begins before 01:00-01:00 has ended; want them in order, without overlaps",
+		}},
+	} {
+		var day schedule.Day
+		for i := 0; i < len(tt.spans); i += 2 {
+			day = append(day, schedule.Span{From: schedule.TimeOfDay(tt.spans[i]), To: schedule.TimeOfDay(tt.spans[i+1])})
+		}
+		err := schedule.Plan{Week: schedule.Week{time.Monday: day}}.Validate()
+		if tt.faults == nil {
+			require.NoError(t, err, day.String())
+			continue
+		}
+		require.EqualError(t, err, want+strings.Join(tt.faults, "\n"+want))
+	}
+}
+
+// Days, times of day and their separators are read in each form that a text may have.
+func TestFormsOfRules(t *testing.T) {
+	for text, want := range map[string]string{
+		"mon 0:00-0:01":   "mon 00:00-00:01",
+		"mon 23:59-24:00": "mon 23:59-24:00",
+		"mon 23:59-00:00": "mon 23:59-24:00",
+		"mon 9:59-10:00":  "mon 09:59-10:00",
+		" mon\t,tue , wed\t9:00-10:00 , 11:00-12:00,13:00-14:00\t": "mon-wed 09:00-10:00,11:00-12:00,13:00-14:00",
+		"sat-mon 9:00-10:00":         "mon,sat,sun 09:00-10:00",
+		"sun-sun 9:00-10:00":         "sun 09:00-10:00",
+		"tue-mon 9:00-10:00":         "mon-sun 09:00-10:00",
+		"mon-tue,thu-sun 9:00-10:00": "mon,tue,thu-sun 09:00-10:00",
+	} {
+		p, err := schedule.Parse(text)
+		require.NoError(t, err, text)
+		require.Equal(t, want, p.String(), text)
+	}
+	const hours = "want hours such as 09:00-12:00"
+	for text, fault := range map[string]string{
+		"moon-fri 9:00-10:00":  `"moon-fri": want a day of the week`,
+		"fri-moon 9:00-10:00":  `"fri-moon": want a day of the week`,
+		"mon 9:60-10:00":       `"9:60-10:00": ` + hours,
+		"mon 25:00-10:00":      `"25:00-10:00": ` + hours,
+		"mon 24:00-10:00":      `"24:00-10:00": ` + hours,
+		"mon 9:00-24:01":       `"9:00-24:01": ` + hours,
+		"mon :30-10:00":        `":30-10:00": ` + hours,
+		"mon 9:-10:00":         `"9:-10:00": ` + hours,
+		"mon 9:000-10:00":      `"9:000-10:00": ` + hours,
+		"mon 9-10:00":          `"9-10:00": ` + hours,
+		"mon 9:00":             `"9:00": ` + hours,
+		"mon 9:00-10:00,12:00": `"12:00": ` + hours,
+		"mon 9:/0-10:00":       `"9:/0-10:00": ` + hours,
+		"mon 9:0:-10:00":       `"9:0:-10:00": ` + hours,
+		"mon":                  `"mon": want days and their hours`,
+		"mon 9:00-10:00 x":     `"mon 9:00-10:00 x": want days and their hours`,
+	} {
+		_, err := schedule.Parse(text)
+		require.ErrorContains(t, err, "presence: invalid plan: "+fault, text)
+		require.NotContains(t, err.Error(), "\n", text)
+	}
+}
+
+// Of several exceptions for a date the last decides: dates and ranges, of a year or of
+// each, also over the end of a year. A plan gives the same hours as its schedule.
+func TestHoursOfDates(t *testing.T) {
+	plan := parse(t, "mon-sun 9:00-10:00; 12-24..01-06 1:00-2:00; 2026-12-31..2027-01-02 2:00-3:00; 2027-01-01 3:00-4:00; 02-29 4:00-5:00; 07-31 5:00-6:00; 12-31 6:00-7:00")
+	s, err := schedule.New(plan, nil)
+	require.NoError(t, err)
+	for date, want := range map[string]string{
+		"2026-12-23": "09:00-10:00", "2026-12-24": "01:00-02:00", "2026-12-30": "01:00-02:00", "2026-12-31": "06:00-07:00",
+		"2027-01-01": "03:00-04:00", "2027-01-02": "02:00-03:00", "2027-01-03": "01:00-02:00", "2027-01-06": "01:00-02:00", "2027-01-07": "09:00-10:00",
+		"2028-02-28": "09:00-10:00", "2028-02-29": "04:00-05:00", "2027-03-01": "09:00-10:00", "2027-07-30": "09:00-10:00", "2027-07-31": "05:00-06:00",
+		"2027-08-01": "09:00-10:00", "1999-12-31": "06:00-07:00", "2025-01-01": "01:00-02:00",
+	} {
+		var d schedule.Date
+		require.NoError(t, d.UnmarshalText([]byte(date)))
+		hours, exception := plan.On(d)
+		require.Equal(t, want, hours.String(), date)
+		require.Equal(t, want != "09:00-10:00", exception, date)
+		_, why := s.Open(time.Date(d.Year, d.Month, d.Day, 12, 0, 0, 0, time.UTC))
+		require.Equal(t, schedule.Why{Date: d, Hours: hours, Exception: exception}, why, date)
+	}
+}
