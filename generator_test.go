@@ -300,6 +300,7 @@ type generator struct {
 	devices map[string]string
 	forward bool // time does not go back
 	work    bool // things happen to the work, too
+	lives   bool // the process stops and starts again, too
 }
 
 // randomHistory makes a history of 5 to 40 events, under the policies given or,
@@ -311,6 +312,14 @@ func randomHistory(seed uint64, subjects []presence.Ref, policies ...presence.Po
 		return g.history()
 	}
 	return ruledHistory(seed, newRuling(policies...), subjects...)
+}
+
+// livelyHistory is randomHistory of one subject whose process stops and starts again
+// at times.
+func livelyHistory(seed uint64, policies ruling) *history {
+	g := newGenerator(seed, policies, peter)
+	g.work, g.lives = true, true
+	return g.history()
 }
 
 func ruledHistory(seed uint64, policies ruling, subjects ...presence.Ref) *history {
@@ -365,14 +374,33 @@ func feedMachine(m *presence.Machine, s *presence.State, h happened, subject pre
 	return out, err
 }
 
-// stepMachine is feedMachine that returns the next deadline as well.
+// stepMachine is feedMachine that returns the next deadline as well. Before a restart,
+// the state becomes that of its record.
 func stepMachine(m *presence.Machine, s *presence.State, h happened, subject presence.Ref, out []presence.Output) ([]presence.Output, presence.Instant, error) {
 	h.event.Subject = subject
-	if h.event.Kind == presence.EventPolicy && !s.Current.Known {
+	if (h.event.Kind == presence.EventPolicy || h.event.Kind == presence.EventRestart) && !s.Current.Known {
 		next, _ := m.Next(s)
 		return out, next, nil
 	}
+	if h.event.Kind == presence.EventRestart {
+		out, _, _ = m.Step(s, &presence.Event{}, h.at, out)
+		h.at = s.Now // no clock was set back meanwhile
+		*s = restored(m, s)
+	}
 	return m.Step(s, &h.event, h.at, out)
+}
+
+// restored returns the state that a new process reads of the record of a state.
+func restored(m *presence.Machine, s *presence.State) presence.State {
+	record, err := m.Record(s, 1)
+	if err != nil {
+		panic(err)
+	}
+	again, err := record.State()
+	if err != nil {
+		panic(err)
+	}
+	return again
 }
 
 // pass lets time go by: not at all, a little, or to the next deadline exactly.
@@ -442,6 +470,9 @@ func (g *generator) event() happened {
 	s := g.states[subject]
 	e := presence.Event{Subject: subject}
 	h := happened{}
+	if g.lives && g.IntN(20) == 0 {
+		return happened{event: presence.Event{Kind: presence.EventRestart}} // of everybody
+	}
 	if g.work && g.IntN(4) == 0 {
 		g.workEvent(&e, s)
 		return happened{event: e}

@@ -205,7 +205,7 @@ func (g *generator) simultaneous() int {
 func TestEveryStepHoldsTheInvariants(t *testing.T) {
 	t.Parallel()
 	eachSeed(t, 800, func(t *testing.T, seed uint64) {
-		h := randomHistory(seed, []presence.Ref{peter})
+		h := livelyHistory(seed, randomRuling(seed))
 		requireAlways(t, h, func(h *history) error {
 			f := follow(h)
 			held := make(map[string]presence.Claim)
@@ -362,7 +362,7 @@ func (f *follower) spent() error {
 func TestRepeatedEventsChangeNothing(t *testing.T) {
 	t.Parallel()
 	eachSeed(t, 600, func(t *testing.T, seed uint64) {
-		h := randomHistory(seed, []presence.Ref{peter})
+		h := livelyHistory(seed, randomRuling(seed))
 		requireAlways(t, h, func(h *history) error {
 			f := follow(h)
 			for i, e := range h.events {
@@ -371,7 +371,7 @@ func TestRepeatedEventsChangeNothing(t *testing.T) {
 					e.event.Epoch = f.s.Epoch + 1
 				case presence.EventSetClaim:
 					e.event.Claim.ID = fmt.Sprint("once", i)
-				case presence.EventClock, presence.EventOffer, presence.EventDone:
+				case presence.EventClock, presence.EventOffer, presence.EventDone, presence.EventRestart:
 					continue // these have no identity: twice is twice
 				case presence.EventLoad:
 					if f.policy.Work.RequeueAfter > 0 {
@@ -403,7 +403,7 @@ func TestRepeatedEventsChangeNothing(t *testing.T) {
 func TestTicksAreNoMatter(t *testing.T) {
 	t.Parallel()
 	eachSeed(t, 400, func(t *testing.T, seed uint64) {
-		h := randomHistory(seed, []presence.Ref{peter})
+		h := livelyHistory(seed, randomRuling(seed))
 		requireAlways(t, h, func(h *history) error {
 			want := told(h.run().out)
 			r := rand.New(rand.NewPCG(h.seed, 2))
@@ -477,7 +477,7 @@ func TestStepForetellsTheNextDeadline(t *testing.T) {
 	t.Parallel()
 	refused := 0
 	eachSeed(t, 400, func(t *testing.T, seed uint64) {
-		h := randomHistory(seed, []presence.Ref{peter})
+		h := livelyHistory(seed, randomRuling(seed))
 		requireAlways(t, h, func(h *history) error {
 			want := told(h.run().out)
 			f := follow(h)
@@ -601,7 +601,7 @@ func TestRunningTwiceGivesTheSameBytes(t *testing.T) {
 	eachSeed(t, 100, func(t *testing.T, seed uint64) {
 		var runs [2][]byte
 		for i := range runs {
-			h := randomHistory(seed, []presence.Ref{peter})
+			h := livelyHistory(seed, randomRuling(seed))
 			f := h.run()
 			record, err := f.m.Record(&f.s, 1)
 			require.NoError(t, err)

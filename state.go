@@ -304,7 +304,15 @@ func (st *stepper) step(e *Event, now Instant) error {
 		st.suspend(e, now)
 		return nil
 	}
-	if e.Kind != EventPolicy { // the old machine has processed the time until now
+	switch e.Kind {
+	case EventPolicy: // the old machine has processed the time until now
+	case EventRestart:
+		if len(s.Conns) == 0 && (e.Subject == s.Subject || e.Subject == (Ref{})) {
+			st.restart(now)
+			break
+		}
+		fallthrough
+	default:
 		st.tick(now)
 	}
 	s.Now = now
@@ -437,7 +445,9 @@ func (st *stepper) apply(e *Event) (trigger Cause, err error) {
 		st.tick(s.Now) // an end that the clock has passed is an end by time
 		return TriggerUntil, nil
 	case EventRestart:
-		st.restart()
+		if st.touched = true; len(s.Conns) > 0 {
+			st.change()
+		}
 		return CauseNode, nil
 	case EventRecord:
 		st.takeOver(e.Record)
@@ -524,17 +534,25 @@ const restartConn = "\x00restart"
 
 // restart makes a subject that was reachable when its record was written linger for
 // the start-up grace. So clients can reconnect without a change of status. The
-// lingering connection keeps the last input.
-func (st *stepper) restart() {
-	s := st.s
-	st.touched = true
-	if s.Current.Reach < ReachLingering || len(s.Conns) > 0 {
-		return
+// lingering connection keeps the last input. Claims and endpoints that ended since
+// then end at their instants. Idleness has no instant before now: the record does not
+// have the instant up to which its stages had been processed.
+func (st *stepper) restart(now Instant) {
+	s, m := st.s, st.m
+	if s.Current.Reach >= ReachLingering {
+		s.SuspendedUntil, s.LeaseFloor = now+1, now.Add(m.startup)
+		c := ConnState{ID: restartConn, Opened: now, Heard: now, Input: s.Input, Left: now, Cause: CauseNode, Reported: true}
+		c.Aside = !m.counts(&c)
+		s.Conns = []ConnState{c}
 	}
-	s.SuspendedUntil, s.LeaseFloor = s.Now+1, s.Now.Add(st.m.startup)
-	s.Conns = []ConnState{{ID: restartConn, Opened: s.Now, Heard: s.Now, Input: s.Input, Left: s.Now, Cause: CauseNode, Reported: true}}
-	s.Conns[0].Aside = !st.m.counts(&s.Conns[0])
-	st.change()
+	for {
+		d := m.next(&State{Claims: s.Claims, Endpoints: s.Endpoints, Work: s.Work})
+		if !d.ok || d.at > now {
+			return
+		}
+		s.Now = max(s.Now, d.at)
+		st.settleAt(s.Now)
+	}
 }
 
 // takeOver replaces the stored part of the state by a record that another process

@@ -134,7 +134,7 @@ func (m *Machine) graceEnd(s *State, c *ConnState) Instant {
 		d = g.Drain
 	}
 	end := max(from.Add(d), m.keptUntil(s, c))
-	if end > c.Left && c.Left < s.SuspendedUntil {
+	if (end > c.Left || c.ID == restartConn) && c.Left < s.SuspendedUntil {
 		end = max(end, s.LeaseFloor)
 	}
 	return end

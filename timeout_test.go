@@ -58,7 +58,7 @@ func (x *subject) nextAt() presence.Instant {
 }
 
 // A lease that ran during a standstill ends no earlier than the start-up grace after
-// it, and a grace likewise. What began at its end is not extended, nor is a grace of 0.
+// it, and a grace likewise. What began at its end is not extended.
 func TestStandstillExtendsWhatRan(t *testing.T) {
 	p := presence.DefaultPolicy()
 	p.Heartbeat, p.Lease, p.StartupGrace, p.Idle = 5*time.Second, 20*time.Second, 30*time.Second, nil
@@ -92,7 +92,8 @@ func TestStandstillExtendsWhatRan(t *testing.T) {
 	x.s, err = record.State()
 	require.NoError(t, err)
 	x.do(10, presence.Event{Kind: presence.EventRestart})
-	require.Equal(t, presence.ReachNone, x.s.Current.Reach)
+	require.Equal(t, presence.ReachLingering, x.s.Current.Reach, "X34: a restart, whatever the grace")
+	require.Equal(t, second(40), x.nextAt())
 }
 
 // The grace is that of the way in which a connection left, by the policy or by the rule

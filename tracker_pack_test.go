@@ -27,6 +27,18 @@ func packed(k *compactor, s *State) (State, bool) {
 	return got, true
 }
 
+// Packer packs states as one tracker does. Other packages' tests use it.
+type Packer struct{ k *compactor }
+
+func NewPacker(start Instant) Packer { return Packer{newCompactor(start)} }
+
+// Again returns the state that a tracker has after it packed and unpacked s. It
+// returns false if the tracker would not pack s.
+func (p Packer) Again(s *State) (State, bool) { return packed(p.k, s) }
+
+// Own returns a copy that shares nothing with a state that was unpacked.
+func Own(s *State) State { return s.own() }
+
 // A state that can be packed is the same after it is unpacked.
 func TestPackedStatesComeBack(t *testing.T) {
 	start := At(time.Date(2026, 5, 4, 9, 0, 0, 0, time.UTC))
