@@ -120,6 +120,7 @@ func TestStartAfterItsEnd(t *testing.T) {
 		{"by id, a start without one", []message{{1, end, presence.Claim{ID: "x"}}, key(2, set, "c")}, true},
 		{"another id", []message{{1, end, presence.Claim{Key: "c", ID: "x"}}, {2, set, presence.Claim{Key: "c", ID: "y"}}}, true},
 		{"an id on one side", []message{{1, end, presence.Claim{Key: "c", ID: "x"}}, key(2, set, "c")}, false},
+		{"after the end of another call", []message{key(1, set, "d"), key(2, end, "d"), key(3, end, "c"), key(4, set, "c")}, false},
 		{"the end of an id twice keeps one start", []message{named(1, end, "x"), named(2, end, "x"), named(3, set, "x"), key(4, set, "c")}, true},
 		{"ends of two ids", []message{named(1, end, "x"), named(2, end, "y"), named(3, set, "x"), named(4, set, "y")}, false},
 		{"ends of two ids, without the key", []message{{1, end, presence.Claim{ID: "x"}}, {2, end, presence.Claim{ID: "y"}}, named(3, set, "x"), named(4, set, "y")}, false},
@@ -556,4 +557,18 @@ func TestEndsOutlastOtherDeadlines(t *testing.T) {
 	require.Empty(t, x.s.Endpoints)
 	x.do(31, setsOf(presence.EventSetClaim, presence.Claim{Key: "c"}))
 	require.Empty(t, x.s.Claims)
+}
+
+// Fault 4: with the claims below it only the default ends, and no other claim.
+func TestOnlyTheDefaultEndsWithWhatIsBelow(t *testing.T) {
+	x := newSubject(t, presence.DefaultPolicy())
+	x.login(0, "tab")
+	meeting := presence.Claim{Source: presence.SourceCalendar, Key: "m", Status: "busy"}
+	x.do(1, presence.Event{Kind: presence.EventSetClaim, Actor: switchboard, Claim: meeting})
+	x.claim(2, presence.Claim{Status: "available"})
+	x.do(3, setsOf(presence.EventSetClaim, presence.Claim{Key: "c"}))
+	require.Len(t, x.s.Claims, 3)
+	x.do(4, presence.Event{Kind: presence.EventEndClaim, Actor: switchboard, Claim: meeting})
+	require.Len(t, x.s.Claims, 1)
+	require.Equal(t, presence.SourceCall, x.s.Claims[0].Source)
 }

@@ -2,6 +2,8 @@ package presence_test
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -403,4 +405,90 @@ func TestNotesAsTheyAreStored(t *testing.T) {
 	require.Equal(t, fmt.Sprintf(`{"left":false,"since":20s,"by":"%d"}`, by), seen())
 	x.leave(30, "tab", presence.CauseClosed)
 	require.Equal(t, `{"left":true,"since":30s,"lastSeen":30s}`, seen(), "it was seen to leave")
+}
+
+// While a break waits for the work to end, the choice in which it was made holds after
+// its end: in the place of none or of a lower claim, below a call, and not over another
+// choice. It holds no longer than the break waits.
+func TestChoiceHoldsInThePlaceOfNone(t *testing.T) {
+	system := func(source presence.Source, status string, until float64) presence.Event {
+		return presence.Event{Kind: presence.EventSetClaim, Actor: switchboard, Claim: presence.Claim{Source: source, Status: status, Text: string(source), Until: second(until)}}
+	}
+	for name, tt := range map[string]struct {
+		base   string // the text of a choice below the timed one
+		breaks presence.Claim
+		events []presence.Event // at 20
+		at     map[float64]string
+	}{
+		"none":              {"", presence.Claim{}, nil, map[float64]string{29: "timed", 30: "timed", 100: "timed"}},
+		"a lower claim":     {"", presence.Claim{}, []presence.Event{system(presence.SourceApp, "busy", 500)}, map[float64]string{29: "timed", 30: "timed"}},
+		"a call":            {"", presence.Claim{}, []presence.Event{system(presence.SourceCall, "busy", 90)}, map[float64]string{29: "call", 30: "call", 90: "timed"}},
+		"another choice":    {"base", presence.Claim{}, nil, map[float64]string{29: "timed", 30: "base", 100: "base"}},
+		"the break expires": {"", presence.Claim{Until: second(50)}, nil, map[float64]string{30: "timed", 49: "timed", 50: ""}},
+		"the break is withdrawn": {"", presence.Claim{}, []presence.Event{{Kind: presence.EventEndClaim, Actor: presence.Agent(ann), Claim: presence.Claim{Key: presence.KeyBase}}},
+			map[float64]string{29: "timed", 30: ""}},
+	} {
+		p := drainingPolicy()
+		p.Lease, p.Idle = time.Hour, nil
+		x := newSubject(t, p)
+		x.login(0, "tab")
+		x.do(1, presence.Event{Kind: presence.EventLoad, Load: presence.Load{N: 1}})
+		if tt.base != "" {
+			x.claim(2, presence.Claim{Status: "available", Text: tt.base})
+		}
+		x.claim(3, presence.Claim{Status: "available", Text: "timed", Until: second(30)})
+		tt.breaks.Status = "lunch"
+		x.claim(10, tt.breaks)
+		for _, e := range tt.events {
+			x.do(20, e)
+		}
+		for _, at := range slices.Sorted(maps.Keys(tt.at)) {
+			require.Equal(t, tt.at[at], x.tick(at).Text, "%s, at %v", name, at)
+		}
+	}
+}
+
+// Claims of one connection speak together as well: the call for it, and the choice over it.
+func TestVoicesOfAConnection(t *testing.T) {
+	p := presence.DefaultPolicy()
+	p.ClaimScope = presence.ScopeConnection
+	p.AddStatus(presence.Status{ID: "own", Class: presence.ClassBusy, HiddenFrom: []presence.Audience{presence.AudienceVisitor}})
+	p.AddStatus(presence.Status{ID: "call", Class: presence.ClassBusy, HiddenFrom: []presence.Audience{presence.AudienceTeam}})
+	x := newSubject(t, p)
+	x.login(0, "tab")
+	x.do(1, presence.Event{Kind: presence.EventSetClaim, Actor: presence.Agent(ann), Conn: "tab", Claim: presence.Claim{Status: "own"}})
+	x.do(2, presence.Event{Kind: presence.EventSetClaim, Actor: switchboard, Claim: presence.Claim{Source: presence.SourceCall, Conn: "tab", Status: "call"}})
+	require.Equal(t, "call", x.s.Current.Status)
+	require.ElementsMatch(t, []presence.Audience{presence.AudienceTeam, presence.AudienceVisitor}, x.s.Current.HiddenFrom)
+}
+
+// A claim that ended before another process's record is taken over never shows.
+func TestEndedClaimsOfARecordNeverShow(t *testing.T) {
+	for _, conn := range []string{"", "tab"} {
+		here, there := newSubject(t, presence.DefaultPolicy()), newSubject(t, presence.DefaultPolicy())
+		for _, x := range []*subject{here, there} {
+			x.login(0, "tab")
+		}
+		there.do(1, presence.Event{Kind: presence.EventSetClaim, Actor: switchboard, Claim: presence.Claim{Source: presence.SourceCall, Conn: conn, Status: "busy", Until: second(30)}})
+		record, err := there.m.Record(&there.s, 1)
+		require.NoError(t, err)
+		for _, o := range here.do(30, presence.Event{Kind: presence.EventRecord, Record: &record}) {
+			require.NotEqual(t, presence.OutputTransition, o.Kind, "over %q", conn)
+		}
+		require.Equal(t, "available", here.s.Current.Status)
+		require.Empty(t, here.s.Claims)
+	}
+}
+
+// A change of the routing raises the revision to its instant.
+func TestRevisionRisesWithTheRouting(t *testing.T) {
+	x := newSubject(t, presence.DefaultPolicy())
+	x.login(5, "tab")
+	require.Equal(t, second(5), x.s.Current.Revision)
+	x.claim(6, presence.Claim{Status: "available", Text: "here"})
+	require.Equal(t, second(5), x.s.Current.Revision)
+	x.claim(7, presence.Claim{Status: "away"})
+	require.Equal(t, second(7), x.s.Current.Revision)
+	x.claim(7, presence.Claim{Status: "available"})
+	require.Equal(t, second(7)+1, x.s.Current.Revision)
 }

@@ -342,6 +342,8 @@ func TestRequeueHasARow(t *testing.T) {
 	x.do(1, presence.Event{Kind: presence.EventLoad, Load: presence.Load{N: 3}})
 	x.do(2, presence.Event{Kind: presence.EventChallenge, ID: "there?"})
 	out := x.do(70, presence.Event{Kind: presence.EventTick})
+	kicked := slices.IndexFunc(out, func(o presence.Output) bool { return o.Presence.Status == "away" })
+	require.Equal(t, presence.TriggerChallenge, out[kicked].Trigger)
 	i := slices.IndexFunc(out, func(o presence.Output) bool { return o.Kind == presence.OutputRequeue })
 	require.GreaterOrEqual(t, i, 0)
 	require.Equal(t, 3, out[i].Load)

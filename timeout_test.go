@@ -225,6 +225,7 @@ func TestRequeueAfterLeaving(t *testing.T) {
 			x.login(20, "tab")
 		}
 		require.Empty(t, requeues(x.do(69.999, presence.Event{Kind: presence.EventTick})), name)
+		require.Equal(t, tt.load, x.s.Work.Total(), "%s: nothing was taken before", name)
 		out := x.do(70, presence.Event{Kind: presence.EventTick})
 		taken := requeues(out)
 		if tt.want == 0 {
@@ -306,6 +307,16 @@ func TestTriggerWithoutAChangeOfStatus(t *testing.T) {
 	require.Equal(t, presence.OutputUpdated, last.Kind)
 	require.Equal(t, presence.ReachNone, last.Presence.Reach)
 	require.Equal(t, presence.TriggerUntil, last.Trigger)
+
+	p = presence.DefaultPolicy()
+	p.Lease = time.Hour
+	p.Idle = []presence.IdleStage{{After: time.Minute, To: "away", On: []string{"available"}}, {After: 2 * time.Minute, To: "offline", On: []string{"available"}}}
+	x = newSubject(t, p)
+	x.login(0, "tab")
+	x.do(1, presence.Event{Kind: presence.EventSetClaim, Actor: host, Claim: presence.Claim{Source: presence.SourceApp, Status: "available", Until: second(120)}})
+	require.Equal(t, "away", x.tick(119).Status)
+	out = x.do(120, presence.Event{Kind: presence.EventTick})
+	require.Equal(t, presence.CauseIdle, out[len(out)-1].Trigger, "the second stage changed the status")
 
 	p = presence.DefaultPolicy()
 	p.Lease = p.Idle[0].After + 1
