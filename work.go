@@ -200,11 +200,7 @@ func (w *Work) find(on string) (int, bool) {
 // outdates reports whether work was taken away after a count at a revision, which is
 // 0 if the host names none.
 func (w *Work) outdates(revision Instant) bool {
-	requeued := Instant(0)
-	if w != nil {
-		requeued = w.Requeued
-	}
-	return revision != 0 && revision < requeued
+	return w != nil && revision != 0 && revision < w.Requeued
 }
 
 // room returns how much more work a subject takes in the work channel of one load,
@@ -708,12 +704,10 @@ func (st *stepper) decide(e *Event) error {
 		return refuse(ErrOffline, "request", e.ID, "%s has left; reject it instead", s.Subject)
 	}
 	claim := Event{Kind: EventSetClaim, Subject: s.Subject, Actor: Agent(s.Subject), Claim: r.Claim}
+	claim.Claim.Key = "" // the policy of now may give the status an end
 	c, _, err := st.m.resolve(s, &claim)
 	if err != nil {
 		return err
-	}
-	if c.Until != 0 && c.Key == KeyBase {
-		c.Key = KeyTimed
 	}
 	st.closeRequests(func(o *Request) bool { return o.ID == r.ID }, EndAccepted, e.Actor.Subject.ID)
 	st.cancelPlans()
