@@ -829,7 +829,7 @@ func (st *stepper) find(e *Event) (*ConnState, error) {
 	if e.Epoch != 0 && e.Epoch != c.Epoch {
 		return nil, refuse(ErrStale, "epoch", strconv.FormatUint(uint64(e.Epoch), 10), "the present epoch of connection %q is %d", e.Conn, c.Epoch)
 	}
-	if c.Left != 0 && c.Reported {
+	if c.Reported {
 		return nil, refuse(ErrStale, "connection", e.Conn, "it has left (%s); connect again", c.Cause)
 	}
 	return c, nil
@@ -896,7 +896,7 @@ func (st *stepper) logout(e *Event) error {
 		if !all && c.ID != e.Conn {
 			continue
 		}
-		if c.Left != 0 && c.Cause == CauseLogout {
+		if c.Cause == CauseLogout {
 			continue // the same logout again
 		}
 		if c.Left == 0 {

@@ -536,11 +536,12 @@ func TestClientsAreKnownByTheirWork(t *testing.T) {
 		}
 		_, there := h.queue.Get("w1")
 		require.False(t, there)
-		_, err := h.queue.Message(t.Context(), "kim")
+		w, err := h.queue.Message(t.Context(), "kim")
 		if left.waiting+left.given+left.done == 0 {
 			require.ErrorIs(t, err, presence.ErrUnknown)
 		} else {
 			require.NoError(t, err, "%+v", left)
+			require.Equal(t, left.given == 0 && left.waiting > 0, w.Channel == nobody, "%+v: %+v", left, w)
 		}
 	}
 }
@@ -665,4 +666,18 @@ func TestWorkGivenToOneThatLeft(t *testing.T) {
 		}
 		require.Equal(t, 4*time.Minute-1, presence.At(time.Now()).Sub(began))
 	})
+}
+
+// Work that the queue does not know is unknown to every call.
+func TestUnknownWork(t *testing.T) {
+	h := newHouse(t, chats(nil), routing.Options{})
+	h.employ(t, ann, "online")
+	for name, err := range map[string]error{
+		"assign": second(h.queue.Assign(ctx, boss, "none", ann)), "transfer": second(h.queue.Transfer(ctx, boss, "none", desk)),
+		"decline": second(h.queue.Decline(ctx, "none", ann)), "finish": second(h.queue.Finish(ctx, "none")), "start": second(h.queue.Start("none")),
+	} {
+		require.ErrorIs(t, err, presence.ErrUnknown, name)
+	}
+	_, there := h.queue.Get("none")
+	require.False(t, there)
 }
