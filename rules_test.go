@@ -410,6 +410,10 @@ func TestShowingAgainRevealsNothingFromBefore(t *testing.T) {
 	require.Zero(t, v.LastLogin)
 	require.Equal(t, second(0), x.m.View(&x.s.Current, presence.AudienceAdmin).LastLogin)
 
+	x.claim(40, presence.Claim{Status: "invisible"})
+	x.claim(50, presence.Claim{Status: "away"})
+	require.Equal(t, second(50), visitor().SetAt, "set at the instant since which it shows again")
+
 	gone := newSubject(t, p)
 	gone.do(0, presence.Event{Kind: presence.EventGrant})
 	require.Zero(t, gone.m.View(&gone.s.Current, presence.AudienceVisitor).LastSeen, "never seen")
@@ -452,6 +456,15 @@ func TestExplainedInEachSentence(t *testing.T) {
 	lost.do(1, presence.Event{Kind: presence.EventDisconnect, Conn: "tab", Cause: presence.CauseLost})
 	lost.do(2, presence.Event{Kind: presence.EventConnect, Conn: "tab", Age: presence.NoAge})
 	require.Contains(t, lost.m.Explain(&lost.s, presence.AudienceAdmin), "given no new work before "+at(62)+", until the connection has proved steady")
+
+	stood := newSubject(t, p)
+	stood.login(0, "tab")
+	stood.do(7, presence.Event{Kind: presence.EventSuspended, From: second(5), To: second(7)})
+	for seconds, extended := range map[float64]bool{36.9: true, 37: false} {
+		y := subject{t: t, m: stood.m, s: stood.s.Clone()}
+		y.tick(seconds)
+		require.Equal(t, extended, slices.Contains(y.m.Explain(&y.s, presence.AudienceSelf), "leases are extended to "+at(37)+" after a standstill"), seconds)
+	}
 }
 
 // No authorizer is asked about a name that cannot be one.

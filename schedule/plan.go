@@ -192,7 +192,7 @@ func (e Exception) covers(date Date) bool {
 	if e.Date.Year == 0 {
 		date.Year = 0
 	}
-	from, at, to := e.Date.order(), date.order(), e.To.order()
+	from, at, to := e.Date.number(), date.number(), e.To.number()
 	if e.To == (Date{}) {
 		to = from
 	}
@@ -201,8 +201,6 @@ func (e Exception) covers(date Date) bool {
 	}
 	return from <= at || at <= to // over the end of each year
 }
-
-func (d Date) order() int { return (d.Year*16+int(d.Month))*32 + d.Day }
 
 // dates returns the dates as 2026-12-25, 12-25 or 2026-12-24..2027-01-01.
 func (e Exception) dates() string {

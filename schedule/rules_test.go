@@ -182,3 +182,49 @@ func TestHoursOfDates(t *testing.T) {
 		require.Equal(t, schedule.Why{Date: d, Hours: hours, Exception: exception}, why, date)
 	}
 }
+
+// Calendars reach from 0001-01-03 to 9999-12-29. What is further counts as their ends.
+func TestEndsOfCalendars(t *testing.T) {
+	s := hours(t, "mon-sun 00:00-24:00")
+	first, last := time.Date(1, 1, 3, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 29, 0, 0, 0, 0, time.UTC)
+	for _, tt := range [][4]time.Time{
+		{first.AddDate(-5, 0, 0), first.Add(1), first, first.Add(1)},
+		{first.Add(1), first.Add(2), first.Add(1), first.Add(2)},
+		{last.Add(-1), last.AddDate(5, 0, 0), last.Add(-1), last},
+		{last.Add(-2), last.Add(-1), last.Add(-2), last.Add(-1)},
+	} {
+		n := 0
+		for i := range s.Intervals(tt[0], tt[1]) {
+			require.True(t, i.From.Equal(tt[2]), "%s", i)
+			require.True(t, i.To.Equal(tt[3]), "%s", i)
+			n++
+		}
+		require.Equal(t, 1, n)
+	}
+	require.Equal(t, schedule.Date{Year: 1, Month: 1, Day: 3}, schedule.DateIn(nil, first.AddDate(-5, 0, 0)))
+	require.Equal(t, schedule.Date{Year: 9999, Month: 12, Day: 29}, schedule.DateIn(nil, last.AddDate(5, 0, 0)))
+	require.Equal(t, last.AddDate(0, 0, 1), schedule.EndOfDay(nil, last.AddDate(5, 0, 0)).UTC())
+}
+
+// A zone without a name is less than a day from UTC.
+func TestOffsetsOfZones(t *testing.T) {
+	for offset, ok := range map[int]bool{0: true, 86399: true, -86399: true, 86400: false, -86400: false, 90000: false} {
+		s, err := schedule.New(schedule.Plan{}, &schedule.Options{Location: time.FixedZone("far", offset)})
+		require.Equal(t, ok, err == nil, "%d: %v", offset, err)
+		if ok {
+			now := time.Date(2026, 1, 5, 12, 0, 0, 0, time.UTC)
+			require.Equal(t, schedule.EndOfDay(s.Location(), now), s.EndOfDay(now))
+		}
+	}
+}
+
+// Faults of a week in JSON, and intervals as text.
+func TestWeeksAndIntervalsInText(t *testing.T) {
+	var w schedule.Week
+	require.NoError(t, json.Unmarshal([]byte(`{"mon":[]}`), &w))
+	require.Equal(t, schedule.Week{}, w)
+	require.EqualError(t, w.UnmarshalJSON([]byte(`{"mon":["x"]}`)), `presence: invalid plan: "x": want hours such as 09:00-12:00`)
+	require.ErrorContains(t, w.UnmarshalJSON([]byte(`[]`)), "presence: invalid plan: the week is no object of days: ")
+	from := time.Date(2026, 1, 5, 12, 0, 0, 0, time.UTC)
+	require.Equal(t, "2026-01-05T12:00:00Z/2026-01-05T13:00:00Z", schedule.Interval{From: from, To: from.Add(time.Hour)}.String())
+}

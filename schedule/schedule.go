@@ -43,7 +43,7 @@ func New(plan Plan, opts *Options) (*Schedule, error) {
 	}
 	if s.loc == nil {
 		s.loc, zone = plan.zone()
-	} else if _, offset := time.Unix(0, 0).In(s.loc).Zone(); max(offset, -offset) > wallclock.Around/2 {
+	} else if _, offset := (time.Time{}).In(s.loc).Zone(); max(offset, -offset) >= wallclock.DaySeconds {
 		zone = fault("zone %q: an offset of %d seconds; want less than a day", s.loc, offset)
 	}
 	if err := plan.validate(zone); err != nil {

@@ -329,6 +329,7 @@ func TestEndOfDay(t *testing.T) {
 	}
 	require.Equal(t, at(t, "2026-01-06 00:00"), schedule.EndOfDay(nil, at(t, "2026-01-05 10:00")))
 	require.Equal(t, "2026-01-06", schedule.DateIn(time.FixedZone("", 3600), at(t, "2026-01-05 23:30")).String())
+	require.Equal(t, "2026-01-05", schedule.DateIn(nil, at(t, "2026-01-05 23:30")).String())
 }
 
 func TestValidate(t *testing.T) {
