@@ -186,6 +186,9 @@ var variations = []struct {
 			})
 		}
 	}},
+	{"shows-devices", func(p *presence.Policy) {
+		p.Views = map[presence.Audience][]string{presence.AudienceTeam: {"since", "devices", "routableOn"}, presence.AudienceRouter: {"routableOn", "pinned"}}
+	}},
 	{"capacity", func(p *presence.Policy) { p.Work.Capacity = 2 }},
 	{"drains", func(p *presence.Policy) { p.Work.SelfReady = true; drains(p, 1) }},
 	{"supervisor-requeues", func(p *presence.Policy) { p.Work.SupervisorDrain = "requeue"; drains(p, 0) }},

@@ -2,6 +2,7 @@ package naive
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -138,6 +139,21 @@ func (l *look) receives(on string) (r presence.Routing, room int, limited bool) 
 		r = presence.RouteSticky
 	}
 	return r, room, limited
+}
+
+// routableOn lists the named work channels in which the subject gets new work: of those
+// that the policy or a load names.
+func (l *look) routableOn() (names []string) {
+	for _, load := range l.work().loads {
+		names = append(names, load.On)
+	}
+	for i := range l.p.Statuses {
+		names = slices.AppendSeq(names, maps.Keys(l.p.Statuses[i].RoutingOn))
+	}
+	return slices.DeleteFunc(names, func(on string) bool {
+		r, room, limited := l.receives(on)
+		return r != presence.RouteAll || limited && room <= 0
+	})
 }
 
 // occupy completes an answer with the work.

@@ -12,7 +12,7 @@ import (
 var fields = map[presence.Audience][]string{
 	presence.AudienceTeam:    {"since", "reason", "text"},
 	presence.AudienceVisitor: {},
-	presence.AudienceRouter:  {"since", "routable", "work", "threads"},
+	presence.AudienceRouter:  {"since", "routable", "routableOn", "work", "threads"},
 }
 
 // sees reports whether an audience sees a field of a subject with a status.
@@ -24,7 +24,7 @@ func sees(p *presence.Policy, a presence.Audience, s *presence.Status, field str
 		return slices.Contains(list, field)
 	}
 	list, ok := fields[a]
-	return !ok || slices.Contains(list, field) // self, supervisors and admins see all
+	return !ok && field != "devices" || slices.Contains(list, field) // self, supervisors and admins see all others
 }
 
 // Hides reports whether a policy of the model lets a subject hide from an audience.
@@ -35,8 +35,7 @@ func (n *Model) Hides(a presence.Audience) bool {
 }
 
 // View returns what an audience from which nothing is hidden sees at an instant after
-// all past events. since is when the status began. Devices and work channels with a
-// name are left out.
+// all past events. since is when the status began.
 func (n *Model) View(a presence.Audience, since, at presence.Instant) presence.View {
 	l := n.lookAt(at)
 	x := l.answer()
@@ -59,7 +58,8 @@ func (n *Model) View(a presence.Audience, since, at presence.Instant) presence.V
 		"since": func() { v.Since = since }, "setAt": func() { v.SetAt = x.SetAt }, "until": func() { v.Until = x.Until },
 		"reason": func() { v.Reason = x.Reason }, "text": func() { v.Text = x.Text },
 		"masked": func() { v.Masked = x.Masked }, "lastSeen": func() { v.LastSeen = x.LastSeen }, "lastLogin": func() { v.LastLogin = x.LastLogin },
-		"routable": func() { v.Routable = x.Routable }, "work": func() { v.Work = x.Label }, "threads": func() { v.Load = x.Load },
+		"routable": func() { v.Routable = x.Routable }, "routableOn": func() { v.RoutableOn = presence.NewWorkChannels(l.routableOn()...) },
+		"devices": func() { v.Devices = len(l.there) }, "work": func() { v.Work = x.Label }, "threads": func() { v.Load = x.Load },
 		"pinned": func() { v.Pinned = x.Pinned }, "pending": func() { v.Pending = x.Pending }, "request": func() { v.Request = x.Request },
 		"cause": func() {
 			if a != presence.AudienceVisitor { // strangers do not see why
