@@ -265,7 +265,7 @@ func (f *follower) claims(e *happened, before *presence.State, out []presence.Ou
 			if !sets && !follows(&o.Claim) {
 				return fmt.Errorf("claim %s set by time alone or by an event that sets none", o.Claim.ID)
 			}
-			if sets && o.Claim.Source == presence.SourceManual && !slices.Contains(f.m.Selectable(presence.BySelf), o.Claim.Status) {
+			if sets && !follows(&o.Claim) && o.Claim.Source == presence.SourceManual && !slices.Contains(f.m.Selectable(presence.BySelf), o.Claim.Status) {
 				return fmt.Errorf("manual claim of %s, which is not selectable by oneself", o.Claim.Status)
 			}
 			held[slot(o.Claim)] = o.Claim

@@ -173,8 +173,8 @@ func (r *restart) hides() error {
 	}
 	later := r.s.Clone()
 	out, _, _ := r.m.Step(&later, &presence.Event{}, r.s.Now.Add(r.policy.StartupGrace+r.policy.Grace.Node), nil)
-	ended := slices.ContainsFunc(out, func(o presence.Output) bool {
-		return o.Kind == presence.OutputClaimEnded && o.Reason == presence.EndUntil
+	ended := slices.ContainsFunc(out, func(o presence.Output) bool { // by its time, or with the last connection
+		return o.Kind == presence.OutputClaimEnded && (o.Reason == presence.EndUntil || o.Reason == presence.EndDisconnected)
 	})
 	for _, a := range r.before.Current.HiddenFrom {
 		want := r.m.View(&r.before.Current, a)
