@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -724,4 +725,48 @@ func TestResumeAcrossWhatOneIsTold(t *testing.T) {
 		_, frames := read(t, open(from))
 		require.Equal(t, missed, frames)
 	})
+}
+
+// No actor can watch a channel whose id is invalid, and no watch of it counts.
+func TestWatchOfAnInvalidChannel(t *testing.T) {
+	d := newTracker(t, nil)
+	for _, channel := range []presence.Channel{
+		{}, {Tenant: "acme"}, presence.ChannelID("a\x00"), presence.ChannelID("a\xff"), {Tenant: "a\n", ID: "desk"},
+		presence.ChannelID(strings.Repeat("x", presence.MaxID+1)),
+	} {
+		for _, actor := range []presence.Actor{boss, presence.Admin(peter), presence.Visitor(peter), presence.System(peter)} {
+			w, err := d.Watch(t.Context(), actor, channel, presence.WatchOptions{})
+			require.ErrorIs(t, err, presence.ErrInvalid, "%q for %s", channel, actor)
+			require.Nil(t, w)
+		}
+	}
+	require.Zero(t, d.Stats().Watches)
+}
+
+// Poll returns the frames, then nil while no frame is ready, and in the end the reason
+// why the watch has ended, at every call.
+func TestPollSaysWhyTheWatchEnded(t *testing.T) {
+	d := newTracker(t, nil)
+	require.NoError(t, d.AddMember(t.Context(), sales, ann))
+	closed, removed := d.watch(boss, sales), d.watch(presence.Agent(ann), sales)
+	for _, w := range []*presence.Watch{closed, removed} {
+		f, err := w.Poll()
+		require.NoError(t, err)
+		require.Equal(t, presence.FrameSnapshot, f.Kind)
+		f, err = w.Poll()
+		require.NoError(t, err)
+		require.Nil(t, f)
+	}
+	require.NoError(t, closed.Close())
+	require.NoError(t, d.RemoveMember(t.Context(), sales, ann))
+	f, err := removed.Poll()
+	require.NoError(t, err)
+	require.Equal(t, presence.FrameRemoved, f.Kind)
+	for range 2 {
+		for w, want := range map[*presence.Watch]error{closed: presence.ErrClosed, removed: presence.ErrNotAllowed} {
+			f, err := w.Poll()
+			require.ErrorIs(t, err, want)
+			require.Nil(t, f)
+		}
+	}
 }

@@ -3,6 +3,7 @@ package routing_test
 import (
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -52,4 +53,55 @@ func TestClientsWithoutAName(t *testing.T) {
 		require.ErrorIs(t, err, presence.ErrUnknown)
 		require.Len(t, h.queue.List(desk), 2)
 	})
+}
+
+// A client stays with the agent that did its work, although another agent loses other
+// work of it. It belongs to that agent no longer once that agent itself loses work of
+// it.
+func TestWhatUnbindsAClient(t *testing.T) {
+	sales := presence.ChannelID("sales")
+	begin := func(t *testing.T) *house {
+		h := newHouse(t, chats(func(w *presence.WorkRule) { w.Affinity = time.Hour }), routing.Options{})
+		h.employ(t, ann, "online")
+		require.Equal(t, "ann", h.ask(t, "w1"))
+		h.employ(t, bob, "online")
+		for _, agent := range []presence.Ref{ann, bob} {
+			require.NoError(t, h.AddMember(t.Context(), sales, agent))
+		}
+		h.finish(t, "w1")
+		for _, id := range []string{"x", "y", "z"} { // bob has less to do
+			h.add(t, id)
+			_, err := h.queue.Assign(t.Context(), boss, id, ann)
+			require.NoError(t, err)
+		}
+		require.Equal(t, "ann", h.ask(t, "w2"), "the client belongs to ann")
+		return h
+	}
+	t.Run("another agent loses work", func(t *testing.T) {
+		h := begin(t)
+		h.finish(t, "w2")
+		require.Equal(t, "ann", h.ask(t, "w3"))
+		_, err := h.queue.Assign(t.Context(), boss, "w3", bob)
+		require.NoError(t, err)
+		_, err = h.queue.Transfer(t.Context(), boss, "w3", sales)
+		require.NoError(t, err)
+		require.Equal(t, "ann", h.place(t, "w3"))
+	})
+	t.Run("its agent loses work", func(t *testing.T) {
+		h := begin(t)
+		for _, agent := range []presence.Ref{ann, bob} {
+			_, err := h.queue.Decline(t.Context(), "w2", agent)
+			require.NoError(t, err)
+		}
+		require.Equal(t, "queued", h.place(t, "w2"))
+		require.Equal(t, "bob", h.ask(t, "w3"))
+	})
+}
+
+// ask adds a piece of work of one client and returns its place.
+func (h *house) ask(t *testing.T, id string) string {
+	t.Helper()
+	_, err := h.queue.Add(t.Context(), routing.Work{ID: id, Channel: desk, Client: "kim"})
+	require.NoError(t, err)
+	return h.place(t, id)
 }
