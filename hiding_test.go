@@ -307,6 +307,9 @@ func (c *hidingCheck) exposes(before *presence.State, was presence.View, a prese
 		return nil
 	}
 	c.at.hidden++
+	if n := len(s.Conns); 0 < n && n < len(before.Conns) {
+		return nil // the shorter lease of a policy has ended a connection, and what was chosen on another counts
+	}
 	want := was
 	want.Status = leftStatus(c.policy(), s, a)
 	def := naive.StatusOf(c.policy(), want.Status)
