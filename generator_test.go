@@ -650,7 +650,7 @@ func (g *generator) claim(e *presence.Event, s *presence.State) {
 // else is due at the same instant.
 func (g *generator) workEvent(e *presence.Event, s *presence.State) {
 	e.Load.On = pickOne(g, "", "", "", "calls")
-	if g.IntN(4) == 0 && s.Work != nil {
+	if g.IntN(4) == 0 && s.Work != nil && s.Work.Requeued > 0 {
 		e.Revision = s.Work.Requeued.Add(-time.Duration(g.IntN(2)) * time.Second) // counted as of the last requeue, or before it
 	}
 	switch n := g.IntN(20); {
