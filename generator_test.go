@@ -190,6 +190,10 @@ var variations = []struct {
 		p.Views = map[presence.Audience][]string{presence.AudienceTeam: {"since", "devices", "routableOn"}, presence.AudienceRouter: {"routableOn", "pinned"}}
 	}},
 	{"capacity", func(p *presence.Policy) { p.Work.Capacity = 2 }},
+	{"total", func(p *presence.Policy) { p.Work.Total = 3 }},
+	{"wraps-up", func(p *presence.Policy) { p.Work.WrapUp = 20 * time.Second }},
+	{"settles", func(p *presence.Policy) { p.Work.Settle = 30 * time.Second }},
+	{"returns", func(p *presence.Policy) { p.Work.Capacity, p.Work.Returns = 1, presence.ReturnsCapacity }},
 	{"drains", func(p *presence.Policy) { p.Work.SelfReady = true; drains(p, 1) }},
 	{"supervisor-requeues", func(p *presence.Policy) { p.Work.SupervisorDrain = "requeue"; drains(p, 0) }},
 	{"asked", func(p *presence.Policy) {
@@ -666,7 +670,7 @@ func (g *generator) workEvent(e *presence.Event, s *presence.State) {
 		e.Kind, e.Load.N, e.Revision = presence.EventOffer, g.IntN(3), 0
 		e.Routing = pickOne(g, "", presence.RouteAll, presence.RouteSticky, presence.RouteTransfer, presence.RouteNone)
 	case n < 13:
-		e.Kind, e.Load.N = presence.EventDone, g.IntN(3)
+		e.Kind, e.Load.N, e.Reject = presence.EventDone, g.IntN(3), g.IntN(4) == 0
 	case n < 14:
 		g.serial++
 		e.Kind, e.ID, e.Claim.For = presence.EventChallenge, fmt.Sprint("asked", g.serial), pickOne(g, time.Second, 10*time.Second, time.Minute)+17

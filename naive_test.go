@@ -106,13 +106,16 @@ func TestComparisonNoticesWhatDiffers(t *testing.T) {
 		"mobile": {OwnGrace: true, Grace: presence.Grace{Close: 30 * time.Second, Loss: 45 * time.Second}},
 	}
 	p.Virtual = map[string]presence.VirtualRule{"push": {Show: "top", Routable: true}}
+	p.Work.Capacity, p.Work.Total, p.Work.WrapUp, p.Work.Settle = 2, 3, time.Minute, time.Minute
 	rules := newRuling(p)
 	policy := rules.policies[0]
 	var histories []*history // all of them without any difference as long as the policy is the same
 	from := seeds.List(t, 1)[0]
 	agreeing := func(i int) *history {
 		if i == len(histories) {
-			h := ruledHistory(from+uint64(i), rules, peter)
+			g := newGenerator(from+uint64(i), rules, peter)
+			g.work = i%2 == 1
+			h := g.history()
 			requireAlways(t, h, func(h *history) error { return compareWithNaive(h, h.policies) })
 			histories = append(histories, h)
 		}
@@ -165,13 +168,20 @@ func TestComparisonNoticesWhatDiffers(t *testing.T) {
 			p.Devices["mobile"] = presence.DeviceRule{OwnGrace: true, Grace: p.Devices["mobile"].Grace, Ceiling: "busy"}
 		}},
 		{"push is ignored", func(p *presence.Policy) { p.Virtual = nil }},
+		{"a total above", func(p *presence.Policy) { p.Work.Total++ }},
+		{"no total", func(p *presence.Policy) { p.Work.Total = 0 }},
+		{"a longer wrap-up", func(p *presence.Policy) { p.Work.WrapUp += time.Minute }},
+		{"no wrap-up", func(p *presence.Policy) { p.Work.WrapUp = 0 }},
+		{"settling for longer", func(p *presence.Policy) { p.Work.Settle++ }},
+		{"no settling", func(p *presence.Policy) { p.Work.Settle = 0 }},
 		{"the least available vote wins", func(p *presence.Policy) { p.Fold = []string{"offline", "busy", "away", "available"} }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			mutated := policy.Clone()
 			tt.mutate(&mutated)
-			for seed := range 400 {
+			for seed := range 1000 {
 				if compareWithNaive(agreeing(seed), []presence.Policy{mutated}) != nil {
+					t.Logf("noticed by history %d", seed+1)
 					return
 				}
 			}

@@ -1228,27 +1228,28 @@ func (l *look) leftFor(a presence.Actor) bool {
 
 // Answer is the model's answer about one moment.
 type Answer struct {
-	Known     bool
-	Status    string
-	Class     presence.Class
-	Reason    string
-	Text      string
-	SetAt     presence.Instant
-	Until     presence.Instant
-	Masked    string
-	Cause     presence.Cause
-	Routable  bool
-	Routing   presence.Routing
-	Label     string
-	Load      presence.Count
-	Pinned    presence.Count
-	Pending   string
-	Request   string
-	Reach     presence.Reach
-	Kind      presence.SubjectKind
-	Disabled  bool
-	LastSeen  presence.Instant
-	LastLogin presence.Instant
+	Known      bool
+	Status     string
+	Class      presence.Class
+	Reason     string
+	Text       string
+	SetAt      presence.Instant
+	Until      presence.Instant
+	Masked     string
+	Cause      presence.Cause
+	Routable   bool
+	Routing    presence.Routing
+	RoutableOn presence.WorkChannels
+	Label      string
+	Load       presence.Count
+	Pinned     presence.Count
+	Pending    string
+	Request    string
+	Reach      presence.Reach
+	Kind       presence.SubjectKind
+	Disabled   bool
+	LastSeen   presence.Instant
+	LastLogin  presence.Instant
 
 	idleAt presence.Instant // when the stage was reached that masks, if one does
 }
@@ -1416,7 +1417,9 @@ func (n *Model) settle(h *happened) (accepted, drains bool) {
 	case presence.EventRequest, presence.EventWithdraw, presence.EventDecide:
 		return l.settleRequest(h), false
 	}
-	return l.settleEvent(h), false
+	accepted = l.settleEvent(h)
+	h.work.settles = l.settles(h)
+	return accepted, false
 }
 
 // settleEvent decides the meaning of an event that is not about work.
@@ -1861,7 +1864,7 @@ func (n *Model) Compare(s *presence.State, at presence.Instant) error {
 	p := &s.Current
 	got := Answer{
 		Known: p.Known, Status: p.Status, Class: p.Class, Reason: p.Reason, Text: p.Text, SetAt: p.SetAt, Until: p.Until, Masked: p.Masked, Cause: p.Cause,
-		Routable: p.Routable, Routing: p.Routing, Label: p.Label, Load: p.Load, Pinned: p.Pinned, Pending: p.Pending, Request: p.Request,
+		Routable: p.Routable, Routing: p.Routing, RoutableOn: p.RoutableOn, Label: p.Label, Load: p.Load, Pinned: p.Pinned, Pending: p.Pending, Request: p.Request,
 		Reach: p.Reach, Kind: p.Kind, Disabled: p.Disabled, LastSeen: p.LastSeen, LastLogin: p.LastLogin,
 	}
 	want := l.answer()

@@ -19,6 +19,8 @@ type work struct {
 	deadline  presence.Instant
 	requeued  presence.Instant // when work was last taken away
 	changed   presence.Instant // when a load last changed
+	desk      Desk             // what the host reported
+	settles   presence.Instant // until then a connection that was lost is back too recently
 }
 
 // ask is an open request, with the event that made it.
@@ -59,6 +61,13 @@ func (w work) with(l presence.Load, at presence.Instant) work {
 	return w
 }
 
+// counted returns w with an event about work that counts.
+func (w work) counted(h *happened, p *presence.Policy) work {
+	w.desk.past = slices.Clone(w.desk.past)
+	w.desk.Feed(h.at, h.event, p)
+	return w
+}
+
 // taken returns w after all work was taken away.
 func (w work) taken(at presence.Instant) work {
 	w.loads = slices.Clone(w.loads)
@@ -66,6 +75,8 @@ func (w work) taken(at presence.Instant) work {
 		w.loads[i].N = 0
 	}
 	w.requeued = max(at, w.requeued+1) // a revision, which rises
+	w.desk.past = slices.Clone(w.desk.past)
+	w.desk.Take(at)
 	return w
 }
 
@@ -112,11 +123,7 @@ func (l *look) withdrawn(r ask) bool {
 // the room for it. It reports false for a channel without a limit.
 func (l *look) receives(on string) (r presence.Routing, room int, limited bool) {
 	w := l.work()
-	capacity, limited := w.load(on).Capacity.Get()
-	if !limited {
-		capacity, limited = l.p.Work.Capacity, l.p.Work.Capacity > 0
-	}
-	room = capacity - w.load(on).N
+	room, limited = w.desk.Room(l.p, on)
 	if !l.known() || l.disabled() || l.p.Disabled {
 		return presence.RouteNone, 0, true
 	}
@@ -130,12 +137,13 @@ func (l *look) receives(on string) (r presence.Routing, room int, limited bool) 
 	})
 	rule, _ := l.virtual()
 	reach := l.reach()
+	unsteady := reach == presence.ReachLingering || w.desk.wraps(l.w.at) || w.settles > l.w.at && reach != presence.ReachNone
 	switch {
 	case w.pending != nil || kicked:
 		r = presence.RouteNone
 	case reach == presence.ReachNone && r != presence.RouteLast, reach == presence.ReachVirtual && !rule.Routable:
 		r = presence.RouteNone
-	case reach == presence.ReachLingering && (r == presence.RouteAll || r == presence.RouteLast):
+	case unsteady && (r == presence.RouteAll || r == presence.RouteLast):
 		r = presence.RouteSticky
 	}
 	return r, room, limited
@@ -164,7 +172,7 @@ func (l *look) occupy(a *Answer) {
 	if full && (r == presence.RouteAll || r == presence.RouteLast) {
 		r = presence.RouteSticky
 	}
-	a.Routing, a.Routable = r, r == presence.RouteAll
+	a.Routing, a.Routable, a.RoutableOn = r, r == presence.RouteAll, presence.NewWorkChannels(l.routableOn()...)
 	shown := StatusOf(l.p, a.Status)
 	switch {
 	case shown.Class != presence.ClassAvailable:
@@ -195,6 +203,28 @@ func (l *look) occupy(a *Answer) {
 	if len(w.requests) > 0 {
 		a.Request = w.requests[0].Claim.Status
 	}
+}
+
+// settles returns until when a subject gets no new work after an event, since a
+// connection that was lost is back: by a sign of life, or opened again without a login.
+func (l *look) settles(h *happened) presence.Instant {
+	e, over, lost := &h.event, h.event.Conn, false
+	switch e.Kind {
+	case presence.EventConnect:
+		lost = len(l.there) == 0 && l.departure() == presence.CauseLost
+	case presence.EventHeartbeat, presence.EventInput, presence.EventFocus, presence.EventVisible, presence.EventEndClaim:
+	case presence.EventSetClaim:
+		over = cmp.Or(e.Conn, h.claim.Conn)
+	default:
+		return h.work.settles
+	}
+	lost = lost || slices.ContainsFunc(l.there, func(c stay) bool {
+		return c.id == over && c.left != 0 && c.cause == presence.CauseLost
+	})
+	if d := l.p.Work.Settle; lost && d > 0 && !h.void && !h.silent {
+		return h.at.Add(d)
+	}
+	return h.work.settles
 }
 
 // passWork adds what time does to work up to an instant: a kick-out and the
@@ -297,18 +327,18 @@ func (l *look) settleWork(h *happened) (accepted, ends bool) {
 			return true, false
 		}
 		own.N, own.Capacity, own.Pinned = e.Load.N, cmp.Or(e.Load.Capacity, own.Capacity), cmp.Or(e.Load.Pinned, own.Pinned)
-		h.work = w.with(own, h.at)
+		h.work = w.with(own, h.at).counted(h, l.p)
 		return true, true
 	case presence.EventOffer:
 		if !l.fits(e) {
 			return false, false
 		}
 		own.N += max(e.Load.N, 1)
-		h.work = w.with(own, h.at)
+		h.work = w.with(own, h.at).counted(h, l.p)
 	case presence.EventDone:
 		if !stale && own.N > 0 {
 			own.N = max(0, own.N-max(e.Load.N, 1))
-			h.work = w.with(own, h.at)
+			h.work = w.with(own, h.at).counted(h, l.p)
 			return true, true
 		}
 	case presence.EventChallenge:
@@ -330,16 +360,16 @@ func (l *look) settleWork(h *happened) (accepted, ends bool) {
 // fits reports whether the subject receives work that is offered.
 func (l *look) fits(e *presence.Event) bool {
 	r, room, limited := l.receives(e.Load.On)
-	all := r == presence.RouteAll || r == presence.RouteLast
+	all, fits := r == presence.RouteAll || r == presence.RouteLast, !limited || room >= max(e.Load.N, 1)
 	switch e.Routing {
 	case presence.RouteNone:
 		return l.known() && !l.disabled() && !l.p.Disabled
 	case presence.RouteSticky:
-		return all || r == presence.RouteSticky
+		return (all || r == presence.RouteSticky) && (l.p.Work.Returns != "capacity" || fits)
 	case presence.RouteTransfer:
 		return all || r == presence.RouteTransfer
 	}
-	return all && (!limited || room >= max(e.Load.N, 1))
+	return all && fits
 }
 
 // settleRequest decides the meaning of a request, or of what becomes of one.

@@ -58,7 +58,7 @@ func (n *Model) View(a presence.Audience, since, at presence.Instant) presence.V
 		"since": func() { v.Since = since }, "setAt": func() { v.SetAt = x.SetAt }, "until": func() { v.Until = x.Until },
 		"reason": func() { v.Reason = x.Reason }, "text": func() { v.Text = x.Text },
 		"masked": func() { v.Masked = x.Masked }, "lastSeen": func() { v.LastSeen = x.LastSeen }, "lastLogin": func() { v.LastLogin = x.LastLogin },
-		"routable": func() { v.Routable = x.Routable }, "routableOn": func() { v.RoutableOn = presence.NewWorkChannels(l.routableOn()...) },
+		"routable": func() { v.Routable = x.Routable }, "routableOn": func() { v.RoutableOn = x.RoutableOn },
 		"devices": func() { v.Devices = len(l.there) }, "work": func() { v.Work = x.Label }, "threads": func() { v.Load = x.Load },
 		"pinned": func() { v.Pinned = x.Pinned }, "pending": func() { v.Pending = x.Pending }, "request": func() { v.Request = x.Request },
 		"cause": func() {
