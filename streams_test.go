@@ -38,7 +38,8 @@ type room struct {
 	states map[presence.Ref]*presence.State
 	roster *presence.Roster
 	sent   map[viewer][]emission
-	names  map[string]viewer // by the epoch that a stream was given
+	names  map[string]viewer             // by the epoch that a stream was given
+	models map[presence.Ref]*naive.Model // of members, if any are kept
 }
 
 func newRoom(h *history) *room {
@@ -117,6 +118,13 @@ func (r *room) feed(h happened) {
 		r.pass(h.at)
 	}
 	h.at = r.now
+	for subject, n := range r.models {
+		if h.rank != enterOrLeave && (h.event.Subject == (presence.Ref{}) || h.event.Subject == subject) {
+			n.Feed(h.at, h.event, h.policy)
+		} else {
+			n.Feed(h.at, presence.Event{}, 0) // time passes
+		}
+	}
 	switch {
 	case h.rank == enterOrLeave:
 		if r.roster.Has(h.event.Subject) {
@@ -142,6 +150,15 @@ func (r *room) feed(h happened) {
 			r.step(subject, h)
 		}
 	}
+}
+
+// view returns what an audience sees of a member, by the naive model if the room keeps
+// one. Hiding depends on what was shown before; other tests compare that.
+func (r *room) view(p *presence.Presence, a presence.Audience) presence.View {
+	if n := r.models[p.Subject]; n != nil && !n.Hides(a) {
+		return n.View(a, p.Since, r.now)
+	}
+	return r.m.View(p, a)
 }
 
 // enterOrLeave marks an event that makes its subject a member, or ends that.
@@ -212,7 +229,7 @@ func (s *screen) agrees(r *room) error {
 		if a == presence.AudienceSelf && subject != s.v.subject {
 			a = presence.AudienceTeam
 		}
-		view := r.m.View(&p, a)
+		view := r.view(&p, a)
 		if a == presence.AudienceVisitor && (policy.Widget.List == "none" || policy.Widget.List == "online" && view.Class != presence.ClassAvailable) {
 			continue
 		}
@@ -240,29 +257,51 @@ func TestJoinedAndLeftAlternate(t *testing.T) {
 			h.events = slices.Insert(h.events, i, entry)
 		}
 		requireAlways(t, h, func(h *history) error {
-			r := newRoom(h)
-			screens := make(map[viewer]*screen)
-			for v := range r.sent {
-				screens[v] = &screen{v: v}
-			}
-			for i, e := range h.events {
-				r.feed(e)
-				for v, s := range screens {
-					for _, sent := range r.sent[v][s.read:] {
-						s.read++
-						if err := s.apply(sent.frame); err != nil {
-							return fmt.Errorf("event %d (%s), stream of %s: %w", i, e.text(), v.audience, err)
-						}
-					}
-					if _, held := r.roster.Next(); held {
-						continue // the newest is on its way
-					}
-					if err := s.agrees(r); err != nil {
-						return fmt.Errorf("event %d (%s): %w", i, e.text(), err)
-					}
+			return newRoom(h).followed()
+		})
+	})
+}
+
+// followed feeds the history to the room, and compares what every watcher knows with
+// the members after each event.
+func (r *room) followed() error {
+	screens := make(map[viewer]*screen)
+	for v := range r.sent {
+		screens[v] = &screen{v: v}
+	}
+	for i, e := range r.h.events {
+		r.feed(e)
+		_, held := r.roster.Next() // the newest is on its way
+		for v, s := range screens {
+			for ; s.read < len(r.sent[v]); s.read++ {
+				if err := s.apply(r.sent[v][s.read].frame); err != nil {
+					return fmt.Errorf("event %d (%s), stream of %s: %w", i, e.text(), v.audience, err)
 				}
 			}
-			return nil
+			if held {
+				continue
+			}
+			if err := s.agrees(r); err != nil {
+				return fmt.Errorf("event %d (%s): %w", i, e.text(), err)
+			}
+		}
+	}
+	return nil
+}
+
+// The rows and counts of every watcher are those of the naive model's views.
+func TestFramesAgreeWithNaiveModel(t *testing.T) {
+	t.Parallel()
+	eachSeed(t, 40, func(t *testing.T, seed uint64) {
+		g := newGenerator(seed, streamRuling(seed), peter, quinn)
+		g.work = true
+		requireAlways(t, g.history(), func(h *history) error {
+			r := newRoom(h)
+			r.models = make(map[presence.Ref]*naive.Model)
+			for _, subject := range h.subjects {
+				r.models[subject] = &naive.Model{Subject: subject, Policies: h.policies}
+			}
+			return r.followed()
 		})
 	})
 }
