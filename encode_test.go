@@ -134,6 +134,47 @@ func TestFramesAreEncodedLikeTheStandardLibraryDoes(t *testing.T) {
 	}
 }
 
+// Every byte of a text is written as the standard library would, also where it is no
+// text, and in every field of a frame or none.
+func TestEveryByteIsEncodedLikeTheStandardLibraryDoes(t *testing.T) {
+	texts := []string{"", "\ufffd", "a\ufffdb", "\u2027\u2028\u2029\u202a", "\u2028", "\u2029", "\xe2\x80", "x\xe2\x80", "👋🏽", "\xf0\x9f\x91", "a\xf0\x9fb", "\u0080é\u07ff\u0800"}
+	for c := range 256 {
+		texts = append(texts, string([]byte{byte(c)}), string([]byte{'a', byte(c), 'b'}))
+	}
+	for _, text := range texts {
+		f := presence.Frame{Epoch: text}
+		want, err := json.Marshal(plain(&f))
+		require.NoError(t, err)
+		require.Equal(t, string(want), string(f.AppendJSON(nil)), "%q", text)
+	}
+	ends := presence.Change{Op: presence.OpRejected, Subject: bob, ID: "c", Status: "busy", Until: 1}
+	view := presence.View{Subject: ann, Since: 1, SetAt: -1, Devices: 1, Load: presence.NewCount(0), Pinned: presence.NewCount(1)}
+	for _, f := range []presence.Frame{
+		{}, {Version: 1, Seq: 1, Lagged: true}, {Version: -1, Seq: 1 << 63, Group: presence.Group{Count: 12, Reason: "closed", NextOpen: 1}},
+		{Members: []presence.View{view}}, {Members: []presence.View{view, {}, view}}, {Changes: []presence.Change{ends}}, {Changes: []presence.Change{ends, {View: &view}, ends}},
+	} {
+		want, err := json.Marshal(plain(&f))
+		require.NoError(t, err)
+		require.Equal(t, string(want), string(f.AppendJSON(nil)))
+		for range 2 { // the buffers are used again
+			got, err := f.JSON()
+			require.NoError(t, err)
+			require.Equal(t, string(want), string(got))
+		}
+	}
+}
+
+// A frame of a roster is encoded once for all who watch it.
+func TestWatchersShareTheBytesOfAFrame(t *testing.T) {
+	r := presence.NewRoster(presence.ChannelID("sales"), mustCompile(presence.DefaultPolicy()))
+	f := r.Open(presence.AudienceTeam, presence.Ref{}, func() string { return "1" })
+	one, err := f.JSON()
+	require.NoError(t, err)
+	other, err := f.JSON()
+	require.NoError(t, err)
+	require.Same(t, &one[0], &other[0])
+}
+
 func FuzzEncodedText(f *testing.F) {
 	f.Add("ann", "Zoë <3")
 	f.Add("\xe2\x80\xa8", "\x00\"\\\xff")
