@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/schedule"
 )
 
@@ -227,4 +228,95 @@ func TestWeeksAndIntervalsInText(t *testing.T) {
 	require.ErrorContains(t, w.UnmarshalJSON([]byte(`[]`)), "presence: invalid plan: the week is no object of days: ")
 	from := time.Date(2026, 1, 5, 12, 0, 0, 0, time.UTC)
 	require.Equal(t, "2026-01-05T12:00:00Z/2026-01-05T13:00:00Z", schedule.Interval{From: from, To: from.Add(time.Hour)}.String())
+}
+
+// A change on the horizon is not within it, one a second before is.
+func TestChangesOnTheHorizon(t *testing.T) {
+	for text, open := range map[string]bool{"2031-01-10 00:00-12:00": false, "mon-sun 00:00-24:00; 2031-01-10 closed": true} {
+		s, change := hours(t, text), at(t, "2031-01-10 00:00")
+		now := change.Add(-schedule.Horizon)
+		_, ok := s.NextChange(now)
+		require.False(t, ok, text)
+		opens, ok := s.NextOpen(now)
+		require.Equal(t, open, ok, text)
+		if open {
+			require.True(t, opens.Equal(now), text)
+		}
+		is, next := s.OpenAt(presence.At(now))
+		require.Equal(t, open, is, text)
+		require.Zero(t, next, text)
+		got, ok := s.NextChange(now.Add(time.Second))
+		require.True(t, ok, text)
+		require.True(t, got.Equal(change), text)
+		_, next = s.OpenAt(presence.At(now.Add(time.Second)))
+		require.Equal(t, presence.At(change), next, text)
+	}
+}
+
+// Hours that end and begin in the same gap of a clock are one open time, as are those
+// that touch on it. Hours within a gap are none.
+func TestHoursThatMeetAreOne(t *testing.T) {
+	for text, want := range map[string][]string{
+		"sun 01:00-02:15,02:30-04:00":              {"Sun 29 01:00 +0100 to Sun 29 04:00 +0200"},
+		"sun 01:00-03:00,03:00-04:00":              {"Sun 29 01:00 +0100 to Sun 29 04:00 +0200"},
+		"sun 02:10-02:50":                          nil,
+		"sun 02:10-02:30,02:40-04:00":              {"Sun 29 03:00 +0200 to Sun 29 04:00 +0200"},
+		"sat 23:00-04:00; sun 03:30-05:00":         {"Sat 28 23:00 +0100 to Sun 29 05:00 +0200"},
+		"sat 23:00-06:00; sun 03:30-05:00":         {"Sat 28 23:00 +0100 to Sun 29 06:00 +0200"},
+		"sat 23:00-24:00; 2026-03-29 00:00-01:00":  {"Sat 28 23:00 +0100 to Sun 29 01:00 +0100"},
+		"sat 23:00-24:00; 2026-03-29 00:30-01:00":  {"Sat 28 23:00 +0100 to Sun 29 00:00 +0100", "Sun 29 00:30 +0100 to Sun 29 01:00 +0100"},
+		"sat 23:00-03:00; 2026-03-29 00:30-01:00":  {"Sat 28 23:00 +0100 to Sun 29 00:00 +0100", "Sun 29 00:30 +0100 to Sun 29 01:00 +0100"},
+		"sat 23:00-03:00; 2026-03-29 closed":       {"Sat 28 23:00 +0100 to Sun 29 00:00 +0100"},
+		"sat 12:00-13:00,23:00-22:00; sun closed ": {"Sat 28 12:00 +0100 to Sat 28 13:00 +0100", "Sat 28 23:00 +0100 to Sun 29 22:00 +0200"},
+	} {
+		plan := parse(t, text)
+		plan.Zone = "Europe/Berlin"
+		s, err := schedule.New(plan, nil)
+		require.NoError(t, err)
+		require.Equal(t, want, intervals(s, at(t, "2026-03-28 10:00"), at(t, "2026-03-30 10:00")), text)
+	}
+}
+
+// Of hours that overlap, those that began first are the reason. Both ends of them count
+// to the second.
+func TestReasonsOfOverlaps(t *testing.T) {
+	s := hours(t, "fri 22:00-06:00; sat 04:00-12:00")
+	for text, want := range map[string]string{
+		"2026-01-09 21:59": "closed: fri 2026-01-09 has 22:00-06:00", "2026-01-09 22:00": "open: fri 2026-01-09 has 22:00-06:00", "2026-01-10 03:59": "open: fri 2026-01-09 has 22:00-06:00",
+		"2026-01-10 05:59": "open: fri 2026-01-09 has 22:00-06:00", "2026-01-10 06:00": "open: sat 2026-01-10 has 04:00-12:00", "2026-01-10 12:00": "closed: sat 2026-01-10 has 04:00-12:00", "2026-01-11 12:00": "closed: sun 2026-01-11 is closed",
+	} {
+		_, why := s.Open(at(t, text))
+		require.Equal(t, want, why.String(), text)
+	}
+	_, why := s.Open(at(t, "2026-01-10 05:00"))
+	require.Equal(t, "22:00-06:00", why.Span.String())
+}
+
+// Intervals are cut at their ends to the nanosecond.
+func TestIntervalsAreCutExactly(t *testing.T) {
+	s, nine := hours(t, "mon 09:00-10:00"), at(t, "2026-01-05 09:00")
+	for _, tt := range []struct {
+		from, to time.Duration // of the question
+		opens    time.Duration
+		closes   time.Duration
+		n        int
+	}{
+		{-time.Hour, 0, 0, 0, 0},
+		{-time.Hour, 1, 0, 1, 1},
+		{-time.Hour, time.Second / 2, 0, time.Second / 2, 1},
+		{1, 2, 1, 2, 1},
+		{2, 1, 0, 0, 0},
+		{1, 1, 0, 0, 0},
+		{time.Hour - 1, time.Hour, time.Hour - 1, time.Hour, 1},
+		{time.Hour, 2 * time.Hour, 0, 0, 0},
+		{-time.Hour, 2 * time.Hour, 0, time.Hour, 1},
+		{-time.Hour, -1, 0, 0, 0},
+	} {
+		n := 0
+		for i := range s.Intervals(nine.Add(tt.from), nine.Add(tt.to)) {
+			require.Equal(t, [2]time.Duration{tt.opens, tt.closes}, [2]time.Duration{i.From.Sub(nine), i.To.Sub(nine)}, "%v", tt)
+			n++
+		}
+		require.Equal(t, tt.n, n, "%v", tt)
+	}
 }
