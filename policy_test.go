@@ -63,6 +63,33 @@ func TestFaultsOfPoliciesNameThePath(t *testing.T) {
 	require.Equal(t, "grace.close", refusal.Given)
 }
 
+// Each fault of a document is a refusal with its path. A single one is in no list.
+func TestFaultsOfDocumentsAreRefusals(t *testing.T) {
+	for document, want := range map[string][]string{
+		`{"version":1,"lease":"soon"}`: {"lease"}, `{"version":1,"lease":"soon","heartbeat":"x"}`: {"heartbeat", "lease"},
+		`{"version":1,"lease":"soon","heartbeat":"x","grace":{"close":[]}}`: {"heartbeat", "lease", "grace.close"}, `{"version":1,"lease":"soon","moon":7}`: {"lease", "moon"}, `[`: {""},
+	} {
+		_, _, err := presence.ParsePolicy([]byte(document), nil)
+		var given []string
+		var walk func(error)
+		walk = func(err error) {
+			if refusal, ok := err.(*presence.Error); ok {
+				require.Equal(t, presence.ErrInvalid, refusal.Err)
+				given = append(given, refusal.Given)
+				return
+			}
+			joined, ok := err.(interface{ Unwrap() []error })
+			require.True(t, ok, "%s: %v", document, err)
+			require.Greater(t, len(want), 1, document)
+			for _, fault := range joined.Unwrap() {
+				walk(fault)
+			}
+		}
+		walk(err)
+		require.ElementsMatch(t, want, given, document)
+	}
+}
+
 // A claim's duration is written in nanoseconds, as in records, and read as text too.
 func TestDurationsOfClaims(t *testing.T) {
 	var c presence.Claim

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// rosterScript drives a roster by short lines, and prints the frames that come back.
+// rosterScript drives a roster by short lines, and prints the frames that it returns.
 type rosterScript struct {
 	t *testing.T
 	r *Roster
@@ -124,6 +124,8 @@ func rosterPolicy(name string) Policy {
 		p.CoalesceChannel = time.Second
 	case "both":
 		p.CoalesceSubject, p.CoalesceChannel = 3*time.Second, time.Second
+	case "shortest":
+		p.CoalesceSubject, p.CoalesceChannel = 1, 1
 	case "online", "none":
 		p.Widget.List = name
 	case "staffed":
@@ -271,6 +273,24 @@ func TestRosterScripts(t *testing.T) {
 			{"13.5 next", "none"},
 			{"13.5 policy subject", ""},
 			{"13.5 put ann away", "team#8 away/2, updated ann=away"},
+		}},
+		{about: "a new policy does not hasten what is held back", policy: "subject", script: [][2]string{
+			{"0 open team", "team#0 offline/0"},
+			{"0 put ann available", "team#1 available/1, joined ann=available"},
+			{"1 put ann busy", ""},
+			{"1 policy x", ""},
+			{"1.5 flush", ""},
+			{"1.5 next", "3"},
+			{"3 flush", "team#2 away/1, updated ann=busy"},
+		}},
+		{about: "the shortest interval is one", policy: "shortest", script: [][2]string{
+			{"0 open team", "team#0 offline/0"},
+			{"0 put ann available", "team#1 available/1, joined ann=available"},
+			{"0 put ann busy", ""},
+			{"0 put bob busy", ""},
+			{"0 flush", ""},
+			{"0 waits", "true"},
+			{"0.000000002 flush", "team#2 away/2, updated ann=busy, joined bob=busy"},
 		}},
 		{about: "changes of a channel are held back", policy: "channel", script: [][2]string{
 			{"0 open team", "team#0 offline/0"},
