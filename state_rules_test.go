@@ -416,3 +416,69 @@ func TestChoiceAnswersAChallenge(t *testing.T) {
 		require.Equal(t, own, x.s.Work.Deadline == 0)
 	}
 }
+
+// Every event has its trigger, also where it changes no status.
+func TestTriggersOfEvents(t *testing.T) {
+	p := drainingPolicy()
+	host := presence.System(presence.ID("host"))
+	login := presence.Event{Kind: presence.EventLogin, Conn: "tab", Node: "n", Incarnation: 1, Age: presence.NoAge}
+	for name, c := range map[string]struct {
+		before []presence.Event
+		e      presence.Event
+		want   presence.Cause
+	}{
+		"login":        {nil, login, presence.CauseLogin},
+		"connect":      {nil, presence.Event{Kind: presence.EventConnect, Conn: "tab", Age: presence.NoAge}, presence.TriggerConnect},
+		"disconnect":   {[]presence.Event{login}, presence.Event{Kind: presence.EventDisconnect, Conn: "tab", Cause: presence.CauseClosed}, presence.CauseClosed},
+		"logout":       {[]presence.Event{login}, presence.Event{Kind: presence.EventLogout, Conn: "tab"}, presence.CauseLogout},
+		"node":         {[]presence.Event{login}, presence.Event{Kind: presence.EventNodeDown, Node: "n"}, presence.CauseNode},
+		"drained node": {[]presence.Event{login}, presence.Event{Kind: presence.EventNodeDown, Node: "n", Cause: presence.CauseDrain}, presence.CauseDrain},
+		"node again":   {[]presence.Event{login}, presence.Event{Kind: presence.EventNodeUp, Node: "n", Incarnation: 2}, presence.CauseNode},
+		"grant":        {nil, presence.Event{Kind: presence.EventGrant}, presence.TriggerGrant},
+		"switched off": {[]presence.Event{login}, presence.Event{Kind: presence.EventDisable}, presence.CauseDisabled},
+		"switched on":  {[]presence.Event{login, {Kind: presence.EventDisable}}, presence.Event{Kind: presence.EventEnable}, presence.CauseDisabled},
+		"load":         {[]presence.Event{login}, presence.Event{Kind: presence.EventLoad, Load: presence.Load{N: 1}}, presence.TriggerLoad},
+		"claim":        {[]presence.Event{login}, presence.Event{Kind: presence.EventSetClaim, Actor: host, Claim: presence.Claim{Source: presence.SourceCalendar, Status: "busy"}}, presence.CauseCalendar},
+		"clock":        {[]presence.Event{login, {Kind: presence.EventSetClaim, Actor: presence.Agent(ann), Claim: presence.Claim{Status: "busy", Until: second(60)}}}, presence.Event{Kind: presence.EventClock, From: second(10), To: second(70)}, presence.TriggerUntil},
+	} {
+		x := newSubject(t, p)
+		for i, e := range c.before {
+			x.do(float64(i), e)
+		}
+		var got []presence.Cause
+		for _, o := range x.do(10, c.e) {
+			if o.Kind == presence.OutputTransition || o.Kind == presence.OutputUpdated {
+				got = append(got, o.Trigger)
+			}
+		}
+		require.Equal(t, []presence.Cause{c.want}, got, name)
+	}
+}
+
+// A login ends the default that lay over nothing but what it ends.
+func TestLoginsEndDefaults(t *testing.T) {
+	for _, more := range []bool{false, true} {
+		x := newSubject(t, presence.DefaultPolicy())
+		x.login(0, "tab")
+		host := func(source presence.Source, drop bool) {
+			x.do(1, presence.Event{Kind: presence.EventSetClaim, Actor: presence.System(presence.ID("host")), Claim: presence.Claim{Source: source, Status: "busy", DropOnLogin: drop}})
+		}
+		host(presence.SourceCalendar, true)
+		if more {
+			host(presence.SourceApp, false)
+		}
+		x.claim(2, presence.Claim{Status: "available"})
+		require.Equal(t, "available", x.s.Current.Status)
+		x.login(3, "phone")
+		left := map[presence.Source]int{}
+		for _, c := range x.s.Claims {
+			left[c.Source]++
+		}
+		if more {
+			require.Equal(t, map[presence.Source]int{presence.SourceManual: 1, presence.SourceApp: 1}, left)
+		} else {
+			require.Empty(t, left)
+		}
+		require.Equal(t, "available", x.s.Current.Status)
+	}
+}

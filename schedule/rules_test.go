@@ -320,3 +320,45 @@ func TestIntervalsAreCutExactly(t *testing.T) {
 		require.Equal(t, tt.n, n, "%v", tt)
 	}
 }
+
+// Hours up to midnight end before a date of an exception, also where clocks show its
+// first hour twice. Otherwise they last until the second midnight.
+func TestMidnightsThatAreShownTwice(t *testing.T) {
+	for text, want := range map[string]string{
+		"sat 22:00-24:00":                     "Sat 31 22:00 -0400 to Sun 01 00:00 -0500",
+		"sat 22:00-24:00; 2026-11-01 closed":  "Sat 31 22:00 -0400 to Sun 01 00:00 -0400",
+		"sat 22:00-02:00; 2026-11-01 closed":  "Sat 31 22:00 -0400 to Sun 01 00:00 -0400",
+		"sat 22:00-02:00":                     "Sat 31 22:00 -0400 to Sun 01 02:00 -0500",
+		"sat 22:00-23:59; 2026-11-01 closed ": "Sat 31 22:00 -0400 to Sat 31 23:59 -0400",
+	} {
+		plan := parse(t, text)
+		plan.Zone = "America/Havana"
+		s, err := schedule.New(plan, nil)
+		require.NoError(t, err)
+		require.Equal(t, []string{want}, intervals(s, at(t, "2026-10-30 10:00"), at(t, "2026-11-02 10:00")), text)
+	}
+}
+
+// Before its beginning a calendar has the next change of its beginning, after its end
+// none.
+func TestChangesBeyondCalendars(t *testing.T) {
+	s := hours(t, "mon-sun 09:00-10:00")
+	got, ok := s.NextChange(time.Date(-20, 5, 5, 9, 30, 0, 0, time.UTC))
+	require.True(t, ok)
+	require.Equal(t, time.Date(1, 1, 3, 9, 0, 0, 0, time.UTC), got.UTC())
+	_, ok = s.NextChange(time.Date(12000, 5, 5, 9, 30, 0, 0, time.UTC))
+	require.False(t, ok)
+}
+
+// The faults of a plan name what they are about.
+func TestFaultsOfPlans(t *testing.T) {
+	const want = "presence: invalid plan: "
+	day := schedule.Exception{Date: schedule.Date{Year: 2026, Month: 1, Day: 1}}
+	odd := day
+	odd.Name = "a\nb"
+	fault := func(p schedule.Plan) string { return p.Validate().Error() }
+	require.Equal(t, want+`exception 2: name "a\nb": want at most 128 bytes of UTF-8 without control characters`, fault(schedule.Plan{Exceptions: []schedule.Exception{day, odd}}))
+	require.Equal(t, want+"exception 1: 0000-00-00 is no date", fault(schedule.Plan{Exceptions: make([]schedule.Exception, 1)}))
+	require.Equal(t, want+`zone "Local" is wherever this process runs; want the name of a place such as Europe/Berlin`, fault(schedule.Plan{Zone: "Local"}))
+	require.Contains(t, fault(schedule.Plan{Zone: "../x"}), want+`zone "../x": `)
+}
