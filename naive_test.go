@@ -12,6 +12,7 @@ import (
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/internal/naive"
 	"github.com/presence-go/presence/internal/seeds"
+	"github.com/presence-go/presence/preset"
 )
 
 func (f *follower) turns() (list []naive.Turn) {
@@ -282,6 +283,14 @@ func TestHistoriesThatOnceDiffered(t *testing.T) {
 			after(75*sec, event{Kind: presence.EventHeartbeat, Conn: "c", Age: 10 * min}), after(75*sec, event{Kind: presence.EventDisconnect, Conn: "c", Cause: presence.CauseNode}),
 			connect(76*sec, "a", 0), tick(4*min + 30*sec),
 		}, "offline", 2*min + 16*sec, nil},
+		{"a status that ends as its subject is kicked out to it", func(p *presence.Policy) {
+			*p, _ = preset.Lookup("threads")
+		}, []happened{
+			login(0, "a", "", "n1"), after(12*sec, event{Kind: presence.EventChallenge, ID: "1", Claim: presence.Claim{For: min}}),
+			claim(70*sec, presence.Actor{Subject: presence.ID("host"), Role: presence.RoleSystem}, presence.Claim{
+				Source: presence.SourceSystem, Key: "meeting", Status: "kicked-out", Until: nineSharp.Add(72 * sec)}),
+			tick(73 * sec),
+		}, "kicked-out", 70 * sec, nil},
 		{"a grace after a standstill", nil, []happened{
 			login(0, "a", "", "n1"), after(15*sec, event{Kind: presence.EventSuspended, From: nineSharp.Add(5 * sec), To: nineSharp.Add(15 * sec)}),
 			after(16*sec, event{Kind: presence.EventNodeDown, Node: "n1"}), connect(32*sec, "b", 0),

@@ -39,6 +39,7 @@ type happened struct {
 	clears bool             // ... and it only ended other claims
 	waits  bool             // ... and it waits until no work is left
 	silent bool             // ... and nothing was sent over a connection: it waited, or was decided on
+	byTime bool             // ... and only by time
 	work   work             // as of after the event
 	plain  bool             // ... and it was the person's plain choice of the default
 	over   []slot           // ... which lies over these claims
@@ -1770,7 +1771,9 @@ func (n *Model) Timeline(extra []presence.Instant) []Turn {
 			from = n.past[i-1].at
 		}
 		for _, at := range n.candidates(i, from, h.at, extra) {
-			deadlines(i, at)
+			if !h.byTime || at < h.at { // ends of one instant make one change
+				deadlines(i, at)
+			}
 		}
 		l := n.look(moment{n: i + 1, at: h.at, upto: dueAll, fresh: true})
 		if f := l.facts(); f != facts {

@@ -245,7 +245,7 @@ func (n *Model) passWork(to presence.Instant) {
 		}
 		at = max(at, last.at)
 		l := n.look(moment{n: len(n.past), at: at, upto: dueAll})
-		h := happened{at: at, work: l.work().taken(at), silent: true}
+		h := happened{at: at, work: l.work().taken(at), silent: true, byTime: true}
 		if kick {
 			h.work.challenge, h.work.deadline = "", 0
 			def := l.kickedOut()
