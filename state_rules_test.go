@@ -482,3 +482,68 @@ func TestLoginsEndDefaults(t *testing.T) {
 		require.Equal(t, "available", x.s.Current.Status)
 	}
 }
+
+// An act is an input where the policy lists it. Otherwise an input or a focus is a look.
+func TestActsOfPolicies(t *testing.T) {
+	const input, looked, nothing = "input", "looked", ""
+	for _, tt := range []struct {
+		e    presence.Event
+		acts [4]string // where the policy lists input, login, focus, show
+	}{
+		{presence.Event{Kind: presence.EventInput}, [4]string{input, looked, looked, looked}},
+		{presence.Event{Kind: presence.EventFocus, Channel: "room"}, [4]string{looked, looked, input, looked}},
+		{presence.Event{Kind: presence.EventFocus}, [4]string{looked, looked, looked, looked}},
+		{presence.Event{Kind: presence.EventVisible}, [4]string{nothing, nothing, nothing, input}},
+		{presence.Event{Kind: presence.EventVisible, Hidden: true}, [4]string{nothing, nothing, nothing, nothing}},
+		{presence.Event{Kind: presence.EventLogin, Age: presence.NoAge}, [4]string{nothing, input, nothing, nothing}},
+		{presence.Event{Kind: presence.EventConnect, Age: presence.NoAge}, [4]string{nothing, nothing, nothing, nothing}},
+	} {
+		for i, activity := range []string{presence.ActivityInput, presence.ActivityLogin, presence.ActivityFocus, presence.ActivityShow} {
+			p := presence.DefaultPolicy()
+			p.Activity = []string{activity}
+			x := newSubject(t, p)
+			x.login(0, "tab")
+			before := x.s.Conns[0]
+			tt.e.Conn = "tab"
+			x.do(9, tt.e)
+			c, want := x.s.Conns[0], before
+			switch tt.acts[i] {
+			case input:
+				want.Input = second(9)
+			case looked:
+				want.Looked = second(9)
+			}
+			require.Equal(t, [2]presence.Instant{want.Input, want.Looked}, [2]presence.Instant{c.Input, c.Looked}, "%s counts: %s %+v", activity, tt.e.Kind, tt.e)
+			require.Equal(t, [2]any{tt.e.Channel, tt.e.Hidden}, [2]any{c.Focus, c.Hidden})
+		}
+	}
+}
+
+// The time of a status ends its claim, unless the claim has an end. The shortest is one
+// nanosecond.
+func TestTimesOfStatuses(t *testing.T) {
+	p := presence.DefaultPolicy()
+	for id, d := range map[string]time.Duration{"blink": 1, "nap": time.Minute, "rest": 0} {
+		p.AddStatus(presence.Status{ID: id, Class: presence.ClassAway, For: d, SelectableBy: []string{presence.BySelf}})
+	}
+	for _, tt := range []struct {
+		c    presence.Claim
+		want presence.Instant
+		key  string
+	}{
+		{presence.Claim{Status: "blink"}, second(5) + 1, presence.KeyTimed},
+		{presence.Claim{Status: "nap"}, second(65), presence.KeyTimed},
+		{presence.Claim{Status: "rest"}, 0, presence.KeyBase},
+		{presence.Claim{Status: "nap", For: 1}, second(5) + 1, presence.KeyTimed},
+		{presence.Claim{Status: "nap", For: time.Hour}, second(3605), presence.KeyTimed},
+		{presence.Claim{Status: "nap", Until: second(5) + 1}, second(5) + 1, presence.KeyTimed},
+		{presence.Claim{Status: "rest", Until: second(90)}, second(90), presence.KeyTimed},
+	} {
+		x := newSubject(t, p)
+		x.login(0, "tab")
+		x.claim(5, tt.c)
+		require.Len(t, x.s.Claims, 1)
+		require.Equal(t, tt.want, x.s.Claims[0].Until, "%+v", tt.c)
+		require.Equal(t, tt.key, x.s.Claims[0].Key, "%+v", tt.c)
+	}
+}
