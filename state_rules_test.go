@@ -547,3 +547,36 @@ func TestTimesOfStatuses(t *testing.T) {
 		require.Equal(t, tt.key, x.s.Claims[0].Key, "%+v", tt.c)
 	}
 }
+
+// What is switched off with work in hand loses it by an output. Without work it has
+// none, and no id is used up for one.
+func TestWorkOfTheSwitchedOff(t *testing.T) {
+	for _, tt := range []struct {
+		before  []presence.Event
+		requeue []int
+	}{
+		{nil, nil},
+		{[]presence.Event{{Kind: presence.EventChallenge, ID: "q"}}, nil},
+		{[]presence.Event{{Kind: presence.EventLoad, Load: presence.Load{N: 1}}, {Kind: presence.EventLoad}}, nil},
+		{[]presence.Event{{Kind: presence.EventLoad, Load: presence.Load{N: 1}}}, []int{1}},
+		{[]presence.Event{{Kind: presence.EventLoad, Load: presence.Load{N: 3}}, {Kind: presence.EventChallenge, ID: "q"}}, []int{3}},
+	} {
+		x := newSubject(t, presence.DefaultPolicy())
+		x.login(0, "tab")
+		for _, e := range tt.before {
+			x.do(1, e)
+		}
+		serial := x.s.Serial
+		var got []int
+		for _, o := range x.do(2, presence.Event{Kind: presence.EventDisable}) {
+			if o.Kind == presence.OutputRequeue {
+				got = append(got, o.Load)
+				serial++
+				require.Equal(t, presence.EndDisabled, o.Reason)
+			}
+		}
+		require.Equal(t, tt.requeue, got)
+		require.Equal(t, serial+1, x.s.Serial, "one for the transition, %+v", tt.before)
+		require.Zero(t, x.s.Work.Total())
+	}
+}
