@@ -580,3 +580,24 @@ func TestWorkOfTheSwitchedOff(t *testing.T) {
 		require.Zero(t, x.s.Work.Total())
 	}
 }
+
+// A standstill extends the grace of a connection that left before it, unless that is
+// zero: a new policy without a grace ends the connection at once.
+func TestStandstillExtendsNoGraceOfZero(t *testing.T) {
+	for grace, left := range map[time.Duration]int{0: 0, 1: 1, 5 * time.Second: 1} {
+		x := newSubject(t, presence.DefaultPolicy())
+		x.login(0, "tab")
+		x.do(10, presence.Event{Kind: presence.EventDisconnect, Conn: "tab", Cause: presence.CauseClosed})
+		x.do(40, presence.Event{Kind: presence.EventSuspended, From: second(11), To: second(40)})
+		require.Len(t, x.s.Conns, 1)
+		p := presence.DefaultPolicy()
+		p.Grace.Close = grace
+		m, err := presence.Compile(p)
+		require.NoError(t, err)
+		x.m = m
+		x.do(41, presence.Event{Kind: presence.EventPolicy})
+		require.Len(t, x.s.Conns, left, "%v", grace)
+		x.tick(70)
+		require.Empty(t, x.s.Conns)
+	}
+}
