@@ -601,3 +601,29 @@ func TestStandstillExtendsNoGraceOfZero(t *testing.T) {
 		require.Empty(t, x.s.Conns)
 	}
 }
+
+// What ends by its time while it waits has that as its trigger: a request, a choice that
+// waits for the work, and both at once.
+func TestTriggersOfWhatWaits(t *testing.T) {
+	for _, tt := range []struct{ asks, chooses bool }{{true, false}, {false, true}, {true, true}} {
+		p := drainingPolicy()
+		p.Work.RequestFor = 20 * time.Second
+		x := newSubject(t, p)
+		x.login(0, "tab")
+		x.do(1, presence.Event{Kind: presence.EventLoad, Load: presence.Load{N: 1}})
+		if tt.asks {
+			x.do(2, presence.Event{Kind: presence.EventRequest, ID: "r", Actor: presence.Agent(ann), Claim: presence.Claim{Status: "busy"}})
+		}
+		if tt.chooses {
+			x.claim(2, presence.Claim{Status: "lunch", Until: second(22)})
+			require.Equal(t, "lunch", x.s.Current.Pending)
+		}
+		var got []presence.Cause
+		for _, o := range x.do(22, presence.Event{Kind: presence.EventTick}) {
+			if o.Kind == presence.OutputUpdated {
+				got = append(got, o.Trigger)
+			}
+		}
+		require.Equal(t, []presence.Cause{presence.TriggerUntil}, got, "%+v", tt)
+	}
+}
