@@ -250,11 +250,11 @@ func TestQueriesSelectRows(t *testing.T) {
 		{presence.JournalQuery{After: presence.JournalRow{ID: "gone", At: 35}}, "aba"},
 		{presence.JournalQuery{After: presence.JournalRow{At: 35}}, "edaba"},
 	} {
-		got := ""
+		var got strings.Builder
 		for _, r := range tt.query.Select(rows) {
-			got += r.ID
+			got.WriteString(r.ID)
 		}
-		require.Equal(t, tt.want, got, "%+v", tt.query)
+		require.Equal(t, tt.want, got.String(), "%+v", tt.query)
 	}
 	many := make([]presence.JournalRow, 1001)
 	for i := range many {

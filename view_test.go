@@ -138,7 +138,7 @@ func TestViewsShowWhatIsGranted(t *testing.T) {
 		require.NoError(t, err)
 		var object map[string]any
 		require.NoError(t, json.Unmarshal(data, &object))
-		for _, key := range strings.Fields("id kind status class label color") {
+		for key := range strings.FieldsSeq("id kind status class label color") {
 			require.Contains(t, object, key)
 			delete(object, key)
 		}
