@@ -936,13 +936,13 @@ func (st *stepper) endpoint(e *Event) error {
 	}
 	p := e.Endpoint
 	p.Since = s.Now
-	if found && s.Endpoints[i].Kind == p.Kind {
-		if s.Endpoints[i].Until == p.Until {
-			return nil
+	if found {
+		if old := &s.Endpoints[i]; old.Kind == p.Kind {
+			if old.Until == p.Until {
+				return nil
+			}
+			p.Since = old.Since
 		}
-		p.Since = s.Endpoints[i].Since
-		s.Endpoints[i] = p
-	} else if found {
 		s.Endpoints[i] = p
 	} else {
 		s.Endpoints = slices.Insert(s.Endpoints, i, p)

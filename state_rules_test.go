@@ -627,3 +627,49 @@ func TestTriggersOfWhatWaits(t *testing.T) {
 		require.Equal(t, []presence.Cause{presence.TriggerUntil}, got, "%+v", tt)
 	}
 }
+
+// An endpoint that is reported again keeps its beginning and gets its new end. One of
+// another kind gets both.
+func TestEndpointsAreReportedAgain(t *testing.T) {
+	x := newSubject(t, presence.DefaultPolicy())
+	report := func(at float64, kind presence.EndpointKind, until float64) {
+		x.do(at, presence.Event{Kind: presence.EventEndpoint, Endpoint: presence.Endpoint{ID: "p", Kind: kind, Until: second(until)}})
+	}
+	report(1, presence.EndpointPush, 20)
+	report(2, presence.EndpointPush, 40)
+	require.Equal(t, []presence.Endpoint{{ID: "p", Kind: presence.EndpointPush, Since: second(1), Until: second(40)}}, x.s.Endpoints)
+	x.tick(39)
+	report(39, "bot", 60)
+	require.Equal(t, []presence.Endpoint{{ID: "p", Kind: "bot", Since: second(39), Until: second(60)}}, x.s.Endpoints)
+	x.tick(60)
+	require.Empty(t, x.s.Endpoints)
+}
+
+// A clone shares no ends that wait for their starts with its original.
+func TestClonesShareNoEnds(t *testing.T) {
+	x := newSubject(t, presence.DefaultPolicy())
+	x.login(0, "tab")
+	end := func(at float64, id string) {
+		x.do(at, presence.Event{Kind: presence.EventEndClaim, Actor: presence.System(presence.ID("host")), Claim: presence.Claim{ID: id, Source: presence.SourceCalendar, Key: id}})
+	}
+	end(1, "first")
+	end(31, "second")
+	clone := x.s.Clone()
+	x.tick(62) // the first is forgotten, and the second takes its place
+	other := *x
+	other.s = clone
+	out := other.do(40, presence.Event{Kind: presence.EventSetClaim, Actor: presence.System(presence.ID("host")), Claim: presence.Claim{ID: "first", Source: presence.SourceCalendar, Key: "first", Status: "busy"}})
+	require.Empty(t, out, "the start comes after its end")
+}
+
+// A restart without a subject is for the subject of the state.
+func TestRestartNamesNoSubject(t *testing.T) {
+	for _, subject := range []presence.Ref{{}, ann} {
+		x := newSubject(t, presence.DefaultPolicy())
+		x.login(0, "tab")
+		x.s = restored(x.m, &x.s)
+		_, _, err := x.m.Step(&x.s, &presence.Event{Kind: presence.EventRestart, Subject: subject}, second(5), nil)
+		require.NoError(t, err)
+		require.Equal(t, presence.ReachLingering, x.s.Current.Reach, "%v", subject)
+	}
+}

@@ -347,7 +347,7 @@ func TestCloseWaitsForGoroutines(t *testing.T) {
 		require.Zero(t, notifying.Load())
 		require.Greater(t, calls.Load(), told, "the end is announced")
 		synctest.Wait()
-		require.Equal(t, before, runtime.NumGoroutine())
+		require.LessOrEqual(t, runtime.NumGoroutine(), before) // those of other tests may end meanwhile
 		_, err = w.Poll()
 		require.ErrorIs(t, err, presence.ErrClosed)
 	})
