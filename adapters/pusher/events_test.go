@@ -1,10 +1,12 @@
 package pusher_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -266,6 +268,32 @@ func TestCacheChannels(t *testing.T) {
 		require.Equal(t, "b", last("private-cache-b"))
 		require.Equal(t, "c", last("cache-c"))
 	})
+}
+
+// An event that a backend triggers as soon as a client can know of its subscription
+// reaches the client, after the answer.
+func TestNoEventIsLostBehindTheAnswerToASubscription(t *testing.T) {
+	for _, channel := range []string{"news", "private-a", "presence-sales", "cache-a", "private-cache-a", "presence-cache-sales"} {
+		inWorld(t, nil, func(w *world) {
+			triggered := 0
+			w.net.wrote = func(b []byte) {
+				if !bytes.Contains(b, []byte("subscription_succeeded")) {
+					return
+				}
+				triggered++
+				require.NoError(t, w.handler.Trigger(app.ID, pusher.Event{Name: "e", Channels: []string{channel}, Data: "1"}))
+			}
+			ann := w.open()
+			user := ""
+			if strings.HasPrefix(channel, "presence-") {
+				user = "ann"
+			}
+			ann.subscribe(channel, user)
+			got := slices.DeleteFunc(ann.events(), func(e string) bool { return strings.HasPrefix(e, "pusher:cache_miss") })
+			require.Equal(t, []string{"pusher_internal:subscription_succeeded " + channel, "e " + channel}, got)
+			require.Equal(t, 1, triggered)
+		})
+	}
 }
 
 func TestTriggering(t *testing.T) {

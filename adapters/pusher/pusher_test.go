@@ -102,6 +102,21 @@ type pipes struct {
 	accepted chan net.Conn
 	closed   chan struct{}
 	once     sync.Once
+	wrote    func([]byte) // called when a client has what the server wrote; may be nil
+}
+
+// heeded is a connection of the server that reports what the client has read.
+type heeded struct {
+	net.Conn
+	of *pipes
+}
+
+func (c heeded) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if f := c.of.wrote; f != nil && err == nil {
+		f(b)
+	}
+	return n, err
 }
 
 func newPipes() *pipes { return &pipes{accepted: make(chan net.Conn), closed: make(chan struct{})} }
@@ -125,7 +140,7 @@ func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
 	ours, theirs := net.Pipe()
 	select {
-	case p.accepted <- theirs:
+	case p.accepted <- heeded{theirs, p}:
 		return ours, nil
 	case <-p.closed:
 		return nil, net.ErrClosed

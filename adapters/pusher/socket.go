@@ -319,9 +319,7 @@ func (s *socket) subscribe(d *subscribeData) error {
 	if err := s.add(sub); err != nil {
 		return err
 	}
-	s.send(say("pusher_internal:subscription_succeeded", sub.name, json.RawMessage("{}")))
-	s.hub.start(s, sub)
-	return nil
+	return s.sendAfter(say("pusher_internal:subscription_succeeded", sub.name, json.RawMessage("{}")), func() { s.hub.start(s, sub) })
 }
 
 // add enters a subscription in its channel and in the socket.
@@ -628,13 +626,14 @@ type outlet struct {
 func (o outlet) Send(_ context.Context, f *presence.Frame) error {
 	o.sub.turn <- struct{}{}
 	defer func() { <-o.sub.turn }()
+	start := func() {}
+	if f.Kind == presence.FrameSnapshot {
+		start = func() { o.s.hub.start(o.s, o.sub) }
+	}
 	for _, payload := range o.sub.ch.frames(f, o.sub.audience) {
-		if err := o.s.send(payload); err != nil {
+		if err := o.s.sendAfter(payload, start); err != nil {
 			return err
 		}
-	}
-	if f.Kind == presence.FrameSnapshot {
-		o.s.hub.start(o.s, o.sub)
 	}
 	return nil
 }
@@ -703,8 +702,14 @@ func (s *socket) drain() {
 }
 
 // send writes one frame. A client that does not take it in time is lost.
-func (s *socket) send(f []byte) error {
+func (s *socket) send(f []byte) error { return s.sendAfter(f, func() {}) }
+
+// sendAfter calls a function and writes a frame, with no other frame between. The
+// answer to a subscription is sent so: whatever is sent to the channel from the moment
+// at which the client can have the answer reaches the client, after it.
+func (s *socket) sendAfter(f []byte, first func()) error {
 	s.out <- struct{}{}
+	first()
 	// The order of the next two lines and of those in end makes sure that a
 	// later write has the short deadline.
 	_ = s.conn.SetWriteDeadline(time.Now().Add(s.hub.h.opts.WriteTimeout))

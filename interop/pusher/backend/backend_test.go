@@ -298,21 +298,23 @@ func TestLibraryIsRefused(t *testing.T) {
 	}
 }
 
+// hooked waits for the next webhook of presence-sales.
+func (w *world) hooked(name, user string) {
+	w.Helper()
+	select {
+	case got := <-w.hooks:
+		w.equal(client.WebhookEvent{Name: name, Channel: "presence-sales", UserID: user}, got)
+	case <-time.After(30 * time.Second):
+		w.Fatal("not in time: ", name)
+	}
+}
+
 func TestLibraryReadsWebhooks(t *testing.T) {
 	w := newWorld(t)
 	s := w.open().subscribe("7", "presence-sales")
+	w.hooked("channel_occupied", "")
+	w.hooked("member_added", "7") // no webhook names who leaves before it is sent
 	s.conn.Close()
-	for _, want := range []client.WebhookEvent{
-		{Name: "channel_occupied", Channel: "presence-sales"},
-		{Name: "member_added", Channel: "presence-sales", UserID: "7"},
-		{Name: "member_removed", Channel: "presence-sales", UserID: "7"},
-		{Name: "channel_vacated", Channel: "presence-sales"},
-	} {
-		select {
-		case got := <-w.hooks:
-			w.equal(want, got)
-		case <-time.After(30 * time.Second):
-			t.Fatal("not in time: ", want.Name)
-		}
-	}
+	w.hooked("member_removed", "7")
+	w.hooked("channel_vacated", "")
 }
