@@ -68,6 +68,9 @@ func (st *stepper) startsTooLate(c *Claim) bool {
 
 // forgetEnds forgets the ends whose minute is over.
 func (st *stepper) forgetEnds(at Instant) {
+	if st.s.ends == nil {
+		return // the usual case
+	}
 	st.s.ends = slices.DeleteFunc(st.s.ends, func(e claimEnd) bool { return e.at.Add(endKept) <= at })
 	if len(st.s.ends) == 0 {
 		st.s.ends = nil

@@ -49,7 +49,7 @@ func (st *stepper) note(prev, next *Presence, trigger Cause) {
 // noteFirst returns the first note for an audience that can be hidden from.
 func (st *stepper) noteFirst(a Audience, prev, next *Presence) seen {
 	hidden := slices.Contains(next.HiddenFrom, a)
-	n := seen{Audience: a, Left: hidden || next.left(), Since: next.Since, By: st.m.hiders(st.s, a, "")}
+	n := seen{Audience: a, Left: hidden || next.left(), Since: next.Since, By: st.m.hiders(st.s, a, nil)}
 	switch {
 	case hidden && prev.Known && !prev.Cause.isLeaving():
 		n.Since, n.LastSeen = st.s.Now, st.s.Now
@@ -70,9 +70,9 @@ func (st *stepper) noteAgain(old *seen, prev, next *Presence, trigger Cause) (n 
 	hidden, left := slices.Contains(next.HiddenFrom, a), next.left()
 	n = *old
 	if hidden {
-		held := old.By
-		if !old.Left {
-			held = ""
+		var held []string
+		if old.Left {
+			held = strings.Fields(old.By)
 		}
 		n.By = cmp.Or(m.hiders(s, a, held), n.By)
 	}
@@ -120,22 +120,22 @@ func (st *stepper) hidesStill(n *seen, prev, next *Presence, trigger Cause) bool
 // them: the lowest that speaks, since that is the subject's own choice, and those of
 // its source that hide the subject as well, since one of them speaks when the lowest has
 // ended with its connection or its time. Those that the note held stay while they last.
-func (m *Machine) hiders(s *State, a Audience, held string) string {
+func (m *Machine) hiders(s *State, a Audience, held []string) string {
 	var lowest *Claim
 	for def, c := range m.voices(s) {
 		if c != nil && c.hides(def, a) {
 			lowest = c
 		}
 	}
-	was := seen{By: held}
 	var list []string
-	if was.names(voiceOf(nil)) {
+	if slices.Contains(held, voiceOf(nil)) {
 		list = append(list, voiceOf(nil))
 	}
 	for i := range s.Claims {
 		c := &s.Claims[i]
-		if was.names(voiceOf(c)) || lowest != nil && c.Source == lowest.Source && c.hides(m.resolved(c), a) {
-			list = append(list, voiceOf(c))
+		voice := voiceOf(c)
+		if slices.Contains(held, voice) || lowest != nil && c.Source == lowest.Source && c.hides(m.resolved(c), a) {
+			list = append(list, voice)
 		}
 	}
 	return strings.Join(list, " ")

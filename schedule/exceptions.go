@@ -12,11 +12,13 @@ type segment struct {
 }
 
 // segments returns for each day with exceptions that have a year the last of them.
-// Exceptions of each year are in the year 0, before the first day of all calendars.
 func segments(exceptions []Exception) (list []segment) {
 	var whole []segment
 	var cuts []int64
 	for i, e := range exceptions {
+		if e.Date.Year == 0 {
+			continue
+		}
 		s := segment{from: e.Date.number(), to: e.Date.number(), index: i}
 		if e.To != (Date{}) {
 			s.to = e.To.number()

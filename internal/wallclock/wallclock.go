@@ -42,9 +42,6 @@ func Offset(zone *time.Location, unix int64) int64 {
 // counts. A skipped time is as long after the gap as it is after the beginning of the
 // gap (RFC 5545, 3.3.5).
 func Instant(zone *time.Location, w Time) (unix int64) {
-	if unix, ok := plainly(zone, w); ok {
-		return unix
-	}
 	found := false
 	periods(zone, w, func(p period) {
 		if t := int64(w) - p.offset; !found && t >= p.from {
@@ -58,9 +55,6 @@ func Instant(zone *time.Location, w Time) (unix int64) {
 // First returns the first instant at which a clock shows w or later. For a repeated
 // time that is the first one, for a skipped time the end of the gap.
 func First(zone *time.Location, w Time) (unix int64) {
-	if unix, ok := plainly(zone, w); ok {
-		return unix
-	}
 	found := false
 	periods(zone, w, func(p period) {
 		if from := max(p.from, int64(w)-p.offset); !found && from < p.to {
@@ -73,9 +67,6 @@ func First(zone *time.Location, w Time) (unix int64) {
 // Last returns the last instant at which a clock shows w or earlier. For a repeated
 // time that is the second one, for a skipped time the end of the gap.
 func Last(zone *time.Location, w Time) (unix int64) {
-	if unix, ok := plainly(zone, w); ok {
-		return unix
-	}
 	periods(zone, w, func(p period) {
 		if until := int64(w) - p.offset; until >= p.from {
 			unix = min(until, p.to)
@@ -87,23 +78,12 @@ func Last(zone *time.Location, w Time) (unix int64) {
 // Over returns the instant after which a clock never again shows a time before w. It
 // differs from Last where a clock is set back to exactly w.
 func Over(zone *time.Location, w Time) (unix int64) {
-	if unix, ok := plainly(zone, w); ok {
-		return unix
-	}
 	periods(zone, w, func(p period) {
 		if until := int64(w) - p.offset; until > p.from {
 			unix = min(until, p.to)
 		}
 	})
 	return unix
-}
-
-// plainly returns when a clock shows a time, if the clock has one offset in the days
-// around it.
-func plainly(zone *time.Location, w Time) (unix int64, ok bool) {
-	guess := Offset(zone, int64(w)-Offset(zone, int64(w)))
-	unix = int64(w) - guess
-	return unix, Offset(zone, unix-DaySeconds) == guess && Offset(zone, unix+DaySeconds) == guess
 }
 
 // period is a time in which the clocks of a zone are not set.
@@ -121,8 +101,14 @@ const Around = 2 * DaySeconds
 // the given instant on the last day of some leap years.
 func periods(zone *time.Location, w Time, f func(period)) {
 	guess := int64(w) - Offset(zone, int64(w))
+	offset := Offset(zone, guess)
+	p := period{math.MinInt64, math.MaxInt64, offset}
+	if at := int64(w) - offset; Offset(zone, at-DaySeconds) == offset && Offset(zone, at+DaySeconds) == offset {
+		f(p) // the usual case: no clock is set in the days around it
+		return
+	}
 	at := guess - Around
-	p := period{math.MinInt64, math.MaxInt64, Offset(zone, at)}
+	p.offset = Offset(zone, at)
 	for at < guess+Around {
 		next := at + DaySeconds
 		if Offset(zone, next) != p.offset {
