@@ -384,8 +384,8 @@ func (l *look) settleRequest(h *happened) (accepted bool) {
 			return false
 		}
 		c := h.claim
-		if c.For > 0 {
-			c.Until, c.Key = 0, ""
+		if c.Key = ""; c.For > 0 { // both follow when it is accepted
+			c.Until = 0
 		}
 		h.claim, h.own = presence.Claim{}, false // it claims nothing yet
 		if e.ID != "" && slices.ContainsFunc(w.requests, func(r ask) bool { return r.ID == e.ID }) {
