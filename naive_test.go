@@ -295,6 +295,14 @@ func TestHistoriesThatOnceDiffered(t *testing.T) {
 			login(0, "a", "", "n1"), after(15*sec, event{Kind: presence.EventSuspended, From: nineSharp.Add(5 * sec), To: nineSharp.Add(15 * sec)}),
 			after(16*sec, event{Kind: presence.EventNodeDown, Node: "n1"}), connect(32*sec, "b", 0),
 		}, "available", 32 * sec, nil},
+		{"a connection that its claim keeps, at a node that is back after a standstill", func(p *presence.Policy) {
+			p.ClaimScope, p.Lease = presence.ScopeConnection, min
+			p.Statuses[slices.IndexFunc(p.Statuses, func(s presence.Status) bool { return s.ID == "away" })].Keeps = min
+		}, []happened{
+			login(0, "a", "", "n1"), after(sec, event{Kind: presence.EventSetClaim, Actor: presence.Agent(peter), Conn: "a", Claim: presence.Claim{Status: "away"}}),
+			after(5*min, event{Kind: presence.EventSuspended, From: nineSharp.Add(min + sec), To: nineSharp.Add(5 * min)}),
+			after(5*min, event{Kind: presence.EventNodeUp, Node: "n1", Incarnation: 2}), tick(5*min + sec),
+		}, "away", sec, nil},
 		{"a lease after a standstill", func(p *presence.Policy) { p.StartupGrace = 5 * min }, []happened{
 			login(0, "a", "", "n1"), after(15*sec, event{Kind: presence.EventSuspended, From: nineSharp.Add(5 * sec), To: nineSharp.Add(15 * sec)}),
 			after(16*sec, event{Kind: presence.EventHeartbeat, Conn: "a"}), tick(3 * min),

@@ -102,7 +102,12 @@ func (m *Machine) leaseEnd(s *State, c *ConnState) Instant {
 func (m *Machine) keptUntil(s *State, c *ConnState) Instant {
 	end := c.Left
 	if own := m.vote(s, c.ID, s.Now, nil); own != nil && c.Cause != CauseLogout {
-		end = end.Add(m.resolved(own).Keeps)
+		if keeps := m.resolved(own).Keeps; keeps > 0 {
+			end = end.Add(keeps)
+			if c.Left < s.SuspendedUntil {
+				end = max(end, s.LeaseFloor)
+			}
+		}
 		if until := m.endOf(own); until != 0 {
 			end = min(end, until)
 		}
