@@ -551,8 +551,8 @@ func (m *Machine) derive(p *Presence, s *State, logical, idle Instant) (since In
 	p.Cause = CauseDefault
 	if c != nil {
 		p.SetAt, p.Reason, p.Text, p.Cause = c.SetAt, c.Reason, c.Text, c.Source.cause()
-		if until := m.endOf(c); until > s.Now { // a choice can hold although it has ended
-			p.Until = until
+		if w := s.Work; w == nil || c != w.meanwhile { // which has ended, and holds until the work is done
+			p.Until = m.endOf(c)
 		}
 	}
 	since = logical

@@ -336,6 +336,14 @@ func TestHistoriesThatOnceDiffered(t *testing.T) {
 			claim(0, presence.Agent(peter), presence.Claim{ID: "x", Status: "away"}), connect(10*sec, "b", 0),
 			claim(20*sec, presence.Agent(peter), presence.Claim{ID: "x", Status: "gone", For: sec}), connect(40*sec, "c", 0),
 		}, "away", 21 * sec, nil},
+		{"a break chosen in place of one that waits", func(p *presence.Policy) {
+			*p, _ = preset.Lookup("threads")
+			p.Lease, p.Idle, p.SourceFor = time.Hour, nil, map[presence.Source]time.Duration{presence.SourceManual: 10 * min}
+		}, []happened{
+			login(0, "a", "", "n1"), after(0, event{Kind: presence.EventLoad, Load: presence.Load{N: 3}}),
+			claim(24*sec, presence.Agent(peter), presence.Claim{Status: "active", For: 5 * min}), claim(44*sec, presence.Agent(peter), presence.Claim{Status: "technical"}),
+			claim(6*min, host, presence.Claim{Source: presence.SourceManual, Status: "meeting"}), tick(12 * min),
+		}, "active", 24 * sec, nil},
 		{"a claim that is repeated while it waits", func(p *presence.Policy) { drains(p, 0) }, []happened{
 			login(0, "a", "", "n1"), after(0, event{Kind: presence.EventLoad, Load: presence.Load{N: 1}}),
 			claim(sec, presence.Agent(peter), presence.Claim{ID: "x", Status: "away"}), claim(2*sec, presence.Agent(peter), presence.Claim{ID: "x", Status: "away"}),

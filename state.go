@@ -988,7 +988,6 @@ func (st *stepper) setClaim(e *Event) (Cause, error) {
 		st.noteAlive(over)
 	}
 	if c.Source == SourceManual || c.Source == SourceSupervisor {
-		st.cancelPlans()
 		st.applyOrDrain(c)
 	} else {
 		st.applyChoice(c)

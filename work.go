@@ -533,28 +533,35 @@ func (st *stepper) revise() {
 	p.Revision = max(p.Revision+1, st.s.Now)
 }
 
-// postpone makes a choice pending until the load is 0. It returns false if the
-// choice takes effect at once.
-func (st *stepper) postpone(c *Claim) bool {
+// waits reports whether a choice waits until the load is 0. It looks at what shows
+// before the choice, which may be a choice that holds only while another one waits.
+func (st *stepper) waits(c *Claim) bool {
 	s, m := st.s, st.m
-	def := m.status(c.Status)
-	if !def.DrainsFirst || s.Work.Total() == 0 {
+	if !m.status(c.Status).DrainsFirst || s.Work.Total() == 0 {
 		return false
 	}
 	if now, _, _ := m.base(s); now.Class != ClassAvailable {
 		return false
 	}
-	if c.Source == SourceSupervisor && m.policy.Work.SupervisorDrain == DrainRequeue {
-		return false
+	return c.Source != SourceSupervisor || m.policy.Work.SupervisorDrain != DrainRequeue
+}
+
+// postpone makes a choice pending until the load is 0. What holds while another choice
+// waits holds on.
+func (st *stepper) postpone(c Claim) {
+	w := st.s.Work
+	held := w.meanwhile
+	if w.Pending == nil {
+		held = nil
 	}
+	st.cancelPlans()
 	st.persist()
-	c.SetAt = s.Now
+	c.SetAt = st.s.Now
 	if c.For > 0 {
 		c.Until = 0 // For counts from when the claim takes effect
 	}
-	s.Work.Pending, s.Work.meanwhile = c, nil
+	w.Pending, w.meanwhile = &c, held
 	st.change()
-	return true
 }
 
 // cancelPlans drops the pending status and closes the requests, because an actor
@@ -710,7 +717,6 @@ func (st *stepper) decide(e *Event) error {
 		return err
 	}
 	st.closeRequests(func(o *Request) bool { return o.ID == r.ID }, EndAccepted, e.Actor.Subject.ID)
-	st.cancelPlans()
 	st.applyOrDrain(c)
 	return nil
 }
@@ -718,9 +724,11 @@ func (st *stepper) decide(e *Event) error {
 // applyOrDrain makes a checked choice of the manual rank take effect, at once or
 // when the load is 0.
 func (st *stepper) applyOrDrain(c Claim) {
-	if st.postpone(&c) {
+	if st.waits(&c) {
+		st.postpone(c)
 		return
 	}
+	st.cancelPlans()
 	requeues := c.Source == SourceSupervisor && st.m.policy.Work.SupervisorDrain == DrainRequeue && st.m.status(c.Status).DrainsFirst && st.s.Work.Total() > 0
 	st.applyChoice(c)
 	if requeues {

@@ -680,7 +680,7 @@ func (l *look) meanwhile() (best vote, ok bool) {
 	var votes []vote
 	for _, c := range l.lapsed {
 		manual := rankIn(l.p, c.Source) == rankIn(l.p, presence.SourceManual)
-		if def := meant(l.n.policyAt(c.lapsed), &c.Claim); manual && c.lapsed > w.pendingBy && def.Class == presence.ClassAvailable {
+		if def := meant(l.n.policyAt(c.lapsed), &c.Claim); manual && c.lapsed > w.heldFrom && def.Class == presence.ClassAvailable {
 			c.Until = 0
 			votes = append(votes, vote{&c.Claim, meant(l.p, &c.Claim).ID, rankIn(l.p, c.Source), c.SetAt, c.by + 1})
 		}
@@ -1303,8 +1303,8 @@ func (l *look) shown() Answer {
 		if limit := limitIn(l.p, c); limit < math.MaxInt64 && (a.Until == 0 || limit < a.Until) {
 			a.Until = limit
 		}
-		if a.Until <= l.w.at {
-			a.Until = 0 // it holds although it has ended
+		if held, ok := l.meanwhile(); ok && held.order == v.order {
+			a.Until = 0 // it has ended, and holds until the work is done
 		}
 	}
 	shown := chosen
@@ -1629,7 +1629,10 @@ func (l *look) place(h *happened, mayWait bool) {
 			if pending.For > 0 {
 				pending.Until = 0
 			}
-			h.work.pending, h.work.pendingBy = &pending, len(l.n.past)
+			h.work.pending, h.work.pendingBy, h.work.heldFrom = &pending, len(l.n.past), len(l.n.past)
+			if before := l.work(); before.pending != nil { // what it held holds on
+				h.work.heldFrom = before.heldFrom
+			}
 		case drains && requeues:
 			h.work = h.work.taken(h.at)
 		}

@@ -14,6 +14,7 @@ type work struct {
 	loads     []presence.Load // by work channel
 	pending   *presence.Claim // follows when no work is left
 	pendingBy int             // the event that made it wait
+	heldFrom  int             // from which event on a choice that ends holds until then
 	requests  []ask
 	challenge string
 	deadline  presence.Instant
