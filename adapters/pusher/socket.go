@@ -319,7 +319,9 @@ func (s *socket) subscribe(d *subscribeData) error {
 	if err := s.add(sub); err != nil {
 		return err
 	}
-	return s.sendAfter(say("pusher_internal:subscription_succeeded", sub.name, json.RawMessage("{}")), func() { s.hub.start(s, sub) })
+	answer := say("pusher_internal:subscription_succeeded", sub.name, json.RawMessage("{}"))
+	_ = s.sendAfter(answer, func() { s.hub.start(s, sub) }) // a write that fails ends the socket
+	return nil
 }
 
 // add enters a subscription in its channel and in the socket.

@@ -385,7 +385,8 @@ func (l *look) settleRequest(h *happened) (accepted bool) {
 			return false
 		}
 		c := h.claim
-		if c.Key = ""; c.For > 0 { // both follow when it is accepted
+		c.Key = "" // which follows when it is accepted, as does an end by For
+		if c.For > 0 {
 			c.Until = 0
 		}
 		h.claim, h.own = presence.Claim{}, false // it claims nothing yet
