@@ -90,9 +90,14 @@ func (m *Machine) nextIdle(s *State) (Instant, bool) {
 
 // leaseEnd returns when a connection that stays silent is lost.
 func (m *Machine) leaseEnd(s *State, c *ConnState) Instant {
-	end := c.Heard.Add(m.lease)
-	if c.Heard < s.SuspendedUntil {
-		end = max(end, s.LeaseFloor)
+	return s.outlast(c.Heard, c.Heard.Add(m.lease))
+}
+
+// outlast returns an end whose time began at an instant. What was running at the last
+// standstill does not end before the floor.
+func (s *State) outlast(from, end Instant) Instant {
+	if from < s.SuspendedUntil {
+		return max(end, s.LeaseFloor)
 	}
 	return end
 }
@@ -103,10 +108,7 @@ func (m *Machine) keptUntil(s *State, c *ConnState) Instant {
 	end := c.Left
 	if own := m.vote(s, c.ID, s.Now, nil); own != nil && c.Cause != CauseLogout {
 		if keeps := m.resolved(own).Keeps; keeps > 0 {
-			end = end.Add(keeps)
-			if c.Left < s.SuspendedUntil {
-				end = max(end, s.LeaseFloor)
-			}
+			end = s.outlast(c.Left, end.Add(keeps))
 		}
 		if until := m.endOf(own); until != 0 {
 			end = min(end, until)
@@ -139,8 +141,8 @@ func (m *Machine) graceEnd(s *State, c *ConnState) Instant {
 		d = g.Drain
 	}
 	end := max(from.Add(d), m.keptUntil(s, c))
-	if (end > c.Left || c.ID == restartConn) && c.Left < s.SuspendedUntil {
-		end = max(end, s.LeaseFloor)
+	if end > c.Left || c.ID == restartConn {
+		end = s.outlast(c.Left, end)
 	}
 	return end
 }
