@@ -166,6 +166,11 @@ type Storage interface {
 type JournalQuery struct {
 	Subject  Ref
 	From, To Instant
+	// Base selects first what was in force at From: of the subject's transitions
+	// with At < From, the one appended last. Of the other rows it selects only those
+	// appended after that one. Without such a transition it changes nothing. A query
+	// with After, without From or of a tenant ignores it.
+	Base bool
 	// After is the last row of the page before, or the zero row. Of a subject's row
 	// only the ID counts; of a tenant's row also Subject and At. If the row was
 	// deleted, a subject's rows are selected from the first again, a tenant's rows
@@ -191,14 +196,32 @@ func (q JournalQuery) Select(rows []JournalRow) []JournalRow {
 		i := slices.IndexFunc(selected, func(r JournalRow) bool { return r.ID == q.After.ID && (!all || r.Subject == q.After.Subject) })
 		selected = selected[i+1:]
 	}
+	var base []JournalRow
+	if q.Base && q.From != 0 && q.After.ID == "" && !all {
+		base, selected = inForce(selected, q.From)
+	}
 	selected = slices.DeleteFunc(selected, func(r JournalRow) bool {
 		return r.At < q.From && q.From != 0 || r.At >= q.To && q.To != 0 || all && q.After.ID != "" && r.At < q.After.At
 	})
+	if base != nil {
+		selected = append(base, selected...)
+	}
 	limit := q.Limit
 	if limit <= 0 {
 		limit = 1000
 	}
 	return selected[:min(limit, len(selected))]
+}
+
+// inForce returns the last transition before an instant, and the rows after it.
+// Without one it returns all rows.
+func inForce(rows []JournalRow, at Instant) (base, after []JournalRow) {
+	for i := len(rows) - 1; i >= 0; i-- {
+		if rows[i].Kind == RowTransition && rows[i].At < at {
+			return rows[i : i+1 : i+1], rows[i+1:]
+		}
+	}
+	return nil, rows
 }
 
 // Row returns the journal row of an output, or false if it has none. The caller
@@ -242,6 +265,12 @@ func (o *Output) Row() (row JournalRow, ok bool) {
 
 // JournalReader is implemented by a storage that can read its journal. A query by
 // pages may miss rows that are appended between two pages with an At before After.
+//
+// A storage may cut its journal: delete rows that are old or more than it keeps. It
+// then keeps of each subject the transition appended last of those that it would
+// delete, so that [JournalQuery].Base finds what was in force at the cut. The next
+// cut deletes that row once a later transition takes its place. A limit by number
+// counts transitions apart from other rows.
 type JournalReader interface {
 	// Journal returns the rows that q selects, as [JournalQuery.Select] does.
 	Journal(ctx context.Context, q JournalQuery) ([]JournalRow, error)
