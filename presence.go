@@ -146,8 +146,8 @@ type Options struct {
 	ReplayFrames int
 	// NotifyWorkers limits the calls of the notifier at one time. 0 means 16.
 	NotifyWorkers int
-	// JournalRows is the number of journal rows per subject kept in memory without
-	// storage. 0 means 1,000, negative none.
+	// JournalRows is the number of transitions per subject kept in memory without
+	// storage, and of other journal rows. 0 means 1,000, negative none.
 	JournalRows int
 	// MaxSubjects, MaxChannels and MaxWatches limit what callers can make the
 	// tracker remember. A call that would exceed one returns [ErrLimit]. 0 means

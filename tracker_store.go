@@ -45,7 +45,7 @@ type journal struct {
 
 func (j *journal) add(row JournalRow, stored bool) {
 	if !stored {
-		j.recent.Add(row.Subject, row)
+		j.recent.Add(row.Subject, row, row.Kind == RowTransition)
 		return
 	}
 	j.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -63,6 +64,11 @@ func row(subject, id string) presence.JournalRow {
 	return presence.JournalRow{ID: id, Subject: presence.ID(subject), Kind: presence.RowTransition}
 }
 
+// claim is a row that is no transition.
+func claim(subject, id string) presence.JournalRow {
+	return presence.JournalRow{ID: id, Subject: presence.ID(subject), Kind: presence.RowClaimSet}
+}
+
 func ids(t *testing.T, s *memory.Storage, subject string) []string {
 	t.Helper()
 	rows, err := s.Journal(t.Context(), presence.JournalQuery{Subject: presence.ID(subject)})
@@ -85,21 +91,51 @@ func TestJournalBounds(t *testing.T) {
 		{
 			name: "of a subject", opts: memory.StorageOptions{JournalRows: 2},
 			add:  []presence.JournalRow{row("ann", "1"), row("ann", "2"), row("bob", "1"), row("ann", "3")},
-			want: map[string][]string{"ann": {"2", "3"}, "bob": {"1"}},
+			want: map[string][]string{"ann": {"1", "2", "3"}, "bob": {"1"}},
+		},
+		{
+			name: "of a subject, whose base is one transition", opts: memory.StorageOptions{JournalRows: 2},
+			add:  []presence.JournalRow{row("ann", "1"), row("ann", "2"), row("ann", "3"), row("ann", "4")},
+			want: map[string][]string{"ann": {"2", "3", "4"}},
+		},
+		{
+			name: "other rows have no base", opts: memory.StorageOptions{JournalRows: 1},
+			add:  []presence.JournalRow{claim("ann", "1"), claim("ann", "2"), claim("ann", "3")},
+			want: map[string][]string{"ann": {"3"}},
+		},
+		{
+			name: "other rows take no transition's place", opts: memory.StorageOptions{JournalRows: 2}, // fault 23
+			add:  []presence.JournalRow{row("ann", "1"), claim("ann", "a"), claim("ann", "b"), row("ann", "2"), claim("ann", "c"), claim("ann", "d")},
+			want: map[string][]string{"ann": {"1", "2", "c", "d"}},
+		},
+		{
+			name: "transitions take no other row's place", opts: memory.StorageOptions{JournalRows: 1},
+			add:  []presence.JournalRow{claim("ann", "a"), row("ann", "1"), row("ann", "2"), row("ann", "3")},
+			want: map[string][]string{"ann": {"a", "2", "3"}},
 		},
 		{
 			name: "of all, whose oldest row goes first", opts: memory.StorageOptions{JournalTotal: 3},
-			add:  []presence.JournalRow{row("ann", "1"), row("bob", "1"), row("ann", "2"), row("bob", "2"), row("cid", "1")},
+			add:  []presence.JournalRow{claim("ann", "1"), claim("bob", "1"), claim("ann", "2"), claim("bob", "2"), claim("cid", "1")},
 			want: map[string][]string{"ann": {"2"}, "bob": {"2"}, "cid": {"1"}},
 		},
 		{
+			name: "of all, what was in force stays", opts: memory.StorageOptions{JournalTotal: 2},
+			add:  []presence.JournalRow{row("ann", "1"), row("bob", "1"), row("bob", "2"), row("bob", "3"), row("bob", "4")},
+			want: map[string][]string{"ann": {"1"}, "bob": {"2", "3", "4"}},
+		},
+		{
+			name: "of all, each kind apart", opts: memory.StorageOptions{JournalTotal: 1},
+			add:  []presence.JournalRow{claim("ann", "a"), row("ann", "1"), row("bob", "1"), claim("bob", "a")},
+			want: map[string][]string{"ann": {"1"}, "bob": {"1", "a"}},
+		},
+		{
 			name: "of all, one row", opts: memory.StorageOptions{JournalTotal: 1},
-			add:  []presence.JournalRow{row("ann", "1"), row("bob", "1"), row("bob", "2")},
+			add:  []presence.JournalRow{claim("ann", "1"), claim("bob", "1"), claim("bob", "2")},
 			want: map[string][]string{"ann": nil, "bob": {"2"}},
 		},
 		{
 			name: "a subject at its bound takes no other's place", opts: memory.StorageOptions{JournalRows: 1, JournalTotal: 2},
-			add:  []presence.JournalRow{row("bob", "1"), row("ann", "1"), row("ann", "2")},
+			add:  []presence.JournalRow{claim("bob", "1"), claim("ann", "1"), claim("ann", "2")},
 			want: map[string][]string{"ann": {"2"}, "bob": {"1"}},
 		},
 		{
@@ -140,56 +176,108 @@ func TestJournalDefaultBound(t *testing.T) {
 		all = append(all, fmt.Sprint(i))
 		require.NoError(t, s.Append(t.Context(), row("ann", all[i])))
 	}
-	require.Equal(t, all[3:], ids(t, s, "ann"))
-
-	rows, err := s.Journal(t.Context(), presence.JournalQuery{Subject: presence.ID("ann"), After: presence.JournalRow{ID: "1"}, Limit: 2})
+	rows, err := s.Journal(t.Context(), presence.JournalQuery{Subject: presence.ID("ann"), Limit: 2000})
 	require.NoError(t, err)
-	require.Equal(t, "3", rows[0].ID, "a row that made room is before all that are left")
+	require.Len(t, rows, 1001, "1,000 and what was in force before them")
+	require.Equal(t, all[2], rows[0].ID)
+
+	rows, err = s.Journal(t.Context(), presence.JournalQuery{Subject: presence.ID("ann"), After: presence.JournalRow{ID: "1"}, Limit: 2})
+	require.NoError(t, err)
+	require.Equal(t, "2", rows[0].ID, "a row that made room is before all that are left")
 }
 
-// Deleting gives back the room, whatever came in which order.
+// model does what a journal does in the plainest way.
+type model struct {
+	opts memory.StorageOptions
+	rows []presence.JournalRow // all rows, oldest first
+	base []presence.JournalRow // those of them that no longer count
+}
+
+// count returns the rows of a kind that count, of one subject or of all.
+func (m *model) count(kind string, subject ...presence.Ref) (rows []presence.JournalRow) {
+	for _, r := range m.rows {
+		if r.Kind == kind && !slices.Contains(m.base, r) && (len(subject) == 0 || r.Subject == subject[0]) {
+			rows = append(rows, r)
+		}
+	}
+	return rows
+}
+
+func (m *model) add(r presence.JournalRow) {
+	if slices.ContainsFunc(m.rows, func(old presence.JournalRow) bool { return old.ID == r.ID && old.Subject == r.Subject }) {
+		return
+	}
+	if own := m.count(r.Kind, r.Subject); len(own) == m.opts.JournalRows {
+		m.cut(own[0])
+	} else if all := m.count(r.Kind); len(all) == m.opts.JournalTotal {
+		m.cut(all[0])
+	}
+	m.rows = append(m.rows, r)
+}
+
+// cut takes rows out of the count. Of each subject the last transition stays of
+// those that do not count.
+func (m *model) cut(rows ...presence.JournalRow) {
+	gone := func(r presence.JournalRow) bool { return slices.Contains(rows, r) || slices.Contains(m.base, r) }
+	base := make(map[presence.Ref]presence.JournalRow)
+	for _, r := range m.rows {
+		if gone(r) && r.Kind == presence.RowTransition {
+			base[r.Subject] = r
+		}
+	}
+	m.rows = slices.DeleteFunc(m.rows, func(r presence.JournalRow) bool { return gone(r) && base[r.Subject] != r })
+	m.base = slices.Collect(maps.Values(base))
+}
+
+// Deleting gives back the room, whatever came in which order. Cuts by number and by
+// age keep what was in force.
 func TestJournalAgainstModel(t *testing.T) {
 	t.Parallel()
+	subjects := []string{"a", "b", "c", "d"}
 	for seed := range seeds.Range(t, 50) {
 		random := rand.New(rand.NewPCG(seed, 2))
-		opts := memory.StorageOptions{JournalRows: 1 + random.IntN(4), JournalTotal: 1 + random.IntN(8)}
-		s, err := memory.NewStorage(&opts)
+		m := model{opts: memory.StorageOptions{JournalRows: 1 + random.IntN(4), JournalTotal: 1 + random.IntN(8)}}
+		s, err := memory.NewStorage(&m.opts)
 		require.NoError(t, err)
-		var model []presence.JournalRow // all rows, oldest first
 		for step := range 150 {
-			subject := string(rune('a' + random.IntN(4)))
-			own := func(r presence.JournalRow) bool { return r.Subject.ID == subject }
-			if random.IntN(10) == 0 {
+			subject := subjects[random.IntN(4)]
+			before := presence.Instant(step - random.IntN(20))
+			switch random.IntN(20) {
+			case 0, 1:
 				require.NoError(t, s.Delete(t.Context(), presence.ID(subject)))
-				model = slices.DeleteFunc(model, own)
-			} else {
-				r := row(subject, fmt.Sprint(step-random.IntN(3)))
-				require.NoError(t, s.Append(t.Context(), r))
-				if !slices.Contains(model, r) {
-					count := 0
-					for _, m := range model {
-						if own(m) {
-							count++
-						}
+				own := func(r presence.JournalRow) bool { return r.Subject.ID == subject }
+				m.rows, m.base = slices.DeleteFunc(m.rows, own), slices.DeleteFunc(m.base, own)
+			case 2:
+				had := len(m.rows)
+				var old []presence.JournalRow
+				for _, r := range m.rows {
+					if r.At < before {
+						old = append(old, r)
 					}
-					if count == opts.JournalRows {
-						first := slices.IndexFunc(model, own)
-						model = slices.Delete(model, first, first+1)
-					} else if len(model) == opts.JournalTotal {
-						model = model[1:]
-					}
-					model = append(model, r)
 				}
+				m.cut(old...)
+				n, err := s.Prune(t.Context(), before)
+				require.NoError(t, err)
+				require.Equal(t, had-len(m.rows), n, "seed %d, step %d", seed, step)
+			default:
+				r := row(subject, fmt.Sprint(step-random.IntN(3)))
+				r.Kind = []string{presence.RowTransition, presence.RowClaimSet}[random.IntN(2)]
+				r.At = presence.Instant(step - random.IntN(10)) // clocks may step back
+				require.NoError(t, s.Append(t.Context(), r))
+				m.add(r)
 			}
-			for _, subject := range []string{"a", "b", "c", "d"} {
+			for _, subject := range subjects {
 				var want []string
-				for _, r := range model {
+				for _, r := range m.rows {
 					if r.Subject.ID == subject {
 						want = append(want, r.ID)
 					}
 				}
 				require.Equal(t, want, ids(t, s, subject), "seed %d, step %d, rows of %s", seed, step, subject)
 			}
+			all, err := s.Journal(t.Context(), presence.JournalQuery{})
+			require.NoError(t, err)
+			require.Equal(t, presence.JournalQuery{}.Select(m.rows), all, "seed %d, step %d", seed, step)
 		}
 	}
 }
@@ -202,6 +290,8 @@ func TestStorageClosed(t *testing.T) {
 	_, err = s.Load(t.Context(), presence.ID("ann"))
 	require.ErrorIs(t, err, presence.ErrClosed)
 	_, err = s.Journal(t.Context(), presence.JournalQuery{})
+	require.ErrorIs(t, err, presence.ErrClosed)
+	_, err = s.Prune(t.Context(), 1)
 	require.ErrorIs(t, err, presence.ErrClosed)
 	for _, err := range []error{s.Save(t.Context()), s.Append(t.Context()), s.Delete(t.Context()), s.Close()} {
 		require.ErrorIs(t, err, presence.ErrClosed)

@@ -21,18 +21,19 @@ var (
 
 // StorageOptions configures a [Storage]. The zero value works.
 type StorageOptions struct {
-	// JournalRows is the number of rows kept of each subject's journal, the newest.
-	// 0 means 1,000, negative none.
+	// JournalRows is the number of transitions kept of each subject's journal, and of
+	// its other rows, the newest of each. 0 means 1,000, negative none.
 	JournalRows int
-	// JournalTotal is the number of rows kept in all, the newest. 0 means 1,000,000,
-	// negative none.
+	// JournalTotal is the number of transitions kept in all, and of other rows, the
+	// newest of each. 0 means 1,000,000, negative none.
 	JournalTotal int
 }
 
 // Storage is a presence.Storage and presence.JournalReader in memory. A stored
 // record outlives the tracker, not the process. The journal has a limit: a new
-// row replaces the oldest. Storage does not recognise a replaced row that is
-// appended again.
+// transition replaces the oldest transition, another row the oldest of the others.
+// Beyond the limit, Storage keeps one transition of each subject, the newest of those
+// replaced. It does not recognise a replaced row that is appended again.
 type Storage struct {
 	mu      sync.RWMutex
 	closed  bool
@@ -141,6 +142,18 @@ func (s *Storage) Delete(ctx context.Context, subjects ...presence.Ref) error {
 	return nil
 }
 
+// Prune deletes the rows of the journal that happened before an instant, of all
+// tenants. It keeps of each subject the last of the transitions among them. It
+// returns the number of deleted rows.
+func (s *Storage) Prune(ctx context.Context, before presence.Instant) (rows int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.usable(ctx); err != nil {
+		return 0, err
+	}
+	return s.journal.prune(before), nil
+}
+
 // Journal returns the kept rows that q selects. For a tenant it looks at every row.
 func (s *Storage) Journal(ctx context.Context, q presence.JournalQuery) ([]presence.JournalRow, error) {
 	s.mu.RLock()
@@ -167,22 +180,40 @@ func (s *Storage) Close() error {
 	return nil
 }
 
-// journal keeps the newest rows of each subject, and of all together.
+// journal keeps the newest rows of each subject, and of all together, transitions
+// apart from others.
 type journal struct {
 	perSubject, total int
 	histories         map[presence.Ref]*history
-	order             list.List // the subject of every row kept, the row appended first at the front
+	order             [kinds]list.List // of the entries that count, the one appended first at the front
+	appended          uint64           // entries so far
 }
 
-// history is the journal of one subject, oldest row first.
+// Transitions and other rows are counted apart.
+const (
+	transition = iota
+	other
+	kinds
+)
+
+// history is the journal of one subject.
 type history struct {
-	entries []entry
-	ids     map[string]bool
+	counted [kinds][]*entry // those that count, oldest first
+	base    *entry          // the transition appended last of those that no longer count
+	ids     map[string]bool // of all entries
 }
 
 type entry struct {
+	n     uint64 // grows with each entry
 	row   presence.JournalRow
-	place *list.Element // in the order of all
+	place *list.Element // in the order of all; nil for a base
+}
+
+func kindOf(row *presence.JournalRow) int {
+	if row.Kind == presence.RowTransition {
+		return transition
+	}
+	return other
 }
 
 func (j *journal) add(row presence.JournalRow) {
@@ -190,63 +221,107 @@ func (j *journal) add(row presence.JournalRow) {
 		return
 	}
 	h := j.histories[row.Subject]
-	if h != nil && h.ids[row.ID] {
-		return
-	}
-	if h != nil && len(h.entries) >= j.perSubject {
-		j.dropOldest(row.Subject)
-	} else if j.order.Len() >= j.total {
-		j.dropOldest(j.order.Front().Value.(presence.Ref))
-	}
-	if h = j.histories[row.Subject]; h == nil {
+	if h == nil {
 		h = &history{ids: make(map[string]bool)}
 		j.histories[row.Subject] = h
+	} else if h.ids[row.ID] {
+		return
 	}
-	h.entries = append(h.entries, entry{row, j.order.PushBack(row.Subject)})
-	h.ids[row.ID] = true
+	h.ids[row.ID] = true // first, so that a cut does not forget the history
+	kind := kindOf(&row)
+	if len(h.counted[kind]) >= j.perSubject {
+		j.cut(h, kind)
+	} else if j.order[kind].Len() >= j.total {
+		j.cut(j.histories[j.order[kind].Front().Value.(*entry).row.Subject], kind)
+	}
+	j.appended++
+	e := &entry{n: j.appended, row: row}
+	e.place = j.order[kind].PushBack(e)
+	h.counted[kind] = append(h.counted[kind], e)
 }
 
-// dropOldest forgets a subject's oldest row.
-func (j *journal) dropOldest(subject presence.Ref) {
-	h := j.histories[subject]
-	first := &h.entries[0]
-	j.order.Remove(first.place)
-	delete(h.ids, first.row.ID)
-	*first = entry{} // the array of the slice may stay for long
-	if h.entries = h.entries[1:]; len(h.entries) == 0 {
-		delete(j.histories, subject)
+// cut takes the oldest entry of a kind out of the count.
+func (j *journal) cut(h *history, kind int) {
+	e := h.counted[kind][0]
+	h.counted[kind][0] = nil // the array of the slice may stay for long
+	h.counted[kind] = h.counted[kind][1:]
+	j.drop(h, e)
+}
+
+// drop forgets an entry that no longer counts. But it keeps the last transition.
+func (j *journal) drop(h *history, e *entry) (forgotten int) {
+	j.order[kindOf(&e.row)].Remove(e.place)
+	e.place = nil
+	if e.row.Kind == presence.RowTransition && (h.base == nil || e.n > h.base.n) {
+		e, h.base = h.base, e
 	}
+	if e == nil {
+		return 0
+	}
+	delete(h.ids, e.row.ID)
+	if len(h.ids) == 0 {
+		delete(j.histories, e.row.Subject)
+	}
+	return 1
+}
+
+// prune drops the entries before an instant, and returns how many are forgotten.
+func (j *journal) prune(before presence.Instant) (rows int) {
+	for _, h := range j.histories {
+		for kind := range h.counted {
+			h.counted[kind] = slices.DeleteFunc(h.counted[kind], func(e *entry) bool {
+				if e.row.At >= before {
+					return false
+				}
+				rows += j.drop(h, e)
+				return true
+			})
+		}
+	}
+	return rows
 }
 
 func (j *journal) remove(subject presence.Ref) {
 	if h := j.histories[subject]; h != nil {
-		for _, e := range h.entries {
-			j.order.Remove(e.place)
+		for kind, entries := range h.counted {
+			for _, e := range entries {
+				j.order[kind].Remove(e.place)
+			}
 		}
 		delete(j.histories, subject)
 	}
 }
 
+// rows returns every row of a subject in the order in which they were appended.
 func (j *journal) rows(subject presence.Ref) []presence.JournalRow {
-	h := j.histories[subject]
-	if h == nil {
-		return nil
+	if h := j.histories[subject]; h != nil {
+		return inOrder(h.entries(nil))
 	}
-	rows := make([]presence.JournalRow, len(h.entries))
-	for i := range h.entries {
-		rows[i] = h.entries[i].row
-	}
-	return rows
+	return nil
 }
 
 // all returns every row in the order in which they were appended.
 func (j *journal) all() []presence.JournalRow {
-	rows := make([]presence.JournalRow, 0, j.order.Len())
-	next := make(map[presence.Ref]int, len(j.histories)) // of each history, the first entry not taken
-	for e := j.order.Front(); e != nil; e = e.Next() {
-		subject := e.Value.(presence.Ref)
-		rows = append(rows, j.histories[subject].entries[next[subject]].row)
-		next[subject]++
+	var entries []*entry
+	for _, h := range j.histories {
+		entries = h.entries(entries)
+	}
+	return inOrder(entries)
+}
+
+// entries appends the entries of a history to a list.
+func (h *history) entries(to []*entry) []*entry {
+	if h.base != nil {
+		to = append(to, h.base)
+	}
+	return append(append(to, h.counted[transition]...), h.counted[other]...)
+}
+
+func inOrder(entries []*entry) []presence.JournalRow {
+	slices.SortFunc(entries, func(a, b *entry) int { return cmp.Compare(a.n, b.n) })
+	rows := make([]presence.JournalRow, len(entries))
+	for i, e := range entries {
+		rows[i] = e.row
 	}
 	return rows
 }
