@@ -136,7 +136,8 @@ func entry(row presence.JournalRow) Entry {
 
 // Workload yields how long each subject had each status and reason, period by
 // period, in the order of first occurrence. The sums of one subject and period
-// add up to the period. The time before the journal's first row counts as
+// add up to the period. A subject begins with the status of the last row before
+// the period. The time before the journal's first row counts as
 // [presence.StatusUnknown].
 func Workload(ctx context.Context, j Journal, q Query) iter.Seq2[Sum, error] {
 	return func(yield func(Sum, error) bool) {
@@ -161,9 +162,8 @@ func Workload(ctx context.Context, j Journal, q Query) iter.Seq2[Sum, error] {
 
 func workload(ctx context.Context, j Journal, subject presence.Ref, bounds []presence.Instant) ([]Sum, error) {
 	w := tally{subject: subject, bounds: bounds, at: bounds[0], status: presence.StatusUnknown}
-	// Read from the start of the journal: the status at From may be older than
-	// From.
-	for row, err := range j(ctx, presence.JournalQuery{Subject: subject, To: bounds[len(bounds)-1]}) {
+	q := presence.JournalQuery{Subject: subject, From: bounds[0], To: bounds[len(bounds)-1], Base: true}
+	for row, err := range j(ctx, q) {
 		if err != nil {
 			return nil, err
 		}

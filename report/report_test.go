@@ -159,6 +159,128 @@ func TestSumsFillThePeriod(t *testing.T) {
 	}
 }
 
+// counted returns a journal that counts the rows that are read from before From.
+func counted(j report.Journal, before *int) report.Journal {
+	return func(ctx context.Context, q presence.JournalQuery) iter.Seq2[presence.JournalRow, error] {
+		return func(yield func(presence.JournalRow, error) bool) {
+			for r, err := range j(ctx, q) {
+				if r.At < q.From {
+					*before++
+				}
+				if !yield(r, err) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// TestReportsAfterACut cuts random histories at each of their rows. Each report of a
+// period that begins at the cut or later has what a look at every minute of the whole
+// history finds, of which nothing is unknown, and reads one row from before the period
+// (faults 22 and 23, L20).
+func TestReportsAfterACut(t *testing.T) {
+	t.Parallel()
+	ann := presence.ID("ann")
+	for seed := range seeds.Range(t, 15) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		var rows []presence.JournalRow
+		for minute := range 60 {
+			for range r.IntN(3) { // at times none, at times two at once
+				next := row("ann", "", []string{"active", "lunch", "offline"}[r.IntN(3)], []string{"", "x"}[r.IntN(2)], minute)
+				if r.IntN(2) == 0 {
+					next.Kind = presence.RowClaimSet
+				}
+				next.ID = strconv.Itoa(len(rows))
+				rows = append(rows, next)
+			}
+		}
+		storage, err := memory.NewStorage(nil)
+		require.NoError(t, err)
+		require.NoError(t, storage.Append(t.Context(), rows...))
+		tracker, err := presence.New(&presence.Options{Storage: storage})
+		require.NoError(t, err)
+		for _, cut := range rows {
+			_, err := storage.Prune(t.Context(), cut.At)
+			require.NoError(t, err)
+			from := int(cut.At.Sub(start)/time.Minute) + r.IntN(2)*r.IntN(10)
+			q := report.Query{Subjects: []presence.Ref{ann}, From: at(from), To: at(from + 1 + r.IntN(60))}
+			want := minuteByMinute(rows, q.From, q.To)
+			read := 0
+			got := make(map[report.Sum]bool)
+			for _, s := range collect(t, report.Workload(t.Context(), counted(tracker.Journal, &read), q)) {
+				got[s] = true
+			}
+			require.Equal(t, want, got, "seed %d, from %d", seed, from)
+			require.LessOrEqual(t, read, 1, "seed %d, from %d", seed, from)
+		}
+		require.NoError(t, tracker.Close())
+	}
+}
+
+// minuteByMinute returns the sums of ann, by a look at the whole history for every
+// minute.
+func minuteByMinute(rows []presence.JournalRow, from, to presence.Instant) map[report.Sum]bool {
+	type key struct{ status, reason string }
+	type amount struct {
+		lasted time.Duration
+		times  int
+	}
+	sums := make(map[key]amount)
+	for minute := from; minute < to; minute = minute.Add(time.Minute) {
+		now := key{status: presence.StatusUnknown}
+		for _, r := range rows {
+			if r.Kind == presence.RowTransition && r.At <= minute {
+				now = key{r.To, r.Reason}
+				if r.At == minute {
+					sums[now] = amount{sums[now].lasted, sums[now].times + 1}
+				}
+			}
+		}
+		sums[now] = amount{sums[now].lasted + time.Minute, sums[now].times}
+	}
+	all := make(map[report.Sum]bool)
+	for k, a := range sums {
+		all[report.Sum{Subject: presence.ID("ann"), From: from, To: to, Status: k.status, Reason: k.reason, For: a.lasted, Times: a.times}] = true
+	}
+	return all
+}
+
+// TestChoicesPushOutNoStatus checks that rows about claims, of which each change makes
+// more than one, push no change of status out of a journal of 40 rows (fault 23).
+func TestChoicesPushOutNoStatus(t *testing.T) {
+	t.Parallel()
+	storage, err := memory.NewStorage(&memory.StorageOptions{JournalRows: 40})
+	require.NoError(t, err)
+	for name, o := range map[string]presence.Options{"storage in memory": {Storage: storage}, "no storage": {JournalRows: 40}} {
+		m := clock.NewMock()
+		m.Set(start.Time())
+		o.Clock = m
+		tracker, err := presence.New(&o)
+		require.NoError(t, err)
+		ann := presence.ID("ann")
+		conn, err := tracker.Connect(t.Context(), ann, presence.ConnectOptions{Login: true})
+		require.NoError(t, err)
+		for minute := range 100 {
+			_, err := conn.Claim(t.Context(), presence.Claim{Status: []string{"busy", "away"}[minute%2]})
+			require.NoError(t, err)
+			for range 2 {
+				m.Add(30 * time.Second)
+				conn.Input()
+			}
+		}
+		sums := collect(t, report.Workload(t.Context(), tracker.Journal, report.Query{Subjects: []presence.Ref{ann}, From: at(60), To: at(100)}))
+		for i := range sums {
+			sums[i].Times = 0
+		}
+		require.Equal(t, []report.Sum{
+			{Subject: ann, From: at(60), To: at(100), Status: "busy", For: 20 * time.Minute},
+			{Subject: ann, From: at(60), To: at(100), Status: "away", For: 20 * time.Minute},
+		}, sums, name)
+		require.NoError(t, tracker.Close())
+	}
+}
+
 func TestTrackersJournal(t *testing.T) {
 	tracker, err := presence.New(nil)
 	require.NoError(t, err)
