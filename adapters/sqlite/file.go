@@ -26,7 +26,7 @@ type file struct {
 	saveNew, saveOver, current, addRow   *sql.Stmt // on the writer
 	deleteRecord, deleteJournal, setMark *sql.Stmt
 	loadOne, subjectPage                 *sql.Stmt // on the readers
-	position, tenantPage                 *sql.Stmt
+	position, base, tenantPage           *sql.Stmt
 
 	marked bool // traces of deleted rows may be left
 }
@@ -89,6 +89,7 @@ func (f *file) open(ctx context.Context, o *Options, create bool) (err error) {
 
 // prepare prepares the statements of both kinds of connections.
 func (f *file) prepare(ctx context.Context) error {
+	const page = `SELECT tenant, subject, ` + rowColumns + `, seq FROM journal WHERE `
 	for _, p := range []struct {
 		stmt **sql.Stmt
 		on   interface {
@@ -105,8 +106,10 @@ func (f *file) prepare(ctx context.Context) error {
 		{&f.setMark, f.writer, `INSERT INTO marks (name) VALUES (?) ON CONFLICT DO NOTHING`},
 		{&f.loadOne, f.readers, `SELECT tenant, id, revision, data FROM records WHERE tenant = ? AND id = ?`},
 		{&f.position, f.readers, `SELECT at, seq FROM journal WHERE tenant = ? AND subject = ? AND id = ?`},
-		{&f.subjectPage, f.readers, `SELECT tenant, subject, ` + rowColumns + ` FROM journal WHERE tenant = ? AND subject = ? AND seq > ? AND at >= ? AND at <= ? ORDER BY seq LIMIT ?`},
-		{&f.tenantPage, f.readers, `SELECT tenant, subject, ` + rowColumns + ` FROM journal WHERE tenant = ? AND at >= ? AND at <= ? AND (at > ? OR seq > ?) ORDER BY at, seq LIMIT ?`},
+		{&f.base, f.readers, `SELECT seq FROM journal WHERE tenant = ? AND subject = ? AND at < ? AND kind = 'transition' ORDER BY seq DESC LIMIT 1`},
+		{&f.subjectPage, f.readers, page + `tenant = ? AND subject = ? AND seq > ? AND (at >= ? AND at <= ? OR seq = ?) ORDER BY seq LIMIT ?`},
+		{&f.tenantPage, f.readers, page + `tenant = ?1 AND kept = 0 AND at >= ?2 AND at <= ?3 AND (at > ?4 OR seq > ?5) UNION ALL ` +
+			page + `tenant = ?1 AND kept = 1 AND at >= ?2 AND at <= ?3 AND (at > ?4 OR seq > ?5) ORDER BY at, seq LIMIT ?6`},
 	} {
 		stmt, err := p.on.PrepareContext(ctx, p.text)
 		if err != nil {

@@ -211,6 +211,47 @@ func TestPrune(t *testing.T) {
 	require.Len(t, records, 1)
 }
 
+// A subject's last transition stays, whatever the chunks in which rows are pruned. The
+// next pruning does not look at it.
+func TestPruneKeepsWhatWasInForce(t *testing.T) {
+	t.Parallel()
+	s := opened(t, &Options{NoSync: true})
+	for n := range 5 {
+		rows := rowsAt("", 1+n*900, 900)
+		for i := range rows {
+			if i%2 == 0 {
+				rows[i].Kind = presence.RowTransition
+			}
+		}
+		require.NoError(t, s.Append(t.Context(), rows...))
+	}
+	left := func() (ids []string) {
+		rows, err := s.Journal(t.Context(), presence.JournalQuery{To: 4001})
+		require.NoError(t, err)
+		for _, r := range rows {
+			ids = append(ids, r.ID)
+		}
+		return ids
+	}
+	n, err := s.Prune(t.Context(), 4001)
+	require.NoError(t, err)
+	require.Equal(t, 3997, n)
+	require.Equal(t, []string{"3995", "3997", "3999"}, left(), "odd instants are those of transitions")
+	looked, deleted, err := s.file.prune(t.Context(), 4001)
+	require.NoError(t, err)
+	require.Zero(t, looked)
+	require.Zero(t, deleted)
+
+	n, err = s.Prune(t.Context(), 4004)
+	require.NoError(t, err)
+	require.Equal(t, 3, n, "the row of a claim, and those that 4001 and 4003 replace")
+	require.Equal(t, []string{"3999"}, left())
+	n, err = s.Prune(t.Context(), 1<<60)
+	require.NoError(t, err)
+	require.Equal(t, 497, n)
+	require.Equal(t, 3, s.count(t))
+}
+
 // Rows older than the retention are pruned by themselves, some with each batch,
 // then not before an hour has passed.
 func TestRetention(t *testing.T) {

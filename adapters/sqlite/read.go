@@ -102,7 +102,17 @@ func (f *file) subjectRows(ctx context.Context, q presence.JournalQuery) (*sql.R
 		return nil, err
 	}
 	from, to := window(q.From, q.To)
-	return f.subjectPage.QueryContext(ctx, q.Subject.Tenant, q.Subject.ID, seq, from, to, limit(q.Limit))
+	base := int64(math.MinInt64)
+	if q.Base && q.From != 0 && q.After.ID == "" {
+		err := f.base.QueryRowContext(ctx, q.Subject.Tenant, q.Subject.ID, from).Scan(&base)
+		switch {
+		case err == nil:
+			seq = base - 1
+		case !errors.Is(err, sql.ErrNoRows):
+			return nil, err
+		}
+	}
+	return f.subjectPage.QueryContext(ctx, q.Subject.Tenant, q.Subject.ID, seq, from, to, base, limit(q.Limit))
 }
 
 func (f *file) tenantRows(ctx context.Context, q presence.JournalQuery) (*sql.Rows, error) {
@@ -154,7 +164,7 @@ func limit(n int) int {
 func rowFields(r *presence.JournalRow) []any {
 	return []any{
 		&r.Subject.Tenant, &r.Subject.ID, &r.ID, &r.Kind, &r.From, &r.To, (*string)(&r.Class), (*string)(&r.Cause), (*string)(&r.Trigger),
-		&r.Reach, (*string)(&r.Source), &r.Key, &r.Reason, &r.By, (*int64)(&r.At), (*int64)(&r.Recorded),
+		&r.Reach, (*string)(&r.Source), &r.Key, &r.Reason, &r.By, (*int64)(&r.At), (*int64)(&r.Recorded), new(int64), // seq, which orders
 	}
 }
 

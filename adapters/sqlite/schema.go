@@ -56,6 +56,15 @@ DROP INDEX journal_by_subject;
 CREATE INDEX journal_by_subject ON journal (tenant, subject, seq, at);
 CREATE INDEX journal_by_time ON journal (tenant, at);
 `,
+	// 3: marks the rows that pruning kept, of each subject the last transition, so
+	// that the next pruning does not read them again
+	`
+ALTER TABLE journal ADD COLUMN kept INTEGER NOT NULL DEFAULT 0;
+DROP INDEX journal_by_time;
+CREATE INDEX journal_by_time ON journal (tenant, at) WHERE kept = 0;
+CREATE INDEX journal_kept ON journal (tenant, subject, seq) WHERE kept = 1;
+CREATE INDEX journal_kept_by_time ON journal (tenant, at) WHERE kept = 1;
+`,
 }
 
 // migrate brings the schema up to date, completely or not at all.

@@ -63,8 +63,8 @@ type Options struct {
 	BusyTimeout time.Duration
 	// Retention is how long the rows of the journal are kept, counted from the
 	// instant at which they happened. Older rows are deleted some at a time
-	// when rows are appended, at most once an hour. 0 means for ever. See
-	// [Storage.Prune].
+	// when rows are appended, at most once an hour, but for each subject's last
+	// transition before. 0 means for ever. See [Storage.Prune].
 	Retention time.Duration
 	// Readers is the number of calls that may read at once. 0 means 4.
 	Readers int

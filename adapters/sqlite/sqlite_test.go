@@ -4,10 +4,14 @@ import (
 	"context"
 	"path/filepath"
 	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/adapters/sqlite"
 	"github.com/presence-go/presence/presencetest"
+	"github.com/presence-go/presence/report"
 )
 
 // reopening is storage that the suite can open again.
@@ -32,4 +36,31 @@ func TestConformance(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Ann has been on leave since the first of January, and rows older than 30 days were
+// pruned on the second of March. The report of the last week still knows it (fault 23,
+// L20).
+func TestReportAfterRetention(t *testing.T) {
+	t.Parallel()
+	s := open(t, filepath.Join(t.TempDir(), "presence.db"), nil)
+	day := func(n int) presence.Instant { return presence.At(time.Date(2026, 1, n, 8, 0, 0, 0, time.UTC)) }
+	ann, bob := presence.ID("ann"), presence.ID("bob")
+	moved := func(subject presence.Ref, to string, at presence.Instant) presence.JournalRow {
+		return presence.JournalRow{ID: to, Subject: subject, Kind: presence.RowTransition, To: to, At: at, Recorded: at}
+	}
+	require.NoError(t, s.Append(t.Context(), moved(ann, "online", day(1)), moved(ann, "offline", day(1)), moved(bob, "online", day(55))))
+	_, err := s.Prune(t.Context(), day(31))
+	require.NoError(t, err)
+	tracker, err := presence.New(&presence.Options{Storage: s})
+	require.NoError(t, err)
+	defer tracker.Close()
+	week := report.Query{Subjects: []presence.Ref{ann}, From: day(54), To: day(61)}
+	for sum, err := range report.Workload(t.Context(), tracker.Journal, week) {
+		require.NoError(t, err)
+		require.Equal(t, report.Sum{Subject: ann, From: week.From, To: week.To, Status: "offline", For: 7 * 24 * time.Hour}, sum)
+	}
+	spent, err := report.Spent(t.Context(), tracker.Journal, bob, presence.StatusUnknown, week.From, week.To)
+	require.NoError(t, err)
+	require.Equal(t, 24*time.Hour, spent, "before the first row")
 }

@@ -262,7 +262,7 @@ func TestOthersFiles(t *testing.T) {
 		"belongs to another application":  `CREATE TABLE records (theirs)`,
 		"belongs to another application ": `PRAGMA application_id = 7`,
 		"schema is newer":                 `PRAGMA application_id = 1886545267; PRAGMA user_version = 99`,
-		"this package reads up to 2":      `PRAGMA application_id = 1886545267; PRAGMA user_version = 3`,
+		"this package reads up to 3":      `PRAGMA application_id = 1886545267; PRAGMA user_version = 4`,
 	} {
 		path := filepath.Join(t.TempDir(), "theirs.db")
 		db := raw(t, path)

@@ -13,11 +13,11 @@ import (
 	"github.com/presence-go/presence/adapters/sqlite"
 )
 
-// version1 returns a copy of a file that version 1 of the schema was written
-// with: 40 subjects in two tenants, each with a record and five rows.
-func version1(t *testing.T) (path string) {
+// version returns a copy of a file of a version of the schema: 40 subjects in two
+// tenants, each with a record and five rows.
+func version(t *testing.T, n int) (path string) {
 	t.Helper()
-	data, err := os.ReadFile("testdata/version1.db")
+	data, err := os.ReadFile(fmt.Sprintf("testdata/version%d.db", n))
 	require.NoError(t, err)
 	path = filepath.Join(t.TempDir(), "presence.db")
 	require.NoError(t, os.WriteFile(path, data, 0o644))
@@ -34,12 +34,21 @@ const indexes = `SELECT count(*) FROM sqlite_schema WHERE name = 'journal_by_tim
 
 func TestUpgrade(t *testing.T) {
 	t.Parallel()
-	path := version1(t)
-	require.Equal(t, 1, numbers(t, path, `PRAGMA user_version`))
-	require.Zero(t, numbers(t, path, indexes))
+	for from := 1; from < 3; from++ {
+		t.Run(fmt.Sprint("from version ", from), func(t *testing.T) {
+			t.Parallel()
+			testUpgrade(t, from)
+		})
+	}
+}
+
+func testUpgrade(t *testing.T, from int) {
+	path := version(t, from)
+	require.Equal(t, from, numbers(t, path, `PRAGMA user_version`))
+	require.Equal(t, from-1, numbers(t, path, indexes))
 	for _, again := range []bool{false, true} {
 		s := open(t, path, nil)
-		require.Equal(t, 2, numbers(t, path, `PRAGMA user_version`))
+		require.Equal(t, 3, numbers(t, path, `PRAGMA user_version`))
 		require.Equal(t, 1, numbers(t, path, indexes))
 		byTenant := make(map[string]int)
 		for i := range 40 {
@@ -64,7 +73,9 @@ func TestUpgrade(t *testing.T) {
 			require.NoError(t, err)
 			require.Len(t, rows, count)
 		}
-		if !again {
+		if again {
+			testPruning(t, s)
+		} else {
 			ref := presence.ID("subject-00")
 			require.NoError(t, s.Append(t.Context(), presence.JournalRow{ID: "e10", Subject: ref, At: 1}), "which is there")
 			require.ErrorIs(t, s.Save(t.Context(), write(ref, 0, 1, "as if new")), presence.ErrConflict)
@@ -73,10 +84,37 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
+// testPruning cuts the journals of an upgraded file. Of each subject's rows the first,
+// the second and the fourth are older than the cut, so that the fourth stays.
+func testPruning(t *testing.T, s *sqlite.Storage) {
+	cut := presence.Instant(1003 * 1e9)
+	var before, after [][]presence.JournalRow
+	read := func() (all [][]presence.JournalRow) {
+		for i := range 40 {
+			rows, err := s.Journal(t.Context(), presence.JournalQuery{
+				Subject: presence.Ref{Tenant: []string{"", "acme"}[i%2], ID: fmt.Sprintf("subject-%02d", i)}, From: cut, Base: true,
+			})
+			require.NoError(t, err)
+			require.Less(t, rows[0].At, cut)
+			all = append(all, rows)
+		}
+		return all
+	}
+	before = read()
+	n, err := s.Prune(t.Context(), cut)
+	require.NoError(t, err)
+	require.Equal(t, 40*2, n)
+	after = read()
+	require.Equal(t, before, after)
+	n, err = s.Prune(t.Context(), 1<<60)
+	require.NoError(t, err)
+	require.Equal(t, 40*2, n)
+}
+
 // An upgrade happens as a whole or not at all.
 func TestUpgradeThatFails(t *testing.T) {
 	t.Parallel()
-	path := version1(t)
+	path := version(t, 1)
 	db := raw(t, path)
 	_, err := db.Exec(`CREATE INDEX journal_by_time ON journal (by_actor)`) // in the way of the last statement
 	require.NoError(t, err)
@@ -90,13 +128,13 @@ func TestUpgradeThatFails(t *testing.T) {
 	_, err = db.Exec(`DROP INDEX journal_by_time`)
 	require.NoError(t, err)
 	open(t, path, nil)
-	require.Equal(t, 2, numbers(t, path, `PRAGMA user_version`))
+	require.Equal(t, 3, numbers(t, path, `PRAGMA user_version`))
 }
 
 // Of many that open a file at once, one upgrades it.
 func TestUpgradeAtOnce(t *testing.T) {
 	t.Parallel()
-	path := version1(t)
+	path := version(t, 1)
 	errs := make(chan error)
 	for range 6 {
 		go func() {
@@ -110,7 +148,7 @@ func TestUpgradeAtOnce(t *testing.T) {
 	for range 6 {
 		require.NoError(t, <-errs)
 	}
-	require.Equal(t, 2, numbers(t, path, `PRAGMA user_version`))
+	require.Equal(t, 3, numbers(t, path, `PRAGMA user_version`))
 }
 
 // Queries use the indexes that are there for them.
@@ -120,10 +158,13 @@ func TestQueriesUseIndexes(t *testing.T) {
 	open(t, path, nil)
 	db := raw(t, path)
 	for query, wants := range map[string]string{
-		`SELECT * FROM journal WHERE tenant = 'x' AND subject = 'y' AND seq > 7 AND at >= 1 AND at <= 2 ORDER BY seq LIMIT 9`: "journal_by_subject (tenant=? AND subject=? AND seq>?)",
-		`SELECT * FROM journal WHERE tenant = 'x' AND at >= 1 AND at <= 2 AND (at > 1 OR seq > 7) ORDER BY at, seq LIMIT 9`:   "journal_by_time (tenant=? AND at>? AND at<?)",
-		`SELECT seq FROM journal WHERE tenant = 'x' AND at < 1 ORDER BY at LIMIT 9`:                                           "COVERING INDEX journal_by_time (tenant=? AND at<?)",
-		`SELECT min(tenant) FROM journal WHERE tenant > 'x'`:                                                                  "(tenant>?)",
+		`SELECT * FROM journal WHERE tenant = 'x' AND subject = 'y' AND seq > 7 AND (at >= 1 AND at <= 2 OR seq = 8) ORDER BY seq LIMIT 9`:              "journal_by_subject (tenant=? AND subject=? AND seq>?)",
+		`SELECT seq FROM journal WHERE tenant = 'x' AND subject = 'y' AND at < 1 AND kind = 'transition' ORDER BY seq DESC LIMIT 1`:                     "journal_by_subject (tenant=? AND subject=?)",
+		`SELECT seq, subject FROM journal WHERE tenant = 'x' AND kept = 0 AND at < 1 ORDER BY at LIMIT 9`:                                               "journal_by_time (tenant=? AND at<?)",
+		`SELECT j.seq, k.seq FROM journal AS j CROSS JOIN journal AS k ON k.tenant = j.tenant AND k.subject = j.subject AND k.kept = 1 WHERE j.seq = 1`: "COVERING INDEX journal_kept (tenant=? AND subject=?)",
+		`SELECT at, seq FROM journal WHERE tenant = 'x' AND kept = 0 AND at >= 1 AND at <= 2 AND (at > 1 OR seq > 7) UNION ALL
+			SELECT at, seq FROM journal WHERE tenant = 'x' AND kept = 1 AND at >= 1 AND at <= 2 AND (at > 1 OR seq > 7) ORDER BY at, seq LIMIT 9`: "journal_kept_by_time (tenant=? AND at>? AND at<?)",
+		`SELECT min(tenant) FROM journal WHERE tenant > 'x'`: "(tenant>?)",
 	} {
 		rows, err := db.Query("EXPLAIN QUERY PLAN " + query)
 		require.NoError(t, err)

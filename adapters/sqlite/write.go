@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -411,7 +413,7 @@ func (s *Storage) emptyLog(ctx context.Context, f *file) error {
 	}
 }
 
-// pruneChunk is the number of rows that one transaction prunes.
+// pruneChunk is the number of old rows that one transaction looks at.
 const pruneChunk = 1000
 
 // The least time between two prunings, and between two removals of traces.
@@ -421,42 +423,112 @@ const (
 )
 
 // Prune deletes the rows of the journal that happened before an instant, of all
-// tenants. It deletes some at a time, so that no call waits for long. It
-// returns the number of deleted rows. The records stay.
+// tenants. It keeps of each subject the last of the transitions among them, and
+// deletes the one that an earlier call kept. It deletes some rows at a time, so
+// that no call waits for long. It returns the number of deleted rows. The records
+// stay.
 func (s *Storage) Prune(ctx context.Context, before presence.Instant) (rows int, err error) {
 	for {
-		var n int
+		var looked, deleted int
 		err := s.submit(ctx, &job{do: func(ctx context.Context, f *file) (err error) {
-			n, err = f.prune(ctx, before)
+			looked, deleted, err = f.prune(ctx, before)
 			return err
 		}})
-		if rows += n; err != nil || n < pruneChunk {
+		if err != nil {
 			return rows, err
+		}
+		if rows += deleted; looked < pruneChunk {
+			return rows, nil
 		}
 	}
 }
 
-// prune deletes up to pruneChunk rows.
-func (f *file) prune(ctx context.Context, before presence.Instant) (rows int, err error) {
+// prune looks at up to pruneChunk rows and returns how many it looked at and how
+// many it deleted.
+func (f *file) prune(ctx context.Context, before presence.Instant) (looked, deleted int, err error) {
 	query, after := `SELECT min(tenant) FROM journal`, []any(nil)
-	for rows < pruneChunk {
+	for looked < pruneChunk {
 		var tenant sql.NullString
 		if err := f.writer.QueryRowContext(ctx, query, after...).Scan(&tenant); err != nil || !tenant.Valid {
-			return rows, err
+			return looked, deleted, err
 		}
-		result, err := f.writer.ExecContext(ctx, `DELETE FROM journal WHERE seq IN (SELECT seq FROM journal WHERE tenant = ? AND at < ? ORDER BY at LIMIT ?)`,
-			tenant.String, int64(before), pruneChunk-rows)
+		n, gone, err := f.pruneTenant(ctx, tenant.String, before, pruneChunk-looked)
+		looked, deleted = looked+n, deleted+gone
 		if err != nil {
-			return rows, err
+			return looked, deleted, err
 		}
-		n, err := result.RowsAffected()
-		if err != nil {
-			return rows, err
-		}
-		rows += int(n)
 		query, after = `SELECT min(tenant) FROM journal WHERE tenant > ?`, []any{tenant.String}
 	}
-	return rows, nil
+	return looked, deleted, nil
+}
+
+// oldRow is a row that pruning looks at.
+type oldRow struct {
+	seq           int64
+	subject, kind string
+}
+
+// pruneTenant looks at up to most rows. It keeps of each subject the last
+// transition that it has seen, also by earlier calls. Once it has seen all rows
+// before the instant, that is the last one before the instant.
+func (f *file) pruneTenant(ctx context.Context, tenant string, before presence.Instant, most int) (looked, deleted int, err error) {
+	found, err := f.writer.QueryContext(ctx, `SELECT seq, subject, kind FROM journal WHERE tenant = ? AND kept = 0 AND at < ? ORDER BY at LIMIT ?`,
+		tenant, int64(before), most)
+	if err != nil {
+		return 0, 0, err
+	}
+	old, err := collect(found, func(r *oldRow) []any { return []any{&r.seq, &r.subject, &r.kind} })
+	if err != nil || len(old) == 0 {
+		return 0, 0, err
+	}
+	last := make(map[string]int64) // the last transition of each subject
+	for _, r := range old {
+		if r.kind == presence.RowTransition {
+			last[r.subject] = max(last[r.subject], r.seq)
+		}
+	}
+	keep := slices.Collect(maps.Values(last))
+	kept, err := f.keptWith(ctx, keep)
+	if err != nil {
+		return 0, 0, err
+	}
+	var gone []int64
+	for _, r := range old {
+		if r.seq != last[r.subject] {
+			gone = append(gone, r.seq)
+		}
+	}
+	for _, pair := range kept {
+		gone = append(gone, min(pair.seq, pair.kept))
+	}
+	if _, err := f.writer.ExecContext(ctx, `UPDATE journal SET kept = 1 WHERE seq IN (SELECT value FROM json_each(?))`, list(keep)); err != nil {
+		return 0, 0, err
+	}
+	result, err := f.writer.ExecContext(ctx, `DELETE FROM journal WHERE seq IN (SELECT value FROM json_each(?))`, list(gone))
+	if err != nil {
+		return 0, 0, err
+	}
+	n, err := result.RowsAffected()
+	return len(old), int(n), err
+}
+
+// keptPair is a row with one of its subject that an earlier pruning kept.
+type keptPair struct{ seq, kept int64 }
+
+// keptWith returns the rows that earlier prunings kept of the subjects of rows.
+func (f *file) keptWith(ctx context.Context, seqs []int64) ([]keptPair, error) {
+	found, err := f.writer.QueryContext(ctx, `SELECT j.seq, k.seq FROM json_each(?) AS e CROSS JOIN journal AS j ON j.seq = e.value
+		CROSS JOIN journal AS k ON k.tenant = j.tenant AND k.subject = j.subject AND k.kept = 1`, list(seqs))
+	if err != nil {
+		return nil, err
+	}
+	return collect(found, func(p *keptPair) []any { return []any{&p.seq, &p.kept} })
+}
+
+// list returns numbers as the argument of json_each.
+func list(seqs []int64) string {
+	data, _ := json.Marshal(seqs) // numbers can be encoded
+	return string(data)
 }
 
 // tidy prunes rows older than the retention, and removes traces that a killed
@@ -476,13 +548,13 @@ func (s *Storage) tidy() (again <-chan time.Time) {
 	if s.opts.Retention == 0 || now.Sub(s.pruned) < pruneEvery {
 		return again
 	}
-	var n int
+	var looked int
 	j := &job{ctx: context.Background(), answer: make(chan error, 1), do: func(ctx context.Context, f *file) (err error) {
-		n, err = f.prune(ctx, presence.At(now.Add(-s.opts.Retention)))
+		looked, _, err = f.prune(ctx, presence.At(now.Add(-s.opts.Retention)))
 		return err
 	}}
 	s.carryOut([]*job{j})
-	if err := <-j.answer; err == nil && n < pruneChunk {
+	if err := <-j.answer; err == nil && looked < pruneChunk {
 		s.pruned = now
 	}
 	return again
