@@ -75,7 +75,8 @@ type Options struct {
 	Conns int
 	// Retention is how long journal rows are kept, counted from the instant at
 	// which they happened. 0 means for ever. Older rows are deleted in the
-	// background once an hour, 5,000 at a time; see [Storage.Prune].
+	// background once an hour, 5,000 at a time, but for each subject's last
+	// transition before; see [Storage.Prune].
 	Retention time.Duration
 	// Announce reports to other processes what this one saves and deletes,
 	// shortly afterwards; see [Storage.Follow]. Announcements contain the ids
@@ -496,7 +497,8 @@ func (s *Storage) Journal(ctx context.Context, q presence.JournalQuery) ([]prese
 		return nil, err
 	}
 	if q.Subject.ID != "" {
-		rows, _ := s.pool.Query(ctx, s.sql.subjectRows, q.Subject.Tenant, q.Subject.ID, int64(q.From), int64(q.To), q.After.ID, limit(q.Limit))
+		base := q.Base && q.From != 0 && q.After.ID == ""
+		rows, _ := s.pool.Query(ctx, s.sql.subjectRows, q.Subject.Tenant, q.Subject.ID, int64(q.From), int64(q.To), q.After.ID, limit(q.Limit), base)
 		return s.collect(ctx, rows)
 	}
 	after := int64(math.MinInt64)
@@ -528,23 +530,26 @@ func (s *Storage) collect(ctx context.Context, rows pgx.Rows) ([]presence.Journa
 	return list, nil
 }
 
-// pruneChunk is the number of rows that one statement of Prune deletes.
+// pruneChunk is the number of old rows that one statement of Prune looks at.
 const pruneChunk = 5000
 
 // Prune deletes the journal rows that happened before an instant, in chunks. It
-// returns the number of deleted rows, also with an error. Several processes may
-// prune at once.
-func (s *Storage) Prune(ctx context.Context, before presence.Instant) (pruned int64, err error) {
+// keeps of each subject the last of the transitions among them, and deletes the one
+// that an earlier call kept. It returns the number of deleted rows, also with an
+// error. Several processes may prune at once: they take turns, chunk by chunk.
+func (s *Storage) Prune(ctx context.Context, before presence.Instant) (pruned int, err error) {
 	for {
 		if err := s.usable(ctx); err != nil {
 			return pruned, err
 		}
-		done, err := s.pool.Exec(ctx, s.sql.prune, int64(before), pruneChunk)
-		if err != nil {
+		var looked, deleted int
+		batch := new(pgx.Batch) // one transaction, and one round trip
+		batch.Queue(s.sql.lockJournal, []int32{pruning})
+		batch.Queue(s.sql.prune, int64(before), pruneChunk).QueryRow(func(row pgx.Row) error { return row.Scan(&looked, &deleted) })
+		if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
 			return pruned, s.failed(ctx, "pruning the journal", err)
 		}
-		pruned += done.RowsAffected()
-		if done.RowsAffected() < pruneChunk {
+		if pruned += deleted; looked < pruneChunk {
 			return pruned, nil
 		}
 	}
@@ -583,8 +588,12 @@ func (s *Storage) Compact(ctx context.Context) error {
 }
 
 // stripes is the number of locks that the journals of the subjects share. It
-// must be the same in every process of a schema.
-const stripes = 64
+// must be the same in every process of a schema. The lock after them is that of
+// pruning.
+const (
+	stripes = 64
+	pruning = stripes
+)
 
 // stripe returns the lock under which a subject's journal grows, so that rows
 // are seen in the order of their numbers.

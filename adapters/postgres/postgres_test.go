@@ -146,15 +146,24 @@ func TestOpenInsistsOnDurability(t *testing.T) {
 	require.Equal(t, "remote_apply", setting(postgres.Options{Relaxed: true}))
 }
 
-// Everything that a database of version 1 holds is there after the upgrade, and
+// Everything that a database of an older version holds is there after the upgrade, and
 // everything works on it.
 func TestUpgrade(t *testing.T) {
 	t.Parallel()
+	for _, from := range []string{"1", "2"} {
+		t.Run("from version "+from, func(t *testing.T) {
+			t.Parallel()
+			testUpgrade(t, from)
+		})
+	}
+}
+
+func testUpgrade(t *testing.T, from string) {
 	db := newDatabase(t)
-	dump, err := os.ReadFile("testdata/version1.sql")
+	dump, err := os.ReadFile("testdata/version" + from + ".sql")
 	require.NoError(t, err)
 	sql(t, server, db, string(dump))
-	require.Equal(t, "1", sql(t, server, db, `SELECT version FROM presence.version`))
+	require.Equal(t, from, sql(t, server, db, `SELECT version FROM presence.version`))
 
 	var opening sync.WaitGroup // by several processes that start together
 	errs := make([]error, 8)
@@ -168,7 +177,7 @@ func TestUpgrade(t *testing.T) {
 	}
 	opening.Wait()
 	require.NoError(t, errors.Join(errs...))
-	require.Equal(t, "2", sql(t, server, db, `SELECT version FROM presence.version`))
+	require.Equal(t, "3", sql(t, server, db, `SELECT version FROM presence.version`))
 
 	storage := openIn(t, server, db, postgres.Options{Schema: "presence"})
 	refs := []presence.Ref{ann, {Tenant: "acme", ID: "René ☎"}}
@@ -195,6 +204,11 @@ func TestUpgrade(t *testing.T) {
 		after, err := storage.Journal(t.Context(), presence.JournalQuery{Subject: ref, After: rows[5]})
 		require.NoError(t, err)
 		require.Equal(t, []string{"next"}, ids(after))
+		_, err = storage.Prune(t.Context(), rows[5].At+1)
+		require.NoError(t, err)
+		after, err = storage.Journal(t.Context(), presence.JournalQuery{Subject: ref, From: rows[5].At + 1, Base: true})
+		require.NoError(t, err)
+		require.Equal(t, []string{rows[5].ID, "next"}, ids(after))
 	}
 	// The schema is what a new one is.
 	openIn(t, server, db, postgres.Options{Schema: "fresh"})
@@ -209,7 +223,7 @@ func TestSchemaOfALaterVersion(t *testing.T) {
 	sql(t, server, db, `UPDATE presence.version SET version = 99`)
 	_, err := postgres.Open(t.Context(), server.URL(db), nil)
 	require.ErrorIs(t, err, presence.ErrInvalid)
-	require.ErrorContains(t, err, "version 99, this package knows 2")
+	require.ErrorContains(t, err, "version 99, this package knows 3")
 }
 
 // A migration that fails half way leaves nothing behind.
@@ -313,7 +327,8 @@ func TestBatchesDoNotDeadlock(t *testing.T) {
 
 func TestPrune(t *testing.T) {
 	t.Parallel()
-	storage := open(t, server, postgres.Options{})
+	schema := newSchema()
+	storage := open(t, server, postgres.Options{Schema: schema})
 	var rows []presence.JournalRow
 	for i := range 12_000 {
 		rows = append(rows, row([]presence.Ref{ann, bob}[i%2], fmt.Sprint(i), presence.Instant(i+1)))
@@ -321,14 +336,70 @@ func TestPrune(t *testing.T) {
 	require.NoError(t, storage.Append(t.Context(), rows...))
 	pruned, err := storage.Prune(t.Context(), 11_001)
 	require.NoError(t, err)
-	require.EqualValues(t, 11_000, pruned)
+	require.Equal(t, 10_998, pruned)
 	left, err := storage.Journal(t.Context(), presence.JournalQuery{Subject: ann, After: presence.JournalRow{ID: "0"}})
 	require.NoError(t, err)
-	require.Len(t, left, 500)
-	require.Equal(t, "11000", left[0].ID, "a row that was pruned is before all that are left")
+	require.Len(t, left, 501)
+	require.Equal(t, "10998", left[0].ID, "a row that was pruned is before all that are left")
 	pruned, err = storage.Prune(t.Context(), 11_001)
 	require.NoError(t, err)
 	require.Zero(t, pruned)
+	require.Equal(t, "2", sql(t, server, "postgres", `SELECT count(*) FROM "`+schema+`".journal WHERE kept`))
+	pruned, err = storage.Prune(t.Context(), 11_003)
+	require.NoError(t, err)
+	require.Equal(t, 2, pruned, "what was kept before")
+
+	zero := row(ann, "zero", 11_003)
+	zero.Kind, zero.Reason = presence.RowClaimSet, "\x00 \"kind\":\"transition\"" // no operator of json reads it
+	require.NoError(t, storage.Append(t.Context(), zero))
+	left, err = storage.Journal(t.Context(), presence.JournalQuery{Subject: ann, From: 11_004, Base: true, Limit: 1})
+	require.NoError(t, err)
+	require.Equal(t, []string{"11002"}, ids(left))
+	_, err = storage.Prune(t.Context(), 1<<60)
+	require.NoError(t, err)
+	left, err = storage.Journal(t.Context(), presence.JournalQuery{})
+	require.NoError(t, err)
+	require.Equal(t, []string{"11998", "11999"}, ids(left))
+}
+
+// Processes that prune at once, while others append and delete, wait for each other, and
+// keep of each subject what was in force.
+func TestPruneAtOnce(t *testing.T) {
+	t.Parallel()
+	schema := newSchema()
+	const last = 100
+	var working sync.WaitGroup
+	errs := make([]error, 4)
+	own := func(i int) presence.Ref { return presence.ID(fmt.Sprint("agent", i)) }
+	for i := range errs {
+		storage := open(t, server, postgres.Options{Schema: schema, Conns: 2})
+		working.Go(func() {
+			for n := range last {
+				at := presence.Instant(n + 1)
+				errs[i] = storage.Append(t.Context(), row(own(i), fmt.Sprint(n), at), row(bob, fmt.Sprint(i, "-", n), at))
+				if n%10 == i {
+					errs[i] = errors.Join(errs[i], storage.Delete(t.Context(), bob))
+				}
+				if n%5 == 0 {
+					_, err := storage.Prune(t.Context(), at-20)
+					errs[i] = errors.Join(errs[i], err)
+				}
+				if errs[i] != nil {
+					return
+				}
+			}
+		})
+	}
+	working.Wait()
+	require.NoError(t, errors.Join(errs...))
+	storage := open(t, server, postgres.Options{Schema: schema})
+	_, err := storage.Prune(t.Context(), last)
+	require.NoError(t, err)
+	for i := range errs {
+		rows, err := storage.Journal(t.Context(), presence.JournalQuery{Subject: own(i)})
+		require.NoError(t, err)
+		require.Equal(t, []string{fmt.Sprint(last - 2), fmt.Sprint(last - 1)}, ids(rows))
+	}
 }
 
 // handler passes on what is logged.
@@ -347,14 +418,14 @@ func TestRetention(t *testing.T) {
 	t.Parallel()
 	opts := postgres.Options{Schema: newSchema()}
 	now := presence.At(time.Now())
-	require.NoError(t, open(t, server, opts).Append(t.Context(), row(ann, "old", now.Add(-2*time.Hour)), row(ann, "new", now)))
+	require.NoError(t, open(t, server, opts).Append(t.Context(), row(ann, "old", now.Add(-3*time.Hour)), row(ann, "in force", now.Add(-2*time.Hour)), row(ann, "new", now)))
 	logged := handler{slog.DiscardHandler, make(chan slog.Record, 8)}
 	opts.Retention, opts.Logger = time.Hour, slog.New(logged)
 	storage := open(t, server, opts)
 	require.Equal(t, "postgres: pruned the journal", (<-logged.records).Message)
 	rows, err := storage.Journal(t.Context(), presence.JournalQuery{Subject: ann})
 	require.NoError(t, err)
-	require.Equal(t, []string{"new"}, ids(rows))
+	require.Equal(t, []string{"in force", "new"}, ids(rows))
 }
 
 // An open storage uses a restarted server again.

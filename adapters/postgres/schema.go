@@ -42,6 +42,15 @@ ALTER TABLE {schema}.journal ALTER tenant SET STATISTICS 0, ALTER subject SET ST
 	2: `
 CREATE INDEX journal_period ON {schema}.journal (tenant, at, seq);
 CREATE INDEX journal_at ON {schema}.journal USING brin (at) WITH (pages_per_range = 16, autosummarize = on);`,
+	// Pruning marks the rows that it keeps, of each subject the last transition.
+	// Then the next pruning does not read them again.
+	3: `
+ALTER TABLE {schema}.journal ADD kept boolean NOT NULL DEFAULT false;
+DROP INDEX {schema}.journal_period, {schema}.journal_at;
+CREATE INDEX journal_period ON {schema}.journal (tenant, at, seq) WHERE NOT kept;
+CREATE INDEX journal_at ON {schema}.journal USING brin (at) WITH (pages_per_range = 16, autosummarize = on) WHERE NOT kept;
+CREATE INDEX journal_kept ON {schema}.journal (tenant, subject, seq) WHERE kept;
+CREATE INDEX journal_kept_period ON {schema}.journal (tenant, at, seq) WHERE kept;`,
 }
 
 // migrationLock keeps processes that start together from upgrading together.
@@ -145,11 +154,32 @@ CREATE TABLE {schema}.version (version integer NOT NULL, one boolean PRIMARY KEY
 	s.append = s.in(`INSERT INTO {schema}.journal (tenant, subject, id, at, entry)
 	SELECT tenant, subject, id, at, entry::json FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[]) WITH ORDINALITY AS t(tenant, subject, id, at, entry, n)
 	ORDER BY n ON CONFLICT DO NOTHING`)
-	s.subjectRows = s.in(`SELECT entry FROM {schema}.journal WHERE tenant = $1 AND subject = $2 AND ($3::bigint = 0 OR at >= $3) AND ($4::bigint = 0 OR at < $4)
-	AND seq > coalesce((SELECT seq FROM {schema}.journal WHERE tenant = $1 AND subject = $2 AND id = $5), 0) ORDER BY seq LIMIT $6`)
-	s.tenantRows = s.in(`SELECT entry FROM {schema}.journal WHERE tenant = $1 AND ($2::bigint = 0 OR at >= $2) AND ($3::bigint = 0 OR at < $3)
-	AND (at, seq) > ($4, coalesce((SELECT seq FROM {schema}.journal WHERE tenant = $1 AND subject = $5 AND id = $6), 0)) ORDER BY at, seq LIMIT $7`)
-	s.prune = s.in(`DELETE FROM {schema}.journal WHERE ctid = ANY(ARRAY(SELECT ctid FROM {schema}.journal WHERE at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))`)
+	// The text of an entry has each quote of a value escaped. The operators of json
+	// refuse an entry with a zero character.
+	const transition = `entry::text LIKE '%"kind":"transition"%'`
+	s.subjectRows = s.in(`WITH base AS (SELECT seq FROM {schema}.journal WHERE $7::boolean AND tenant = $1 AND subject = $2 AND at < $3 AND ` + transition + ` ORDER BY seq DESC LIMIT 1)
+	SELECT entry FROM {schema}.journal WHERE tenant = $1 AND subject = $2 AND (($3::bigint = 0 OR at >= $3) AND ($4::bigint = 0 OR at < $4) OR seq = (SELECT seq FROM base))
+	AND seq > coalesce((SELECT seq - 1 FROM base), (SELECT seq FROM {schema}.journal WHERE tenant = $1 AND subject = $2 AND id = $5), 0) ORDER BY seq LIMIT $6`)
+	const tenantRows = `(SELECT at, seq, entry FROM {schema}.journal WHERE tenant = $1 AND ($2::bigint = 0 OR at >= $2) AND ($3::bigint = 0 OR at < $3)
+	AND (at, seq) > ($4, coalesce((SELECT seq FROM {schema}.journal WHERE tenant = $1 AND subject = $5 AND id = $6), 0)) AND `
+	s.tenantRows = s.in(`SELECT entry FROM (` + tenantRows + `NOT kept ORDER BY at, seq LIMIT $7) UNION ALL ` + tenantRows + `kept ORDER BY at, seq LIMIT $7)) AS r ORDER BY at, seq LIMIT $7`)
+	// Of the old rows that it looks at, and those that it kept before, prune keeps of
+	// each subject the last transition. Once it has looked at all old rows, that is the
+	// last one before the instant. It skips rows that a deletion has locked.
+	s.prune = s.in(`WITH old AS MATERIALIZED (
+		SELECT ctid AS place, tenant, subject, seq, ` + transition + ` AS transition FROM {schema}.journal WHERE NOT kept AND at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED
+	), last AS (
+		SELECT DISTINCT ON (tenant, subject) place, tenant, subject, seq FROM old WHERE transition ORDER BY tenant, subject, seq DESC
+	), before AS MATERIALIZED (
+		SELECT l.place AS last, l.seq AS last_seq, j.ctid AS place, j.seq FROM last l JOIN {schema}.journal j ON j.kept AND j.tenant = l.tenant AND j.subject = l.subject
+		FOR UPDATE OF j SKIP LOCKED
+	), keep AS MATERIALIZED (
+		SELECT place FROM last EXCEPT SELECT last FROM before WHERE seq > last_seq
+	), marked AS (
+		UPDATE {schema}.journal SET kept = true WHERE ctid = ANY(ARRAY(SELECT place FROM keep))
+	), gone AS (
+		DELETE FROM {schema}.journal WHERE ctid = ANY(ARRAY(SELECT place FROM old EXCEPT SELECT place FROM keep UNION ALL SELECT place FROM before WHERE seq < last_seq)) RETURNING 1
+	) SELECT (SELECT count(*) FROM old), (SELECT count(*) FROM gone)`)
 
 	s.lockRecords = s.in(`SELECT 1 FROM {schema}.records WHERE (tenant, subject) IN (SELECT k.tenant, k.subject ` + keys + `) ORDER BY tenant, subject FOR UPDATE`)
 	s.deleteRecords = s.in(`DELETE FROM {schema}.records WHERE (tenant, subject) IN (SELECT k.tenant, k.subject ` + keys + `)`)
