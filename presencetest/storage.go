@@ -15,7 +15,7 @@ import (
 )
 
 // CheckStorage checks a storage against the contract of [presence.Storage] and,
-// if the storage implements them, of [presence.JournalReader] and [Reopener].
+// if the storage implements them, of [presence.JournalReader], [Pruner] and [Reopener].
 // It calls open for every rule; open must return empty storage. Storage with a
 // Close method is closed after its rule.
 func CheckStorage(ctx context.Context, open func(context.Context) (presence.Storage, error)) error {
@@ -33,6 +33,15 @@ func RunStorage(t *testing.T, open func(context.Context) (presence.Storage, erro
 type Reopener interface {
 	// Reopen returns storage with all that was stored when the receiver was closed.
 	Reopen(ctx context.Context) (presence.Storage, error)
+}
+
+// Pruner is implemented by storage that can cut its journal by age. A test may add
+// the method by wrapping the storage in a type of its own.
+type Pruner interface {
+	// Prune deletes the rows with At < before, of all tenants. It keeps of each
+	// subject the transition appended last of them, until a later cut keeps a later
+	// one. It returns the number of deleted rows.
+	Prune(ctx context.Context, before presence.Instant) (rows int, err error)
 }
 
 var storageSuite = suite[presence.Storage, storageProbe]{
@@ -190,6 +199,24 @@ func (p storageProbe) journal(q presence.JournalQuery) []presence.JournalRow {
 	return rows
 }
 
+// prunes reports whether the journal can be cut by age, and read back.
+func (p storageProbe) prunes() bool {
+	_, ok := p.s.(Pruner)
+	return ok && p.reads()
+}
+
+// prune cuts the journal, which must delete the given number of rows.
+func (p storageProbe) prune(before presence.Instant, rows int) {
+	if p.failed() {
+		return
+	}
+	n, err := p.s.(Pruner).Prune(p.ctx, before)
+	if err != nil {
+		p.failf("Prune: wanted no error, got %w", err)
+	}
+	want(p.probe, "deleted rows", rows, n)
+}
+
 // closes reports whether the storage can be closed.
 func (p storageProbe) closes() bool {
 	_, ok := p.s.(io.Closer)
@@ -261,6 +288,13 @@ func second(n int) presence.Instant { return presence.Instant(int64(n) * 1e9) }
 // row is an ordinary journal row.
 func row(subject presence.Ref, id string, at int) presence.JournalRow {
 	return presence.JournalRow{ID: id, Subject: subject, Kind: "transition", To: "busy", At: second(at), Recorded: second(at)}
+}
+
+// claimRow is a journal row that is no transition.
+func claimRow(subject presence.Ref, id string, at int) presence.JournalRow {
+	r := row(subject, id, at)
+	r.Kind = presence.RowClaimSet
+	return r
 }
 
 func conflict(p storageProbe, err error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -532,7 +533,7 @@ var storageRules = []rule[storageProbe]{
 		text: "With a context that is done, every method returns the context's error and changes nothing.",
 		check: func(p storageProbe) {
 			p.save(after(0, rec(ann, 1, "ann")))
-			p.append(row(ann, "r1", 1))
+			p.append(claimRow(ann, "r1", 1))
 			ctx := done(p.ctx)
 			canceled := func(method string, err error) {
 				if !errors.Is(err, context.Canceled) {
@@ -544,6 +545,10 @@ var storageRules = []rule[storageProbe]{
 			canceled("Save", p.s.Save(ctx, after(1, rec(ann, 2, "changed"))))
 			canceled("Append", p.s.Append(ctx, row(ann, "r2", 2)))
 			canceled("Delete", p.s.Delete(ctx, ann))
+			if p.prunes() {
+				_, err := p.s.(Pruner).Prune(ctx, second(9))
+				canceled("Prune", err)
+			}
 			p.holds(rec(ann, 1, "ann"))
 			if p.reads() {
 				_, err := p.s.(presence.JournalReader).Journal(ctx, presence.JournalQuery{Subject: ann})
@@ -576,6 +581,10 @@ var storageRules = []rule[storageProbe]{
 				refused("Journal", err)
 				_, err = p.s.(presence.JournalReader).Journal(p.ctx, presence.JournalQuery{})
 				refused("Journal of a tenant", err)
+			}
+			if p.prunes() {
+				_, err := p.s.(Pruner).Prune(p.ctx, second(9))
+				refused("Prune", err)
 			}
 		},
 	},
@@ -675,6 +684,21 @@ var storageRules = []rule[storageProbe]{
 			p.append(row(ann, "z", 2), row(ann, "b", 4))
 			p.selects(presence.JournalQuery{Subject: ann}, "z", "r2", "a", "m", "b")
 			p.selects(presence.JournalQuery{Subject: bob}, "b1")
+		},
+	},
+	{
+		name:    "reopen-pruned",
+		text:    "After Close and Reopen, the rows that Prune deleted are not back, and those that it kept are stored.",
+		applies: func(p storageProbe) bool { return p.reopens() && p.prunes() },
+		check: func(p storageProbe) {
+			p.append(row(ann, "t1", 1), row(ann, "t2", 2), row(ann, "t3", 5))
+			p.prune(second(4), 1)
+			p = p.reopened()
+			defer p.end()
+			p.selects(presence.JournalQuery{Subject: ann}, "t2", "t3")
+			p.prune(second(4), 0)
+			p.prune(second(6), 1)
+			p.selects(presence.JournalQuery{Subject: ann}, "t3")
 		},
 	},
 	{
@@ -797,6 +821,88 @@ var storageRules = []rule[storageProbe]{
 			p.selects(presence.JournalQuery{Subject: ann, After: presence.JournalRow{ID: "e8"}, From: second(25)}, "e10", "e11")
 			p.selects(presence.JournalQuery{Subject: ann, After: presence.JournalRow{ID: "e8"}, To: second(25)}, "e9")
 			p.selects(presence.JournalQuery{Subject: ann, After: presence.JournalRow{ID: "e10"}, To: second(25)})
+		},
+	},
+	{
+		name:    "journal-base",
+		text:    "With Base, a query selects first, of the subject's transitions with At < From, the one appended last; then only rows appended after it.",
+		applies: storageProbe.reads,
+		check: func(p storageProbe) {
+			base := func(from, to int, ids ...string) {
+				q := presence.JournalQuery{Subject: ann, From: second(from), Base: true}
+				if to > 0 {
+					q.To = second(to)
+				}
+				p.selects(q, ids...)
+			}
+			p.append(row(ann, "t1", 10), claimRow(ann, "c1", 20), row(ann, "t2", 30), claimRow(ann, "c2", 40), row(bob, "b1", 41), row(ann, "t3", 50))
+			base(45, 0, "t2", "t3")
+			base(35, 0, "t2", "c2", "t3")
+			base(30, 0, "t1", "t2", "c2", "t3")
+			base(29, 45, "t1", "t2", "c2")
+			base(99, 0, "t3")
+			base(10, 0, "t1", "c1", "t2", "c2", "t3")
+			p.selects(presence.JournalQuery{Subject: ann, Base: true}, "t1", "c1", "t2", "c2", "t3")
+			p.selects(presence.JournalQuery{Subject: cid, From: second(5), Base: true})
+
+			p.append(row(ann, "ahead", 900), claimRow(ann, "ahead too", 901), row(ann, "t4", 60), claimRow(ann, "c4", 70), row(ann, "behind", 15))
+			base(55, 0, "behind")
+			p.append(row(ann, "t5", 80), claimRow(ann, "c5", 90))
+			base(55, 0, "behind", "t5", "c5")
+			base(85, 0, "t5", "c5")
+			base(910, 0, "t5")
+			base(12, 0, "t1", "c1", "t2", "c2", "t3", "ahead", "ahead too", "t4", "c4", "behind", "t5", "c5")
+		},
+	},
+	{
+		name:    "journal-base-pages",
+		text:    "The row that Base selects counts towards Limit; a query with After, or of a tenant, ignores Base.",
+		applies: storageProbe.reads,
+		check: func(p storageProbe) {
+			p.append(row(ann, "t1", 1), row(ann, "t2", 2), claimRow(ann, "c1", 3), row(ann, "t3", 4), claimRow(ann, "c2", 5))
+			q := presence.JournalQuery{Subject: ann, From: second(4), Base: true, Limit: 2}
+			p.selects(q, "t2", "t3")
+			q.After.ID = "t3"
+			p.selects(q, "c2")
+			q.After.ID = "c2"
+			p.selects(q)
+			q.After.ID, q.Limit = "", 1
+			p.selects(q, "t2")
+			q.After.ID = "t2"
+			p.selects(q, "t3")
+			p.selects(presence.JournalQuery{From: second(4), Base: true, Limit: 9}, "t3", "c2")
+		},
+	},
+	{
+		name: "journal-prune",
+		text: "Prune deletes the rows with At < before of all tenants and returns their number. " +
+			"It keeps of each subject the transition appended last of them, until a later Prune keeps a later one.",
+		applies: storageProbe.prunes,
+		check: func(p storageProbe) {
+			dora := presence.Ref{Tenant: "acme", ID: "dora"}
+			p.append(row(ann, "t1", 1), claimRow(ann, "c1", 1), row(ann, "t2", 2), claimRow(ann, "c2", 3), row(ann, "t3", 5))
+			p.append(claimRow(bob, "b1", 4), claimRow(bob, "b2", 6), row(dora, "d1", 2), row(dora, "d2", 3))
+			p.prune(second(1), 0)
+			p.prune(second(5), 5)
+			p.selects(presence.JournalQuery{Subject: ann}, "t2", "t3")
+			p.selects(presence.JournalQuery{Subject: ann, From: second(3), To: second(5)})
+			p.selects(presence.JournalQuery{Subject: bob}, "b2")
+			p.selects(presence.JournalQuery{}, "t2", "t3", "b2")
+			p.selects(presence.JournalQuery{After: row(ann, "t2", 2)}, "t3", "b2")
+			p.selects(presence.JournalQuery{To: second(5)}, "t2")
+			p.selects(presence.JournalQuery{Subject: presence.Ref{Tenant: "acme"}}, "d2")
+			p.prune(second(5), 0)
+			p.append(row(ann, "t2", 2)) // repeated because its answer was lost
+			p.prune(second(6), 1)
+			p.selects(presence.JournalQuery{Subject: ann}, "t3")
+			p.append(row(ann, "t4", 7), claimRow(ann, "c4", 8))
+			p.prune(second(2), 0)
+			p.prune(second(9), 3)
+			p.selects(presence.JournalQuery{Subject: ann}, "t4")
+			p.selects(presence.JournalQuery{Subject: bob})
+			for seed := range uint64(4) {
+				pruneAt(p, presence.ID("random-"+strconv.FormatUint(seed, 10)), rand.New(rand.NewPCG(seed, 1)))
+			}
 		},
 	},
 	{
@@ -925,6 +1031,14 @@ var storageRules = []rule[storageProbe]{
 			p.selects(presence.JournalQuery{Subject: bob}, "b1")
 			p.append(row(ann, "r2", 2))
 			p.selects(presence.JournalQuery{Subject: ann}, "r2")
+			if p.prunes() {
+				_, err := p.s.(Pruner).Prune(p.ctx, second(9)) // another rule checks what it does
+				if err != nil {
+					p.failf("Prune: wanted no error, got %w", err)
+				}
+				p.delete(bob)
+				p.selects(presence.JournalQuery{Subject: bob})
+			}
 		},
 	},
 	{
@@ -1010,4 +1124,41 @@ var storageRules = []rule[storageProbe]{
 			}
 		},
 	},
+}
+
+// pruneAt appends a random history, in which the clock steps back now and then, and
+// cuts it at later and later instants. Each query from a cut or later must select with
+// Base what it selects of the whole history.
+func pruneAt(p storageProbe, subject presence.Ref, random *rand.Rand) {
+	var all []presence.JournalRow
+	at := 100
+	for cut := 100; cut < 200 && !p.failed(); cut += 5 + random.IntN(20) {
+		var rows []presence.JournalRow
+		for range random.IntN(12) {
+			if at += random.IntN(4); random.IntN(5) == 0 {
+				at = max(cut, at-random.IntN(30))
+			}
+			id := subject.ID + "-" + strconv.Itoa(len(all)+len(rows))
+			if random.IntN(2) == 0 {
+				rows = append(rows, row(subject, id, at))
+			} else {
+				rows = append(rows, claimRow(subject, id, at))
+			}
+		}
+		p.append(rows...)
+		all = append(all, rows...)
+		if !p.failed() {
+			if _, err := p.s.(Pruner).Prune(p.ctx, second(cut)); err != nil {
+				p.failf("Prune: wanted no error, got %w", err)
+			}
+		}
+		for _, from := range []int{cut, cut + 1, cut + random.IntN(30)} {
+			q := presence.JournalQuery{Subject: subject, From: second(from), Base: true, Limit: len(all) + 1}
+			p.selects(q, idsOf(q.Select(all))...)
+		}
+		older := p.journal(presence.JournalQuery{Subject: subject, To: second(cut)})
+		if len(older) > 1 {
+			p.failf("rows from before the cut: wanted at most one, got %v", idsOf(older))
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package presencetest_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,6 +51,7 @@ type storageMutant struct {
 	onAppend  func(ctx context.Context, s *memory.Storage, rows ...presence.JournalRow) error
 	onDelete  func(ctx context.Context, s *memory.Storage, subjects ...presence.Ref) error
 	onJournal func(ctx context.Context, s *memory.Storage, q presence.JournalQuery) ([]presence.JournalRow, error)
+	onPrune   func(ctx context.Context, s *memory.Storage, before presence.Instant) (int, error)
 	onClose   func(s *memory.Storage) error
 }
 
@@ -86,6 +88,13 @@ func (m *storageMutant) Journal(ctx context.Context, q presence.JournalQuery) ([
 		return m.Storage.Journal(ctx, q)
 	}
 	return m.onJournal(ctx, m.Storage, q)
+}
+
+func (m *storageMutant) Prune(ctx context.Context, before presence.Instant) (int, error) {
+	if m.onPrune == nil {
+		return m.Storage.Prune(ctx, before)
+	}
+	return m.onPrune(ctx, m.Storage, before)
 }
 
 func (m *storageMutant) Close() error {
@@ -166,6 +175,7 @@ func rewritten(s *memory.Storage, to func(presence.Ref) presence.Ref) *storageMu
 		onDelete: func(ctx context.Context, s *memory.Storage, subjects ...presence.Ref) error {
 			return s.Delete(ctx, all(subjects)...)
 		},
+		onPrune: asGiven.prune,
 		onJournal: func(ctx context.Context, s *memory.Storage, q presence.JournalQuery) ([]presence.JournalRow, error) {
 			if q.Subject.ID == "" {
 				return asGiven.journal(ctx, s, q)
@@ -198,6 +208,24 @@ func (j *rawJournal) add(batch []presence.JournalRow) {
 	}
 }
 
+// prune cuts the journal in the plainest way.
+func (j *rawJournal) prune(ctx context.Context, s *memory.Storage, before presence.Instant) (int, error) {
+	if _, err := s.Prune(ctx, before); err != nil {
+		return 0, err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	last := make(map[presence.Ref]string)
+	for _, r := range j.rows {
+		if r.Kind == presence.RowTransition && r.At < before {
+			last[r.Subject] = r.ID
+		}
+	}
+	had := len(j.rows)
+	j.rows = slices.DeleteFunc(j.rows, func(r presence.JournalRow) bool { return r.At < before && last[r.Subject] != r.ID })
+	return had - len(j.rows), nil
+}
+
 func (j *rawJournal) journal(ctx context.Context, s *memory.Storage, q presence.JournalQuery) ([]presence.JournalRow, error) {
 	if _, err := s.Journal(ctx, q); err != nil {
 		return nil, err
@@ -228,6 +256,7 @@ func journalMutant(add func(j *rawJournal, batch []presence.JournalRow)) func(s 
 				j.rows = slices.DeleteFunc(j.rows, func(r presence.JournalRow) bool { return slices.Contains(subjects, r.Subject) })
 				return nil
 			},
+			onPrune:   j.prune,
 			onJournal: j.journal,
 		}
 	}
@@ -250,6 +279,7 @@ type op struct {
 	writes  []presence.Write
 	rows    []presence.JournalRow
 	deleted []presence.Ref
+	pruned  presence.Instant
 }
 
 type oplog struct {
@@ -272,7 +302,8 @@ func (l *lasting) open() *lasting {
 	}
 	for _, o := range ops {
 		ctx := context.Background()
-		if err := errors.Join(s.Save(ctx, o.writes...), s.Append(ctx, o.rows...), s.Delete(ctx, o.deleted...)); err != nil {
+		_, err := s.Prune(ctx, o.pruned)
+		if err := errors.Join(s.Save(ctx, o.writes...), s.Append(ctx, o.rows...), s.Delete(ctx, o.deleted...), err); err != nil {
 			panic(err)
 		}
 	}
@@ -302,6 +333,12 @@ func (l *lasting) open() *lasting {
 			l.done.mu.Lock()
 			defer l.done.mu.Unlock()
 			return note(op{deleted: slices.Clone(subjects)}, s.Delete(ctx, subjects...))
+		},
+		onPrune: func(ctx context.Context, s *memory.Storage, before presence.Instant) (int, error) {
+			l.done.mu.Lock()
+			defer l.done.mu.Unlock()
+			n, err := s.Prune(ctx, before)
+			return n, note(op{pruned: before}, err)
 		},
 	}}
 }
@@ -340,6 +377,7 @@ func onTenant(choose func(q presence.JournalQuery, all []presence.JournalRow) []
 				defer j.mu.Unlock()
 				return choose(q, slices.Clone(j.rows)), nil
 			},
+			onPrune: j.prune,
 		}
 	}
 }
@@ -420,11 +458,12 @@ func onWrite(change func(s *memory.Storage, w *presence.Write)) func(s *memory.S
 	}
 }
 
-// onQuery returns storage that uses choose to select the rows of a subject.
+// onQuery returns storage that uses choose to select the rows of a subject, unless
+// with Base.
 func onQuery(choose func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow) func(s *memory.Storage) *storageMutant {
 	return func(s *memory.Storage) *storageMutant {
 		return &storageMutant{Storage: s, onJournal: func(ctx context.Context, s *memory.Storage, q presence.JournalQuery) ([]presence.JournalRow, error) {
-			if q.Subject.ID == "" {
+			if q.Subject.ID == "" || q.Base {
 				return s.Journal(ctx, q)
 			}
 			all, err := s.Journal(ctx, presence.JournalQuery{Subject: q.Subject, Limit: 1 << 20})
@@ -436,16 +475,293 @@ func onQuery(choose func(q presence.JournalQuery, all []presence.JournalRow) []p
 	}
 }
 
+// onBase returns storage that uses choose to select the rows of a query with Base and
+// without a limit, of which one row may be selected at most before From.
+func onBase(choose func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow) func(s *memory.Storage) *storageMutant {
+	return func(s *memory.Storage) *storageMutant {
+		return &storageMutant{Storage: s, onJournal: func(ctx context.Context, s *memory.Storage, q presence.JournalQuery) ([]presence.JournalRow, error) {
+			if !q.Base || q.Limit > 0 {
+				return s.Journal(ctx, q)
+			}
+			all, err := s.Journal(ctx, presence.JournalQuery{Subject: q.Subject, Limit: 1 << 20})
+			return choose(q, all), err
+		}}
+	}
+}
+
+// onPage returns storage that uses choose to select the rows of a query with Base and
+// a small limit.
+func onPage(choose func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow) func(s *memory.Storage) *storageMutant {
+	return func(s *memory.Storage) *storageMutant {
+		return &storageMutant{Storage: s, onJournal: func(ctx context.Context, s *memory.Storage, q presence.JournalQuery) ([]presence.JournalRow, error) {
+			if !q.Base || q.Limit == 0 || q.Limit > 9 {
+				return s.Journal(ctx, q)
+			}
+			all, err := s.Journal(ctx, presence.JournalQuery{Subject: q.Subject, Limit: 1 << 20})
+			return choose(q, all), err
+		}}
+	}
+}
+
+// onPrune returns storage whose Prune keeps other rows: keep gets the rows of a subject
+// in the order of Append, and reports of one of them whether it stays.
+func onPrune(keep func(own []presence.JournalRow, i int, before presence.Instant) bool) func(s *memory.Storage) *storageMutant {
+	return func(s *memory.Storage) *storageMutant {
+		var j *rawJournal
+		m := journalMutant(func(rows *rawJournal, batch []presence.JournalRow) {
+			j = rows
+			j.add(batch)
+		})(s)
+		m.onPrune = func(ctx context.Context, s *memory.Storage, before presence.Instant) (int, error) {
+			if _, err := s.Prune(ctx, before); err != nil || j == nil {
+				return 0, err
+			}
+			j.mu.Lock()
+			defer j.mu.Unlock()
+			var left []presence.JournalRow
+			for _, r := range j.rows {
+				own := presence.JournalQuery{Subject: r.Subject, Limit: len(j.rows)}.Select(j.rows)
+				if keep(own, slices.Index(own, r), before) {
+					left = append(left, r)
+				}
+			}
+			gone := len(j.rows) - len(left)
+			j.rows = left
+			return gone, nil
+		}
+		return m
+	}
+}
+
 // without returns a context that is never done, for methods that ignore theirs.
 func without(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }
 
+// variant is a broken storage, and the rule that finds it.
+type variant struct {
+	name string
+	rule string
+	of   func(s *memory.Storage) *storageMutant
+}
+
+// cuts reports whether a variant has its Prune: the rule about cuts also appends again,
+// and reads windows and tenants, which other rules check.
+func (v *variant) cuts() bool {
+	return !strings.HasPrefix(v.rule, "tenant-") && !slices.Contains([]string{"repeated-append", "journal-once", "journal-window"}, v.rule)
+}
+
+// unpruned is storage that is no [presencetest.Pruner].
+type unpruned struct{ *storageMutant }
+
+func (unpruned) Prune() {}
+
+// baseVariants break JournalQuery.Base (L21).
+var baseVariants = []variant{
+	{"Base is unknown", "journal-base", onBase(func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow {
+		q.Base = false
+		return q.Select(all)
+	})},
+	{"Base is all that is selected", "journal-base", onBase(func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow {
+		rows := q.Select(all)
+		if len(rows) > 0 && rows[0].At < q.From {
+			rows = rows[:1]
+		}
+		return rows
+	})},
+	{"any row is a base", "journal-base", onBase(func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow {
+		kinds := make(map[string]string)
+		for i := range all {
+			kinds[all[i].ID], all[i].Kind = all[i].Kind, presence.RowTransition
+		}
+		rows := q.Select(all)
+		for i := range rows {
+			rows[i].Kind = kinds[rows[i].ID]
+		}
+		return rows
+	})},
+	{"a row at From is a base", "journal-base", onBase(func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow {
+		later := q
+		later.From++
+		if rows := later.Select(all); len(rows) > 0 && rows[0].At < later.From {
+			return rows
+		}
+		return q.Select(all)
+	})},
+	{"the base is the first row of a period from there", "journal-base", onBase(func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow {
+		rows := q.Select(all)
+		if len(rows) == 0 || rows[0].At >= q.From {
+			return rows
+		}
+		q.From, q.Base = rows[0].At, false
+		return q.Select(all[slices.Index(all, rows[0]):])
+	})},
+	{"the base is what began last", "journal-base", onBase(func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow {
+		slices.SortStableFunc(all, func(a, b presence.JournalRow) int { return cmp.Compare(a.At, b.At) })
+		return q.Select(all)
+	})},
+	{"rows before the base are selected too", "journal-base", onBase(func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow {
+		rows := q.Select(all)
+		if q.Base = false; len(rows) > 0 && rows[0].At < q.From {
+			return append(rows[:1:1], q.Select(all)...)
+		}
+		return rows
+	})},
+	{"no limit is the year 1970", "journal-base", onBase(func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow {
+		if q.From == 0 {
+			q.From = 35e9
+		}
+		return q.Select(all)
+	})},
+	{"the base is on top of the limit", "journal-base-pages", onPage(func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow {
+		if q.After.ID == "" {
+			q.Limit++
+		}
+		return q.Select(all)
+	})},
+	{"the base is on every page", "journal-base-pages", onPage(func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow {
+		rows := q.Select(all)
+		q.After, q.Limit = presence.JournalRow{}, 1
+		return slices.Compact(append(q.Select(all), rows...))
+	})},
+	{"a tenant has a base", "journal-base-pages", onPage(func(q presence.JournalQuery, all []presence.JournalRow) []presence.JournalRow {
+		if q.Subject.ID == "" {
+			q.From, q.Base = 2e9, false
+		}
+		return q.Select(all)
+	})},
+}
+
+// pruneVariants cut the journal too much or too little.
+var pruneVariants = []variant{
+	{"all that is old is deleted", "journal-prune", onPrune(func(own []presence.JournalRow, i int, before presence.Instant) bool {
+		return own[i].At >= before
+	})},
+	{"the last row is kept, whatever it reports", "journal-prune", onPrune(func(own []presence.JournalRow, i int, before presence.Instant) bool {
+		last := 0
+		for n, r := range own {
+			if r.At < before {
+				last = n
+			}
+		}
+		return own[i].At >= before || i == last
+	})},
+	{"every transition is kept", "journal-prune", onPrune(func(own []presence.JournalRow, i int, before presence.Instant) bool {
+		return own[i].At >= before || own[i].Kind == presence.RowTransition
+	})},
+	{"what began last is kept", "journal-prune", onPrune(func(own []presence.JournalRow, i int, before presence.Instant) bool {
+		return own[i].At >= before || own[i].Kind == presence.RowTransition && !slices.ContainsFunc(own, func(r presence.JournalRow) bool {
+			return r.Kind == presence.RowTransition && r.At < before && r.At > own[i].At
+		})
+	})},
+	{"the newest row of all is kept", "journal-prune", onPrune(func(own []presence.JournalRow, i int, before presence.Instant) bool {
+		return own[i].At >= before || i == len(own)-1
+	})},
+	{"the instant itself is deleted", "journal-prune", func(s *memory.Storage) *storageMutant {
+		return &storageMutant{Storage: s, onPrune: func(ctx context.Context, s *memory.Storage, before presence.Instant) (int, error) {
+			return s.Prune(ctx, before+1)
+		}}
+	}},
+	{"one tenant is pruned", "journal-prune", onPrune(func(own []presence.JournalRow, i int, before presence.Instant) bool {
+		later := slices.ContainsFunc(own[i+1:], func(r presence.JournalRow) bool { return r.Kind == presence.RowTransition && r.At < before })
+		return own[i].At >= before || own[i].Kind == presence.RowTransition && !later || own[i].Subject.Tenant != ""
+	})},
+	{"kept rows are counted too", "journal-prune", func(s *memory.Storage) *storageMutant {
+		return &storageMutant{Storage: s, onPrune: func(ctx context.Context, s *memory.Storage, before presence.Instant) (int, error) {
+			rows, err := s.Journal(ctx, presence.JournalQuery{To: before, Limit: 1 << 20})
+			if err != nil {
+				return 0, err
+			}
+			_, err = s.Prune(ctx, before)
+			return len(rows), err
+		}}
+	}},
+	{"nothing is pruned", "journal-prune", func(s *memory.Storage) *storageMutant {
+		return &storageMutant{Storage: s, onPrune: func(ctx context.Context, s *memory.Storage, _ presence.Instant) (int, error) {
+			return s.Prune(ctx, -1<<62)
+		}}
+	}},
+	{"what is kept is hidden", "journal-prune", func(s *memory.Storage) *storageMutant {
+		var newest presence.Instant
+		return &storageMutant{
+			Storage: s,
+			onPrune: func(ctx context.Context, s *memory.Storage, before presence.Instant) (int, error) {
+				newest = max(newest, before)
+				return s.Prune(ctx, before)
+			},
+			onJournal: func(ctx context.Context, s *memory.Storage, q presence.JournalQuery) ([]presence.JournalRow, error) {
+				rows, err := s.Journal(ctx, q)
+				if q.Subject.ID == "" {
+					rows = slices.DeleteFunc(rows, func(r presence.JournalRow) bool { return r.At < newest })
+				}
+				return rows, err
+			},
+		}
+	}},
+	{"what is kept is appended again", "journal-prune", func(s *memory.Storage) *storageMutant {
+		old := make(map[presence.Ref]bool)
+		return &storageMutant{
+			Storage: s,
+			onPrune: func(ctx context.Context, s *memory.Storage, before presence.Instant) (int, error) {
+				rows, err := s.Journal(ctx, presence.JournalQuery{To: before})
+				for _, r := range rows {
+					old[r.Subject] = true
+				}
+				if err != nil {
+					return 0, err
+				}
+				return s.Prune(ctx, before)
+			},
+			onAppend: func(ctx context.Context, s *memory.Storage, rows ...presence.JournalRow) error {
+				rows = slices.Clone(rows)
+				for i := range rows {
+					if r := &rows[i]; old[r.Subject] && len(rows) == 1 && r.Kind == presence.RowTransition {
+						r.ID += "'"
+					}
+				}
+				return s.Append(ctx, rows...)
+			},
+		}
+	}},
+	{"what is kept stays when all is deleted", "journal-deleted", func(s *memory.Storage) *storageMutant {
+		kept := new(rawJournal)
+		return &storageMutant{
+			Storage: s,
+			onPrune: func(ctx context.Context, s *memory.Storage, before presence.Instant) (int, error) {
+				n, err := s.Prune(ctx, before)
+				for _, tenant := range []string{"", "acme"} {
+					rows, _ := s.Journal(ctx, presence.JournalQuery{Subject: presence.Ref{Tenant: tenant}, To: before})
+					kept.add(rows)
+				}
+				return n, err
+			},
+			onDelete: func(ctx context.Context, s *memory.Storage, subjects ...presence.Ref) error {
+				err := s.Delete(ctx, subjects...)
+				for _, r := range kept.rows {
+					if slices.Contains(subjects, r.Subject) {
+						err = errors.Join(err, s.Append(ctx, r))
+					}
+				}
+				return err
+			},
+		}
+	}},
+	{"Prune goes on", "done-context", func(s *memory.Storage) *storageMutant {
+		return &storageMutant{Storage: s, onPrune: func(ctx context.Context, s *memory.Storage, before presence.Instant) (int, error) {
+			return s.Prune(without(ctx), before)
+		}}
+	}},
+	{"closed, but pruning still", "closed", func(s *memory.Storage) *storageMutant {
+		return &storageMutant{Storage: s, onPrune: func(ctx context.Context, s *memory.Storage, before presence.Instant) (int, error) {
+			n, err := s.Prune(ctx, before)
+			if errors.Is(err, presence.ErrClosed) {
+				return 0, nil
+			}
+			return n, err
+		}}
+	}},
+}
+
 func TestStorageSuiteCatches(t *testing.T) {
 	t.Parallel()
-	type variant struct {
-		name string
-		rule string
-		of   func(s *memory.Storage) *storageMutant
-	}
 	variants := []variant{
 		{"an empty record for the unknown", "load-nothing", func(s *memory.Storage) *storageMutant {
 			return &storageMutant{Storage: s, onLoad: func(ctx context.Context, s *memory.Storage, subjects ...presence.Ref) ([]presence.Record, error) {
@@ -577,6 +893,10 @@ func TestStorageSuiteCatches(t *testing.T) {
 				onDelete: func(ctx context.Context, s *memory.Storage, subjects ...presence.Ref) error {
 					return note(s.Delete(ctx, subjects...), func(m *memory.Storage) { _ = m.Delete(without(ctx), subjects...) })
 				},
+				onPrune: func(ctx context.Context, s *memory.Storage, before presence.Instant) (int, error) {
+					n, err := s.Prune(ctx, before)
+					return n, note(err, func(m *memory.Storage) { _, _ = m.Prune(without(ctx), before) })
+				},
 				onJournal: func(ctx context.Context, s *memory.Storage, q presence.JournalQuery) ([]presence.JournalRow, error) {
 					if _, err := s.Journal(ctx, q); err != nil {
 						return nil, err
@@ -603,6 +923,11 @@ func TestStorageSuiteCatches(t *testing.T) {
 					cache[key] = rows
 				}
 				return slices.Clip(cache[key]), err
+			}, onPrune: func(ctx context.Context, s *memory.Storage, before presence.Instant) (int, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				clear(cache)
+				return s.Prune(ctx, before)
 			}}
 		}},
 		{"revisions are counted", "revision", onWrite(func(_ *memory.Storage, w *presence.Write) { w.Record.Revision = w.Expect + 1 })},
@@ -1325,10 +1650,16 @@ func TestStorageSuiteCatches(t *testing.T) {
 			}}
 		}},
 	}
+	variants = append(variants, baseVariants...)
+	variants = append(variants, pruneVariants...)
 	var mutants []mutant[presence.Storage]
 	for _, v := range variants {
 		mutants = append(mutants, mutant[presence.Storage]{v.name, v.rule, func(<-chan struct{}) presence.Storage {
-			return v.of(inMemory(5000))
+			m := v.of(inMemory(5000))
+			if v.cuts() {
+				return m
+			}
+			return unpruned{m}
 		}})
 	}
 	lastingVariants := []struct {
@@ -1352,6 +1683,9 @@ func TestStorageSuiteCatches(t *testing.T) {
 				slices.SortStableFunc(ops[i].rows, func(a, b presence.JournalRow) int { return int(a.At - b.At) })
 			}
 			return ops
+		}},
+		{"what was pruned is back", "reopen-pruned", func(ops []op) []op {
+			return slices.DeleteFunc(ops, func(o op) bool { return o.pruned != 0 })
 		}},
 		{"the rows that came last are lost", "reopen-journal", func(ops []op) []op {
 			return slices.DeleteFunc(ops, func(o op) bool {
