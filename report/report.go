@@ -108,9 +108,9 @@ func (q *Query) bounds() []presence.Instant {
 	return append(list, q.To)
 }
 
-// Log yields the changes of status and of its reason, subject by subject in the given order, each
-// subject's in the order of time. It fetches the rows page by page during the
-// iteration. It ends after an error.
+// Log yields the changes of status and of its reason, subject by subject in the given
+// order, each subject's in the order of time. It reads the journal of one subject
+// after the other during the iteration. It ends after an error.
 func Log(ctx context.Context, j Journal, q Query) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		if err := q.check(); err != nil {
@@ -118,16 +118,38 @@ func Log(ctx context.Context, j Journal, q Query) iter.Seq2[Entry, error] {
 			return
 		}
 		for _, subject := range q.Subjects {
-			for row, err := range j(ctx, presence.JournalQuery{Subject: subject, From: q.From, To: q.To}) {
-				if err == nil && row.Kind != presence.RowTransition {
-					continue
-				}
-				if !yield(entry(row), err) || err != nil {
+			rows, err := transitions(ctx, j, subject, q.From)
+			if err != nil {
+				yield(Entry{}, err)
+				return
+			}
+			for _, row := range rows {
+				if row.At >= q.From && row.At < q.To && !yield(entry(row), nil) {
 					return
 				}
 			}
 		}
 	}
+}
+
+// transitions returns the change of a subject's status that was in force at an
+// instant, and the later ones, in the order in which they were appended. None is dated
+// later than the next one, so that a row of a clock that was ahead takes no time from
+// the rows that follow it. Any later row may date an earlier one, so transitions reads
+// to the end.
+func transitions(ctx context.Context, j Journal, subject presence.Ref, from presence.Instant) (rows []presence.JournalRow, err error) {
+	for row, err := range j(ctx, presence.JournalQuery{Subject: subject, From: from, Base: true}) {
+		if err != nil {
+			return nil, err
+		}
+		if row.Kind == presence.RowTransition {
+			rows = append(rows, row)
+		}
+	}
+	for i := len(rows) - 2; i >= 0; i-- {
+		rows[i].At = min(rows[i].At, rows[i+1].At)
+	}
+	return rows, nil
 }
 
 func entry(row presence.JournalRow) Entry {
@@ -162,16 +184,17 @@ func Workload(ctx context.Context, j Journal, q Query) iter.Seq2[Sum, error] {
 
 func workload(ctx context.Context, j Journal, subject presence.Ref, bounds []presence.Instant) ([]Sum, error) {
 	w := tally{subject: subject, bounds: bounds, at: bounds[0], status: presence.StatusUnknown}
-	q := presence.JournalQuery{Subject: subject, From: bounds[0], To: bounds[len(bounds)-1], Base: true}
-	for row, err := range j(ctx, q) {
-		if err != nil {
-			return nil, err
-		}
-		if row.Kind == presence.RowTransition {
+	rows, err := transitions(ctx, j, subject, bounds[0])
+	if err != nil {
+		return nil, err
+	}
+	end := bounds[len(bounds)-1]
+	for _, row := range rows {
+		if row.At < end {
 			w.change(row)
 		}
 	}
-	w.pass(bounds[len(bounds)-1])
+	w.pass(end)
 	return w.sums, nil
 }
 

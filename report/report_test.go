@@ -281,6 +281,72 @@ func TestChoicesPushOutNoStatus(t *testing.T) {
 	}
 }
 
+// L19: a row of a clock that was ahead takes no time from rows that were appended after
+// it. It is dated no later than the next one, in sums and in the log.
+func TestRowsOfAClockThatWasAhead(t *testing.T) {
+	rows := []presence.JournalRow{
+		row("ann", "", "active", "", -30),
+		row("ann", "active", "lunch", "hungry", 10),
+		row("ann", "lunch", "active", "", 100), // by a clock that was an hour ahead
+		{ID: "claim-set/1", Subject: presence.ID("ann"), Kind: presence.RowClaimSet, To: "offline", At: at(-60)},
+		row("ann", "active", "offline", "", 45),
+		row("ann", "offline", "active", "", 50),
+	}
+	q := query("ann")
+	var log, sums []string
+	for _, e := range collect(t, report.Log(t.Context(), fixed(rows...), q)) {
+		log = append(log, fmt.Sprint(e.To, " ", e.At.Sub(start)))
+	}
+	require.Equal(t, []string{"lunch 10m0s", "active 45m0s", "offline 45m0s", "active 50m0s"}, log)
+	for _, s := range collect(t, report.Workload(t.Context(), fixed(rows...), q)) {
+		sums = append(sums, fmt.Sprint(s.Status, " ", s.For, " ", s.Times))
+	}
+	require.Equal(t, []string{"active 20m0s 2", "lunch 35m0s 1", "offline 5m0s 1"}, sums)
+	q.From, q.To = at(60), at(120)
+	require.Empty(t, collect(t, report.Log(t.Context(), fixed(rows...), q)), "nothing happened in that hour")
+	spent, err := report.Spent(t.Context(), fixed(rows...), presence.ID("ann"), "active", q.From, q.To)
+	require.NoError(t, err)
+	require.Equal(t, time.Hour, spent)
+}
+
+// L19: at each instant counts the last row after which none is dated later than that
+// instant, however clocks were set.
+func TestEveryMinuteCountsForTheLastRow(t *testing.T) {
+	for seed := range seeds.Range(t, 200) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		var rows []presence.JournalRow
+		minute := -r.IntN(50)
+		for i := range r.IntN(30) {
+			rows = append(rows, row("ann", "", []string{"active", "lunch", "offline"}[r.IntN(3)], "", minute))
+			rows[i].ID += "/" + strconv.Itoa(i)
+			if minute += r.IntN(10); r.IntN(6) == 0 {
+				minute += r.IntN(200) - 100
+			}
+		}
+		want := make(map[string]time.Duration)
+		for m := range 60 {
+			status := presence.StatusUnknown
+			for i := range rows { // the last one that is not undone by what follows
+				from := rows[i].At
+				for _, later := range rows[i:] {
+					from = min(from, later.At)
+				}
+				if from <= at(m) {
+					status = rows[i].To
+				}
+			}
+			want[status] += time.Minute
+		}
+		got := make(map[string]time.Duration)
+		for _, s := range collect(t, report.Workload(t.Context(), fixed(rows...), query("ann"))) {
+			if s.For > 0 {
+				got[s.Status] += s.For
+			}
+		}
+		require.Equal(t, want, got, "seed %d", seed)
+	}
+}
+
 func TestTrackersJournal(t *testing.T) {
 	tracker, err := presence.New(nil)
 	require.NoError(t, err)
