@@ -85,8 +85,8 @@ const (
 // Options configures a Queue. The zero value works.
 type Options struct {
 	// Open reports whether a channel is open now; nil means always. next is when that
-	// changes, or 0 if it is not known. Work that an agent has continues to its
-	// end.
+	// changes, or 0 if it is not known. Both are instants of the wall clock. Work that
+	// an agent has continues to its end.
 	Open func(channel presence.Channel, now presence.Instant) (open bool, next presence.Instant)
 	// Closing rules what happens to other work while a channel is closed: to new
 	// work, to done work whose client writes again, and to work that waits. Empty
@@ -343,12 +343,16 @@ func (w *Work) check() error {
 	return nil
 }
 
+// wall returns what the wall clock shows, which hours follow. The time of the desk is
+// ahead of it once the clock was set back.
+func (q *Queue) wall() presence.Instant { return presence.At(q.desk.Clock().Now()) }
+
 // open returns ErrNotAllowed if a channel takes no new work now.
 func (q *Queue) open(channel presence.Channel) error {
 	if q.opts.Open == nil || q.opts.Closing == ClosingHold {
 		return nil
 	}
-	open, next := q.opts.Open(channel, q.desk.Now())
+	open, next := q.opts.Open(channel, q.wall())
 	if open {
 		return nil
 	}

@@ -205,12 +205,12 @@ func (v *view) closed(channel presence.Channel) bool {
 	}
 	shut, asked := v.shut[channel]
 	if !asked {
-		now := v.q.desk.Now()
-		open, next := v.q.opts.Open(channel, now)
+		wall := v.q.wall()
+		open, next := v.q.opts.Open(channel, wall)
 		shut = !open
 		v.shut[channel] = shut
-		if shut && next > now && (v.opens == 0 || next < v.opens) {
-			v.opens = next
+		if at := v.q.desk.Now().Add(next.Sub(wall)); shut && next > wall && (v.opens == 0 || at < v.opens) {
+			v.opens = at
 		}
 	}
 	v.held = v.held || shut

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/benbjohnson/clock"
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
@@ -147,4 +148,52 @@ func TestCapacityReachesTheQueue(t *testing.T) {
 	require.NoError(t, h.SetLoad(t.Context(), ann, presence.Load{N: 1, Capacity: presence.NewCount(4)}))
 	h.step(t)
 	require.Equal(t, "ann", h.place(t, "heavy"))
+}
+
+// Fault 45: hours follow the wall clock. After it was set back, a refusal names the time
+// that the clock will show, and work that is held waits until the clock shows it.
+func TestHoursAfterTheClockWasSetBack(t *testing.T) {
+	for _, closing := range []routing.Closing{routing.ClosingHold, routing.ClosingRefuse} {
+		mock := clock.NewMock()
+		mock.Set(time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
+		opens := presence.At(mock.Now()).Add(30 * time.Minute)
+		p := chats(nil)
+		p.Lease, p.Idle = 12*time.Hour, nil
+		h := &house{}
+		var err error
+		h.Tracker, err = presence.New(&presence.Options{Policy: &p, Clock: mock})
+		require.NoError(t, err)
+		open := true
+		h.queue, err = routing.New(h.Tracker, &routing.Options{Closing: closing, Open: func(_ presence.Channel, now presence.Instant) (bool, presence.Instant) {
+			return open || now >= opens, opens
+		}})
+		require.NoError(t, err)
+		h.step(t)
+		require.Equal(t, routing.Waiting, h.add(t, "w1").Place)
+		open = false
+		h.employ(t, ann, "online")
+		mock.Add(20 * time.Minute)
+		h.step(t)
+		mock.Add(-30 * time.Minute) // it shows 08:50
+		h.step(t)
+		require.Equal(t, "queued", h.place(t, "w1"))
+		if closing == routing.ClosingRefuse {
+			var refused *presence.Error
+			_, err = h.queue.Add(t.Context(), routing.Work{ID: "w2", Channel: desk})
+			require.ErrorAs(t, err, &refused)
+			require.Equal(t, opens, refused.Until)
+		}
+		mock.Add(10 * time.Minute) // the time of the tracker at which it would have opened
+		h.step(t)
+		next, due := h.queue.Next()
+		require.True(t, due)
+		require.Equal(t, 30*time.Minute, next.Sub(h.Now()))
+		mock.Add(30*time.Minute - 1)
+		h.step(t)
+		require.Equal(t, "queued", h.place(t, "w1"))
+		mock.Add(1)
+		h.step(t)
+		require.Equal(t, "ann", h.place(t, "w1"))
+		require.NoError(t, h.Close())
+	}
 }

@@ -452,8 +452,8 @@ func (d pureDesk) Belongs(_ context.Context, subject presence.Ref, channel prese
 	return d.grants.may(subject, channel), nil
 }
 
-// Clock is for Run, which no file runs.
-func (d pureDesk) Clock() presence.Clock { return timeline.NewStill(d.now().Time()) }
+// Clock shows the wall clock, which hours follow. No file runs Run, which waits by it.
+func (d pureDesk) Clock() presence.Clock { return timeline.NewStill(d.now().Add(-d.behind).Time()) }
 
 func (d pureDesk) Members(channel presence.Channel) ([]presence.Ref, error) {
 	return d.grants.members(channel), nil
