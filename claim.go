@@ -77,16 +77,19 @@ func (st *stepper) forgetEnds(at Instant) {
 	}
 }
 
-// endOf returns when a claim ends by time; zero means never. The policy may limit
-// the claims of a source.
-func (m *Machine) endOf(c *Claim) Instant {
+// endOf returns when a claim ends by time, as the wall clock shows it; zero means
+// never. The policy may limit the claims of a source.
+func (m *Machine) endOf(s *State, c *Claim) Instant {
 	if d := m.policy.SourceFor[c.Source]; d > 0 {
-		if end := c.SetAt.Add(d); c.Until == 0 || end < c.Until {
+		if end := s.wall(c.SetAt.Add(d)); c.Until == 0 || end < c.Until {
 			return end
 		}
 	}
 	return c.Until
 }
+
+// holds reports whether a claim has not ended by time at an instant.
+func (m *Machine) holds(s *State, c *Claim, now Instant) bool { return !s.past(m.endOf(s, c), now) }
 
 // over lists the sources and keys of the claims that a default chosen over a
 // connection, or over none, is chosen over: those below manual. What the login set

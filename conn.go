@@ -189,7 +189,7 @@ func (c *Conn) throttle() error {
 	}
 	if first := c.claims[0]; first != 0 && now < first.Add(time.Minute) {
 		refused := refuse(ErrLimit, "claim", "", "a connection changes its claims at most %d times a minute", claimsPerMinute)
-		refused.Until = first.Add(time.Minute)
+		refused.Until = first.Add(time.Minute - c.t.time.Behind())
 		return refused
 	}
 	copy(c.claims[:], c.claims[1:])

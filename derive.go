@@ -399,7 +399,7 @@ func (m *Machine) topOf(s *State, now Instant, keep func(*Claim) bool) (top *Cla
 	scoped := Source("") // the source of the best claim of a connection
 	for i := range s.Claims {
 		c := &s.Claims[i]
-		if until := m.endOf(c); until != 0 && until <= now || keep != nil && !keep(c) {
+		if !m.holds(s, c, now) || keep != nil && !keep(c) {
 			continue
 		}
 		if c.Conn != "" {
@@ -483,7 +483,7 @@ func (m *Machine) vote(s *State, conn string, now Instant, keep func(*Claim) boo
 		if c.Conn != conn {
 			continue
 		}
-		if until := m.endOf(c); until != 0 && until <= now || keep != nil && !keep(c) {
+		if !m.holds(s, c, now) || keep != nil && !keep(c) {
 			continue
 		}
 		if vote == nil || m.before(c, vote) {
@@ -552,7 +552,7 @@ func (m *Machine) derive(p *Presence, s *State, logical, idle Instant) (since In
 	if c != nil {
 		p.SetAt, p.Reason, p.Text, p.Cause = c.SetAt, c.Reason, c.Text, c.Source.cause()
 		if w := s.Work; w == nil || c != w.meanwhile { // which has ended, and holds until the work is done
-			p.Until = m.endOf(c)
+			p.Until = m.endOf(s, c)
 		}
 	}
 	since = logical

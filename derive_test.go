@@ -219,7 +219,7 @@ func TestDevicesAreConnections(t *testing.T) {
 	require.Equal(t, 1, devices())
 	record, err := x.m.Record(&x.s, 1)
 	require.NoError(t, err)
-	x.s, err = record.State()
+	x.s, err = record.State(0, 0)
 	require.NoError(t, err)
 	x.do(20, presence.Event{Kind: presence.EventRestart})
 	require.Equal(t, presence.ReachLingering, x.s.Current.Reach)

@@ -156,7 +156,7 @@ func (e *Event) validate() error {
 		if e.Record == nil {
 			return refuse(ErrInvalid, "record", "", "the event has none")
 		}
-		_, err := e.Record.State()
+		_, err := e.Record.State(0, 0)
 		return err
 	case EventLoad, EventOffer, EventDone, EventChallenge, EventAck:
 		return e.validateWork()

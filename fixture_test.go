@@ -408,7 +408,7 @@ func (d *testTracker) stored(ref presence.Ref) (presence.State, bool) {
 	if len(records) == 0 {
 		return presence.State{}, false
 	}
-	state, err := records[0].State()
+	state, err := records[0].State(0, 0)
 	require.NoError(d.t, err)
 	return state, true
 }

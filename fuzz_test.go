@@ -205,7 +205,7 @@ func FuzzStep(f *testing.F) {
 		require.NoError(t, fl.spent(), "%s", h)
 		record, err := fl.m.Record(&fl.s, 1)
 		require.NoError(t, err)
-		back, err := record.State()
+		back, err := record.State(fl.s.Now, fl.s.Behind)
 		require.NoError(t, err)
 		require.ElementsMatch(t, fl.s.Claims, back.Claims)
 		require.ElementsMatch(t, fl.s.Endpoints, back.Endpoints)
@@ -237,13 +237,13 @@ func FuzzRecord(f *testing.F) {
 	f.Add(r.Data)
 	f.Add([]byte(`{"version":2}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := presence.Record{Subject: ann, Revision: 3, Data: data}.State()
+		s, err := presence.Record{Subject: ann, Revision: 3, Data: data}.State(0, 0)
 		if err != nil {
 			return
 		}
 		r, err := m.Record(&s, 3)
 		require.NoError(t, err)
-		again, err := r.State()
+		again, err := r.State(0, 0)
 		require.NoError(t, err)
 		r2, err := m.Record(&again, 3)
 		require.NoError(t, err)

@@ -403,7 +403,7 @@ func restored(m *presence.Machine, s *presence.State) presence.State {
 	if err != nil {
 		panic(err)
 	}
-	again, err := record.State()
+	again, err := record.State(s.Now, s.Behind)
 	if err != nil {
 		panic(err)
 	}
@@ -519,7 +519,7 @@ func (g *generator) event() happened {
 		e.Kind, e.Remove = presence.EventEndpoint, g.IntN(3) == 0
 		e.Endpoint = presence.Endpoint{ID: pickOne(g, "p", "q"), Kind: pickOne(g, presence.EndpointPush, presence.EndpointBot)}
 		if !e.Remove && g.IntN(2) == 0 {
-			e.Endpoint.Until = g.now.Add(pickOne(g, 0, time.Second, 10*time.Second, 4*time.Minute))
+			e.Endpoint.Until = g.now.Add(pickOne(g, 0, time.Second, 10*time.Second, 4*time.Minute) - s.Behind)
 		}
 		if g.IntN(5) == 0 {
 			e.SubjectKind = presence.KindBot
@@ -564,7 +564,7 @@ func (g *generator) event() happened {
 		e.To = g.now
 	case n < 99 || g.IntN(2) == 0:
 		e.Kind, e.Subject, e.From = presence.EventClock, presence.Ref{}, g.now
-		e.To = g.now.Add(pickOne(g, -5*time.Minute, -time.Second, time.Second, time.Minute))
+		e.To = g.now.Add(pickOne(g, -time.Hour, -5*time.Minute, -time.Second, time.Second, time.Minute))
 	default: // a tick
 		e.Subject = presence.Ref{}
 	}
@@ -631,7 +631,7 @@ func (g *generator) claim(e *presence.Event, s *presence.State) {
 	case 0:
 		c.For = pickOne(g, time.Second, 10*time.Second, time.Minute, 10*time.Minute)
 	case 1:
-		c.Until = g.now.Add(pickOne(g, 0, 1, 5*time.Second, 4*time.Minute, 5*time.Minute))
+		c.Until = g.now.Add(pickOne(g, 0, 1, 5*time.Second, 4*time.Minute, 5*time.Minute) - s.Behind)
 	}
 	if g.IntN(4) == 0 {
 		c.Conn = g.conn(s)

@@ -487,7 +487,7 @@ func TestRestartsExposeNobody(t *testing.T) {
 	was := x.m.View(&x.s.Current, presence.AudienceTeam)
 	record, err := x.m.Record(&x.s, 1)
 	require.NoError(t, err)
-	x.s, err = record.State()
+	x.s, err = record.State(0, 0)
 	require.NoError(t, err)
 	x.m = mustCompile(shows)
 	x.do(20, presence.Event{Kind: presence.EventRestart})

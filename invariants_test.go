@@ -273,7 +273,10 @@ func (f *follower) claims(e *happened, before *presence.State, out []presence.Ou
 			if byTime && !followed && o.Reason != presence.EndUntil && o.Reason != presence.EndDisconnected && o.Reason != presence.EndOver {
 				return fmt.Errorf("claim %s ended by time alone because of %s", o.Claim.ID, o.Reason)
 			}
-			end, limited := o.Claim.Until, false
+			end, limited := o.Claim.Until.Add(before.Behind), false
+			if o.At != end { // it had not ended when the clock was set
+				end = o.Claim.Until.Add(f.s.Behind)
+			}
 			for _, p := range f.h.policies {
 				if d := p.SourceFor[o.Claim.Source]; d > 0 && o.At >= o.Claim.SetAt.Add(d) {
 					end, limited = o.At, true // its source holds no longer

@@ -159,10 +159,10 @@ var refusals = map[string][]func(f *refused) error{
 	},
 	"Record.State": {
 		func(*refused) error {
-			return errorOf(presence.Record{Subject: ann, Data: []byte(`{`)}.State())
+			return errorOf(presence.Record{Subject: ann, Data: []byte(`{`)}.State(0, 0))
 		},
 		func(*refused) error {
-			return errorOf(presence.Record{Subject: ann, Data: []byte(`{"version":99}`)}.State())
+			return errorOf(presence.Record{Subject: ann, Data: []byte(`{"version":99}`)}.State(0, 0))
 		},
 	},
 	"Machine.Step": {
@@ -771,7 +771,7 @@ func TestRefusalsRepeatOnlyTheBeginning(t *testing.T) {
 		strings.Repeat("x", 129):            strings.Repeat("x", 128),
 		strings.Repeat("x", 127) + "\u00e9": strings.Repeat("x", 127),
 	} {
-		err := errorOf(presence.Record{Subject: presence.ID(given)}.State())
+		err := errorOf(presence.Record{Subject: presence.ID(given)}.State(0, 0))
 		refusal, ok := errors.AsType[*presence.Error](err)
 		require.True(t, ok)
 		require.Equal(t, want, refusal.Given)

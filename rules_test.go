@@ -278,7 +278,7 @@ func TestRecordsOfOtherProcessesAreTakenOver(t *testing.T) {
 	require.Equal(t, 1, here.s.Work.Total(), "the load is of this process")
 	require.Len(t, here.s.Conns, 1)
 
-	empty, err := presence.Record{Subject: ann, Data: []byte(`{"version":1}`)}.State()
+	empty, err := presence.Record{Subject: ann, Data: []byte(`{"version":1}`)}.State(0, 0)
 	require.NoError(t, err)
 	without, err := here.m.Record(&empty, 8)
 	require.NoError(t, err)
@@ -446,7 +446,7 @@ func TestExplainedInEachSentence(t *testing.T) {
 
 	record, err := x.m.Record(&x.s, 1)
 	require.NoError(t, err)
-	x.s, err = record.State()
+	x.s, err = record.State(0, 0)
 	require.NoError(t, err)
 	x.do(10, presence.Event{Kind: presence.EventRestart})
 	require.Contains(t, strings.Join(x.m.Explain(&x.s, presence.AudienceSelf), "\n"), "0 of 0 connections live\nthe connections from before a restart at "+at(10)+" count until ")

@@ -66,7 +66,7 @@ type Claim struct {
 	Text   string  `json:"text,omitzero"`   // for people, at most MaxText bytes
 	SetAt  Instant `json:"setAt"`           // set by the core
 	By     string  `json:"by,omitzero"`     // set by the core: the actor's id
-	Until  Instant `json:"until,omitzero"`  // the claim has ended at that instant; zero means never
+	Until  Instant `json:"until,omitzero"`  // the claim has ended when the wall clock shows that instant; zero means never
 	// For sets Until to a time after the claim is set. A claim may have only one of
 	// the two. With neither, Status.For decides.
 	For              time.Duration `json:"for,omitzero"`
@@ -169,7 +169,11 @@ type State struct {
 	Disabled  bool
 	ends      []claimEnd // the ends of claims in the last minute, the oldest first; not stored
 
-	Now            Instant // the latest instant processed; it never decreases
+	Now Instant // the latest instant processed; it never decreases
+	// Behind is by how much the wall clock lags Now, since Now did not go back when the
+	// clock was set back. Every Until is an instant of the wall clock: it has passed
+	// once Until + Behind is not after Now. The other instants are of the time of Now.
+	Behind         time.Duration
 	ChangedAt      Instant // when the live connections, endpoints, claims or the policy last changed
 	SuspendedUntil Instant // the end of the last standstill
 	LeaseFloor     Instant // no lease or grace that was running at the last standstill ends before it
@@ -442,7 +446,6 @@ func (st *stepper) apply(e *Event) (trigger Cause, err error) {
 		return CauseDisabled, nil
 	case EventClock:
 		st.setClock(e.From.Sub(e.To))
-		st.tick(s.Now) // an end that the clock has passed is an end by time
 		return TriggerUntil, nil
 	case EventRestart:
 		if st.touched = true; len(s.Conns) > 0 {
@@ -482,33 +485,13 @@ func (st *stepper) applyWork(e *Event) (trigger Cause, err error) {
 	return "", nil
 }
 
-// setClock moves the ends of claims, endpoints and requests after the wall clock
-// was set. What measures elapsed time stays, such as a lease.
+// setClock processes that the wall clock was set back by a duration, or forward by a
+// negative one. What measures elapsed time stays, such as a lease.
 func (st *stepper) setClock(back time.Duration) {
 	s := st.s
-	move := func(until *Instant) {
-		if *until != 0 {
-			*until = until.Add(back)
-			st.touched = true
-		}
-	}
-	for i := range s.Claims {
-		move(&s.Claims[i].Until)
-	}
-	for i := range s.Endpoints {
-		move(&s.Endpoints[i].Until)
-	}
-	if w := s.Work; w != nil {
-		if w.Pending != nil {
-			move(&w.Pending.Until)
-		}
-		for i := range w.Requests {
-			move(&w.Requests[i].Claim.Until)
-		}
-	}
-	if st.expireClaims(s.Now) {
-		st.ended = s.Now // the claims showed until now
-	}
+	s.Behind = time.Duration(Instant(s.Behind).Add(back))
+	st.touched = s.Current.Known
+	st.tick(s.Now) // an end that the clock has passed is an end by time
 }
 
 // change records that the live connections, endpoints, claims or the policy change
@@ -535,8 +518,8 @@ const restartConn = "\x00restart"
 // restart makes a subject that was reachable when its record was written linger for
 // the start-up grace. So clients can reconnect without a change of status. The
 // lingering connection keeps the last input. Claims and endpoints that ended since
-// then end at their instants. Idleness has no instant before now: the record does not
-// have the instant up to which its stages had been processed.
+// then end at their instants. Idleness has no instant before now: an older record does
+// not have the instant up to which its stages had been processed.
 func (st *stepper) restart(now Instant) {
 	s, m := st.s, st.m
 	if s.Current.Reach >= ReachLingering {
@@ -546,7 +529,7 @@ func (st *stepper) restart(now Instant) {
 		s.Conns = []ConnState{c}
 	}
 	for {
-		d := m.next(&State{Claims: s.Claims, Endpoints: s.Endpoints, Work: s.Work})
+		d := m.next(&State{Behind: s.Behind, Claims: s.Claims, Endpoints: s.Endpoints, Work: s.Work})
 		if !d.ok || d.at > now {
 			return
 		}
@@ -558,8 +541,8 @@ func (st *stepper) restart(now Instant) {
 // takeOver replaces the stored part of the state by a record that another process
 // wrote.
 func (st *stepper) takeOver(r *Record) {
-	stored, _ := r.State() // validate has read it
 	s := st.s
+	stored, _ := r.State(s.Now, s.Behind) // validate has read it
 	known := func(list []Claim, c *Claim) bool {
 		return slices.ContainsFunc(list, func(o Claim) bool { return o.ID == c.ID && compareClaims(o, *c) == 0 })
 	}
@@ -923,7 +906,7 @@ func (st *stepper) endpoint(e *Event) error {
 		}
 		return nil
 	}
-	if e.Endpoint.Until != 0 && e.Endpoint.Until <= s.Now {
+	if s.past(e.Endpoint.Until, s.Now) {
 		return refuse(ErrInvalid, "until", e.Endpoint.Until.String(), "it has passed")
 	}
 	if !found && len(s.Endpoints) >= MaxEndpoints {
@@ -1040,10 +1023,10 @@ func (m *Machine) resolve(s *State, e *Event) (c Claim, own bool, err error) {
 		c.For = def.For
 	}
 	if c.For > 0 {
-		c.Until = s.Now.Add(c.For)
+		c.Until = s.wall(s.Now.Add(c.For))
 	}
-	if c.Until != 0 && c.Until <= s.Now {
-		return c, false, refuse(ErrInvalid, "until", c.Until.String(), "it is not after now, %s", s.Now)
+	if s.past(c.Until, s.Now) {
+		return c, false, refuse(ErrInvalid, "until", c.Until.String(), "it is not after now, %s", s.wall(s.Now))
 	}
 	if c.Key == "" {
 		c.Key = KeyBase

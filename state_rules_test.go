@@ -382,7 +382,7 @@ func TestRestartLingersOnce(t *testing.T) {
 		x.login(0, "tab")
 		record, err := x.m.Record(&x.s, 1)
 		require.NoError(t, err)
-		x.s, err = record.State()
+		x.s, err = record.State(0, 0)
 		require.NoError(t, err)
 		for i := range conns {
 			x.do(1, presence.Event{Kind: presence.EventConnect, Conn: fmt.Sprint("tab", i), Age: presence.NoAge})
@@ -392,16 +392,16 @@ func TestRestartLingersOnce(t *testing.T) {
 	}
 }
 
-// A clock that is set moves the ends that are shown, which is a change by time.
-func TestClockMovesShownEnds(t *testing.T) {
+// A clock that is set moves no end that is shown, since that is what the clock will
+// show. The claim ends when it does.
+func TestClockMovesNoShownEnd(t *testing.T) {
 	x := newSubject(t, presence.DefaultPolicy())
 	x.login(0, "tab")
-	require.Empty(t, x.do(1, presence.Event{Kind: presence.EventClock, From: second(5), To: second(0)}), "nothing has an end")
 	x.claim(1, presence.Claim{Status: "busy", Until: second(30)})
-	out := x.do(2, presence.Event{Kind: presence.EventClock, From: second(5), To: second(0)})
-	require.Len(t, out, 1)
-	require.Equal(t, [2]any{presence.OutputUpdated, presence.TriggerUntil}, [2]any{out[0].Kind, out[0].Trigger})
-	require.Equal(t, second(35), x.s.Current.Until)
+	require.Empty(t, x.do(2, presence.Event{Kind: presence.EventClock, From: second(5), To: second(0)}))
+	require.Equal(t, second(30), x.s.Current.Until)
+	require.Equal(t, "busy", x.tick(34.9).Status)
+	require.Equal(t, "available", x.tick(35).Status)
 }
 
 // A choice of the subject itself answers a challenge. One of a supervisor does not.

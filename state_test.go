@@ -413,3 +413,168 @@ func TestTermsForNotedInputs(t *testing.T) {
 		}
 	}
 }
+
+// everyInstant calls f with each instant below a value, with the name of its field. It
+// fills empty lists and pointers, so that none is missed.
+func everyInstant(v reflect.Value, name string, f func(name string, at reflect.Value)) {
+	if v.Type() == reflect.TypeFor[Instant]() {
+		f(name, v)
+		return
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		if v.IsNil() {
+			v.Set(reflect.New(v.Type().Elem()))
+		}
+		everyInstant(v.Elem(), name, f)
+	case reflect.Slice:
+		if v.Len() == 0 {
+			v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		}
+		for i := range v.Len() {
+			everyInstant(v.Index(i), name, f)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			everyInstant(v.Field(i), v.Type().Field(i).Name, f)
+		}
+	}
+}
+
+// Between the clock of a process and that of a record, every instant that has passed
+// is moved, no end and no revision is, and nothing of the state is changed.
+func TestRecordMovesWhatHasPassed(t *testing.T) {
+	var d, same durable
+	n := Instant(0)
+	number := func(_ string, at reflect.Value) { n++; at.SetInt(int64(n)) }
+	everyInstant(reflect.ValueOf(&d), "", number)
+	n = 0
+	everyInstant(reflect.ValueOf(&same), "", number)
+	before := d
+	d.move(func(at Instant) Instant { return at + 1000 })
+	require.Equal(t, same, before, "lists of the state were changed in place")
+	n = 0
+	everyInstant(reflect.ValueOf(&d), "", func(name string, at reflect.Value) {
+		n++
+		want := n
+		if name != "Until" && name != "Revision" && name != "Requeued" {
+			want += 1000
+		}
+		require.Equal(t, want, at.Interface(), "%s, the instant %d", name, n)
+	})
+	require.Greater(t, n, Instant(20))
+	var none durable
+	none.move(func(Instant) Instant { return 5 })
+	require.Equal(t, durable{}, none, "none is none at any clock")
+}
+
+// What a process whose clock was set back stores is read by one whose clock was set
+// back by more as the same: what has passed as long ago, what ends at the same instant
+// of the wall clock.
+func TestRecordBetweenClocks(t *testing.T) {
+	p := DefaultPolicy()
+	p.Hideable = []Audience{AudienceTeam}
+	require.NoError(t, p.Set("statuses.away.drainsFirst", "true"))
+	m := must(Compile(p))
+	ann, now := ID("ann"), At(time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
+	var s State
+	do := func(e Event) {
+		t.Helper()
+		now = now.Add(time.Second)
+		e.Subject, e.Actor = ann, Agent(ann)
+		_, _, err := m.Step(&s, &e, now, nil)
+		require.NoError(t, err)
+	}
+	do(Event{Kind: EventLogin, Conn: "tab", Age: NoAge})
+	do(Event{Kind: EventClock, From: now, To: now.Add(-time.Hour)})
+	do(Event{Kind: EventLoad, Load: Load{N: 1}})
+	do(Event{Kind: EventRequest, Claim: Claim{Status: "busy"}})
+	do(Event{Kind: EventSetClaim, Claim: Claim{Status: "away", For: 10 * time.Minute, Key: KeyTimed, HidesFrom: []Audience{AudienceTeam}}})
+	do(Event{Kind: EventEndpoint, Endpoint: Endpoint{ID: "phone", Kind: EndpointPush, Until: now}})
+	do(Event{Kind: EventLogout})
+	record, err := m.Record(&s, 1)
+	require.NoError(t, err)
+	const more = 3 * time.Hour
+	there, err := record.State(now.Add(more), time.Hour+more)
+	require.NoError(t, err)
+	require.Equal(t, time.Hour+more, there.Behind)
+	require.Equal(t, s.Now.Add(more), there.Now)
+	require.Equal(t, s.Current.Since.Add(more), there.Current.Since)
+	require.Equal(t, s.LeftAt.Add(more), there.LeftAt)
+	require.Equal(t, s.LoggedIn.Add(more), there.LoggedIn)
+	require.Equal(t, m.lastInput(&s).Add(more), there.Input)
+	require.Equal(t, s.Current.Revision, there.Current.Revision)
+	require.Equal(t, s.Endpoints[0].Since.Add(more), there.Endpoints[0].Since)
+	require.Equal(t, s.Endpoints[0].Until, there.Endpoints[0].Until)
+	require.Equal(t, s.Work.Pending.SetAt.Add(more), there.Work.Pending.SetAt)
+	require.Equal(t, s.Current.seen[0].Since.Add(more), there.Current.seen[0].Since)
+	again, err := m.Record(&there, 1)
+	require.NoError(t, err)
+	require.Equal(t, string(record.Data), string(again.Data))
+}
+
+// L18: of a record that is more than 2 s ahead what has passed happens now, the last
+// input keeps its age, and ends stay. That holds for records without the instant at
+// which they were written, too. One that is less ahead is of a clock that is as good as this one.
+func TestRecordFromTheFuture(t *testing.T) {
+	m := must(Compile(DefaultPolicy()))
+	ann, wrote := ID("ann"), At(time.Date(2027, 1, 5, 9, 0, 0, 0, time.UTC))
+	var s State
+	for i, e := range []Event{
+		{Kind: EventLogin, Conn: "tab", Age: NoAge},
+		{Kind: EventSetClaim, Actor: Agent(ann), Claim: Claim{Status: "busy", For: time.Hour}},
+		{Kind: EventEndpoint, Endpoint: Endpoint{ID: "phone", Kind: EndpointPush}},
+	} {
+		e.Subject = ann
+		_, _, err := m.Step(&s, &e, wrote.Add(time.Duration(i-3)*time.Minute), nil)
+		require.NoError(t, err)
+	}
+	_, _, err := m.Step(&s, &Event{}, wrote, nil)
+	require.NoError(t, err)
+	record, err := m.Record(&s, 1)
+	require.NoError(t, err)
+	old := record
+	old.Data = []byte(strings.Replace(string(record.Data), fmt.Sprintf(`"at":%q,`, wrote), "", 1))
+	require.NotEqual(t, record.Data, old.Data)
+	for _, behind := range []time.Duration{0, time.Hour} {
+		for _, tt := range []struct {
+			name  string
+			r     Record
+			ahead time.Duration
+			moved bool
+			age   time.Duration // of the last input
+		}{
+			{"a year", record, 365 * 24 * time.Hour, true, 3 * time.Minute},
+			{"just too much", record, 2*time.Second + 1, true, 3 * time.Minute},
+			{"little", record, 2 * time.Second, false, 3 * time.Minute},
+			{"not", record, -time.Second, false, 3 * time.Minute},
+			{"a year, of an older kind", old, 365 * 24 * time.Hour, true, 2 * time.Minute}, // as of its latest instant
+			{"not, of an older kind", old, -time.Second, false, 3 * time.Minute},
+		} {
+			t.Run(fmt.Sprint(tt.name, behind), func(t *testing.T) {
+				now := wrote.Add(behind - tt.ahead) // the time of the process that reads it
+				got, err := tt.r.State(now, behind)
+				require.NoError(t, err)
+				moved := func(at Instant) Instant {
+					if at = at.Add(behind); tt.moved {
+						at = min(at, now)
+					}
+					return at
+				}
+				require.Equal(t, moved(s.Current.Since), got.Current.Since)
+				require.Equal(t, moved(s.LoggedIn), got.LoggedIn)
+				require.Equal(t, moved(s.Claims[0].SetAt), got.Claims[0].SetAt)
+				require.Equal(t, moved(s.Endpoints[0].Since), got.Endpoints[0].Since)
+				require.LessOrEqual(t, got.Now, max(now, moved(wrote)), "time goes on from now")
+				at := now
+				if !tt.moved {
+					at = wrote.Add(behind)
+				}
+				require.Equal(t, at.Add(-tt.age), got.Input)
+				require.Equal(t, s.Claims[0].Until, got.Claims[0].Until)
+				require.Equal(t, s.Current.Revision, got.Current.Revision, "it counts, and rises")
+				require.Equal(t, behind, got.Behind)
+			})
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"time"
 )
 
 // emptyRecord is the data of a subject without a record.
@@ -22,9 +23,10 @@ type Record struct {
 // stateVersion is the version of the stored form.
 const stateVersion = 1
 
-// durable is the stored part of a State.
+// durable is the stored part of a State. Its instants are of the wall clock.
 type durable struct {
 	Version   int         `json:"version"`
+	At        Instant     `json:"at,omitzero"` // up to which the state was processed when it was written
 	Kind      SubjectKind `json:"kind,omitzero"`
 	Claims    []Claim     `json:"claims,omitempty"`
 	Endpoints []Endpoint  `json:"endpoints,omitempty"`
@@ -50,10 +52,12 @@ type durable struct {
 }
 
 // Record returns the record of s, with the revision that the caller gives. It has
-// everything but connections, loads and challenges.
+// everything but connections, loads and challenges. Its instants are those that the
+// wall clock showed, so that another process can read them.
 func (m *Machine) Record(s *State, revision uint64) (Record, error) {
+	input := m.lastInput(s)
 	d := durable{
-		Version: stateVersion, Kind: s.Kind, Claims: s.Claims, Endpoints: s.Endpoints, Input: m.lastInput(s),
+		Version: stateVersion, At: max(s.Now, input), Kind: s.Kind, Claims: s.Claims, Endpoints: s.Endpoints, Input: input,
 		Gone: s.LeftCause, GoneAt: s.LeftAt, LoggedIn: s.LoggedIn, Disabled: s.Disabled, Epoch: s.Epoch, Serial: s.Serial,
 		Status: s.Current.Status, Class: s.Current.Class, Cause: s.Current.Cause, Since: s.Current.Since, Reason: s.Current.Reason,
 		Reach: s.Current.Reach, Seen: s.Current.seen, Revision: s.Current.Revision,
@@ -64,6 +68,9 @@ func (m *Machine) Record(s *State, revision uint64) (Record, error) {
 			d.Meanwhile = w.meanwhile
 		}
 	}
+	if s.Behind != 0 {
+		d.move(func(at Instant) Instant { return s.wall(at) })
+	}
 	data, err := json.Marshal(d)
 	if err != nil {
 		return Record{}, refuse(ErrInvalid, "record", s.Subject.String(), "it cannot be encoded").because(err)
@@ -71,16 +78,83 @@ func (m *Machine) Record(s *State, revision uint64) (Record, error) {
 	return Record{Subject: s.Subject, Revision: revision, Data: data}, nil
 }
 
-// State reads a record. The state has no connections. Step it with EventRestart, so
-// that clients can reconnect within the start-up grace. It returns ErrInvalid for
-// data it cannot read.
-func (r Record) State() (State, error) {
+// clockSkew is the most by which the clocks of two processes may differ.
+const clockSkew = 2 * time.Second
+
+// move replaces each instant that has passed and is not 0. It changes no list in
+// place. An Until stays, since it is an instant of the wall clock, and so does a
+// revision, since it only counts.
+func (d *durable) move(to func(Instant) Instant) {
+	each := func(list ...*Instant) {
+		for _, at := range list {
+			if *at != 0 {
+				*at = to(*at)
+			}
+		}
+	}
+	each(&d.At, &d.Input, &d.GoneAt, &d.LoggedIn, &d.Since)
+	d.Claims, d.Endpoints = slices.Clone(d.Claims), slices.Clone(d.Endpoints)
+	d.Requests, d.Seen = slices.Clone(d.Requests), slices.Clone(d.Seen)
+	for i := range d.Claims {
+		each(&d.Claims[i].SetAt)
+	}
+	for i := range d.Endpoints {
+		each(&d.Endpoints[i].Since)
+	}
+	for i := range d.Requests {
+		each(&d.Requests[i].At, &d.Requests[i].Claim.SetAt)
+	}
+	for i := range d.Seen {
+		each(&d.Seen[i].Since, &d.Seen[i].LastSeen)
+	}
+	for _, c := range []**Claim{&d.Pending, &d.Meanwhile} {
+		if *c != nil {
+			moved := **c
+			each(&moved.SetAt)
+			*c = &moved
+		}
+	}
+}
+
+// take turns the wall time of a record into that of a process. If the record is of
+// a clock that was ahead, what lies in the future happens now, and the last input
+// keeps the age that it had when the record was written.
+func (d *durable) take(now Instant, behind time.Duration) {
+	written := d.At
+	if written == 0 { // an older record, written no earlier than its latest instant
+		d.move(func(at Instant) Instant { written = max(written, at); return at })
+	}
+	age := max(written.Sub(d.Input), 0)
+	ahead := written.Sub(now.Add(-behind)) > clockSkew
+	d.move(func(at Instant) Instant {
+		if at = at.Add(behind); ahead {
+			at = min(at, now)
+		}
+		return at
+	})
+	if ahead && d.Input != 0 {
+		d.Input = now.Add(-age)
+	}
+}
+
+// State reads a record at an instant of a process whose wall clock is behind by so
+// much; see [State.Behind]. If the record was written by a clock that was ahead, no
+// instant that has passed lies after now. With a now of 0 the state is as the record
+// has it.
+//
+// The state has no connections. Step it with EventRestart, so that clients can
+// reconnect within the start-up grace. It returns ErrInvalid for data it cannot
+// read.
+func (r Record) State(now Instant, behind time.Duration) (State, error) {
 	var d durable
 	if err := json.Unmarshal(r.Data, &d); err != nil {
 		return State{}, refuse(ErrInvalid, "record", r.Subject.String(), "it cannot be read").because(err)
 	}
 	if d.Version != stateVersion {
 		return State{}, refuse(ErrInvalid, "record", r.Subject.String(), "it has version %d, this package reads version %d", d.Version, stateVersion)
+	}
+	if now != 0 {
+		d.take(now, behind)
 	}
 	slices.SortFunc(d.Claims, compareClaims)
 	var work *Work
@@ -89,7 +163,7 @@ func (r Record) State() (State, error) {
 	}
 	return State{
 		Subject: r.Subject, Kind: d.Kind, Work: work, Claims: d.Claims, Endpoints: d.Endpoints, Input: d.Input, LeftCause: d.Gone, LeftAt: d.GoneAt,
-		LoggedIn: d.LoggedIn, Disabled: d.Disabled, Epoch: d.Epoch, Serial: d.Serial, Now: d.Since, ChangedAt: d.Since,
+		LoggedIn: d.LoggedIn, Disabled: d.Disabled, Epoch: d.Epoch, Serial: d.Serial, Now: max(d.At, d.Since), Behind: behind, ChangedAt: d.Since,
 		Current: Presence{Subject: r.Subject, Kind: cmp.Or(d.Kind, KindHuman), Known: d.Status != "", Status: d.Status, Class: d.Class, Cause: d.Cause, Since: d.Since, Reason: d.Reason, Reach: min(d.Reach, ReachLive), Revision: d.Revision, seen: d.Seen},
 	}, nil
 }

@@ -1,6 +1,7 @@
 package presence_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -272,8 +273,138 @@ func TestFaultsOfRecords(t *testing.T) {
 		`{"version":2}`: "it has version 2, this package reads version 1",
 		`{}`:            "it has version 0, this package reads version 1",
 	} {
-		s, err := presence.Record{Subject: ann, Data: []byte(data)}.State()
+		s, err := presence.Record{Subject: ann, Data: []byte(data)}.State(0, 0)
 		require.EqualError(t, err, `presence: invalid record "ann": `+fault)
 		require.Zero(t, s)
+	}
+}
+
+// L17, fault 45: the clock was set back by an hour. Claims, endpoints and requests until
+// a wall time that it had shown before are accepted, shown and stored as given, and met
+// when the clock shows that time, before and after a restart.
+func TestEndsAfterTheClockWasSetBack(t *testing.T) {
+	t.Parallel()
+	for _, restart := range []bool{false, true} {
+		t.Run(fmt.Sprint("restart ", restart), func(t *testing.T) {
+			t.Parallel()
+			o := newStored(t)
+			p := presence.DefaultPolicy()
+			p.Lease, p.Idle, p.Work.RequestFor = 12*time.Hour, nil, 30*time.Minute
+			o.opts.Policy = &p
+			o.restart()
+			o.login(ann, "tab")
+			o.login(bob, "tab")
+			o.clock.Add(10 * time.Second)
+			require.Equal(t, "available", o.status(ann))
+			o.clock.Add(-time.Hour)
+			end := presence.At(o.clock.Now()).Add(30 * time.Minute)
+			calendar := presence.Actor{Subject: presence.ID("cal"), Role: presence.RoleSystem}
+			v, err := o.SetClaim(t.Context(), calendar, ann, presence.Claim{Status: "busy", Source: presence.SourceCalendar, Key: "m", Until: end})
+			require.NoError(t, err)
+			require.Equal(t, "busy", v.Status)
+			require.NoError(t, o.SetEndpoint(t.Context(), ann, presence.Endpoint{ID: "phone", Kind: presence.EndpointPush, Until: end}))
+			_, err = o.Request(t.Context(), presence.Agent(ann), ann, presence.Claim{Status: "away"})
+			require.NoError(t, err)
+			v, err = o.SetClaim(t.Context(), presence.Agent(bob), bob, presence.Claim{Status: "busy", For: 30 * time.Minute})
+			require.NoError(t, err)
+			require.Equal(t, end, v.Until, "what is shown is what the clock will show")
+			_, err = o.SetClaim(t.Context(), calendar, bob, presence.Claim{Status: "busy", Source: presence.SourceCalendar, Until: presence.At(o.clock.Now())})
+			require.ErrorIs(t, err, presence.ErrInvalid)
+			for range 2 {
+				for _, s := range []presence.State{o.state(ann), found(o.stored(ann))} {
+					require.Equal(t, end, s.Claims[0].Until)
+					require.Equal(t, end, s.Endpoints[0].Until)
+					require.Equal(t, end, s.Work.Requests[0].Until)
+				}
+				full, err := o.GetAs(t.Context(), presence.AudienceAdmin, ann)
+				require.NoError(t, err)
+				require.Equal(t, end, full.Until)
+				if !restart {
+					break
+				}
+				o.restart()
+				o.connect(ann, "tab")
+				o.connect(bob, "tab")
+			}
+			held := func() bool {
+				_, err := o.Sweep(t.Context())
+				require.NoError(t, err)
+				s := o.state(ann)
+				require.Equal(t, len(s.Claims) > 0, len(s.Endpoints) > 0)
+				require.Equal(t, len(s.Claims) > 0, len(s.Work.Requests) > 0)
+				require.Equal(t, len(s.Claims) > 0, o.status(bob) == "busy")
+				return len(s.Claims) > 0
+			}
+			o.clock.Set(end.Time().Add(-time.Second))
+			require.True(t, held())
+			o.clock.Set(end.Time())
+			require.False(t, held())
+		})
+	}
+}
+
+func found[T any](v T, ok bool) T {
+	if !ok {
+		panic("not stored")
+	}
+	return v
+}
+
+// L18, fault 45: a process wrote records by a clock that was ahead. After the next start
+// time does not stand still until the clock shows what those have: a connection is lost
+// after lease and grace, idle after five minutes, and what was chosen is kept.
+func TestRecordsOfAClockThatWasAhead(t *testing.T) {
+	t.Parallel()
+	for _, ahead := range []time.Duration{time.Hour, 365 * 24 * time.Hour} {
+		for _, way := range []string{"closed", "crashed", "read while it was idle"} {
+			t.Run(fmt.Sprint(ahead, " ", way), func(t *testing.T) {
+				t.Parallel()
+				o := newStored(t)
+				nine := o.clock.Now()
+				o.clock.Add(ahead)
+				wrote := presence.At(o.clock.Now())
+				c := o.login(ann, "tab")
+				o.connect(bob, "tab")
+				_, err := o.SetClaim(t.Context(), presence.Agent(bob), bob, presence.Claim{Status: "busy"})
+				require.NoError(t, err)
+				o.clock.Add(time.Minute)
+				if way == "closed" {
+					require.NoError(t, c.Logout())
+				}
+				_, err = o.Sweep(t.Context())
+				require.NoError(t, err)
+				if way != "crashed" {
+					require.NoError(t, o.Close())
+				}
+				o.clock.Set(nine.Add(2 * time.Minute))
+				o.crash() // another process starts
+				began := presence.At(o.clock.Now())
+				if way == "read while it was idle" {
+					require.LessOrEqual(t, o.state(ann).Current.Since, began)
+					o.clock.Add(time.Minute)
+				}
+				c, err = o.Connect(t.Context(), ann, presence.ConnectOptions{ID: "tab", Login: true})
+				require.NoError(t, err)
+				_, err = o.Connect(t.Context(), bob, presence.ConnectOptions{ID: "tab"})
+				require.NoError(t, err)
+				require.Equal(t, "busy", o.status(bob), "it is kept")
+				from := presence.At(o.clock.Now())
+				require.Less(t, from, wrote)
+				for passed := time.Duration(0); passed < 5*time.Minute; passed += 25 * time.Second {
+					require.Equal(t, "available", o.status(ann), "%v", passed)
+					require.NoError(t, c.Heartbeat())
+					o.clock.Add(25 * time.Second)
+				}
+				_, err = o.Sweep(t.Context())
+				require.NoError(t, err)
+				require.Equal(t, "away", o.status(ann))
+				require.Equal(t, from.Add(5*time.Minute), o.state(ann).Current.Since)
+				require.Equal(t, from.Add(time.Minute), o.state(bob).LeftAt, "its lease was over")
+				o.clock.Add(75*time.Second - 25*time.Second - 1)
+				require.Equal(t, "away", o.status(ann))
+				o.clock.Add(1)
+				require.Equal(t, "offline", o.status(ann))
+			})
+		}
 	}
 }

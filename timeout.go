@@ -34,11 +34,31 @@ func (d *deadline) sooner(at Instant) {
 	}
 }
 
+// wall returns what the wall clock shows at an instant; 0 stays 0.
+func (s *State) wall(at Instant) Instant {
+	if at == 0 {
+		return 0
+	}
+	return at.Add(-s.Behind)
+}
+
+// due returns the instant at which the wall clock shows another one; 0 stays 0.
+func (s *State) due(until Instant) Instant {
+	if until == 0 {
+		return 0
+	}
+	return until.Add(s.Behind)
+}
+
+// past reports whether the wall clock has reached an end at an instant. An end of 0
+// is never reached.
+func (s *State) past(until, now Instant) bool { return until != 0 && s.due(until) <= now }
+
 // next returns the earliest deadline of s, or false if s has none.
 func (m *Machine) next(s *State) (d deadline) {
 	for i := range s.Claims {
-		if until := m.endOf(&s.Claims[i]); until != 0 {
-			d.sooner(until)
+		if until := m.endOf(s, &s.Claims[i]); until != 0 {
+			d.sooner(s.due(until))
 		}
 	}
 	for i := range s.ends {
@@ -46,7 +66,7 @@ func (m *Machine) next(s *State) (d deadline) {
 	}
 	for i := range s.Endpoints {
 		if until := s.Endpoints[i].Until; until != 0 {
-			d.sooner(until)
+			d.sooner(s.due(until))
 		}
 	}
 	for i := range s.Conns {
@@ -110,8 +130,8 @@ func (m *Machine) keptUntil(s *State, c *ConnState) Instant {
 		if keeps := m.resolved(own).Keeps; keeps > 0 {
 			end = s.outlast(c.Left, end.Add(keeps))
 		}
-		if until := m.endOf(own); until != 0 {
-			end = min(end, until)
+		if until := m.endOf(s, own); until != 0 {
+			end = min(end, s.due(until))
 		}
 	}
 	return end
@@ -252,12 +272,9 @@ func (st *stepper) timedID(kind deadlineKind, at Instant) string {
 func (st *stepper) expireClaims(at Instant) bool {
 	s := st.s
 	st.forgetEnds(at)
-	ended := st.drop(EndUntil, func(c *Claim) bool {
-		until := st.m.endOf(c)
-		return until != 0 && until <= at
-	})
+	ended := st.drop(EndUntil, func(c *Claim) bool { return !st.m.holds(s, c, at) })
 	n := len(s.Endpoints)
-	s.Endpoints = slices.DeleteFunc(s.Endpoints, func(p Endpoint) bool { return p.Until != 0 && p.Until <= at })
+	s.Endpoints = slices.DeleteFunc(s.Endpoints, func(p Endpoint) bool { return s.past(p.Until, at) })
 	return ended || len(s.Endpoints) < n
 }
 
@@ -373,11 +390,11 @@ func (st *stepper) recount() {
 func (m *Machine) workDeadlines(s *State, d *deadline) {
 	w := s.Work
 	if w.Pending != nil && w.Pending.Until != 0 {
-		d.sooner(w.Pending.Until)
+		d.sooner(s.due(w.Pending.Until))
 	}
 	for i := range w.Requests {
 		if until := w.Requests[i].Until; until != 0 {
-			d.sooner(until)
+			d.sooner(s.due(until))
 		}
 	}
 	if w.Challenge != "" {
@@ -406,16 +423,16 @@ func (m *Machine) requeueAt(s *State) Instant {
 // expireWork ends the pending status and the requests whose end is reached. It
 // reports whether it ended one.
 func (st *stepper) expireWork(at Instant) bool {
-	w := st.s.Work
+	s, w := st.s, st.s.Work
 	if w == nil {
 		return false
 	}
 	ended := false
-	if w.Pending != nil && w.Pending.Until != 0 && w.Pending.Until <= at {
+	if w.Pending != nil && s.past(w.Pending.Until, at) {
 		w.Pending, ended = nil, true
 		st.persist()
 	}
 	n := len(w.Requests)
-	st.closeRequests(func(r *Request) bool { return r.Until != 0 && r.Until <= at }, EndExpired, "")
+	st.closeRequests(func(r *Request) bool { return s.past(r.Until, at) }, EndExpired, "")
 	return ended || len(w.Requests) < n
 }

@@ -29,24 +29,144 @@ func TestLeaseAndGraceToTheInstant(t *testing.T) {
 	})
 }
 
-// A wall clock that is set back moves whatever ends by it, chosen already or
-// not, and nothing beyond the last instant.
+// L17, fault 45: an end is an instant of the wall clock. When that was set back, the end
+// stays as it was given and is met when the clock shows it, whether it was given before
+// or after, and whatever it ends. A duration is such an end from the moment it is set.
 func TestEndsFollowTheWallClock(t *testing.T) {
+	host := presence.Actor{Role: presence.RoleSystem}
+	until := func(s float64, back bool) presence.Instant {
+		if back {
+			s -= 100 // what the wall clock shows then
+		}
+		return second(s)
+	}
+	claims := func(x *subject) bool { return len(x.s.Claims) > 0 }
+	for _, tt := range []struct {
+		name string
+		set  func(x *subject, at float64, until presence.Instant)
+		held func(x *subject) bool
+		find func(x *subject) presence.Instant // the end that is kept
+		far  float64                           // when it is met if nothing is set back after it was set
+	}{
+		{"a claim", func(x *subject, at float64, until presence.Instant) {
+			x.do(at, presence.Event{Kind: presence.EventSetClaim, Actor: host, Claim: presence.Claim{Status: "busy", Source: presence.SourceCalendar, Until: until}})
+		}, claims, func(x *subject) presence.Instant { return x.s.Claims[0].Until }, 1000},
+		{"a choice for a time", func(x *subject, at float64, _ presence.Instant) {
+			x.claim(at, presence.Claim{Status: "busy", For: time.Duration(1000-at) * time.Second})
+		}, claims, func(x *subject) presence.Instant { return x.s.Claims[0].Until }, 1000},
+		{"a claim of a connection", func(x *subject, at float64, until presence.Instant) {
+			x.claim(at, presence.Claim{Status: "busy", Conn: "tab", Until: until})
+		}, claims, func(x *subject) presence.Instant { return x.s.Claims[0].Until }, 1000},
+		{"an endpoint", func(x *subject, at float64, until presence.Instant) {
+			x.do(at, presence.Event{Kind: presence.EventEndpoint, Endpoint: presence.Endpoint{ID: "phone", Kind: presence.EndpointPush, Until: until}})
+		}, func(x *subject) bool { return len(x.s.Endpoints) > 0 }, func(x *subject) presence.Instant { return x.s.Endpoints[0].Until }, 1000},
+		{"what waits for the end of work", func(x *subject, at float64, until presence.Instant) {
+			x.do(at, presence.Event{Kind: presence.EventLoad, Load: presence.Load{N: 1}})
+			x.claim(at, presence.Claim{Status: "away", Until: until})
+		}, func(x *subject) bool { return x.s.Work.Pending != nil }, func(x *subject) presence.Instant { return x.s.Work.Pending.Until }, 1000},
+		{"an open request", func(x *subject, at float64, _ presence.Instant) {
+			x.do(at, presence.Event{Kind: presence.EventRequest, Actor: presence.Agent(ann), Claim: presence.Claim{Status: "busy"}})
+		}, func(x *subject) bool { return len(x.s.Work.Requests) > 0 }, func(x *subject) presence.Instant { return x.s.Work.Requests[0].Until }, 0},
+		{"a choice that was asked for", func(x *subject, at float64, until presence.Instant) {
+			x.do(at, presence.Event{Kind: presence.EventRequest, Actor: presence.Agent(ann), Claim: presence.Claim{Status: "busy", Until: until}})
+			require.Equal(x.t, until, x.s.Work.Requests[0].Claim.Until)
+			x.do(at, presence.Event{Kind: presence.EventDecide, Actor: boss})
+		}, claims, func(x *subject) presence.Instant { return x.s.Claims[0].Until }, 1000},
+	} {
+		for _, first := range []bool{true, false} { // set before the clock is
+			t.Run(fmt.Sprintf("%s, set first: %t", tt.name, first), func(t *testing.T) {
+				p := presence.DefaultPolicy()
+				p.Lease, p.Work.RequestFor, p.Idle = time.Hour, 800*time.Second, nil
+				require.NoError(t, p.Set("statuses.away.drainsFirst", "true"))
+				x := newSubject(t, p)
+				x.login(0, "tab")
+				back := presence.Event{Kind: presence.EventClock, From: second(50), To: second(-50)}
+				far := tt.far
+				if far == 0 {
+					far = 850
+				}
+				if first {
+					tt.set(x, 50, until(1000, false))
+					kept := tt.find(x)
+					require.Equal(t, second(far), kept)
+					for _, out := range x.do(50, back) {
+						require.Equal(t, presence.OutputPersist, out.Kind, "nothing is shown otherwise")
+					}
+					require.Equal(t, kept, tt.find(x))
+					far += 100
+				} else {
+					x.do(50, back)
+					tt.set(x, 50, until(1000, true))
+					require.Equal(t, second(far-100), tt.find(x))
+				}
+				require.Equal(t, 100*time.Second, x.s.Behind)
+				next, ok := x.m.Next(&x.s)
+				require.True(t, ok)
+				require.Equal(t, second(far), next)
+				x.tick(far - 1)
+				require.True(t, tt.held(x))
+				if p := &x.s.Current; p.Until != 0 {
+					require.Equal(t, tt.find(x), p.Until, "what is shown is what the clock will show")
+					require.Equal(t, p.Until, x.m.View(p, presence.AudienceSelf).Until)
+				}
+				x.tick(far)
+				require.False(t, tt.held(x))
+			})
+		}
+	}
+}
+
+// L17: what the wall clock has still to show is accepted, and what it has shown is not.
+func TestEndsAreCheckedByTheWallClock(t *testing.T) {
+	x := newSubject(t, presence.DefaultPolicy())
+	x.login(0, "tab")
+	x.do(0, presence.Event{Kind: presence.EventClock, From: second(0), To: second(-3600)})
+	calendar := func(until float64) presence.Event {
+		return presence.Event{Kind: presence.EventSetClaim, Actor: presence.Actor{Role: presence.RoleSystem}, Claim: presence.Claim{Status: "busy", Until: second(until)}}
+	}
+	phone := func(until float64) presence.Event {
+		return presence.Event{Kind: presence.EventEndpoint, Endpoint: presence.Endpoint{ID: "phone", Kind: presence.EndpointPush, Until: second(until)}}
+	}
+	for _, e := range []func(float64) presence.Event{calendar, phone} {
+		_, err := x.try(10, e(-3590))
+		require.ErrorIs(t, err, presence.ErrInvalid)
+		x.do(10, e(-3589))
+	}
+	_, err := x.try(10, calendar(-3590))
+	require.ErrorContains(t, err, second(-3590).String()+`"`)
+	require.ErrorContains(t, err, "it is not after now, "+second(-3590).String())
+	require.Len(t, x.s.Claims, 1)
+	require.Equal(t, "available", x.tick(11).Status)
+	require.Empty(t, x.s.Endpoints)
+}
+
+// A claim that its source may hold for a time only ends after that time, however the
+// clock is set. Its end is shown as the clock will show it.
+func TestLimitOfASourceIsNoEndOfTheWallClock(t *testing.T) {
 	p := presence.DefaultPolicy()
-	require.NoError(t, p.Set("statuses.away.drainsFirst", "true"))
+	p.Lease, p.Idle, p.SourceFor = time.Hour, nil, map[presence.Source]time.Duration{presence.SourceCall: 5 * time.Minute}
 	x := newSubject(t, p)
 	x.login(0, "tab")
-	x.do(1, presence.Event{Kind: presence.EventEndpoint, Endpoint: presence.Endpoint{ID: "phone", Kind: presence.EndpointPush, Until: second(900)}})
-	x.do(1, presence.Event{Kind: presence.EventLoad, Load: presence.Load{N: 1}})
-	x.do(2, presence.Event{Kind: presence.EventSetClaim, Actor: presence.Actor{Role: presence.RoleSystem}, Claim: presence.Claim{Status: "available", For: math.MaxInt64}})
-	x.claim(2, presence.Claim{Status: "away", Until: second(1000)})
-	x.do(2, presence.Event{Kind: presence.EventRequest, Actor: presence.Agent(ann), Claim: presence.Claim{Status: "busy", Until: second(1100)}})
+	x.do(0, presence.Event{Kind: presence.EventSetClaim, Actor: presence.Actor{Role: presence.RoleSystem}, Claim: presence.Claim{Status: "busy", Source: presence.SourceCall}})
+	require.Equal(t, second(300), x.s.Current.Until)
+	x.do(100, presence.Event{Kind: presence.EventClock, From: second(100), To: second(40)})
+	require.Equal(t, second(240), x.s.Current.Until)
+	require.Equal(t, "busy", x.tick(299).Status)
+	require.Equal(t, "available", x.tick(300).Status)
+}
+
+// An end beyond the last instant stays beyond it.
+func TestFarthestEndAfterTheClockWasSetBack(t *testing.T) {
+	x := newSubject(t, presence.DefaultPolicy())
+	x.login(0, "tab")
+	x.do(2, presence.Event{Kind: presence.EventSetClaim, Actor: presence.Actor{Role: presence.RoleSystem}, Claim: presence.Claim{Status: "busy", For: math.MaxInt64}})
 	x.do(3, presence.Event{Kind: presence.EventClock, From: second(103), To: second(3)})
-	require.Len(t, x.s.Claims, 1)
 	require.Equal(t, presence.Instant(math.MaxInt64), x.s.Claims[0].Until)
-	require.Equal(t, second(1000), x.s.Endpoints[0].Until)
-	require.Equal(t, second(1100), x.s.Work.Pending.Until)
-	require.Equal(t, second(1200), x.s.Work.Requests[0].Claim.Until)
+	for range 3 {
+		x.do(4, presence.Event{Kind: presence.EventClock, From: math.MaxInt64, To: 0})
+	}
+	require.Equal(t, time.Duration(math.MaxInt64), x.s.Behind)
+	require.Equal(t, "busy", x.tick(5).Status)
 }
 
 // nextAt returns the next deadline.
@@ -89,7 +209,7 @@ func TestStandstillExtendsWhatRan(t *testing.T) {
 	x.login(0, "tab")
 	record, err := x.m.Record(&x.s, 1)
 	require.NoError(t, err)
-	x.s, err = record.State()
+	x.s, err = record.State(0, 0)
 	require.NoError(t, err)
 	x.do(10, presence.Event{Kind: presence.EventRestart})
 	require.Equal(t, presence.ReachLingering, x.s.Current.Reach, "X34: a restart, whatever the grace")

@@ -176,16 +176,21 @@ func (h *loaded) applyClockBreaks() {
 	if h.sub.breaks == h.t.time.Breaks() {
 		return
 	}
-	now, stood, from, to, behind := h.t.time.Since(h.sub.breaks)
+	now, stood, from, to, behind, set := h.t.time.Since(h.sub.breaks)
 	h.sub.breaks = now
 	if !h.state.Current.Known {
+		h.state.Behind += behind
 		return
+	}
+	back := Event{Kind: EventClock, Subject: h.ref, From: set.Add(behind), To: set}
+	if behind > 0 && set <= from {
+		h.step(&back, set)
 	}
 	if stood && h.state.Now <= from {
 		h.step(&Event{Kind: EventSuspended, From: from, To: to}, to)
 	}
-	if behind > 0 {
-		h.step(&Event{Kind: EventClock, Subject: h.ref, From: h.state.Now.Add(behind), To: h.state.Now}, h.state.Now)
+	if behind > 0 && set > from {
+		h.step(&back, set)
 	}
 }
 

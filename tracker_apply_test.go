@@ -119,3 +119,56 @@ func TestEventsThatApplyRefuses(t *testing.T) {
 	_, err := d.State(t.Context(), ann)
 	require.ErrorIs(t, err, presence.ErrUnknown)
 }
+
+// L17: an end that the clock had shown before it was set back is met at its instant, also
+// if the subject was not read since.
+func TestEndBeforeTheClockWasSetBack(t *testing.T) {
+	p := presence.DefaultPolicy()
+	p.Lease, p.Idle = 12*time.Hour, nil
+	d := newTracker(t, &presence.Options{Policy: &p})
+	nine := presence.At(d.clock.Now())
+	c := d.login(ann, "tab")
+	_, err := c.Claim(t.Context(), presence.Claim{Status: "busy", Until: nine.Add(10 * time.Minute)})
+	require.NoError(t, err)
+	d.clock.Add(20 * time.Minute)
+	require.Equal(t, nine.Add(20*time.Minute), d.Now())
+	d.clock.Add(-time.Hour)
+	require.Equal(t, nine.Add(20*time.Minute), d.Now(), "it does not go back")
+	require.Equal(t, "available", d.status(ann))
+	require.Equal(t, nine.Add(10*time.Minute), d.state(ann).Current.Since)
+	require.Equal(t, time.Hour, d.state(ann).Behind)
+}
+
+// L17: every subject knows the wall clock, however often it was set back: one that is
+// packed, one that is not, and one that was unknown then. So does the refusal of a
+// connection that changes its claims too often.
+func TestEverySubjectKnowsTheWallClock(t *testing.T) {
+	p := presence.DefaultPolicy()
+	p.Lease, p.Idle = 12*time.Hour, nil
+	d := newTracker(t, &presence.Options{Policy: &p})
+	plain := d.login(ann, "tab")
+	kept := d.login(bob, "tab")
+	_, err := kept.Claim(t.Context(), presence.Claim{Status: "away"})
+	require.NoError(t, err)
+	for i := range 3 {
+		d.clock.Add(-10 * time.Minute)
+		fresh := d.login(presence.ID(fmt.Sprint("new", i)), "tab")
+		until := presence.At(d.clock.Now()).Add(5 * time.Minute)
+		for _, c := range []*presence.Conn{plain, kept, fresh} {
+			v, err := c.Claim(t.Context(), presence.Claim{Status: "busy", For: 5 * time.Minute})
+			require.NoError(t, err)
+			require.Equal(t, until, v.Until)
+			_, err = c.EndClaim(t.Context(), presence.KeyTimed)
+			require.NoError(t, err)
+		}
+		require.Equal(t, time.Duration(i+1)*10*time.Minute, d.state(ann).Behind)
+	}
+	for range 4 {
+		_, err = plain.Claim(t.Context(), presence.Claim{Status: "away"})
+		require.NoError(t, err)
+	}
+	_, err = plain.Claim(t.Context(), presence.Claim{Status: "busy"})
+	var refused *presence.Error
+	require.ErrorAs(t, err, &refused)
+	require.Equal(t, presence.At(d.clock.Now()).Add(time.Minute), refused.Until)
+}

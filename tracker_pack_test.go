@@ -23,7 +23,7 @@ func packed(k *compactor, s *State) (State, bool) {
 	}
 	var got State
 	k.unpack(b, &got, new(borrowed))
-	got.Subject, got.Current.Subject = s.Subject, s.Current.Subject // the caller's to fill in
+	got.Subject, got.Current.Subject, got.Behind = s.Subject, s.Current.Subject, s.Behind // the caller's to fill in
 	return got, true
 }
 

@@ -214,6 +214,7 @@ func (h *loaded) warnLate(at, now Instant) {
 // catchUp meets the due deadlines of a subject.
 func (h *loaded) catchUp(now Instant) {
 	if !h.t.running.Load() && !h.t.warned.Load() {
+		h.applyClockBreaks()
 		if at, ok := h.m.Next(h.state); ok {
 			h.warnLate(at, now)
 		}

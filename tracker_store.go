@@ -473,12 +473,14 @@ func (t *Tracker) restore(ctx context.Context, w handle, records []Record) error
 		return nil
 	}
 	for _, r := range records {
-		state, err := r.State()
+		now := t.time.Now()
+		h.applyClockBreaks()
+		state, err := r.State(now, h.state.Behind)
 		if err != nil {
 			return err
 		}
 		*h.state, h.extra.stored, h.extra.input = state, r.Revision, state.Input
-		if err := h.step(&Event{Kind: EventRestart, Subject: h.ref}, t.time.Now()); err != nil {
+		if err := h.step(&Event{Kind: EventRestart, Subject: h.ref}, now); err != nil {
 			return err
 		}
 	}

@@ -127,7 +127,7 @@ func (s *troubledStorage) Save(ctx context.Context, writes ...presence.Write) er
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for _, w := range writes {
-			state, err := w.Record.State()
+			state, err := w.Record.State(0, 0)
 			if err != nil {
 				return err
 			}
@@ -199,7 +199,7 @@ func (h *troubledHistory) fault(format string, args ...any) {
 func (h *troubledHistory) stored(ref presence.Ref) (s presence.State) {
 	records, err := h.storage.Storage.Load(context.Background(), ref)
 	if err == nil && len(records) > 0 {
-		s, err = records[0].State()
+		s, err = records[0].State(0, 0)
 	}
 	if err != nil {
 		h.fault("%v", err)

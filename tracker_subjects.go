@@ -576,12 +576,12 @@ func (h *loaded) load() {
 		h.state = h.extra.state
 		h.owner = h.extra.owner
 	case sub.class == 0:
-		h.own = State{Subject: h.ref, Conns: h.words.conn[:0]}
+		h.own = State{Subject: h.ref, Conns: h.words.conn[:0], Behind: h.t.time.BehindAt(sub.breaks)}
 		h.state = &h.own
 	default:
 		h.state = &h.own
 		h.t.compact.unpack(h.sh.states.Bytes(sub.class, sub.packed), h.state, &h.words)
-		h.state.Subject = h.ref
+		h.state.Subject, h.state.Behind = h.ref, h.t.time.BehindAt(sub.breaks)
 		if h.state.Current.Known {
 			h.state.Current.Subject = h.ref
 		}

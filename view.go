@@ -271,7 +271,7 @@ func (m *Machine) explainClaims(s *State) (lines []string) {
 		if c.Conn != "" {
 			text.WriteString(" on connection " + c.Conn)
 		}
-		if until := m.endOf(&c); until != 0 {
+		if until := m.endOf(s, &c); until != 0 {
 			text.WriteString(", until " + until.String())
 		}
 		for i, o := range c.Over {

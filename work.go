@@ -420,7 +420,7 @@ func (st *stepper) resolveDrain() {
 	c := *w.Pending
 	w.Pending = nil
 	if c.For > 0 {
-		c.Until = st.s.Now.Add(c.For)
+		c.Until = st.s.wall(st.s.Now.Add(c.For))
 	}
 	st.applyChoice(c)
 }
@@ -628,7 +628,7 @@ func (st *stepper) request(e *Event) error {
 	s.Serial++
 	r := Request{ID: cmp.Or(e.ID, eventID('r', s.Serial, s.Now)), Claim: c, At: s.Now}
 	if d := m.policy.Work.RequestFor; d > 0 {
-		r.Until = s.Now.Add(d)
+		r.Until = s.wall(s.Now.Add(d))
 	}
 	w.Requests = append(w.Requests, r)
 	st.out = append(st.out, Output{Kind: OutputRequestOpened, At: s.Now, Noticed: s.Now, Request: r})

@@ -164,7 +164,7 @@ func TestWorkInvariants(t *testing.T) {
 		}
 		record, err := m.Record(&s, 1)
 		require.NoError(t, err)
-		back, err := record.State()
+		back, err := record.State(0, 0)
 		require.NoError(t, err)
 		if s.Work != nil {
 			if s.Work.Pending != nil || len(s.Work.Requests) > 0 {
@@ -378,7 +378,7 @@ func TestChoiceHoldsUntilItsBreakOverARestart(t *testing.T) {
 	require.Equal(t, presence.LabelFinishing, x.s.Current.Label)
 	record, err := x.m.Record(&x.s, 1)
 	require.NoError(t, err)
-	x.s, err = record.State()
+	x.s, err = record.State(0, 0)
 	require.NoError(t, err)
 	x.do(5, presence.Event{Kind: presence.EventRestart})
 	require.Equal(t, "active", x.s.Current.Status)

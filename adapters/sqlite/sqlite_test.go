@@ -10,6 +10,7 @@ import (
 
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/adapters/sqlite"
+	"github.com/presence-go/presence/internal/timeline"
 	"github.com/presence-go/presence/presencetest"
 	"github.com/presence-go/presence/report"
 )
@@ -63,4 +64,47 @@ func TestReportAfterRetention(t *testing.T) {
 	spent, err := report.Spent(t.Context(), tracker.Journal, bob, presence.StatusUnknown, week.From, week.To)
 	require.NoError(t, err)
 	require.Equal(t, 24*time.Hour, spent, "before the first row")
+}
+
+// L17, L18: the clock is set back, and the process starts again by a clock that was set
+// back once more. An end that was given in between is read as it was given and met when
+// the clock shows it. Nothing of the record lies ahead of the clock.
+func TestRestartAfterTheClockWasSetBack(t *testing.T) {
+	t.Parallel()
+	ctx, nine, carol := t.Context(), time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC), presence.ID("carol")
+	still := timeline.NewStill(nine)
+	path := filepath.Join(t.TempDir(), "presence.db")
+	start := func() *presence.Tracker {
+		storage, err := sqlite.Open(ctx, path, nil)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, storage.Close()) })
+		tracker, err := presence.New(&presence.Options{Clock: still, Storage: storage})
+		require.NoError(t, err)
+		return tracker
+	}
+	tracker := start()
+	_, err := tracker.Connect(ctx, carol, presence.ConnectOptions{ID: "tab", Login: true})
+	require.NoError(t, err)
+	still.Set(nine.Add(-time.Hour))
+	until := presence.At(nine.Add(-30 * time.Minute))
+	calendar := presence.Claim{Status: "busy", Source: presence.SourceCalendar, Until: until}
+	_, err = tracker.SetClaim(ctx, presence.System(presence.ID("cal")), carol, calendar)
+	require.NoError(t, err)
+	require.NoError(t, tracker.Close())
+
+	still.Set(nine.Add(-2 * time.Hour))
+	tracker = start()
+	v, err := tracker.GetAs(ctx, presence.AudienceAdmin, carol)
+	require.NoError(t, err)
+	require.Equal(t, "busy", v.Status)
+	require.Equal(t, until, v.Until)
+	require.LessOrEqual(t, v.Since, tracker.Now())
+	require.Equal(t, presence.At(still.Now()), tracker.Now())
+	for _, left := range []time.Duration{time.Second, 0} {
+		still.Set(until.Time().Add(-left))
+		s, err := tracker.State(ctx, carol)
+		require.NoError(t, err)
+		require.Equal(t, left > 0, len(s.Claims) == 1)
+	}
+	require.NoError(t, tracker.Close())
 }

@@ -121,21 +121,33 @@ func (n *Model) policyAt(count int) *presence.Policy {
 	return p
 }
 
+// lag returns by how much the wall clock lags the time of the events after the first
+// count of them: the sum of what it was set back.
+func (n *Model) lag(count int) (d time.Duration) {
+	for i := range n.past[:count] {
+		if e := &n.past[i].event; e.Kind == presence.EventClock {
+			d += e.From.Sub(e.To)
+		}
+	}
+	return d
+}
+
 // look is the model's knowledge at one moment.
 type look struct {
-	n *Model
-	w moment
-	p *presence.Policy
+	n   *Model
+	w   moment
+	p   *presence.Policy
+	lag time.Duration // of the wall clock
 
 	stays     []stay // every stay of every connection, by id, with the stays that are over
 	there     []stay // the connections that are live or lingering
 	wishes    []wish // the claims that hold
 	lapsed    []wish // those that ended by their time, or since an actor released them
-	endpoints []point
+	endpoints []presence.Endpoint
 }
 
 func (n *Model) look(w moment) *look {
-	l := &look{n: n, w: w, p: n.policyAt(w.n), stays: n.stays(w)}
+	l := &look{n: n, w: w, p: n.policyAt(w.n), lag: n.lag(w.n), stays: n.stays(w)}
 	for _, c := range l.stays {
 		if c.gone == 0 {
 			l.there = append(l.there, c)
@@ -353,6 +365,16 @@ func (n *Model) staysOf(id string, w moment) []stay {
 type ownClaims struct {
 	id     string
 	claims []presence.Claim
+	lag    time.Duration    // of the wall clock
+	set    presence.Instant // when it was last set
+}
+
+// until returns when the wall clock shows the end of a claim, or was set past it.
+func (l *ownClaims) until(c *presence.Claim) presence.Instant {
+	if c.Until == 0 {
+		return math.MaxInt64
+	}
+	return max(c.Until.Add(l.lag), l.set)
 }
 
 func (l *ownClaims) drop(gone func(*presence.Claim) bool) {
@@ -362,15 +384,11 @@ func (l *ownClaims) drop(gone func(*presence.Claim) bool) {
 // note applies an event to the claims.
 func (l *ownClaims) note(p *presence.Policy, h *happened) {
 	l.drop(func(c *presence.Claim) bool {
-		return c.Until != 0 && c.Until <= h.at || limitIn(p, c) <= h.at || !h.void && h.ends(p, c)
+		return l.until(c) <= h.at || limitIn(p, c) <= h.at || !h.void && h.ends(p, c)
 	})
 	switch e := &h.event; {
 	case e.Kind == presence.EventClock:
-		for i := range l.claims {
-			if c := &l.claims[i]; c.Until != 0 {
-				c.Until = max(c.Until+e.From-e.To, h.at)
-			}
-		}
+		l.lag, l.set = l.lag+e.From.Sub(e.To), h.at
 	case e.Kind == presence.EventSetClaim && !h.void && !h.clears && !h.waits && h.claim.Conn == l.id:
 		l.claims = append(l.claims, h.claim)
 	}
@@ -382,7 +400,7 @@ func (l *ownClaims) keptUntil(p *presence.Policy, c *stay, at presence.Instant) 
 	var best vote
 	for i := range l.claims {
 		o := &l.claims[i]
-		if o.Until != 0 && o.Until <= at || limitIn(p, o) <= at {
+		if l.until(o) <= at || limitIn(p, o) <= at {
 			continue
 		}
 		if v := (vote{o, "", rankIn(p, o.Source), o.SetAt, i}); best.claim == nil || v.above(best) {
@@ -392,11 +410,7 @@ func (l *ownClaims) keptUntil(p *presence.Policy, c *stay, at presence.Instant) 
 	if best.claim == nil || c.cause == presence.CauseLogout || meant(p, best.claim).Keeps == 0 {
 		return 0
 	}
-	end := min(max(c.left.Add(meant(p, best.claim).Keeps), c.extended), limitIn(p, best.claim))
-	if best.claim.Until != 0 {
-		end = min(end, best.claim.Until)
-	}
-	return end
+	return min(max(c.left.Add(meant(p, best.claim).Keeps), c.extended), limitIn(p, best.claim), l.until(best.claim))
 }
 
 // graceEnd returns when a connection that left is gone by the rules of p.
@@ -597,7 +611,7 @@ func (l *look) ranOut(c *wish) bool {
 	}
 	for i := max(c.by+1, h.ranout); i < l.w.n; i++ {
 		w := moment{n: i, at: l.n.past[i].at, upto: dueAll}
-		then := &look{n: l.n, w: w, p: l.n.policyAt(i), stays: l.n.stays(w)}
+		then := &look{n: l.n, w: w, p: l.n.policyAt(i), lag: l.n.lag(i), stays: l.n.stays(w)}
 		if !then.anyLeft(h.over) {
 			return true
 		}
@@ -606,24 +620,29 @@ func (l *look) ranOut(c *wish) bool {
 	return !l.anyLeft(h.over)
 }
 
-// ended reports whether a claim has ended since it was set. It moves the end of
-// the claim with the wall clock.
+// reached reports whether the wall clock has shown an instant by the moment. What it
+// is set past at the moment of an event ends after the event.
+func (l *look) reached(until presence.Instant) bool {
+	return until != 0 && !l.w.fresh && l.w.due(until.Add(l.lag), dueUntil)
+}
+
+// ended reports whether a claim has ended since it was set.
 func (l *look) ended(c *wish) bool {
 	n := l.n
 	p := n.policyAt(c.by + 1)
-	var clock presence.Instant // when the wall clock was last set
+	lag := n.lag(c.by + 1)
 	for i := c.by + 1; i < l.w.n; i++ {
 		h := &n.past[i]
 		e := &h.event
-		if c.Until != 0 && max(c.Until, clock) <= h.at || limitIn(p, &c.Claim) <= h.at {
+		if c.Until != 0 && c.Until.Add(lag) <= h.at || limitIn(p, &c.Claim) <= h.at {
 			c.lapse(i, l)
 			return true
 		}
 		switch {
 		case e.Kind == presence.EventPolicy:
 			p = &n.Policies[h.policy]
-		case e.Kind == presence.EventClock && c.Until != 0:
-			c.Until, clock = c.Until+e.From-e.To, h.at
+		case e.Kind == presence.EventClock:
+			lag += e.From.Sub(e.To)
 		}
 		if !h.void && h.ends(p, &c.Claim) {
 			if e.Kind == presence.EventEndClaim {
@@ -632,7 +651,7 @@ func (l *look) ended(c *wish) bool {
 			return true
 		}
 	}
-	if c.Until != 0 && !l.w.fresh && l.w.due(max(c.Until, clock), dueUntil) {
+	if l.reached(c.Until) {
 		c.lapse(l.w.n, l)
 		return true
 	}
@@ -731,38 +750,30 @@ func (h *happened) ends(p *presence.Policy, c *presence.Claim) bool {
 	return false
 }
 
-// point is an endpoint with the end that it was given.
-type point struct {
-	presence.Endpoint
-	said presence.Instant
-}
-
 // listEndpoints lists the endpoints that the subject has.
-func (l *look) listEndpoints() (list []point) {
+func (l *look) listEndpoints() (list []presence.Endpoint) {
 	for i := range l.n.past[:l.w.n] {
 		h := &l.n.past[i]
 		if h.event.Kind != presence.EventEndpoint || h.event.Remove {
 			continue
 		}
-		point := point{h.event.Endpoint, h.event.Endpoint.Until}
-		var clock presence.Instant
-		over := false
+		point, lag, over := h.event.Endpoint, l.n.lag(i), false
 		for j := i + 1; j < l.w.n && !over; j++ {
 			later := &l.n.past[j]
 			switch e := &later.event; {
-			case point.Until != 0 && max(point.Until, clock) <= later.at || e.Kind == presence.EventDisable:
+			case point.Until != 0 && point.Until.Add(lag) <= later.at || e.Kind == presence.EventDisable:
 				over = true
 			case e.Kind == presence.EventEndpoint:
 				over = e.Endpoint.ID == point.ID
-			case e.Kind == presence.EventClock && point.Until != 0:
-				point.Until, clock = point.Until+e.From-e.To, later.at
+			case e.Kind == presence.EventClock:
+				lag += e.From.Sub(e.To)
 			}
 		}
-		if !over && (point.Until == 0 || l.w.fresh || !l.w.due(max(point.Until, clock), dueUntil)) {
+		if !over && !l.reached(point.Until) {
 			list = append(list, point)
 		}
 	}
-	slices.SortFunc(list, func(a, b point) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(list, func(a, b presence.Endpoint) int { return strings.Compare(a.ID, b.ID) })
 	return list
 }
 
@@ -1300,8 +1311,8 @@ func (l *look) shown() Answer {
 		c := v.claim
 		source, a.Cause = c.Source, causeOf(c.Source)
 		a.SetAt, a.Until, a.Reason, a.Text = c.SetAt, c.Until, c.Reason, c.Text
-		if limit := limitIn(l.p, c); limit < math.MaxInt64 && (a.Until == 0 || limit < a.Until) {
-			a.Until = limit
+		if limit := limitIn(l.p, c); limit < math.MaxInt64 && (a.Until == 0 || limit.Add(-l.lag) < a.Until) {
+			a.Until = limit.Add(-l.lag)
 		}
 		if held, ok := l.meanwhile(); ok && held.order == v.order {
 			a.Until = 0 // it has ended, and holds until the work is done
@@ -1465,19 +1476,8 @@ func (l *look) settleEvent(h *happened) bool {
 				h.work = h.work.taken(h.at)
 			}
 		}
-	case presence.EventClock:
-		if c := h.work.pending; c != nil && c.Until != 0 {
-			moved := *c
-			moved.Until += e.From - e.To
-			h.work.pending = &moved
-		}
-		for i := range h.work.requests { // a copy
-			if c := &h.work.requests[i].Claim; c.Until != 0 {
-				c.Until += e.From - e.To
-			}
-		}
 	case presence.EventEndpoint:
-		return !l.disabled() && (e.Remove || e.Endpoint.Until == 0 || e.Endpoint.Until > h.at)
+		return !l.disabled() && (e.Remove || e.Endpoint.Until == 0 || e.Endpoint.Until.Add(l.lag) > h.at)
 	case presence.EventSetClaim:
 		return l.settleClaim(h)
 	case presence.EventEndClaim:
@@ -1687,9 +1687,9 @@ func (l *look) resolve(h *happened) bool {
 	}
 	if c.Until == 0 {
 		if c.For = cmp.Or(c.For, def.For); c.For > 0 {
-			c.Until = h.at.Add(c.For)
+			c.Until = h.at.Add(c.For - l.lag)
 		}
-	} else if c.Until <= h.at {
+	} else if c.Until.Add(l.lag) <= h.at {
 		return false
 	}
 	natural := presence.KeyBase
@@ -1817,7 +1817,7 @@ func (l *look) facts() string {
 	}
 	b.WriteString("; ")
 	for _, p := range l.endpoints {
-		fmt.Fprint(&b, "e", p.ID, p.Kind, p.said, " ")
+		fmt.Fprint(&b, "e", p.ID, p.Kind, p.Until, " ")
 	}
 	for _, c := range l.wishes {
 		fmt.Fprint(&b, "w", c.by, " ")
@@ -1951,13 +1951,13 @@ func (n *Model) candidates(count int, from, to presence.Instant, extra []presenc
 		list = append(list, l.keptInput().Add(stage.After)) // what counts is in stays
 	}
 	for _, c := range l.wishes {
-		list = append(list, c.Until, limitIn(l.p, &c.Claim))
+		list = append(list, c.Until.Add(l.lag), limitIn(l.p, &c.Claim))
 	}
 	for _, e := range l.endpoints {
-		list = append(list, e.Until)
+		list = append(list, e.Until.Add(l.lag))
 	}
 	if waits := l.work().pending; waits != nil {
-		list = append(list, waits.Until)
+		list = append(list, waits.Until.Add(l.lag))
 	}
 	slices.Sort(list)
 	return slices.DeleteFunc(slices.Compact(list), func(at presence.Instant) bool { return at <= from || at > to })

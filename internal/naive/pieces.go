@@ -94,12 +94,12 @@ func (l *look) work() (w work) {
 		return w
 	}
 	w = l.n.past[l.w.n-1].work
-	if p := w.pending; p != nil && p.Until != 0 && l.w.due(p.Until, dueUntil) {
+	if p := w.pending; p != nil && p.Until != 0 && l.w.due(p.Until.Add(l.lag), dueUntil) {
 		w.pending = nil
 	}
 	w.requests = slices.Clone(w.requests)
 	w.requests = slices.DeleteFunc(w.requests, func(r ask) bool {
-		return r.Until != 0 && l.w.due(r.Until, dueUntil) || l.withdrawn(r)
+		return r.Until != 0 && l.w.due(r.Until.Add(l.lag), dueUntil) || l.withdrawn(r)
 	})
 	return w
 }
@@ -304,7 +304,7 @@ func (n *Model) drain(at presence.Instant) {
 	}
 	c := *w.pending
 	if c.For > 0 {
-		c.Until = at.Add(c.For)
+		c.Until = at.Add(c.For - l.lag)
 	}
 	c.For = 0
 	w.pending = nil
@@ -396,7 +396,7 @@ func (l *look) settleRequest(h *happened) (accepted bool) {
 		w.requests = slices.DeleteFunc(w.requests, func(r ask) bool { return r.Claim.Status == c.Status })
 		r := ask{presence.Request{ID: e.ID, Claim: c, At: h.at}, len(l.n.past)}
 		if d := l.p.Work.RequestFor; d > 0 {
-			r.Until = h.at.Add(d)
+			r.Until = h.at.Add(d - l.lag)
 		}
 		h.work.requests = append(w.requests, r)
 	case presence.EventWithdraw:

@@ -28,9 +28,10 @@ type Timeline[I ~int64] struct {
 	absolute bool // the clock is a mock, which a test moves: a move is no standstill
 	coarsens bool // ticks may be coarse
 
-	coarse atomic.Uint64 // the present tick while Advance keeps it, otherwise 0
-	count  atomic.Uint32 // of the breaks
-	ask    chan struct{} // asks Advance to keep the coarse tick
+	coarse atomic.Uint64            // the present tick while Advance keeps it, otherwise 0
+	count  atomic.Uint32            // of the breaks
+	latest atomic.Pointer[lateness] // as of the last break; nil before the first
+	ask    chan struct{}            // asks Advance to keep the coarse tick
 
 	mu        sync.Mutex
 	last      I
@@ -47,6 +48,13 @@ type breaks[I ~int64] struct {
 	stood    uint32 // how often the process did not run
 	from, to I
 	behind   time.Duration // by how much the wall clock was set back
+	set      I             // when it was set back last
+}
+
+// lateness is by how much the wall clock was set back in a number of breaks.
+type lateness struct {
+	breaks uint16
+	behind time.Duration
 }
 
 // Tick is the length of a tick: how finely the time of a heartbeat is noted.
@@ -105,8 +113,9 @@ func (t *Timeline[I]) setThreshold(threshold time.Duration) {
 func (t *Timeline[I]) Breaks() uint16 { return uint16(t.count.Load()) }
 
 // Since reads the breaks after the given number of breaks. It returns the last
-// standstill among them, if stood, and by how much the wall clock was set back.
-func (t *Timeline[I]) Since(told uint16) (now uint16, stood bool, from, to I, behind time.Duration) {
+// standstill among them, if stood, by how much the wall clock was set back, and when
+// it was set back last.
+func (t *Timeline[I]) Since(told uint16) (now uint16, stood bool, from, to I, behind time.Duration, set I) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := t.count.Load()
@@ -114,7 +123,7 @@ func (t *Timeline[I]) Since(told uint16) (now uint16, stood bool, from, to I, be
 	if int(told) < len(t.history) {
 		then = t.history[told]
 	}
-	return uint16(n), last.stood != then.stood, last.from, last.to, last.behind - then.behind
+	return uint16(n), last.stood != then.stood, last.from, last.to, last.behind - then.behind, last.set
 }
 
 // Behind returns by how much the wall clock was set back until time was last read.
@@ -122,6 +131,23 @@ func (t *Timeline[I]) Behind() time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.history[t.count.Load()%maxBreaks].behind
+}
+
+// BehindAt returns by how much the wall clock was set back in the given number of
+// breaks.
+func (t *Timeline[I]) BehindAt(told uint16) time.Duration {
+	switch l := t.latest.Load(); {
+	case l == nil:
+		return 0
+	case l.breaks == told:
+		return l.behind
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if int(told) >= len(t.history) {
+		return 0
+	}
+	return t.history[told].behind
 }
 
 // Tick returns the number of the tick of an instant, counted from 1. An instant
@@ -227,7 +253,9 @@ func (t *Timeline[I]) Now() I {
 func (t *Timeline[I]) note(stood bool, now I, behind time.Duration) {
 	n := t.count.Load()
 	next := t.history[n%maxBreaks]
-	next.behind += behind
+	if behind > 0 {
+		next.behind, next.set = next.behind+behind, now
+	}
 	if stood {
 		next.stood++
 		next.from, next.to = t.last, now
@@ -238,5 +266,6 @@ func (t *Timeline[I]) note(stood bool, now I, behind time.Duration) {
 	} else {
 		t.history[n%maxBreaks] = next
 	}
+	t.latest.Store(&lateness{uint16(n), next.behind})
 	t.count.Store(n)
 }

@@ -63,15 +63,18 @@ func TestClockSetBack(t *testing.T) {
 		sum := line.Behind()
 		w.now = w.now.Add(-back)
 		require.Equal(t, before, line.Now())
-		now, stood, _, _, behind := line.Since(told)
+		now, stood, _, _, behind, _ := line.Since(told)
 		require.Equal(t, uint16(i+1), now)
 		require.False(t, stood)
 		require.Equal(t, back, behind)
 		require.Equal(t, sum+back, line.Behind())
 	}
+	for told, behind := range []time.Duration{0, time.Minute, time.Minute + 1} {
+		require.Equal(t, behind, line.BehindAt(uint16(told)))
+	}
 	w.now = w.now.Add(time.Second)
 	require.Equal(t, before+instant(time.Second), line.Now())
-	_, stood, _, _, behind := line.Since(0)
+	_, stood, _, _, behind, _ := line.Since(0)
 	require.False(t, stood)
 	require.Equal(t, time.Minute+1, behind)
 }
@@ -90,13 +93,13 @@ func TestStandstill(t *testing.T) {
 	from += instant(time.Minute)
 	w.now = w.now.Add(time.Minute + 1)
 	to := line.Now()
-	now, stood, gotFrom, gotTo, behind := line.Since(0)
+	now, stood, gotFrom, gotTo, behind, _ := line.Since(0)
 	require.Equal(t, uint16(1), now)
 	require.True(t, stood)
 	require.Equal(t, from, gotFrom)
 	require.Equal(t, to, gotTo)
 	require.Zero(t, behind)
-	_, stood, _, _, _ = line.Since(now)
+	_, stood, _, _, _, _ = line.Since(now)
 	require.False(t, stood)
 	line.Expect(0)
 	w.now = w.now.Add(time.Hour)
@@ -126,7 +129,7 @@ func TestManyBreaks(t *testing.T) {
 	}
 	require.Equal(t, uint16(many%(1<<16)), line.Breaks())
 	require.Equal(t, many*time.Second, line.Behind())
-	_, _, _, _, behind := line.Since(line.Breaks() - 3)
+	_, _, _, _, behind, _ := line.Since(line.Breaks() - 3)
 	require.Equal(t, 3*time.Second, behind)
 }
 

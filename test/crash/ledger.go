@@ -142,7 +142,7 @@ func (a *account) check(ctx context.Context, s store, ref presence.Ref, t *told,
 	}
 	claim, revision := "-", uint64(0)
 	for _, r := range records {
-		state, err := r.State()
+		state, err := r.State(0, 0)
 		if err != nil {
 			return nil, err
 		}
