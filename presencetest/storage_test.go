@@ -236,29 +236,31 @@ func (j *rawJournal) journal(ctx context.Context, s *memory.Storage, q presence.
 }
 
 func journalMutant(add func(j *rawJournal, batch []presence.JournalRow)) func(s *memory.Storage) *storageMutant {
-	return func(s *memory.Storage) *storageMutant {
-		j := new(rawJournal)
-		return &storageMutant{
-			Storage: s,
-			onAppend: func(ctx context.Context, s *memory.Storage, rows ...presence.JournalRow) error {
-				if err := s.Append(ctx); err != nil {
-					return err
-				}
-				add(j, rows)
-				return nil
-			},
-			onDelete: func(ctx context.Context, s *memory.Storage, subjects ...presence.Ref) error {
-				if err := s.Delete(ctx, subjects...); err != nil {
-					return err
-				}
-				j.mu.Lock()
-				defer j.mu.Unlock()
-				j.rows = slices.DeleteFunc(j.rows, func(r presence.JournalRow) bool { return slices.Contains(subjects, r.Subject) })
-				return nil
-			},
-			onPrune:   j.prune,
-			onJournal: j.journal,
-		}
+	return func(s *memory.Storage) *storageMutant { return journalMutantOf(new(rawJournal), add, s) }
+}
+
+// journalMutantOf returns a storage with a journal of its own.
+func journalMutantOf(j *rawJournal, add func(j *rawJournal, batch []presence.JournalRow), s *memory.Storage) *storageMutant {
+	return &storageMutant{
+		Storage: s,
+		onAppend: func(ctx context.Context, s *memory.Storage, rows ...presence.JournalRow) error {
+			if err := s.Append(ctx); err != nil {
+				return err
+			}
+			add(j, rows)
+			return nil
+		},
+		onDelete: func(ctx context.Context, s *memory.Storage, subjects ...presence.Ref) error {
+			if err := s.Delete(ctx, subjects...); err != nil {
+				return err
+			}
+			j.mu.Lock()
+			defer j.mu.Unlock()
+			j.rows = slices.DeleteFunc(j.rows, func(r presence.JournalRow) bool { return slices.Contains(subjects, r.Subject) })
+			return nil
+		},
+		onPrune:   j.prune,
+		onJournal: j.journal,
 	}
 }
 
@@ -507,13 +509,10 @@ func onPage(choose func(q presence.JournalQuery, all []presence.JournalRow) []pr
 // in the order of Append, and reports of one of them whether it stays.
 func onPrune(keep func(own []presence.JournalRow, i int, before presence.Instant) bool) func(s *memory.Storage) *storageMutant {
 	return func(s *memory.Storage) *storageMutant {
-		var j *rawJournal
-		m := journalMutant(func(rows *rawJournal, batch []presence.JournalRow) {
-			j = rows
-			j.add(batch)
-		})(s)
+		j := new(rawJournal)
+		m := journalMutantOf(j, (*rawJournal).add, s)
 		m.onPrune = func(ctx context.Context, s *memory.Storage, before presence.Instant) (int, error) {
-			if _, err := s.Prune(ctx, before); err != nil || j == nil {
+			if _, err := s.Prune(ctx, before); err != nil {
 				return 0, err
 			}
 			j.mu.Lock()
