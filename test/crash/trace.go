@@ -222,6 +222,20 @@ func (d *disk) call(pid, name, args string, n int64, opened string) error {
 			f.pending = append(f.pending, change{at: size, cut: true})
 		}
 		return err
+	case "truncate": // of a file that is not open
+		names := d.names(args)
+		if len(names) != 1 || names[0] == "" {
+			return nil
+		}
+		size, err := number(1)
+		if err != nil {
+			return err
+		}
+		f, err := d.file(names[0])
+		if err == nil && f != nil {
+			f.pending = append(f.pending, change{at: size, cut: true})
+		}
+		return err
 	case "fallocate":
 		if !ours {
 			return nil
@@ -295,7 +309,7 @@ func (d *disk) call(pid, name, args string, n int64, opened string) error {
 		return nil
 	case "rmdir":
 		return nil
-	case "copy_file_range", "sendfile", "truncate", "symlink", "symlinkat", "sync", "syncfs":
+	case "copy_file_range", "sendfile", "symlink", "symlinkat", "sync", "syncfs":
 		if ours || slices.ContainsFunc(d.names(args), func(n string) bool { return n != "" }) {
 			return errors.New("not known here")
 		}
