@@ -35,7 +35,7 @@ type Change struct {
 
 	ID     string  `json:"id,omitzero"`     // of a request or challenge
 	Status string  `json:"status,omitzero"` // of a rejected request
-	Until  Instant `json:"until,omitzero"`
+	Until  Instant `json:"until,omitzero"`  // of the wall clock: when a challenge must be answered
 }
 
 // Group is what the members of a channel add up to for an audience.

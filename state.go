@@ -214,7 +214,7 @@ const (
 	OutputClaimEnded // Claim, Reason
 
 	OutputRequeue       // ID, Load, Reason: all work of the subject is taken away
-	OutputChallenge     // ID, At: asks for an answer before At
+	OutputChallenge     // ID, At: asks for an answer before the wall clock shows At
 	OutputRequestOpened // Request
 	OutputRequestClosed // Request, Reason
 
@@ -489,7 +489,7 @@ func (st *stepper) applyWork(e *Event) (trigger Cause, err error) {
 // negative one. What measures elapsed time stays, such as a lease.
 func (st *stepper) setClock(back time.Duration) {
 	s := st.s
-	s.Behind = time.Duration(Instant(s.Behind).Add(back))
+	s.Behind = time.Duration(Instant(s.Behind).Add(back)) // which does not overflow
 	st.touched = s.Current.Known
 	st.tick(s.Now) // an end that the clock has passed is an end by time
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/presence-go/presence"
+	"github.com/presence-go/presence/preset"
 )
 
 // The verbs of a host do what their events do.
@@ -171,4 +172,35 @@ func TestEverySubjectKnowsTheWallClock(t *testing.T) {
 	var refused *presence.Error
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, presence.At(d.clock.Now()).Add(time.Minute), refused.Until)
+}
+
+// L17: what a subject or a caller is shown as an end is of the wall clock, also if it is
+// no end that was given: until when a challenge must be answered, and until when an
+// erased id is refused.
+func TestShownEndsAreOfTheWallClock(t *testing.T) {
+	p := preset.Threads()
+	p.Lease, p.Idle = 12*time.Hour, nil
+	d := newTracker(t, &presence.Options{Policy: &p})
+	d.login(ann, "tab")
+	d.login(bob, "tab")
+	asked := make(chan presence.Output, 1)
+	d.Observe(func(_ presence.Ref, o *presence.Output) {
+		if o.Kind == presence.OutputChallenge {
+			asked <- *o
+		}
+	})
+	d.clock.Add(-time.Hour)
+	wall := presence.At(d.clock.Now())
+	require.NoError(t, d.Apply(t.Context(), presence.Event{Kind: presence.EventChallenge, Subject: ann, Claim: presence.Claim{For: time.Minute}}))
+	require.Equal(t, wall.Add(time.Minute), (<-asked).At)
+	d.clock.Add(time.Minute - time.Second)
+	require.NotEqual(t, "kicked-out", d.status(ann))
+	d.clock.Add(time.Second)
+	require.Equal(t, "kicked-out", d.status(ann))
+
+	require.NoError(t, d.Erase(t.Context(), bob))
+	_, err := d.Connect(t.Context(), bob, presence.ConnectOptions{ID: "tab"})
+	var refused *presence.Error
+	require.ErrorAs(t, err, &refused)
+	require.Equal(t, presence.At(d.clock.Now()).Add(24*time.Hour), refused.Until)
 }

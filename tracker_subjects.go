@@ -202,7 +202,7 @@ func (t *Tracker) admit(ref Ref) (handle, error) {
 	}
 	if until := t.erased.until(ref); until != 0 && t.time.Now() < until {
 		e := refuse(ErrNotAllowed, "subject", ref.String(), "it has been erased")
-		e.Until = until
+		e.Until = until.Add(-t.time.Behind())
 		return handle{}, e
 	}
 	if err := full(); err != nil {

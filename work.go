@@ -487,7 +487,7 @@ func (st *stepper) challenge(e *Event) error {
 	w := st.work()
 	w.Challenge = cmp.Or(e.ID, eventID('h', s.Serial, s.Now))
 	w.Deadline = s.Now.Add(cmp.Or(e.Claim.For, st.m.policy.Work.Challenge))
-	st.out = append(st.out, Output{Kind: OutputChallenge, ID: w.Challenge, At: w.Deadline, Noticed: s.Now})
+	st.out = append(st.out, Output{Kind: OutputChallenge, ID: w.Challenge, At: s.wall(w.Deadline), Noticed: s.Now})
 	return nil
 }
 
