@@ -15,6 +15,7 @@ import (
 
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/adapters/memory"
+	"github.com/presence-go/presence/internal/livestest"
 	"github.com/presence-go/presence/internal/seeds"
 	"github.com/presence-go/presence/presencetest"
 )
@@ -58,6 +59,20 @@ func TestNotifierConforms(t *testing.T) {
 			return notifications[0], nil
 		}}, nil
 	})
+}
+
+func TestRestartAfterTheClockWasSetBack(t *testing.T) {
+	t.Parallel()
+	s, err := memory.NewStorage(nil)
+	require.NoError(t, err)
+	livestest.RestartAfterTheClockWasSetBack(t, func() presence.Storage { return s })
+}
+
+func TestReportAfterRetention(t *testing.T) {
+	t.Parallel()
+	s, err := memory.NewStorage(nil)
+	require.NoError(t, err)
+	livestest.ReportAfterRetention(t, s)
 }
 
 func row(subject, id string) presence.JournalRow {

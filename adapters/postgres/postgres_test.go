@@ -20,9 +20,9 @@ import (
 
 	"github.com/presence-go/presence"
 	"github.com/presence-go/presence/adapters/postgres"
+	"github.com/presence-go/presence/internal/livestest"
 	"github.com/presence-go/presence/internal/pgtest"
 	"github.com/presence-go/presence/internal/seeds"
-	"github.com/presence-go/presence/internal/timeline"
 )
 
 var ann, bob = presence.ID("ann"), presence.ID("bob")
@@ -613,42 +613,13 @@ func holding(t *testing.T, dir, text string) (files []string) {
 	return files
 }
 
-// L17, L18: the clock is set back, and the process starts again by a clock that was set
-// back once more. An end that was given in between is read as it was given and met when
-// the clock shows it. Nothing of the record lies ahead of the clock.
 func TestRestartAfterTheClockWasSetBack(t *testing.T) {
 	t.Parallel()
-	ctx, nine, carol := t.Context(), time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC), presence.ID("carol")
-	still := timeline.NewStill(nine)
-	db := newDatabase(t)
-	start := func() *presence.Tracker {
-		tracker, err := presence.New(&presence.Options{Clock: still, Storage: openIn(t, server, db, postgres.Options{Schema: "presence"})})
-		require.NoError(t, err)
-		return tracker
-	}
-	tracker := start()
-	_, err := tracker.Connect(ctx, carol, presence.ConnectOptions{ID: "tab", Login: true})
-	require.NoError(t, err)
-	still.Set(nine.Add(-time.Hour))
-	until := presence.At(nine.Add(-30 * time.Minute))
-	calendar := presence.Claim{Status: "busy", Source: presence.SourceCalendar, Until: until}
-	_, err = tracker.SetClaim(ctx, presence.System(presence.ID("cal")), carol, calendar)
-	require.NoError(t, err)
-	require.NoError(t, tracker.Close())
+	opts := postgres.Options{Schema: newSchema(), Conns: 2}
+	livestest.RestartAfterTheClockWasSetBack(t, func() presence.Storage { return open(t, server, opts) })
+}
 
-	still.Set(nine.Add(-2 * time.Hour))
-	tracker = start()
-	v, err := tracker.GetAs(ctx, presence.AudienceAdmin, carol)
-	require.NoError(t, err)
-	require.Equal(t, "busy", v.Status)
-	require.Equal(t, until, v.Until)
-	require.LessOrEqual(t, v.Since, tracker.Now())
-	require.Equal(t, presence.At(still.Now()), tracker.Now())
-	for _, left := range []time.Duration{time.Second, 0} {
-		still.Set(until.Time().Add(-left))
-		s, err := tracker.State(ctx, carol)
-		require.NoError(t, err)
-		require.Equal(t, left > 0, len(s.Claims) == 1)
-	}
-	require.NoError(t, tracker.Close())
+func TestReportAfterRetention(t *testing.T) {
+	t.Parallel()
+	livestest.ReportAfterRetention(t, open(t, server, postgres.Options{Schema: newSchema(), Conns: 2}))
 }
